@@ -1,0 +1,89 @@
+// Number formats of tensors on disk and in graphs, and the half-precision conversions that Node 20 lacks.
+
+/** Sizes in bytes, by safetensors name. */
+export const DTYPE_BYTES = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+} as const;
+
+export type Dtype = keyof typeof DTYPE_BYTES;
+
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
+
+/** bfloat16 bits to a number: the upper half of a float32. */
+export function bf16ToF32(bits: number): number {
+  scratchBits[0] = bits << 16;
+  return scratch[0]!;
+}
+
+/** A number to bfloat16 bits, rounding to nearest, ties to even; NaN stays a quiet NaN. */
+export function f32ToBf16(value: number): number {
+  scratch[0] = value;
+  const bits = scratchBits[0]!;
+  if (Number.isNaN(value)) return (bits >>> 16) | 0x40;
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** IEEE 754 half-precision bits to a number. */
+export function f16ToF32(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** A number to half-precision bits, rounding to nearest, ties to even; overflow gives infinity. */
+export function f32ToF16(value: number): number {
+  scratch[0] = value;
+  const bits = scratchBits[0]!;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00; // NaN
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // rounds to 65536 or more
+  if (magnitude < 0x38800000) {
+    // Subnormal: the value in units of 2^-24, rounded by the float addition itself.
+    scratch[0] = Math.abs(value) + 0.5;
+    return sign | (scratchBits[0]! - 0x3f000000);
+  }
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}
+
+const scalars: Partial<Record<Dtype, (bytes: Uint8Array) => Float32Array>> = {
+  F32: (bytes) => new Float32Array(aligned(bytes, 4)),
+  F64: (bytes) => Float32Array.from(new Float64Array(aligned(bytes, 8))),
+  F16: (bytes) => Float32Array.from(new Uint16Array(aligned(bytes, 2)), f16ToF32),
+  BF16: (bytes) => Float32Array.from(new Uint16Array(aligned(bytes, 2)), bf16ToF32),
+};
+
+/** Little-endian bytes of a floating-point dtype as float32 values; undefined for integer dtypes. */
+export function decodeFloats(dtype: Dtype, bytes: Uint8Array): Float32Array | undefined {
+  return scalars[dtype]?.(bytes);
+}
+
+/** float32 values as little-endian bytes of F32, F16 or BF16. */
+export function encodeFloats(dtype: "F32" | "F16" | "BF16", values: Float32Array): Uint8Array {
+  if (dtype === "F32") return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return new Uint8Array(Uint16Array.from(values, dtype === "F16" ? f32ToF16 : f32ToBf16).buffer);
+}
+
+// Typed-array views need aligned offsets, which safetensors does not promise.
+function aligned(bytes: Uint8Array, itemSize: number): ArrayBuffer {
+  if (
+    bytes.byteOffset % itemSize === 0 &&
+    bytes.byteOffset === 0 &&
+    bytes.byteLength === bytes.buffer.byteLength
+  )
+    return bytes.buffer as ArrayBuffer;
+  return bytes.slice().buffer as ArrayBuffer;
+}
