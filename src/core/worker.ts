@@ -1,0 +1,15 @@
+// Starts a worker thread from a module beside its caller, in the built program and in a development checkout alike.
+
+import { Worker, type WorkerOptions } from "node:worker_threads";
+
+/**
+ * `startWorker("./name", import.meta.url)` runs name.js, or name.ts through tsx where the caller is TypeScript:
+ * Node 20 does not hand a loader down to its workers.
+ */
+export function startWorker(name: string, caller: string, options: WorkerOptions = {}): Worker {
+  const extension = caller.slice(caller.lastIndexOf("."));
+  const url = new URL(name + extension, caller);
+  if (extension !== ".ts") return new Worker(url, options);
+  const load = `import("tsx/esm/api").then(({ register }) => (register(), import("${url.href}")))`;
+  return new Worker(load, { ...options, eval: true });
+}

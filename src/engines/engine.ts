@@ -1,0 +1,28 @@
+// What an engine offers: a graph compiled once, run many times.
+
+import type { Outputs } from "../graph/tensor.ts";
+
+/** Values by input name; shapes are the graph's. */
+export type Feeds = Readonly<Record<string, Float32Array | BigInt64Array>>;
+/** Values by output name; the next run overwrites them. */
+export type Results = Readonly<Record<string, Float32Array>>;
+
+/** Where a parameter's bytes are: a range of a file, or memory. Little-endian, of the parameter's dtype. */
+export type Weight =
+  | { readonly file: string; readonly offset: number; readonly byteLength: number }
+  | Uint8Array;
+
+export interface Program {
+  /** One run at a time; results by output name. */
+  run(feeds: Feeds): Promise<Results>;
+  /** Waits for a run in progress, then releases all that the program holds. */
+  dispose(): Promise<void>;
+}
+
+export interface Engine {
+  /** Where it computes, in a few words for people. */
+  readonly description: string;
+  /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
+  compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
+  dispose(): Promise<void>;
+}

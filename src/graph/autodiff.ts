@@ -1,0 +1,53 @@
+// Reverse-mode differentiation: one sweep over the forward nodes builds the backward pass as further nodes.
+
+import { invariant } from "../core/errors.ts";
+import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
+import { add, expand, reduceSum, reshape, scalar } from "./build.ts";
+import type { OpAttributes, OpType } from "./ops.ts";
+import { type Tensor, topologicalOrder } from "./tensor.ts";
+import { vjps } from "./vjps.ts";
+
+/**
+ * Gradients of the sum of y's elements with respect to each of `wrt`, in order and of the same shapes.
+ * Nodes that none of `wrt` reaches are not visited; what no gradient needs is never reached from the results.
+ */
+export function gradients(y: Tensor, wrt: readonly Tensor[]): Tensor[] {
+  const order = topologicalOrder([y]);
+  const targets = new Set(wrt);
+  const active = new Set<Tensor>();
+  for (const tensor of order)
+    if (targets.has(tensor) || tensor.inputs.some((x) => active.has(x))) active.add(tensor);
+  for (const target of wrt) invariant(active.has(target), `${target.op} does not reach the output`);
+
+  const cotangents = new Map<Tensor, Tensor>([[y, expand(scalar(1), y.shape)]]);
+  for (const tensor of order.reverse()) {
+    const dy = cotangents.get(tensor);
+    if (!dy || !active.has(tensor) || tensor.inputs.length === 0) continue;
+    const rule = vjps[tensor.op] as (
+      ...operands: [Tensor, Tensor, readonly Tensor[], OpAttributes[OpType]]
+    ) => readonly (Tensor | null)[];
+    const grads = rule(dy, tensor, tensor.inputs, tensor.attributes);
+    invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
+    tensor.inputs.forEach((x, i) => {
+      if (!active.has(x)) return;
+      const grad = grads[i];
+      invariant(grad, `${tensor.op} has no gradient for input ${i}`);
+      const contribution = unbroadcast(grad, x);
+      const sum = cotangents.get(x);
+      cotangents.set(x, sum ? add(sum, contribution) : contribution);
+    });
+  }
+  return wrt.map((target) => cotangents.get(target)!);
+}
+
+/** Sums a gradient over the axes along which its tensor was broadcast. */
+function unbroadcast(grad: Tensor, like: Tensor): Tensor {
+  if (sameShape(grad.shape, like.shape)) return grad;
+  const extra = grad.shape.length - like.shape.length;
+  const axes = grad.shape.flatMap((dim, i) =>
+    i < extra || (like.shape[i - extra] === 1 && dim !== 1) ? [i] : [],
+  );
+  const summed = reduceSum(grad, axes);
+  invariant(sizeOf(summed.shape) === sizeOf(like.shape), `${like.op}: gradient of another size`);
+  return reshape(summed, fixedShape(like.shape));
+}

@@ -1,0 +1,95 @@
+// Passes over whole graphs: merging equal subexpressions with a few identities, and verification.
+
+import { sameShape } from "../core/shape.ts";
+import { invariant } from "../core/errors.ts";
+import type { OpAttributes, OpType } from "./ops.ts";
+import { shapeRules } from "./ops.ts";
+import { isOp, leaves, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
+
+/**
+ * The same outputs with equal subexpressions computed once and identities removed (reshapes of reshapes,
+ * of equal shape, ...). Bit for bit the same values; what the outputs do not reach is gone.
+ */
+export function simplify(outputs: Outputs): Outputs {
+  const ids = new Map<Tensor, number>();
+  const byKey = new Map<string, Tensor>();
+  const dataIds = new Map<unknown, number>();
+  const replaced = new Map<Tensor, Tensor>();
+
+  const intern = (tensor: Tensor): Tensor => {
+    const key = `${tensor.op}(${tensor.inputs.map((x) => ids.get(x)).join(",")})${attributesKey(tensor, dataIds)}`;
+    const known = byKey.get(key);
+    if (known) return known;
+    byKey.set(key, tensor);
+    ids.set(tensor, ids.size);
+    return tensor;
+  };
+
+  for (const tensor of topologicalOrder(Object.values(outputs))) {
+    const inputs = tensor.inputs.map((x) => replaced.get(x)!);
+    const same = inputs.every((x, i) => x === tensor.inputs[i]);
+    const rebuilt = same ? tensor : node(tensor.op, inputs, tensor.attributes);
+    const identity = identityOf(rebuilt);
+    // An identity may yield a node that is not interned yet (a merged reshape).
+    replaced.set(tensor, identity && ids.has(identity) ? identity : intern(identity ?? rebuilt));
+  }
+  return Object.fromEntries(Object.entries(outputs).map(([name, t]) => [name, replaced.get(t)!]));
+}
+
+/** The input that a node merely repeats, or a simpler node for it; undefined if it does work. */
+function identityOf(tensor: Tensor): Tensor | undefined {
+  const [x] = tensor.inputs;
+  if (!x) return undefined;
+  if (isOp(tensor, "Reshape")) {
+    if (sameShape(x.shape, tensor.shape)) return x;
+    if (isOp(x, "Reshape")) {
+      const [source] = x.inputs;
+      if (sameShape(source!.shape, tensor.shape)) return source;
+      if (tensor.shape.every((dim) => typeof dim === "number"))
+        return node("Reshape", [source!], tensor.attributes);
+    }
+  }
+  if (isOp(tensor, "Expand") && sameShape(x.shape, tensor.shape)) return x;
+  if (isOp(tensor, "Transpose") && tensor.attributes.permutation.every((axis, i) => axis === i))
+    return x;
+  // A cotangent of one: 1 · x and x · 1 occur at the root of every backward pass.
+  if (tensor.op === "Mul") {
+    const [a, b] = tensor.inputs as [Tensor, Tensor];
+    if (isOne(a) && sameShape(b.shape, tensor.shape)) return b;
+    if (isOne(b) && sameShape(a.shape, tensor.shape)) return a;
+  }
+  return undefined;
+}
+
+function isOne(tensor: Tensor): boolean {
+  if (isOp(tensor, "Expand")) return isOne(tensor.inputs[0]!);
+  return isOp(tensor, "Constant") && tensor.shape.length === 0 && tensor.attributes.data[0] === 1;
+}
+
+function attributesKey(tensor: Tensor, dataIds: Map<unknown, number>): string {
+  if (!isOp(tensor, "Constant")) return JSON.stringify(tensor.attributes);
+  const { data, shape } = tensor.attributes;
+  // Small constants are equal by value, tables only if they are the same array.
+  if (data.length <= 64) return `${tensor.dtype}[${shape.join()}]${[...data].map(exactly).join()}`;
+  if (!dataIds.has(data)) dataIds.set(data, dataIds.size);
+  return `table ${dataIds.get(data)}[${shape.join()}]`;
+}
+
+const exactly = (value: number | bigint) => (Object.is(value, -0) ? "-0" : String(value));
+
+/** Checks every node against its op's rule and the leaves' names for uniqueness; throws `internal:` if broken. */
+export function verify(outputs: Outputs): void {
+  for (const tensor of topologicalOrder(Object.values(outputs))) {
+    const rule = shapeRules[tensor.op] as (
+      inputs: readonly Tensor[],
+      attributes: OpAttributes[OpType],
+    ) => Pick<Tensor, "shape" | "dtype">;
+    const { shape, dtype } = rule(tensor.inputs, tensor.attributes);
+    invariant(
+      sameShape(shape, tensor.shape) && dtype === tensor.dtype,
+      `${tensor.op} is mislabelled`,
+    );
+  }
+  leaves(outputs, "Input");
+  leaves(outputs, "Parameter");
+}

@@ -1,0 +1,151 @@
+// The gradient table: for each op, the vector-Jacobian product of every input, as ordinary nodes.
+// dy is the cotangent of the output y. Broadcasting is undone by the sweep (autodiff.ts), not here.
+// null: the input has no gradient (integers, conditions, constant tables).
+
+import { fixedShape, sizeOf } from "../core/shape.ts";
+import * as g from "./build.ts";
+import type { OpAttributes, OpType } from "./ops.ts";
+import { node, type Tensor } from "./tensor.ts";
+
+type Vjp<Op extends OpType> = (
+  dy: Tensor,
+  y: Tensor,
+  inputs: readonly Tensor[],
+  attributes: OpAttributes[Op],
+) => readonly (Tensor | null)[];
+
+const none = () => [];
+const one = (like: Tensor) => g.cast(g.scalar(1), like.dtype);
+
+export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
+  Input: none,
+  Parameter: none,
+  Constant: none,
+  Add: (dy) => [dy, dy],
+  Sub: (dy) => [dy, g.neg(dy)],
+  Mul: (dy, _, [a, b]) => [g.mul(dy, b!), g.mul(dy, a!)],
+  Div: (dy, y, [, b]) => [g.div(dy, b!), g.neg(g.div(g.mul(dy, y), b!))],
+  Neg: (dy) => [g.neg(dy)],
+  Exp: (dy, y) => [g.mul(dy, y)],
+  Log: (dy, _, [x]) => [g.div(dy, x!)],
+  Tanh: (dy, y) => [g.mul(dy, g.sub(one(y), g.mul(y, y)))], // 1 - tanh²
+  Sigmoid: (dy, y) => [g.mul(dy, g.mul(y, g.sub(one(y), y)))], // σ (1 - σ)
+  Erf: (dy, _, [x]) => [
+    g.mul(dy, g.scale(g.exp(g.neg(g.mul(x!, x!))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
+  ],
+  Gelu: (dy, y, [x], { approximate }) => [
+    g.mul(dy, approximate === "tanh" ? geluTanhSlope(x!, y) : geluSlope(x!)),
+  ],
+  Cast: (dy, _, [x]) => [g.cast(dy, x!.dtype)],
+  LessOrEqual: () => [null, null],
+  And: () => [null, null],
+  Where: (dy, _, [condition]) => {
+    const zero = g.cast(g.scalar(0), dy.dtype);
+    return [null, g.where(condition!, dy, zero), g.where(condition!, zero, dy)];
+  },
+  MatMul: matMulVjp,
+  ReduceSum: (dy, _, [x]) => [g.expand(dy, x!.shape)],
+  LogSumExp: (dy, y, [x]) => [g.mul(dy, g.exp(g.sub(x!, y)))], // dy softmax(x)
+  Softmax: (dy, y) => [g.mul(y, g.sub(dy, g.reduceSum(g.mul(dy, y), [-1])))],
+  LayerNorm: (dy, _, [x, weight, bias], attributes) => {
+    const stats = [x!, weight!, bias!];
+    const mean = node("LayerNormMean", stats, attributes);
+    const invStd = node("LayerNormInvStd", stats, attributes);
+    const xHat = g.mul(g.sub(x!, mean), invStd);
+    const dxHat = g.mul(dy, weight!);
+    // invStd (dx̂ - mean(dx̂) - x̂ mean(dx̂ x̂))
+    const centered = g.sub(dxHat, meanLast(dxHat));
+    const dx = g.mul(invStd, g.sub(centered, g.mul(xHat, meanLast(g.mul(dxHat, xHat)))));
+    return [dx, g.mul(dy, xHat), dy];
+  },
+  LayerNormMean: (dy, _, [x]) => [g.expand(g.scale(dy, 1 / width(x!)), x!.shape), null, null],
+  LayerNormInvStd: (dy, y, [x, weight, bias], attributes) => {
+    const mean = node("LayerNormMean", [x!, weight!, bias!], attributes);
+    return [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x!)), g.sub(x!, mean)), null, null];
+  },
+  RmsNorm: (dy, _, [x, weight], attributes) => {
+    const invStd = node("RmsNormInvStd", [x!, weight!], attributes);
+    const xHat = g.mul(x!, invStd);
+    const dxHat = g.mul(dy, weight!);
+    const dx = g.mul(invStd, g.sub(dxHat, g.mul(xHat, meanLast(g.mul(dxHat, xHat)))));
+    return [dx, g.mul(dy, xHat)];
+  },
+  RmsNormInvStd: (dy, y, [x]) => [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x!)), x!), null],
+  Rotary: (dy, _, [, cos, sin]) => [g.rotary(dy, cos!, g.neg(sin!)), null, null], // a rotation's transpose
+  Reshape: (dy, _, [x]) => [g.reshape(dy, x!.shape)],
+  Transpose: (dy, _, __, { permutation }) => [
+    g.transpose(
+      dy,
+      permutation.map((_, i) => permutation.indexOf(i)),
+    ),
+  ],
+  Expand: (dy) => [dy],
+  Slice: (dy, _, [x], { axis, start, end }) => [
+    g.pad(dy, axis, start, fixedShape(x!.shape)[axis]! - end),
+  ],
+  Pad: (dy, _, [x], { axis, before }) => [
+    g.slice(dy, axis, before, before + fixedShape(x!.shape)[axis]!),
+  ],
+  Concat: (dy, _, parts, { axis }) => {
+    let start = 0;
+    return parts.map((part) => {
+      const from = start;
+      start += fixedShape(part.shape)[axis]!;
+      return g.slice(dy, axis, from, start);
+    });
+  },
+  Gather: (dy, _, [table, indices]) => [
+    g.scatterAdd(indices!, dy, fixedShape(table!.shape)[0]!),
+    null,
+  ],
+  ScatterAdd: (dy, _, [indices]) => [null, g.gather(dy, indices!)],
+  CumSum: () => [null],
+};
+
+const width = (x: Tensor) => fixedShape(x.shape).at(-1)!;
+const meanLast = (x: Tensor) => g.scale(g.reduceSum(x, [-1]), 1 / width(x));
+const cube = (x: Tensor) => g.mul(x, g.mul(x, x));
+
+/** Φ(x) + x φ(x) */
+function geluSlope(x: Tensor): Tensor {
+  const cdf = g.scale(g.add(g.erf(g.scale(x, Math.SQRT1_2)), one(x)), 0.5);
+  const density = g.scale(g.exp(g.scale(g.mul(x, x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+  return g.add(cdf, g.mul(x, density));
+}
+
+/**
+ * gelu_tanh(x) = x s with s = σ(u), u = 2√(2/π) (x + 0.044715 x³), so its slope is s + (1 - s) y u'
+ * with u' = 2√(2/π) (1 + 3 · 0.044715 x²).
+ */
+function geluTanhSlope(x: Tensor, y: Tensor): Tensor {
+  const k = 2 * Math.sqrt(2 / Math.PI);
+  const squared = g.mul(x, x);
+  const affine = (a: number, b: number) => g.add(g.scale(squared, a), g.cast(g.scalar(b), x.dtype));
+  const s = g.sigmoid(g.mul(x, affine(k * 0.044715, k)));
+  return g.add(s, g.mul(g.mul(g.sub(one(x), s), y), affine(3 * k * 0.044715, k)));
+}
+
+function matMulVjp(
+  dy: Tensor,
+  _: Tensor,
+  [a, b]: readonly Tensor[],
+  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
+): Tensor[] {
+  const da = transposeA
+    ? g.matMul(b!, dy, { transposeA: transposeB, transposeB: true, alpha })
+    : g.matMul(dy, b!, { transposeB: !transposeB, alpha });
+  // A matrix shared by a batch sums over the batch: one product of the flattened operands.
+  const shared = !transposeA && b!.shape.length === 2;
+  const [left, right] = shared ? [flatten(a!), flatten(dy)] : [a!, dy];
+  const db = transposeB
+    ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
+    : g.matMul(left, right, { transposeA: !transposeA, alpha });
+  return [da, db];
+}
+
+/** [.., n] as [rows, n] */
+function flatten(x: Tensor): Tensor {
+  if (x.shape.length === 2) return x;
+  const last = fixedShape(x.shape).at(-1)!;
+  return g.reshape(x, [sizeOf(x.shape) / last, last]);
+}

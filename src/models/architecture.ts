@@ -1,0 +1,71 @@
+// The contract of a model file: what it reads from the config, which weights it has, and its forward pass.
+
+import type { Shape } from "../core/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import type { AttentionHooks } from "../nn/attention.ts";
+import type { Positions } from "../nn/positions.ts";
+import type { ConfigReader, ModelConfig } from "./config.ts";
+
+export interface ForwardContext {
+  /** A weight by its canonical name, F32. */
+  readonly weight: (name: string) => Tensor;
+  /** Token ids, I64 [B, T]. */
+  readonly ids: Tensor;
+  readonly positions: Positions;
+  readonly hooks: AttentionHooks;
+}
+
+export interface Architecture<Config extends ModelConfig> {
+  readonly readConfig: (config: ConfigReader) => Config;
+  /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
+  readonly weights: (config: Config) => ReadonlyMap<string, Shape>;
+  /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
+  readonly canonicalName: (stored: string) => string | null;
+  readonly inputEmbedding: string;
+  /** The stored output embedding, where it is not tied. */
+  readonly outputEmbedding: string;
+  /** Prefix of a layer's attention, without a trailing dot. */
+  readonly attentionPrefix: (layer: number) => string;
+  /** Whether a weight belongs to a normalization layer. */
+  readonly isNorm: (name: string) => boolean;
+  /** Hidden states after the last norm, [B, T, D]. */
+  readonly forward: (config: Config, context: ForwardContext) => Tensor;
+}
+
+/** An architecture with a config applied: nothing outside needs to know which it is. */
+export interface Model {
+  readonly config: ModelConfig;
+  readonly weights: ReadonlyMap<string, Shape>;
+  readonly canonicalName: (stored: string) => string | null;
+  readonly inputEmbedding: string;
+  readonly outputEmbedding: string;
+  readonly attentionPrefix: (layer: number) => string;
+  readonly isNorm: (name: string) => boolean;
+  readonly forward: (context: ForwardContext) => Tensor;
+}
+
+export function applyConfig<Config extends ModelConfig>(
+  architecture: Architecture<Config>,
+  reader: ConfigReader,
+): Model {
+  const config = architecture.readConfig(reader);
+  return {
+    ...architecture,
+    config,
+    weights: architecture.weights(config),
+    forward: (context) => architecture.forward(config, context),
+  };
+}
+
+/** Prefixes the names of a layer's weights; entries of undefined shape are absent. */
+export function prefixed(
+  prefix: string,
+  shapes: Readonly<Record<string, Shape | undefined>>,
+): [string, Shape][] {
+  return Object.entries(shapes).flatMap(([name, shape]) =>
+    shape ? [[`${prefix}.${name}`, shape]] : [],
+  );
+}
+
+/** 0, 1, .. count - 1 */
+export const range = (count: number) => Array.from({ length: count }, (_, i) => i);

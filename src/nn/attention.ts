@@ -1,0 +1,101 @@
+// Causal self-attention, multi-head or grouped-query, with optional hooks that scale query, key and value.
+// B = batch, T = sequence, S = keys, N = heads, K = key-value heads, G = N / K, H = head dim, R = rows of a block
+
+import { add, concat, matMul, reshape, slice, softmax, transpose } from "../graph/build.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import type { CausalMask, Positions } from "./positions.ts";
+
+export interface Projections {
+  /** [B, N, T, H] */
+  readonly query: Tensor;
+  /** [B, K, T, H] */
+  readonly key: Tensor;
+  /** [B, K, T, H] */
+  readonly value: Tensor;
+}
+
+export interface AttentionOptions {
+  /** Factor of the logits, usually 1 / √H. */
+  readonly scale: number;
+  readonly positions: Positions;
+  /** Applied to query and key, after the hooks. */
+  readonly rotate?: (x: Tensor) => Tensor;
+  readonly hooks: AttentionHooks;
+  readonly layer: number;
+}
+
+/** What may be inserted into every layer's attention; a hook that is absent leaves no trace in the graph. */
+export interface AttentionHooks {
+  /** Rescales the projections before the rotary embedding. */
+  readonly scale?: (projections: Projections, layer: number) => Projections;
+  /** Joins past keys and values in front of the present ones. */
+  readonly cache?: (
+    layer: number,
+    present: Omit<Projections, "query">,
+  ) => Omit<Projections, "query">;
+}
+
+/** Rows of queries that share one block of visible keys: the upper triangle beyond a block is never computed. */
+const BLOCK_ROWS = 128;
+
+/** [B, T, D] as [B, heads, T, D / heads] */
+export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
+  const [batch, length, width] = x_BTD.shape;
+  const x_BTNH = reshape(x_BTD, [batch!, length!, heads, Number(width) / heads]);
+  return transpose(x_BTNH, [0, 2, 1, 3]);
+}
+
+/** Attention of every query to the keys it may see; [B, T, N · H]. */
+export function attention(projections: Projections, options: AttentionOptions): Tensor {
+  const { hooks, layer, positions, rotate } = options;
+  const scaled = hooks.scale?.(projections, layer) ?? projections;
+  const query = rotate ? rotate(scaled.query) : scaled.query;
+  const present = { key: rotate ? rotate(scaled.key) : scaled.key, value: scaled.value };
+  const { key, value } = hooks.cache?.(layer, present) ?? present;
+  const y_BNTH =
+    typeof positions.mask === "function"
+      ? blockCausal(query, key, value, positions.mask, options.scale)
+      : attend(query, key, value, positions.mask, options.scale);
+  const [batch, heads, length, headDim] = y_BNTH.shape;
+  const merged = Number(heads) * Number(headDim);
+  return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
+}
+
+function blockCausal(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  mask: CausalMask,
+  scale: number,
+): Tensor {
+  const length = Number(query.shape[2]);
+  const blocks: Tensor[] = [];
+  for (let start = 0; start < length; start += BLOCK_ROWS) {
+    const end = Math.min(start + BLOCK_ROWS, length);
+    const visible = [slice(key, 2, 0, end), slice(value, 2, 0, end)] as const;
+    blocks.push(attend(slice(query, 2, start, end), ...visible, mask(start, end), scale));
+  }
+  return concat(blocks, 2);
+}
+
+/** softmax(scale · q kᵀ + mask) v. Queries of a group share their keys: they are rows of one product. */
+function attend(
+  q_BNTH: Tensor,
+  k_BKSH: Tensor,
+  v_BKSH: Tensor,
+  mask: Tensor,
+  scale: number,
+): Tensor {
+  const [batch, heads, rows, headDim] = q_BNTH.shape;
+  const [, groups, keys] = k_BKSH.shape;
+  const perGroup = Number(heads) / Number(groups);
+  const groupRows = typeof rows === "number" ? perGroup * rows : `${perGroup} ${rows}`;
+  const grouped = (x: Tensor, width: Tensor["shape"][number]) =>
+    perGroup === 1 ? x : reshape(x, [batch!, groups!, groupRows, width]);
+  const perHead = (x: Tensor, width: Tensor["shape"][number]) =>
+    perGroup === 1 ? x : reshape(x, [batch!, heads!, rows!, width]);
+
+  const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
+  const weights_BNTS = softmax(add(perHead(logits, keys!), mask));
+  return perHead(matMul(grouped(weights_BNTS, keys!), v_BKSH), headDim!);
+}

@@ -1,0 +1,40 @@
+// Next-token cross-entropy in nats per token; sums and means are the caller's, since batches differ in tokens.
+// B = batch, T = sequence, D = hidden, V = vocabulary, R = rows of a chunk
+
+import { fixedShape } from "../core/shape.ts";
+import {
+  concat,
+  gather,
+  logSumExp,
+  matMul,
+  mul,
+  reduceSum,
+  reshape,
+  slice,
+  sub,
+} from "../graph/build.ts";
+import type { Tensor } from "../graph/tensor.ts";
+
+/** Rows whose logits exist at a time: [R, V] instead of [B · T, V]. */
+const CHUNK_ROWS = 256;
+
+/**
+ * -ln p(label) of every token, [B, T], from the hidden states and the output embedding [V, D]:
+ * logsumexp(h Wᵀ) - h · W[label]. The label's logit comes from its row of W, so that the gradient,
+ * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary.
+ */
+export function tokenNats(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor): Tensor {
+  const [batch, length, width] = fixedShape(hidden_BTD.shape) as [number, number, number];
+  const rows = batch * length;
+  const hidden = reshape(hidden_BTD, [rows, width]);
+  const labels = reshape(labels_BT, [rows]);
+  const chunks: Tensor[] = [];
+  for (let start = 0; start < rows; start += CHUNK_ROWS) {
+    const end = Math.min(start + CHUNK_ROWS, rows);
+    const h_RD = slice(hidden, 0, start, end);
+    const labelRows_RD = gather(head_VD, slice(labels, 0, start, end));
+    const labelLogit_R1 = reduceSum(mul(h_RD, labelRows_RD), [-1]);
+    chunks.push(sub(logSumExp(matMul(h_RD, head_VD, { transposeB: true })), labelLogit_R1));
+  }
+  return reshape(concat(chunks, 0), [batch, length]);
+}
