@@ -1,0 +1,257 @@
+// The folder of a training run: snapshots that are wholly there or not at all, its metrics, its name and its lock.
+
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { pid } from "node:process";
+import { invariant, messageOf, UserError } from "../core/errors.ts";
+import { flush, temporaryName, temporaryOwner, writeFailure, writeFileAtomic } from "./atomic.ts";
+import { filterLines } from "./json-lines.ts";
+import { isRunning, lockName } from "./run-lock.ts";
+import { isRecord } from "./safetensors-header.ts";
+import { sha256OfFile } from "./safetensors.ts";
+import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
+
+export { appendLine, readLines } from "./json-lines.ts";
+export { lockRun, type RunLock } from "./run-lock.ts";
+
+/** Names in a run folder. */
+export const runFiles = {
+  recipe: "recipe.yaml",
+  metrics: "metrics.jsonl",
+  report: "report.json",
+  final: "final",
+} as const;
+
+/** Names in a snapshot's folder. */
+export const snapshotFiles = {
+  adapter: "ssa_adapter.safetensors",
+  adapterConfig: "ssa_config.json",
+  trained: "trained.safetensors",
+  optimizer: "optimizer.safetensors",
+  state: "state.json",
+} as const;
+
+/** All that a run needs to go on from a step; kinds without tensors get no file. */
+export interface Snapshot {
+  readonly step: number;
+  readonly tensors: {
+    readonly adapter: readonly TensorSource[];
+    readonly trained: readonly TensorSource[];
+    readonly optimizer: readonly TensorSource[];
+  };
+  /** JSON. */
+  readonly state: unknown;
+}
+
+export interface SkippedSnapshot {
+  readonly dir: string;
+  readonly reason: string;
+}
+
+export interface FoundSnapshot {
+  readonly dir: string;
+  readonly step: number;
+  readonly state: unknown;
+  /** Later ones that are damaged. */
+  readonly skipped: readonly SkippedSnapshot[];
+}
+
+const formatVersion = 1;
+
+/** Saves a snapshot as `step-000200` and returns its folder. On failure nothing is left and earlier ones are untouched. */
+export async function saveSnapshot(
+  runDir: string,
+  { step, tensors, state }: Snapshot,
+  { adapterConfig }: { readonly adapterConfig: unknown },
+): Promise<string> {
+  const dir = join(runDir, snapshotName(step));
+  const building = temporaryName(dir);
+  try {
+    await mkdir(building);
+    for (const kind of ["adapter", "trained", "optimizer"] as const) {
+      if (tensors[kind].length === 0) continue;
+      await writeSafetensors(join(building, snapshotFiles[kind]), tensors[kind]);
+    }
+    if (tensors.adapter.length > 0) {
+      await writeFileAtomic(join(building, snapshotFiles.adapterConfig), pretty(adapterConfig));
+    }
+    const files: Record<string, string> = {};
+    for (const name of (await readdir(building)).sort()) {
+      files[name] = await sha256OfFile(join(building, name));
+    }
+    const content = { format_version: formatVersion, step, files, state };
+    await writeFileAtomic(
+      join(building, snapshotFiles.state),
+      pretty({ sha256: sha256OfJson(content), ...content }),
+    );
+    const metrics = join(runDir, runFiles.metrics);
+    if (existsSync(metrics)) await flush(metrics);
+    await moveInto(building, dir);
+  } catch (error) {
+    await rm(building, { recursive: true, force: true }).catch(() => undefined);
+    throw writeFailure(dir, error instanceof UserError ? (error.cause ?? error) : error);
+  }
+  await flush(runDir);
+  // A run saves in the order of steps, so later ones are the damaged future that it was resumed before.
+  for (const later of await listSnapshots(runDir))
+    if (later.step > step) await removeFolder(later.dir);
+  return dir;
+}
+
+/**
+ * The last undamaged snapshot, by the checksums in its state.json; undefined where none was ever saved. Throws a
+ * UserError where all are damaged, so that no run starts again from nothing unasked.
+ */
+export async function latestSnapshot(runDir: string): Promise<FoundSnapshot | undefined> {
+  const skipped: SkippedSnapshot[] = [];
+  for (const { dir, step } of (await listSnapshots(runDir)).reverse()) {
+    try {
+      return { dir, step, state: await verifiedState(dir, step), skipped };
+    } catch (error) {
+      skipped.push({ dir, reason: messageOf(error) });
+    }
+  }
+  if (skipped.length === 0) return undefined;
+  const reasons = skipped.map(({ dir, reason }) => `${basename(dir)}: ${reason}`).join("; ");
+  throw new UserError(`every checkpoint in ${runDir} is damaged (${reasons})`, {
+    hint: "delete these folders to start at step 0",
+    exitCode: 1,
+  });
+}
+
+/** Removes all but the last `keepLast` snapshots and those of the steps in `keep`. */
+export async function pruneSnapshots(
+  runDir: string,
+  keepLast: number,
+  keep: readonly number[] = [],
+): Promise<void> {
+  invariant(keepLast >= 1, `keepLast is ${keepLast}`);
+  const old = (await listSnapshots(runDir)).slice(0, -keepLast);
+  for (const { dir, step } of old) if (!keep.includes(step)) await removeFolder(dir);
+}
+
+/** Drops the metrics after the step that a run is resumed from, and a torn last line. */
+export async function truncateMetrics(runDir: string, step: number): Promise<void> {
+  const isKept = (record: Readonly<Record<string, unknown>>) =>
+    !(typeof record["step"] === "number" && record["step"] > step);
+  await filterLines(join(runDir, runFiles.metrics), isKept);
+}
+
+/** Removes what killed writers left behind. Call it with the run locked, before latestSnapshot. */
+export async function removeLeftovers(runDir: string): Promise<void> {
+  for (const name of await readdir(runDir)) {
+    const path = join(runDir, name);
+    if (name.endsWith(replacedSuffix)) {
+      const original = path.slice(0, -replacedSuffix.length);
+      if (existsSync(original)) await removeFolder(path);
+      else await rename(path, original);
+      continue;
+    }
+    const owner = temporaryOwner(name);
+    const isLock = name.startsWith(lockName);
+    // A process that is just trying to lock this folder still needs its file; the lock's claims count no more.
+    const isLeft = isLock ? name !== lockName && !isOther(owner) : owner !== undefined;
+    if (isLeft) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
+export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
+  let newest: { readonly dir: string; readonly time: number } | undefined;
+  for (const name of await namesIn(checkpointsDir)) {
+    const dir = join(checkpointsDir, name);
+    if (!existsSync(join(dir, runFiles.recipe))) continue;
+    let time = (await stat(dir)).mtimeMs;
+    for (const file of [runFiles.recipe, runFiles.metrics]) {
+      const path = join(dir, file);
+      if (existsSync(path)) time = Math.max(time, (await stat(path)).mtimeMs);
+    }
+    if (newest === undefined || time > newest.time) newest = { dir, time };
+  }
+  return newest?.dir;
+}
+
+/** `<stem>-<n>` with n one above those that are there, from 1. */
+export async function nextRunName(checkpointsDir: string, stem: string): Promise<string> {
+  const numbers = (await namesIn(checkpointsDir))
+    .filter((name) => name.startsWith(`${stem}-`))
+    .map((name) => name.slice(stem.length + 1))
+    .filter((rest) => /^\d{1,9}$/.test(rest));
+  return `${stem}-${Math.max(0, ...numbers.map(Number)) + 1}`;
+}
+
+function snapshotName(step: number): string {
+  return `step-${String(step).padStart(6, "0")}`;
+}
+
+/** Whole snapshots by rising step, damaged or not. */
+async function listSnapshots(runDir: string): Promise<{ dir: string; step: number }[]> {
+  const found: { dir: string; step: number }[] = [];
+  for (const name of await namesIn(runDir)) {
+    const digits = /^step-(\d{6,})$/.exec(name)?.[1];
+    if (digits) found.push({ dir: join(runDir, name), step: Number(digits) });
+  }
+  return found.sort((a, b) => a.step - b.step);
+}
+
+/** The state of a snapshot, or an error whose message is the reason why it cannot be used. */
+async function verifiedState(dir: string, step: number): Promise<unknown> {
+  const path = join(dir, snapshotFiles.state);
+  if (!existsSync(path)) throw new Error(`${snapshotFiles.state} is missing`);
+  const { sha256, ...content } = parseState(await readFile(path, "utf8"));
+  const { format_version: version, files, state } = content;
+  if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files)) {
+    throw new Error(`${snapshotFiles.state} is damaged`);
+  }
+  if (version !== formatVersion)
+    throw new Error(`its format version ${String(version)} is unknown`);
+  for (const [name, expected] of Object.entries(files)) {
+    if (!existsSync(join(dir, name))) throw new Error(`${name} is missing`);
+    if ((await sha256OfFile(join(dir, name))) !== expected) throw new Error(`${name} is damaged`);
+  }
+  return state;
+}
+
+function parseState(text: string): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(text);
+    return isRecord(json) ? json : {};
+  } catch {
+    return {};
+  }
+}
+
+const replacedSuffix = ".replaced";
+
+/** Renames a folder into place. One that is there is moved aside first, where removeLeftovers finds it after a kill. */
+async function moveInto(building: string, dir: string): Promise<void> {
+  const isReplaced = existsSync(dir);
+  if (isReplaced) await rename(dir, dir + replacedSuffix);
+  await rename(building, dir);
+  if (isReplaced) await removeFolder(dir + replacedSuffix);
+}
+
+/** Renamed first, so that no half-removed folder is taken for a damaged snapshot. */
+async function removeFolder(dir: string): Promise<void> {
+  const doomed = temporaryName(dir);
+  await rename(dir, doomed);
+  await rm(doomed, { recursive: true, force: true });
+}
+
+function isOther(owner: number | undefined): boolean {
+  return owner !== undefined && owner !== pid && isRunning(owner);
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return existsSync(folder) ? (await readdir(folder)).sort() : [];
+}
+
+function sha256OfJson(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
+}
+
+function pretty(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}

@@ -1,0 +1,221 @@
+// The JSON header of a safetensors file: text to checked tensor ranges, each way of being malformed with its own sentence.
+// Rules: https://github.com/huggingface/safetensors#format and its reference reader.
+
+import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
+import { messageOf, UserError } from "../core/errors.ts";
+
+/** The longest header that the format allows, in bytes. */
+export const maxHeaderBytes = 100_000_000;
+
+/** One tensor of a header; `begin` and `end` are byte offsets from the end of the header. */
+export interface HeaderEntry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface Header {
+  /** In the order of their bytes. */
+  readonly entries: readonly HeaderEntry[];
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+// Bits per element: the dtypes that can be read, and those that are listed and no more.
+const dtypeBits: ReadonlyMap<string, number> = new Map([
+  ...Object.entries(DTYPE_BYTES).map(([name, bytes]) => [name, 8 * bytes] as const),
+  ...([
+    ["F4", 4],
+    ["F6_E2M3", 6],
+    ["F6_E3M2", 6],
+  ] as const),
+  ...(["F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"] as const).map(
+    (name) => [name, 8] as const,
+  ),
+  ...([
+    ["U16", 16],
+    ["U32", 32],
+    ["U64", 64],
+    ["C64", 64],
+  ] as const),
+]);
+
+/** Whether weights of this dtype can be read; the others are only listed. */
+export function isReadableDtype(dtype: string): dtype is Dtype {
+  return Object.hasOwn(DTYPE_BYTES, dtype);
+}
+
+/** The length that the first 8 bytes announce; `fileBytes` is the size of the whole file. */
+export function headerLength(file: string, prefix: Uint8Array, fileBytes: number): number {
+  if (prefix.length < 8) {
+    throw malformed(file, `it is ${fileBytes} bytes long, too short for the 8-byte header length`);
+  }
+  if (String.fromCharCode(...prefix.subarray(0, 8)) === "version ") {
+    throw new UserError(`${file} is a Git LFS pointer, not the weights themselves`, {
+      hint: "run `git lfs pull` in its repository",
+    });
+  }
+  const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
+  const length = view.getBigUint64(0, true);
+  if (length > BigInt(maxHeaderBytes)) {
+    throw malformed(file, `its header would be ${length} bytes long, over the limit of 100 MB`);
+  }
+  if (8n + length > BigInt(fileBytes)) {
+    const rest = fileBytes - 8;
+    throw malformed(file, `its header would be ${length} bytes long, but only ${rest} follow`);
+  }
+  return Number(length);
+}
+
+/** Parses and checks a header; `dataBytes` is the number of bytes that follow it in the file. */
+export function parseHeader(file: string, header: Uint8Array, dataBytes: number): Header {
+  const fail = (problem: string): never => {
+    throw malformed(file, problem);
+  };
+  if (header[0] !== 0x7b) fail("its header does not start with {");
+  const json = parseUniqueJson(header, (problem) => fail(`its header ${problem}`));
+  if (!isRecord(json)) return fail("its header is not a JSON object");
+  const { ["__metadata__"]: metadata = {}, ...tensors } = json;
+  if (!isRecord(metadata)) return fail("__metadata__ is not an object of strings");
+  const strange = Object.entries(metadata).find(([, value]) => typeof value !== "string");
+  if (strange) fail(`__metadata__ value ${show(strange[0])} is not a string`);
+  const entries = Object.entries(tensors).map(([name, entry]) =>
+    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${show(name)}: ${problem}`)),
+  );
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  checkCoverage(entries, dataBytes, fail);
+  return { entries, metadata: metadata as Record<string, string> };
+}
+
+/** Parses UTF-8 JSON in which no object holds a key twice; `fail` throws the caller's error. */
+export function parseUniqueJson(bytes: Uint8Array, fail: (problem: string) => never): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return fail("is not UTF-8");
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    return fail(`is not JSON (${messageOf(error)})`);
+  }
+  const twice = duplicateKey(text);
+  return twice === undefined ? json : fail(`holds the key ${show(twice)} twice`);
+}
+
+/**
+ * A key that one object of this valid JSON text holds twice, if there is one. JSON.parse silently keeps the last, so
+ * that two programs could read two different tensors. Linear in the length of the text.
+ */
+export function duplicateKey(json: string): string | undefined {
+  const scopes: Set<string>[] = [];
+  for (let at = 0; at < json.length; at++) {
+    const code = json.charCodeAt(at);
+    if (code === 0x7b) scopes.push(new Set());
+    else if (code === 0x7d) scopes.pop();
+    else if (code === 0x22) {
+      const start = at++;
+      let isEscaped = false;
+      for (; json.charCodeAt(at) !== 0x22; at++) {
+        if (json.charCodeAt(at) !== 0x5c) continue;
+        isEscaped = true;
+        at++;
+      }
+      const end = at + 1;
+      while (/[ \t\n\r]/.test(json.charAt(at + 1))) at++;
+      if (json.charCodeAt(at + 1) !== 0x3a) continue; // a value, not a key
+      const raw = json.slice(start, end);
+      const key = isEscaped ? (JSON.parse(raw) as string) : raw.slice(1, -1);
+      const scope = scopes.at(-1);
+      if (scope?.has(key)) return key;
+      scope?.add(key);
+    }
+  }
+  return undefined;
+}
+
+function parseEntry(
+  name: string,
+  entry: unknown,
+  dataBytes: number,
+  fail: (problem: string) => never,
+): HeaderEntry {
+  if (!isRecord(entry)) return fail("its entry is not an object");
+  const { dtype, shape, data_offsets: offsets } = entry;
+  const bits = typeof dtype === "string" ? dtypeBits.get(dtype) : undefined;
+  if (typeof dtype !== "string" || bits === undefined) {
+    return fail(`unknown dtype ${show(dtype)}`);
+  }
+  if (!Array.isArray(shape) || !shape.every(isCount)) {
+    return fail(`shape ${show(shape)} is not a list of non-negative whole numbers`);
+  }
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+    return fail(`data_offsets ${show(offsets)} are not two non-negative whole numbers`);
+  }
+  const [begin, end] = offsets as [number, number];
+  if (end < begin) return fail(`it ends (${end}) before it begins (${begin})`);
+  if (end > dataBytes) {
+    return fail(`it ends at byte ${end} of the data, which is ${dataBytes} bytes long`);
+  }
+  const needed = byteSize(shape, bits);
+  if (needed === undefined) return fail(`shape ${show(shape)} is too large`);
+  if (needed !== end - begin) {
+    return fail(`${dtype} ${show(shape)} takes ${needed} bytes, but has ${end - begin}`);
+  }
+  return { name, dtype, shape, begin, end };
+}
+
+/** Every byte of the data must belong to exactly one tensor. `entries` are in the order of their bytes. */
+function checkCoverage(
+  entries: readonly HeaderEntry[],
+  dataBytes: number,
+  fail: (problem: string) => never,
+): void {
+  let covered = 0;
+  let previous = "";
+  for (const { name, begin, end } of entries) {
+    if (begin < covered) fail(`tensors ${show(previous)} and ${show(name)} overlap`);
+    if (begin > covered) {
+      fail(`bytes ${covered} to ${begin} before tensor ${show(name)} belong to no tensor`);
+    }
+    covered = end;
+    previous = name;
+  }
+  if (covered < dataBytes) {
+    fail(`${dataBytes - covered} bytes after the last tensor belong to no tensor`);
+  }
+}
+
+/** Bytes of a tensor; undefined where that is no exact number, or (for parts of bytes) not a whole one. */
+function byteSize(shape: readonly number[], bits: number): number | undefined {
+  let size = bits;
+  for (const dim of shape) {
+    size *= dim;
+    if (!Number.isSafeInteger(size)) return undefined;
+  }
+  return size / 8;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
+}
+
+/** Whether a JSON value is an object, neither null nor a list. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A JSON value for an error message, cut where it is long. */
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? "(absent)";
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+}
+
+function malformed(file: string, problem: string): UserError {
+  return new UserError(`${file} is not a valid safetensors file: ${problem}`, {
+    hint: "is the file complete? compare its size with the source's, or fetch it again",
+  });
+}
