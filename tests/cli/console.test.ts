@@ -81,13 +81,7 @@ test("tables: numbers to the right, text to the left, colours without width", ()
 
 test("a table gives way to the terminal's width", () => {
   const text = format.table(["tensor", "shape"], [["model.layers.0.self_attn.q", "2,048"]], 24);
-  assert.deepEqual(
-    text.split("\n"),
-    ["tensor             shape", "model.lay…f_attn.q  2,048".slice(1)]
-      .slice(0, 1)
-      .concat(text.split("\n")[1]!),
-  );
-  assert.ok(text.split("\n").every((line) => line.length <= 24));
+  assert.deepEqual(text.split("\n"), ["tensor             shape", "model.la…f_attn.q  2,048"]);
 });
 
 test("colour obeys the terminal and the environment", () => {
