@@ -127,6 +127,9 @@ export const recipeSchema = z.strictObject({
   gradientAccumulationSteps: wholeNumber(1)
     .default(4)
     .meta({ description: "micro batches per optimizer step" }),
+  seed: wholeNumber(0)
+    .default(0)
+    .meta({ description: "seed of the order of data and random weights" }),
   learningRate: above0()
     .default(1e-2)
     .meta({ description: "peak learning rate of temperatures, norms and biases" }),
@@ -147,7 +150,6 @@ export const recipeSchema = z.strictObject({
     .default(0.01)
     .meta({ description: "decoupled decay; never on temperatures, norms or biases" }),
   maxGradNorm: above0().default(1).meta({ description: "gradients are scaled down to this norm" }),
-  seed: wholeNumber(0).default(0).meta({ description: "of the order of data and random weights" }),
 
   evalEvery: wholeNumber(1)
     .default(50)
