@@ -1,0 +1,108 @@
+// Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
+// B = batch, T = sequence, D = hidden, V = vocabulary
+
+import { invariant } from "../core/errors.ts";
+import type { Shape } from "../core/shape.ts";
+import type { Weight } from "../engines/engine.ts";
+import { cast, input, matMul, parameter } from "../graph/build.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import type { AttentionHooks } from "../nn/attention.ts";
+import { fixedPositions, type Positions } from "../nn/positions.ts";
+import { temperatureHook, type TemperatureObserver, temperatureShapes } from "../ssa/insert.ts";
+import { type AugmentedModel, hostOf, weightDtype } from "./open.ts";
+
+export interface Window {
+  readonly batchSize: number;
+  /** Tokens of each sequence. */
+  readonly context: number;
+}
+
+export interface ForwardGraph {
+  /** I64 [B, T], named `ids`. */
+  readonly ids: Tensor;
+  /** After the last norm, [B, T, D]. */
+  readonly hidden: Tensor;
+  /** Output embedding, [V, D]. */
+  readonly head: Tensor;
+  /** Inputs that stand for the tensors asked to train, by canonical name. */
+  readonly trainable: ReadonlyMap<string, Tensor>;
+}
+
+export interface BuildOptions {
+  /** Names of weights and temperatures that are fed at each run instead of being bound. */
+  readonly trainable?: ReadonlySet<string>;
+  readonly observe?: TemperatureObserver;
+}
+
+/** The forward pass of a window that starts at position 0. */
+export function buildForward(
+  augmented: AugmentedModel,
+  { batchSize, context }: Window,
+  options: BuildOptions = {},
+): ForwardGraph {
+  const ids = input("ids", [batchSize, context], "I64");
+  return buildWith(augmented, ids, fixedPositions(context), options);
+}
+
+/** The forward pass of given tokens at given positions, with further hooks. */
+export function buildWith(
+  augmented: AugmentedModel,
+  ids: Tensor,
+  positions: Positions,
+  { trainable: trained = new Set(), observe }: BuildOptions,
+  hooks: AttentionHooks = {},
+): ForwardGraph {
+  const { model, weights, temperatures } = augmented;
+  const trainable = new Map<string, Tensor>();
+  const tensors = new Map<string, Tensor>();
+  const tensorOf = (name: string, shape: Shape, bound: () => Tensor): Tensor => {
+    let tensor = tensors.get(name);
+    if (!tensor) {
+      tensor = trained.has(name) ? input(name, shape, "F32") : bound();
+      tensors.set(name, tensor);
+      if (trained.has(name)) trainable.set(name, tensor);
+    }
+    return tensor;
+  };
+  const weight = (name: string) => {
+    const shape = model.weights.get(name);
+    invariant(shape, `no weight ${name}`);
+    return tensorOf(name, shape, () =>
+      cast(parameter(name, shape, weightDtype(weights.get(name)!)), "F32"),
+    );
+  };
+  const scale = temperatures && insertedHook();
+  const hidden = model.forward({
+    weight,
+    ids,
+    positions,
+    hooks: { ...hooks, ...(scale && { scale }) },
+  });
+  return { ids, hidden, head: weight(headName(augmented)), trainable };
+
+  function insertedHook() {
+    const { spec } = temperatures!;
+    const shapes = temperatureShapes(spec, hostOf(model));
+    const parameterOf = (name: string) =>
+      tensorOf(name, shapes.get(name)!, () => parameter(name, shapes.get(name)!, "F32"));
+    return temperatureHook(spec, hostOf(model), parameterOf, positions, observe);
+  }
+}
+
+/** Logits of every token, [B, T, V]. */
+export function logitsOf({ hidden, head }: ForwardGraph): Tensor {
+  return matMul(hidden, head, { transposeB: true });
+}
+
+/** What the parameters are bound to: ranges of the checkpoint's files, and the temperatures' values. */
+export function boundWeights({ weights, temperatures }: AugmentedModel): Map<string, Weight> {
+  const bound = new Map<string, Weight>(weights);
+  for (const [name, { buffer, byteOffset, byteLength }] of temperatures?.values ?? [])
+    bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
+  return bound;
+}
+
+/** The canonical name of the output embedding's weight. */
+export function headName({ model }: AugmentedModel): string {
+  return model.config.isTied ? model.inputEmbedding : model.outputEmbedding;
+}
