@@ -14,6 +14,7 @@ const rows = [
   ["src/augmented"],
   ["src/train", "src/evaluate", "src/export"],
   ["src/recipe", "src/report"],
+  ["src/run"],
   ["src/index.ts"],
   ["cli"],
 ];

@@ -78,14 +78,11 @@ export const recipeSchema = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: "run folder (default: checkpoints/<base>-<data>-<n>)" }),
-  format: wordFrom(["auto", "text", "jsonl", "parquet", "tokens"], "format")
-    .default("auto")
-    .meta({ description: "what local data files hold; auto goes by the file's ending" }),
   textColumn: text("name")
     .default("text")
     .meta({ description: "column with the text in jsonl and parquet data" }),
   holdOut: share()
-    .default(0.1)
+    .default(0.05)
     .meta({ description: "share of the data's tail held out where it has no validation part" }),
 
   tune: tuneGroups

@@ -32,9 +32,8 @@ test("the defaults are the documented ones", () => {
     data: "d",
     evalData: null,
     out: null,
-    format: "auto",
     textColumn: "text",
-    holdOut: 0.1,
+    holdOut: 0.05,
     tune: ["temperatures"],
     init: "pretrained",
     temperatures: {
