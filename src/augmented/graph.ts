@@ -3,10 +3,12 @@
 
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
-import type { Weight } from "../engines/engine.ts";
-import { cast, input, matMul, parameter } from "../graph/build.ts";
+import type { Batch } from "../data/batch.ts";
+import type { Feeds, Weight } from "../engines/engine.ts";
+import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
+import { tokenNats } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { temperatureHook, type TemperatureObserver, temperatureShapes } from "../ssa/insert.ts";
 import { type AugmentedModel, hostOf, weightDtype } from "./open.ts";
@@ -87,6 +89,23 @@ export function buildWith(
       tensorOf(name, shapes.get(name)!, () => parameter(name, shapes.get(name)!, "F32"));
     return temperatureHook(spec, hostOf(model), parameterOf, positions, observe);
   }
+}
+
+/** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */
+export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feeds {
+  return {
+    ids: BigInt64Array.from(ids, BigInt),
+    // Any valid id will do where there is no target.
+    labels: BigInt64Array.from(labels, (label) => BigInt(Math.max(0, label))),
+    weights: Float32Array.from(labels, (label) => (label < 0 ? 0 : 1)),
+  };
+}
+
+/** -ln p of every label, [B, T], zero where there is no target. */
+export function natsOf({ hidden, head, ids }: ForwardGraph): Tensor {
+  const labels = input("labels", ids.shape, "I64");
+  const weights = input("weights", ids.shape, "F32");
+  return mul(tokenNats(hidden, head, labels), weights);
 }
 
 /** Logits of every token, [B, T, V]. */

@@ -40,9 +40,12 @@ export interface Model {
   readonly inputEmbedding: string;
   readonly outputEmbedding: string;
   readonly attentionPrefix: (layer: number) => string;
-  readonly isNorm: (name: string) => boolean;
+  readonly groupOf: (name: string) => WeightGroup;
   readonly forward: (context: ForwardContext) => Tensor;
 }
+
+/** What can be tuned apart, and what is counted apart. */
+export type WeightGroup = "embeddings" | "norms" | "biases" | "matrices";
 
 export function applyConfig<Config extends ModelConfig>(
   architecture: Architecture<Config>,
@@ -53,6 +56,13 @@ export function applyConfig<Config extends ModelConfig>(
     ...architecture,
     config,
     weights: architecture.weights(config),
+    groupOf: (name) => {
+      if (architecture.isNorm(name)) return "norms";
+      if (name.endsWith(".bias")) return "biases";
+      return /(wte|wpe|embed_tokens|embed_in|lm_head|embed_out)\.weight$/.test(name)
+        ? "embeddings"
+        : "matrices";
+    },
     forward: (context) => architecture.forward(config, context),
   };
 }

@@ -7,7 +7,7 @@ import { gpt2 } from "./gpt2.ts";
 import { gpt_neox } from "./gpt_neox.ts";
 import { llama } from "./llama.ts";
 
-export type { Model } from "./architecture.ts";
+export type { Model, WeightGroup } from "./architecture.ts";
 export type { ModelConfig } from "./config.ts";
 
 const architectures: Readonly<Record<string, (reader: ConfigReader) => Model>> = {

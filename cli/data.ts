@@ -1,0 +1,55 @@
+// Data by name for every command: files and folders, embedded texts, or data sets from the hub with progress.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type DataFiles, findDataFiles } from "../src/data/data-files.ts";
+import { resolveDataset } from "../src/hub/dataset.ts";
+import type { HubSettings } from "../src/hub/environment.ts";
+import { parseDatasetName } from "../src/hub/repo-id.ts";
+import { formatBytes } from "./console.ts";
+import { type CommandIo, openProgress } from "./io.ts";
+
+export interface NamedData extends DataFiles {
+  /** What joins rows to one text; absent where each row is a text. */
+  readonly separator?: string;
+  /** A split that the name itself chose. */
+  readonly split?: string | undefined;
+}
+
+const WIKITEXT = "Salesforce/wikitext";
+
+/** The files of a data source; WikiText's rows make one text, joined as the published figures need. */
+export async function findData(
+  name: string,
+  io: CommandIo,
+  settings: HubSettings,
+  splits?: readonly string[],
+): Promise<NamedData> {
+  if (existsSync(name) || /^(\.{0,2}[\\/]|~)|\.(txt|jsonl|parquet|bin)$/.test(name))
+    return findDataFiles(name);
+  const spec = parseDatasetName(name);
+  const progress = openProgress(io);
+  try {
+    const { files, id, config } = await resolveDataset(name, settings, {
+      ...(splits && { splits }),
+      onProgress: ({ file, receivedBytes, totalBytes }) =>
+        progress.update(
+          [file, `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
+          totalBytes > 0 ? receivedBytes / totalBytes : undefined,
+        ),
+    });
+    return {
+      name: `${id}:${config}`,
+      splits: files,
+      split: spec.split,
+      ...(id === WIKITEXT && { separator: "\n\n" }),
+    };
+  } finally {
+    progress.done();
+  }
+}
+
+/** Where tokens are kept between runs. */
+export function tokenCacheFolder({ env, homeDir }: CommandIo): string {
+  return env["SSA_CACHE"] ?? join(env["XDG_CACHE_HOME"] ?? join(homeDir, ".cache"), "ssa");
+}

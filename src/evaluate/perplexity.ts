@@ -1,0 +1,83 @@
+// Perplexity from per-window losses, with its uncertainty, and the paired difference of two models on the same windows.
+
+import { invariant } from "../core/errors.ts";
+import type { WindowLoss } from "./scorer.ts";
+
+/** Mean loss and its uncertainty. */
+export interface LossEstimate {
+  /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
+  readonly lossNats: number;
+  /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
+  readonly perplexity: number;
+  /** Scored tokens. */
+  readonly numTokens: number;
+  /** Of lossNats, clustered by window; null under two windows. */
+  readonly standardError: number | null;
+}
+
+export interface LossDelta {
+  /** After minus before, nats per token. */
+  readonly lossNats: number;
+  readonly perplexity: number;
+  /** Change of perplexity in percent of the one before. */
+  readonly percent: number;
+  /** Of lossNats, from paired windows; null under two windows. */
+  readonly standardError: number | null;
+  /** 95 % interval of `percent`; null under two windows. */
+  readonly interval95: readonly [number, number] | null;
+}
+
+export function estimate(windows: readonly WindowLoss[]): LossEstimate {
+  const { ratio: lossNats, standardError, total: numTokens } = ratioEstimate(windows);
+  return { lossNats, perplexity: Math.exp(lossNats), numTokens, standardError };
+}
+
+/** The difference of two models' losses on the same windows. */
+export function pairedDelta(
+  before: readonly WindowLoss[],
+  after: readonly WindowLoss[],
+): LossDelta {
+  invariant(before.length === after.length, "different windows");
+  const differences = after.map(({ nats, numTokens }, i) => {
+    invariant(numTokens === before[i]!.numTokens, "different windows");
+    return { nats: nats - before[i]!.nats, numTokens };
+  });
+  const { ratio: lossNats, standardError } = ratioEstimate(differences);
+  const percentAt = (delta: number) => 100 * Math.expm1(delta);
+  const margin = standardError === null ? null : studentT975(before.length - 1) * standardError;
+  return {
+    lossNats,
+    perplexity: estimate(after).perplexity - estimate(before).perplexity,
+    percent: percentAt(lossNats),
+    standardError,
+    interval95:
+      margin === null ? null : [percentAt(lossNats - margin), percentAt(lossNats + margin)],
+  };
+}
+
+/**
+ * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
+ * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.
+ */
+function ratioEstimate(windows: readonly WindowLoss[]) {
+  const total = windows.reduce((sum, { numTokens }) => sum + numTokens, 0);
+  const ratio = windows.reduce((sum, { nats }) => sum + nats, 0) / total;
+  const count = windows.length;
+  if (count < 2) return { ratio, total, standardError: null };
+  const squares = windows.reduce((sum, w) => sum + (w.nats - ratio * w.numTokens) ** 2, 0);
+  return { ratio, total, standardError: Math.sqrt((count / (count - 1)) * squares) / total };
+}
+
+/** 97.5 % quantile of Student's t, exact to 3 digits: tables below 5 degrees, then Cornish and Fisher's expansion. */
+export function studentT975(degrees: number): number {
+  const exact = [12.7062, 4.3027, 3.1824, 2.7764];
+  if (degrees <= exact.length) return exact[degrees - 1]!;
+  const z = 1.959964;
+  const [z3, z5, z7] = [z ** 3, z ** 5, z ** 7];
+  return (
+    z +
+    (z3 + z) / (4 * degrees) +
+    (5 * z5 + 16 * z3 + 3 * z) / (96 * degrees ** 2) +
+    (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * degrees ** 3)
+  );
+}

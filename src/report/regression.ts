@@ -1,0 +1,68 @@
+// The perplexity gate of a CI job: a result against a saved one, comparable or refused.
+
+import { readFile } from "node:fs/promises";
+import { messageOf, UserError } from "../core/errors.ts";
+import type { PerplexityResult } from "./report.ts";
+
+export interface Comparison {
+  readonly hasRegressed: boolean;
+  /** Change of perplexity, percent of the baseline's. */
+  readonly percent: number;
+  readonly maxIncreasePercent: number;
+  readonly baselinePerplexity: number;
+  readonly perplexity: number;
+}
+
+const COMPARED = ["convention", "context", "stride", "dataSha256", "numTokens"] as const;
+
+/** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
+export async function readBaseline(path: string): Promise<PerplexityResult> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(path, "utf8"));
+  } catch (cause) {
+    throw new UserError(`cannot read the baseline ${path}: ${messageOf(cause)}`, {
+      hint: "make one with: ssa eval ... --save-baseline FILE",
+      cause,
+    });
+  }
+  const record = (json ?? {}) as Record<string, unknown>;
+  const result = (record["after"] ?? record) as Partial<PerplexityResult>;
+  const isResult = typeof result.perplexity === "number" && typeof result.lossNats === "number";
+  if (!isResult || COMPARED.some((key) => result[key] === undefined))
+    throw new UserError(`${path} is neither a report.json nor a saved baseline`, {
+      hint: "make one with: ssa eval ... --save-baseline FILE",
+    });
+  return result as PerplexityResult;
+}
+
+/** Compares perplexities; a UserError names what differs where they cannot be compared. */
+export function compareWithBaseline(
+  result: PerplexityResult,
+  baseline: PerplexityResult,
+  maxIncreasePercent: number,
+): Comparison {
+  const differing = COMPARED.filter((key) => result[key] !== baseline[key]);
+  if (differing.length > 0)
+    throw new UserError(
+      `not comparable with the baseline: ${differing
+        .map((key) => `${key} is ${result[key]}, was ${baseline[key]}`)
+        .join("; ")}`,
+      { hint: "evaluate with the baseline's data and settings, or save a new baseline" },
+    );
+  const percent = 100 * Math.expm1(result.lossNats - baseline.lossNats);
+  return {
+    hasRegressed: !(percent <= maxIncreasePercent),
+    percent,
+    maxIncreasePercent,
+    baselinePerplexity: baseline.perplexity,
+    perplexity: result.perplexity,
+  };
+}
+
+/** `0.5%` or `0.5`, in percent. */
+export function parseIncrease(text: string): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*%?\s*$/.exec(text);
+  if (match) return Number(match[1]);
+  throw new UserError(`--max-increase takes a percentage such as 0.5%, found "${text}"`);
+}

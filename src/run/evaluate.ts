@@ -1,0 +1,116 @@
+// Perplexity of a model on data: windows, scoring, and a result that says all that it depends on.
+
+import type { AugmentedModel } from "../augmented/open.ts";
+import { UserError } from "../core/errors.ts";
+import { type Convention, plainWindowRule, windowRule } from "../data/conventions.ts";
+import type { Corpus } from "../data/corpus.ts";
+import { evaluationWindows, type Window, type WindowRule } from "../data/windows.ts";
+import type { Engine } from "../engines/index.ts";
+import { estimate } from "../evaluate/perplexity.ts";
+import { openScorer, type ScoreOptions, type WindowLoss } from "../evaluate/scorer.ts";
+import type { TemperatureSummary } from "../evaluate/temperatures.ts";
+import type { PerplexityResult } from "../report/report.ts";
+
+/** Longest default window: longer ones cost memory that nobody asked for. */
+const DEFAULT_CONTEXT = 1024;
+
+export interface EvaluateOptions {
+  /** Tokens of a window; the model's length, at most 1,024, by default. */
+  readonly context?: number | undefined;
+  readonly stride?: number | undefined;
+  /** Scored windows, an even fixed subset; all by default. */
+  readonly windows?: number | undefined;
+  readonly batchSize?: number;
+  readonly convention?: Convention | undefined;
+}
+
+/** Which windows are scored, of how many. */
+export interface WindowPlan {
+  readonly rule: WindowRule;
+  readonly convention: string;
+  readonly windows: readonly Window[];
+  readonly total: number;
+}
+
+/** The tokens of a window: what was asked for, within the model's length. */
+export function contextOf({ model, folder }: AugmentedModel, asked: number | undefined): number {
+  const { maxPositions } = model.config;
+  if (asked === undefined) return Math.min(maxPositions, DEFAULT_CONTEXT);
+  if (asked <= maxPositions && asked >= 2) return asked;
+  throw new UserError(`a context of ${asked} tokens does not fit ${folder}`, {
+    hint: `the model takes 2 to ${maxPositions} tokens`,
+  });
+}
+
+export function planWindows(
+  augmented: AugmentedModel,
+  { texts }: Corpus,
+  { context, stride, windows: limit, convention }: EvaluateOptions,
+): WindowPlan {
+  const length =
+    convention && context === undefined
+      ? augmented.model.config.maxPositions
+      : contextOf(augmented, context);
+  const named = convention && windowRule(convention, length);
+  const rule = named
+    ? { ...named, ...(stride !== undefined && { stride }) }
+    : plainWindowRule(length, stride);
+  const all = evaluationWindows(
+    texts.map((text) => text.length),
+    rule,
+  );
+  const chosen = evaluationWindows(
+    texts.map((text) => text.length),
+    rule,
+    limit ?? Infinity,
+  );
+  if (chosen.length === 0)
+    throw new UserError("the data holds no token that can be scored", {
+      hint: "a text needs at least two tokens",
+    });
+  const plain = rule.stride === rule.context ? "disjoint" : "stride";
+  return { rule, convention: convention?.name ?? plain, windows: chosen, total: all.length };
+}
+
+/** The result of scored windows. */
+export function resultOf(
+  losses: readonly WindowLoss[],
+  { rule, convention, windows, total }: WindowPlan,
+  { numTokens, texts, prefixLength, utf8Bytes, numWords, dataSha256 }: Corpus,
+  modelSha256: string,
+): PerplexityResult {
+  const loss = estimate(losses);
+  // Unscored tokens are taken at the mean.
+  const textNats = loss.lossNats * (numTokens - texts.length * prefixLength);
+  return {
+    ...loss,
+    bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
+    wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+    convention,
+    context: rule.context,
+    stride: rule.stride,
+    windows: windows.length,
+    windowsTotal: total,
+    dataSha256,
+    modelSha256,
+  };
+}
+
+/** Scores a model on a corpus. */
+export async function evaluate(
+  engine: Engine,
+  augmented: AugmentedModel,
+  corpus: Corpus,
+  plan: WindowPlan,
+  { batchSize, modelSha256, ...options }: ScoreOptions & { batchSize: number; modelSha256: string },
+): Promise<{ readonly result: PerplexityResult; readonly temperatures: TemperatureSummary[] }> {
+  const { context } = plan.rule;
+  const scorer = await openScorer(engine, augmented, { batchSize, context, observe: true });
+  try {
+    const losses = await scorer.score(corpus.texts, plan.windows, options);
+    const result = resultOf(losses, plan, corpus, modelSha256);
+    return { result, temperatures: scorer.temperatures() };
+  } finally {
+    await scorer.dispose();
+  }
+}
