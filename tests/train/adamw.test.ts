@@ -1,0 +1,106 @@
+// AdamW and a whole training loop against torch.optim.AdamW.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { openModel } from "../../src/augmented/open.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { openSafetensors, readBytes, readFloats } from "../../src/formats/safetensors.ts";
+import { recipeSchema } from "../../src/recipe/schema.ts";
+import { augment, trainedTensors } from "../../src/run/tensors.ts";
+import { adamW, clipFactor, globalNorm } from "../../src/train/adamw.ts";
+import { trainLoop } from "../../src/train/loop.ts";
+import { openTrainingStep } from "../../src/train/step.ts";
+import { allClose } from "../helpers.ts";
+
+const fixtures = new URL("../fixtures/", import.meta.url).pathname;
+
+async function floatsOf(path: string) {
+  const { tensors } = await openSafetensors(join(fixtures, path));
+  return {
+    names: [...tensors.keys()],
+    of: (name: string) => readFloats(tensors.get(name)!),
+    shapeOf: (name: string) => tensors.get(name)!.shape,
+  };
+}
+
+test("20 updates with decay, clipping and a varying rate follow PyTorch's", async () => {
+  const file = await floatsOf("adamw/update.safetensors");
+  const rates = await file.of("learning_rate");
+  const tensors = await Promise.all(
+    ["decayed", "plain"].map(async (name) => {
+      const values = await file.of(`initial.${name}`);
+      const [mean, square] = [new Float32Array(values.length), new Float32Array(values.length)];
+      const weightDecay = name === "decayed" ? 0.01 : 0;
+      return {
+        name,
+        shape: [values.length],
+        values,
+        mean,
+        square,
+        weightDecay,
+        group: "added" as const,
+      };
+    }),
+  );
+  const gradients = await Promise.all(tensors.map(({ name }) => file.of(`grad.${name}`)));
+  const options = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
+  for (const [i, learningRate] of rates.entries()) {
+    const rows = tensors.map(({ values: { length } }, t) =>
+      gradients[t]!.subarray(i * length, (i + 1) * length),
+    );
+    const factor = clipFactor(globalNorm(rows), 1);
+    tensors.forEach((tensor, t) =>
+      adamW(tensor, rows[t]!, options, { step: i + 1, learningRate, factor }),
+    );
+  }
+  for (const { name, values } of tensors)
+    allClose(values, await file.of(`final.${name}`), { atol: 1e-6, rtol: 1e-5 });
+});
+
+test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures", async () => {
+  const file = await floatsOf("adamw/trajectory.safetensors");
+  const expected = await openSafetensors(join(fixtures, "gpt2/expected.safetensors"));
+  const stored = new BigInt64Array((await readBytes(expected.tensors.get("input_ids")!)).buffer);
+  const [batchSize, context] = expected.tensors.get("input_ids")!.shape as [number, number];
+  const ids = Int32Array.from(stored, Number);
+  const labels = ids.map((_, i) => ((i + 1) % context === 0 ? -1 : ids[i + 1]!));
+  const recipe = recipeSchema.parse({ base: "gpt2", data: "none", maxAddedShare: 0.5 });
+  const augmented = augment(await openModel(join(fixtures, "gpt2")), recipe);
+  const tensors = await trainedTensors(augmented, recipe);
+  const engine = await openEngine("cpu", { threads: 1 });
+  const names = tensors.map(({ name }) => name);
+  const program = await openTrainingStep(engine, augmented, { batchSize, context }, names);
+  const losses: number[] = [];
+  const norms: number[] = [];
+  await trainLoop(
+    program,
+    tensors,
+    {
+      ...recipe,
+      steps: 20,
+      schedule: "constant",
+      warmupSteps: 0,
+      gradientAccumulationSteps: 1,
+      patience: null,
+    },
+    {
+      nextBatch: () => ({ ids, labels, numTargets: batchSize * (context - 1) }),
+      onStep: ({ lossNats, gradNorm }) => {
+        losses.push(lossNats);
+        norms.push(gradNorm);
+      },
+      evaluate: () => Promise.resolve(0),
+      save: () => Promise.resolve(),
+      shouldStop: () => false,
+    },
+    { step: 0, bestLossNats: null, bestStep: 0, evaluationsSinceBest: 0 },
+  );
+  await program.dispose();
+  await engine.dispose();
+  allClose(losses, await file.of("loss"), { rtol: 1e-5 });
+  allClose(norms, await file.of("grad_norm"), { rtol: 1e-4 });
+  assert.equal(tensors.length, file.names.filter((name) => name.startsWith("final.")).length);
+  for (const { name, values } of tensors)
+    allClose(values, await file.of(`final.${name}`), { atol: 1e-4 });
+});
