@@ -36,7 +36,7 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   Gelu: (dy, y, [x], { approximate }) => [
     g.mul(dy, approximate === "tanh" ? geluTanhSlope(x!, y) : geluSlope(x!)),
   ],
-  Cast: (dy, _, [x]) => [g.cast(dy, x!.dtype)],
+  Cast: (dy, _, [x]) => [x!.dtype === "I64" || x!.dtype === "BOOL" ? null : g.cast(dy, x!.dtype)],
   LessOrEqual: () => [null, null],
   And: () => [null, null],
   Where: (dy, _, [condition]) => {

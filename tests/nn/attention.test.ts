@@ -1,0 +1,144 @@
+// Causal attention against its plain formula, over windows that span several blocks of rows.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { createRandom } from "../../src/core/random.ts";
+import { sizeOf } from "../../src/core/shape.ts";
+import { type Engine, openEngine } from "../../src/engines/index.ts";
+import * as g from "../../src/graph/build.ts";
+import { type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
+import { attention, type Projections, splitHeads } from "../../src/nn/attention.ts";
+import { fixedPositions, givenPositions, MASKED } from "../../src/nn/positions.ts";
+import { allClose } from "../helpers.ts";
+
+let engine: Engine;
+before(async () => (engine = await openEngine("cpu", { threads: 1 })));
+after(() => engine.dispose());
+
+interface Sizes {
+  readonly batch: number;
+  readonly heads: number;
+  readonly groups: number;
+  readonly length: number;
+  readonly headDim: number;
+}
+
+const scale = 0.4;
+const without = { scale, hooks: {}, layer: 0 };
+
+function projectionInputs({ batch, heads, groups, length, headDim }: Sizes): Projections {
+  return {
+    query: g.input("query", [batch, heads, length, headDim], "F32"),
+    key: g.input("key", [batch, groups, length, headDim], "F32"),
+    value: g.input("value", [batch, groups, length, headDim], "F32"),
+  };
+}
+
+function feedsOf(projections: Projections) {
+  const random = createRandom(11);
+  const fill = ({ shape }: Tensor) =>
+    Float32Array.from({ length: sizeOf(shape) }, () => random.normal());
+  const { query, key, value } = projections;
+  return { query: fill(query), key: fill(key), value: fill(value) };
+}
+
+/** Σ_s softmax_s≤t(scale q_t · k_s) v_s, one number at a time; [B, T, N · H]. */
+function formula(sizes: Sizes, { query, key, value }: ReturnType<typeof feedsOf>): Float32Array {
+  const { batch, heads, groups, length, headDim } = sizes;
+  const y = new Float32Array(batch * length * heads * headDim);
+  for (let b = 0; b < batch; b++)
+    for (let head = 0; head < heads; head++) {
+      const group = Math.floor((head * groups) / heads);
+      const queryAt = (t: number) => ((b * heads + head) * length + t) * headDim;
+      const keyAt = (s: number) => ((b * groups + group) * length + s) * headDim;
+      for (let t = 0; t < length; t++) {
+        const logits = Array.from({ length: t + 1 }, (_, s) => {
+          let dot = 0;
+          for (let i = 0; i < headDim; i++) dot += query[queryAt(t) + i]! * key[keyAt(s) + i]!;
+          return scale * dot;
+        });
+        const largest = Math.max(...logits);
+        const weights = logits.map((logit) => Math.exp(logit - largest));
+        const sum = weights.reduce((a, b) => a + b);
+        for (let i = 0; i < headDim; i++) {
+          const mixed = weights.reduce((v, weight, s) => v + weight * value[keyAt(s) + i]!, 0);
+          y[((b * length + t) * heads + head) * headDim + i] = mixed / sum;
+        }
+      }
+    }
+  return y;
+}
+
+const cases: readonly (readonly [string, Sizes])[] = [
+  ["one block", { batch: 2, heads: 2, groups: 2, length: 20, headDim: 4 }],
+  ["exactly a block", { batch: 1, heads: 1, groups: 1, length: 128, headDim: 4 }],
+  ["three blocks, the last one short", { batch: 2, heads: 2, groups: 2, length: 300, headDim: 4 }],
+  ["grouped queries, two blocks", { batch: 2, heads: 6, groups: 2, length: 150, headDim: 4 }],
+];
+
+for (const [name, sizes] of cases)
+  test(`${name}: equals the formula`, async () => {
+    const projections = projectionInputs(sizes);
+    const { batch, length } = sizes;
+    const y = attention(projections, { ...without, positions: fixedPositions(length) });
+    // The same by an explicit mask, as an exported model has it: one block, however long.
+    const ids = g.integers(
+      [...Array(batch * length).keys()].map((i) => i % length),
+      [batch, length],
+    );
+    const causal = Float32Array.from({ length: length * length }, (_, i) =>
+      i % length > Math.floor(i / length) ? MASKED : 0,
+    );
+    const mask = g.constant(causal, [1, 1, length, length]);
+    const positions = givenPositions(ids, mask, length);
+    const masked = attention(projections, { ...without, positions });
+
+    const program = await engine.compile({ y, masked }, new Map());
+    const feeds = feedsOf(projections);
+    const results = await program.run(feeds);
+    const expected = formula(sizes, feeds);
+    allClose(results["y"]!, expected, { atol: 1e-6 });
+    allClose(results["masked"]!, expected, { atol: 1e-6 });
+    await program.dispose();
+  });
+
+test("hooks that are absent leave no trace; those that are there see the projections", () => {
+  const sizes = { batch: 1, heads: 2, groups: 1, length: 8, headDim: 4 };
+  const projections = projectionInputs(sizes);
+  const options = { ...without, positions: fixedPositions(8) };
+  const ops = (y: Tensor) => topologicalOrder([y]).map(({ op }) => op);
+  const bare = ops(attention(projections, options));
+  assert.ok(!bare.includes("Tanh") && !bare.includes("Sigmoid"));
+
+  const seen: unknown[] = [];
+  const hooked = attention(projections, {
+    ...options,
+    layer: 3,
+    rotate: g.sigmoid,
+    hooks: {
+      scale: ({ query, key, value }, layer) => {
+        seen.push(query, key, value, layer);
+        return { query: g.tanh(query), key, value };
+      },
+      cache: (_, { key, value }) => ({ key: g.neg(key), value: g.neg(value) }),
+    },
+  });
+  const { query, key, value } = projections;
+  assert.deepEqual(seen, [query, key, value, 3]);
+  const sigmoids = topologicalOrder([hooked]).filter(({ op }) => op === "Sigmoid");
+  // Temperatures come before the rotation, and the cache keeps rotated keys.
+  assert.deepEqual(
+    sigmoids.map(({ inputs: [x] }) => x!.op),
+    ["Tanh", "Input"],
+  );
+  const negated = topologicalOrder([hooked]).filter(({ op }) => op === "Neg");
+  assert.deepEqual(negated.map(({ inputs: [x] }) => x!.op).sort(), ["Input", "Sigmoid"]);
+});
+
+test("splitting heads keeps each head's features together", async () => {
+  const x = g.input("x", [1, 2, 6], "F32"); // two tokens, three heads of two
+  const program = await engine.compile({ y: splitHeads(x, 3) }, new Map());
+  const results = await program.run({ x: Float32Array.from({ length: 12 }, (_, i) => i) });
+  assert.deepEqual([...results["y"]!], [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+  await program.dispose();
+});

@@ -1,0 +1,92 @@
+// Rotary embedding: the frequencies of each scaling against its published formula, the rotation against complex numbers.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createRandom } from "../../src/core/random.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { input, integers } from "../../src/graph/build.ts";
+import { fixedPositions, givenPositions } from "../../src/nn/positions.ts";
+import { frequencies, rotation, type RotaryConfig } from "../../src/nn/rotary.ts";
+import { allClose } from "../helpers.ts";
+
+const plain = (rotaryDim: number, theta: number): RotaryConfig => ({
+  rotaryDim,
+  theta,
+  scaling: { type: "none" },
+});
+
+test("unscaled: theta to the -2i / d", () => {
+  allClose(frequencies(plain(4, 10_000)), [1, 0.01], { rtol: 1e-15 });
+  assert.equal(frequencies(plain(64, 10_000)).length, 32);
+});
+
+test("linear: all divided by the factor", () => {
+  const scaling = { type: "linear", factor: 4 } as const;
+  const scaled = frequencies({ ...plain(4, 10_000), scaling });
+  allClose(scaled, [0.25, 0.0025], { rtol: 1e-15 });
+});
+
+test("llama3: short wavelengths kept, long ones divided, blended between (Llama 3.1 8B)", () => {
+  const [factor, low, high, context] = [8, 1, 4, 8192];
+  const scaled = frequencies({
+    ...plain(128, 500_000),
+    scaling: {
+      type: "llama3",
+      factor,
+      lowFrequencyFactor: low,
+      highFrequencyFactor: high,
+      originalMaxPositions: context,
+    },
+  });
+  // As Hugging Face states it, by wavelength.
+  const bands = { kept: 0, blended: 0, divided: 0 };
+  const expected = frequencies(plain(128, 500_000)).map((frequency) => {
+    const wavelength = (2 * Math.PI) / frequency;
+    if (wavelength < context / high) return (bands.kept++, frequency);
+    if (wavelength > context / low) return (bands.divided++, frequency / factor);
+    bands.blended++;
+    const smooth = (context / wavelength - low) / (high - low);
+    return ((1 - smooth) * frequency) / factor + smooth * frequency;
+  });
+  allClose(scaled, expected, { rtol: 1e-12 });
+  assert.deepEqual(bands, { kept: 29, blended: 6, divided: 29 });
+});
+
+test("the halves of a head turn as complex numbers, and what is beyond rotaryDim stays", async () => {
+  const [batch, heads, length, headDim, rotaryDim] = [2, 3, 5, 8, 6];
+  const config = plain(rotaryDim, 100);
+  const x = input("x", [batch, heads, length, headDim], "F32");
+  const offset = 3;
+  const ids = integers(
+    [...Array(batch * length).keys()].map((i) => (i % length) + offset),
+    [batch, length],
+  );
+  const outputs = {
+    fromZero: rotation(config, fixedPositions(length))(x),
+    fromThree: rotation(config, givenPositions(ids, x, length + offset))(x),
+  };
+  const engine = await openEngine("cpu", { threads: 1 });
+  const program = await engine.compile(outputs, new Map());
+  const random = createRandom(5);
+  const values = Float32Array.from({ length: batch * heads * length * headDim }, () =>
+    random.normal(),
+  );
+  const results = await program.run({ x: values });
+
+  const angles = frequencies(config);
+  const turned = (first: number) =>
+    values.map((_, i) => {
+      const [column, position] = [i % headDim, (Math.floor(i / headDim) % length) + first];
+      if (column >= rotaryDim) return values[i]!;
+      const pair = column % (rotaryDim / 2);
+      const row = i - column;
+      const [re, im] = [values[row + pair]!, values[row + pair + rotaryDim / 2]!];
+      const angle = position * angles[pair]!;
+      return column < rotaryDim / 2
+        ? re * Math.cos(angle) - im * Math.sin(angle)
+        : re * Math.sin(angle) + im * Math.cos(angle);
+    });
+  allClose(results["fromZero"]!, turned(0), { atol: 1e-6 });
+  allClose(results["fromThree"]!, turned(offset), { atol: 1e-6 });
+  await engine.dispose();
+});
