@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { UserError } from "../src/core/errors.ts";
 import { evalCommand } from "./commands/eval.ts";
+import { finetuneCommand } from "./commands/finetune.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { type CommandIo, processIo } from "./io.ts";
 
@@ -33,7 +34,7 @@ function buildProgram(io: CommandIo): Command {
     .configureOutput({ writeOut: (text) => void io.stdout.write(text) })
     .showSuggestionAfterError()
     .helpCommand(true);
-  for (const register of [evalCommand, inspectCommand]) register(program, io);
+  for (const register of [finetuneCommand, evalCommand, inspectCommand]) register(program, io);
   for (const command of program.commands) command.exitOverride();
   return program;
 }

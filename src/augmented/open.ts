@@ -41,6 +41,8 @@ export interface Temperatures {
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string;
+  /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
+  readonly withoutWeights?: boolean;
   /** Finds the base that an adapter names, when the adapter alone is opened; a folder. */
   readonly resolveBase?: (nameOrPath: string, revision?: string) => Promise<string>;
 }
@@ -69,6 +71,10 @@ export async function openModel(
   const configPath = join(folder, "config.json");
   const configJson = await readJson(configPath);
   const model = readModel(configPath, configJson);
+  if (options.withoutWeights) {
+    const checkpoint: Checkpoint = { files: [], tensors: new Map(), metadata: {} };
+    return { folder: resolve(folder), configJson, model, checkpoint, weights: new Map() };
+  }
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = matchTensors(folder, model, checkpoint);
   const source = options.adapter

@@ -7,7 +7,7 @@ import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../formats/safetensors.ts";
 import type { Recipe } from "../recipe/schema.ts";
-import { isTemperatureName, temperatureShapes } from "../ssa/insert.ts";
+import { temperatureShapes } from "../ssa/insert.ts";
 import type { TemperatureSpec } from "../ssa/spec.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 
@@ -97,19 +97,3 @@ export async function trainedTensors(
 }
 
 type Rules = Pick<TrainedTensor, "weightDecay" | "group">;
-
-/** The model with the trained tensors' present values: temperatures in place, other weights as replacements. */
-export function withValues(
-  augmented: AugmentedModel,
-  tensors: readonly TrainedTensor[],
-): { readonly augmented: AugmentedModel; readonly replaced: ReadonlyMap<string, Float32Array> } {
-  const temperatures = new Map(augmented.temperatures?.values);
-  const replaced = new Map<string, Float32Array>();
-  for (const { name, values } of tensors)
-    (isTemperatureName(name) ? temperatures : replaced).set(name, values);
-  if (!augmented.temperatures) return { augmented, replaced };
-  return {
-    augmented: { ...augmented, temperatures: { ...augmented.temperatures, values: temperatures } },
-    replaced,
-  };
-}

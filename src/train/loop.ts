@@ -43,10 +43,12 @@ export interface LoopCallbacks {
   readonly onStep: (metrics: StepMetrics) => void | Promise<void>;
   /** Mean nats per token on held-out windows. */
   readonly evaluate: (step: number) => Promise<number>;
-  /** Saves the state after a step; `isBest` where that step has the lowest held-out loss so far. */
-  readonly save: (state: LoopState, isBest: boolean) => Promise<void>;
+  /** Saves the state after a step. */
+  readonly save: (state: LoopState) => Promise<void>;
   /** True to finish the present step, save and return. */
   readonly shouldStop: () => boolean;
+  /** The last good checkpoint, for messages. */
+  readonly lastCheckpoint?: () => string | undefined;
 }
 
 export type Outcome = "finished" | "stopped early" | "interrupted";
@@ -63,11 +65,14 @@ export async function trainLoop(
   let current = state;
   if (current.step === 0 && current.bestLossNats === null && options.steps > 0) {
     current = { ...current, bestLossNats: await callbacks.evaluate(0) };
-    await callbacks.save(current, true);
+    await callbacks.save(current);
   }
+  const isExhausted = () =>
+    options.patience !== null && current.evaluationsSinceBest >= options.patience;
   while (current.step < options.steps) {
+    if (isExhausted()) return { outcome: "stopped early", state: current };
     if (callbacks.shouldStop()) {
-      await callbacks.save(current, false);
+      await callbacks.save(current);
       return { outcome: "interrupted", state: current };
     }
     const step = current.step + 1;
@@ -82,12 +87,9 @@ export async function trainLoop(
         ? { ...current, bestLossNats: lossNats, bestStep: step, evaluationsSinceBest: 0 }
         : { ...current, evaluationsSinceBest: current.evaluationsSinceBest + 1 };
     }
-    const isExhausted =
-      options.patience !== null && current.evaluationsSinceBest >= options.patience;
     const keepsBest = isBest && options.patience !== null;
-    if (step % options.saveEvery === 0 || isLast || isExhausted || keepsBest)
-      await callbacks.save(current, isBest);
-    if (isExhausted && !isLast) return { outcome: "stopped early", state: current };
+    if (step % options.saveEvery === 0 || isLast || isExhausted() || keepsBest)
+      await callbacks.save(current);
   }
   return { outcome: "finished", state: current };
 }
@@ -98,7 +100,7 @@ async function trainStep(
   tensors: readonly TrainedTensor[],
   sums: ReadonlyMap<string, Float32Array>,
   options: LoopOptions,
-  { nextBatch }: LoopCallbacks,
+  { nextBatch, lastCheckpoint }: LoopCallbacks,
   step: number,
 ): Promise<StepMetrics> {
   for (const sum of sums.values()) sum.fill(0);
@@ -113,11 +115,11 @@ async function trainStep(
       for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
     }
     if (!Number.isFinite(result.nats))
-      throw notFinite(`loss is ${result.nats}`, step, `micro batch ${micro}`);
+      throw notFinite(`loss is ${result.nats}`, step, `micro batch ${micro}`, lastCheckpoint?.());
   }
   const gradNorm = globalNorm(sums.values()) / numTokens;
   if (!Number.isFinite(gradNorm))
-    throw notFinite(`gradient norm is ${gradNorm}`, step, "all micro batches");
+    throw notFinite(`gradient norm is ${gradNorm}`, step, "all micro batches", lastCheckpoint?.());
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rates = {
     added: learningRateAt(step, options, options.learningRate, options.minLearningRate),
@@ -131,9 +133,10 @@ async function trainStep(
   return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens };
 }
 
-function notFinite(what: string, step: number, batch: string): UserError {
-  return new UserError(`step ${step}: ${what} (${batch}); the step was not applied`, {
-    hint: "lower learningRate or maxGradNorm, or lengthen warmupSteps, and resume with a new run",
+function notFinite(what: string, step: number, batch: string, checkpoint?: string): UserError {
+  const last = checkpoint ? `; the last good checkpoint is ${checkpoint}` : "";
+  return new UserError(`step ${step}: ${what} (${batch}); the step was not applied${last}`, {
+    hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
     exitCode: 1,
   });
 }

@@ -1,0 +1,80 @@
+// Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
+
+import { countParameters, type AugmentedModel, openModel } from "../augmented/open.ts";
+import { UserError } from "../core/errors.ts";
+import { joinForTraining } from "../data/batches.ts";
+import type { DataSplit } from "../data/data-files.ts";
+import type { Tokens } from "../data/tokens.ts";
+import type { Recipe } from "../recipe/schema.ts";
+import type { TrainedTensor } from "../train/adamw.ts";
+import { type ModelCorpus, readCorpus, type ReadOptions } from "./corpus.ts";
+import { contextOf, planWindows, type WindowPlan } from "./evaluate.ts";
+import { addedParameters, augment, trainedTensors } from "./tensors.ts";
+
+/** Data of a run, found and chosen. */
+export interface RunData {
+  readonly train: DataSplit;
+  readonly evaluation: DataSplit;
+  /** Joins rows of evaluation data to one text, where they are not texts of their own. */
+  readonly evaluationSeparator?: string | undefined;
+}
+
+export interface Prepared {
+  readonly augmented: AugmentedModel;
+  readonly tensors: readonly TrainedTensor[];
+  /** Of the base, of the temperatures, and of all that trains. */
+  readonly parameters: { readonly base: number; readonly added: number; readonly trained: number };
+  readonly context: number;
+  /** One stream of training tokens. */
+  readonly stream: Tokens;
+  readonly evaluation: ModelCorpus;
+  /** Windows scored for the report, and on the way. */
+  readonly reportPlan: WindowPlan;
+  readonly evalPlan: WindowPlan;
+}
+
+export async function prepareRun(
+  recipe: Recipe,
+  baseFolder: string,
+  data: RunData,
+  options: Omit<ReadOptions, "separator" | "convention" | "field">,
+): Promise<Prepared> {
+  const isRandom = recipe.init === "random";
+  const augmented = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
+  const context = contextOf(augmented, recipe.context === "auto" ? undefined : recipe.context);
+  const field = recipe.textColumn;
+  const train = await readCorpus(augmented, data.train, { ...options, field });
+  const evaluation = await readCorpus(augmented, data.evaluation, {
+    ...options,
+    field,
+    separator: data.evaluationSeparator,
+  });
+  const { tokenizer } = train;
+  const stream = joinForTraining(train.texts, {
+    vocabSize: augmented.model.config.vocabSize,
+    endOfText: tokenizer?.endOfText,
+    prefix: tokenizer?.prefix ?? [],
+  });
+  if (stream.length < 2)
+    throw new UserError(`${data.train.description} holds too little text to train on`);
+  const plan = (windows: number | "all") =>
+    planWindows(augmented, evaluation, {
+      context,
+      windows: windows === "all" ? undefined : windows,
+    });
+  const tensors = await trainedTensors(augmented, recipe);
+  return {
+    augmented,
+    tensors,
+    parameters: {
+      base: countParameters(augmented.model),
+      added: addedParameters(augmented.temperatures?.values),
+      trained: tensors.reduce((sum, { values }) => sum + values.length, 0),
+    },
+    context,
+    stream,
+    evaluation,
+    reportPlan: plan(recipe.reportWindows),
+    evalPlan: plan(recipe.evalWindows),
+  };
+}
