@@ -1,0 +1,70 @@
+// Seeded random numbers: xoshiro128** (Blackman and Vigna, 2018), whose state can be saved and restored.
+
+/** The generator's whole state, four unsigned 32-bit words. */
+export type RandomState = readonly [number, number, number, number];
+
+export interface Random {
+  /** Uniform in [0, 1), 53 random bits. */
+  uniform(): number;
+  /** Standard normal (Box and Muller, 1958; the cosine half alone, so that no spare value is part of the state). */
+  normal(): number;
+  /** Shuffles in place, every order equally likely (Fisher and Yates). */
+  shuffle(items: Int32Array): void;
+  /** What `resumeRandom` continues from. */
+  state(): RandomState;
+}
+
+/** A generator for one purpose: the same seed with another stream number gives unrelated values. */
+export function createRandom(seed: number, stream = 0): Random {
+  // Splitmix-style hashing turns small, similar seeds into unrelated states.
+  let hash = 0;
+  const next = (): number => {
+    hash = (hash + 0x9e3779b9) | 0;
+    let z = hash;
+    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return (z ^ (z >>> 15)) >>> 0;
+  };
+  for (const word of [seed, Math.floor(seed / 2 ** 32), stream]) hash = next() ^ word;
+  return resumeRandom([next(), next(), next(), next()]);
+}
+
+/** Continues from a saved state; the state must not be all zeros. */
+export function resumeRandom(state: RandomState): Random {
+  let [a, b, c, d] = state;
+
+  function word(): number {
+    const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
+    const shifted = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= shifted;
+    d = rotateLeft(d, 11);
+    return result;
+  }
+
+  function uniform(): number {
+    return ((word() >>> 5) * 2 ** 26 + (word() >>> 6)) / 2 ** 53;
+  }
+
+  return {
+    uniform,
+    // 1 − uniform() is never zero, so the logarithm is finite.
+    normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+    shuffle(items) {
+      for (let last = items.length - 1; last > 0; last--) {
+        const other = Math.floor(uniform() * (last + 1));
+        const value = items[last]!;
+        items[last] = items[other]!;
+        items[other] = value;
+      }
+    },
+    state: () => [a >>> 0, b >>> 0, c >>> 0, d >>> 0],
+  };
+}
+
+function rotateLeft(word: number, bits: number): number {
+  return (word << bits) | (word >>> (32 - bits));
+}

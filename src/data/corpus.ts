@@ -1,0 +1,156 @@
+// A split of data as tokens: read, tokenized once, and kept in a cache on disk.
+
+import { createHash, type Hash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { UserError } from "../core/errors.ts";
+import type { DataSplit } from "./data-files.ts";
+import { readTexts } from "./read-texts.ts";
+import { joinTexts, type TextStream } from "./text.ts";
+import { readCache, writeCache, type CachedCorpus } from "./token-cache.ts";
+import { readTokenFile } from "./token-file.ts";
+import { tokenize, type TokenizeOptions } from "./tokenize.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+import { splitTokens, type Tokens } from "./tokens.ts";
+import { countWords, wikitextPages } from "./wikitext.ts";
+
+export interface Corpus {
+  /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */
+  readonly texts: readonly Tokens[];
+  /** How many tokens in front of each text are not of the text. */
+  readonly prefixLength: number;
+  readonly numTokens: number;
+  /** Of the original texts; undefined for token files. */
+  readonly utf8Bytes: number | undefined;
+  /** Words of the original texts, counted where pages are made. */
+  readonly numWords: number | undefined;
+  /** Of the joined text (several texts: a zero byte between them), or of the token file's bytes. */
+  readonly dataSha256: string;
+  readonly fromCache: boolean;
+}
+
+export interface CorpusOptions extends Omit<TokenizeOptions, "prefix"> {
+  /** The field of rows that holds the text; default "text". */
+  readonly field?: string;
+  /** Makes one text of all, with this between them; by default each row and each file is a text. */
+  readonly separator?: string;
+  /** Makes WikiText's pages the texts, whatever the rows are, and undoes its spacing. */
+  readonly pages?: boolean;
+  /** What is put in front of each text; default: what the tokenizer itself puts there. */
+  readonly prefix?: readonly number[];
+  /** Where tokens are kept; without it nothing is. */
+  readonly cacheFolder?: string;
+}
+
+/** Loads texts through the tokenizer. */
+export async function loadCorpus(
+  split: DataSplit,
+  tokenizer: Tokenizer,
+  options: CorpusOptions = {},
+): Promise<Corpus> {
+  if (split.format === "bin") return await loadTokenCorpus(split, tokenizer.vocabSize);
+  const { prefix = tokenizer.prefix, cacheFolder } = options;
+  const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, prefix, options);
+  const cached = cacheFolder && (await readCache(cacheFolder, key, tokenizer.vocabSize));
+  const found = cached || (await tokenizeSplit(split, tokenizer, prefix, options));
+  if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
+  if (found.lengths.length === 0) {
+    throw new UserError(`${split.description} holds no text`, { hint: "is it the right file?" });
+  }
+  const { tokens, lengths, ...rest } = found;
+  return {
+    ...rest,
+    texts: splitTokens(tokens, lengths),
+    prefixLength: prefix.length,
+    numTokens: tokens.length,
+    fromCache: Boolean(cached),
+  };
+}
+
+/** Loads token files: nothing is added to them, and no tokenizer is needed. */
+export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Promise<Corpus> {
+  const hash = createHash("sha256");
+  const texts: Tokens[] = [];
+  for (const part of split.parts) {
+    const tokens = await readTokenFile(part, vocabSize);
+    hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
+    if (tokens.length > 0) texts.push(tokens);
+  }
+  if (texts.length === 0) throw new UserError(`${split.description} holds no tokens`);
+  return {
+    texts,
+    prefixLength: 0,
+    numTokens: texts.reduce((sum, { length }) => sum + length, 0),
+    utf8Bytes: undefined,
+    numWords: undefined,
+    dataSha256: hash.digest("hex"),
+    fromCache: false,
+  };
+}
+
+async function tokenizeSplit(
+  split: DataSplit,
+  tokenizer: Tokenizer,
+  prefix: readonly number[],
+  { field, separator, pages = false, ...options }: CorpusOptions,
+): Promise<CachedCorpus> {
+  const rows = readTexts(split, field);
+  const made = pages
+    ? wikitextPages(rows)
+    : separator === undefined
+      ? rows
+      : joinTexts(rows, separator);
+  const counts = { utf8Bytes: 0, numWords: 0, hash: createHash("sha256") };
+  const texts = counted(made, counts, pages);
+  const { tokens, lengths } = await tokenize(texts, tokenizer, { ...options, prefix });
+  return {
+    tokens,
+    lengths,
+    utf8Bytes: counts.utf8Bytes,
+    numWords: pages ? counts.numWords : undefined,
+    dataSha256: counts.hash.digest("hex"),
+  };
+}
+
+/** Passes the texts on and counts and hashes what they were made of. */
+async function* counted(
+  texts: TextStream,
+  counts: { utf8Bytes: number; numWords: number; readonly hash: Hash },
+  countsWords: boolean,
+): AsyncGenerator<{ text: string; isLast: boolean }> {
+  let isBetween = false;
+  for await (const { text, isLast, original = text } of texts) {
+    if (isBetween) counts.hash.update("\0");
+    isBetween = isLast;
+    counts.hash.update(original);
+    counts.utf8Bytes += Buffer.byteLength(original);
+    if (countsWords) counts.numWords += countWords(original);
+    yield { text, isLast };
+  }
+}
+
+/** Everything that the tokens depend on. */
+async function cacheKey(
+  { format, parts }: DataSplit,
+  tokenizer: Tokenizer,
+  prefix: readonly number[],
+  { field, separator, pages }: CorpusOptions,
+): Promise<string> {
+  const files = [];
+  for (const { path, begin, end } of parts) {
+    const hash = createHash("sha256");
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+      hash.update(chunk as Buffer);
+    }
+    files.push([hash.digest("hex"), begin, end]);
+  }
+  const parameters = {
+    format,
+    files,
+    tokenizer: tokenizer.sha256,
+    prefix,
+    field,
+    separator,
+    pages,
+  };
+  return createHash("sha256").update(JSON.stringify(parameters)).digest("hex");
+}

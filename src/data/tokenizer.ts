@@ -1,0 +1,184 @@
+// A model's own tokenizer, from its local folder. @huggingface/transformers encodes; since that is slow and most words
+// repeat, texts are cut into words where that is safe, and each distinct word is encoded once.
+
+import type { PreTrainedTokenizer } from "@huggingface/transformers";
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { messageOf, UserError } from "../core/errors.ts";
+import { cutRule, type CutRule } from "./cuts.ts";
+import type { TokenizerConfig, TokenizerJson } from "./tokenizer-json.ts";
+import { createTokens, TokenBuffer, type Tokens } from "./tokens.ts";
+
+export interface Tokenizer {
+  readonly folder: string;
+  /** Of tokenizer.json and, where present, tokenizer_config.json after it. */
+  readonly sha256: string;
+  /** One more than the highest token id. */
+  readonly vocabSize: number;
+  /** The special tokens that the tokenizer itself puts in front of a text, such as BOS. */
+  readonly prefix: readonly number[];
+  readonly endOfText: number | undefined;
+  readonly cuts: CutRule | undefined;
+  /** The tokens of a whole text, without special tokens around it; special tokens written in it count as such. */
+  encode(text: string): Tokens;
+  /** The text of the tokens, special ones included. */
+  decode(ids: Iterable<number>): string;
+}
+
+// Words to remember at most, and how long; rarer and longer ones would only cost memory.
+const maxWords = 1 << 19;
+const maxWordLength = 64;
+
+/** Loads tokenizer.json (and tokenizer_config.json where there is one) from a folder; never asks a network. */
+export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  const path = join(folder, "tokenizer.json");
+  const jsonBytes = await readOptional(path);
+  if (!jsonBytes) {
+    throw new UserError(`${folder} holds no tokenizer.json`, {
+      hint: "text needs the model's tokenizer; token files (.bin) do not",
+    });
+  }
+  const configPath = join(folder, "tokenizer_config.json");
+  const configBytes = await readOptional(configPath);
+  const json = parse(jsonBytes, path) as TokenizerJson;
+  const config = configBytes ? (parse(configBytes, configPath) as TokenizerConfig) : {};
+  const library = await construct(json, config, path);
+
+  const encodeWhole = (text: string): number[] =>
+    library.encode(text, { add_special_tokens: false });
+  const cuts = cutRule(json, config);
+  const vocabSize = vocabSizeOf(json);
+  return {
+    folder,
+    sha256: createHash("sha256")
+      .update(jsonBytes)
+      .update(configBytes ?? "")
+      .digest("hex"),
+    vocabSize,
+    prefix: addedInFront(library, encodeWhole),
+    endOfText: endOfText(json, config),
+    cuts,
+    encode: cuts ? wordEncoder(encodeWhole, cuts, vocabSize) : wholeEncoder(encodeWhole, vocabSize),
+    decode(ids) {
+      const list = [...ids];
+      if (list.length === 0) return "";
+      return library.decode(list, { clean_up_tokenization_spaces: false });
+    },
+  };
+}
+
+function wholeEncoder(encode: (text: string) => number[], vocabSize: number) {
+  return (text: string): Tokens => {
+    const ids = encode(text);
+    const tokens = createTokens(ids.length, vocabSize);
+    tokens.set(ids);
+    return tokens;
+  };
+}
+
+/** Encodes between cuts, each distinct word once. */
+function wordEncoder(encode: (text: string) => number[], cuts: CutRule, vocabSize: number) {
+  const known = new Map<string, readonly number[]>();
+  const encodeWord = (word: string): readonly number[] => {
+    const ids = known.get(word);
+    if (ids) return ids;
+    const fresh = encode(word);
+    if (word.length <= maxWordLength) {
+      if (known.size >= maxWords) known.clear();
+      known.set(ownCopy(word), fresh);
+    }
+    return fresh;
+  };
+  return (text: string): Tokens => {
+    const tokens = new TokenBuffer(vocabSize, 16 + (text.length >> 1));
+    let start = 0;
+    for (let at = 1; at < text.length - 1; at++) {
+      if (!cuts.isCut(text, at)) continue;
+      tokens.append(encodeWord(text.slice(start, at)));
+      start = at + cuts.skip;
+    }
+    tokens.append(encodeWord(text.slice(start)));
+    return tokens.view();
+  };
+}
+
+/** A substring keeps the whole string that it was cut from in memory; its copy does not. */
+function ownCopy(word: string): string {
+  return Buffer.from(word, "utf16le").toString("utf16le");
+}
+
+async function construct(
+  json: TokenizerJson,
+  config: TokenizerConfig,
+  path: string,
+): Promise<PreTrainedTokenizer> {
+  const { PreTrainedTokenizer: Library } = await import("@huggingface/transformers");
+  try {
+    return new Library(json, config);
+  } catch (error) {
+    throw new UserError(`${path} is no tokenizer that can be used: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What is in front when special tokens are added to a text, and not when they are not. */
+function addedInFront(
+  library: PreTrainedTokenizer,
+  encode: (text: string) => number[],
+): readonly number[] {
+  const text = "a";
+  const plain = encode(text).join();
+  const full = library.encode(text);
+  const length = full.findIndex(
+    (_, start) => full.slice(start, start + encode(text).length).join() === plain,
+  );
+  return full.slice(0, Math.max(0, length));
+}
+
+function endOfText(json: TokenizerJson, { eos_token: eos }: TokenizerConfig): number | undefined {
+  if (eos) return tokenId(json, typeof eos === "string" ? eos : eos.content);
+  return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
+}
+
+function tokenId(
+  { model, added_tokens: added }: TokenizerJson,
+  content: string,
+): number | undefined {
+  const id = added.find((token) => token.content === content)?.id;
+  return id ?? new Map(vocabularyOf(model)).get(content);
+}
+
+function vocabSizeOf({ model, added_tokens: added }: TokenizerJson): number {
+  let size = 0;
+  for (const [, id] of vocabularyOf(model)) size = Math.max(size, id + 1);
+  for (const { id } of added) size = Math.max(size, id + 1);
+  return size;
+}
+
+/** Pieces and their ids; a list of pieces with scores (Unigram) is in the order of the ids. */
+function vocabularyOf({ vocab }: TokenizerJson["model"]): (readonly [string, number])[] {
+  return isList(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab);
+}
+
+function isList<T>(value: object | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
+}
+
+function parse(bytes: Uint8Array, path: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new UserError(`${path} is not JSON: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function readOptional(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
+import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
+import { plainWindowRule } from "../../src/data/conventions.ts";
+import { loadTokenizer } from "../../src/data/tokenizer.ts";
+import { evaluationWindows, numScored } from "../../src/data/windows.ts";
+import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+
+const shared = join(import.meta.dirname, "../../../shared/data");
+const skip = existsSync(shared) ? false : `${shared} is absent`;
+
+const byteLevel = loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
+const neoX = loadTokenizer(
+  await writeTokenizer(kinds["byte-level with NFC and space tokens (GPT-NeoX)"]!.json),
+);
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+
+async function splitOf(name: string, content: string) {
+  const folder = await mkdtemp(join(tmpdir(), "ssa-corpus-"));
+  await writeFile(join(folder, name), content);
+  return selectSplit(await findDataFiles(join(folder, name)), "evaluation");
+}
+
+test("a text file is one text, with the facts that results carry", async () => {
+  const text = "the hen's eggs, é\nthe dog\n";
+  const tokenizer = await byteLevel;
+  const corpus = await loadCorpus(await splitOf("a.txt", text), tokenizer, { prefix: [0] });
+  assert.deepEqual(
+    corpus.texts.map((tokens) => [...tokens]),
+    [[0, ...tokenizer.encode(text)]],
+  );
+  assert.equal(corpus.numTokens, 1 + tokenizer.encode(text).length);
+  assert.equal(corpus.prefixLength, 1);
+  assert.equal(corpus.utf8Bytes, 27);
+  assert.equal(corpus.numWords, undefined);
+  assert.equal(corpus.dataSha256, sha256(text));
+});
+
+test("rows are texts, or one text by a separator", async () => {
+  const rows = ["the hen", "", "the dog"];
+  const split = await splitOf("a.jsonl", rows.map((text) => JSON.stringify({ text })).join("\n"));
+  const tokenizer = await byteLevel;
+  const apart = await loadCorpus(split, tokenizer);
+  assert.deepEqual(
+    apart.texts.map((tokens) => tokenizer.decode(tokens)),
+    ["the hen", "the dog"],
+  );
+  assert.equal(apart.utf8Bytes, 14);
+  assert.equal(apart.dataSha256, sha256("the hen\0\0the dog"));
+  const joined = await loadCorpus(split, tokenizer, { separator: "\n\n" });
+  assert.deepEqual(
+    joined.texts.map((tokens) => tokenizer.decode(tokens)),
+    ["the hen\n\n\n\nthe dog"],
+  );
+  assert.equal(joined.utf8Bytes, 18);
+  assert.equal(joined.dataSha256, sha256("the hen\n\n\n\nthe dog"));
+  await assert.rejects(loadCorpus(await splitOf("e.txt", ""), tokenizer), {
+    name: "UserError",
+    message: /e\.txt holds no text/,
+  });
+});
+
+test("the cache gives the same corpus; content, tokenizer and options each have their own", async () => {
+  const cacheFolder = join(await mkdtemp(join(tmpdir(), "ssa-cache-")), "deep", "cache");
+  const rows = ["the hen", "the dog"]
+    .map((text) => JSON.stringify({ text, other: text }))
+    .join("\n");
+  const split = await splitOf("a.jsonl", rows);
+  const load = async (options: CorpusOptions = {}, tokenizer = byteLevel, data = split) =>
+    await loadCorpus(data, await tokenizer, { cacheFolder, ...options });
+  const first = await load();
+  assert.equal(first.fromCache, false);
+  assert.deepEqual(await load(), { ...first, fromCache: true });
+  assert.deepEqual(await load({}, byteLevel, await splitOf("b.jsonl", rows)), {
+    ...first,
+    fromCache: true,
+  });
+  const others = [
+    await load({ separator: "" }),
+    await load({ separator: "", pages: true }),
+    await load({ prefix: [5] }),
+    await load({ field: "other" }),
+    await load({}, neoX),
+    await load({}, byteLevel, await splitOf("a.jsonl", `${rows}\n{"text":"more"}`)),
+    await load({}, byteLevel, { ...split, parts: [{ ...split.parts[0]!, end: 0.6 }] }),
+  ];
+  assert.ok(others.every(({ fromCache }) => !fromCache));
+  assert.equal((await readdir(cacheFolder)).length, 1 + others.length);
+  assert.deepEqual(await load({ prefix: [5] }), { ...others[2]!, fromCache: true });
+});
+
+test("a damaged cache is made anew; a folder that cannot be written is done without", async () => {
+  const cacheFolder = await mkdtemp(join(tmpdir(), "ssa-cache-"));
+  const split = await splitOf("a.txt", "the hen and the dog");
+  const load = async (folder = cacheFolder) =>
+    await loadCorpus(split, await byteLevel, { cacheFolder: folder });
+  const good = await load();
+  const path = join(cacheFolder, (await readdir(cacheFolder))[0]!);
+  const bytes = await readFile(path);
+  for (const offset of [0, 40, bytes.indexOf("\n") - 3, bytes.length - 1]) {
+    const damaged = Buffer.from(bytes);
+    damaged[offset]! ^= 1;
+    await writeFile(path, damaged);
+    assert.deepEqual(await load(), good);
+    assert.deepEqual(await load(), { ...good, fromCache: true });
+  }
+  for (const length of [0, 10, 33, bytes.length - 2]) {
+    await truncate(path, length);
+    assert.deepEqual(await load(), good);
+  }
+  assert.deepEqual(await readFile(path), bytes);
+  assert.deepEqual(await load(path), good);
+});
+
+test("GPT-2's counts hold through a cache, from one thread and from two", { skip }, async () => {
+  const cacheFolder = await mkdtemp(join(tmpdir(), "ssa-cache-"));
+  const data = await findDataFiles(join(shared, "wikitext-2"));
+  const tokenizer = await loadTokenizer(join(shared, "tokenizer-gpt2"));
+  const train = selectSplit(data, "train");
+  const two = await loadCorpus(train, tokenizer, { threads: 2, charactersAlone: 0, cacheFolder });
+  const cached = await loadCorpus(train, tokenizer, { cacheFolder });
+  assert.equal(two.numTokens, 217_565);
+  assert.deepEqual(cached, { ...two, fromCache: true });
+  const text = await readFile(join(shared, "wikitext-2/train-1mb.txt"));
+  assert.equal(two.utf8Bytes, text.length);
+  assert.equal(two.dataSha256, createHash("sha256").update(text).digest("hex"));
+});
+
+test("five stories as one text: 1,879 scored tokens at context 512", { skip }, async () => {
+  const data = await findDataFiles(join(shared, "tinystories/five-stories.txt"));
+  const tokenizer = await loadTokenizer(join(shared, "stories260k"));
+  const { texts } = await loadCorpus(selectSplit(data, "evaluation"), tokenizer);
+  const windows = evaluationWindows(
+    texts.map(({ length }) => length),
+    plainWindowRule(512),
+  );
+  assert.equal(texts[0]![0], 1);
+  assert.equal(numScored(windows), 1879);
+});

@@ -1,0 +1,212 @@
+import { PreTrainedTokenizer } from "@huggingface/transformers";
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import fc from "fast-check";
+import { tokenizingJobs } from "../../src/data/segments.ts";
+import type { TextPiece } from "../../src/data/text.ts";
+import { tokenize } from "../../src/data/tokenize.ts";
+import { loadTokenizer } from "../../src/data/tokenizer.ts";
+import { kinds, mark, writeTokenizer } from "./tiny-tokenizers.ts";
+
+const shared = join(import.meta.dirname, "../../../shared/data");
+const skip = existsSync(shared) ? false : `${shared} is absent`;
+
+// Everything that has broken a tokenizer before, and words that the tiny ones have merges for.
+const snippets = Array.of(
+  ...Array.from("aehnst.,;:'\"()-123 \n\t\r"),
+  ..." then| the|The end| hen's|they'll|'s|'ve|  |   |     |\r\n|\n\n|. | .|e |n ".split("|"),
+  "<|endoftext|>",
+  "<|endo",
+  "|>",
+  "t|",
+  mark,
+  `${mark}the`,
+  ...Array.from("\u0301\u00a0\u0085\ufeff\u2003\u0958\u212b\u200d\u0000éßſ字。한🙂𝒳—½٣_"),
+  "e\u0301",
+  "\u1112\u1161",
+  "👩‍👩‍👧",
+  "\ud83d",
+  "’s",
+);
+const texts = fc
+  .array(
+    fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...snippets) }, fc.string({ unit: "binary" })),
+  )
+  .map((parts) => parts.join(""));
+
+for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
+  test(`${name}: pieces give the tokens of the whole text`, async () => {
+    const tokenizer = await loadTokenizer(await writeTokenizer(json));
+    const library = new PreTrainedTokenizer(json, {});
+    // Before " dog", at the least, in each of them.
+    assert.equal(tokenizer.cuts?.isCut("it was his dog", 10), expectsCuts || undefined);
+    const whole = (text: string) => library.encode(text, { add_special_tokens: false });
+    fc.assert(
+      fc.property(texts, (text) => {
+        assert.deepEqual([...tokenizer.encode(text)], whole(text));
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  test(`${name}: a stream cut anywhere gives the tokens of the whole text`, async () => {
+    const tokenizer = await loadTokenizer(await writeTokenizer(json));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(texts, { maxLength: 6 }),
+        fc.integer({ min: 1, max: 30 }),
+        async (parts, size) => {
+          const pieces: TextPiece[] = parts.map((text) => ({ text, isLast: false }));
+          const ids: number[] = [];
+          const ends: boolean[] = [];
+          for await (const job of tokenizingJobs(
+            [...pieces, { text: "", isLast: true }],
+            tokenizer.cuts,
+            size,
+          )) {
+            for (const segment of job.segments) ids.push(...tokenizer.encode(segment));
+            ends.push(...job.ends);
+          }
+          assert.deepEqual(ids, [...tokenizer.encode(parts.join(""))]);
+          assert.equal(ends.filter(Boolean).length, 1);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+}
+
+test("the tokenizer's own prefix, end of text and vocabulary size are found", async () => {
+  const prefixed = {
+    ...kinds["prepended and replaced marks (Llama 2)"]!.json,
+    post_processor: {
+      type: "TemplateProcessing",
+      single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+      pair: [],
+      special_tokens: { "<s>": { id: "<s>", ids: [1000], tokens: ["<s>"] } },
+    },
+    added_tokens: [
+      { id: 1000, content: "<s>", special: true },
+      { id: 1001, content: "</s>", special: true },
+    ],
+  };
+  const withConfig = await loadTokenizer(
+    await writeTokenizer(prefixed, { eos_token: { content: "<s>", __type: "AddedToken" } }),
+  );
+  const without = await loadTokenizer(await writeTokenizer(prefixed));
+  assert.deepEqual(
+    [withConfig.prefix, withConfig.vocabSize, withConfig.endOfText],
+    [[1000], 1002, 1000],
+  );
+  assert.equal(without.endOfText, 0); // the usual name, which this vocabulary has
+  assert.notEqual(without.sha256, withConfig.sha256);
+  assert.deepEqual(
+    (await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json))).prefix,
+    [],
+  );
+});
+
+test("decoding gives the text back, without tidying it", async (t) => {
+  if (skip) return t.skip(skip);
+  const tokenizer = await loadTokenizer(join(shared, "tokenizer-gpt2"));
+  for (const text of ["", " a , b . c n't <|endoftext|> 's\n", "é 🙂 字"]) {
+    assert.equal(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+});
+
+test("a folder without a tokenizer, or with a broken one, is the user's matter", async () => {
+  await assert.rejects(loadTokenizer("/nowhere"), {
+    name: "UserError",
+    message: /\/nowhere holds no tokenizer\.json/,
+  });
+  const folder = await writeTokenizer({});
+  await assert.rejects(loadTokenizer(folder), {
+    name: "UserError",
+    message: /no tokenizer that can be used/,
+  });
+  await writeFile(join(folder, "tokenizer.json"), "{");
+  await assert.rejects(loadTokenizer(folder), { name: "UserError", message: /is not JSON/ });
+});
+
+const counts: readonly (readonly [folder: string, file: string, tokens: number])[] = [
+  ["tokenizer-gpt2", "tinyshakespeare/input.txt", 338_025],
+  ["tokenizer-gpt2", "wikitext-2/train-1mb.txt", 217_565],
+  ["stories260k", "tinystories/five-stories.txt", 1_883],
+];
+for (const [folder, file, expected] of counts) {
+  test(
+    `${folder} gives ${expected} tokens on ${file}, by one thread and by two`,
+    { skip },
+    async () => {
+      const tokenizer = await loadTokenizer(join(shared, folder));
+      const text = await readFile(join(shared, file), "utf8");
+      const pieces = [{ text, isLast: true }];
+      const { prefix } = tokenizer;
+      const one = await tokenize(pieces, tokenizer, { prefix });
+      const two = await tokenize(cutUp(text), tokenizer, {
+        prefix,
+        threads: 2,
+        charactersAlone: 0,
+      });
+      assert.deepEqual(one.lengths, [expected]);
+      assert.deepEqual(two, one);
+    },
+  );
+}
+
+test("NeoX and stories260k agree with the library on whole texts", { skip }, async () => {
+  const text = await readFile(join(shared, "wikitext-2/validation-100kb.txt"), "utf8");
+  for (const folder of ["tokenizer-neox", "stories260k"]) {
+    const tokenizer = await loadTokenizer(join(shared, folder));
+    const json = JSON.parse(await readFile(join(shared, folder, "tokenizer.json"), "utf8"));
+    const library = new PreTrainedTokenizer(json, {});
+    assert.deepEqual(
+      [...tokenizer.encode(text)],
+      library.encode(text, { add_special_tokens: false }),
+    );
+  }
+});
+
+test("tokenizing tells its progress, stops on a signal, and hands on what a thread throws", async () => {
+  const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
+  const text = "the hen and the dog ".repeat(60_000);
+  const seen: number[] = [];
+  await tokenize(cutUp(text), tokenizer, {
+    prefix: [],
+    onProgress: ({ characters }) => seen.push(characters),
+  });
+  assert.ok(seen.length > 2);
+  assert.equal(seen.at(-1), text.length);
+
+  const controller = new AbortController();
+  const onProgress = () => controller.abort();
+  await assert.rejects(
+    tokenize(cutUp(text), tokenizer, { prefix: [], onProgress, signal: controller.signal }),
+    { name: "AbortError" },
+  );
+
+  const moved = { ...tokenizer, folder: "/nowhere" };
+  await assert.rejects(
+    tokenize(cutUp(text), moved, { prefix: [], threads: 2, charactersAlone: 0 }),
+    /nowhere holds no tokenizer/,
+  );
+});
+
+test("each text has the prefix once, and texts without tokens are left out", async () => {
+  const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
+  const rows = ["the", "", "dog"].map((text) => ({ text, isLast: true }));
+  const { tokens, lengths } = await tokenize(rows, tokenizer, { prefix: [7] });
+  const [the, dog] = [[...tokenizer.encode("the")], [...tokenizer.encode("dog")]];
+  assert.deepEqual([...tokens], [7, ...the, 7, ...dog]);
+  assert.deepEqual(lengths, [1 + the.length, 1 + dog.length]);
+});
+
+function* cutUp(text: string): Generator<TextPiece> {
+  const size = 100_000;
+  for (let at = 0; at < text.length; at += size) {
+    yield { text: text.slice(at, at + size), isLast: at + size >= text.length };
+  }
+}

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import {
+  evaluationWindows,
+  numScored,
+  packWindows,
+  type WindowRule,
+} from "../../src/data/windows.ts";
+
+const plain = { hasFinalTarget: false, tail: "keep" } as const;
+
+/** Windows as [text, start, end, first scored token], all counted in the text. */
+function spans(lengths: readonly number[], rule: WindowRule, limit?: number) {
+  return evaluationWindows(lengths, rule, limit).map(({ text, start, length, scoreFrom }) => [
+    text,
+    start,
+    start + length,
+    start + scoreFrom,
+  ]);
+}
+
+test("side by side: no window's first token is scored, a last shorter one counts", () => {
+  assert.deepEqual(spans([10], { context: 4, stride: 4, ...plain }), [
+    [0, 0, 4, 1],
+    [0, 4, 8, 5],
+    [0, 8, 10, 9],
+  ]);
+});
+
+test("overlapping: each scores only tokens not scored before", () => {
+  assert.deepEqual(spans([10], { context: 4, stride: 2, ...plain }), [
+    [0, 0, 4, 1],
+    [0, 2, 6, 4],
+    [0, 4, 8, 6],
+    [0, 6, 10, 8],
+  ]);
+  assert.deepEqual(spans([7], { context: 4, stride: 2, ...plain }), [
+    [0, 0, 4, 1],
+    [0, 2, 6, 4],
+    [0, 4, 7, 6],
+  ]);
+});
+
+test("windows never cross texts; a single token is no window", () => {
+  assert.deepEqual(spans([3, 1, 5], { context: 4, stride: 4, ...plain }), [
+    [0, 0, 3, 1],
+    [2, 0, 4, 1],
+  ]);
+});
+
+test("a dropped tail and a filled one", () => {
+  assert.deepEqual(spans([10], { context: 4, stride: 4, hasFinalTarget: false, tail: "drop" }), [
+    [0, 0, 4, 1],
+    [0, 4, 8, 5],
+  ]);
+  // Each window has five tokens, so that the last of four inputs has a target; the last begins at 5 instead of 8.
+  assert.deepEqual(spans([10], { context: 4, stride: 4, hasFinalTarget: true, tail: "backfill" }), [
+    [0, 0, 5, 1],
+    [0, 4, 9, 5],
+    [0, 5, 10, 9],
+  ]);
+  assert.deepEqual(spans([3], { context: 4, stride: 4, hasFinalTarget: true, tail: "backfill" }), [
+    [0, 0, 3, 1],
+  ]);
+});
+
+test("a limit takes an even subset, the same each time", () => {
+  const rule = { context: 4, stride: 4, ...plain };
+  assert.deepEqual(
+    spans([40], rule, 3).map(([, start]) => start),
+    [4, 20, 32],
+  );
+  assert.equal(spans([40], rule, 11).length, 10);
+});
+
+test("a stride over the context is refused", () => {
+  for (const stride of [0, 5]) {
+    assert.throws(() => evaluationWindows([9], { context: 4, stride, ...plain }), {
+      name: "UserError",
+      message: `a stride of ${stride} does not fit a context of 4 tokens`,
+    });
+  }
+});
+
+test("every token but each text's first is scored once, side by side but each window's first", () => {
+  const sizes = fc.record({
+    lengths: fc.array(fc.nat(40), { maxLength: 4 }),
+    context: fc.integer({ min: 1, max: 12 }),
+    stride: fc.integer({ min: 1, max: 12 }),
+    hasFinalTarget: fc.boolean(),
+    tail: fc.constantFrom("keep" as const, "backfill" as const),
+  });
+  fc.assert(
+    fc.property(sizes, ({ lengths, ...rule }) => {
+      fc.pre(rule.stride <= rule.context);
+      const windows = evaluationWindows(lengths, rule);
+      const scored = windows.flatMap(({ text, start, length, scoreFrom }) => {
+        assert.ok(scoreFrom >= 1 && scoreFrom < length);
+        assert.ok(start >= 0 && length <= rule.context + Number(rule.hasFinalTarget));
+        return Array.from(
+          { length: length - scoreFrom },
+          (_, i) => `${text}:${start + scoreFrom + i}`,
+        );
+      });
+      const predictable = lengths.flatMap((length, text) =>
+        Array.from({ length }, (_, at) => at)
+          .filter((at) => at > 0)
+          .filter((at) => rule.stride < rule.context || rule.hasFinalTarget || at % rule.stride > 0)
+          .map((at) => `${text}:${at}`),
+      );
+      assert.deepEqual(scored, predictable);
+      assert.equal(numScored(windows), predictable.length);
+    }),
+  );
+});
+
+test("packing: ids, the labels that follow them, padding without targets", () => {
+  const texts = [Uint16Array.of(10, 11, 12, 13, 14, 15, 16)];
+  const windows = evaluationWindows([7], { context: 4, stride: 2, ...plain });
+  const batches = [...packWindows(texts, windows, { batchSize: 2, context: 4 })];
+  assert.deepEqual(
+    batches.map(({ ids, labels, numTargets }) => [[...ids], [...labels], numTargets]),
+    [
+      [[10, 11, 12, 13, 12, 13, 14, 15], [11, 12, 13, -1, -1, 14, 15, -1], 5],
+      [[14, 15, 16, 0, 0, 0, 0, 0], [-1, 16, -1, -1, -1, -1, -1, -1], 1],
+    ],
+  );
+  assert.deepEqual(batches[1]!.windows, [windows[2]]);
+});
+
+test("packing with a final target: every input has a label", () => {
+  const texts = [Uint16Array.of(10, 11, 12, 13, 14, 15)];
+  const windows = evaluationWindows([6], {
+    context: 4,
+    stride: 4,
+    hasFinalTarget: true,
+    tail: "backfill",
+  });
+  const [batch] = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  assert.deepEqual([...batch!.ids], [10, 11, 12, 13, 11, 12, 13, 14]);
+  assert.deepEqual([...batch!.labels], [11, 12, 13, 14, -1, -1, -1, 15]);
+});
