@@ -10,15 +10,32 @@ export interface EngineOptions {
   readonly threads: number;
 }
 
-/** Starts the engine of a device. */
-export async function openEngine(device: string, { threads }: EngineOptions): Promise<Engine> {
-  if (device !== "cpu" && device !== "auto")
-    throw new UserError(`device "${device}" is not known`, { hint: "known: auto, cpu" });
+/** How each device's engine is started; nothing is loaded before it is chosen. */
+const devices: Readonly<Record<string, (options: EngineOptions) => Promise<Engine>>> = {
+  auto: openCpu,
+  cpu: openCpu,
+  tfjs: async () => (await import("./tfjs.ts")).tfjsEngine(),
+  "tfjs:gpu": async () => (await import("./tfjs.ts")).tfjsEngine("gpu"),
+  "tfjs:wasm": async () => (await import("./tfjs.ts")).tfjsEngine("wasm"),
+  "tfjs:cpu": async () => (await import("./tfjs.ts")).tfjsEngine("cpu"),
+};
+
+/** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
+export async function openEngine(device: string, options: EngineOptions): Promise<Engine> {
+  const open = Object.hasOwn(devices, device) ? devices[device] : undefined;
+  if (open) return open(options);
+  throw new UserError(`device "${device}" is not known`, {
+    hint: `known: ${Object.keys(devices).join(", ")}`,
+  });
+}
+
+async function openCpu({ threads }: EngineOptions): Promise<Engine> {
   const { onnxRuntimeEngine } = await import("./onnxruntime.ts");
+  const { targets } = await import("./onnx.ts");
   return onnxRuntimeEngine({
     description: "cpu (ONNX Runtime)",
-    target: { fusedMatMul: true },
-    executionProviders: ["cpu"],
+    target: targets.cpu,
+    provider: { name: "cpu" },
     threads,
   });
 }

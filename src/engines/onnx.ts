@@ -1,19 +1,14 @@
 // Lowers a graph to an ONNX model: one row per op, in the form that the chosen provider runs best.
 
-import { type Dtype, encodeFloats } from "../core/dtype.ts";
+import { encodeFloats } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../core/shape.ts";
 import type { OpAttributes, OpType } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
-import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./onnx-model.ts";
+import * as composed from "./onnx-composed.ts";
+import { Lowering, type LoweringTarget, type WeightBytes } from "./onnx-lowering.ts";
 
-/** Where a parameter's bytes are: in a file beside the model, or here. Little-endian, of the parameter's dtype. */
-export type WeightBytes = ExternalData | Uint8Array;
-
-export interface LoweringTarget {
-  /** Has com.microsoft.FusedMatMul, which transposes and scales as it multiplies (the CPU provider does). */
-  readonly fusedMatMul: boolean;
-}
+export { type LoweringTarget, targets, type WeightBytes } from "./onnx-lowering.ts";
 
 /** The model's bytes; `weightOf` is asked for every parameter once. */
 export function toOnnx(
@@ -22,66 +17,16 @@ export function toOnnx(
   target: LoweringTarget,
 ): Uint8Array {
   const context = new Lowering(target, weightOf);
-  for (const tensor of topologicalOrder(Object.values(outputs))) context.lower(tensor);
+  for (const tensor of topologicalOrder(Object.values(outputs))) {
+    const rule = rules[tensor.op] as Rule<OpType>;
+    const inputs = tensor.inputs.map((x) => context.nameOf(x));
+    context.setName(tensor, rule(context, inputs, tensor.attributes, tensor));
+  }
   for (const [name, tensor] of Object.entries(outputs)) {
     context.model.node("Identity", [context.nameOf(tensor)], [name]);
     context.model.output(name, tensor.dtype, tensor.shape);
   }
   return context.model.encode();
-}
-
-class Lowering {
-  readonly model = new OnnxModel();
-  readonly target: LoweringTarget;
-  readonly weightOf: (name: string) => WeightBytes;
-  readonly #names = new Map<Tensor, string>();
-  readonly #statistics = new Map<string, readonly string[]>();
-
-  constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
-    this.target = target;
-    this.weightOf = weightOf;
-  }
-
-  lower(tensor: Tensor): void {
-    const rule = rules[tensor.op] as Rule<OpType>;
-    const inputs = tensor.inputs.map((x) => this.nameOf(x));
-    this.#names.set(tensor, rule(this, inputs, tensor.attributes, tensor));
-  }
-
-  nameOf(tensor: Tensor): string {
-    const name = this.#names.get(tensor);
-    invariant(name, `${tensor.op} used before it is lowered`);
-    return name;
-  }
-
-  /** Appends a node with one output and gives its name. */
-  emit(
-    op: string,
-    inputs: readonly string[],
-    attributes?: Readonly<Record<string, Attribute>>,
-  ): string {
-    return this.model.node(op, inputs, [this.model.name(op)], attributes)[0]!;
-  }
-
-  reshape(x: string, shape: readonly number[]): string {
-    return this.emit("Reshape", [x, this.model.integers(shape)]);
-  }
-
-  /** A node with several outputs that several tensors of the graph share. */
-  shared(
-    op: string,
-    inputs: readonly string[],
-    outputs: readonly string[],
-    attributes: Readonly<Record<string, Attribute>>,
-  ): readonly string[] {
-    const key = JSON.stringify([op, inputs, attributes]);
-    let names = this.#statistics.get(key);
-    if (!names) {
-      names = outputs.map((name) => this.model.name(name));
-      this.#statistics.set(key, this.model.node(op, inputs, names, attributes));
-    }
-    return names;
-  }
 }
 
 type Rule<Op extends OpType> = (
@@ -97,32 +42,33 @@ const direct =
   (context, inputs) =>
     context.emit(op, inputs);
 
-type NormRule = (
-  context: Lowering,
-  inputs: readonly string[],
-  attributes: NormAttributes,
-) => string;
-type NormAttributes = OpAttributes["LayerNorm"];
+type NormRule = Rule<"LayerNorm" | "RmsNorm">;
 
-const layerNorm =
-  (output: number): NormRule =>
-  (context, inputs, { epsilon }) =>
-    context.shared("LayerNormalization", inputs, ["norm", "mean", "invStd"], {
-      axis: -1,
-      epsilon: { float: epsilon },
-    })[output]!;
+/** One output of a normalization: the values themselves, or a statistic, composed where the provider gives none. */
+function norm(
+  op: string,
+  outputs: readonly string[],
+  index: number,
+  compose?: (context: Lowering, x: string, tensor: Tensor, epsilon: number) => string,
+): NormRule {
+  return (context, inputs, { epsilon }, tensor) => {
+    const attributes = { axis: -1, epsilon: { float: epsilon } };
+    if (context.target.normStatistics)
+      return context.shared(op, inputs, outputs, attributes)[index]!;
+    return compose
+      ? compose(context, inputs[0]!, tensor.inputs[0]!, epsilon)
+      : context.emit(op, inputs, attributes);
+  };
+}
 
-const rmsNorm =
-  (output: number): NormRule =>
-  (context, inputs, { epsilon }) =>
-    context.shared("SimplifiedLayerNormalization", inputs, ["norm", "invStd"], {
-      axis: -1,
-      epsilon: { float: epsilon },
-    })[output]!;
+const layerNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
+  norm("LayerNormalization", ["norm", "mean", "invStd"], index, compose);
+const rmsNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
+  norm("SimplifiedLayerNormalization", ["norm", "invStd"], index, compose);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
-  Input: ({ model }, _, { name, shape, dtype }) => {
-    model.input(name, dtype, shape);
+  Input: (context, _, { name, shape, dtype }) => {
+    context.model.input(name, context.dtypeOf(dtype), shape);
     return name;
   },
   Parameter: ({ model, weightOf }, _, { name, shape, dtype }) => {
@@ -131,11 +77,10 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       ? model.initializer(name, dtype, fixedShape(shape), weight)
       : model.externalInitializer(name, dtype, fixedShape(shape), weight);
   },
-  Constant: ({ model }, _, { data, shape, dtype }) => {
-    const bytes =
-      data instanceof Float32Array
-        ? encodeFloats("F32", data)
-        : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  Constant: (context, _, { data, shape, dtype }) => {
+    if (data instanceof BigInt64Array) return context.integers(data, fixedShape(shape));
+    const { model } = context;
+    const bytes = encodeFloats("F32", data);
     return model.initializer(model.name("constant"), dtype, fixedShape(shape), bytes);
   },
   Add: direct("Add"),
@@ -149,20 +94,23 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Sigmoid: direct("Sigmoid"),
   Erf: direct("Erf"),
   Gelu: (context, inputs, { approximate }) => context.emit("Gelu", inputs, { approximate }),
-  Cast: (context, inputs, { to }) => context.emit("Cast", inputs, { to: ONNX_TYPES[to] }),
+  Cast: (context, [x], { to }) => context.cast(x!, to),
   LessOrEqual: direct("LessOrEqual"),
   And: direct("And"),
   Where: direct("Where"),
   MatMul: lowerMatMul,
   ReduceSum: (context, [x], { axes }) =>
     context.emit("ReduceSum", [x!, context.model.integers(axes)]),
-  LogSumExp: (context, [x]) => context.emit("ReduceLogSumExp", [x!, context.model.integers([-1])]),
+  LogSumExp: (context, [x]) =>
+    context.target.logSumExp
+      ? context.emit("ReduceLogSumExp", [x!, context.model.integers([-1])])
+      : composed.logSumExp(context, x!),
   Softmax: (context, inputs) => context.emit("Softmax", inputs, { axis: -1 }),
   LayerNorm: layerNorm(0),
-  LayerNormMean: layerNorm(1),
-  LayerNormInvStd: layerNorm(2),
+  LayerNormMean: layerNorm(1, composed.layerNormMean),
+  LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),
   RmsNorm: rmsNorm(0),
-  RmsNormInvStd: rmsNorm(1),
+  RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),
   Rotary: lowerRotary,
   Reshape: (context, [x], { shape }, { inputs }) =>
     context.reshape(x!, openShape(shape, inputs[0]!.shape)),
@@ -170,8 +118,10 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
     context.emit("Transpose", inputs, { perm: permutation }),
   Expand: (context, [x], { shape }) =>
     context.emit("Expand", [x!, context.model.integers(fixedShape(shape))]),
-  Slice: (context, [x], { axis, start, end }) =>
-    context.emit("Slice", [x!, ...[start, end, axis].map((v) => context.model.integers([v]))]),
+  Slice: (context, [x], { axis, start, end }, { dtype }) =>
+    context.dtypeOf(dtype) === "I32"
+      ? composed.slice(context, x!, axis, start, end)
+      : context.emit("Slice", [x!, ...[start, end, axis].map((v) => context.model.integers([v]))]),
   Pad: (context, [x], { axis, before, after }) =>
     context.emit("Pad", [
       x!,
@@ -181,14 +131,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
     ]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
   Gather: (context, inputs) => context.emit("Gather", inputs, { axis: 0 }),
-  ScatterAdd: (context, [indices, updates], _, { inputs, shape, dtype }) => {
-    const count = sizeOf(inputs[0]!.shape);
-    const zero = context.emit("Cast", [context.model.integers([0], [])], { to: ONNX_TYPES[dtype] });
-    const table = context.emit("Expand", [zero, context.model.integers(fixedShape(shape))]);
-    const rows = context.reshape(indices!, [count, 1]);
-    const flat = context.reshape(updates!, [count, ...fixedShape(shape).slice(1)]);
-    return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
-  },
+  ScatterAdd: lowerScatterAdd,
   CumSum: (context, [x]) => context.emit("CumSum", [x!, context.model.integers([-1], [])]),
 };
 
@@ -205,9 +148,10 @@ function openShape(shape: Shape, from: Shape): number[] {
 function lowerMatMul(
   context: Lowering,
   [a, b]: readonly string[],
-  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
-  { inputs, dtype }: Tensor,
+  attributes: OpAttributes["MatMul"],
+  { inputs }: Tensor,
 ): string {
+  const { transposeA, transposeB, alpha } = attributes;
   if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a!, b!]);
   if (context.target.fusedMatMul)
     return context.emit("com.microsoft.FusedMatMul", [a!, b!], {
@@ -215,33 +159,25 @@ function lowerMatMul(
       transB: Number(transposeB),
       alpha: { float: alpha },
     });
-  const [x, y] = inputs as [Tensor, Tensor];
-  if (x.shape.length === 2 && y.shape.length === 2)
-    return context.emit("Gemm", [a!, b!], {
-      transA: Number(transposeA),
-      transB: Number(transposeB),
-      alpha: { float: alpha },
-    });
-  const left = transposeA ? swapLast(context, a!, x.shape.length) : a!;
-  const right = transposeB ? swapLast(context, b!, y.shape.length) : b!;
-  const product = context.emit("MatMul", [left, right]);
-  return alpha === 1
-    ? product
-    : context.emit("Mul", [product, floatConstant(context, alpha, dtype)]);
+  return composed.matMul(context, [a!, b!], inputs as [Tensor, Tensor], attributes);
 }
 
-function swapLast(context: Lowering, x: string, rank: number): string {
-  const perm = Array.from({ length: rank }, (_, i) => i);
-  perm.push(...perm.splice(-2).reverse());
-  return context.emit("Transpose", [x], { perm });
-}
-
-function floatConstant({ model }: Lowering, value: number, dtype: Dtype): string {
-  const bytes = encodeFloats(
-    dtype === "F16" || dtype === "BF16" ? dtype : "F32",
-    Float32Array.of(value),
-  );
-  return model.initializer(model.name("constant"), dtype, [], bytes);
+function lowerScatterAdd(
+  context: Lowering,
+  [indices, updates]: readonly string[],
+  _: OpAttributes["ScatterAdd"],
+  tensor: Tensor,
+): string {
+  const [ids] = tensor.inputs as [Tensor, Tensor];
+  if (!context.target.scatterAdd)
+    return composed.scatterAdd(context, [indices!, updates!], [ids], tensor);
+  const shape = fixedShape(tensor.shape);
+  const count = sizeOf(ids.shape);
+  const zero = context.cast(context.model.integers([0], []), tensor.dtype);
+  const table = context.emit("Expand", [zero, context.model.integers(shape)]);
+  const rows = context.reshape(indices!, [count, 1]);
+  const flat = context.reshape(updates!, [count, ...shape.slice(1)]);
+  return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
 }
 
 /** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */

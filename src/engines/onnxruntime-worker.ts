@@ -10,7 +10,7 @@ export type WorkerRequest =
       readonly kind: "compile";
       readonly model: Uint8Array;
       readonly options: InferenceSession.SessionOptions;
-      readonly inputs: ReadonlyMap<string, readonly number[]>;
+      readonly inputs: ReadonlyMap<string, InputFormat>;
       /** Shared with the caller; each run overwrites them. */
       readonly outputs: ReadonlyMap<string, { data: Float32Array; shape: readonly number[] }>;
     }
@@ -21,9 +21,14 @@ export type WorkerReply =
   | { readonly id: number; readonly result: number }
   | { readonly id: number; readonly error: string };
 
+export interface InputFormat {
+  readonly shape: readonly number[];
+  readonly type: "float32" | "int64" | "int32";
+}
+
 interface Program {
   readonly session: InferenceSession;
-  readonly inputs: ReadonlyMap<string, readonly number[]>;
+  readonly inputs: ReadonlyMap<string, InputFormat>;
   readonly outputs: Extract<WorkerRequest, { kind: "compile" }>["outputs"];
   /** Buffers of the outputs' sizes: ONNX Runtime writes to them directly, but takes no shared memory. */
   readonly fetches: Readonly<Record<string, Tensor>>;
@@ -47,11 +52,9 @@ async function handle(id: number, request: WorkerRequest): Promise<number> {
   invariant(program, `no program ${request.program}`);
   if (request.kind === "run") {
     const feeds = Object.entries(request.feeds).map(([name, data]) => {
-      const shape = program.inputs.get(name);
-      invariant(shape, `no input ${name}`);
-      const tensor =
-        data instanceof Float32Array ? floats(data, shape) : new Tensor("int64", data, shape);
-      return [name, tensor] as const;
+      const format = program.inputs.get(name);
+      invariant(format, `no input ${name}`);
+      return [name, tensorOf(data, format)] as const;
     });
     await program.session.run(Object.fromEntries(feeds), program.fetches);
     for (const [name, { data }] of program.outputs)
@@ -61,6 +64,13 @@ async function handle(id: number, request: WorkerRequest): Promise<number> {
     await program.session.release();
   }
   return request.program;
+}
+
+function tensorOf(data: Float32Array | BigInt64Array, { shape, type }: InputFormat): Tensor {
+  if (data instanceof Float32Array) return floats(data, shape);
+  return type === "int32"
+    ? new Tensor(type, Int32Array.from(data, Number), shape)
+    : new Tensor("int64", data, shape);
 }
 
 const floats = (data: Float32Array, shape: readonly number[]) => new Tensor("float32", data, shape);

@@ -8,15 +8,16 @@ import type { InferenceSession } from "onnxruntime-node";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf } from "../core/shape.ts";
 import { startWorker } from "../core/worker.ts";
-import { leaves, type Outputs } from "../graph/tensor.ts";
+import { leaves, type Outputs, type Tensor } from "../graph/tensor.ts";
 import type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "./onnx.ts";
-import type { WorkerReply, WorkerRequest } from "./onnxruntime-worker.ts";
+import type { InputFormat, WorkerReply, WorkerRequest } from "./onnxruntime-worker.ts";
 
 export interface OnnxRuntimeOptions {
   readonly description: string;
   readonly target: LoweringTarget;
-  readonly executionProviders: InferenceSession.SessionOptions["executionProviders"];
+  /** The provider that runs every node, with its options; on any but the CPU's, nothing falls back to the CPU. */
+  readonly provider: InferenceSession.ExecutionProviderOption;
   /** Threads of one operation; 0 lets ONNX Runtime take the physical cores. */
   readonly threads: number;
 }
@@ -34,7 +35,7 @@ async function compile(
   worker: SessionWorker,
   outputs: Outputs,
   weights: ReadonlyMap<string, Weight>,
-  { target, executionProviders, threads }: OnnxRuntimeOptions,
+  { target, provider, threads }: OnnxRuntimeOptions,
 ): Promise<Program> {
   const names = [...leaves(outputs, "Parameter").keys()];
   const { folder, bytes } = await locate(names, weights);
@@ -48,10 +49,10 @@ async function compile(
   const program = await worker.call({
     kind: "compile",
     model,
-    inputs: new Map([...leaves(outputs, "Input")].map(([name, x]) => [name, fixedShape(x.shape)])),
+    inputs: new Map([...leaves(outputs, "Input")].map(([name, x]) => [name, formatOf(x, target)])),
     outputs: shared,
     options: {
-      ...(executionProviders && { executionProviders }),
+      executionProviders: [provider],
       intraOpNumThreads: threads,
       graphOptimizationLevel: "all",
       // Neither saves time here, and each keeps further copies of weights or activations.
@@ -59,6 +60,7 @@ async function compile(
       extra: {
         session: {
           disable_prepacking: "1",
+          ...(provider.name !== "cpu" && { disable_cpu_ep_fallback: "1" }),
           ...(folder && { model_external_initializers_file_folder_path: folder }),
         },
       },
@@ -74,6 +76,11 @@ async function compile(
       await worker.call({ kind: "release", program });
     },
   };
+}
+
+function formatOf({ shape, dtype }: Tensor, { int64 }: LoweringTarget): InputFormat {
+  const integers = int64 ? "int64" : "int32";
+  return { shape: fixedShape(shape), type: dtype === "I64" ? integers : "float32" };
 }
 
 /**
