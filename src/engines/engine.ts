@@ -22,6 +22,8 @@ export interface Program {
 export interface Engine {
   /** Where it computes, in a few words for people. */
   readonly description: string;
+  /** Whether it computes in half precision. */
+  readonly hasHalf: boolean;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
   compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
   dispose(): Promise<void>;

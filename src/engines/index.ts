@@ -1,41 +1,78 @@
-// Engines by device name, loaded when chosen.
+// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none.
 
 import { UserError } from "../core/errors.ts";
+import { type Capabilities, DEVICE_NAMES, deviceNamed, type DeviceOptions } from "./devices.ts";
 import type { Engine } from "./engine.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 
-export interface EngineOptions {
-  /** Threads of one operation; 0 takes the physical cores. */
-  readonly threads: number;
+export interface EngineOptions extends DeviceOptions {
+  /** Told what `auto` chose and why not the others. */
+  readonly onChoice?: (reports: readonly DeviceReport[]) => void;
 }
 
-/** How each device's engine is started; nothing is loaded before it is chosen. */
-const devices: Readonly<Record<string, (options: EngineOptions) => Promise<Engine>>> = {
-  auto: openCpu,
-  cpu: openCpu,
-  tfjs: async () => (await import("./tfjs.ts")).tfjsEngine(),
-  "tfjs:gpu": async () => (await import("./tfjs.ts")).tfjsEngine("gpu"),
-  "tfjs:wasm": async () => (await import("./tfjs.ts")).tfjsEngine("wasm"),
-  "tfjs:cpu": async () => (await import("./tfjs.ts")).tfjsEngine("cpu"),
-};
+/** What was found of a device. */
+export interface DeviceReport {
+  readonly device: string;
+  readonly isChosen: boolean;
+  /** null: not looked at, since a faster one works. */
+  readonly isAvailable: boolean | null;
+  /** Why it was chosen or not. */
+  readonly reason: string;
+  /** What a user can do about a device that is not available. */
+  readonly hint?: string;
+}
+
+/** What `auto` takes from, fastest first. */
+const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
-export async function openEngine(device: string, options: EngineOptions): Promise<Engine> {
-  const open = Object.hasOwn(devices, device) ? devices[device] : undefined;
-  if (open) return open(options);
-  throw new UserError(`device "${device}" is not known`, {
-    hint: `known: ${Object.keys(devices).join(", ")}`,
-  });
+export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
+  if (name !== "auto") {
+    const device = deviceNamed(name);
+    const found = await device.check();
+    if (found.works) return device.open(options, found);
+    throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
+  }
+  const { reports, chosen } = await survey(AUTO, { stopsAtChosen: true });
+  options.onChoice?.(reports);
+  if (!chosen) throw new Error("internal: no device, not even the processor");
+  return deviceNamed(chosen.name).open(options, chosen.found);
 }
 
-async function openCpu({ threads }: EngineOptions): Promise<Engine> {
-  const { onnxRuntimeEngine } = await import("./onnxruntime.ts");
-  const { targets } = await import("./onnx.ts");
-  return onnxRuntimeEngine({
-    description: "cpu (ONNX Runtime)",
-    target: targets.cpu,
-    provider: { name: "cpu" },
-    threads,
-  });
+/** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */
+export async function surveyDevices(): Promise<readonly DeviceReport[]> {
+  const others = DEVICE_NAMES.filter((name) => !AUTO.includes(name));
+  return (await survey([...AUTO, ...others], { stopsAtChosen: false })).reports;
+}
+
+async function survey(
+  names: readonly string[],
+  { stopsAtChosen }: { readonly stopsAtChosen: boolean },
+) {
+  const reports: DeviceReport[] = [];
+  let chosen: { readonly name: string; readonly found: Capabilities } | undefined;
+  for (const device of names) {
+    const slower = chosen && `slower than ${chosen.name}`;
+    if (slower && stopsAtChosen) {
+      reports.push({ device, isChosen: false, isAvailable: null, reason: slower });
+      continue;
+    }
+    const found = await deviceNamed(device).check();
+    if (!found.works) {
+      const { reason, hint } = found;
+      reports.push({ device, isChosen: false, isAvailable: false, reason, hint });
+      continue;
+    }
+    const onRequest = !AUTO.includes(device)
+      ? "only when asked for by name"
+      : found.isSoftware &&
+        device !== "cpu" &&
+        "a software adapter, slower than cpu: only when asked for by name";
+    const isChosen = !chosen && !onRequest;
+    if (isChosen) chosen = { name: device, found };
+    const reason = isChosen ? "the fastest that works" : onRequest || slower!;
+    reports.push({ device, isChosen, isAvailable: true, reason });
+  }
+  return { reports, chosen };
 }

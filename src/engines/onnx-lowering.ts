@@ -29,21 +29,24 @@ const everything: LoweringTarget = {
   scatterAdd: true,
   int64: true,
 };
+const little: LoweringTarget = {
+  fusedMatMul: false,
+  normStatistics: false,
+  logSumExp: false,
+  scatterAdd: false,
+  int64: true,
+};
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
   cpu: everything,
   cuda: everything,
-  // Its ReduceLogSumExp overflows, the second output of its SimplifiedLayerNormalization stays unwritten.
-  webgpu: {
-    fusedMatMul: false,
-    normStatistics: false,
-    logSumExp: false,
-    scatterAdd: false,
-    int64: false,
-  },
+  // Its ReduceLogSumExp overflows, and the second output of its SimplifiedLayerNormalization stays unwritten.
+  webgpu: { ...little, int64: false },
+  dml: little,
+  coreml: little,
   portable: { ...everything, fusedMatMul: false, normStatistics: false },
-} as const satisfies Record<string, LoweringTarget>;
+} as const satisfies Readonly<Record<string, LoweringTarget>>;
 
 export class Lowering {
   readonly model = new OnnxModel();

@@ -15,6 +15,7 @@ import type { InputFormat, WorkerReply, WorkerRequest } from "./onnxruntime-work
 
 export interface OnnxRuntimeOptions {
   readonly description: string;
+  readonly hasHalf: boolean;
   readonly target: LoweringTarget;
   /** The provider that runs every node, with its options; on any but the CPU's, nothing falls back to the CPU. */
   readonly provider: InferenceSession.ExecutionProviderOption;
@@ -26,6 +27,7 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = new SessionWorker();
   return {
     description: options.description,
+    hasHalf: options.hasHalf,
     compile: (outputs, weights) => compile(worker, outputs, weights, options),
     dispose: () => worker.close(),
   };
