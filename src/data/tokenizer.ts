@@ -7,6 +7,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
+import { mergePairs, mergeRanks } from "./pair-merging.ts";
 import type { TokenizerConfig, TokenizerJson } from "./tokenizer-json.ts";
 import { createTokens, TokenBuffer, type Tokens } from "./tokens.ts";
 
@@ -44,6 +45,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const json = parse(jsonBytes, path) as TokenizerJson;
   const config = configBytes ? (parse(configBytes, configPath) as TokenizerConfig) : {};
   const library = await construct(json, config, path);
+  mergeFaster(library);
 
   const encodeWhole = (text: string): number[] =>
     library.encode(text, { add_special_tokens: false });
@@ -121,6 +123,29 @@ async function construct(
       cause: error,
     });
   }
+}
+
+/** Has the library merge short words by our scan; longer ones stay with its heap, whose time grows more slowly. */
+function mergeFaster({ _tokenizer: tokenizer }: PreTrainedTokenizer): void {
+  const model = tokenizer.model as Partial<MergingModel>;
+  const {
+    merges,
+    bpe: mergeLong,
+    end_of_word_suffix: end,
+    continuing_subword_suffix: inner,
+  } = model;
+  if (!merges || !mergeLong || end || inner) return;
+  const ranks = mergeRanks(merges);
+  model.bpe = (word) =>
+    word.length > maxWordLength ? mergeLong.call(model, word) : mergePairs(word, ranks);
+}
+
+/** What a model of the library has if it merges pairs. */
+interface MergingModel {
+  readonly merges: readonly (readonly [string, string])[];
+  bpe: (word: string) => string[];
+  readonly end_of_word_suffix: string | null | undefined;
+  readonly continuing_subword_suffix: string | null;
 }
 
 /** What is in front when special tokens are added to a text, and not when they are not. */
