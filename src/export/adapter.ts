@@ -1,0 +1,44 @@
+// Writes the temperatures alone, tens of kilobytes, with the identity of the base that they belong to.
+
+import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../augmented/open.ts";
+import { writeSafetensors } from "../formats/safetensors.ts";
+import { specToJson } from "../ssa/spec.ts";
+import { writeJson } from "./companions.ts";
+import { temperatureTensors } from "./safetensors.ts";
+import type { Source } from "./source.ts";
+
+/** Refuses a source of which temperatures are not the whole difference from its base. */
+export function checkAdapterSource({ augmented, hasTrainedBase, base }: Source): void {
+  if (!augmented.temperatures)
+    throw new UserError(
+      `${augmented.folder} has no temperatures, so there is nothing to put into an adapter`,
+    );
+  const hint = "export the whole model: --to safetensors";
+  if (hasTrainedBase)
+    throw new UserError(
+      `${augmented.folder}: more than temperatures was trained, which an adapter cannot hold`,
+      { hint },
+    );
+  if (hasTrainedBase === undefined || base.name === undefined)
+    throw new UserError(
+      `${augmented.folder} does not say what base its temperatures belong to, or whether more was trained`,
+      { hint: `convert the folder of the run that trained it, or ${hint}` },
+    );
+}
+
+/** Writes `ssa_adapter.safetensors` and `ssa_config.json` with the fields `base_*`. */
+export async function writeAdapter(folder: string, { augmented, base }: Source): Promise<void> {
+  const temperatures = augmented.temperatures!;
+  await writeSafetensors(
+    join(folder, ADAPTER_WEIGHTS),
+    temperatureTensors(augmented, temperatures),
+  );
+  await writeJson(join(folder, ADAPTER_CONFIG), {
+    ...specToJson(temperatures.spec),
+    base_model_name_or_path: base.name,
+    ...(base.revision !== undefined && { base_revision: base.revision }),
+    ...(base.sha256 !== undefined && { base_sha256: base.sha256 }),
+  });
+}

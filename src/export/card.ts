@@ -1,0 +1,190 @@
+// The model card, README.md of an export: what it is made of, what it scored, how it was checked, and whose licence
+// it has.
+
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { countParameters } from "../augmented/open.ts";
+import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
+import { SILENT_LOSS } from "./safetensors.ts";
+import { licenceOf, record, type Source } from "./source.ts";
+import { CARD_MARK } from "./staging.ts";
+import type { Verification } from "./verify.ts";
+
+export interface CardOptions {
+  readonly target: "safetensors" | "adapter" | "onnx";
+  readonly title: string;
+  readonly verification: Verification;
+}
+
+/** The card's text, with the licence fields of the base's own card where there is one. */
+export async function modelCard(source: Source, options: CardOptions): Promise<string> {
+  const licence = await licenceOf(source.augmented);
+  return [
+    frontMatter(source, options, licence),
+    CARD_MARK,
+    "",
+    `# ${options.title}`,
+    "",
+    ...describe(source, options),
+    "",
+    ...perplexity(source),
+    "## Checked",
+    "",
+    verified(options),
+    "",
+    "## Licence",
+    "",
+    licence.length > 0
+      ? `As the base model's: ${licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ")}.`
+      : "That of the base model, whose card was not at hand when this was written.",
+    "",
+  ].join("\n");
+}
+
+function frontMatter(
+  { augmented, base, report }: Source,
+  { target, title }: CardOptions,
+  licence: readonly string[],
+): string {
+  const { recipe, after } = reportParts(report);
+  const data = typeof recipe["data"] === "string" ? recipe["data"] : "unknown";
+  const baseId = base.name && hubId(base.name, (name) => parseModelName(name).id);
+  const dataId = hubId(data, (name) => parseDatasetName(name).id);
+  const tags = [...(augmented.temperatures ? ["selective-self-attention"] : []), target];
+  const lines = [
+    ...licence,
+    ...(baseId ? [`base_model: ${quoted(baseId)}`] : []),
+    ...(dataId ? ["datasets:", `  - ${quoted(dataId)}`] : []),
+    `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
+    "pipeline_tag: text-generation",
+    "tags:",
+    ...tags.map((tag) => `  - ${tag}`),
+  ];
+  if (typeof after["perplexity"] === "number")
+    lines.push(
+      "model-index:",
+      `  - name: ${quoted(title)}`,
+      "    results:",
+      "      - task:",
+      "          type: text-generation",
+      "        dataset:",
+      `          name: ${quoted(displayName(data))}`,
+      `          type: ${quoted(displayName(data))}`,
+      "        metrics:",
+      "          - type: perplexity",
+      `            value: ${after["perplexity"]}`,
+      `            name: ${quoted(conventionOf(after))}`,
+    );
+  return ["---", ...lines, "---"].join("\n");
+}
+
+function describe({ augmented, base, hasTrainedBase }: Source, { target }: CardOptions): string[] {
+  const { model, temperatures, configJson } = augmented;
+  const origin = `${base.name ? `\`${displayName(base.name)}\`` : "its base"}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
+  const kind = String(configJson["model_type"]);
+  if (!temperatures)
+    return [
+      hasTrainedBase
+        ? `${origin} (${kind}), fine-tuned without temperatures.`
+        : `${origin} (${kind}), unchanged but for its format.`,
+    ];
+  const added = [...temperatures.values.values()].reduce((sum, { length }) => sum + length, 0);
+  const share = (100 * added) / countParameters(model);
+  const lines = [
+    `${origin} with temperatures of Selective Self-Attention (Zhang et al., NeurIPS 2024, arXiv 2411.12892) on every`,
+    `attention layer: ${added.toLocaleString("en-US")} new parameters, ${share.toPrecision(2)} % of the base's.`,
+  ];
+  if (hasTrainedBase) lines.push("Weights of the base were trained as well.");
+  if (base.sha256) lines.push("", `SHA-256 of the base's weights: \`${base.sha256}\`.`);
+  if (target === "safetensors") lines.push("", `> **Warning.** ${SILENT_LOSS}`);
+  if (target === "adapter")
+    lines.push(
+      "",
+      "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
+    );
+  if (target === "onnx")
+    lines.push(
+      "",
+      "The temperatures are part of the graph: `@huggingface/transformers` runs it as it is.",
+    );
+  return lines;
+}
+
+function perplexity({ report }: Source): string[] {
+  const { recipe, before, after, delta } = reportParts(report);
+  if (typeof before["perplexity"] !== "number" || typeof after["perplexity"] !== "number")
+    return [];
+  const interval = delta["interval95"];
+  const between = Array.isArray(interval)
+    ? `, 95 % interval ${interval.map((value) => Number(value).toFixed(2)).join(" to ")} %`
+    : "";
+  const keys = ["data", "evalData", "tune", "steps", "context", "batchSize"];
+  keys.push("gradientAccumulationSteps", "learningRate", "schedule", "seed");
+  return [
+    "## Perplexity",
+    "",
+    "| | perplexity | nats per token |",
+    "|---|---|---|",
+    ...[before, after].map(
+      (result, i) =>
+        `| ${["before", "after"][i]} | ${fixed(result["perplexity"], 4)} | ${fixed(result["lossNats"], 5)} |`,
+    ),
+    "",
+    `Change: ${fixed(delta["percent"], 2)} %${between}. Measured on ${String(after["numTokens"])} tokens, ${conventionOf(after)},`,
+    `data SHA-256 \`${String(after["dataSha256"])}\`.`,
+    "",
+    "## Recipe",
+    "",
+    ...keys
+      .filter((key) => recipe[key] !== undefined && recipe[key] !== null)
+      .map((key) => `- ${key}: ${oneLine(recipe[key])}`),
+    "",
+  ];
+}
+
+function verified({ verification, target }: CardOptions): string {
+  const { what, numValues, largest, relative } = verification;
+  const figure = `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
+  const how = {
+    logits:
+      "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source",
+    weights: "Every tensor was read back and compared with the source",
+    temperatures: "Every temperature was read back and compared with the source",
+  }[what];
+  return `${how}: ${numValues.toLocaleString("en-US")} ${target === "onnx" ? "logits" : "values"}, ${figure}.`;
+}
+
+function reportParts(report: Source["report"] = {}) {
+  const { recipe, before, after, delta } = report;
+  return {
+    recipe: record(recipe),
+    before: record(before),
+    after: record(after),
+    delta: record(delta),
+  };
+}
+
+const conventionOf = ({ convention, context, stride }: Readonly<Record<string, unknown>>) =>
+  `convention ${String(convention)}, context ${String(context)}, stride ${String(stride)}`;
+
+/** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
+function hubId(name: string, parse: (name: string) => string): string | undefined {
+  if (isPath(name)) return undefined;
+  try {
+    const id = parse(name);
+    return id.includes("/") ? id : undefined;
+  } catch {
+    return undefined; // a path from elsewhere
+  }
+}
+
+const isPath = (name: string) =>
+  /^[./~\\]|^\w:\\|\.(txt|jsonl|parquet|bin)$/.test(name) || existsSync(name);
+
+/** A card is for others: a path of this machine says nothing to them but its last part. */
+const displayName = (name: string) => (isPath(name) ? basename(name) : name);
+
+const fixed = (value: unknown, digits: number) => Number(value).toFixed(digits);
+const quoted = (value: string) => JSON.stringify(value);
+const oneLine = (value: unknown) =>
+  typeof value === "string" ? displayName(value) : JSON.stringify(value);

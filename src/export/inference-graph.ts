@@ -1,0 +1,68 @@
+// The graph that generates text: any batch and length, past keys and values in, present ones out, under the names that
+// transformers.js and Optimum use. The temperatures are inside, and a token's position is what position_ids says, so
+// it is right behind a cache and behind left padding.
+// B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
+
+import { buildWith, logitsOf } from "../augmented/graph.ts";
+import type { AugmentedModel } from "../augmented/open.ts";
+import {
+  and,
+  concat,
+  cumSum,
+  input,
+  integers,
+  lessOrEqual,
+  reshape,
+  scalar,
+  sub,
+  where,
+} from "../graph/build.ts";
+import { simplify, verify } from "../graph/passes.ts";
+import type { Outputs, Tensor } from "../graph/tensor.ts";
+import { givenPositions, MASKED } from "../nn/positions.ts";
+
+// transformers.js makes the empty cache from these names: `batch_size` it knows, others are 0.
+const [B, T, P] = ["batch_size", "sequence_length", "past_sequence_length"] as const;
+const S = `${P} + ${T}`;
+
+/**
+ * `logits` [B, T, V] and `present.{layer}.key|value` [B, K, S, H] from `input_ids` and `position_ids` [B, T],
+ * `attention_mask` [B, S] and `past_key_values.{layer}.key|value` [B, K, P, H].
+ */
+export function buildInferenceGraph(augmented: AugmentedModel): Outputs {
+  const { numKeyValueHeads: K, headDim: H, maxPositions } = augmented.model.config;
+  const ids = input("input_ids", [B, T], "I64");
+  const positionIds = input("position_ids", [B, T], "I64");
+  const mask = additiveMask(input("attention_mask", [B, S], "I64"), positionIds);
+  const presents: Record<string, Tensor> = {};
+  const graph = buildWith(
+    augmented,
+    ids,
+    givenPositions(positionIds, mask, maxPositions),
+    {},
+    {
+      cache: (layer, { key, value }) => {
+        const joined = (kind: string, present: Tensor) => {
+          const past = input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
+          return (presents[`present.${layer}.${kind}`] = concat([past, present], 2));
+        };
+        return { key: joined("key", key), value: joined("value", value) };
+      },
+    },
+  );
+  const outputs = simplify({ logits: logitsOf(graph), ...presents });
+  verify(outputs);
+  return outputs;
+}
+
+/** 0 where a query may see a key: a real token at its own position or before; [B, 1, T, S]. */
+function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor): Tensor {
+  const one = integers([1], []);
+  const keyPositions_BS = sub(cumSum(attention_BS), one);
+  const isPast = lessOrEqual(
+    reshape(keyPositions_BS, [B, 1, 1, S]),
+    reshape(positionIds_BT, [B, 1, T, 1]),
+  );
+  const isReal = lessOrEqual(one, reshape(attention_BS, [B, 1, 1, S]));
+  return where(and(isPast, isReal), scalar(0), scalar(MASKED));
+}

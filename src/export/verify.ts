@@ -1,0 +1,145 @@
+// Nothing is written on trust: what an export wrote is opened as its users open it and compared with its source.
+// B = batch, T = sequence, V = vocabulary
+
+import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { createRandom } from "../core/random.ts";
+import { boundWeights, buildForward, logitsOf } from "../augmented/graph.ts";
+import {
+  ADAPTER_CONFIG,
+  ADAPTER_WEIGHTS,
+  type AugmentedModel,
+  openModel,
+  readJson,
+  type Temperatures,
+} from "../augmented/open.ts";
+import type { Engine } from "../engines/index.ts";
+import { openSafetensors, readFloats } from "../formats/safetensors.ts";
+import { simplify } from "../graph/passes.ts";
+import { specFromJson } from "../ssa/spec.ts";
+import { openClient } from "./client.ts";
+import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
+
+export interface Verification extends Deviation {
+  readonly what: "logits" | "weights" | "temperatures";
+}
+
+/** Prompts: tokens of the first, and of the second, which is padded on its left to the same length. */
+const LENGTHS = [24, 15] as const;
+
+/**
+ * Runs a written ONNX folder in its client: without and with its cache, alone and in a batch of two with left padding;
+ * all logits are compared with those of the source's fixed window. Throws a UserError (exit 1) on a mismatch.
+ */
+export async function verifyOnnx(
+  folder: string,
+  source: AugmentedModel,
+  engine: Engine,
+  isRounded: boolean,
+): Promise<Verification> {
+  const { maxPositions, vocabSize } = source.model.config;
+  const length = Math.min(LENGTHS[0], maxPositions);
+  const short = Math.max(1, Math.min(LENGTHS[1], length - 1));
+  const random = createRandom(0);
+  const prompt = Array.from({ length }, () => Math.floor(random.uniform() * vocabSize));
+  const other = Array.from({ length: short }, () => Math.floor(random.uniform() * vocabSize));
+  const padding = length - short;
+  const zeros = Array.from({ length: padding }, () => 0);
+  const ones = prompt.map(() => 1);
+
+  const expected = await windowLogits(source, engine, [prompt, [...other, ...zeros]]);
+  const meter = new DeviationMeter();
+  const compare = (row: number, from: number, actual: Float32Array) => {
+    const start = (row * length + from) * vocabSize;
+    meter.add(expected.slice(start, start + actual.length), actual);
+  };
+  const client = await openClient(folder);
+  try {
+    compare(0, 0, (await client.forward([prompt], [ones])).logits);
+    const ids = [prompt, [...zeros, ...other]];
+    const mask = [ones, [...zeros, ...other.map(() => 1)]];
+    // A prompt, a few tokens at once, then one by one.
+    let past;
+    const ends = [Math.ceil(length / 2), Math.ceil(length / 2) + 3];
+    for (let start = 0; start < length;) {
+      const end = Math.min(length, ends.find((at) => at > start) ?? start + 1);
+      const { logits, past: next }: Awaited<ReturnType<typeof client.forward>> =
+        await client.forward(
+          ids.map((row) => row.slice(start, end)),
+          mask.map((row) => row.slice(0, end)),
+          past,
+        );
+      const width = (end - start) * vocabSize;
+      compare(0, start, logits.slice(0, width));
+      const skipped = Math.max(0, padding - start);
+      if (skipped < end - start)
+        compare(1, start + skipped - padding, logits.slice(width + skipped * vocabSize));
+      [past, start] = [next, end];
+    }
+  } finally {
+    await client.dispose();
+  }
+  const deviation = meter.result();
+  const limit = isRounded ? 0.05 * meter.scale : 1e-4 * Math.max(1, meter.scale / 10);
+  if (!(deviation.largest <= limit))
+    throw mismatch(`logits differ by ${deviation.largest}, at most ${limit} is expected`);
+  return { what: "logits", ...deviation };
+}
+
+/** Opens a written folder and compares every tensor with its source. Throws a UserError (exit 1) on a mismatch. */
+export async function verifyWeights(folder: string, source: AugmentedModel): Promise<Verification> {
+  const written = await openModel(folder);
+  const meter = new DeviationMeter();
+  for (const [name, info] of source.weights)
+    if (!(await sameWeight(info, written.weights.get(name)!, meter)))
+      throw mismatch(`tensor "${name}" is another`);
+  compareTemperatures(source.temperatures, written.temperatures);
+  return { what: "weights", ...meter.result() };
+}
+
+/** Opens a written adapter and compares every temperature with its source. Throws a UserError (exit 1) on a mismatch. */
+export async function verifyAdapter(folder: string, source: AugmentedModel): Promise<Verification> {
+  const config = join(folder, ADAPTER_CONFIG);
+  const { tensors } = await openSafetensors(join(folder, ADAPTER_WEIGHTS));
+  const values = new Map<string, Float32Array>();
+  for (const [name, info] of tensors) values.set(name, await readFloats(info));
+  const spec = specFromJson(config, await readJson(config));
+  compareTemperatures(source.temperatures, { spec, values });
+  const meter = new DeviationMeter();
+  for (const [name, value] of values) meter.add(source.temperatures!.values.get(name)!, value);
+  return { what: "temperatures", ...meter.result() };
+}
+
+function compareTemperatures(source?: Temperatures, written?: Temperatures): void {
+  if (JSON.stringify(written?.spec) !== JSON.stringify(source?.spec))
+    throw mismatch("the temperatures are of another form");
+  for (const [name, values] of source?.values ?? []) {
+    const copy = written?.values.get(name);
+    if (copy?.length !== values.length || !values.every((value, i) => value === copy[i]))
+      throw mismatch(`temperature "${name}" is another`);
+  }
+}
+
+/** Logits [B, T, V] of the source, evaluated as `ssa eval` does. */
+async function windowLogits(
+  source: AugmentedModel,
+  engine: Engine,
+  rows: readonly (readonly number[])[],
+): Promise<Float32Array> {
+  const window = { batchSize: rows.length, context: rows[0]!.length };
+  const outputs = simplify({ logits: logitsOf(buildForward(source, window)) });
+  const program = await engine.compile(outputs, boundWeights(source));
+  try {
+    const { logits } = await program.run({ ids: BigInt64Array.from(rows.flat(), BigInt) });
+    return logits!.slice();
+  } finally {
+    await program.dispose();
+  }
+}
+
+function mismatch(problem: string): UserError {
+  return new UserError(`what was written is not the source: ${problem}`, {
+    hint: "nothing was kept; this is a mistake of ssa or of the disk: please report it",
+    exitCode: 1,
+  });
+}

@@ -1,0 +1,301 @@
+// Folders in and out: safetensors and adapters keep every value, nothing half-written stays, mistakes are refused.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { cp, mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openModel } from "../../src/augmented/open.ts";
+import { encodeFloats } from "../../src/core/dtype.ts";
+import { UserError } from "../../src/core/errors.ts";
+import { convert, targetNamed } from "../../src/export/convert.ts";
+import { openSource } from "../../src/export/source.ts";
+import {
+  modelSha256,
+  openSafetensors,
+  readBytes,
+  readFloats,
+  writeSafetensors,
+} from "../../src/formats/safetensors.ts";
+import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
+import { architectures, fixture, openGreedy, writeRun } from "./fixture.ts";
+
+const refused =
+  (message: RegExp, exitCode = 2) =>
+  (error: unknown) => {
+    assert.ok(error instanceof UserError, String(error));
+    assert.match(`${error.message}\n${error.hint ?? ""}`, message);
+    assert.equal(error.exitCode, exitCode);
+    return true;
+  };
+
+for (const architecture of architectures)
+  test(`${architecture}: the safetensors folder is the same model, bit for bit`, async (t) => {
+    const source = fixture(architecture);
+    const out = join(await temporaryFolder(t), "folder");
+    const { verification } = await convert({ ...source, target: "safetensors", out });
+    assert.equal(verification.largest, 0);
+
+    const before = await openGreedy(await openModel(source.model, source), 8);
+    const after = await openGreedy(await openModel(out), 8);
+    t.after(async () => {
+      await before.dispose();
+      await after.dispose();
+    });
+    const ids = [5, 2, 8, 1, 9, 3, 4, 7];
+    assert.deepEqual(await after.logits(ids), await before.logits(ids));
+
+    const { metadata } = await openSafetensors(out);
+    assert.equal(metadata["format"], "pt");
+    assert.match(metadata["ssa"]!, /ignores them.*runs the base model/);
+    assert.match(await readFile(join(out, "README.md"), "utf8"), /\*\*Warning\.\*\*.*base model/s);
+  });
+
+for (const dtype of ["f16", "bf16"] as const)
+  test(`${dtype}: base weights are rounded, temperatures stay F32, the config says so`, async (t) => {
+    const source = fixture("llama");
+    const out = join(await temporaryFolder(t), dtype);
+    await convert({ ...source, target: "safetensors", out, dtype });
+    const { tensors } = await openSafetensors(out);
+    for (const { name, dtype: stored } of tensors.values())
+      assert.equal(stored, name.includes(".ssa.") ? "F32" : dtype.toUpperCase(), name);
+    const config = JSON.parse(await readFile(join(out, "config.json"), "utf8")) as object;
+    const expected = { f16: "float16", bf16: "bfloat16" }[dtype];
+    assert.equal(Reflect.get(config, "torch_dtype"), expected);
+    const { augmented } = await openSource(out);
+    const { temperatures } = await openModel(source.model, source);
+    assert.deepEqual(augmented.temperatures, temperatures);
+  });
+
+test("shards of a given size with their index", async (t) => {
+  const out = join(await temporaryFolder(t), "shards");
+  const options = { ...fixture("gpt2"), target: "safetensors", out } as const;
+  const { files } = await convert({ ...options, maxFileBytes: 20_000 });
+  const shards = files.filter(({ name }) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(name));
+  assert.ok(shards.length > 1);
+  assert.ok(files.some(({ name }) => name === "model.safetensors.index.json"));
+});
+
+test("a half-precision source stays as it is stored", async (t) => {
+  const folder = await temporaryFolder(t);
+  const half = join(folder, "half");
+  await convert({ ...fixture("llama"), target: "safetensors", out: half, dtype: "bf16" });
+  const again = join(folder, "again");
+  await convert({ model: half, target: "safetensors", out: again });
+  const { tensors } = await openSafetensors(again);
+  for (const [name, info] of (await openSafetensors(half)).tensors)
+    assert.deepEqual(await readBytes(tensors.get(name)!), await readBytes(info), name);
+});
+
+test(
+  "what rounding does to stories260k is measured",
+  {
+    skip: skipWithout(sharedData("stories260k")),
+  },
+  async (t) => {
+    const folder = await temporaryFolder(t);
+    for (const dtype of ["f16", "bf16"] as const) {
+      const { verification } = await convert({
+        model: sharedData("stories260k"),
+        target: "safetensors",
+        out: join(folder, dtype),
+        dtype,
+      });
+      t.diagnostic(
+        `${dtype}: weights differ by ${verification.largest}, relative ${verification.relative}`,
+      );
+      // Half a unit in the last place of 11 and 8 significant bits, evenly spread: 2^-p / √3 or less.
+      const precision = { f16: 11, bf16: 8 }[dtype];
+      assert.ok(verification.relative > 0 && verification.relative < 2 ** -precision);
+    }
+  },
+);
+
+test("an adapter goes out and comes back; another base is refused", async (t) => {
+  const folder = await temporaryFolder(t);
+  const source = fixture("gpt_neox");
+  const out = join(folder, "adapter");
+  const { files } = await convert({ ...source, target: "adapter", out });
+  assert.deepEqual(
+    files.map(({ name }) => name),
+    ["README.md", "ssa_adapter.safetensors", "ssa_config.json"],
+  );
+  const back = await openModel(source.model, { adapter: out });
+  assert.deepEqual(back.temperatures, (await openModel(source.model, source)).temperatures);
+  const config = JSON.parse(await readFile(join(out, "ssa_config.json"), "utf8")) as object;
+  const sha256 = await modelSha256(await openSafetensors(source.model));
+  assert.equal(Reflect.get(config, "base_sha256"), sha256);
+
+  const changed = join(folder, "changed");
+  await rewrite(source.model, changed, (values) => values.fill(0));
+  const to = join(folder, "to");
+  await assert.rejects(
+    convert({ model: changed, adapter: out, target: "safetensors", out: to }),
+    refused(/another base/),
+  );
+  await assert.rejects(
+    convert({ ...fixture("llama"), adapter: out, target: "safetensors", out: to }),
+    refused(/another base|the base needs/),
+  );
+});
+
+test("a run's final/ becomes an adapter, with its base from the run's record", async (t) => {
+  const folder = await temporaryFolder(t);
+  const run = await writeRun(folder);
+  const out = join(folder, "adapter");
+  await convert({ model: run, target: "adapter", out });
+  const config = JSON.parse(await readFile(join(out, "ssa_config.json"), "utf8")) as object;
+  assert.ok(Reflect.get(config, "base_model_name_or_path"));
+  assert.match(String(Reflect.get(config, "base_sha256")), /^[0-9a-f]{64}$/);
+  const { tensors } = await openSafetensors(join(out, "ssa_adapter.safetensors"));
+  const { temperatures } = await openModel(fixture("llama").model, fixture("llama"));
+  for (const [name, values] of temperatures!.values)
+    assert.deepEqual(await readFloats(tensors.get(name)!), values);
+});
+
+test("a run's card has its perplexities, recipe and licence", async (t) => {
+  const folder = await temporaryFolder(t);
+  const run = await writeRun(folder, {
+    licence: "license: apache-2.0",
+  });
+  const out = join(folder, "folder");
+  await convert({ model: run, target: "safetensors", out });
+  const card = await readFile(join(out, "README.md"), "utf8");
+  for (const line of [
+    /^---\nlicense: apache-2\.0\n/,
+    /\ndatasets:\n {2}- "org\/data"\n/,
+    /\| before \| 20\.5000 \|/,
+    /\| after \| 18\.2500 \|/,
+    /-10\.98 %, 95 % interval -12\.50 to -9\.25 %/,
+    /convention disjoint, context 32, stride 32/,
+    /- steps: 20\n/,
+    /largest difference 0\.00/,
+  ])
+    assert.match(card, line);
+});
+
+test("temperatures are no adapter where more was trained, or where nobody says so", async (t) => {
+  const folder = await temporaryFolder(t);
+  const more = await writeRun(folder, { tune: ["temperatures", "norms"] });
+  const out = join(folder, "adapter");
+  const options = { target: "adapter", out } as const;
+  await assert.rejects(convert({ model: more, ...options }), refused(/more than temperatures/));
+  await assert.rejects(
+    convert({ model: join(more, "final"), ...options }),
+    refused(/more than temperatures/),
+  );
+  const { model, adapter } = fixture("llama");
+  await assert.rejects(convert({ model, ...options }), refused(/has no temperatures/));
+
+  const snapshot = join(folder, "step-000010");
+  await cp(adapter, snapshot, { recursive: true });
+  await writeFile(join(snapshot, "trained.safetensors"), "");
+  for (const target of ["adapter", "safetensors", "onnx"] as const)
+    await assert.rejects(
+      convert({ model, adapter: snapshot, target, out }),
+      refused(/trained more than temperatures/),
+    );
+
+  const unknown = join(folder, "unknown");
+  await rewrite(join(more, "final"), unknown, (values) => values);
+  await assert.rejects(convert({ model: unknown, ...options }), refused(/does not say/));
+});
+
+test("targets and formats that cannot be are refused with the reason", async (t) => {
+  assert.throws(() => targetNamed("gguf"), refused(/temperature that depends on the token/));
+  assert.throws(() => targetNamed("safetensor"), refused(/did you mean safetensors/));
+  const out = join(await temporaryFolder(t), "out");
+  const source = { ...fixture("llama"), out };
+  await assert.rejects(convert({ ...source, target: "onnx", dtype: "bf16" }), refused(/bf16/));
+  await assert.rejects(
+    convert({ ...source, target: "adapter", dtype: "f16" }),
+    refused(/always f32/),
+  );
+  await assert.rejects(convert({ ...source, model: out, target: "onnx" }), refused(/no folder/));
+  assert.deepEqual(await readdir(dirname(out)), []);
+});
+
+test("an existing folder stays, unless it is an earlier export and --force is given", async (t) => {
+  const folder = await temporaryFolder(t);
+  const out = join(folder, "out");
+  const options = { ...fixture("llama"), target: "adapter", out } as const;
+  await convert(options);
+  await assert.rejects(convert(options), refused(/exists already[^]*--force/));
+  await writeFile(join(out, "old"), "");
+  await convert({ ...options, isForced: true });
+  assert.ok(!(await readdir(out)).includes("old"));
+  assert.deepEqual(await readdir(folder), ["out"]);
+
+  const foreign = join(folder, "foreign");
+  await mkdir(foreign);
+  await writeFile(join(foreign, "thesis.txt"), "");
+  await assert.rejects(
+    convert({ ...options, out: foreign, isForced: true }),
+    refused(/was not written by/),
+  );
+  await convert({ ...options, target: "safetensors", out: join(folder, "model") });
+  const itself = { model: join(folder, "model"), target: "onnx", isForced: true } as const;
+  await assert.rejects(convert({ ...itself, out: itself.model }), refused(/is to be converted/));
+  await assert.rejects(convert({ ...itself, out: folder }), refused(/is to be converted/));
+});
+
+test("a failure leaves nothing: a weight beyond f16", async (t) => {
+  const folder = await temporaryFolder(t);
+  const model = join(folder, "model");
+  await rewrite(fixture("llama").model, model, (values) => values.fill(7e4, 0, 1));
+  for (const target of ["safetensors", "onnx"] as const)
+    await assert.rejects(
+      convert({ model, target, out: join(folder, "out"), dtype: "f16" }),
+      refused(/f16 ends at 65504/, 1),
+    );
+  assert.deepEqual(await readdir(folder), ["model"]);
+});
+
+test("a killed conversion leaves no folder that looks finished; the next one cleans up", async (t) => {
+  const folder = await temporaryFolder(t);
+  const out = join(folder, "out");
+  await killedConversion(t, out);
+  const left = await readdir(folder);
+  assert.equal(left.length, 1);
+  assert.match(left[0]!, /^out\.tmp-\d+-[0-9a-f]{8}$/);
+  await convert({ ...fixture("llama"), target: "safetensors", out });
+  assert.deepEqual(await readdir(folder), ["out"]);
+});
+
+/** Runs a conversion in a process that is killed when all is written but nothing checked. */
+async function killedConversion(t: TestContext, out: string): Promise<void> {
+  const script = join(await temporaryFolder(t), "killed.mts");
+  const source = fileURLToPath(new URL("../../src/export/convert.ts", import.meta.url));
+  const onStage = `(stage) => stage.startsWith("checking") && process.kill(process.pid, "SIGKILL")`;
+  const options = JSON.stringify({ ...fixture("llama"), target: "safetensors", out });
+  await writeFile(
+    script,
+    `import { convert } from ${JSON.stringify(source)};
+     await convert({ ...${options}, onStage: ${onStage} });`,
+  );
+  const { signal, stderr } = spawnSync(process.execPath, ["--import", "tsx", script], {
+    cwd: fileURLToPath(new URL("../..", import.meta.url)),
+    encoding: "utf8",
+  });
+  assert.equal(signal, "SIGKILL", stderr);
+}
+
+/** Writes a model folder with other values, and without metadata that says where they are from. */
+async function rewrite(
+  from: string,
+  to: string,
+  change: (values: Float32Array) => Float32Array,
+): Promise<void> {
+  await mkdir(to);
+  for (const name of ["config.json", "ssa_config.json"])
+    if (existsSync(join(from, name))) await cp(join(from, name), join(to, name));
+  const { tensors } = await openSafetensors(from);
+  const floats = [...tensors.values()].filter(({ dtype }) => dtype === "F32");
+  const changed = floats.map(async (info) => {
+    const data = encodeFloats("F32", change(await readFloats(info)));
+    return { name: info.name, shape: info.shape, dtype: "F32" as const, data };
+  });
+  await writeSafetensors(join(to, "model.safetensors"), await Promise.all(changed));
+}

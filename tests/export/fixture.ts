@@ -1,0 +1,88 @@
+// Models to export: the PyTorch fixtures with their random temperatures, the folder of a run, and what both generate.
+
+import { cp, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { boundWeights, buildForward, logitsOf } from "../../src/augmented/graph.ts";
+import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { writeModelFolder } from "../../src/export/safetensors.ts";
+import { openSource } from "../../src/export/source.ts";
+import { simplify } from "../../src/graph/passes.ts";
+
+export const architectures = ["gpt2", "llama", "gpt_neox"] as const;
+
+/** A base of random weights and an adapter of random temperatures on query, key and value. */
+export function fixture(architecture: string, spec = "full") {
+  const model = fileURLToPath(new URL(`../fixtures/${architecture}`, import.meta.url));
+  return { model, adapter: join(model, "ssa", spec) };
+}
+
+/** The folder of a finished run of `ssa finetune` that trained the given groups of a base with the given licence. */
+export async function writeRun(
+  folder: string,
+  { tune = ["temperatures"], licence = "license: mit" } = {},
+): Promise<string> {
+  const run = join(folder, "run");
+  const final = join(run, "final");
+  await mkdir(final, { recursive: true });
+  await writeFile(join(run, "recipe.yaml"), "base: org/base\n");
+  const result = { convention: "disjoint", context: 32, stride: 32, numTokens: 1000 };
+  const report = {
+    before: { ...result, perplexity: 20.5, lossNats: 3.02, modelSha256: "b" },
+    after: { ...result, perplexity: 18.25, lossNats: 2.9, modelSha256: "a", dataSha256: "d" },
+    delta: { percent: -10.9756, interval95: [-12.5, -9.25] },
+    recipe: { base: "org/base", data: "org/data", tune, init: "pretrained", steps: 20 },
+  };
+  await writeFile(join(run, "report.json"), JSON.stringify(report));
+  const { model, adapter } = fixture("llama");
+  const base = join(folder, "base");
+  await cp(model, base, { recursive: true });
+  await writeFile(join(base, "README.md"), `---\n${licence}\n---\n`);
+  const hasTrainedBase = tune.join() !== "temperatures";
+  const source = { ...(await openSource(base, { adapter })), hasTrainedBase };
+  await writeModelFolder(final, source, {});
+  return run;
+}
+
+/** Logits of each token, evaluated anew over the whole window: `next(ids)` is the most probable token after `ids`. */
+export async function openGreedy(augmented: AugmentedModel, context: number) {
+  const engine = await openEngine("cpu", { threads: 1 });
+  const outputs = simplify({
+    logits: logitsOf(buildForward(augmented, { batchSize: 1, context })),
+  });
+  const program = await engine.compile(outputs, boundWeights(augmented));
+  const logits = async (ids: readonly number[]) => {
+    const padded = BigInt64Array.from({ length: context }, (_, i) => BigInt(ids[i] ?? 0));
+    return (await program.run({ ids: padded }))["logits"]!;
+  };
+  const { vocabSize } = augmented.model.config;
+  return {
+    logits,
+    next: async (ids: readonly number[]) => {
+      const row = (await logits(ids)).subarray(
+        (ids.length - 1) * vocabSize,
+        ids.length * vocabSize,
+      );
+      return row.indexOf(row.reduce((max, value) => Math.max(max, value)));
+    },
+    dispose: async () => {
+      await program.dispose();
+      await engine.dispose();
+    },
+  };
+}
+
+/** The prompt and the tokens that greedy decoding of the whole window adds, up to the model's last position. */
+export async function greedyTokens(
+  { model, adapter }: { readonly model: string; readonly adapter?: string },
+  prompt: readonly number[],
+  length: number,
+): Promise<number[]> {
+  const augmented = await openModel(model, { ...(adapter && { adapter }) });
+  const greedy = await openGreedy(augmented, length);
+  const ids = [...prompt];
+  while (ids.length < length) ids.push(await greedy.next(ids));
+  await greedy.dispose();
+  return ids;
+}

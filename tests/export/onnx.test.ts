@@ -1,0 +1,134 @@
+// ONNX exports in the hands of @huggingface/transformers: its cache, batches and padding against our whole windows.
+
+import assert from "node:assert/strict";
+import { readFile, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { pipeline } from "@huggingface/transformers";
+import { openModel } from "../../src/augmented/open.ts";
+import { openClient } from "../../src/export/client.ts";
+import { convert } from "../../src/export/convert.ts";
+import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
+import { allClose } from "../helpers.ts";
+import { architectures, fixture, greedyTokens, openGreedy } from "./fixture.ts";
+
+const stories = sharedData("stories260k");
+
+for (const architecture of architectures)
+  for (const spec of ["full", "default"])
+    test(`${architecture} with ${spec} temperatures: cache, batch and padding as the whole window`, async (t) => {
+      const source = fixture(architecture, spec);
+      const folder = join(await temporaryFolder(t), "onnx");
+      const { verification } = await convert({ ...source, target: "onnx", out: folder });
+      assert.ok(verification.largest <= 1e-4, `logits differ by ${verification.largest}`);
+
+      const prompt = [3, 1, 4, 1, 5];
+      const { model } = await openModel(source.model);
+      const length = Math.min(20, model.config.maxPositions);
+      const expected = await greedyTokens(source, prompt, length);
+      const client = await openClient(folder);
+      t.after(() => client.dispose());
+      assert.deepEqual(await generated(client, [prompt], length), [expected]);
+
+      // The shorter prompt of a batch stands on the right, behind tokens that must not count.
+      const short = prompt.slice(0, 2);
+      const padded = await generated(client, [prompt, [0, 0, 0, ...short]], length, 3);
+      assert.deepEqual(padded[0], expected);
+      const alone = await greedyTokens(source, short, length - 3);
+      assert.deepEqual(padded[1]!.slice(3), alone);
+    });
+
+/** Greedy generation by the library, up to `length` tokens; the last row's first `numPadded` tokens are padding. */
+async function generated(
+  client: Awaited<ReturnType<typeof openClient>>,
+  rows: readonly (readonly number[])[],
+  length: number,
+  numPadded = 0,
+): Promise<number[][]> {
+  const { Tensor } = await import("@huggingface/transformers");
+  const shape = [rows.length, rows[0]!.length];
+  const isPadding = (row: number, i: number) => row === rows.length - 1 && i < numPadded;
+  const mask = rows.flatMap((row, r) => row.map((_, i) => (isPadding(r, i) ? 0n : 1n)));
+  const sequences = (await client.model.generate({
+    inputs: new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), shape),
+    attention_mask: new Tensor("int64", BigInt64Array.from(mask), shape),
+    max_new_tokens: length - shape[1]!,
+  })) as { tolist(): bigint[][] };
+  return sequences.tolist().map((row) => row.map(Number));
+}
+
+test("a prefix of a prompt's cache goes on with several tokens at once", async (t) => {
+  const source = fixture("llama");
+  const folder = join(await temporaryFolder(t), "onnx");
+  await convert({ ...source, target: "onnx", out: folder });
+  const ids = [7, 3, 9, 12, 5, 21, 8, 2];
+  const client = await openClient(folder);
+  const greedy = await openGreedy(await openModel(source.model, source), ids.length);
+  t.after(async () => {
+    await client.dispose();
+    await greedy.dispose();
+  });
+  const ones = (count: number) => Array.from({ length: count }, () => 1);
+  const { past, logits: first } = await client.forward([ids.slice(0, 3)], [ones(3)]);
+  const { logits: rest } = await client.forward([ids.slice(3)], [ones(8)], past);
+  allClose([...first, ...rest], await greedy.logits(ids), { atol: 1e-4 });
+});
+
+test("a large model's weights lie in data files beside the graph", async (t) => {
+  const folder = await temporaryFolder(t);
+  const source = fixture("gpt_neox");
+  const inline = await convert({ ...source, target: "onnx", out: join(folder, "inline") });
+  const external = await convert({
+    ...source,
+    target: "onnx",
+    out: join(folder, "external"),
+    maxFileBytes: 20_000,
+  });
+  const config = JSON.parse(await readFile(join(external.out, "config.json"), "utf8")) as {
+    "transformers.js_config": { use_external_data_format: number };
+  };
+  const numFiles = config["transformers.js_config"].use_external_data_format;
+  const names = (await readdir(join(external.out, "onnx"))).toSorted();
+  assert.ok(numFiles > 1);
+  assert.equal(names.length, numFiles + 1);
+  assert.deepEqual(names.slice(0, 3), ["model.onnx", "model.onnx_data", "model.onnx_data_1"]);
+  for (const name of names.slice(1))
+    assert.ok((await stat(join(external.out, "onnx", name))).size <= 20_000);
+  assert.deepEqual(external.verification, inline.verification);
+});
+
+test(
+  "stories260k in the library's pipeline gives its author's 256 tokens",
+  {
+    skip: skipWithout(stories),
+  },
+  async (t) => {
+    const out = join(await temporaryFolder(t), "stories");
+    await convert({ model: stories, target: "onnx", out });
+    const generator = await pipeline("text-generation", out, { local_files_only: true });
+    t.after(() => generator.dispose());
+    const [result] = (await generator("", { max_new_tokens: 256 })) as { generated_text: string }[];
+    const reference = await readFile(join(stories, "greedy_reference_256.txt"), "utf8");
+    assert.equal(result!.generated_text, reference);
+  },
+);
+
+test(
+  "f16 halves the file; the logits' deviation is measured",
+  {
+    skip: skipWithout(stories),
+  },
+  async (t) => {
+    const out = join(await temporaryFolder(t), "half");
+    const { verification } = await convert({ model: stories, target: "onnx", out, dtype: "f16" });
+    t.diagnostic(
+      `f16: logits differ by ${verification.largest}, relative ${verification.relative}`,
+    );
+    assert.ok(verification.largest > 0 && verification.relative < 1e-3);
+    assert.ok((await stat(join(out, "onnx", "model_fp16.onnx"))).size < 600_000);
+    const client = await openClient(out);
+    t.after(() => client.dispose());
+    const { past } = await client.forward([[1]], [[1]]);
+    assert.equal(past["past_key_values.0.key"]!.type, "float32");
+  },
+);
