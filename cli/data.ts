@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type DataFiles, findDataFiles } from "../src/data/data-files.ts";
+import { EMBEDDED_DATA, embeddedData } from "../src/data/embedded.ts";
 import { resolveDataset } from "../src/hub/dataset.ts";
 import type { HubSettings } from "../src/hub/environment.ts";
 import { parseDatasetName } from "../src/hub/repo-id.ts";
@@ -27,6 +28,7 @@ export async function findData(
 ): Promise<NamedData> {
   if (existsSync(name) || /^(\.{0,2}[\\/]|~)|\.(txt|jsonl|parquet|bin)$/.test(name))
     return findDataFiles(name);
+  if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
   const spec = parseDatasetName(name);
   const progress = openProgress(io);
   try {
