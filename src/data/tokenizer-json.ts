@@ -1,4 +1,4 @@
-// The parts of a Hugging Face tokenizer.json that decide where a text may be cut.
+// A Hugging Face tokenizer.json: the parts that decide where a text may be cut, and what can be read from it alone.
 
 export interface TokenizerJson {
   readonly model: {
@@ -13,14 +13,16 @@ export interface TokenizerJson {
   };
   readonly normalizer: Step | null;
   readonly pre_tokenizer: Step | null;
+  readonly post_processor: Step | null;
   readonly added_tokens: readonly AddedToken[];
 }
 
-/** A normalizer or a pre-tokenizer; `Sequence` holds others. */
+/** A normalizer, a pre-tokenizer or a post-processor; `Sequence` holds others. */
 export interface Step {
   readonly type: string;
   readonly normalizers?: readonly Step[];
   readonly pretokenizers?: readonly Step[];
+  readonly processors?: readonly Step[];
   readonly prepend?: string;
   readonly pattern?: { readonly String?: string; readonly Regex?: string };
   readonly content?: string;
@@ -28,6 +30,7 @@ export interface Step {
   readonly use_regex?: boolean;
   readonly add_prefix_space?: boolean;
   readonly behavior?: string;
+  readonly single?: readonly { readonly SpecialToken?: { readonly id: string } }[];
 }
 
 export interface AddedToken {
@@ -44,9 +47,61 @@ export interface TokenizerConfig {
   readonly do_lowercase_and_remove_accent?: boolean;
 }
 
+/** Whether parsed JSON has what the functions here rely on. */
+export function isTokenizerJson(json: unknown): json is TokenizerJson {
+  const { model, added_tokens: added } = (json ?? {}) as Partial<TokenizerJson>;
+  return typeof model?.vocab === "object" && model.vocab !== null && Array.isArray(added);
+}
+
 /** The steps in order, sequences opened. */
-export function flatten(step: Step | null): readonly Step[] {
-  if (step === null) return [];
+export function flatten(step: Step | null | undefined): readonly Step[] {
+  if (!step) return [];
   if (step.type !== "Sequence") return [step];
-  return (step.normalizers ?? step.pretokenizers ?? []).flatMap((inner) => flatten(inner));
+  const inner = step.normalizers ?? step.pretokenizers ?? step.processors ?? [];
+  return inner.flatMap((each) => flatten(each));
+}
+
+/** One more than the highest id. */
+export function vocabSizeOf({ model, added_tokens: added }: TokenizerJson): number {
+  let size = 0;
+  for (const [, id] of vocabularyOf(model)) size = Math.max(size, id + 1);
+  for (const { id } of added) size = Math.max(size, id + 1);
+  return size;
+}
+
+/** The configured end-of-text token, or one of the usual names. */
+export function endOfText(
+  json: TokenizerJson,
+  { eos_token: eos }: TokenizerConfig,
+): number | undefined {
+  if (eos) return tokenId(json, typeof eos === "string" ? eos : eos.content);
+  return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
+}
+
+/** The special tokens that the post-processor puts in front of a text; undefined where that is not to be read here. */
+export function templatePrefix(json: TokenizerJson): readonly number[] | undefined {
+  const steps = flatten(json.post_processor).filter(({ type }) => type !== "ByteLevel");
+  if (steps.length === 0) return [];
+  const [step] = steps;
+  if (steps.length > 1 || step?.type !== "TemplateProcessing" || !step.single) return undefined;
+  const text = step.single.findIndex((item) => !item.SpecialToken);
+  const ids = step.single.slice(0, text).map((item) => tokenId(json, item.SpecialToken!.id));
+  return ids.every((id) => id !== undefined) ? ids : undefined;
+}
+
+function tokenId(
+  { model, added_tokens: added }: TokenizerJson,
+  content: string,
+): number | undefined {
+  const id = added.find((token) => token.content === content)?.id;
+  return id ?? vocabularyOf(model).find(([piece]) => piece === content)?.[1];
+}
+
+/** Pieces and their ids; a list of pieces with scores (Unigram) is in the order of the ids. */
+function vocabularyOf({ vocab }: TokenizerJson["model"]): (readonly [string, number])[] {
+  return isList(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab);
+}
+
+function isList<T>(value: object | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
 }

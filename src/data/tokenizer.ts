@@ -1,14 +1,23 @@
 // A model's own tokenizer, from its local folder. @huggingface/transformers encodes; since that is slow and most words
 // repeat, texts are cut into words where that is safe, and each distinct word is encoded once.
 
+import type * as Transformers from "@huggingface/transformers";
 import type { PreTrainedTokenizer } from "@huggingface/transformers";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { mergePairs, mergeRanks } from "./pair-merging.ts";
-import type { TokenizerConfig, TokenizerJson } from "./tokenizer-json.ts";
+import {
+  endOfText,
+  isTokenizerJson,
+  templatePrefix,
+  type TokenizerConfig,
+  type TokenizerJson,
+  vocabSizeOf,
+} from "./tokenizer-json.ts";
 import { createTokens, TokenBuffer, type Tokens } from "./tokens.ts";
 
 export interface Tokenizer {
@@ -42,13 +51,14 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
   const configPath = join(folder, "tokenizer_config.json");
   const configBytes = await readOptional(configPath);
-  const json = parse(jsonBytes, path) as TokenizerJson;
+  const json = parse(jsonBytes, path);
+  if (!isTokenizerJson(json)) throw unusable(path, "it has no vocabulary or no added tokens");
   const config = configBytes ? (parse(configBytes, configPath) as TokenizerConfig) : {};
-  const library = await construct(json, config, path);
-  mergeFaster(library);
 
+  // The library takes half a second to load: not before there is something to encode that no cache has.
+  const library = once(() => openLibrary(json, config, path));
   const encodeWhole = (text: string): number[] =>
-    library.encode(text, { add_special_tokens: false });
+    library().encode(text, { add_special_tokens: false });
   const cuts = cutRule(json, config);
   const vocabSize = vocabSizeOf(json);
   return {
@@ -58,14 +68,14 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       .update(configBytes ?? "")
       .digest("hex"),
     vocabSize,
-    prefix: addedInFront(library, encodeWhole),
+    prefix: templatePrefix(json) ?? addedInFront(library(), encodeWhole),
     endOfText: endOfText(json, config),
     cuts,
     encode: cuts ? wordEncoder(encodeWhole, cuts, vocabSize) : wholeEncoder(encodeWhole, vocabSize),
     decode(ids) {
       const list = [...ids];
       if (list.length === 0) return "";
-      return library.decode(list, { clean_up_tokenization_spaces: false });
+      return library().decode(list, { clean_up_tokenization_spaces: false });
     },
   };
 }
@@ -110,19 +120,31 @@ function ownCopy(word: string): string {
   return Buffer.from(word, "utf16le").toString("utf16le");
 }
 
-async function construct(
+const require = createRequire(import.meta.url);
+
+function openLibrary(
   json: TokenizerJson,
   config: TokenizerConfig,
   path: string,
-): Promise<PreTrainedTokenizer> {
-  const { PreTrainedTokenizer: Library } = await import("@huggingface/transformers");
+): PreTrainedTokenizer {
+  // Not imported, so that encoding, which is not asynchronous, can be what loads it.
+  const transformers = require("@huggingface/transformers") as typeof Transformers;
   try {
-    return new Library(json, config);
+    const library = new transformers.PreTrainedTokenizer(json, config);
+    mergeFaster(library);
+    return library;
   } catch (error) {
-    throw new UserError(`${path} is no tokenizer that can be used: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw unusable(path, messageOf(error), error);
   }
+}
+
+function unusable(path: string, reason: string, cause?: unknown): UserError {
+  return new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause });
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
 }
 
 /** Has the library merge short words by our scan; longer ones stay with its heap, whose time grows more slowly. */
@@ -160,35 +182,6 @@ function addedInFront(
     (_, start) => full.slice(start, start + encode(text).length).join() === plain,
   );
   return full.slice(0, Math.max(0, length));
-}
-
-function endOfText(json: TokenizerJson, { eos_token: eos }: TokenizerConfig): number | undefined {
-  if (eos) return tokenId(json, typeof eos === "string" ? eos : eos.content);
-  return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
-}
-
-function tokenId(
-  { model, added_tokens: added }: TokenizerJson,
-  content: string,
-): number | undefined {
-  const id = added.find((token) => token.content === content)?.id;
-  return id ?? new Map(vocabularyOf(model)).get(content);
-}
-
-function vocabSizeOf({ model, added_tokens: added }: TokenizerJson): number {
-  let size = 0;
-  for (const [, id] of vocabularyOf(model)) size = Math.max(size, id + 1);
-  for (const { id } of added) size = Math.max(size, id + 1);
-  return size;
-}
-
-/** Pieces and their ids; a list of pieces with scores (Unigram) is in the order of the ids. */
-function vocabularyOf({ vocab }: TokenizerJson["model"]): (readonly [string, number])[] {
-  return isList(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab);
-}
-
-function isList<T>(value: object | readonly T[]): value is readonly T[] {
-  return Array.isArray(value);
 }
 
 function parse(bytes: Uint8Array, path: string): unknown {

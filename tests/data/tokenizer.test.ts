@@ -79,34 +79,52 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
   });
 }
 
-test("the tokenizer's own prefix, end of text and vocabulary size are found", async () => {
-  const prefixed = {
-    ...kinds["prepended and replaced marks (Llama 2)"]!.json,
-    post_processor: {
-      type: "TemplateProcessing",
-      single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
-      pair: [],
-      special_tokens: { "<s>": { id: "<s>", ids: [1000], tokens: ["<s>"] } },
-    },
-    added_tokens: [
-      { id: 1000, content: "<s>", special: true },
-      { id: 1001, content: "</s>", special: true },
-    ],
-  };
-  const withConfig = await loadTokenizer(
-    await writeTokenizer(prefixed, { eos_token: { content: "<s>", __type: "AddedToken" } }),
-  );
-  const without = await loadTokenizer(await writeTokenizer(prefixed));
-  assert.deepEqual(
-    [withConfig.prefix, withConfig.vocabSize, withConfig.endOfText],
-    [[1000], 1002, 1000],
-  );
-  assert.equal(without.endOfText, 0); // the usual name, which this vocabulary has
+test("the tokenizer's own prefix is found as the library adds it", async () => {
+  const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+  const text = { Sequence: { id: "A", type_id: 0 } };
+  const template = (...single: readonly object[]) => ({
+    type: "TemplateProcessing",
+    single,
+    pair: [],
+    special_tokens: {},
+  });
+  const bos = template(special("<s>"), text);
+  const processors: readonly (readonly [object | null, readonly number[]])[] = [
+    [null, []],
+    [{ type: "ByteLevel", trim_offsets: true }, []],
+    [bos, [1000]],
+    [template(special("<s>"), special("</s>"), text, special("</s>")), [1000, 1001]],
+    [template(text, special("</s>")), []],
+    [{ type: "Sequence", processors: [{ type: "ByteLevel", trim_offsets: true }, bos] }, [1000]],
+    [{ type: "RobertaProcessing", sep: ["</s>", 1001], cls: ["<s>", 1000] }, [1000]],
+  ];
+  for (const [processor, prefix] of processors) {
+    const json = {
+      ...kinds["byte-level (GPT-2)"]!.json,
+      post_processor: processor,
+      added_tokens: [
+        { id: 1000, content: "<s>", special: true },
+        { id: 1001, content: "</s>", special: true },
+      ],
+    };
+    const tokenizer = await loadTokenizer(await writeTokenizer(json));
+    const full = new PreTrainedTokenizer(json, {}).encode("hen");
+    assert.deepEqual(tokenizer.prefix, prefix);
+    const start = [...prefix, ...tokenizer.encode("hen")];
+    assert.deepEqual(full.slice(0, start.length), start);
+  }
+});
+
+test("end of text is the configured token, else one of the usual names; the highest id sizes the vocabulary", async () => {
+  const { json } = kinds["byte-level (GPT-2)"]!;
+  const added = [{ id: 1000, content: "<end>", special: true }];
+  const more = { ...json, added_tokens: added };
+  const configured = { eos_token: { content: "<end>", __type: "AddedToken" } };
+  const withConfig = await loadTokenizer(await writeTokenizer(more, configured));
+  const without = await loadTokenizer(await writeTokenizer(more));
+  assert.deepEqual([withConfig.endOfText, withConfig.vocabSize], [1000, 1001]);
+  assert.equal(without.endOfText, 0);
   assert.notEqual(without.sha256, withConfig.sha256);
-  assert.deepEqual(
-    (await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json))).prefix,
-    [],
-  );
 });
 
 test("decoding gives the text back, without tidying it", async (t) => {
@@ -127,6 +145,9 @@ test("a folder without a tokenizer, or with a broken one, is the user's matter",
     name: "UserError",
     message: /no tokenizer that can be used/,
   });
+  const unknown = { ...kinds["replaced marks"]!.json, normalizer: { type: "Nonsense" } };
+  const late = await loadTokenizer(await writeTokenizer(unknown));
+  assert.throws(() => late.encode("a"), { name: "UserError", message: /Unknown Normalizer type/ });
   await writeFile(join(folder, "tokenizer.json"), "{");
   await assert.rejects(loadTokenizer(folder), { name: "UserError", message: /is not JSON/ });
 });
