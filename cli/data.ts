@@ -1,7 +1,6 @@
 // Data by name for every command: files and folders, embedded texts, or data sets from the hub with progress.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { type DataFiles, findDataFiles } from "../src/data/data-files.ts";
 import { EMBEDDED_DATA, embeddedData } from "../src/data/embedded.ts";
 import { resolveDataset } from "../src/hub/dataset.ts";
@@ -49,9 +48,4 @@ export async function findData(
   } finally {
     progress.done();
   }
-}
-
-/** Where tokens are kept between runs. */
-export function tokenCacheFolder({ env, homeDir }: CommandIo): string {
-  return env["SSA_CACHE"] ?? join(env["XDG_CACHE_HOME"] ?? join(homeDir, ".cache"), "ssa");
 }

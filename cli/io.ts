@@ -1,5 +1,6 @@
 // What a command may touch of the process: its streams, environment and signals. Only cli/ does.
 
+import { join } from "node:path";
 import type { Output } from "./console.ts";
 import { progress, type Progress, style, type Style } from "./console.ts";
 
@@ -19,6 +20,12 @@ export interface CommandIo {
   readonly now: () => number;
   /** The exit code at the end; a command that found a regression sets 1. */
   exitCode: number;
+}
+
+/** Where what can be made again is kept between runs: tokens of texts, exports for generation. */
+export function cacheFolder({ env, homeDir }: CommandIo, kind: "tokens" | "exports"): string {
+  const home = env["XDG_CACHE_HOME"] || join(homeDir, ".cache");
+  return join(env["SSA_CACHE"] || join(home, "ssa"), kind);
 }
 
 /** A fresh progress line on stderr. */

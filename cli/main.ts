@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { UserError } from "../src/core/errors.ts";
+import { doctorCommand } from "./commands/doctor.ts";
 import { evalCommand } from "./commands/eval.ts";
 import { finetuneCommand } from "./commands/finetune.ts";
 import { inspectCommand } from "./commands/inspect.ts";
@@ -34,7 +35,8 @@ function buildProgram(io: CommandIo): Command {
     .configureOutput({ writeOut: (text) => void io.stdout.write(text) })
     .showSuggestionAfterError()
     .helpCommand(true);
-  for (const register of [finetuneCommand, evalCommand, inspectCommand]) register(program, io);
+  for (const register of [finetuneCommand, evalCommand, inspectCommand, doctorCommand])
+    register(program, io);
   for (const command of program.commands) command.exitOverride();
   return program;
 }

@@ -24,8 +24,8 @@ import {
   formatRate,
   table,
 } from "../console.ts";
-import { findData, tokenCacheFolder } from "../data.ts";
-import { type CommandIo, openProgress } from "../io.ts";
+import { findData } from "../data.ts";
+import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
 import { findModel, hubOptions } from "../models.ts";
 
 interface EvalOptions {
@@ -103,7 +103,7 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
     field: options.textColumn,
     separator: data.separator,
     convention,
-    cacheFolder: tokenCacheFolder(io),
+    cacheFolder: cacheFolder(io, "tokens"),
     threads: options.threads || 2,
     onProgress: ({ tokens }) => progress.update(["tokenizing", `${formatInteger(tokens)} tokens`]),
   });

@@ -14,8 +14,8 @@ import { type Recipe, recipeOptions } from "../../src/recipe/schema.ts";
 import { finetune } from "../../src/run/finetune.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger } from "../console.ts";
-import { findData, tokenCacheFolder } from "../data.ts";
-import type { CommandIo } from "../io.ts";
+import { findData } from "../data.ts";
+import { cacheFolder, type CommandIo } from "../io.ts";
 import { type LogFormat, openLog, type RunLog } from "../log.ts";
 import { findModel, hubOptions } from "../models.ts";
 import { reportText } from "../report.ts";
@@ -66,7 +66,7 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const settings = hubOptions(io);
   const baseFolder = await findModel(recipe.base, io, settings);
   const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io), {
-    cacheFolder: tokenCacheFolder(io),
+    cacheFolder: cacheFolder(io, "tokens"),
     threads: recipe.threads === "auto" ? 2 : recipe.threads,
   });
   const engine = await openEngine(recipe.device, {

@@ -1,0 +1,121 @@
+// `ssa doctor`: what this machine offers, and why what is missing is missing.
+
+import { readFileSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { availableParallelism, freemem, totalmem } from "node:os";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { type DeviceReport, surveyDevices } from "../../src/engines/index.ts";
+import { formatBytes, table } from "../console.ts";
+import { cacheFolder, type CommandIo } from "../io.ts";
+import { hubOptions } from "../models.ts";
+
+interface Health {
+  readonly versions: Readonly<Record<string, string>>;
+  readonly machine: {
+    readonly platform: string;
+    readonly cores: number;
+    readonly memoryBytes: number;
+    readonly freeMemoryBytes: number;
+  };
+  readonly devices: readonly DeviceReport[];
+  readonly caches: Readonly<Record<string, { readonly path: string; readonly sizeBytes: number }>>;
+  readonly hub: {
+    readonly endpoint: string;
+    readonly offline: boolean;
+    readonly hasToken: boolean;
+  };
+}
+
+const LIBRARIES = [
+  "onnxruntime-node",
+  "@huggingface/transformers",
+  "@huggingface/hub",
+  "hyparquet",
+];
+
+export function doctorCommand(program: Command, io: CommandIo): void {
+  program
+    .command("doctor")
+    .description("show versions, devices and why one is unavailable, memory, caches, offline state")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", "\nExample:\n  $ ssa doctor --json > doctor.json")
+    .action(async ({ json }: { json?: boolean }) => {
+      const health = await examine(io);
+      io.stdout.write(`${json ? JSON.stringify(health, null, 2) : describe(health, io.columns)}\n`);
+    });
+}
+
+async function examine(io: CommandIo): Promise<Health> {
+  const { cacheDir, endpoint, offline, token } = hubOptions(io);
+  const caches = {
+    models: cacheDir,
+    tokens: cacheFolder(io, "tokens"),
+    exports: cacheFolder(io, "exports"),
+  };
+  const measured = Object.entries(caches).map(async ([name, path]) => {
+    return [name, { path, sizeBytes: await sizeOf(path) }] as const;
+  });
+  return {
+    versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraryVersions() },
+    machine: {
+      platform: `${process.platform} ${process.arch}`,
+      cores: availableParallelism(),
+      memoryBytes: totalmem(),
+      freeMemoryBytes: freemem(),
+    },
+    devices: await surveyDevices(),
+    caches: Object.fromEntries(await Promise.all(measured)),
+    hub: { endpoint, offline, hasToken: token !== undefined },
+  };
+}
+
+function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
+  const rows = [
+    ...Object.entries(versions).map(([name, version]) => [name, version]),
+    ["machine", `${machine.platform}, ${machine.cores} cores`],
+    ["memory", `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`],
+    [
+      "hub",
+      `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
+    ],
+    ...Object.entries(caches).map(([name, { path, sizeBytes }]) => [
+      `${name} cache`,
+      `${path} (${formatBytes(sizeBytes)})`,
+    ]),
+  ];
+  const lines = devices.map(({ device, isChosen, isAvailable, reason, hint }) => {
+    const state = isChosen ? "chosen" : isAvailable ? "available" : "unavailable";
+    return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${hint ? `\n${" ".repeat(24)}${hint}` : ""}`;
+  });
+  return `${table([], rows, columns)}\n\ndevices\n${lines.join("\n")}`;
+}
+
+function libraryVersions(): Record<string, string> {
+  const paths = createRequire(import.meta.url).resolve.paths("x") ?? [];
+  const version = (name: string) => {
+    for (const path of paths)
+      try {
+        return versionIn(join(path, name));
+      } catch {
+        continue;
+      }
+    return "not installed";
+  };
+  return Object.fromEntries(LIBRARIES.map((name) => [name, version(name)]));
+}
+
+function versionIn(folder: string): string {
+  return (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string })
+    .version;
+}
+
+/** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
+async function sizeOf(folder: string): Promise<number> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
+  const sizes = entries
+    .filter((entry) => entry.isFile())
+    .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size);
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
