@@ -6,7 +6,6 @@ import { writeFileAtomic } from "../../src/formats/atomic.ts";
 import { modelSha256 } from "../../src/formats/safetensors.ts";
 import { conventionByName, conventions } from "../../src/data/conventions.ts";
 import { selectSplit } from "../../src/data/data-files.ts";
-import { openEngine } from "../../src/engines/index.ts";
 import {
   compareWithBaseline,
   type Comparison,
@@ -25,6 +24,7 @@ import {
   table,
 } from "../console.ts";
 import { findData } from "../data.ts";
+import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
 import { findModel, hubOptions } from "../models.ts";
 
@@ -113,7 +113,7 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
     windows: options.windows === "all" ? undefined : options.windows,
     convention,
   });
-  const engine = await openEngine(options.device, { threads: options.threads });
+  const engine = await startEngine(options.device, options.threads, (line) => progress.line(line));
   const begun = io.now();
   const { result } = await evaluate(engine, augmented, corpus, plan, {
     batchSize: options.batchSize,

@@ -6,7 +6,6 @@ import { basename, join } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
 import { selectSplit } from "../../src/data/data-files.ts";
-import { openEngine } from "../../src/engines/index.ts";
 import { newestRun, nextRunName, runFiles } from "../../src/formats/run-folder.ts";
 import { findRecipe } from "../../src/recipe/find.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../../src/recipe/load.ts";
@@ -15,6 +14,7 @@ import { finetune } from "../../src/run/finetune.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger } from "../console.ts";
 import { findData } from "../data.ts";
+import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo } from "../io.ts";
 import { type LogFormat, openLog, type RunLog } from "../log.ts";
 import { findModel, hubOptions } from "../models.ts";
@@ -69,9 +69,8 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
     cacheFolder: cacheFolder(io, "tokens"),
     threads: recipe.threads === "auto" ? 2 : recipe.threads,
   });
-  const engine = await openEngine(recipe.device, {
-    threads: recipe.threads === "auto" ? 0 : recipe.threads,
-  });
+  const threads = recipe.threads === "auto" ? 0 : recipe.threads;
+  const engine = await startEngine(recipe.device, threads, log.note);
   announce(prepared, recipe, engine.description, runDir, log);
   const stop = stopOnSignal(log);
   try {
