@@ -21,7 +21,14 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
     description: [`tfjs:${backend.device} (${version})`, ...absent].join("; "),
     hasHalf: false,
     compile: async (outputs, weights) => {
-      const program = await compile(backend, outputs, weights);
+      const { run, dispose } = await compile(backend, outputs, weights);
+      const program: Program = {
+        run,
+        dispose: async () => {
+          programs.delete(program);
+          await dispose();
+        },
+      };
       programs.add(program);
       return program;
     },
