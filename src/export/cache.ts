@@ -12,7 +12,7 @@ import { openSource, type Source, type SourceOptions } from "./source.ts";
 export interface CacheOptions extends SourceOptions {
   /** A model folder, an adapter's folder, a run's, or an ONNX export, which is taken as it is. */
   readonly model: string;
-  /** Where exports are kept, each in `onnx/<checksum>`. */
+  /** Where exports are kept, each in a folder named by its checksum. */
   readonly cacheFolder: string;
   /** Told what begins. */
   readonly onStage?: (stage: string) => void;
@@ -26,7 +26,7 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
   const { model, cacheFolder, onStage } = options;
   if (existsSync(join(model, "onnx"))) return model;
   onStage?.("looking for the model's export");
-  const out = join(cacheFolder, "onnx", await keyOf(await openSource(model, options)));
+  const out = join(cacheFolder, await keyOf(await openSource(model, options)));
   const isThere = () => existsSync(join(out, "config.json"));
   if (isThere()) return out;
   try {

@@ -79,7 +79,7 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
       do_sample: sampling !== undefined,
       temperature: sampling?.temperature ?? 1,
       top_k: sampling?.topK ?? 0,
-      ...(sampling?.topP && {
+      ...(sampling?.topP !== undefined && {
         logits_processor: await nucleus(sampling.topK ?? 0, sampling.topP),
       }),
       stopping_criteria: interruption,

@@ -14,7 +14,6 @@ const CHROMIUM = "/usr/bin/chromium";
 export const skipWithoutBrowser = existsSync(CHROMIUM) ? false : `${CHROMIUM} is not installed`;
 
 const types: Readonly<Record<string, string>> = {
-  ".html": "text/html",
   ".js": "text/javascript",
   ".mjs": "text/javascript",
   ".json": "application/json",
@@ -37,11 +36,11 @@ export async function openPage(folder: string): Promise<OpenPage> {
   const server = createServer((request, response) => {
     const [, root = "", ...rest] = new URL(request.url!, "http://localhost").pathname.split("/");
     const path = normalize(join(roots[root] ?? "", ...rest));
-    if (root === "")
-      return void response.setHeader("content-type", "text/html").end("<!doctype html>");
     const isInside = roots[root] !== undefined && path.startsWith(roots[root] + sep);
-    readFile(isInside ? path : "").then(
-      (data) => response.setHeader("content-type", types[extname(path)] ?? "text/plain").end(data),
+    const content =
+      root === "" ? Promise.resolve("<!doctype html>") : readFile(isInside ? path : "");
+    content.then(
+      (data) => response.setHeader("content-type", types[extname(path)] ?? "text/html").end(data),
       () => response.writeHead(404).end(),
     );
   });
