@@ -64,7 +64,7 @@ test("slm4096: 0.0713 nats per character", { skip: skipWithout(characters) }, as
   const text = await readFile(sharedData("slm4096", "corpus.txt"), "utf8");
   const file = await readFile(sharedData("slm4096", "char_vocab.json"), "utf8");
   const { stoi } = JSON.parse(file) as { stoi: Record<string, number> };
-  const ids = Uint16Array.from([...text], (character) => stoi[character]!);
+  const ids = Uint16Array.from(Array.from(text), (character) => stoi[character]!);
   const { lossNats } = await lossOf(characters, [ids], 128);
   assert.equal(lossNats.toFixed(3), "0.071");
 });
