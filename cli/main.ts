@@ -8,11 +8,22 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { UserError } from "../src/core/errors.ts";
+import { convertCommand } from "./commands/convert.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { evalCommand } from "./commands/eval.ts";
 import { finetuneCommand } from "./commands/finetune.ts";
+import { generateCommand } from "./commands/generate.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { type CommandIo, processIo } from "./io.ts";
+
+const commands = [
+  finetuneCommand,
+  evalCommand,
+  convertCommand,
+  generateCommand,
+  inspectCommand,
+  doctorCommand,
+];
 
 const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
 const io = processIo(packageRoot, homedir());
@@ -35,8 +46,7 @@ function buildProgram(io: CommandIo): Command {
     .configureOutput({ writeOut: (text) => void io.stdout.write(text) })
     .showSuggestionAfterError()
     .helpCommand(true);
-  for (const register of [finetuneCommand, evalCommand, inspectCommand, doctorCommand])
-    register(program, io);
+  for (const register of commands) register(program, io);
   for (const command of program.commands) command.exitOverride();
   return program;
 }
