@@ -21,12 +21,12 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
     description: [`tfjs:${backend.device} (${version})`, ...absent].join("; "),
     hasHalf: false,
     compile: async (outputs, weights) => {
-      const { run, dispose } = await compile(backend, outputs, weights);
+      const compiled = await compile(backend, outputs, weights);
       const program: Program = {
-        run,
-        dispose: async () => {
+        ...compiled,
+        dispose: () => {
           programs.delete(program);
-          await dispose();
+          return compiled.dispose();
         },
       };
       programs.add(program);

@@ -6,13 +6,15 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as tf from "@tensorflow/tfjs-core";
 import { encodeFloats } from "../../src/core/dtype.ts";
+import { createRandom } from "../../src/core/random.ts";
+import { sizeOf } from "../../src/core/shape.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { loadTfjs, restoreUtil } from "../../src/engines/tfjs-backend.ts";
 import { gradients } from "../../src/graph/autodiff.ts";
 import * as g from "../../src/graph/build.ts";
-import type { Tensor } from "../../src/graph/tensor.ts";
-import { temporaryFolder } from "../helpers.ts";
+import { leaves, type Tensor } from "../../src/graph/tensor.ts";
+import { allClose, temporaryFolder } from "../helpers.ts";
 import { modelCase } from "./model-case.ts";
 
 let engine: Engine;
@@ -132,8 +134,34 @@ test("two backends side by side, and runs in turn", async () => {
   );
   const results = await Promise.all(runs);
   for (let i = 0; i < results.length; i += 2)
-    results[i]!.forEach((v, at) => assert.ok(Math.abs(v - results[i + 1]![at]!) < 1e-6));
+    allClose(results[i + 1]!, results[i]!, { atol: 1e-6 });
   assert.notDeepEqual(results[0], results[2]);
+  await wasm.dispose();
+});
+
+test("large products take another path on wasm, to the same numbers", async () => {
+  const wasm = await openEngine("tfjs:wasm", { threads: 1 });
+  const outputs: Record<string, Tensor> = {};
+  for (const batch of [[], [3]])
+    for (const transposeA of [false, true])
+      for (const transposeB of [false, true]) {
+        const name = `${batch.length} ${transposeA} ${transposeB}`;
+        const a = g.input(`a ${name}`, [...batch, ...(transposeA ? [80, 70] : [70, 80])], "F32");
+        const b = g.input(`b ${name}`, [...batch, ...(transposeB ? [90, 80] : [80, 90])], "F32");
+        outputs[`y ${name}`] = g.matMul(a, b, { transposeA, transposeB, alpha: 0.5 });
+      }
+  const random = createRandom(23);
+  const feeds = Object.fromEntries(
+    [...leaves(outputs, "Input")].map(([name, { shape }]) => [
+      name,
+      Float32Array.from({ length: sizeOf(shape) }, () => random.normal()),
+    ]),
+  );
+  const [expected, actual] = await Promise.all(
+    [engine, wasm].map(async (each) => (await each.compile(outputs, new Map())).run(feeds)),
+  );
+  for (const name of Object.keys(outputs))
+    allClose(actual![name]!, expected![name]!, { atol: 1e-4 });
   await wasm.dispose();
 });
 
