@@ -28,6 +28,8 @@ export interface ForwardGraph {
   readonly head: Tensor;
   /** Inputs that stand for the tensors asked to train, by canonical name. */
   readonly trainable: ReadonlyMap<string, Tensor>;
+  /** Points of the residual stream between which activations can be recomputed, in order; `hidden` is the last. */
+  readonly kept: readonly Tensor[];
 }
 
 export interface BuildOptions {
@@ -73,14 +75,20 @@ export function buildWith(
       cast(parameter(name, shape, weightDtype(weights.get(name)!)), "F32"),
     );
   };
+  const kept: Tensor[] = [];
+  const keep = (x_BTD: Tensor) => {
+    kept.push(x_BTD);
+    return x_BTD;
+  };
   const scale = temperatures && insertedHook();
   const hidden = model.forward({
     weight,
     ids,
     positions,
     hooks: { ...hooks, ...(scale && { scale }) },
+    keep,
   });
-  return { ids, hidden, head: weight(headName(augmented)), trainable };
+  return { ids, hidden, head: weight(headName(augmented)), trainable, kept: [...kept, hidden] };
 
   function insertedHook() {
     const { spec } = temperatures!;

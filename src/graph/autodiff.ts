@@ -2,16 +2,30 @@
 
 import { invariant } from "../core/errors.ts";
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
-import { add, expand, reduceSum, reshape, scalar } from "./build.ts";
+import { expand, reduceSum, reshape, scalar } from "./build.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
+import { recomputation } from "./recompute.ts";
+import { sumOf } from "./sum.ts";
 import { type Tensor, topologicalOrder } from "./tensor.ts";
 import { vjps } from "./vjps.ts";
+
+export interface GradientOptions {
+  /**
+   * Tensors of the forward pass, first to last: what lies between two of them is computed again in the backward
+   * pass instead of being held.
+   */
+  readonly kept?: readonly Tensor[];
+}
 
 /**
  * Gradients of the sum of y's elements with respect to each of `wrt`, in order and of the same shapes.
  * Nodes that none of `wrt` reaches are not visited; what no gradient needs is never reached from the results.
  */
-export function gradients(y: Tensor, wrt: readonly Tensor[]): Tensor[] {
+export function gradients(
+  y: Tensor,
+  wrt: readonly Tensor[],
+  { kept = [] }: GradientOptions = {},
+): Tensor[] {
   const order = topologicalOrder([y]);
   const targets = new Set(wrt);
   const active = new Set<Tensor>();
@@ -19,22 +33,27 @@ export function gradients(y: Tensor, wrt: readonly Tensor[]): Tensor[] {
     if (targets.has(tensor) || tensor.inputs.some((x) => active.has(x))) active.add(tensor);
   for (const target of wrt) invariant(active.has(target), `${target.op} does not reach the output`);
 
-  const cotangents = new Map<Tensor, Tensor>([[y, expand(scalar(1), y.shape)]]);
-  for (const tensor of order.reverse()) {
-    const dy = cotangents.get(tensor);
-    if (!dy || !active.has(tensor) || tensor.inputs.length === 0) continue;
+  const again = recomputation(order, kept);
+  const contributions = new Map<Tensor, Tensor[]>([[y, [expand(scalar(1), y.shape)]]]);
+  const cotangents = new Map<Tensor, Tensor>();
+  for (const tensor of order.toReversed()) {
+    const terms = contributions.get(tensor);
+    if (!terms || !active.has(tensor)) continue;
+    const dy = sumOf(terms);
+    cotangents.set(tensor, dy);
+    if (tensor.inputs.length === 0) continue;
     const rule = vjps[tensor.op] as (
       ...operands: [Tensor, Tensor, readonly Tensor[], OpAttributes[OpType]]
     ) => readonly (Tensor | null)[];
-    const grads = rule(dy, tensor, tensor.inputs, tensor.attributes);
+    const values = tensor.inputs.map((x) => again(x, tensor, dy));
+    const grads = rule(dy, again(tensor, tensor, dy), values, tensor.attributes);
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
       if (!active.has(x)) return;
       const grad = grads[i];
       invariant(grad, `${tensor.op} has no gradient for input ${i}`);
-      const contribution = unbroadcast(grad, x);
-      const sum = cotangents.get(x);
-      cotangents.set(x, sum ? add(sum, contribution) : contribution);
+      const sum = contributions.get(x) ?? [];
+      contributions.set(x, [...sum, unbroadcast(grad, x)]);
     });
   }
   return wrt.map((target) => cotangents.get(target)!);

@@ -33,9 +33,12 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   Erf: (dy, _, [x]) => [
     g.mul(dy, g.scale(g.exp(g.neg(g.mul(x!, x!))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
   ],
-  Gelu: (dy, y, [x], { approximate }) => [
-    g.mul(dy, approximate === "tanh" ? geluTanhSlope(x!, y) : geluSlope(x!)),
-  ],
+  Gelu: (dy, y, [x], { approximate }) => {
+    // In F32: powers of x overflow half precision.
+    const [wide, wideY] = [g.cast(x!, "F32"), g.cast(y, "F32")];
+    const slope = approximate === "tanh" ? geluTanhSlope(wide, wideY) : geluSlope(wide);
+    return [g.mul(dy, g.cast(slope, dy.dtype))];
+  },
   Cast: (dy, _, [x]) => [x!.dtype === "I64" || x!.dtype === "BOOL" ? null : g.cast(dy, x!.dtype)],
   LessOrEqual: () => [null, null],
   And: () => [null, null],

@@ -13,6 +13,8 @@ export interface ForwardContext {
   readonly ids: Tensor;
   readonly positions: Positions;
   readonly hooks: AttentionHooks;
+  /** Marks a point of the residual stream from which what follows can be computed again; gives it back. */
+  readonly keep: (x_BTD: Tensor) => Tensor;
 }
 
 export interface Architecture<Config extends ModelConfig> {

@@ -74,14 +74,15 @@ export const gpt2: Architecture<Gpt2Config> = {
     const { weight, ids, positions } = context;
     const embedded_BTD = gather(weight(`${PREFIX}.wte.weight`), ids);
     let x_BTD = add(embedded_BTD, positions.rows(weight(`${PREFIX}.wpe.weight`)));
-    for (const layer of range(config.numLayers)) x_BTD = block(config, context, layer, x_BTD);
+    for (const layer of range(config.numLayers))
+      x_BTD = block(config, context, layer, context.keep(x_BTD));
     return norm(config, context, `${PREFIX}.ln_f`, x_BTD);
   },
 };
 
 function block(config: Gpt2Config, context: ForwardContext, layer: number, x_BTD: Tensor): Tensor {
   const { numHeads, headDim, hiddenSize, activation, scaleByHeadDim, scaleByLayer } = config;
-  const { weight, positions, hooks } = context;
+  const { weight, positions, hooks, keep } = context;
   const prefix = `${PREFIX}.h.${layer}`;
   const conv1d = (name: string, x: Tensor) =>
     linear(x, weight(`${prefix}.${name}.weight`), weight(`${prefix}.${name}.bias`), "DF");
@@ -98,7 +99,7 @@ function block(config: Gpt2Config, context: ForwardContext, layer: number, x_BTD
       layer,
     },
   );
-  const attended_BTD = add(x_BTD, conv1d("attn.c_proj", y_BTD));
+  const attended_BTD = keep(add(x_BTD, conv1d("attn.c_proj", y_BTD)));
   const up_BTF = conv1d("mlp.c_fc", norm(config, context, `${prefix}.ln_2`, attended_BTD));
   return add(attended_BTD, conv1d("mlp.c_proj", activate(up_BTF, activation)));
 }

@@ -80,7 +80,7 @@ export const gpt_neox: Architecture<NeoxConfig> = {
     const rotate = rotation(config.rotary, context.positions);
     let x_BTD: Tensor = gather(context.weight(`${PREFIX}.embed_in.weight`), context.ids);
     for (const layer of range(config.numLayers))
-      x_BTD = block(config, context, layer, x_BTD, rotate);
+      x_BTD = block(config, context, layer, context.keep(x_BTD), rotate);
     return norm(config, context, `${PREFIX}.final_layer_norm`, x_BTD);
   },
 };
@@ -114,7 +114,7 @@ function block(
     return project("mlp.dense_4h_to_h", up_BTF);
   };
   if (config.isParallel) return add(add(attended(), fed(x_BTD)), x_BTD);
-  const middle_BTD = add(attended(), x_BTD);
+  const middle_BTD = context.keep(add(attended(), x_BTD));
   return add(fed(middle_BTD), middle_BTD);
 }
 

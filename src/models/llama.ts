@@ -86,14 +86,14 @@ export const llama: Architecture<LlamaConfig> = {
     const rotate = rotation(config.rotary, context.positions);
     let x_BTD: Tensor = gather(context.weight("model.embed_tokens.weight"), context.ids);
     for (const layer of range(config.numLayers))
-      x_BTD = block(config, context, layer, x_BTD, rotate);
+      x_BTD = block(config, context, layer, context.keep(x_BTD), rotate);
     return rmsNorm(x_BTD, context.weight("model.norm.weight"), config.normEpsilon);
   },
 };
 
 function block(
   config: LlamaConfig,
-  { weight, positions, hooks }: ForwardContext,
+  { weight, positions, hooks, keep }: ForwardContext,
   layer: number,
   x_BTD: Tensor,
   rotate: (x: Tensor) => Tensor,
@@ -121,7 +121,7 @@ function block(
     },
     { scale: config.headDim ** -0.5, positions, rotate, hooks, layer },
   );
-  const attended_BTD = add(x_BTD, attend("o_proj", y_BTD));
+  const attended_BTD = keep(add(x_BTD, attend("o_proj", y_BTD)));
   const inner_BTD = norm("post_attention_layernorm", attended_BTD);
   const gate_BTF = activate(feed("gate_proj", inner_BTD), config.activation);
   return add(attended_BTD, feed("down_proj", mul(gate_BTF, feed("up_proj", inner_BTD))));

@@ -23,6 +23,11 @@ export interface TrainingStep {
   dispose(): Promise<void>;
 }
 
+export interface TrainingOptions {
+  /** Computes activations again in the backward pass instead of holding them. */
+  readonly recompute?: boolean;
+}
+
 const GRADIENT = "grad.";
 
 /** The outputs of one training step: `nats` [B, T], zero where there is no target, and `grad.<name>`. */
@@ -30,12 +35,13 @@ export function buildTrainingGraph(
   augmented: AugmentedModel,
   window: Window,
   names: readonly string[],
+  { recompute = false }: TrainingOptions = {},
 ): Outputs {
   const graph = buildForward(augmented, window, { trainable: new Set(names) });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
   const wrt = names.map((name) => graph.trainable.get(name)!);
-  const grads = gradients(reduceSum(nats, [0, 1]), wrt);
+  const grads = gradients(reduceSum(nats, [0, 1]), wrt, recompute ? { kept: graph.kept } : {});
   return simplify({
     nats,
     ...Object.fromEntries(names.map((name, i) => [GRADIENT + name, grads[i]!])),
@@ -47,8 +53,9 @@ export async function openTrainingStep(
   augmented: AugmentedModel,
   window: Window,
   names: readonly string[],
+  options: TrainingOptions = {},
 ): Promise<TrainingStep> {
-  const outputs = buildTrainingGraph(augmented, window, names);
+  const outputs = buildTrainingGraph(augmented, window, names, options);
   const program = await engine.compile(outputs, boundWeights(augmented));
   return {
     run: async (batch, values) => {
