@@ -1,7 +1,7 @@
 // Causal self-attention, multi-head or grouped-query, with optional hooks that scale query, key and value.
 // B = batch, T = sequence, S = keys, N = heads, K = key-value heads, G = N / K, H = head dim, R = rows of a block
 
-import { add, concat, matMul, reshape, slice, softmax, transpose } from "../graph/build.ts";
+import { add, cast, concat, matMul, reshape, slice, softmax, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { CausalMask, Positions } from "./positions.ts";
 
@@ -78,7 +78,7 @@ function blockCausal(
   return concat(blocks, 2);
 }
 
-/** softmax(scale · q kᵀ + mask) v. Queries of a group share their keys: they are rows of one product. */
+/** softmax(scale · q kᵀ + mask) v, the softmax in F32. Queries of a group share their keys: they are rows of one product. */
 function attend(
   q_BNTH: Tensor,
   k_BKSH: Tensor,
@@ -96,6 +96,7 @@ function attend(
     perGroup === 1 ? x : reshape(x, [batch!, heads!, rows!, width]);
 
   const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
-  const weights_BNTS = softmax(add(perHead(logits, keys!), mask));
-  return perHead(matMul(grouped(weights_BNTS, keys!), v_BKSH), headDim!);
+  const weights_BNTS = softmax(add(cast(perHead(logits, keys!), "F32"), mask));
+  const rows_BKRS = cast(grouped(weights_BNTS, keys!), v_BKSH.dtype);
+  return perHead(matMul(rows_BKRS, v_BKSH), headDim!);
 }

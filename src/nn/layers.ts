@@ -2,7 +2,7 @@
 // B = batch, T = sequence, D = features in, F = features out
 
 import { UserError } from "../core/errors.ts";
-import { add, gelu, matMul, mul, sigmoid } from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 
 /** x_BTD · W (+ b). PyTorch's Linear keeps W as [F, D], GPT-2's Conv1D as [D, F]. */
@@ -12,16 +12,24 @@ export function linear(
   bias?: Tensor,
   layout: "FD" | "DF" = "FD",
 ): Tensor {
-  const product_BTF = matMul(x_BTD, weight, { transposeB: layout === "FD" });
-  return bias ? add(product_BTF, bias) : product_BTF;
+  const product_BTF = g.matMul(x_BTD, weight, { transposeB: layout === "FD" });
+  return bias ? g.add(product_BTF, bias) : product_BTF;
 }
 
+/** Over the last axis, computed in F32, in the format of x. */
+export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, epsilon: number) =>
+  g.cast(g.layerNorm(g.cast(x, "F32"), weight, bias, epsilon), x.dtype);
+
+/** Over the last axis, computed in F32, in the format of x. */
+export const rmsNorm = (x: Tensor, weight: Tensor, epsilon: number) =>
+  g.cast(g.rmsNorm(g.cast(x, "F32"), weight, epsilon), x.dtype);
+
 const activations = {
-  gelu: (x: Tensor) => gelu(x, "none"),
-  gelu_new: (x: Tensor) => gelu(x, "tanh"),
-  gelu_fast: (x: Tensor) => gelu(x, "tanh"),
-  gelu_pytorch_tanh: (x: Tensor) => gelu(x, "tanh"),
-  silu: (x: Tensor) => mul(x, sigmoid(x)),
+  gelu: (x: Tensor) => g.gelu(x, "none"),
+  gelu_new: (x: Tensor) => g.gelu(x, "tanh"),
+  gelu_fast: (x: Tensor) => g.gelu(x, "tanh"),
+  gelu_pytorch_tanh: (x: Tensor) => g.gelu(x, "tanh"),
+  silu: (x: Tensor) => g.mul(x, g.sigmoid(x)),
 } as const;
 
 /** An activation by its Hugging Face name. */

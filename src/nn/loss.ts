@@ -3,6 +3,7 @@
 
 import { fixedShape } from "../core/shape.ts";
 import {
+  cast,
   concat,
   gather,
   logSumExp,
@@ -21,7 +22,7 @@ const CHUNK_ROWS = 256;
 /**
  * -ln p(label) of every token, [B, T], from the hidden states and the output embedding [V, D]:
  * logsumexp(h Wᵀ) - h · W[label]. The label's logit comes from its row of W, so that the gradient,
- * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary.
+ * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary. In F32, but for the product with W.
  */
 export function tokenNats(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor): Tensor {
   const [batch, length, width] = fixedShape(hidden_BTD.shape) as [number, number, number];
@@ -33,8 +34,9 @@ export function tokenNats(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor
     const end = Math.min(start + CHUNK_ROWS, rows);
     const h_RD = slice(hidden, 0, start, end);
     const labelRows_RD = gather(head_VD, slice(labels, 0, start, end));
-    const labelLogit_R1 = reduceSum(mul(h_RD, labelRows_RD), [-1]);
-    chunks.push(sub(logSumExp(matMul(h_RD, head_VD, { transposeB: true })), labelLogit_R1));
+    const labelLogit_R1 = reduceSum(mul(cast(h_RD, "F32"), cast(labelRows_RD, "F32")), [-1]);
+    const logits_RV = cast(matMul(h_RD, head_VD, { transposeB: true }), "F32");
+    chunks.push(sub(logSumExp(logits_RV), labelLogit_R1));
   }
   return reshape(concat(chunks, 0), [batch, length]);
 }

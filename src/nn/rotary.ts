@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al., 2021) in Hugging Face's layout: a head's first half is rotated against its
 // second. NeoX rotates only the first `rotaryDim` elements of each head.
 
-import { rotary } from "../graph/build.ts";
+import { cast, rotary } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { acrossHeads, type Positions, tabulate } from "./positions.ts";
 
@@ -44,5 +44,5 @@ export function rotation(config: RotaryConfig, positions: Positions): (x_BNTH: T
   const table = (f: (angle: number) => number) =>
     acrossHeads(tabulate(positions, angles.length, (n, i) => f(n * angles[i]!)));
   const [cos, sin] = [table(Math.cos), table(Math.sin)];
-  return (x_BNTH) => rotary(x_BNTH, cos, sin);
+  return (x_BNTH) => rotary(x_BNTH, cast(cos, x_BNTH.dtype), cast(sin, x_BNTH.dtype));
 }

@@ -46,7 +46,7 @@ export function temperature(
   return tau;
 }
 
-/** τ · z, in z's dtype. */
+/** τ · z, in z's dtype; multiplied in F32, so that the gradient of τ is. */
 export function applyTemperature(z_BNTH: Tensor, tau: Tensor): Tensor {
-  return mul(z_BNTH, cast(tau, z_BNTH.dtype));
+  return cast(mul(cast(z_BNTH, "F32"), tau), z_BNTH.dtype);
 }
