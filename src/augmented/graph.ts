@@ -36,7 +36,14 @@ export interface BuildOptions {
   /** Names of weights and temperatures that are fed at each run instead of being bound. */
   readonly trainable?: ReadonlySet<string>;
   readonly observe?: TemperatureObserver;
+  readonly precision?: Precision;
 }
+
+/**
+ * fp16: weights and activations are in half precision. Temperatures, softmax, normalizations, loss and the gradients of
+ * the temperatures are in F32 all the same.
+ */
+export type Precision = "fp32" | "fp16";
 
 /** The forward pass of a window that starts at position 0. */
 export function buildForward(
@@ -53,7 +60,7 @@ export function buildWith(
   augmented: AugmentedModel,
   ids: Tensor,
   positions: Positions,
-  { trainable: trained = new Set(), observe }: BuildOptions,
+  { trainable: trained = new Set(), observe, precision = "fp32" }: BuildOptions,
   hooks: AttentionHooks = {},
 ): ForwardGraph {
   const { model, weights, temperatures } = augmented;
@@ -71,9 +78,10 @@ export function buildWith(
   const weight = (name: string) => {
     const shape = model.weights.get(name);
     invariant(shape, `no weight ${name}`);
-    return tensorOf(name, shape, () =>
-      cast(parameter(name, shape, weightDtype(weights.get(name)!)), "F32"),
+    const tensor = tensorOf(name, shape, () =>
+      parameter(name, shape, weightDtype(weights.get(name)!)),
     );
+    return cast(tensor, precision === "fp16" && model.groupOf(name) !== "norms" ? "F16" : "F32");
   };
   const kept: Tensor[] = [];
   const keep = (x_BTD: Tensor) => {
@@ -116,9 +124,9 @@ export function natsOf({ hidden, head, ids }: ForwardGraph): Tensor {
   return mul(tokenNats(hidden, head, labels), weights);
 }
 
-/** Logits of every token, [B, T, V]. */
+/** Logits of every token, F32 [B, T, V]. */
 export function logitsOf({ hidden, head }: ForwardGraph): Tensor {
-  return matMul(hidden, head, { transposeB: true });
+  return cast(matMul(hidden, head, { transposeB: true }), "F32");
 }
 
 /** What the parameters are bound to: ranges of the checkpoint's files, and the temperatures' values. */

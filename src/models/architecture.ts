@@ -7,7 +7,7 @@ import type { Positions } from "../nn/positions.ts";
 import type { ConfigReader, ModelConfig } from "./config.ts";
 
 export interface ForwardContext {
-  /** A weight by its canonical name, F32. */
+  /** A weight by its canonical name; those of normalizations are F32, the others all of one format. */
   readonly weight: (name: string) => Tensor;
   /** Token ids, I64 [B, T]. */
   readonly ids: Tensor;

@@ -2,10 +2,9 @@
 // B = batch, T = sequence, D = hidden, F = feed-forward
 
 import { add, gather, slice } from "../graph/build.ts";
-import { layerNorm } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attention, splitHeads } from "../nn/attention.ts";
-import { activate, type Activation, activationNamed, linear } from "../nn/layers.ts";
+import { activate, type Activation, activationNamed, layerNorm, linear } from "../nn/layers.ts";
 import { type Architecture, type ForwardContext, prefixed, range } from "./architecture.ts";
 import { divided, type ModelConfig } from "./config.ts";
 

@@ -2,10 +2,10 @@
 // and feed-forward in parallel or in sequence; weights are [out, in].
 // B = batch, T = sequence, N = heads, D = hidden, F = feed-forward
 
-import { add, gather, layerNorm, reshape, slice, transpose } from "../graph/build.ts";
+import { add, gather, reshape, slice, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attention } from "../nn/attention.ts";
-import { activate, type Activation, activationNamed, linear } from "../nn/layers.ts";
+import { activate, type Activation, activationNamed, layerNorm, linear } from "../nn/layers.ts";
 import { rotation, type RotaryConfig } from "../nn/rotary.ts";
 import { type Architecture, type ForwardContext, prefixed, range } from "./architecture.ts";
 import { divided, type ModelConfig } from "./config.ts";

@@ -1,10 +1,10 @@
 // Llama (Touvron et al., 2023): RMS norm, rotary positions, grouped-query attention, SwiGLU; weights are [out, in].
 // B = batch, T = sequence, D = hidden, F = feed-forward
 
-import { add, gather, mul, rmsNorm } from "../graph/build.ts";
+import { add, gather, mul } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attention, splitHeads } from "../nn/attention.ts";
-import { activate, type Activation, activationNamed, linear } from "../nn/layers.ts";
+import { activate, type Activation, activationNamed, linear, rmsNorm } from "../nn/layers.ts";
 import { rotation, type RotaryConfig } from "../nn/rotary.ts";
 import { type Architecture, type ForwardContext, prefixed, range } from "./architecture.ts";
 import { divided, type ModelConfig } from "./config.ts";

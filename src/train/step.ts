@@ -1,14 +1,23 @@
 // The training graph: forward pass, summed loss and the gradients of what trains, compiled as one program.
 // B = batch, T = sequence
 
-import { batchFeeds, boundWeights, buildForward, natsOf, type Window } from "../augmented/graph.ts";
+import {
+  batchFeeds,
+  boundWeights,
+  buildForward,
+  natsOf,
+  type Precision,
+  type Window,
+} from "../augmented/graph.ts";
 import type { AugmentedModel } from "../augmented/open.ts";
+import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/batch.ts";
 import type { Engine } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
-import { reduceSum } from "../graph/build.ts";
+import { input, mul, reduceSum } from "../graph/build.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
+import { LossScale } from "./loss-scale.ts";
 
 /** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
 export interface StepResult {
@@ -20,34 +29,47 @@ export interface StepResult {
 
 export interface TrainingStep {
   run(batch: Batch, values: Readonly<Record<string, Float32Array>>): Promise<StepResult>;
+  /**
+   * In half precision: told whether a step's gradients were finite; true where the same step should be tried again,
+   * since a smaller loss scale may make them so.
+   */
+  readonly shouldRetry?: (isFinite: boolean) => boolean;
   dispose(): Promise<void>;
 }
 
 export interface TrainingOptions {
   /** Computes activations again in the backward pass instead of holding them. */
   readonly recompute?: boolean;
+  readonly precision?: Precision;
 }
 
 const GRADIENT = "grad.";
+const LOSS_SCALE = "lossScale";
 
-/** The outputs of one training step: `nats` [B, T], zero where there is no target, and `grad.<name>`. */
+/**
+ * The outputs of one training step: `nats` [B, T], zero where there is no target, and `grad.<name>`; in half precision
+ * the gradients are times the input `lossScale`.
+ */
 export function buildTrainingGraph(
   augmented: AugmentedModel,
   window: Window,
   names: readonly string[],
-  { recompute = false }: TrainingOptions = {},
+  { recompute = false, precision = "fp32" }: TrainingOptions = {},
 ): Outputs {
-  const graph = buildForward(augmented, window, { trainable: new Set(names) });
+  const graph = buildForward(augmented, window, { trainable: new Set(names), precision });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
   const wrt = names.map((name) => graph.trainable.get(name)!);
-  const grads = gradients(reduceSum(nats, [0, 1]), wrt, recompute ? { kept: graph.kept } : {});
+  const sum = reduceSum(nats, [0, 1]);
+  const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
+  const grads = gradients(loss, wrt, recompute ? { kept: graph.kept } : {});
   return simplify({
     nats,
     ...Object.fromEntries(names.map((name, i) => [GRADIENT + name, grads[i]!])),
   });
 }
 
+/** Compiles the training graph; half precision on an engine that lacks it is a UserError. */
 export async function openTrainingStep(
   engine: Engine,
   augmented: AugmentedModel,
@@ -55,16 +77,28 @@ export async function openTrainingStep(
   names: readonly string[],
   options: TrainingOptions = {},
 ): Promise<TrainingStep> {
+  const scale = options.precision === "fp16" ? new LossScale() : undefined;
+  if (scale && !engine.hasHalf)
+    throw new UserError(`${engine.description} does not compute in half precision`, {
+      hint: "use precision: fp32, or another device",
+    });
   const outputs = buildTrainingGraph(augmented, window, names, options);
   const program = await engine.compile(outputs, boundWeights(augmented));
   return {
     run: async (batch, values) => {
-      const results = await program.run({ ...values, ...batchFeeds(batch) });
+      const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
+      const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
       let nats = 0;
       for (const value of results["nats"]!) nats += value;
       const grads = names.map((name) => [name, results[GRADIENT + name]!] as const);
+      if (scale) for (const [, gradient] of grads) divide(gradient, scale.value);
       return { nats, numTokens: batch.numTargets, gradients: new Map(grads) };
     },
+    ...(scale && { shouldRetry: (isFinite: boolean) => scale.shouldRetry(isFinite) }),
     dispose: () => program.dispose(),
   };
+}
+
+function divide(values: Float32Array, by: number): void {
+  for (let i = 0; i < values.length; i++) values[i]! /= by;
 }
