@@ -68,7 +68,8 @@ function humanLog(io: CommandIo): RunLog {
             `lr ${learningRate.toExponential(1)}`,
             formatRate(tokensPerSecond),
           ];
-          return progress.update([...fields, ...left], step / steps);
+          // No bar: with one, the time left would not fit 80 columns.
+          return progress.update([...fields, ...left]);
         }
       }
     },

@@ -28,6 +28,11 @@ const commands = [
 const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
 const io = processIo(packageRoot, homedir());
 
+// A reader that has seen enough (`ssa inspect MODEL | head`) is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
 try {
   await buildProgram(io).parseAsync();
   process.exitCode = io.exitCode;
@@ -59,6 +64,11 @@ function report(error: unknown, { stderr, style }: CommandIo): number {
     stderr.write(`${style.red("error:")} ${error.message}\n`);
     if (error.hint) stderr.write(`${style.dim("hint:")} ${error.hint}\n`);
     return error.exitCode;
+  }
+  // The system refused a file: its message names it, and a stack would tell no more.
+  if (error instanceof Error && "syscall" in error) {
+    stderr.write(`${style.red("error:")} ${error.message}\n`);
+    return 1;
   }
   stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return 1;

@@ -1,12 +1,16 @@
 // `ssa eval`: perplexity of a model on data, with its uncertainty, and the gate of a CI job.
 
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openModel } from "../../src/augmented/open.ts";
+import { UserError } from "../../src/core/errors.ts";
 import { writeFileAtomic } from "../../src/formats/atomic.ts";
-import { modelSha256 } from "../../src/formats/safetensors.ts";
 import { conventionByName, conventions } from "../../src/data/conventions.ts";
 import { selectSplit } from "../../src/data/data-files.ts";
+import { numScored } from "../../src/data/windows.ts";
 import {
+  checkComparable,
   compareWithBaseline,
   type Comparison,
   parseIncrease,
@@ -41,7 +45,7 @@ interface EvalOptions {
   readonly device: string;
   readonly threads: number;
   readonly baseline?: string;
-  readonly maxIncrease: string;
+  readonly maxIncrease?: string;
   readonly saveBaseline?: string;
   readonly json?: boolean;
 }
@@ -71,7 +75,7 @@ export function evalCommand(program: Command, io: CommandIo): void {
     .option("--device <device>", "where to compute", io.env["SSA_DEVICE"] ?? "auto")
     .option("--threads <n>", "processor threads (default: the physical cores)", count, 0)
     .option("--baseline <file>", "compare with a report.json or a saved baseline")
-    .option("--max-increase <percent>", "largest rise of perplexity over the baseline", "0%")
+    .option("--max-increase <percent>", "allowed rise of perplexity (default: 0%)")
     .option("--save-baseline <file>", "write the result for later comparisons")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -86,8 +90,65 @@ Example, a CI job that fails when perplexity rises by more than 0.5 %:
 
 async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
   // What can be refused is refused before the work.
-  const maxIncrease = parseIncrease(options.maxIncrease);
-  const baseline = options.baseline ? await readBaseline(options.baseline) : undefined;
+  const gate = await readGate(options);
+  const { saveBaseline } = options;
+  if (saveBaseline && !existsSync(dirname(saveBaseline)))
+    throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
+  const started = io.now();
+  const { augmented, corpus, plan } = await prepareEval(options, io);
+  const { context, stride } = plan.rule;
+  const { convention, windows } = plan;
+  if (gate) {
+    const { dataSha256 } = corpus;
+    const numTokens = numScored(windows);
+    checkComparable({ convention, context, stride, dataSha256, numTokens }, gate.baseline);
+  }
+  const progress = openProgress(io);
+  const engine = await startEngine(options.device, options.threads, (line) => progress.line(line));
+  const begun = io.now();
+  const { result } = await evaluate(engine, augmented, corpus, plan, {
+    batchSize: options.batchSize,
+    onBatch: ({ windows: done, numTokens }) => {
+      const seconds = (io.now() - begun) / 1000;
+      const left = (seconds / done) * (windows.length - done);
+      progress.update(
+        [
+          `window ${done} of ${windows.length}`,
+          formatRate(numTokens / seconds),
+          `${formatDuration(left)} left`,
+        ],
+        done / windows.length,
+      );
+    },
+  }).finally(() => progress.done());
+  await engine.dispose();
+  const comparison = gate && compareWithBaseline(result, gate.baseline, gate.maxIncrease);
+  if (saveBaseline) await writeFileAtomic(saveBaseline, `${JSON.stringify(result, null, 2)}\n`);
+  if (comparison?.hasRegressed) io.exitCode = 1;
+  if (options.json) {
+    const document = comparison ? { ...result, comparison } : result;
+    io.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+    if (comparison) io.stderr.write(`${verdict(comparison)}\n`);
+    return;
+  }
+  const seconds = (io.now() - started) / 1000;
+  io.stdout.write(`${resultTable(result, seconds, engine.description, io.columns)}\n`);
+  if (comparison) io.stdout.write(`${verdict(comparison)}\n`);
+}
+
+/** The baseline and what may be lost against it. */
+async function readGate({ baseline, maxIncrease }: EvalOptions) {
+  if (maxIncrease !== undefined && baseline === undefined)
+    throw new UserError("--max-increase needs a --baseline to compare with");
+  if (baseline === undefined) return undefined;
+  return {
+    maxIncrease: parseIncrease(maxIncrease ?? "0%"),
+    baseline: await readBaseline(baseline),
+  };
+}
+
+/** The model, the data as its tokens, and the windows to score. */
+async function prepareEval(options: EvalOptions, io: CommandIo) {
   const convention = options.convention ? conventionByName(options.convention) : undefined;
   const settings = hubOptions(io);
   const augmented = await openModel(await findModel(options.model, io, settings), {
@@ -96,56 +157,22 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
       findModel(revision ? `${name}@${revision}` : name, io, settings),
   });
   const data = await findData(options.data, io, settings);
-  const split = selectSplit(data, data.split ?? "evaluation");
   const progress = openProgress(io);
-  const started = io.now();
-  const corpus = await readCorpus(augmented, split, {
+  const corpus = await readCorpus(augmented, selectSplit(data, data.split ?? "evaluation"), {
     field: options.textColumn,
     separator: data.separator,
     convention,
     cacheFolder: cacheFolder(io, "tokens"),
     threads: options.threads || 2,
     onProgress: ({ tokens }) => progress.update(["tokenizing", `${formatInteger(tokens)} tokens`]),
-  });
+  }).finally(() => progress.done());
   const plan = planWindows(augmented, corpus, {
     context: options.context,
     stride: options.stride,
     windows: options.windows === "all" ? undefined : options.windows,
     convention,
   });
-  const engine = await startEngine(options.device, options.threads, (line) => progress.line(line));
-  const begun = io.now();
-  const { result } = await evaluate(engine, augmented, corpus, plan, {
-    batchSize: options.batchSize,
-    modelSha256: await modelSha256(augmented.checkpoint),
-    onBatch: ({ windows, numTokens }) => {
-      const seconds = (io.now() - begun) / 1000;
-      const left = (seconds / windows) * (plan.windows.length - windows);
-      progress.update(
-        [
-          `window ${windows} of ${plan.windows.length}`,
-          formatRate(numTokens / seconds),
-          `${formatDuration(left)} left`,
-        ],
-        windows / plan.windows.length,
-      );
-    },
-  });
-  progress.done();
-  await engine.dispose();
-  const comparison = baseline && compareWithBaseline(result, baseline, maxIncrease);
-  if (options.saveBaseline)
-    await writeFileAtomic(options.saveBaseline, `${JSON.stringify(result, null, 2)}\n`);
-  if (comparison?.hasRegressed) io.exitCode = 1;
-  if (options.json)
-    io.stdout.write(
-      `${JSON.stringify(comparison ? { ...result, comparison } : result, null, 2)}\n`,
-    );
-  else {
-    const seconds = (io.now() - started) / 1000;
-    io.stdout.write(`${resultTable(result, seconds, engine.description, io.columns)}\n`);
-    if (comparison) io.stdout.write(`${verdict(comparison)}\n`);
-  }
+  return { augmented, corpus, plan };
 }
 
 function resultTable(

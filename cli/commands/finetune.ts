@@ -1,8 +1,8 @@
 // `ssa finetune`: from a base and data to a trained, saved and reported model.
 
 import { existsSync } from "node:fs";
-import { readFile, readdir } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
 import { selectSplit } from "../../src/data/data-files.ts";
@@ -11,6 +11,9 @@ import { findRecipe } from "../../src/recipe/find.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../../src/recipe/load.ts";
 import { type Recipe, recipeOptions } from "../../src/recipe/schema.ts";
 import { finetune } from "../../src/run/finetune.ts";
+import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
+import { insertions } from "../../src/run/tensors.ts";
+import type { RunReport } from "../../src/report/report.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger } from "../console.ts";
 import { findData } from "../data.ts";
@@ -23,6 +26,7 @@ import { reportText } from "../report.ts";
 interface FinetuneFlags extends Readonly<Record<string, unknown>> {
   readonly recipe?: string;
   readonly set: readonly string[];
+  readonly out?: string;
   readonly resume?: boolean;
   readonly logFormat: LogFormat;
   readonly json?: boolean;
@@ -62,7 +66,17 @@ Example:
 
 async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const { recipe, runDir } = await resolveRun(flags, io);
+  const printReport = (report: RunReport) =>
+    io.stdout.write(
+      `${flags.json ? JSON.stringify(report, null, 2) : reportText(report, runDir, io)}\n`,
+    );
   const log = openLog(io, flags.logFormat);
+  const done = flags.resume ? await finishedReport(runDir) : undefined;
+  if (done) {
+    log.note(`${runDir} is finished: its report again`);
+    printReport(done);
+    return;
+  }
   const settings = hubOptions(io);
   const baseFolder = await findModel(recipe.base, io, settings);
   const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io), {
@@ -71,32 +85,27 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   });
   const threads = recipe.threads === "auto" ? 0 : recipe.threads;
   const engine = await startEngine(recipe.device, threads, log.note);
-  announce(prepared, recipe, engine.description, runDir, log);
   const stop = stopOnSignal(log);
   try {
+    announce(prepared, recipe, engine.description, runDir, log);
     const result = await finetune({
       recipe,
       runDir,
       prepared,
       engine,
-      base: { name: recipe.base },
+      // A folder by its full path, so that an adapter finds it from anywhere.
+      base: { name: existsSync(recipe.base) ? resolve(recipe.base) : recipe.base },
       isResumed: flags.resume ?? false,
       onEvent: (event) => log.event(event),
-      shouldStop: () => stop.isAsked,
+      signal: stop.signal,
       now: io.now,
       peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
     });
     log.done();
-    if (result.outcome === "interrupted") {
-      log.note(
-        `stopped after step ${result.step}; continue: ssa finetune --resume --out ${runDir}`,
-      );
-      io.exitCode = 130;
-      return;
-    }
-    const { report } = result;
-    const text = flags.json ? JSON.stringify(report, null, 2) : reportText(report, runDir, io);
-    io.stdout.write(`${text}\n`);
+    if (result.outcome === "finished") return void printReport(result.report);
+    const where = result.step === null ? "stopped" : `stopped and saved after step ${result.step}`;
+    log.note(`${where}; continue: ssa finetune --resume --out ${runDir}`);
+    io.exitCode = 130;
   } finally {
     log.done();
     stop.release();
@@ -106,49 +115,45 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
 
 /** The recipe and the folder of the run: a new one, or one that is resumed as it was. */
 async function resolveRun(flags: FinetuneFlags, io: CommandIo) {
-  const sources = await recipeSources(flags, io);
-  if (!flags.resume) {
-    const recipe = loadRecipe(sources);
-    const runDir = recipe.out ?? join(CHECKPOINTS, await nextRunName(CHECKPOINTS, runStem(recipe)));
-    if (existsSync(runDir) && (await readdir(runDir)).length > 0)
-      throw new UserError(`${runDir} exists and is not empty`, {
-        hint: "continue it with --resume, or name another --out",
-      });
-    return { recipe: { ...recipe, out: runDir }, runDir };
-  }
-  const out = typeof flags["out"] === "string" ? flags["out"] : await newestRun(CHECKPOINTS);
-  if (out === undefined)
+  const { resume: isResumed, out: given } = flags;
+  const out = given ?? (isResumed ? await newestRun(CHECKPOINTS) : undefined);
+  if (isResumed && out === undefined)
     throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
       hint: "name its folder: --resume --out DIR",
     });
-  const path = join(out, runFiles.recipe);
-  if (!existsSync(path)) {
-    // Killed before its first word, or never started: the flags must say what to do.
-    return { recipe: { ...loadRecipe(sources), out }, runDir: out };
-  }
+  const path = join(out ?? "", runFiles.recipe);
+  if (isResumed && existsSync(path))
+    return { recipe: await resumedRecipe(path, flags, io), runDir: out! };
+  const recipe = loadRecipe(await recipeSources(flags, io));
+  const runDir =
+    out ?? recipe.out ?? join(CHECKPOINTS, await nextRunName(CHECKPOINTS, runStem(recipe)));
+  if (!isResumed) await refuseUsed(runDir);
+  return { recipe: { ...recipe, out: runDir }, runDir };
+}
+
+/** The recipe that a run began with; flags that contradict it are refused. */
+async function resumedRecipe(path: string, flags: FinetuneFlags, io: CommandIo): Promise<Recipe> {
   const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
-  const differing = contradictions(loadRecipe({ ...sources, saved }), saved);
-  if (differing.length > 0)
-    throw new UserError(
-      `the run at ${out} has another recipe: ${differing
-        .map(
-          ({ key, saved, given }) =>
-            `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
-        )
-        .join("; ")}`,
-      { hint: "resume without these options, or start a new run" },
-    );
-  return { recipe: saved, runDir: out };
+  const given = await recipeSources(flags, { ...io, env: {} });
+  const differing = contradictions(loadRecipe({ ...given, saved }), saved);
+  if (differing.length === 0) return saved;
+  const list = differing.map(
+    ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
+  );
+  throw new UserError(`the run has another recipe, ${path}: ${list.join("; ")}`, {
+    hint: "resume without these options, or start a new run",
+  });
 }
 
 async function recipeSources(flags: FinetuneFlags, io: CommandIo): Promise<RecipeSources> {
   const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
   const given = recipeOptions.map(({ key }) => [key, flags[key]] as const);
-  const device = flags["device"] ?? io.env["SSA_DEVICE"];
+  const device = io.env["SSA_DEVICE"];
   return {
     ...(path && { file: { path, text: await readFile(path, "utf8") } }),
-    sets: flags.set,
-    flags: { ...Object.fromEntries(given), ...(device !== undefined && { device }) },
+    // Over the file, under what the command line says.
+    sets: [...(device ? [`device=${device}`] : []), ...flags.set],
+    flags: Object.fromEntries(given),
   };
 }
 
@@ -176,38 +181,46 @@ async function findRunData(recipe: Recipe, io: CommandIo): Promise<RunData> {
 
 /** What is about to happen, in a few lines. */
 function announce(
-  { parameters, context, reportPlan, stream }: Prepared,
+  { augmented, parameters, context, reportPlan, stream }: Prepared,
   { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
   device: string,
   runDir: string,
   log: RunLog,
 ): void {
-  const share = ((100 * parameters.added) / parameters.base).toFixed(4);
   const perStep = batchSize * gradientAccumulationSteps * context;
+  const { numLayers } = augmented.model.config;
   log.note(`run       ${runDir}, on ${device}`);
+  log.note(`training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters`);
+  if (parameters.added > 0) {
+    const share = ((100 * parameters.added) / parameters.base).toFixed(4);
+    log.note(`new       ${formatInteger(parameters.added)} parameters, ${share} % of the base`);
+  }
+  for (const { projection, parts, heads, parameters } of insertions(augmented))
+    log.note(
+      `  ${projection.padEnd(6)}  ${parts.join(" + ")}, ${numLayers} layers of ${heads} heads: ${formatInteger(parameters)}`,
+    );
   log.note(
-    `training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters, ${formatInteger(parameters.added)} of them new (${share} % of the base)`,
+    `data      ${formatInteger(stream.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
   );
-  log.note(
-    `data      ${formatInteger(stream.length)} tokens; ${steps} steps of ${formatInteger(perStep)}; ${reportPlan.windows.length} held-out windows of ${context}`,
-  );
+  log.note(`held out  ${reportPlan.windows.length} windows of ${context} tokens`);
 }
 
 /** First Ctrl+C or SIGTERM: finish the step and save. Second: leave at once, by a signal that nothing can hold up. */
-function stopOnSignal(log: RunLog) {
-  const stop = { isAsked: false, release: () => undefined as void };
+function stopOnSignal(log: RunLog): { readonly signal: AbortSignal; readonly release: () => void } {
+  const controller = new AbortController();
   const onSignal = () => {
-    if (stop.isAsked) process.kill(process.pid, "SIGKILL");
-    stop.isAsked = true;
+    if (controller.signal.aborted) process.kill(process.pid, "SIGKILL");
+    controller.abort();
     log.note("stopping after this step; once more to leave at once");
   };
-  process.on("SIGINT", onSignal);
-  process.on("SIGTERM", onSignal);
-  stop.release = () => {
-    process.off("SIGINT", onSignal);
-    process.off("SIGTERM", onSignal);
+  const signals = ["SIGINT", "SIGTERM"] as const;
+  for (const signal of signals) process.on(signal, onSignal);
+  return {
+    signal: controller.signal,
+    release: () => {
+      for (const signal of signals) process.off(signal, onSignal);
+    },
   };
-  return stop;
 }
 
 const collect = (value: string, previous: readonly string[]) => [...previous, value];

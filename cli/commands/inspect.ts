@@ -15,8 +15,10 @@ export function inspectCommand(program: Command, io: CommandIo): void {
     .option("--tensors", "list every tensor")
     .addHelpText("after", "\nExample:\n  $ ssa inspect checkpoints/tiny-gpt2 --tensors")
     .action(async (name: string, options: { json?: boolean; tensors?: boolean }) => {
-      const folder = await findModel(name, io, hubOptions(io));
-      const inspection = await inspectModel(folder);
+      const find = (model: string) => findModel(model, io, hubOptions(io));
+      const inspection = await inspectModel(await find(name), {
+        resolveBase: (base, revision) => find(revision ? `${base}@${revision}` : base),
+      });
       if (options.json) io.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
       else io.stdout.write(`${describe(inspection, options.tensors ?? false, io.columns)}\n`);
     });
@@ -33,7 +35,7 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
     ["key-value heads", String(config.numKeyValueHeads)],
     ["vocabulary", formatInteger(config.vocabSize)],
     ["context", `${formatInteger(config.maxPositions)} tokens`],
-    ["parameters", `${formatInteger(parameters.total)} (${formatParameters(parameters.total)})`],
+    ["parameters", parametersText(parameters.total)],
     ...Object.entries(parameters.groups).map(([group, count]) => [
       `  ${group}`,
       formatInteger(count),
@@ -51,6 +53,11 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
   if (!listTensors) return table([], rows, columns);
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
   return `${table([], rows, columns)}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
+}
+
+function parametersText(count: number): string {
+  const [exact, short] = [formatInteger(count), formatParameters(count)];
+  return exact === short ? exact : `${exact} (${short})`;
 }
 
 function describeTemperatures({

@@ -10,6 +10,8 @@ export function startWorker(name: string, caller: string, options: WorkerOptions
   const extension = caller.slice(caller.lastIndexOf("."));
   const url = new URL(name + extension, caller);
   if (extension !== ".ts") return new Worker(url, options);
-  const load = `import("tsx/esm/api").then(({ register }) => (register(), import("${url.href}")))`;
+  // Resolved from here: code without a file would look for it from the working folder.
+  const loader = import.meta.resolve("tsx/esm/api");
+  const load = `import("${loader}").then(({ register }) => (register(), import("${url.href}")))`;
   return new Worker(load, { ...options, eval: true });
 }

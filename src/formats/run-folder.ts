@@ -66,7 +66,7 @@ export async function saveSnapshot(
   { step, tensors, state }: Snapshot,
   { adapterConfig }: { readonly adapterConfig: unknown },
 ): Promise<string> {
-  const dir = join(runDir, snapshotName(step));
+  const dir = snapshotDir(runDir, step);
   const building = temporaryName(dir);
   try {
     await mkdir(building);
@@ -182,8 +182,9 @@ export async function nextRunName(checkpointsDir: string, stem: string): Promise
   return `${stem}-${Math.max(0, ...numbers.map(Number)) + 1}`;
 }
 
-function snapshotName(step: number): string {
-  return `step-${String(step).padStart(6, "0")}`;
+/** Where a run keeps the snapshot of a step. */
+export function snapshotDir(runDir: string, step: number): string {
+  return join(runDir, `step-${String(step).padStart(6, "0")}`);
 }
 
 /** Whole snapshots by rising step, damaged or not. */

@@ -1,5 +1,6 @@
 // A model by folder or by name: its folder on this machine, filled from the hub where it must be.
 
+import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readIfPresent, RepoCache, statIfPresent, type RepoListing } from "./cache.ts";
 import { downloadFiles, type DownloadProgress } from "./download.ts";
@@ -35,6 +36,8 @@ const USEFUL = [
   "ssa_config.json",
 ];
 const WEIGHTS = "model.safetensors";
+/** A folder with this and no config.json is opened through the base that it names. */
+const ADAPTER = "ssa_adapter.safetensors";
 const INDEX = "model.safetensors.index.json";
 const PICKLED = /\.(bin|pt|pth|ckpt|pkl)$/;
 
@@ -69,7 +72,8 @@ export async function resolveModel(
 }
 
 async function checkedFolder(folder: string): Promise<ResolvedModel> {
-  if (await statIfPresent(`${folder}/config.json`)) return { folder };
+  for (const file of ["config.json", ADAPTER])
+    if (await statIfPresent(join(folder, file))) return { folder };
   throw new UserError(`the folder "${folder}" has no config.json, so it is not a model`, {
     hint: isName(folder)
       ? `a folder that exists wins over a name: for the model on the hub write hf:${folder}`

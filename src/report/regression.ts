@@ -36,20 +36,29 @@ export async function readBaseline(path: string): Promise<PerplexityResult> {
   return result as PerplexityResult;
 }
 
-/** Compares perplexities; a UserError names what differs where they cannot be compared. */
+/** Refuses, naming what differs, to compare what was measured in another way than the baseline. */
+export function checkComparable(
+  measured: Pick<PerplexityResult, (typeof COMPARED)[number]>,
+  baseline: PerplexityResult,
+): void {
+  const differing = COMPARED.filter((key) => measured[key] !== baseline[key]);
+  if (differing.length === 0) return;
+  const shown = (value: string | number) => String(value).slice(0, 12);
+  const list = differing.map(
+    (key) => `${key} is ${shown(measured[key])}, was ${shown(baseline[key])}`,
+  );
+  throw new UserError(`not comparable with the baseline: ${list.join("; ")}`, {
+    hint: "evaluate with the baseline's data and settings, or save a new baseline",
+  });
+}
+
+/** Compares perplexities that `checkComparable` let pass. */
 export function compareWithBaseline(
   result: PerplexityResult,
   baseline: PerplexityResult,
   maxIncreasePercent: number,
 ): Comparison {
-  const differing = COMPARED.filter((key) => result[key] !== baseline[key]);
-  if (differing.length > 0)
-    throw new UserError(
-      `not comparable with the baseline: ${differing
-        .map((key) => `${key} is ${result[key]}, was ${baseline[key]}`)
-        .join("; ")}`,
-      { hint: "evaluate with the baseline's data and settings, or save a new baseline" },
-    );
+  checkComparable(result, baseline);
   const percent = 100 * Math.expm1(result.lossNats - baseline.lossNats);
   return {
     hasRegressed: !(percent <= maxIncreasePercent),

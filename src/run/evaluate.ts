@@ -9,6 +9,7 @@ import type { Engine } from "../engines/index.ts";
 import { estimate } from "../evaluate/perplexity.ts";
 import { openScorer, type ScoreOptions, type WindowLoss } from "../evaluate/scorer.ts";
 import type { TemperatureSummary } from "../evaluate/temperatures.ts";
+import { modelSha256 } from "../formats/safetensors.ts";
 import type { PerplexityResult } from "../report/report.ts";
 
 /** Longest default window: longer ones cost memory that nobody asked for. */
@@ -72,13 +73,29 @@ export function planWindows(
   return { rule, convention: convention?.name ?? plain, windows: chosen, total: all.length };
 }
 
+/** A loss that is not a number says nothing, and an average hides where it came from. */
+export function checkFinite(losses: readonly WindowLoss[], { windows }: WindowPlan): void {
+  const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
+  if (at < 0) return;
+  const { text, start, length } = windows[at]!;
+  throw new UserError(
+    `the loss is ${losses[at]!.nats} on tokens ${start} to ${start + length - 1} of text ${text + 1}`,
+    {
+      hint: "are the model's weights intact, and its numbers within its number format?",
+      exitCode: 1,
+    },
+  );
+}
+
 /** The result of scored windows. */
 export function resultOf(
   losses: readonly WindowLoss[],
-  { rule, convention, windows, total }: WindowPlan,
+  plan: WindowPlan,
   { numTokens, texts, prefixLength, utf8Bytes, numWords, dataSha256 }: Corpus,
   modelSha256: string,
 ): PerplexityResult {
+  checkFinite(losses, plan);
+  const { rule, convention, windows, total } = plan;
   const loss = estimate(losses);
   // Unscored tokens are taken at the mean.
   const textNats = loss.lossNats * (numTokens - texts.length * prefixLength);
@@ -96,20 +113,27 @@ export function resultOf(
   };
 }
 
+export interface Evaluation {
+  readonly result: PerplexityResult;
+  readonly losses: readonly WindowLoss[];
+  readonly temperatures: readonly TemperatureSummary[];
+}
+
 /** Scores a model on a corpus. */
 export async function evaluate(
   engine: Engine,
   augmented: AugmentedModel,
   corpus: Corpus,
   plan: WindowPlan,
-  { batchSize, modelSha256, ...options }: ScoreOptions & { batchSize: number; modelSha256: string },
-): Promise<{ readonly result: PerplexityResult; readonly temperatures: TemperatureSummary[] }> {
+  { batchSize, ...options }: Omit<ScoreOptions, "feeds"> & { readonly batchSize: number },
+): Promise<Evaluation> {
   const { context } = plan.rule;
+  const sha256 = await modelSha256(augmented.checkpoint);
   const scorer = await openScorer(engine, augmented, { batchSize, context, observe: true });
   try {
     const losses = await scorer.score(corpus.texts, plan.windows, options);
-    const result = resultOf(losses, plan, corpus, modelSha256);
-    return { result, temperatures: scorer.temperatures() };
+    const result = resultOf(losses, plan, corpus, sha256);
+    return { result, losses, temperatures: scorer.temperatures() };
   } finally {
     await scorer.dispose();
   }

@@ -2,14 +2,13 @@
 // continues from its last checkpoint to the same result.
 
 import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
-import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { estimate, pairedDelta } from "../evaluate/perplexity.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
-import { writeFileAtomic } from "../formats/atomic.ts";
+import { writeFailure, writeFileAtomic } from "../formats/atomic.ts";
 import {
   appendLine,
   latestSnapshot,
@@ -24,12 +23,20 @@ import { modelSha256 } from "../formats/safetensors.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { recipeToYaml } from "../recipe/load.ts";
 import type { RunReport } from "../report/report.ts";
-import { type LoopState, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
-import { type WindowPlan, resultOf } from "./evaluate.ts";
+import { scoreBase, subset } from "./before.ts";
+import { resultOf, type WindowPlan } from "./evaluate.ts";
 import { finishRun } from "./finish.ts";
+import { finishedReport, refuseUsed } from "./folder.ts";
 import type { Prepared } from "./prepare.ts";
-import { adapterConfig, type RunState, restoreTensors, toSnapshot } from "./snapshot.ts";
+import {
+  type AdapterBase,
+  adapterConfig,
+  type RunState,
+  restoreTensors,
+  toSnapshot,
+} from "./snapshot.ts";
 
 /** What happens on the way, for logs and progress. */
 export type RunEvent =
@@ -44,7 +51,7 @@ export type RunEvent =
       readonly kind: "step";
       readonly steps: number;
       readonly tokensPerSecond: number;
-    } & StepMetrics)
+    } & Omit<StepMetrics, "seconds">)
   | { readonly kind: "evaluated"; readonly step: number; readonly lossNats: number }
   | { readonly kind: "saved"; readonly step: number; readonly dir: string };
 
@@ -57,8 +64,8 @@ export interface FinetuneOptions {
   readonly base: { readonly name: string; readonly revision?: string | undefined };
   readonly isResumed: boolean;
   readonly onEvent: (event: RunEvent) => void;
-  /** Asked between steps. */
-  readonly shouldStop: () => boolean;
+  /** Stops the run: after the present step, or between two windows that are scored. */
+  readonly signal: AbortSignal;
   /** Milliseconds. */
   readonly now: () => number;
   readonly peakRssBytes: () => number;
@@ -66,24 +73,25 @@ export interface FinetuneOptions {
 
 export type FinetuneResult =
   | { readonly outcome: "finished"; readonly report: RunReport }
-  | { readonly outcome: "interrupted"; readonly step: number };
-
-/** The base's losses on the report's windows, scored once. */
-const BEFORE = "before.json";
+  /** The step that was saved; null where the run was before its first or after its last. */
+  | { readonly outcome: "interrupted"; readonly step: number | null };
 
 /** Trains, or continues to train, the prepared run in `runDir`, which is locked meanwhile. */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
-  const { runDir, isResumed } = options;
-  await mkdir(runDir, { recursive: true });
+  const { runDir, isResumed, signal } = options;
+  await mkdir(runDir, { recursive: true }).catch((error: unknown) => {
+    throw writeFailure(runDir, error);
+  });
   const lock = await lockRun(runDir);
   try {
+    // Again, now that nobody else can: another process may have been here since.
+    if (!isResumed) await refuseUsed(runDir);
     await removeLeftovers(runDir);
-    const reportPath = join(runDir, runFiles.report);
-    if (isResumed && existsSync(reportPath) && existsSync(join(runDir, runFiles.final))) {
-      const report = JSON.parse(await readFile(reportPath, "utf8")) as RunReport;
-      return { outcome: "finished", report };
-    }
-    return await trainAndReport(options);
+    const report = isResumed ? await finishedReport(runDir) : undefined;
+    return report ? { outcome: "finished", report } : await trainAndReport(options);
+  } catch (error) {
+    if (signal.aborted && error === signal.reason) return { outcome: "interrupted", step: null };
+    throw error;
   } finally {
     await lock.release();
   }
@@ -91,93 +99,38 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 
 async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult> {
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
-  const { augmented, tensors, context, evaluation, reportPlan, evalPlan } = prepared;
+  const { augmented, evaluation, reportPlan, parameters } = prepared;
   const started = now();
+  const recipePath = join(runDir, runFiles.recipe);
+  if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
   const baseSha256 =
     augmented.checkpoint.files.length > 0 ? await modelSha256(augmented.checkpoint) : "random";
-  const trainable = new Set(tensors.map(({ name }) => name));
-  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const { batchSize } = recipe;
-  const scorer = await openScorer(engine, augmented, { batchSize, context, trainable });
-  const score = (phase: string, plan: WindowPlan) =>
-    scorer.score(evaluation.texts, plan.windows, {
-      feeds,
-      onBatch: ({ windows }) =>
-        onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
-    });
-  // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const before = await scoreOnce(join(runDir, BEFORE), reportPlan, () =>
-    score("before", reportPlan),
-  );
-  const state = await startOrResume(options);
-
-  const step = await openTrainingStep(engine, augmented, { batchSize, context }, [...trainable]);
-  const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
-  const metricsPath = join(runDir, runFiles.metrics);
-  const base = {
+  const base: AdapterBase = {
     base_model_name_or_path: options.base.name,
     ...(options.base.revision && { base_revision: options.base.revision }),
     base_sha256: baseSha256,
   };
-  let lastDir: string | undefined;
-  let [numTokens, trainSeconds] = [state.numTokens, state.trainSeconds];
-  const stateOf = (loop: LoopState): RunState => {
-    return { loop, cursor: batches.cursor(), numTokens, trainSeconds };
-  };
-  let stepStarted = 0;
-  const { outcome, state: loop } = await trainLoop(
-    step,
-    tensors,
-    { ...recipe, patience: recipe.earlyStopping === "off" ? null : recipe.earlyStopping.patience },
-    {
-      nextBatch: () => batches.next(batchSize),
-      shouldStop: () => {
-        stepStarted = now();
-        return options.shouldStop();
-      },
-      onStep: async (metrics) => {
-        numTokens += metrics.numTokens;
-        const seconds = (now() - stepStarted) / 1000;
-        trainSeconds += seconds;
-        const tokensPerSecond = metrics.numTokens / seconds;
-        onEvent({ kind: "step", steps: recipe.steps, tokensPerSecond, ...metrics });
-        await appendLine(metricsPath, { kind: "step", ...metrics, tokensPerSecond });
-      },
-      evaluate: async (at) => {
-        const losses = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
-        const { lossNats } = estimate(losses ?? (await score("evaluation", evalPlan)));
-        onEvent({ kind: "evaluated", step: at, lossNats });
-        const perplexity = Math.exp(lossNats);
-        await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
-        return lossNats;
-      },
-      save: async (current) => {
-        const snapshot = toSnapshot(tensors, stateOf(current));
-        const config = { adapterConfig: adapterConfig(augmented, base) };
-        lastDir = await saveSnapshot(runDir, snapshot, config);
-        const best = recipe.earlyStopping === "off" ? [] : [current.bestStep];
-        await pruneSnapshots(runDir, recipe.keepLast, best);
-        onEvent({ kind: "saved", step: current.step, dir: lastDir });
-      },
-      lastCheckpoint: () => lastDir,
-    },
-    state.loop,
-  );
-  await step.dispose();
-  await scorer.dispose();
-  if (outcome === "interrupted") return { outcome, step: loop.step };
+  const heldOut = await openHeldOut(options);
+  // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
+  const before = await scoreBase(options, baseSha256, () => heldOut.score("before", reportPlan));
+  const start = await startOrResume(options);
+  const elapsedSeconds = () => start.state.elapsedSeconds + (now() - started) / 1000;
+  const trained = await train(options, { base, heldOut, before, elapsedSeconds, ...start });
+  await heldOut.dispose();
+  const { outcome, loop, numTokens, trainSeconds } = trained;
+  if (outcome === "interrupted") return { outcome, step: trained.lastDir ? loop.step : null };
   if (outcome === "stopped early")
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
-  const { after, finalStep, temperatures } = await finishRun(options, loop, base);
+  const { after, losses, finalStep, temperatures } = await finishRun(options, loop, base);
   const report: RunReport = {
     before: resultOf(before, reportPlan, evaluation, baseSha256),
-    after: after.result,
-    delta: pairedDelta(before, after.losses),
+    after,
+    delta: pairedDelta(before, losses),
     parameters: {
-      base: prepared.parameters.base,
-      added: prepared.parameters.added,
-      share: prepared.parameters.added / prepared.parameters.base,
+      base: parameters.base,
+      added: parameters.added,
+      share: parameters.added / parameters.base,
     },
     temperatures,
     recipe,
@@ -186,10 +139,101 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
     finalStep,
     tokensPerSecond: numTokens / trainSeconds,
     peakRssBytes: options.peakRssBytes(),
-    elapsedSeconds: (now() - started) / 1000,
+    elapsedSeconds: elapsedSeconds(),
   };
   await writeFileAtomic(join(runDir, runFiles.report), `${JSON.stringify(report, null, 2)}\n`);
   return { outcome: "finished", report };
+}
+
+interface TrainingInputs {
+  readonly base: AdapterBase;
+  readonly heldOut: HeldOut;
+  readonly before: readonly WindowLoss[];
+  readonly state: RunState;
+  /** The checkpoint that the state is from. */
+  readonly lastDir?: string;
+  readonly elapsedSeconds: () => number;
+}
+
+/** Trains the prepared tensors in place, with metrics and checkpoints in the run folder. */
+async function train(
+  { recipe, runDir, prepared, engine, onEvent, now, signal }: FinetuneOptions,
+  { base, heldOut, before, state, elapsedSeconds, ...start }: TrainingInputs,
+) {
+  const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
+  const { batchSize, earlyStopping } = recipe;
+  const names = tensors.map(({ name }) => name);
+  const step = await openTrainingStep(engine, augmented, { batchSize, context }, names);
+  const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
+  const metricsPath = join(runDir, runFiles.metrics);
+  let { lastDir } = start;
+  let { numTokens, trainSeconds } = state;
+  const { outcome, state: loop } = await trainLoop(
+    step,
+    tensors,
+    { ...recipe, patience: earlyStopping === "off" ? null : earlyStopping.patience },
+    {
+      nextBatch: () => batches.next(batchSize),
+      shouldStop: () => signal.aborted,
+      now,
+      onStep: async ({ seconds, ...metrics }) => {
+        numTokens += metrics.numTokens;
+        trainSeconds += seconds;
+        const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
+        onEvent({ kind: "step", steps: recipe.steps, ...record });
+        await appendLine(metricsPath, { kind: "step", ...record });
+      },
+      evaluate: async (at) => {
+        const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
+        const scored = known ?? unlessStopped(signal, heldOut.score("evaluation", evalPlan));
+        const losses = await scored;
+        if (losses === null) return null;
+        const { lossNats, perplexity } = estimate(losses);
+        onEvent({ kind: "evaluated", step: at, lossNats });
+        await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
+        return lossNats;
+      },
+      save: async (loop) => {
+        const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
+        const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
+        const config = { adapterConfig: adapterConfig(augmented, base) };
+        lastDir = await saveSnapshot(runDir, snapshot, config);
+        const best = earlyStopping === "off" ? [] : [loop.bestStep];
+        await pruneSnapshots(runDir, recipe.keepLast, best);
+        onEvent({ kind: "saved", step: loop.step, dir: lastDir });
+      },
+      lastCheckpoint: () => lastDir,
+    },
+    state.loop,
+  );
+  await step.dispose();
+  return { outcome, loop, numTokens, trainSeconds, lastDir };
+}
+
+/** The held-out text, scored with the present values of the tensors that train. */
+interface HeldOut {
+  /** Throws the signal's reason where it is stopped on the way. */
+  score(phase: string, plan: WindowPlan): Promise<WindowLoss[]>;
+  dispose(): Promise<void>;
+}
+
+async function openHeldOut(options: FinetuneOptions): Promise<HeldOut> {
+  const { recipe, prepared, engine, onEvent, signal } = options;
+  const { augmented, tensors, context, evaluation } = prepared;
+  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  const trainable = new Set(Object.keys(feeds));
+  const { batchSize } = recipe;
+  const scorer = await openScorer(engine, augmented, { batchSize, context, trainable });
+  return {
+    score: (phase, plan) =>
+      scorer.score(evaluation.texts, plan.windows, {
+        feeds,
+        signal,
+        onBatch: ({ windows }) =>
+          onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
+      }),
+    dispose: () => scorer.dispose(),
+  };
 }
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */
@@ -199,51 +243,29 @@ async function startOrResume({
   prepared,
   isResumed,
   onEvent,
-}: FinetuneOptions): Promise<RunState> {
+}: FinetuneOptions): Promise<{ readonly state: RunState; readonly lastDir?: string }> {
   const note = (text: string) => onEvent({ kind: "note", text });
   const found = isResumed ? await latestSnapshot(runDir) : undefined;
   for (const { dir, reason } of found?.skipped ?? [])
     note(`${dir} is damaged (${reason}); the checkpoint before it is used`);
   if (isResumed && !found) note(`no checkpoint in ${runDir} yet: starting at step 0`);
+  await truncateMetrics(runDir, found?.step ?? -1);
   if (!found) {
-    await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
-    await truncateMetrics(runDir, -1);
-    const loop = { step: 0, bestLossNats: null, bestStep: 0, evaluationsSinceBest: 0 };
     const cursor = { seed: recipe.seed, epoch: 0, index: 0 };
-    return { loop, cursor, numTokens: 0, trainSeconds: 0 };
+    const counters = { numTokens: 0, trainSeconds: 0, elapsedSeconds: 0 };
+    return { state: { loop: INITIAL_STATE, cursor, ...counters } };
   }
-  await restoreTensors(found.dir, prepared.tensors, { withOptimizer: true });
-  await truncateMetrics(runDir, found.step);
+  await restoreTensors(found.dir, prepared.tensors);
   note(`resuming at step ${found.step} from ${found.dir}`);
-  return found.state as RunState;
+  return { state: found.state as RunState, lastDir: found.dir };
 }
 
-/** Losses that are scored once in a run and kept in a file. */
-async function scoreOnce(
-  path: string,
-  { windows }: WindowPlan,
-  score: () => Promise<WindowLoss[]>,
-): Promise<WindowLoss[]> {
-  if (existsSync(path)) {
-    const { nats } = JSON.parse(await readFile(path, "utf8")) as { nats: readonly number[] };
-    if (nats.length === windows.length)
-      return windows.map(({ length, scoreFrom }, i) => {
-        return { nats: nats[i]!, numTokens: length - scoreFrom };
-      });
+/** What the promise gives; null where the signal stopped it. */
+async function unlessStopped<T>(signal: AbortSignal, promise: Promise<T>): Promise<T | null> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (signal.aborted && error === signal.reason) return null;
+    throw error;
   }
-  const losses = await score();
-  await writeFileAtomic(path, `${JSON.stringify({ nats: losses.map(({ nats }) => nats) })}\n`);
-  return losses;
-}
-
-/** The losses of one plan's windows taken from another's, where all are among them. */
-function subset(
-  losses: readonly WindowLoss[],
-  from: WindowPlan,
-  to: WindowPlan,
-): readonly WindowLoss[] | undefined {
-  const key = ({ text, start }: Window) => `${text} ${start}`;
-  const known = new Map(from.windows.map((window, i) => [key(window), losses[i]!]));
-  const found = to.windows.map((window) => known.get(key(window)));
-  return found.every((loss) => loss !== undefined) ? found : undefined;
 }

@@ -3,9 +3,10 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { countParameters, openModel } from "../augmented/open.ts";
+import { countParameters, openModel, type OpenOptions } from "../augmented/open.ts";
 import type { ModelConfig } from "../models/index.ts";
 import type { TemperatureSpec } from "../ssa/spec.ts";
+import { addedParameters } from "./tensors.ts";
 
 export interface Inspection {
   readonly modelType: string;
@@ -34,8 +35,12 @@ export interface Inspection {
 }
 
 /** Reads headers and configs only (and an augmented model's temperatures): instant at any size. */
-export async function inspectModel(folder: string): Promise<Inspection> {
-  const { model, configJson, checkpoint, temperatures, folder: path } = await openModel(folder);
+export async function inspectModel(
+  folder: string,
+  options: Pick<OpenOptions, "resolveBase"> = {},
+): Promise<Inspection> {
+  const opened = await openModel(folder, options);
+  const { model, configJson, checkpoint, temperatures, folder: path } = opened;
   const total = countParameters(model);
   const groups: Record<string, number> = {};
   for (const [name, shape] of model.weights) {
@@ -46,8 +51,7 @@ export async function inspectModel(folder: string): Promise<Inspection> {
   const dtypes: Record<string, number> = {};
   for (const { dtype } of checkpoint.tensors.values()) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
   const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
-  let added = 0;
-  for (const values of temperatures?.values.values() ?? []) added += values.length;
+  const added = addedParameters(temperatures?.values);
   const tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.json"];
   return {
     modelType: String(configJson["model_type"]),

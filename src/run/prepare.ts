@@ -27,6 +27,8 @@ export interface Prepared {
   readonly context: number;
   /** One stream of training tokens. */
   readonly stream: Tokens;
+  /** Of the training text or token file. */
+  readonly trainSha256: string;
   readonly evaluation: ModelCorpus;
   /** Windows scored for the report, and on the way. */
   readonly reportPlan: WindowPlan;
@@ -73,6 +75,7 @@ export async function prepareRun(
     },
     context,
     stream,
+    trainSha256: train.dataSha256,
     evaluation,
     reportPlan: plan(recipe.reportWindows),
     evalPlan: plan(recipe.evalWindows),

@@ -22,9 +22,10 @@ import type { LoopState } from "../train/loop.ts";
 export interface RunState {
   readonly loop: LoopState;
   readonly cursor: DataCursor;
-  /** Training targets so far, and the seconds spent on their steps. */
+  /** Training targets so far, the seconds spent on their steps, and those of the whole run. */
   readonly numTokens: number;
   readonly trainSeconds: number;
+  readonly elapsedSeconds: number;
 }
 
 export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): Snapshot {
@@ -61,11 +62,10 @@ export interface AdapterBase {
   readonly base_sha256: string;
 }
 
-/** Loads a snapshot's values, and its moments too where `withOptimizer`, into the tensors. */
+/** Loads a snapshot's values and moments into the tensors. */
 export async function restoreTensors(
   dir: string,
   tensors: readonly TrainedTensor[],
-  { withOptimizer }: { readonly withOptimizer: boolean },
 ): Promise<void> {
   const stored = await storedTensors(dir);
   const load = async (name: string, into: Float32Array) => {
@@ -76,7 +76,6 @@ export async function restoreTensors(
   };
   for (const { name, values, mean, square } of tensors) {
     await load(name, values);
-    if (!withOptimizer) continue;
     await load(`mean.${name}`, mean);
     await load(`square.${name}`, square);
   }

@@ -8,7 +8,7 @@ import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../formats/safetensors.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { temperatureShapes } from "../ssa/insert.ts";
-import type { TemperatureSpec } from "../ssa/spec.ts";
+import { type Projection, PROJECTIONS, type TemperatureSpec } from "../ssa/spec.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 
 /** A random stream of the seed that no epoch's order of data takes. */
@@ -26,6 +26,13 @@ export function augment(base: AugmentedModel, recipe: Recipe): AugmentedModel {
   const spec = specOf(recipe);
   if (!spec) return base;
   if (base.temperatures) {
+    if (recipe.final === "adapter")
+      throw new UserError(
+        `${base.folder} has temperatures already; an adapter needs a plain base`,
+        {
+          hint: "use final: model",
+        },
+      );
     if (JSON.stringify(base.temperatures.spec) === JSON.stringify(spec)) return base;
     throw new UserError(`${base.folder} has other temperatures than the recipe asks for`, {
       hint: "start from its base, or state the same temperatures, feature and position",
@@ -56,6 +63,7 @@ export async function trainedTensors(
   recipe: Recipe,
 ): Promise<TrainedTensor[]> {
   const { model, weights, temperatures } = augmented;
+  checkTune(augmented, recipe);
   const tensors: TrainedTensor[] = [];
   const add = (name: string, shape: Shape, values: Float32Array, rest: Rules) =>
     tensors.push({
@@ -94,6 +102,41 @@ export async function trainedTensors(
     if (!isMatrix) return values;
     return values.map(() => random.normal() * model.config.initializerRange);
   }
+}
+
+/** Refuses a choice that would train less than it says. */
+function checkTune({ folder, model }: AugmentedModel, { tune, init }: Recipe): void {
+  if (init === "random" && !tune.includes("all"))
+    throw new UserError(`init: random leaves weights that do not train random for good`, {
+      hint: "train them too: tune: all",
+    });
+  const kinds = new Set([...model.weights.keys()].map((name) => model.groupOf(name)));
+  for (const kind of ["norms", "biases"] as const)
+    if (tune.includes(kind) && !kinds.has(kind))
+      throw new UserError(`tune names ${kind}, but ${folder} has none`);
+}
+
+/** What is inserted on one kind of projection, over all layers. */
+export interface Insertion {
+  readonly projection: Projection;
+  readonly parts: readonly ("token" | "position")[];
+  readonly heads: number;
+  readonly parameters: number;
+}
+
+/** The table of what temperatures add; projections without any are left out. */
+export function insertions({ model, temperatures }: AugmentedModel): Insertion[] {
+  if (!temperatures) return [];
+  const { spec, values } = temperatures;
+  const { numHeads, numKeyValueHeads } = model.config;
+  return PROJECTIONS.flatMap((projection) => {
+    const parts = (["token", "position"] as const).filter((part) => spec[projection][part]);
+    if (parts.length === 0) return [];
+    const own = [...values].filter(([name]) => name.includes(`.ssa.${projection}.`));
+    const parameters = addedParameters(new Map(own));
+    const heads = projection === "query" ? numHeads : numKeyValueHeads;
+    return [{ projection, parts, heads, parameters }];
+  });
 }
 
 type Rules = Pick<TrainedTensor, "weightDecay" | "group">;

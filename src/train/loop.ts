@@ -28,32 +28,48 @@ export interface StepMetrics {
   readonly gradNorm: number;
   /** Targets of the step. */
   readonly numTokens: number;
+  readonly seconds: number;
 }
 
 /** What a resumed loop needs besides the tensors. */
 export interface LoopState {
   readonly step: number;
+  /** The last evaluation's step; null before the first. */
+  readonly evaluatedStep: number | null;
   readonly bestLossNats: number | null;
   readonly bestStep: number;
   readonly evaluationsSinceBest: number;
 }
 
+export const INITIAL_STATE: LoopState = {
+  step: 0,
+  evaluatedStep: null,
+  bestLossNats: null,
+  bestStep: 0,
+  evaluationsSinceBest: 0,
+};
+
 export interface LoopCallbacks {
   readonly nextBatch: () => Batch;
   readonly onStep: (metrics: StepMetrics) => void | Promise<void>;
-  /** Mean nats per token on held-out windows. */
-  readonly evaluate: (step: number) => Promise<number>;
+  /** Mean nats per token on held-out windows; null where it was stopped on the way. */
+  readonly evaluate: (step: number) => Promise<number | null>;
   /** Saves the state after a step. */
   readonly save: (state: LoopState) => Promise<void>;
-  /** True to finish the present step, save and return. */
+  /** True to save and return; asked between steps. */
   readonly shouldStop: () => boolean;
   /** The last good checkpoint, for messages. */
-  readonly lastCheckpoint?: () => string | undefined;
+  readonly lastCheckpoint: () => string | undefined;
+  /** Milliseconds. */
+  readonly now: () => number;
 }
 
 export type Outcome = "finished" | "stopped early" | "interrupted";
 
-/** Trains from `state.step` on, in place; returns why it ended and the last state. */
+/**
+ * Trains from `state.step` on, in place; returns why it ended and the last state, which is saved. All that the loop
+ * decides follows from the state, so that it goes on from a saved one as if it had never stopped.
+ */
 export async function trainLoop(
   program: TrainingStep,
   tensors: readonly TrainedTensor[],
@@ -61,37 +77,50 @@ export async function trainLoop(
   callbacks: LoopCallbacks,
   state: LoopState,
 ): Promise<{ readonly outcome: Outcome; readonly state: LoopState }> {
+  const { steps, evalEvery, saveEvery, patience } = options;
+  const { evaluate, shouldStop, onStep } = callbacks;
   const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
   let current = state;
-  if (current.step === 0 && current.bestLossNats === null && options.steps > 0) {
-    current = { ...current, bestLossNats: await callbacks.evaluate(0) };
+  let saved = state;
+  const save = async () => {
+    if (saved === current) return;
+    const bad = tensors.find(({ values }) => !values.every(Number.isFinite));
+    if (bad)
+      throw notFinite(`${bad.name} holds values that are not finite`, current.step, callbacks);
     await callbacks.save(current);
-  }
-  const isExhausted = () =>
-    options.patience !== null && current.evaluationsSinceBest >= options.patience;
-  while (current.step < options.steps) {
-    if (isExhausted()) return { outcome: "stopped early", state: current };
-    if (callbacks.shouldStop()) {
-      await callbacks.save(current);
-      return { outcome: "interrupted", state: current };
+    saved = current;
+  };
+  const end = async (outcome: Outcome) => {
+    await save();
+    return { outcome, state: current };
+  };
+  for (;;) {
+    const isEvaluated = current.evaluatedStep === current.step;
+    if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
+      const lossNats = await evaluate(current.step);
+      if (lossNats === null) return end("interrupted");
+      if (!Number.isFinite(lossNats))
+        throw notFinite(`held-out loss is ${lossNats}`, current.step, callbacks);
+      current = judged(current, lossNats);
     }
+    if (current.step >= steps) return end("finished");
+    if (patience !== null && current.evaluationsSinceBest >= patience) return end("stopped early");
+    if (shouldStop()) return end("interrupted");
+    const isBest = patience !== null && current.bestStep === current.step;
+    if (isBest || current.step % saveEvery === 0) await save();
     const step = current.step + 1;
-    await callbacks.onStep(await trainStep(program, tensors, sums, options, callbacks, step));
+    await onStep(await trainStep(program, tensors, sums, options, callbacks, step));
     current = { ...current, step };
-    const isLast = step === options.steps;
-    let isBest = false;
-    if (step % options.evalEvery === 0 || isLast) {
-      const lossNats = await callbacks.evaluate(step);
-      isBest = current.bestLossNats === null || lossNats < current.bestLossNats;
-      current = isBest
-        ? { ...current, bestLossNats: lossNats, bestStep: step, evaluationsSinceBest: 0 }
-        : { ...current, evaluationsSinceBest: current.evaluationsSinceBest + 1 };
-    }
-    const keepsBest = isBest && options.patience !== null;
-    if (step % options.saveEvery === 0 || isLast || isExhausted() || keepsBest)
-      await callbacks.save(current);
   }
-  return { outcome: "finished", state: current };
+}
+
+/** The state after an evaluation. */
+function judged(state: LoopState, lossNats: number): LoopState {
+  const { step, bestLossNats, evaluationsSinceBest } = state;
+  const evaluated = { ...state, evaluatedStep: step };
+  return bestLossNats === null || lossNats < bestLossNats
+    ? { ...evaluated, bestLossNats: lossNats, bestStep: step, evaluationsSinceBest: 0 }
+    : { ...evaluated, evaluationsSinceBest: evaluationsSinceBest + 1 };
 }
 
 /** One optimizer step: gradients of all micro batches, summed and divided by their targets, clipped, applied. */
@@ -100,14 +129,15 @@ async function trainStep(
   tensors: readonly TrainedTensor[],
   sums: ReadonlyMap<string, Float32Array>,
   options: LoopOptions,
-  { nextBatch, lastCheckpoint }: LoopCallbacks,
+  callbacks: LoopCallbacks,
   step: number,
 ): Promise<StepMetrics> {
+  const started = callbacks.now();
   for (const sum of sums.values()) sum.fill(0);
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   let [nats, numTokens] = [0, 0];
   for (let micro = 1; micro <= options.gradientAccumulationSteps; micro++) {
-    const result = await program.run(nextBatch(), values);
+    const result = await program.run(callbacks.nextBatch(), values);
     nats += result.nats;
     numTokens += result.numTokens;
     for (const [name, gradient] of result.gradients) {
@@ -115,11 +145,11 @@ async function trainStep(
       for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
     }
     if (!Number.isFinite(result.nats))
-      throw notFinite(`loss is ${result.nats}`, step, `micro batch ${micro}`, lastCheckpoint?.());
+      throw notFinite(`loss of micro batch ${micro} is ${result.nats}`, step, callbacks);
   }
   const gradNorm = globalNorm(sums.values()) / numTokens;
   if (!Number.isFinite(gradNorm))
-    throw notFinite(`gradient norm is ${gradNorm}`, step, "all micro batches", lastCheckpoint?.());
+    throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rates = {
     added: learningRateAt(step, options, options.learningRate, options.minLearningRate),
@@ -130,13 +160,17 @@ async function trainStep(
     adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
   }
   const learningRate = tensors.some(({ group }) => group === "added") ? rates.added : rates.base;
-  return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens };
+  const seconds = (callbacks.now() - started) / 1000;
+  return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens, seconds };
 }
 
-function notFinite(what: string, step: number, batch: string, checkpoint?: string): UserError {
-  const last = checkpoint ? `; the last good checkpoint is ${checkpoint}` : "";
-  return new UserError(`step ${step}: ${what} (${batch}); the step was not applied${last}`, {
-    hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
-    exitCode: 1,
-  });
+function notFinite(what: string, step: number, { lastCheckpoint }: LoopCallbacks): UserError {
+  const last = lastCheckpoint();
+  return new UserError(
+    `step ${step}: ${what}; ${last ? `the last good checkpoint is ${last}` : "there is no checkpoint yet"}`,
+    {
+      hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
+      exitCode: 1,
+    },
+  );
 }

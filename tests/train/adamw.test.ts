@@ -9,7 +9,7 @@ import { openSafetensors, readBytes, readFloats } from "../../src/formats/safete
 import { recipeSchema } from "../../src/recipe/schema.ts";
 import { augment, trainedTensors } from "../../src/run/tensors.ts";
 import { adamW, clipFactor, globalNorm } from "../../src/train/adamw.ts";
-import { trainLoop } from "../../src/train/loop.ts";
+import { INITIAL_STATE, trainLoop } from "../../src/train/loop.ts";
 import { openTrainingStep } from "../../src/train/step.ts";
 import { allClose } from "../helpers.ts";
 
@@ -93,8 +93,10 @@ test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures"
       evaluate: () => Promise.resolve(0),
       save: () => Promise.resolve(),
       shouldStop: () => false,
+      lastCheckpoint: () => undefined,
+      now: () => 0,
     },
-    { step: 0, bestLossNats: null, bestStep: 0, evaluationsSinceBest: 0 },
+    INITIAL_STATE,
   );
   await program.dispose();
   await engine.dispose();
