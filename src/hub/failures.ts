@@ -144,7 +144,9 @@ export function offlineFailure(repo: HubRepo, missing: string, cacheDir: string)
   return new UserError(
     `offline, and ${missing} of ${nameOf(repo)} is not in the cache ${cacheDir}`,
     {
-      hint: "run once with HF_HUB_OFFLINE unset and a network, or give a local path",
+      hint:
+        suggestion(repo.type, repo.id) ??
+        "run once with HF_HUB_OFFLINE unset and a network, or give a local path",
       exitCode: 1,
     },
   );

@@ -37,8 +37,9 @@ const DATASET_ALIASES: Readonly<Record<string, { readonly id: string; readonly c
     "wikitext-103": { id: "Salesforce/wikitext", config: "wikitext-103-raw-v1" },
   };
 
-// For suggestions only; any id can be asked for.
+// For suggestions only; any id can be asked for. The first are embedded, not on the hub.
 const KNOWN_MODELS = [
+  "tiny-gpt2",
   ...Object.keys(MODEL_ALIASES),
   ...Object.values(MODEL_ALIASES),
   ...["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"].flatMap((size) => [
@@ -55,6 +56,8 @@ const KNOWN_MODELS = [
   "meta-llama/Llama-3.2-3B",
 ];
 const KNOWN_DATASETS = [
+  "moby-dick",
+  "sotu",
   ...Object.keys(DATASET_ALIASES),
   "Salesforce/wikitext",
   "EleutherAI/wikitext_document_level",
@@ -103,7 +106,7 @@ export function nearestName(type: HubRepo["type"], name: string): string | undef
     const bare = id.slice(id.indexOf("/") + 1);
     if (!known.has(bare)) known.set(bare, id);
   }
-  if (known.get(name) === name) known.delete(name);
+  if (known.get(name) === name) return undefined;
   const found = nearest(name, known.keys());
   return found === undefined ? undefined : known.get(found);
 }
