@@ -26,28 +26,41 @@ after(async () => {
 });
 
 for (const name of architectures)
-  test(
-    `${name} with temperatures generates in a browser what whole windows say`,
-    { skip: skipWithoutBrowser },
-    async () => {
-      await convert({ ...fixture(name), target: "onnx", out: join(folder, name) });
-      const prompt = [3, 1, 4, 1, 5];
-      const tokens = await open!.page.evaluate(
-        async ({ name, prompt }) => {
-          const { AutoModelForCausalLM, Tensor } = (globalThis as unknown as Library).transformers;
-          const model = await AutoModelForCausalLM.from_pretrained(name, { device: "wasm" });
-          const ids = new Tensor("int64", BigInt64Array.from(prompt, BigInt), [1, prompt.length]);
-          const sequences = (await model.generate({ inputs: ids, max_new_tokens: 11 })) as {
-            tolist(): bigint[][];
-          };
-          await model.dispose();
-          return sequences.tolist()[0]!.map(Number);
-        },
-        { name, prompt },
-      );
-      assert.deepEqual(tokens, await greedyTokens(fixture(name), prompt, 16));
-    },
-  );
+  for (const device of ["wasm", "webgpu"] as const)
+    test(
+      `${name} with temperatures generates in a browser (${device}) what whole windows say`,
+      { skip: skipWithoutBrowser },
+      async (t) => {
+        const { page } = open!;
+        const hasDevice = await page.evaluate(async (device) => {
+          const { gpu } = navigator as unknown as { gpu?: { requestAdapter(): Promise<unknown> } };
+          return device === "wasm" || Boolean(await gpu?.requestAdapter());
+        }, device);
+        if (!hasDevice) return t.skip("the browser has no WebGPU adapter");
+        await convert({
+          ...fixture(name),
+          target: "onnx",
+          out: join(folder, name),
+          isForced: true,
+        });
+        const prompt = [3, 1, 4, 1, 5];
+        const tokens = await page.evaluate(
+          async ({ name, device, prompt }) => {
+            const { AutoModelForCausalLM, Tensor } = (globalThis as unknown as Library)
+              .transformers;
+            const model = await AutoModelForCausalLM.from_pretrained(name, { device });
+            const ids = new Tensor("int64", BigInt64Array.from(prompt, BigInt), [1, prompt.length]);
+            const sequences = (await model.generate({ inputs: ids, max_new_tokens: 11 })) as {
+              tolist(): bigint[][];
+            };
+            await model.dispose();
+            return sequences.tolist()[0]!.map(Number);
+          },
+          { name, device, prompt },
+        );
+        assert.deepEqual(tokens, await greedyTokens(fixture(name), prompt, 16));
+      },
+    );
 
 const stories = sharedData("stories260k");
 
