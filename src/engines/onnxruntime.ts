@@ -57,6 +57,8 @@ async function compile(
       executionProviders: [provider],
       intraOpNumThreads: threads,
       graphOptimizationLevel: "all",
+      // Fatal only: errors come as exceptions, and warnings would break into the progress line.
+      logSeverityLevel: 4,
       // Neither saves time here, and each keeps further copies of weights or activations.
       enableMemPattern: false,
       extra: {

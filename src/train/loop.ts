@@ -133,21 +133,22 @@ async function trainStep(
   step: number,
 ): Promise<StepMetrics> {
   const started = callbacks.now();
-  for (const sum of sums.values()) sum.fill(0);
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  let [nats, numTokens] = [0, 0];
-  for (let micro = 1; micro <= options.gradientAccumulationSteps; micro++) {
-    const result = await program.run(callbacks.nextBatch(), values);
-    nats += result.nats;
-    numTokens += result.numTokens;
-    for (const [name, gradient] of result.gradients) {
-      const sum = sums.get(name)!;
-      for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
+  const batches = Array.from({ length: options.gradientAccumulationSteps }, callbacks.nextBatch);
+  let [nats, numTokens, gradNorm] = [0, 0, 0];
+  do {
+    for (const sum of sums.values()) sum.fill(0);
+    [nats, numTokens] = [0, 0];
+    for (const [i, batch] of batches.entries()) {
+      const result = await program.run(batch, values);
+      nats += result.nats;
+      numTokens += result.numTokens;
+      for (const [name, gradient] of result.gradients) addTo(sums.get(name)!, gradient);
+      if (!Number.isFinite(result.nats))
+        throw notFinite(`loss of micro batch ${i + 1} is ${result.nats}`, step, callbacks);
     }
-    if (!Number.isFinite(result.nats))
-      throw notFinite(`loss of micro batch ${micro} is ${result.nats}`, step, callbacks);
-  }
-  const gradNorm = globalNorm(sums.values()) / numTokens;
+    gradNorm = globalNorm(sums.values()) / numTokens;
+  } while (program.shouldRetry?.(Number.isFinite(gradNorm)));
   if (!Number.isFinite(gradNorm))
     throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
@@ -162,6 +163,10 @@ async function trainStep(
   const learningRate = tensors.some(({ group }) => group === "added") ? rates.added : rates.base;
   const seconds = (callbacks.now() - started) / 1000;
   return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens, seconds };
+}
+
+function addTo(sum: Float32Array, values: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
 }
 
 function notFinite(what: string, step: number, { lastCheckpoint }: LoopCallbacks): UserError {
