@@ -163,7 +163,10 @@ async function train(
   const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
   const { batchSize, earlyStopping } = recipe;
   const names = tensors.map(({ name }) => name);
-  const step = await openTrainingStep(engine, augmented, { batchSize, context }, names);
+  const { precision } = recipe;
+  const step = await openTrainingStep(engine, augmented, { batchSize, context }, names, {
+    precision,
+  });
   const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
   const metricsPath = join(runDir, runFiles.metrics);
   let { lastDir } = start;

@@ -83,7 +83,7 @@ const texts: Readonly<Record<string, () => Promise<readonly number[]>>> = {
     const vocabulary = JSON.parse(await readFile(join(folder, "char_vocab.json"), "utf8")) as {
       readonly stoi: Readonly<Record<string, number>>;
     };
-    return [...text].map((character) => vocabulary.stoi[character]!);
+    return Array.from(text, (character) => vocabulary.stoi[character]!);
   },
 };
 for (const [name, tokensOf] of Object.entries(texts))
