@@ -11,7 +11,7 @@ import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenNats } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { temperatureHook, type TemperatureObserver, temperatureShapes } from "../ssa/insert.ts";
-import { type AugmentedModel, hostOf, weightDtype } from "./open.ts";
+import { type AugmentedModel, hostOf, weightDtype } from "./model.ts";
 
 export interface Window {
   readonly batchSize: number;

@@ -4,7 +4,6 @@
 import { readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
 import {
@@ -15,28 +14,19 @@ import {
 } from "../formats/safetensors.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { type Host, isTemperatureName, temperatureShapes } from "../ssa/insert.ts";
-import { specFromJson, type TemperatureSpec } from "../ssa/spec.ts";
+import { specFromJson } from "../ssa/spec.ts";
+import { type AugmentedModel, hostOf, type Temperatures } from "./model.ts";
+
+export {
+  type AugmentedModel,
+  countParameters,
+  hostOf,
+  type Temperatures,
+  weightDtype,
+} from "./model.ts";
 
 export const ADAPTER_WEIGHTS = "ssa_adapter.safetensors";
 export const ADAPTER_CONFIG = "ssa_config.json";
-
-/** A model as it lies on disk, ready to be built as a graph. */
-export interface AugmentedModel {
-  /** The folder of config, weights and tokenizer (an adapter's base). */
-  readonly folder: string;
-  readonly configJson: Readonly<Record<string, unknown>>;
-  readonly model: Model;
-  readonly checkpoint: Checkpoint;
-  /** Weights by canonical name. */
-  readonly weights: ReadonlyMap<string, TensorInfo>;
-  /** Present where the model has temperatures. */
-  readonly temperatures?: Temperatures;
-}
-
-export interface Temperatures {
-  readonly spec: TemperatureSpec;
-  readonly values: ReadonlyMap<string, Float32Array>;
-}
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -94,19 +84,6 @@ export async function openModel(
     weights,
     ...(temperatures && { temperatures }),
   };
-}
-
-/** What the insertion of temperatures needs to know of a model. */
-export function hostOf({ config, attentionPrefix }: Model): Host {
-  return { ...config, attentionPrefix };
-}
-
-/** Number of parameters of the base; a tied output embedding counts once. */
-export function countParameters(model: Model): number {
-  let count = 0;
-  for (const shape of model.weights.values())
-    count += shape.reduce<number>((product, dim) => product * Number(dim), 1);
-  return count;
 }
 
 /** A JSON object from a file; a UserError names the file if it is missing or broken. */
@@ -204,9 +181,4 @@ async function readTemperatures(
   if (extra)
     throw new UserError(`${folder}: unexpected temperature ${extra}, not in ${ADAPTER_CONFIG}`);
   return { spec, values };
-}
-
-/** The number format of a stored weight, which `openModel` has checked. */
-export function weightDtype({ dtype }: TensorInfo): Dtype {
-  return Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
 }

@@ -6,7 +6,7 @@ import type { Engine, Feeds, Program } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { batchFeeds, boundWeights, buildForward, natsOf, type Window } from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/open.ts";
+import type { AugmentedModel } from "../augmented/model.ts";
 import { TemperatureStatistics, type TemperatureSummary } from "./temperatures.ts";
 
 export interface WindowLoss {

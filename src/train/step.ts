@@ -9,7 +9,7 @@ import {
   type Precision,
   type Window,
 } from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/open.ts";
+import type { AugmentedModel } from "../augmented/model.ts";
 import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/batch.ts";
 import type { Engine } from "../engines/index.ts";
