@@ -59,6 +59,7 @@ async function runConvert(flags: ConvertFlags, io: CommandIo): Promise<void> {
   }).finally(() => progress.done());
   const text = flags.json ? JSON.stringify(conversion, null, 2) : describe(conversion, io.columns);
   io.stdout.write(`${text}\n`);
+  for (const note of conversion.notes) io.stderr.write(`${io.style.yellow("note:")} ${note}\n`);
 }
 
 /** What to export: a folder of any kind, or a model by name. */

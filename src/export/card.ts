@@ -2,6 +2,7 @@
 // it has.
 
 import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { countParameters } from "../augmented/open.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
@@ -11,6 +12,8 @@ import { CARD_MARK } from "./staging.ts";
 import type { Verification } from "./verify.ts";
 
 export interface CardOptions {
+  /** Where the other files are. */
+  readonly folder: string;
   readonly target: "safetensors" | "adapter" | "onnx";
   readonly title: string;
   readonly verification: Verification;
@@ -19,6 +22,8 @@ export interface CardOptions {
 /** The card's text, with the licence fields of the base's own card where there is one. */
 export async function modelCard(source: Source, options: CardOptions): Promise<string> {
   const licence = await licenceOf(source.augmented);
+  const file = (await readdir(options.folder)).find((name) => /^licen[cs]e/i.test(name));
+  if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
   return [
     frontMatter(source, options, licence),
     CARD_MARK,
@@ -34,11 +39,15 @@ export async function modelCard(source: Source, options: CardOptions): Promise<s
     "",
     "## Licence",
     "",
-    licence.length > 0
-      ? `As the base model's: ${licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ")}.`
-      : "That of the base model, whose card was not at hand when this was written.",
+    file ? `The base model's: [${file}](${file}).` : licenceText(licence),
     "",
   ].join("\n");
+}
+
+function licenceText(lines: readonly string[]): string {
+  return lines.length > 0
+    ? `The base model's: ${lines.map((line) => line.replace(/^.*?:\s*/, "")).join(", ")}.`
+    : "That of the base model, whose card was not at hand when this was written.";
 }
 
 function frontMatter(
@@ -105,7 +114,12 @@ function describe({ augmented, base, hasTrainedBase }: Source, { target }: CardO
   if (target === "onnx")
     lines.push(
       "",
-      "The temperatures are part of the graph: `@huggingface/transformers` runs it as it is.",
+      "The temperatures are part of the graph: `@huggingface/transformers` runs it as it is, in Node and in browsers.",
+      "",
+      "```js",
+      'import { pipeline } from "@huggingface/transformers";',
+      'const generator = await pipeline("text-generation", "/path/of/this/folder");',
+      "```",
     );
   return lines;
 }
@@ -144,7 +158,10 @@ function perplexity({ report }: Source): string[] {
 
 function verified({ verification, target }: CardOptions): string {
   const { what, numValues, largest, relative } = verification;
-  const figure = `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
+  const figure =
+    largest === 0
+      ? "all equal"
+      : `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
   const how = {
     logits:
       "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source",

@@ -38,6 +38,8 @@ export interface Conversion {
   readonly target: Target;
   readonly files: readonly { readonly name: string; readonly sizeBytes: number }[];
   readonly verification: Verification;
+  /** What its users should know. */
+  readonly notes: readonly string[];
 }
 
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
@@ -63,9 +65,14 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
     onStage?.("checking what was written");
     const verification = await check();
     const title = basename(resolve(options.out));
-    const card = await modelCard(source, { target, title, verification });
+    const card = await modelCard(source, { folder, target, title, verification });
     await writeFileAtomic(join(folder, "README.md"), card);
-    return { out: resolve(options.out), target, files: await listFiles(folder), verification };
+    const files = await listFiles(folder);
+    const notes =
+      target === "adapter" || files.some(({ name }) => name === "tokenizer.json")
+        ? []
+        : ["the source has no tokenizer.json: its users will have to bring one"];
+    return { out: resolve(options.out), target, files, verification, notes };
   });
 }
 

@@ -3,13 +3,8 @@
 import { join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { fixedShape } from "../core/shape.ts";
-import {
-  ADAPTER_CONFIG,
-  type AugmentedModel,
-  hostOf,
-  type Temperatures,
-  weightDtype,
-} from "../augmented/open.ts";
+import { type AugmentedModel, hostOf, type Temperatures, weightDtype } from "../augmented/model.ts";
+import { ADAPTER_CONFIG } from "../augmented/open.ts";
 import { type TensorSource, writeSharded } from "../formats/safetensors.ts";
 import { specToJson } from "../ssa/spec.ts";
 import { temperatureShapes } from "../ssa/insert.ts";

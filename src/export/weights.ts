@@ -3,7 +3,7 @@
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { streamBytes, type TensorInfo } from "../formats/safetensors.ts";
-import { weightDtype } from "../augmented/open.ts";
+import { weightDtype } from "../augmented/model.ts";
 
 export const EXPORT_DTYPES = ["f32", "f16", "bf16"] as const;
 /** Number formats by the names of the `--dtype` option. */
@@ -57,8 +57,7 @@ export class DeviationMeter {
     this.#numValues += original.length;
     for (let i = 0; i < original.length; i++) {
       const difference = Math.abs(copy[i]! - original[i]!);
-      // Not Math.max, which is slow here; written so that NaN counts as the largest of all.
-      if (!(difference <= this.#largest)) this.#largest = difference;
+      if (difference > this.#largest || Number.isNaN(difference)) this.#largest = difference; // NaN stays
       this.#squares += difference * difference;
       this.#originalSquares += original[i]! * original[i]!;
       if (Math.abs(original[i]!) > this.#largestOriginal)

@@ -25,8 +25,8 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-for (const name of architectures)
-  for (const device of ["wasm", "webgpu"] as const)
+for (const device of ["wasm", "webgpu"] as const)
+  for (const name of device === "wasm" ? architectures : (["llama"] as const))
     test(
       `${name} with temperatures generates in a browser (${device}) what whole windows say`,
       { skip: skipWithoutBrowser },
