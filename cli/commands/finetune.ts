@@ -14,6 +14,7 @@ import { finetune } from "../../src/run/finetune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
 import { insertions } from "../../src/run/tensors.ts";
 import type { RunReport } from "../../src/report/report.ts";
+import { planRun } from "../../src/run/plan.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger } from "../console.ts";
 import { findData } from "../data.ts";
@@ -21,6 +22,7 @@ import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo } from "../io.ts";
 import { type LogFormat, openLog, type RunLog } from "../log.ts";
 import { findModel, hubOptions } from "../models.ts";
+import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 
 interface FinetuneFlags extends Readonly<Record<string, unknown>> {
@@ -29,6 +31,7 @@ interface FinetuneFlags extends Readonly<Record<string, unknown>> {
   readonly out?: string;
   readonly resume?: boolean;
   readonly logFormat: LogFormat;
+  readonly dryRun?: boolean;
   readonly json?: boolean;
 }
 
@@ -54,7 +57,8 @@ export function finetuneCommand(program: Command, io: CommandIo): void {
         .choices(["auto", "human", "json"])
         .default("auto"),
     )
-    .option("--json", "print the report as one JSON document")
+    .option("--dry-run", "resolve everything, print the plan, train nothing")
+    .option("--json", "print the report (or the plan) as one JSON document")
     .addHelpText(
       "after",
       `
@@ -87,6 +91,11 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const engine = await startEngine(recipe.device, threads, log.note);
   const stop = stopOnSignal(log);
   try {
+    if (flags.dryRun) {
+      const plan = await planRun(recipe, prepared, engine);
+      io.stdout.write(`${flags.json ? JSON.stringify(plan, null, 2) : planText(plan, io)}\n`);
+      return;
+    }
     announce(prepared, recipe, engine.description, runDir, log);
     const result = await finetune({
       recipe,
