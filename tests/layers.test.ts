@@ -37,7 +37,15 @@ const importers: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** From a graph to a training step: a browser must be able to load these, and all that they import. */
-const browserSafe = ["src/graph", "src/nn", "src/ssa"];
+const browserSafe = [
+  "src/graph",
+  "src/nn",
+  "src/ssa",
+  "src/models",
+  "src/engines/onnx.ts",
+  "src/augmented/graph.ts",
+  "src/train",
+];
 
 const maxLines = 300;
 
@@ -85,9 +93,10 @@ function targetOf(file: SourceFile, specifier: string): string {
   return join(dirname(file.path), specifier);
 }
 
-/** Files in the folders and every file that they lead to when they are loaded. */
-function reachableFrom(folders: readonly string[]): ReadonlySet<SourceFile> {
-  const reached = new Set(files.filter((file) => folders.includes(placeOf(file.path))));
+/** The files, those in the folders, and every file that they lead to when they are loaded. */
+function reachableFrom(places: readonly string[]): ReadonlySet<SourceFile> {
+  const isNamed = ({ path }: SourceFile) => places.includes(path) || places.includes(placeOf(path));
+  const reached = new Set(files.filter(isNamed));
   for (const file of reached)
     for (const { specifier, isType } of importsOf(file)) {
       const target = files.find(({ path }) => path === targetOf(file, specifier));
