@@ -105,9 +105,9 @@ export async function trainLoop(
     }
     if (current.step >= steps) return end("finished");
     if (patience !== null && current.evaluationsSinceBest >= patience) return end("stopped early");
-    if (shouldStop()) return end("interrupted");
     const isBest = patience !== null && current.bestStep === current.step;
     if (isBest || current.step % saveEvery === 0) await save();
+    if (shouldStop()) return end("interrupted");
     const step = current.step + 1;
     await onStep(await trainStep(program, tensors, sums, options, callbacks, step));
     current = { ...current, step };

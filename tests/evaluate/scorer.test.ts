@@ -1,0 +1,87 @@
+// Losses of windows: the same in any batch and by any engine's rounding, and never a silent NaN.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openModel } from "../../src/augmented/open.ts";
+import { createRandom } from "../../src/core/random.ts";
+import { evaluationWindows } from "../../src/data/windows.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { openScorer } from "../../src/evaluate/scorer.ts";
+import { checkFinite, planWindows } from "../../src/run/evaluate.ts";
+import { allClose } from "../helpers.ts";
+
+const engine = await openEngine("cpu", { threads: 1 });
+after(() => engine.dispose());
+
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+
+function tokens(length: number, vocabSize: number): Uint16Array {
+  const random = createRandom(3);
+  return Uint16Array.from({ length }, () => random.uniform() * vocabSize);
+}
+
+for (const name of ["gpt2", "llama", "gpt_neox"])
+  test(`${name}: batches of 1 and of 8 agree, with overlapping windows and a short last one`, async () => {
+    const augmented = await openModel(fixture(name));
+    const texts = [tokens(131, 37), tokens(9, 37)];
+    const context = 16;
+    const rule = { context, stride: 6, hasFinalTarget: false, tail: "keep" } as const;
+    const windows = evaluationWindows(
+      texts.map(({ length }) => length),
+      rule,
+    );
+    const scores = [];
+    for (const batchSize of [1, 8]) {
+      const scorer = await openScorer(engine, augmented, { batchSize, context });
+      scores.push(await scorer.score(texts, windows));
+      await scorer.dispose();
+    }
+    const [single, eight] = scores as [(typeof scores)[0], (typeof scores)[0]];
+    allClose(
+      single.map(({ nats }) => nats),
+      eight.map(({ nats }) => nats),
+      { rtol: 1e-6 },
+    );
+    assert.deepEqual(
+      single.map(({ numTokens }) => numTokens),
+      eight.map(({ numTokens }) => numTokens),
+    );
+    // Every token but the first of each text is scored once.
+    assert.equal(
+      single.reduce((sum, { numTokens }) => sum + numTokens, 0),
+      130 + 8,
+    );
+  });
+
+test("scoring stops between two batches when its signal is given", async () => {
+  const augmented = await openModel(fixture("gpt2"));
+  const texts = [tokens(200, 41)];
+  const { windows } = planWindows(augmented, corpusOf(texts), {});
+  const scorer = await openScorer(engine, augmented, { batchSize: 2, context: 16 });
+  const stop = new AbortController();
+  let scored = 0;
+  const onBatch = (done: { windows: number }) => {
+    scored = done.windows;
+    if (scored === 4) stop.abort();
+  };
+  const { signal } = stop;
+  await assert.rejects(scorer.score(texts, windows, { signal, onBatch }), { name: "AbortError" });
+  assert.equal(scored, 4);
+  await scorer.dispose();
+});
+
+test("a loss that is not a number is told with its place", async () => {
+  const augmented = await openModel(fixture("gpt2"));
+  const plan = planWindows(augmented, corpusOf([tokens(20, 41), tokens(40, 41)]), {});
+  const losses = plan.windows.map(() => ({ nats: 1, numTokens: 1 }));
+  checkFinite(losses, plan);
+  losses[3] = { nats: Number.NaN, numTokens: 1 };
+  assert.throws(() => checkFinite(losses, plan), /the loss is NaN on tokens 16 to 31 of text 2/);
+});
+
+function corpusOf(texts: readonly Uint16Array[]) {
+  const numTokens = texts.reduce((sum, { length }) => sum + length, 0);
+  const rest = { utf8Bytes: undefined, numWords: undefined, dataSha256: "", fromCache: false };
+  return { texts, prefixLength: 0, numTokens, ...rest };
+}

@@ -1,0 +1,159 @@
+// A run that was interrupted, killed or damaged, and then continued, equals the one that was not: bit for bit.
+
+import assert from "node:assert/strict";
+import { readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { UserError } from "../../src/core/errors.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { newestRun } from "../../src/formats/run-folder.ts";
+import type { RunEvent } from "../../src/run/finetune.ts";
+import { temporaryFolder } from "../helpers.ts";
+import { outcomeOf, smallRun, writeTokens } from "./small-run.ts";
+
+const engine = await openEngine("cpu", { threads: 1 });
+after(() => engine.dispose());
+
+const recipe = { tune: "temperatures,norms" };
+const notes = (events: readonly RunEvent[]) =>
+  events.flatMap((event) => (event.kind === "note" ? [event.text] : []));
+
+test("interrupted between steps, while scoring and at the end, and continued, it equals the uninterrupted run", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const [whole, parts] = [join(folder, "whole"), join(folder, "parts")];
+  await smallRun({ engine, folder: whole, data, recipe });
+  const stops: readonly [(event: RunEvent) => boolean, number | null][] = [
+    [(event) => event.kind === "scored" && event.phase === "before", null],
+    [(event) => event.kind === "step" && event.step === 1, 1],
+    [(event) => event.kind === "step" && event.step === 3, 3],
+    [(event) => event.kind === "scored" && event.phase === "evaluation", 3],
+    [(event) => event.kind === "saved" && event.step === 4, 4],
+    [(event) => event.kind === "evaluated" && event.step === 6, 6],
+    [(event) => event.kind === "step" && event.step === 8, 8],
+    [(event) => event.kind === "scored" && event.phase === "after", null],
+  ];
+  for (const [i, [stopAt, step]] of stops.entries()) {
+    const result = await smallRun({
+      engine,
+      folder: parts,
+      data,
+      recipe,
+      stopAt,
+      isResumed: i > 0,
+    });
+    assert.ok(result.outcome === "interrupted", `stop ${i}`);
+    assert.equal(result.step, step, `stop ${i}`);
+    if (i === 1) assert.match(notes(result.events)[0]!, /no checkpoint .* yet: starting at step 0/);
+    if (i === 2) assert.match(notes(result.events)[0]!, /resuming at step 1 /);
+  }
+  await smallRun({ engine, folder: parts, data, recipe, isResumed: true });
+  assert.deepEqual(await outcomeOf(parts), await outcomeOf(whole));
+});
+
+test("the same seed gives the same numbers twice; another seed gives others", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const outcomes = [];
+  for (const [name, seed] of [
+    ["a", 0],
+    ["b", 0],
+    ["c", 1],
+  ] as const) {
+    await smallRun({ engine, folder: join(folder, name), data, recipe: { ...recipe, seed } });
+    outcomes.push(await outcomeOf(join(folder, name)));
+  }
+  assert.deepEqual(outcomes[0], outcomes[1]);
+  assert.notDeepEqual(outcomes[0]!.tensors, outcomes[2]!.tensors);
+});
+
+test("a damaged checkpoint, report or base score costs time, not the result", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const run = join(folder, "run");
+  await smallRun({ engine, folder: run, data, recipe });
+  const expected = await outcomeOf(run);
+
+  await truncate(join(run, "step-000008", "optimizer.safetensors"), 500);
+  await writeFile(join(run, "report.json"), '{"before":');
+  const again = await smallRun({ engine, folder: run, data, recipe, isResumed: true });
+  const [damaged, resumed] = notes(again.events);
+  assert.match(
+    damaged!,
+    /step-000008 is damaged \(optimizer.safetensors is damaged\); the checkpoint before it is used/,
+  );
+  assert.match(resumed!, /resuming at step 6 /);
+  assert.deepEqual(await outcomeOf(run), expected);
+
+  await writeFile(join(run, "before.json"), "[1, 2");
+  await rm(join(run, "final"), { recursive: true });
+  await smallRun({ engine, folder: run, data, recipe, isResumed: true });
+  assert.deepEqual(await outcomeOf(run), expected);
+});
+
+test("where every checkpoint is damaged it does not start from nothing unasked", async (t) => {
+  const folder = await temporaryFolder(t);
+  const run = join(folder, "run");
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 3;
+  await smallRun({ engine, folder: run, stopAt });
+  for (const name of (await readdir(run)).filter((file) => file.startsWith("step-")))
+    await truncate(join(run, name, "ssa_adapter.safetensors"), 10);
+  await assert.rejects(smallRun({ engine, folder: run, isResumed: true }), (error) => {
+    assert.ok(error instanceof UserError && error.exitCode === 1);
+    assert.match(error.message, /every checkpoint in .* is damaged/);
+    return true;
+  });
+});
+
+test("a finished run is not trained again: its report comes back", async (t) => {
+  const folder = join(await temporaryFolder(t), "run");
+  const first = await smallRun({ engine, folder });
+  const again = await smallRun({ engine, folder, isResumed: true });
+  assert.ok(first.outcome === "finished" && again.outcome === "finished");
+  assert.deepEqual(again.events, []);
+  // As JSON has it: -0 and 0 are one number there.
+  assert.deepEqual(again.report, JSON.parse(JSON.stringify(first.report)));
+});
+
+test("data that changed since the run began is refused", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const run = join(folder, "run");
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 3;
+  await smallRun({ engine, folder: run, data, stopAt });
+  for (const [file, key] of [
+    ["train.bin", "data"],
+    ["val.bin", "evalData"],
+  ] as const) {
+    const path = join(data, file);
+    const bytes = await readFile(path);
+    await writeFile(path, bytes.subarray(0, -2));
+    await assert.rejects(
+      smallRun({ engine, folder: run, data, isResumed: true }),
+      new RegExp(`the content of ${key} has changed since the run began`),
+    );
+    await writeFile(path, bytes);
+  }
+  await smallRun({ engine, folder: run, data, isResumed: true });
+});
+
+test("one process at a time; a folder that is used is not overwritten", async (t) => {
+  const folder = join(await temporaryFolder(t), "checkpoints", "run");
+  let second: Promise<unknown> | undefined;
+  await smallRun({
+    engine,
+    folder,
+    stopAt: (event) => {
+      if (event.kind === "step" && event.step === 2)
+        second = assert.rejects(
+          smallRun({ engine, folder, isResumed: true }),
+          new RegExp(`run is in use by process ${process.pid}`),
+        );
+      return false;
+    },
+  });
+  await second;
+  assert.ok(second, "the second one tried");
+  await assert.rejects(smallRun({ engine, folder }), /exists and is not empty/);
+  assert.equal(await newestRun(join(folder, "..")), folder);
+});
