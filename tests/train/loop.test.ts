@@ -175,7 +175,7 @@ test("micro batches are weighted by their targets", async () => {
     number(1),
     { ...steps, gradientAccumulationSteps: 3 },
     {
-      nextBatch: () => batchOf(at, sizes[at++]!),
+      nextBatch: () => batchOf(at, sizes[at++]),
       onStep: ({ lossNats, gradNorm, numTokens }) =>
         void metrics.push(lossNats, gradNorm, numTokens),
     },
