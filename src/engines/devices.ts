@@ -1,11 +1,12 @@
 // The devices: whether each can serve on this machine and why not, and how its engine is opened.
 
+import { existsSync } from "node:fs";
 import { messageOf, UserError } from "../core/errors.ts";
 import { callInProcess } from "../core/subprocess.ts";
 import type { Engine } from "./engine.ts";
 import { targets } from "./onnx-lowering.ts";
 import type { Probe } from "./probe-session.ts";
-import { type Obstacle, obstacleOf } from "./provider-reasons.ts";
+import { cudaNotInstalled, type Obstacle, obstacleOf } from "./provider-reasons.ts";
 import type { TfjsDevice } from "./tfjs-backend.ts";
 
 export interface DeviceOptions {
@@ -28,6 +29,9 @@ export interface Device {
   readonly check: () => Promise<Availability>;
   readonly open: (options: DeviceOptions, capabilities: Capabilities) => Promise<Engine>;
 }
+
+const PACKAGE = "onnxruntime-node";
+const CUDA_LIBRARY = "../bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so";
 
 const devices = {
   cpu: onnxRuntime("cpu", "cpu"),
@@ -55,10 +59,19 @@ export function deviceNamed(name: string): Device {
 }
 
 function cuda(deviceId: number): Device {
-  return onnxRuntime("cuda", deviceId ? `cuda:${deviceId}` : "cuda", {
+  const device = onnxRuntime("cuda", deviceId ? `cuda:${deviceId}` : "cuda", {
     platforms: ["linux x64"],
     deviceId,
   });
+  const isInstalled = () => existsSync(new URL(CUDA_LIBRARY, import.meta.resolve(PACKAGE)));
+  return {
+    ...device,
+    // The usual case on Linux takes no process of its own.
+    check: async () => {
+      if (process.platform !== "linux" || isInstalled()) return device.check();
+      return { works: false, ...cudaNotInstalled };
+    },
+  };
 }
 
 function dml(deviceId: number): Device {

@@ -13,12 +13,13 @@ interface Rule extends Obstacle {
   readonly pattern: RegExp;
 }
 
+export const cudaNotInstalled: Obstacle = {
+  reason: "ONNX Runtime's CUDA library is not installed",
+  hint: "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --foreground-scripts onnxruntime-node",
+};
+
 const rules: readonly Rule[] = [
-  {
-    pattern: /libonnxruntime_providers_(?:shared|cuda)\.so: cannot open/,
-    reason: "ONNX Runtime's CUDA library is not installed",
-    hint: "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --foreground-scripts onnxruntime-node",
-  },
+  { pattern: /libonnxruntime_providers_(?:shared|cuda)\.so: cannot open/, ...cudaNotInstalled },
   {
     pattern: /(lib(?:cud|cublas|curand|cufft|nvrtc|nvJitLink)[\w.]*): cannot open/,
     reason: "$1 is missing",
@@ -40,7 +41,7 @@ const rules: readonly Rule[] = [
     hint: "GPUs count from 0; nvidia-smi lists them",
   },
   {
-    pattern: /Found no drivers|vkCreateInstance failed|libvulkan/,
+    pattern: /Found no drivers|vkCreateInstance failed|load Vulkan/,
     reason: "no Vulkan driver is installed",
     hint: "install the GPU's driver with Vulkan (Debian, Ubuntu: libvulkan1 and mesa-vulkan-drivers, or NVIDIA's driver); vulkaninfo --summary must list the GPU",
   },
