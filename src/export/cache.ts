@@ -23,8 +23,8 @@ const EXPORT_VERSION = 1;
 
 /** The folder of a model's ONNX export, made now if it is not in the cache yet. */
 export async function cachedExport(options: CacheOptions): Promise<string> {
-  const { model, cacheFolder, onStage } = options;
-  if (existsSync(join(model, "onnx"))) return model;
+  const { model, adapter, cacheFolder, onStage } = options;
+  if (!adapter && existsSync(join(model, "onnx"))) return model;
   onStage?.("looking for the model's export");
   const out = join(cacheFolder, await keyOf(await openSource(model, options)));
   const isThere = () => existsSync(join(out, "config.json"));

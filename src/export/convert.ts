@@ -48,9 +48,7 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
   if (target === "onnx" && dtype === "bf16")
     throw new UserError(
       "onnx with bf16 weights is refused: the clients' providers do not compute with bf16",
-      {
-        hint: "take --dtype f16 or f32",
-      },
+      { hint: "take --dtype f16 or f32" },
     );
   if (target === "adapter" && dtype !== undefined)
     throw new UserError("an adapter's temperatures are always f32", { hint: "leave --dtype out" });

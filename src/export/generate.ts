@@ -56,9 +56,7 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
   if (room <= 0)
     throw new UserError(
       `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`,
-      {
-        hint: "shorten it",
-      },
+      { hint: "shorten it" },
     );
 
   const interruption = new InterruptableStoppingCriteria();

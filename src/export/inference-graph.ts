@@ -3,10 +3,11 @@
 // it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
-import { buildWith, logitsOf } from "../augmented/graph.ts";
+import { buildWith, logitsOf, type Precision } from "../augmented/graph.ts";
 import type { AugmentedModel } from "../augmented/open.ts";
 import {
   and,
+  cast,
   concat,
   cumSum,
   input,
@@ -29,7 +30,7 @@ const S = `${P} + ${T}`;
  * `logits` [B, T, V] and `present.{layer}.key|value` [B, K, S, H] from `input_ids` and `position_ids` [B, T],
  * `attention_mask` [B, S] and `past_key_values.{layer}.key|value` [B, K, P, H].
  */
-export function buildInferenceGraph(augmented: AugmentedModel): Outputs {
+export function buildInferenceGraph(augmented: AugmentedModel, precision: Precision): Outputs {
   const { numKeyValueHeads: K, headDim: H, maxPositions } = augmented.model.config;
   const ids = input("input_ids", [B, T], "I64");
   const positionIds = input("position_ids", [B, T], "I64");
@@ -39,18 +40,20 @@ export function buildInferenceGraph(augmented: AugmentedModel): Outputs {
     augmented,
     ids,
     givenPositions(positionIds, mask, maxPositions),
-    {},
+    { precision },
     {
       cache: (layer, { key, value }) => {
         const joined = (kind: string, present: Tensor) => {
           const past = input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
-          return (presents[`present.${layer}.${kind}`] = concat([past, present], 2));
+          const all = concat([past, cast(present, "F32")], 2);
+          presents[`present.${layer}.${kind}`] = all;
+          return cast(all, present.dtype);
         };
         return { key: joined("key", key), value: joined("value", value) };
       },
     },
   );
-  const outputs = simplify({ logits: logitsOf(graph), ...presents });
+  const outputs = simplify({ logits: cast(logitsOf(graph), "F32"), ...presents });
   verify(outputs);
   return outputs;
 }

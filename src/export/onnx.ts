@@ -18,7 +18,7 @@ const MAX_FILE_BYTES = 2e9;
 const ALIGNMENT = 65536;
 
 export interface OnnxOptions {
-  /** Of the matrices; vectors, temperatures, the cache and all arithmetic are F32. */
+  /** f16: matrices and activations; vectors, norms, softmax, temperatures, logits and the cache stay F32. */
   readonly dtype: "f32" | "f16";
   readonly maxFileBytes?: number;
 }
@@ -45,7 +45,10 @@ export async function writeOnnx(
   const retyped = new Map(
     [...weights].map(([name, { info, dtype }]) => [name, { ...info, dtype }] as const),
   );
-  const outputs = buildInferenceGraph({ ...augmented, weights: retyped });
+  const outputs = buildInferenceGraph(
+    { ...augmented, weights: retyped },
+    dtype === "f16" ? "fp16" : "fp32",
+  );
 
   const sizes = [...weights.values()].map(({ info, dtype }) => byteLengthAs(info, dtype));
   const isInline = sizes.reduce((sum, size) => sum + size, 0) <= maxFileBytes;

@@ -17,7 +17,7 @@ import type { Engine } from "../engines/index.ts";
 import { openSafetensors, readFloats } from "../formats/safetensors.ts";
 import { simplify } from "../graph/passes.ts";
 import { specFromJson } from "../ssa/spec.ts";
-import { openClient } from "./client.ts";
+import { type Client, openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
 
 export interface Verification extends Deviation {
@@ -39,42 +39,32 @@ export async function verifyOnnx(
 ): Promise<Verification> {
   const { maxPositions, vocabSize } = source.model.config;
   const length = Math.min(LENGTHS[0], maxPositions);
-  const short = Math.max(1, Math.min(LENGTHS[1], length - 1));
+  const padding = length - Math.max(1, Math.min(LENGTHS[1], length - 1));
   const random = createRandom(0);
-  const prompt = Array.from({ length }, () => Math.floor(random.uniform() * vocabSize));
-  const other = Array.from({ length: short }, () => Math.floor(random.uniform() * vocabSize));
-  const padding = length - short;
-  const zeros = Array.from({ length: padding }, () => 0);
-  const ones = prompt.map(() => 1);
+  const tokens = (count: number) =>
+    Array.from({ length: count }, () => Math.floor(random.uniform() * vocabSize));
+  const [prompt, other] = [tokens(length), tokens(length - padding)];
+  const [zeros, ones] = [repeated(0, padding), repeated(1, length)];
 
   const expected = await windowLogits(source, engine, [prompt, [...other, ...zeros]]);
   const meter = new DeviationMeter();
   const compare = (row: number, from: number, actual: Float32Array) => {
     const start = (row * length + from) * vocabSize;
-    meter.add(expected.slice(start, start + actual.length), actual);
+    meter.add(expected.subarray(start, start + actual.length), actual);
   };
   const client = await openClient(folder);
   try {
     compare(0, 0, (await client.forward([prompt], [ones])).logits);
-    const ids = [prompt, [...zeros, ...other]];
-    const mask = [ones, [...zeros, ...other.map(() => 1)]];
-    // A prompt, a few tokens at once, then one by one.
-    let past;
-    const ends = [Math.ceil(length / 2), Math.ceil(length / 2) + 3];
-    for (let start = 0; start < length;) {
-      const end = Math.min(length, ends.find((at) => at > start) ?? start + 1);
-      const { logits, past: next }: Awaited<ReturnType<typeof client.forward>> =
-        await client.forward(
-          ids.map((row) => row.slice(start, end)),
-          mask.map((row) => row.slice(0, end)),
-          past,
-        );
-      const width = (end - start) * vocabSize;
-      compare(0, start, logits.slice(0, width));
-      const skipped = Math.max(0, padding - start);
-      if (skipped < end - start)
-        compare(1, start + skipped - padding, logits.slice(width + skipped * vocabSize));
-      [past, start] = [next, end];
+    const batch = {
+      ids: [prompt, [...zeros, ...other]],
+      mask: [ones, [...zeros, ...ones.slice(padding)]],
+    };
+    for await (const { start, logits } of inSteps(client, batch)) {
+      const half = logits.length / 2;
+      compare(0, start, logits.subarray(0, half));
+      const skipped = half + Math.max(0, padding - start) * vocabSize;
+      if (skipped < logits.length)
+        compare(1, Math.max(0, start - padding), logits.subarray(skipped));
     }
   } finally {
     await client.dispose();
@@ -85,6 +75,28 @@ export async function verifyOnnx(
     throw mismatch(`logits differ by ${deviation.largest}, at most ${limit} is expected`);
   return { what: "logits", ...deviation };
 }
+
+/** Runs a batch with its cache: half of it, three tokens at once, then one by one; logits from column `start` on. */
+async function* inSteps(
+  client: Client,
+  { ids, mask }: { readonly ids: readonly number[][]; readonly mask: readonly number[][] },
+): AsyncGenerator<{ readonly start: number; readonly logits: Float32Array }> {
+  const length = ids[0]!.length;
+  const half = Math.ceil(length / 2);
+  let past: Past | undefined;
+  let start = 0;
+  for (const end of [half, half + 3, ...Array.from({ length }, (_, i) => half + 4 + i)]) {
+    if (start === length) return;
+    const stop = Math.min(end, length);
+    const columns = ids.map((row) => row.slice(start, stop));
+    const seen = mask.map((row) => row.slice(0, stop));
+    const step = await client.forward(columns, seen, past);
+    yield { start, logits: step.logits };
+    [past, start] = [step.past, stop];
+  }
+}
+
+const repeated = (value: number, count: number) => Array.from({ length: count }, () => value);
 
 /** Opens a written folder and compares every tensor with its source. Throws a UserError (exit 1) on a mismatch. */
 export async function verifyWeights(folder: string, source: AugmentedModel): Promise<Verification> {

@@ -74,6 +74,15 @@ test("a prefix of a prompt's cache goes on with several tokens at once", async (
   allClose([...first, ...rest], await greedy.logits(ids), { atol: 1e-4 });
 });
 
+test("a checkpoint in half precision becomes a graph in single precision", async (t) => {
+  const folder = await temporaryFolder(t);
+  const source = fixture("llama");
+  const half = { model: join(folder, "half"), target: "onnx", out: join(folder, "onnx") } as const;
+  await convert({ ...source, target: "safetensors", out: half.model, dtype: "bf16" });
+  const { verification } = await convert(half);
+  assert.ok(verification.largest <= 1e-4, `logits differ by ${verification.largest}`);
+});
+
 test("a large model's weights lie in data files beside the graph", async (t) => {
   const folder = await temporaryFolder(t);
   const source = fixture("gpt_neox");

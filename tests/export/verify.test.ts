@@ -1,0 +1,58 @@
+// The checks after writing are no formality: a folder that is not its source is found out.
+
+import assert from "node:assert/strict";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { UserError } from "../../src/core/errors.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { convert } from "../../src/export/convert.ts";
+import { verifyAdapter, verifyOnnx, verifyWeights } from "../../src/export/verify.ts";
+import { openSafetensors } from "../../src/formats/safetensors.ts";
+import { temporaryFolder } from "../helpers.ts";
+import { fixture } from "./fixture.ts";
+
+const { model, adapter } = fixture("llama");
+
+function isMismatch(error: unknown): boolean {
+  assert.ok(error instanceof UserError);
+  assert.match(error.message, /is not the source/);
+  return error.exitCode === 1;
+}
+
+/** The source with one temperature changed by a little. */
+async function altered(name: RegExp): Promise<AugmentedModel> {
+  const source = await openModel(model, { adapter });
+  const { spec, values } = source.temperatures!;
+  const key = [...values.keys()].find((key) => name.test(key))!;
+  const changed = values.get(key)!.map((value) => value + 0.05);
+  return { ...source, temperatures: { spec, values: new Map(values).set(key, changed) } };
+}
+
+test("logits: one head's temperature that is off by a little", async (t) => {
+  const out = join(await temporaryFolder(t), "onnx");
+  await convert({ model, adapter, target: "onnx", out });
+  const engine = await openEngine("cpu", { threads: 1 });
+  t.after(() => engine.dispose());
+  for (const name of [/query\.position/, /value\.bias/])
+    await assert.rejects(verifyOnnx(out, await altered(name), engine, false), isMismatch);
+  await verifyOnnx(out, await openModel(model, { adapter }), engine, false);
+});
+
+test("tensors: a temperature, a weight, a single bit", async (t) => {
+  const folder = await temporaryFolder(t);
+  const [whole, alone] = [join(folder, "whole"), join(folder, "alone")];
+  await convert({ model, adapter, target: "safetensors", out: whole });
+  await convert({ model, adapter, target: "adapter", out: alone });
+  await assert.rejects(verifyWeights(whole, await altered(/key\.weight/)), isMismatch);
+  await assert.rejects(verifyAdapter(alone, await altered(/key\.weight/)), isMismatch);
+
+  const source = await openModel(model, { adapter });
+  const info = (await openSafetensors(whole)).tensors.get("model.norm.weight")!;
+  const file = await open(info.file, "r+");
+  const { buffer } = await file.read(new Uint8Array(1), 0, 1, info.offset);
+  await file.write(new Uint8Array([buffer[0]! ^ 1]), 0, 1, info.offset);
+  await file.close();
+  await assert.rejects(verifyWeights(whole, source), isMismatch);
+});
