@@ -7,6 +7,7 @@ import type { Batch } from "../data/batch.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import type { KeptPart } from "../models/architecture.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenNats } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
@@ -28,8 +29,8 @@ export interface ForwardGraph {
   readonly head: Tensor;
   /** Inputs that stand for the tensors asked to train, by canonical name. */
   readonly trainable: ReadonlyMap<string, Tensor>;
-  /** Points of the residual stream between which activations can be recomputed, in order; `hidden` is the last. */
-  readonly kept: readonly Tensor[];
+  /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
+  readonly kept: readonly { readonly tensor: Tensor; readonly part: KeptPart }[];
 }
 
 export interface BuildOptions {
@@ -83,10 +84,10 @@ export function buildWith(
     );
     return cast(tensor, precision === "fp16" && model.groupOf(name) !== "norms" ? "F16" : "F32");
   };
-  const kept: Tensor[] = [];
-  const keep = (x_BTD: Tensor) => {
-    kept.push(x_BTD);
-    return x_BTD;
+  const kept: { tensor: Tensor; part: KeptPart }[] = [];
+  const keep = (tensor: Tensor, part: KeptPart) => {
+    kept.push({ tensor, part });
+    return tensor;
   };
   const scale = temperatures && insertedHook();
   const hidden = model.forward({
@@ -96,7 +97,8 @@ export function buildWith(
     hooks: { ...hooks, ...(scale && { scale }) },
     keep,
   });
-  return { ids, hidden, head: weight(headName(augmented)), trainable, kept: [...kept, hidden] };
+  keep(hidden, "stream");
+  return { ids, hidden, head: weight(headName(augmented)), trainable, kept };
 
   function insertedHook() {
     const { spec } = temperatures!;

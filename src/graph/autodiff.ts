@@ -11,8 +11,8 @@ import { vjps } from "./vjps.ts";
 
 export interface GradientOptions {
   /**
-   * Tensors of the forward pass, first to last: what lies between two of them is computed again in the backward
-   * pass instead of being held.
+   * Tensors of the forward pass, first to last, that the backward pass may find in memory; what lies between them
+   * is computed again. Without any, everything is held.
    */
   readonly kept?: readonly Tensor[];
 }
@@ -45,8 +45,8 @@ export function gradients(
     const rule = vjps[tensor.op] as (
       ...operands: [Tensor, Tensor, readonly Tensor[], OpAttributes[OpType]]
     ) => readonly (Tensor | null)[];
-    const values = tensor.inputs.map((x) => again(x, tensor, dy));
-    const grads = rule(dy, again(tensor, tensor, dy), values, tensor.attributes);
+    const values = tensor.inputs.map((x) => again(x, dy));
+    const grads = rule(dy, again(tensor, dy), values, tensor.attributes);
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
       if (!active.has(x)) return;

@@ -13,9 +13,12 @@ export interface ForwardContext {
   readonly ids: Tensor;
   readonly positions: Positions;
   readonly hooks: AttentionHooks;
-  /** Marks a point of the residual stream from which what follows can be computed again; gives it back. */
-  readonly keep: (x_BTD: Tensor) => Tensor;
+  /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
+  readonly keep: (x: Tensor, part: KeptPart) => Tensor;
 }
+
+/** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
+export type KeptPart = "stream" | "product";
 
 export interface Architecture<Config extends ModelConfig> {
   readonly readConfig: (config: ConfigReader) => Config;

@@ -74,7 +74,7 @@ export const gpt2: Architecture<Gpt2Config> = {
     const embedded_BTD = gather(weight(`${PREFIX}.wte.weight`), ids);
     let x_BTD = add(embedded_BTD, positions.rows(weight(`${PREFIX}.wpe.weight`)));
     for (const layer of range(config.numLayers))
-      x_BTD = block(config, context, layer, context.keep(x_BTD));
+      x_BTD = block(config, context, layer, context.keep(x_BTD, "stream"));
     return norm(config, context, `${PREFIX}.ln_f`, x_BTD);
   },
 };
@@ -88,7 +88,7 @@ function block(config: Gpt2Config, context: ForwardContext, layer: number, x_BTD
 
   const fused = conv1d("attn.c_attn", norm(config, context, `${prefix}.ln_1`, x_BTD)); // [B, T, 3 D]
   const part = (i: number) =>
-    splitHeads(slice(fused, 2, i * hiddenSize, (i + 1) * hiddenSize), numHeads);
+    keep(splitHeads(slice(fused, 2, i * hiddenSize, (i + 1) * hiddenSize), numHeads), "product");
   const y_BTD = attention(
     { query: part(0), key: part(1), value: part(2) },
     {
@@ -98,8 +98,9 @@ function block(config: Gpt2Config, context: ForwardContext, layer: number, x_BTD
       layer,
     },
   );
-  const attended_BTD = keep(add(x_BTD, conv1d("attn.c_proj", y_BTD)));
-  const up_BTF = conv1d("mlp.c_fc", norm(config, context, `${prefix}.ln_2`, attended_BTD));
+  const attended_BTD = keep(add(x_BTD, conv1d("attn.c_proj", y_BTD)), "stream");
+  const inner_BTD = norm(config, context, `${prefix}.ln_2`, attended_BTD);
+  const up_BTF = keep(conv1d("mlp.c_fc", inner_BTD), "product");
   return add(attended_BTD, conv1d("mlp.c_proj", activate(up_BTF, activation)));
 }
 

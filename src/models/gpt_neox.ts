@@ -80,7 +80,7 @@ export const gpt_neox: Architecture<NeoxConfig> = {
     const rotate = rotation(config.rotary, context.positions);
     let x_BTD: Tensor = gather(context.weight(`${PREFIX}.embed_in.weight`), context.ids);
     for (const layer of range(config.numLayers))
-      x_BTD = block(config, context, layer, context.keep(x_BTD), rotate);
+      x_BTD = block(config, context, layer, context.keep(x_BTD, "stream"), rotate);
     return norm(config, context, `${PREFIX}.final_layer_norm`, x_BTD);
   },
 };
@@ -92,7 +92,7 @@ function block(
   x_BTD: Tensor,
   rotate: (x: Tensor) => Tensor,
 ): Tensor {
-  const { weight, positions, hooks } = context;
+  const { weight, positions, hooks, keep } = context;
   const prefix = `${PREFIX}.layers.${layer}`;
   const project = (name: string, x: Tensor, hasBias = true) =>
     linear(
@@ -103,18 +103,21 @@ function block(
   const attended = () => {
     const normed = norm(config, context, `${prefix}.input_layernorm`, x_BTD);
     const fused = project("attention.query_key_value", normed, config.hasAttentionBias);
-    const projections = splitFused(config, fused);
+    const projections = splitFused(config, keep(fused, "product"));
     const scale = config.headDim ** -0.5;
     const y_BTD = attention(projections, { scale, positions, rotate, hooks, layer });
     return project("attention.dense", y_BTD, config.hasAttentionBias);
   };
   const fed = (x: Tensor) => {
     const normed = norm(config, context, `${prefix}.post_attention_layernorm`, x);
-    const up_BTF = activate(project("mlp.dense_h_to_4h", normed), config.activation);
+    const up_BTF = activate(
+      keep(project("mlp.dense_h_to_4h", normed), "product"),
+      config.activation,
+    );
     return project("mlp.dense_4h_to_h", up_BTF);
   };
   if (config.isParallel) return add(add(attended(), fed(x_BTD)), x_BTD);
-  const middle_BTD = context.keep(add(attended(), x_BTD));
+  const middle_BTD = keep(add(attended(), x_BTD), "stream");
   return add(fed(middle_BTD), middle_BTD);
 }
 

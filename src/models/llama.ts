@@ -86,7 +86,7 @@ export const llama: Architecture<LlamaConfig> = {
     const rotate = rotation(config.rotary, context.positions);
     let x_BTD: Tensor = gather(context.weight("model.embed_tokens.weight"), context.ids);
     for (const layer of range(config.numLayers))
-      x_BTD = block(config, context, layer, context.keep(x_BTD), rotate);
+      x_BTD = block(config, context, layer, context.keep(x_BTD, "stream"), rotate);
     return rmsNorm(x_BTD, context.weight("model.norm.weight"), config.normEpsilon);
   },
 };
@@ -110,9 +110,11 @@ function block(
   const attend = (name: string, x: Tensor) =>
     project(`self_attn.${name}`, x, config.hasAttentionBias);
   const feed = (name: string, x: Tensor) => project(`mlp.${name}`, x, config.hasMlpBias);
+  const kept = (x: Tensor) => keep(x, "product");
 
   const normed_BTD = norm("input_layernorm", x_BTD);
-  const heads = (name: string, count: number) => splitHeads(attend(name, normed_BTD), count);
+  const heads = (name: string, count: number) =>
+    keep(splitHeads(attend(name, normed_BTD), count), "product");
   const y_BTD = attention(
     {
       query: heads("q_proj", config.numHeads),
@@ -121,8 +123,8 @@ function block(
     },
     { scale: config.headDim ** -0.5, positions, rotate, hooks, layer },
   );
-  const attended_BTD = keep(add(x_BTD, attend("o_proj", y_BTD)));
+  const attended_BTD = keep(add(x_BTD, attend("o_proj", y_BTD)), "stream");
   const inner_BTD = norm("post_attention_layernorm", attended_BTD);
-  const gate_BTF = activate(feed("gate_proj", inner_BTD), config.activation);
-  return add(attended_BTD, feed("down_proj", mul(gate_BTF, feed("up_proj", inner_BTD))));
+  const gate_BTF = activate(kept(feed("gate_proj", inner_BTD)), config.activation);
+  return add(attended_BTD, feed("down_proj", mul(gate_BTF, kept(feed("up_proj", inner_BTD)))));
 }

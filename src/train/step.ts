@@ -38,8 +38,11 @@ export interface TrainingStep {
 }
 
 export interface TrainingOptions {
-  /** Computes activations again in the backward pass instead of holding them. */
-  readonly recompute?: boolean;
+  /**
+   * What the backward pass computes again instead of holding it: nothing, what is cheap (attention weights and
+   * elementwise results), or all of a block from its input. Default: what is cheap.
+   */
+  readonly recompute?: "nothing" | "cheap" | "blocks";
   readonly precision?: Precision;
 }
 
@@ -54,15 +57,18 @@ export function buildTrainingGraph(
   augmented: AugmentedModel,
   window: Window,
   names: readonly string[],
-  { recompute = false, precision = "fp32" }: TrainingOptions = {},
+  { recompute = "cheap", precision = "fp32" }: TrainingOptions = {},
 ): Outputs {
   const graph = buildForward(augmented, window, { trainable: new Set(names), precision });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
+  const kept = graph.kept.flatMap(({ tensor, part }) =>
+    recompute === "cheap" || (recompute === "blocks" && part === "stream") ? [tensor] : [],
+  );
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const sum = reduceSum(nats, [0, 1]);
   const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
-  const grads = gradients(loss, wrt, recompute ? { kept: graph.kept } : {});
+  const grads = gradients(loss, wrt, { kept });
   return simplify({
     nats,
     ...Object.fromEntries(names.map((name, i) => [GRADIENT + name, grads[i]!])),

@@ -7,6 +7,7 @@ import { boundWeights } from "../../src/augmented/graph.ts";
 import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { verify } from "../../src/graph/passes.ts";
+import type { OpType } from "../../src/graph/ops.ts";
 import { isOp, type Outputs, topologicalOrder } from "../../src/graph/tensor.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { allClose } from "../helpers.ts";
@@ -36,16 +37,20 @@ for (const variant of ["gpt2", "llama", "gpt_neox"])
     const adapter = join(fixtures, variant, "ssa", "full");
     const model = await openModel(join(fixtures, variant), { adapter });
     const names = [...model.temperatures!.values.keys()];
-    const held = buildTrainingGraph(model, window, names);
-    const recomputed = buildTrainingGraph(model, window, names, { recompute: true });
-    verify(recomputed);
-    const count = (outputs: Outputs) =>
-      topologicalOrder(Object.values(outputs)).filter((tensor) => isOp(tensor, "Softmax")).length;
-    const layers = model.model.config.numLayers;
-    assert.equal(count(recomputed) - count(held), layers, "every layer's softmax is there twice");
-    const [expected, actual] = [await run(model, held), await run(model, recomputed)];
-    for (const [name, values] of Object.entries(expected)) {
-      const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-      allClose(actual[name]!, values, { atol: 1e-5 * largest });
+    const graphOf = (recompute: "nothing" | "cheap" | "blocks") =>
+      buildTrainingGraph(model, window, names, { recompute });
+    const count = (outputs: Outputs, op: OpType) =>
+      topologicalOrder(Object.values(outputs)).filter((tensor) => isOp(tensor, op)).length;
+    const held = graphOf("nothing");
+    const expected = await run(model, held);
+    for (const recompute of ["cheap", "blocks"] as const) {
+      const graph = graphOf(recompute);
+      verify(graph);
+      const layers = model.model.config.numLayers;
+      assert.equal(count(graph, "Softmax") - count(held, "Softmax"), layers);
+      for (const [name, values] of Object.entries(await run(model, graph))) {
+        const largest = expected[name]!.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+        allClose(values, expected[name]!, { atol: 1e-5 * largest });
+      }
     }
   });
