@@ -1,0 +1,76 @@
+// Mistakes of every kind: exit 2 (1 for work that failed), a sentence that says what to do, never a stack.
+
+import { copyFile, mkdir, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { temporaryFolder } from "../helpers.ts";
+import { fixture, writeTokens } from "../run/small-run.ts";
+import { assertRefused, type Ended, ssa } from "./program.ts";
+
+test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, async (t) => {
+  const cwd = await temporaryFolder(t);
+  await writeTokens(cwd);
+  const files: Readonly<Record<string, string | Uint8Array>> = {
+    "text.txt": "Once upon a time.\n",
+    "empty.bin": "",
+    "big.bin": Uint8Array.of(1, 0, 255, 255),
+  };
+  for (const [name, content] of Object.entries(files)) await writeFile(join(cwd, name), content);
+  const plain = ["config.json", "model.safetensors"];
+  for (const folder of ["base", "cut", "bert", "full"]) {
+    await mkdir(join(cwd, folder));
+    for (const file of plain) await copyFile(join(fixture(), file), join(cwd, folder, file));
+  }
+  await truncate(join(cwd, "cut", "model.safetensors"), 3000);
+  await writeFile(join(cwd, "bert", "config.json"), '{"model_type":"bert"}');
+  await mkdir(join(cwd, "nothing"));
+
+  const evaluate = "eval --model base --data val.bin --device cpu";
+  const finetune = "finetune --base base --data . --device cpu --max-added-share 0.5 --out run";
+  const cases: readonly (readonly [command: string, message: RegExp, code?: number])[] = [
+    ["", /Usage: ssa/],
+    ["finetun", /unknown command 'finetun'\s+\(Did you mean finetune\?\)/],
+    [`${evaluate} --contxt 8`, /unknown option '--contxt'\s+\(Did you mean --context\?\)/],
+    ["eval --model base", /required option '--data <data>' not specified/],
+    ["inspect", /missing required argument 'model'/],
+    ["inspect text.txt", /"text.txt" is a file, expected the folder of a model/],
+    ["eval --model nothing --data val.bin", /"nothing" has no config.json/],
+    ["eval --model bert --data val.bin", /"bert" is not supported\s+hint: supported: gpt2, llama/],
+    ["eval --model cut --data val.bin", /cut\/model.safetensors is not a valid safetensors file/],
+    ["eval --model base --data text.txt", /base holds no tokenizer.json/],
+    ["eval --model base --data empty.bin", /empty.bin holds no tokens/],
+    ["eval --model base --data big.bin", /token 1 .* is 65535, the vocabulary has 41/],
+    ["eval --model base --data none.bin", /no data at none.bin/],
+    [`${evaluate} --context 17`, /context of 17 .* does not fit .*\s+hint: .* takes 2 to 16/],
+    [`${evaluate} --context 8 --stride 9`, /a stride of 9 does not fit a context of 8/],
+    [`${evaluate} --device abacus`, /device "abacus" is not known/],
+    [`${evaluate} --adapter nothing`, /cannot open nothing\/ssa_adapter.safetensors/],
+    [`${evaluate} --baseline none.json`, /cannot read the baseline none.json/],
+    [`${evaluate} --baseline base/config.json`, /neither a report.json nor a saved baseline/],
+    [`${evaluate} --max-increase 1%`, /--max-increase needs a --baseline/],
+    [`${evaluate} --save-baseline nowhere/b.json`, /there is no folder nowhere/],
+    ["finetune --base base", /data: missing/],
+    ["finetune --resume", /no run under checkpoints\/ to resume/],
+    [`${finetune} --recipe demmo`, /demmo: neither a recipe file nor .*\s+hint: .*demo/],
+    [`${finetune} --tune norm`, /tune \(--tune\): expected .*did you mean norms\?/],
+    [`${finetune} --max-added-share 0.005`, /more than 0.5 %\s+hint: .*--max-added-share/],
+    [`${finetune}/../full`, /exists and is not empty\s+hint: continue it with --resume/],
+    [`${finetune} --out text.txt`, /text.txt is a file/],
+    [
+      `${finetune} --out text.txt/run`,
+      /cannot write text.txt.run: a part of its path is a file/,
+      1,
+    ],
+  ];
+  const ended: (readonly [Ended, RegExp, number | undefined])[] = [];
+  const waiting = [...cases];
+  const work = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const [command, message, code] = next;
+      const args = command.split(" ").filter((word) => word !== "");
+      ended.push([await ssa(args, { cwd }), message, code]);
+    }
+  };
+  await Promise.all([work(), work(), work()]);
+  for (const [result, message, code] of ended) assertRefused(result, message, code);
+});
