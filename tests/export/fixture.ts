@@ -1,13 +1,19 @@
-// Models to export: the PyTorch fixtures with their random temperatures, the folder of a run, and what both generate.
+// Models to export (the PyTorch fixtures with their random temperatures, a run's folder), what they generate, and what
+// a refusal looks like.
 
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { boundWeights, buildForward, logitsOf } from "../../src/augmented/graph.ts";
 import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { encodeFloats } from "../../src/core/dtype.ts";
+import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { writeModelFolder } from "../../src/export/safetensors.ts";
 import { openSource } from "../../src/export/source.ts";
+import { openSafetensors, readFloats, writeSafetensors } from "../../src/formats/safetensors.ts";
 import { simplify } from "../../src/graph/passes.ts";
 
 export const architectures = ["gpt2", "llama", "gpt_neox"] as const;
@@ -85,4 +91,32 @@ export async function greedyTokens(
   while (ids.length < length) ids.push(await greedy.next(ids));
   await greedy.dispose();
   return ids;
+}
+
+/** Accepts a UserError with this in its message or hint. */
+export const refused =
+  (message: RegExp, exitCode = 2) =>
+  (error: unknown) => {
+    assert.ok(error instanceof UserError, String(error));
+    assert.match(`${error.message}\n${error.hint ?? ""}`, message);
+    assert.equal(error.exitCode, exitCode);
+    return true;
+  };
+
+/** Writes a model folder with other values, and without metadata that says where they are from. */
+export async function rewrite(
+  from: string,
+  to: string,
+  change: (values: Float32Array) => Float32Array,
+): Promise<void> {
+  await mkdir(to);
+  for (const name of ["config.json", "ssa_config.json"])
+    if (existsSync(join(from, name))) await cp(join(from, name), join(to, name));
+  const { tensors } = await openSafetensors(from);
+  const floats = [...tensors.values()].filter(({ dtype }) => dtype === "F32");
+  const changed = floats.map(async (info) => {
+    const data = encodeFloats("F32", change(await readFloats(info)));
+    return { name: info.name, shape: info.shape, dtype: "F32" as const, data };
+  });
+  await writeSafetensors(join(to, "model.safetensors"), await Promise.all(changed));
 }
