@@ -8,7 +8,7 @@ import { invariant, UserError } from "../core/errors.ts";
 import { type RepoCache, type RepoFile, type RepoListing, statIfPresent } from "./cache.ts";
 import { diskFailure, diskFull, networkFailure } from "./failures.ts";
 import { withLock } from "./lock.ts";
-import { retrying, send, type HubContext } from "./request.ts";
+import { bodyOf, type HubContext, retrying, send, watchdog } from "./request.ts";
 
 /** How far one file is. */
 export interface DownloadProgress {
@@ -152,23 +152,18 @@ async function receive(
   const path = name.split("/").map(encodeURIComponent).join("/");
   const url = `${settings.endpoint}/${prefix}${repo.id}/resolve/${commit}/${path}`;
 
-  const silence = new AbortController();
-  const timeoutMs = settings.downloadTimeoutMs;
-  const timer = setTimeout(
-    () => silence.abort(new Error(`no data for ${timeoutMs / 1000} s`)),
-    timeoutMs,
-  );
+  const { signal, refresh, release } = watchdog(settings.downloadTimeoutMs, context.signal);
   try {
     const headers = {
       "accept-encoding": "identity",
       ...(offset > 0 && { range: `bytes=${offset}-` }),
     };
-    const response = await send(context, url, { headers, signal: silence.signal }, name);
+    const response = await send(context, url, { headers, signal }, name);
     let size = offset;
     // A server that knows no ranges answers 200 with the whole file.
     if (offset > 0 && response.status !== 206) await handle.truncate((size = 0));
-    for await (const chunk of chunksOf(response, context, name)) {
-      timer.refresh();
+    for await (const chunk of chunksOf(response, context, signal, name)) {
+      refresh();
       size += chunk.length;
       if (size > file.sizeBytes) break; // not the file that was listed: verification will say so
       await handle.writeFile(chunk);
@@ -177,23 +172,18 @@ async function receive(
     if (size < file.sizeBytes)
       throw networkFailure(new Error(`${size} of ${file.sizeBytes} bytes`), settings, name);
   } finally {
-    clearTimeout(timer);
-    silence.abort();
+    release();
   }
 }
 
 async function* chunksOf(
   response: Response,
   context: HubContext,
+  signal: AbortSignal,
   name: string,
 ): AsyncGenerator<Uint8Array> {
-  const reader = response.body?.getReader();
   try {
-    for (;;) {
-      const part = await reader?.read();
-      if (part === undefined || part.done) return;
-      yield part.value;
-    }
+    yield* bodyOf(response, signal);
   } catch (error) {
     context.signal?.throwIfAborted();
     throw networkFailure(error, context.settings, name);

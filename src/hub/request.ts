@@ -1,5 +1,6 @@
 // One request to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat.
 
+import { UserError } from "../core/errors.ts";
 import type { HubSettings } from "./environment.ts";
 import { pause } from "./lock.ts";
 import { nameOf, networkFailure, statusFailure, TransientFailure } from "./failures.ts";
@@ -15,6 +16,55 @@ export interface HubContext {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Aborts when nothing came for a while, or when the caller does. */
+export interface Watchdog {
+  readonly signal: AbortSignal;
+  refresh(): void;
+  release(): void;
+}
+
+/**
+ * Plain references throughout: in Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what fetch keeps
+ * of a request once its headers are there, can be collected before they fire.
+ */
+export function watchdog(timeoutMs: number, outer: AbortSignal | undefined): Watchdog {
+  const controller = new AbortController();
+  const timer = setTimeout(
+    () => controller.abort(new Error(`timeout: no data for ${timeoutMs / 1000} s`)),
+    timeoutMs,
+  );
+  const onOuter = () => controller.abort(outer?.reason);
+  if (outer?.aborted) onOuter();
+  outer?.addEventListener("abort", onOuter);
+  return {
+    signal: controller.signal,
+    refresh: () => void timer.refresh(),
+    release: () => {
+      clearTimeout(timer);
+      outer?.removeEventListener("abort", onOuter);
+      controller.abort();
+    },
+  };
+}
+
+/** The chunks of an answer; throws the signal's reason when it aborts, whatever the connection does. */
+export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader();
+  // Ends a pending read.
+  const cancel = () => void reader?.cancel().catch(() => undefined);
+  signal.addEventListener("abort", cancel);
+  try {
+    for (;;) {
+      const part = await reader?.read();
+      signal.throwIfAborted();
+      if (part === undefined || part.done) return;
+      yield part.value;
+    }
+  } finally {
+    signal.removeEventListener("abort", cancel);
+  }
+}
+
 /** A successful answer, or an error; `file` is undefined for a listing. The caller reads or cancels the body. */
 export async function send(
   context: HubContext,
@@ -27,10 +77,9 @@ export async function send(
   // A redirect to another host loses this header too: fetch sees to that.
   if (settings.token && new URL(url).origin === new URL(settings.endpoint).origin)
     headers.set("authorization", `Bearer ${settings.token.reveal()}`);
-  const signal = context.signal ? AbortSignal.any([context.signal, init.signal]) : init.signal;
   let response: Response;
   try {
-    response = await fetch(url, { headers, signal });
+    response = await fetch(url, { headers, signal: init.signal });
   } catch (error) {
     context.signal?.throwIfAborted();
     throw networkFailure(error, settings, file ?? nameOf(repo));
@@ -45,13 +94,18 @@ export function metadataFetch(context: HubContext): typeof fetch {
   return async (input, init) => {
     const url = input instanceof Request ? input.url : String(input);
     return retrying(context, async () => {
-      const timeout = AbortSignal.timeout(context.settings.metadataTimeoutMs);
-      const response = await send(context, url, { headers: init?.headers ?? {}, signal: timeout });
+      const { signal, release } = watchdog(context.settings.metadataTimeoutMs, context.signal);
       try {
-        return new Response(await response.arrayBuffer(), response);
+        const response = await send(context, url, { headers: init?.headers ?? {}, signal });
+        const chunks: Uint8Array[] = [];
+        for await (const chunk of bodyOf(response, signal)) chunks.push(chunk);
+        return new Response(Buffer.concat(chunks), response);
       } catch (error) {
         context.signal?.throwIfAborted();
+        if (error instanceof UserError || error instanceof TransientFailure) throw error;
         throw networkFailure(error, context.settings, nameOf(context.repo));
+      } finally {
+        release();
       }
     });
   };

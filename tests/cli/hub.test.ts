@@ -64,6 +64,7 @@ test(
     const hub = await startHub({
       models: { "openai-community/gpt2": model },
       datasets: { "Salesforce/wikitext": files },
+      token: "hf_secret",
     });
     t.after(() => hub.close());
     const env = {
