@@ -87,13 +87,16 @@ function frontMatter(
   return ["---", ...lines, "---"].join("\n");
 }
 
-function describe({ augmented, base, hasTrainedBase }: Source, { target }: CardOptions): string[] {
+function describe(
+  { augmented, base, hasTrainedBase, report }: Source,
+  { target }: CardOptions,
+): string[] {
   const { model, temperatures, configJson } = augmented;
   const origin = `${base.name ? `\`${displayName(base.name)}\`` : "its base"}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   const kind = String(configJson["model_type"]);
   if (!temperatures)
     return [
-      hasTrainedBase
+      report && hasTrainedBase
         ? `${origin} (${kind}), fine-tuned without temperatures.`
         : `${origin} (${kind}), unchanged but for its format.`,
     ];
