@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
 import {
+  modelSha256,
   openSafetensors,
   readFloats,
   type Checkpoint,
@@ -72,6 +73,7 @@ export async function openModel(
     : inside;
   if (options.adapter && inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
+  if (options.adapter) await checkBase(options.adapter, folder, checkpoint);
   const temperatures =
     options.adapter || inside.size > 0
       ? await readTemperatures(options.adapter ?? folder, source, hostOf(model))
@@ -84,6 +86,18 @@ export async function openModel(
     weights,
     ...(temperatures && { temperatures }),
   };
+}
+
+/** Refuses an adapter that names another base by its checksum. */
+async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
+  const config = await readJson(join(adapter, ADAPTER_CONFIG));
+  const { base_sha256: expected, base_model_name_or_path: name } = config;
+  if (expected === undefined) return;
+  const found = await modelSha256(checkpoint);
+  if (found !== expected)
+    throw new UserError(`${adapter} was trained on another base than ${folder}`, {
+      hint: `its base is ${String(name)} with SHA-256 ${String(expected)}, this one has ${found}`,
+    });
 }
 
 /** A JSON object from a file; a UserError names the file if it is missing or broken. */

@@ -34,6 +34,9 @@ const USEFUL = [
   "chat_template.jinja",
   "chat_template.json",
   "ssa_config.json",
+  // For the card and the licence of what is made of it.
+  "README.md",
+  "LICENSE",
 ];
 const WEIGHTS = "model.safetensors";
 /** A folder with this and no config.json is opened through the base that it names. */

@@ -36,6 +36,7 @@ test("only the files that are needed are fetched, in the layout of huggingface_h
     assert.equal(folder, join(repo, "snapshots", commit));
     assert.equal(await readFile(join(repo, "refs/main"), "utf8"), commit);
     assert.deepEqual((await readdir(folder)).toSorted(), [
+      "README.md",
       "config.json",
       "generation_config.json",
       "model.safetensors",
@@ -46,7 +47,7 @@ test("only the files that are needed are fetched, in the layout of huggingface_h
     assert.match(target, /^\.\.\/\.\.\/blobs\/[0-9a-f]{64}$/);
     assert.match(await readlink(join(folder, "config.json")), /^\.\.\/\.\.\/blobs\/[0-9a-f]{40}$/);
     assert.deepEqual(new Uint8Array(await readFile(join(folder, "model.safetensors"))), WEIGHTS);
-    assert.ok(requested().every((path) => !/pytorch_model|onnx|README/.test(path)));
+    assert.ok(requested().every((path) => !/pytorch_model|onnx/.test(path)));
     assert.deepEqual(await readdir(join(cacheDir, ".locks/models--some-org--tiny")), []);
   }));
 
