@@ -49,12 +49,16 @@ export function rmsNormInvStd(context: Lowering, x: string, { dtype }: Tensor, e
   return context.emit("Reciprocal", [context.emit("Sqrt", [shifted])]);
 }
 
-/** m + ln Σ exp(x - m) with m = max x */
+export const softmax = (context: Lowering, x: string) =>
+  context.shared("Softmax", [x], ["softmax"], { axis: -1 })[0]!;
+
+/**
+ * max x - ln max softmax(x): no kernel of ReduceLogSumExp is as fast as the softmax's (WebGPU's even overflows), and
+ * a training graph needs the softmax anyhow. The largest probability of V is at least 1 / V, so nothing is lost.
+ */
 export function logSumExp(context: Lowering, x: string): string {
-  const axes = context.model.integers([-1]);
-  const max = context.emit("ReduceMax", [x, axes]);
-  const exp = context.emit("Exp", [context.emit("Sub", [x, max])]);
-  return context.emit("Add", [max, context.emit("Log", [context.emit("ReduceSum", [exp, axes])])]);
+  const largest = (of: string) => context.emit("ReduceMax", [of, context.model.integers([-1])]);
+  return context.emit("Sub", [largest(x), context.emit("Log", [largest(softmax(context, x))])]);
 }
 
 /** Elements start to end of an axis; WebGPU slices floats only. */

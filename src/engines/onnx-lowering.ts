@@ -14,8 +14,6 @@ export interface LoweringTarget {
   readonly fusedMatMul: boolean;
   /** Mean and inverse deviation as further outputs of the normalizations. */
   readonly normStatistics: boolean;
-  /** A ReduceLogSumExp that does not overflow. */
-  readonly logSumExp: boolean;
   /** A ScatterND that adds. */
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
@@ -25,14 +23,12 @@ export interface LoweringTarget {
 const everything: LoweringTarget = {
   fusedMatMul: true,
   normStatistics: true,
-  logSumExp: true,
   scatterAdd: true,
   int64: true,
 };
 const little: LoweringTarget = {
   fusedMatMul: false,
   normStatistics: false,
-  logSumExp: false,
   scatterAdd: false,
   int64: true,
 };
@@ -41,7 +37,7 @@ const little: LoweringTarget = {
 export const targets = {
   cpu: everything,
   cuda: everything,
-  // Its ReduceLogSumExp overflows, and the second output of its SimplifiedLayerNormalization stays unwritten.
+  // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, int64: false },
   dml: little,
   coreml: little,

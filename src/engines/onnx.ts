@@ -101,11 +101,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   MatMul: lowerMatMul,
   ReduceSum: (context, [x], { axes }) =>
     context.emit("ReduceSum", [x!, context.model.integers(axes)]),
-  LogSumExp: (context, [x]) =>
-    context.target.logSumExp
-      ? context.emit("ReduceLogSumExp", [x!, context.model.integers([-1])])
-      : composed.logSumExp(context, x!),
-  Softmax: (context, inputs) => context.emit("Softmax", inputs, { axis: -1 }),
+  LogSumExp: (context, [x]) => composed.logSumExp(context, x!),
+  Softmax: (context, [x]) => composed.softmax(context, x!),
   LayerNorm: layerNorm(0),
   LayerNormMean: layerNorm(1, composed.layerNormMean),
   LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),

@@ -89,3 +89,12 @@ export const gather = (table: Tensor, indices: Tensor) => node("Gather", [table,
 export const scatterAdd = (indices: Tensor, updates: Tensor, rows: number) =>
   node("ScatterAdd", [indices, updates], { rows });
 export const cumSum = unary("CumSum");
+
+/**
+ * x + 0 · of[0, ..]: the same value, but no scheduler can have it before `of`, and no merging of equal
+ * subexpressions can take what is made of it for what was made of x.
+ */
+export function after(x: Tensor, of: Tensor): Tensor {
+  const first = of.shape.reduce<Tensor>((part, _, axis) => slice(part, axis, 0, 1), of);
+  return add(x, scale(cast(reshape(first, []), x.dtype), 0));
+}

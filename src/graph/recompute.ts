@@ -1,7 +1,7 @@
 // Activation recomputation: only kept tensors of the forward pass wait for the backward pass. Whatever else a gradient
 // needs is computed again from them, once the cotangent that asks for it is known.
 
-import { add, cast, reshape, scale, slice } from "./build.ts";
+import { after } from "./build.ts";
 import { node, type Tensor } from "./tensor.ts";
 
 /** Gives the tensor whose value may stand for `tensor` in a gradient, computed after the cotangent `dy`. */
@@ -33,13 +33,4 @@ export function recomputation(order: readonly Tensor[], kept: readonly Tensor[])
     return copy;
   };
   return (tensor, dy) => (keptSet.has(tensor) ? tensor : compute(tensor, dy));
-}
-
-/**
- * x + 0 · dy[0, ..]: the same value, but no scheduler can have it before dy, and no merging of equal
- * subexpressions can take what is made of it for what was made of x.
- */
-function after(x: Tensor, dy: Tensor): Tensor {
-  const first = dy.shape.reduce<Tensor>((part, _, axis) => slice(part, axis, 0, 1), dy);
-  return add(x, scale(cast(reshape(first, []), x.dtype), 0));
 }

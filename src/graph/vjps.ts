@@ -2,7 +2,7 @@
 // dy is the cotangent of the output y. Broadcasting is undone by the sweep (autodiff.ts), not here.
 // null: the input has no gradient (integers, conditions, constant tables).
 
-import { fixedShape, sizeOf } from "../core/shape.ts";
+import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
 import { node, type Tensor } from "./tensor.ts";
@@ -48,7 +48,8 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   },
   MatMul: matMulVjp,
   ReduceSum: (dy, _, [x]) => [g.expand(dy, x!.shape)],
-  LogSumExp: (dy, y, [x]) => [g.mul(dy, g.exp(g.sub(x!, y)))], // dy softmax(x)
+  // After y, which is made of x and its softmax as well: neither need wait for the end of the run.
+  LogSumExp: (dy, y, [x]) => [g.mul(g.after(dy, y), g.softmax(x!))],
   Softmax: (dy, y) => [g.mul(y, g.sub(dy, g.reduceSum(g.mul(dy, y), [-1])))],
   LayerNorm: (dy, _, [x, weight, bias], attributes) => {
     const stats = [x!, weight!, bias!];
@@ -134,9 +135,14 @@ function matMulVjp(
   [a, b]: readonly Tensor[],
   { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
 ): Tensor[] {
+  // Rows scaled before the product are rows scaled after it, which may be much shorter (the loss's vocabulary).
+  const [factor, rows] = rowScaled(dy);
+  const product = (rows: Tensor) => g.matMul(rows, b!, { transposeB: !transposeB, alpha });
   const da = transposeA
     ? g.matMul(b!, dy, { transposeA: transposeB, transposeB: true, alpha })
-    : g.matMul(dy, b!, { transposeB: !transposeB, alpha });
+    : factor
+      ? g.mul(factor, product(rows))
+      : product(dy);
   // A matrix shared by a batch sums over the batch: one product of the flattened operands.
   const shared = !transposeA && b!.shape.length === 2;
   const [left, right] = shared ? [flatten(a!), flatten(dy)] : [a!, dy];
@@ -144,6 +150,17 @@ function matMulVjp(
     ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
     : g.matMul(left, right, { transposeA: !transposeA, alpha });
   return [da, db];
+}
+
+/** x as one factor per row times the rest, where it is such a product. */
+function rowScaled(x: Tensor): readonly [Tensor | undefined, Tensor] {
+  const [factor, rest] = x.inputs;
+  const isScaled =
+    x.op === "Mul" &&
+    factor!.shape.length === x.shape.length &&
+    factor!.shape.at(-1) === 1 &&
+    sameShape(rest!.shape, x.shape);
+  return isScaled ? [factor, rest!] : [undefined, x];
 }
 
 /** [.., n] as [rows, n] */
