@@ -6,7 +6,7 @@ import type { Batch } from "../../src/data/batch.ts";
 import type { Engine } from "../../src/engines/engine.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type LoopOptions, trainLoop } from "../../src/train/loop.ts";
-import { openTrainingStep, type TrainingStep } from "../../src/train/step.ts";
+import { openTrainingStep, type TrainingOptions, type TrainingStep } from "../../src/train/step.ts";
 
 const window = { batchSize: 2, context: 12 };
 const options: Omit<LoopOptions, "steps"> = {
@@ -36,9 +36,10 @@ export async function trainTemperatures(
   engine: Engine,
   model: AugmentedModel,
   steps: number,
+  training: TrainingOptions = {},
 ): Promise<Training> {
   const names = [...model.temperatures!.values.keys()];
-  const step = await openTrainingStep(engine, model, window, names);
+  const step = await openTrainingStep(engine, model, window, names, training);
   const gradients = new Map<string, Float32Array>();
   const watched: TrainingStep = {
     ...step,

@@ -12,6 +12,8 @@ export interface Deviations {
   readonly gradients: readonly number[];
   /** Of the losses of ten steps, relative to the largest. */
   readonly losses: number;
+  /** Of the losses in half precision; null where the adapter has none. */
+  readonly halfLosses: number | null;
   /** Of the CPU's loss, from the first step to the last. */
   readonly drop: number;
 }
@@ -26,12 +28,17 @@ for (const variant of ["gpt2", "llama", "gpt_neox"])
     const model = await openModel(folder, { adapter: join(folder, "ssa", spec) });
     const expected = await trainTemperatures(cpu, model, 10);
     const actual = await trainTemperatures(webgpu, model, 10);
+    // An adapter without half precision cannot run its graph, but tells whether every node has a kernel.
+    const steps = webgpu.hasHalf ? 10 : 0;
+    const able = { ...webgpu, hasHalf: true };
+    const half = await trainTemperatures(able, model, steps, { precision: "fp16" });
     const found: Deviations = {
       name: `${variant} with ${spec} temperatures`,
       gradients: [...expected.gradients].map(([name, values]) =>
         deviation(actual.gradients.get(name)!, values),
       ),
       losses: deviation(actual.losses, expected.losses),
+      halfLosses: steps > 0 ? deviation(half.losses, expected.losses) : null,
       drop: expected.losses[0]! - expected.losses.at(-1)!,
     };
     process.stdout.write(`${JSON.stringify(found)}\n`);

@@ -15,11 +15,13 @@ test("training graphs run on WebGPU as on the CPU", { skip: skipWithoutVulkan },
   ]);
   const found = stdout.trim().split("\n");
   for (const line of found) {
-    const { name, gradients, losses, drop } = JSON.parse(line) as Deviations;
+    const { name, gradients, losses, halfLosses, drop } = JSON.parse(line) as Deviations;
     await t.test(name, (t) => {
       t.diagnostic(`losses within ${losses}, gradients within ${Math.max(...gradients)}`);
       assert.ok(gradients.length > 0 && gradients.every((d) => d <= 1e-4), gradients.join());
       assert.ok(losses <= 1e-4, `losses differ by ${losses}`);
+      t.diagnostic(`in half precision: ${halfLosses ?? "compiled, the adapter cannot run it"}`);
+      assert.ok(halfLosses === null || halfLosses <= 1e-2, `half precision: ${halfLosses}`);
       assert.ok(drop > 1e-3, `the loss fell by ${drop} only: nothing was trained`);
     });
   }
