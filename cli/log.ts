@@ -41,12 +41,19 @@ function humanLog(io: CommandIo): RunLog {
   const progress = openProgress(io);
   let started: number | undefined;
   let first = 0;
+  let phase = "";
+  // The first line of each phase comes at once.
+  const enter = (name: string) => {
+    if (name !== phase) progress.done();
+    phase = name;
+  };
   return {
     event: (event) => {
       switch (event.kind) {
         case "note":
           return progress.line(event.text);
         case "scored":
+          enter(event.phase);
           return progress.update(
             [`scoring ${event.phase}`, `window ${event.windows} of ${event.of}`],
             event.windows / event.of,
@@ -58,6 +65,7 @@ function humanLog(io: CommandIo): RunLog {
         case "saved":
           return undefined;
         case "step": {
+          enter("training");
           const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
           if (started === undefined) [started, first] = [io.now(), step];
           const pace = step > first ? (io.now() - started) / 1000 / (step - first) : undefined;

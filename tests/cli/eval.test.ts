@@ -1,0 +1,117 @@
+// `ssa eval` and `ssa inspect`: results, and the gate of a CI job with its exit codes.
+
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fixture, readJson, writeTokens } from "../run/small-run.ts";
+import { allClose, sharedData, skipWithout } from "../helpers.ts";
+import { assertRefused, onlyJson, ssa } from "./program.ts";
+
+let cwd = "";
+const args = ["eval", "--model", fixture(), "--data", ".", "--device", "cpu"];
+before(async () => {
+  cwd = await mkdtemp(join(tmpdir(), "ssa-eval-"));
+  await writeTokens(cwd);
+});
+after(() => rm(cwd, { recursive: true, force: true }));
+
+test("--json prints one document; a table otherwise; both the same whatever the batch size", async () => {
+  const { code, stdout, stderr } = await ssa([...args, "--json", "--save-baseline", "base.json"], {
+    cwd,
+  });
+  assert.equal(code, 0, stderr);
+  const result = onlyJson(stdout);
+  assert.deepEqual(await readJson(join(cwd, "base.json")), result);
+  assert.deepEqual(
+    [result["convention"], result["context"], result["stride"], result["numTokens"]],
+    ["disjoint", 16, 16, 190],
+  );
+  assert.match(String(result["dataSha256"]), /^[0-9a-f]{64}$/);
+  assert.match(String(result["modelSha256"]), /^[0-9a-f]{64}$/);
+
+  const table = await ssa([...args, "--batch-size", "8", "--windows", "5"], { cwd });
+  assert.match(table.stdout, /^perplexity +[\d.]+$/m);
+  assert.match(table.stdout, /^windows +5 of 16 tokens, an even subset of 13$/m);
+  const wide = onlyJson((await ssa([...args, "--batch-size", "8", "--json"], { cwd })).stdout);
+  allClose([Number(wide["lossNats"])], [Number(result["lossNats"])], { rtol: 1e-6 });
+});
+
+test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compared", async () => {
+  const path = join(cwd, "baseline.json");
+  await ssa([...args, "--save-baseline", path], { cwd });
+  const same = await ssa([...args, "--baseline", path], { cwd });
+  assert.equal(same.code, 0);
+  assert.match(
+    same.stdout.trimEnd().split("\n").at(-1)!,
+    /^OK: perplexity ([\d.]+), baseline \1 \(\+0%, allowed \+0%\)$/,
+  );
+
+  // A report.json's `after` counts: here one that is 1 % better.
+  const saved = JSON.parse(await readFile(path, "utf8")) as {
+    lossNats: number;
+    perplexity: number;
+  };
+  const better = {
+    ...saved,
+    lossNats: saved.lossNats - Math.log(1.01),
+    perplexity: saved.perplexity / 1.01,
+  };
+  await writeFile(path, JSON.stringify({ before: saved, after: better }));
+  const gate = [...args, "--baseline", path, "--max-increase"];
+  const worse = await ssa([...gate, "0.5%"], { cwd });
+  assert.equal(worse.code, 1);
+  assert.match(
+    worse.stdout,
+    /^REGRESSION: perplexity [\d.]+, baseline [\d.]+ \(\+1\.00?%, allowed \+0\.50%\)$/m,
+  );
+  const allowed = await ssa([...gate, "1.5", "--json"], { cwd });
+  assert.equal(allowed.code, 0);
+  const comparison = onlyJson(allowed.stdout)["comparison"] as Record<string, unknown>;
+  assert.equal(comparison["hasRegressed"], false);
+  assert.match(allowed.stderr, /^OK: /m);
+
+  const other = await ssa([...gate, "1%", "--context", "8"], { cwd });
+  assertRefused(
+    other,
+    /not comparable .*: context is 8, was 16; stride is 8, was 16; numTokens is 177, was 190/,
+  );
+  const train = args.map((arg) => (arg === "." ? "train.bin" : arg));
+  assertRefused(
+    await ssa([...train, "--baseline", path], { cwd }),
+    /dataSha256 is [0-9a-f]{12}, was/,
+  );
+});
+
+test("inspect tells what a folder holds", async () => {
+  const { code, stdout } = await ssa(["inspect", fixture("llama"), "--json"], { cwd });
+  assert.equal(code, 0);
+  const { modelType, isAugmented, tokenizer } = onlyJson(stdout);
+  assert.deepEqual([modelType, isAugmented, tokenizer], ["llama", false, null]);
+  const text = await ssa(["inspect", fixture("llama"), "--tensors"], { cwd });
+  assert.match(text.stdout, /^architecture +llama$/m);
+  assert.match(text.stdout, /^model\.embed_tokens\.weight +F32 +43 × \d+$/m);
+});
+
+const stories = sharedData("stories260k");
+test("a real model on real text", { skip: skipWithout(stories) }, async () => {
+  const data = sharedData("tinystories", "five-stories.txt");
+  const all = [
+    "eval",
+    "--model",
+    stories,
+    "--data",
+    data,
+    "--context",
+    "512",
+    "--device",
+    "cpu",
+    "--json",
+  ];
+  const { stdout, stderr } = await ssa(all, { cwd, env: { SSA_CACHE: join(cwd, "cache") } });
+  const { lossNats, numTokens, bitsPerByte } = onlyJson(stdout || stderr);
+  assert.equal(numTokens, 1879);
+  allClose([Number(lossNats)], [1.82328], { atol: 5e-6 });
+  assert.ok(Number(bitsPerByte) > 0);
+});

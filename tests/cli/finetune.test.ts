@@ -1,0 +1,95 @@
+// `ssa finetune` as a person and a script see it: what goes to which stream, where runs are, how they are resumed.
+
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
+import { fixture, readJson, writeTokens } from "../run/small-run.ts";
+import { assertRefused, jsonLines, onlyJson, ssa } from "./program.ts";
+
+let cwd = "";
+const command = ["finetune", "--base", fixture(), "--data", "corpus", "--device", "cpu"];
+const args = [
+  ...command,
+  "--max-added-share",
+  "0.5",
+  "--steps",
+  "6",
+  "--eval-every",
+  "3",
+  "--save-every",
+  "2",
+];
+before(async () => {
+  cwd = await mkdtemp(join(tmpdir(), "ssa-finetune-"));
+  await writeTokens(join(cwd, "corpus"));
+});
+after(() => rm(cwd, { recursive: true, force: true }));
+
+test("--json: the report on stdout, JSON lines on stderr; --resume tells it again", async () => {
+  const { code, stdout, stderr } = await ssa([...args, "--json"], { cwd });
+  assert.equal(code, 0, stderr);
+  const run = join(cwd, "checkpoints", "gpt2-corpus-1");
+  const report = await readJson(join(run, "report.json"));
+  assert.deepEqual(onlyJson(stdout), report);
+  assert.deepEqual((await readdir(run)).sort(), [
+    "before.json",
+    "final",
+    "metrics.jsonl",
+    "recipe.yaml",
+    "report.json",
+    "step-000004",
+    "step-000006",
+  ]);
+
+  const records = jsonLines(stderr);
+  for (const { level, time } of records)
+    assert.ok(level === 30 && !Number.isNaN(Date.parse(String(time))));
+  const messages = records.map(({ msg }) => String(msg)).join("\n");
+  assert.match(messages, /new +90 parameters, 0\.9671 % of the base/);
+  assert.match(messages, /query +token \+ position, 2 layers of 3 heads: 48/);
+  assert.match(messages, /value +token, 2 layers of 3 heads: 42/);
+  const done = records.filter(({ kind }) => kind === "step").map(({ step }) => step);
+  assert.deepEqual(done, [1, 2, 3, 4, 5, 6]);
+
+  const again = await ssa(["finetune", "--resume", "--json"], { cwd });
+  assert.deepEqual([again.code, onlyJson(again.stdout)], [0, report]);
+  const table = await ssa(["finetune", "--resume", "--log-format", "human"], { cwd });
+  assert.match(table.stdout, /^before +[\d.]+ +[\d.]+\nafter +[\d.]+ +[\d.]+\n\nperplexity -/m);
+  assert.match(table.stderr, /gpt2-corpus-1 is finished/);
+
+  const other = await ssa(["finetune", "--resume", "--steps", "7", "--seed", "1"], { cwd });
+  assertRefused(other, /has another recipe, .*: steps is 6, not 7; seed is 0, not 1/);
+  assertRefused(
+    await ssa([...args, "--out", "checkpoints/gpt2-corpus-1"], { cwd }),
+    /is not empty/,
+  );
+});
+
+test("--log-format human: plain lines that fit 80 columns, piped", async () => {
+  const { code, stdout, stderr } = await ssa([...args, "--log-format", "human", "--out", "plain"], {
+    cwd,
+  });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /^step 1\/6 {2}loss \d\.\d{4} {2}lr 3\.3e-3 {2}[\d,]+ tok\/s$/m);
+  assert.match(stderr, /^step 3: held-out perplexity [\d.]+$/m);
+  const lines = [...stdout.split("\n"), ...stderr.split("\n")].filter(
+    (line) => !line.startsWith("run "),
+  );
+  for (const line of lines) assert.ok(line.length <= 80, line);
+  assert.equal(stripVTControlCharacters(stderr), stderr);
+  assert.ok(!stderr.includes("\r"));
+});
+
+test("the environment names a device under the command line's and over the recipe's", async () => {
+  const env = { SSA_DEVICE: "abacus" };
+  assertRefused(
+    await ssa([...command.slice(0, -2), "--out", "device"], { cwd, env }),
+    /device .*"abacus"/,
+  );
+  const plan = await ssa([...args, "--dry-run", "--json", "--out", "device"], { cwd, env });
+  assert.equal(plan.code, 0, plan.stderr);
+  onlyJson(plan.stdout);
+});
