@@ -2,7 +2,6 @@
 // parquet rows shaped as WikiText's; then the same again offline, from the cache alone.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -12,6 +11,7 @@ import { embeddedData } from "../../src/data/embedded.ts";
 import type { RunReport } from "../../src/report/report.ts";
 import { skipWithout, temporaryFolder } from "../helpers.ts";
 import { startHub } from "../hub-server.ts";
+import { ssa } from "./program.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const tiny = join(root, "checkpoints/tiny-gpt2");
@@ -28,16 +28,6 @@ async function rowsOf(split: string): Promise<string[]> {
     ...paragraphs.map((p) => ` ${p.replaceAll("\n", " ")} \n`),
     "",
   ];
-}
-
-function ssa(args: readonly string[], env: Readonly<Record<string, string>>) {
-  const command = ["--import", "tsx", join(root, "cli/main.ts"), ...args];
-  return new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-    const options = { cwd: root, env: { ...process.env, ...env }, maxBuffer: 1 << 24 };
-    execFile(process.execPath, command, options, (error, stdout, stderr) =>
-      resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
-    );
-  });
 }
 
 test(
@@ -72,6 +62,7 @@ test(
       HF_HOME: join(folder, "hf"),
       SSA_CACHE: join(folder, "cache"),
       HF_TOKEN: "hf_secret",
+      HF_HUB_OFFLINE: "0",
     };
     const args = [
       "finetune",
@@ -86,7 +77,7 @@ test(
       "--json",
     ];
 
-    const online = await ssa([...args, "--out", join(folder, "online")], env);
+    const online = await ssa([...args, "--out", join(folder, "online")], { env });
     assert.equal(online.code, 0, online.stderr);
     const report = JSON.parse(online.stdout) as RunReport;
     assert.equal(report.recipe.base, "gpt2");
@@ -96,8 +87,7 @@ test(
 
     const { length } = hub.requests;
     const offline = await ssa([...args, "--out", join(folder, "offline")], {
-      ...env,
-      HF_HUB_OFFLINE: "1",
+      env: { ...env, HF_HUB_OFFLINE: "1" },
     });
     assert.equal(offline.code, 0, offline.stderr);
     assert.equal(hub.requests.length, length, "offline asks nothing");
