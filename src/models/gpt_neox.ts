@@ -25,9 +25,10 @@ export const gpt_neox: Architecture<NeoxConfig> = {
     const hiddenSize = config.count("hidden_size");
     const numHeads = config.count("num_attention_heads");
     const headDim = divided(config, hiddenSize, numHeads, "hidden_size over num_attention_heads");
-    const share =
-      config.object("rope_parameters")?.number("partial_rotary_factor", 1) ??
-      config.number("rotary_pct", 0.25);
+    const parameters = config.object("rope_parameters");
+    const share = parameters?.has("partial_rotary_factor")
+      ? parameters.number("partial_rotary_factor")
+      : config.number("rotary_pct", 0.25);
     return {
       numLayers: config.count("num_hidden_layers"),
       hiddenSize,
