@@ -41,13 +41,15 @@ export function reportText(
     columns,
   );
   const change = `perplexity ${formatPercent(delta.percent, { isChange: true })}${interval}`;
+  const subset =
+    after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
   const share = (100 * parameters.share).toFixed(4);
   const facts = table(
     [],
     [
       [
         "scored",
-        `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}`,
+        `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
       ],
       [
         "new parameters",
