@@ -163,9 +163,9 @@ async function train(
   const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
   const { batchSize, earlyStopping } = recipe;
   const names = tensors.map(({ name }) => name);
-  const { precision } = recipe;
   const step = await openTrainingStep(engine, augmented, { batchSize, context }, names, {
-    precision,
+    precision: recipe.precision,
+    recompute: recipe.recompute === true ? "blocks" : "cheap",
   });
   const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
   const metricsPath = join(runDir, runFiles.metrics);
