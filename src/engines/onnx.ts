@@ -6,6 +6,7 @@ import { fixedShape, type Shape, sizeOf } from "../core/shape.ts";
 import type { OpAttributes, OpType } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
 import * as composed from "./onnx-composed.ts";
+import { orderOf } from "./onnx-order.ts";
 import { Lowering, type LoweringTarget, type WeightBytes } from "./onnx-lowering.ts";
 
 export { type LoweringTarget, targets, type WeightBytes } from "./onnx-lowering.ts";
@@ -17,7 +18,7 @@ export function toOnnx(
   target: LoweringTarget,
 ): Uint8Array {
   const context = new Lowering(target, weightOf);
-  for (const tensor of topologicalOrder(Object.values(outputs))) {
+  for (const tensor of orderOf(outputs)) {
     const rule = rules[tensor.op] as Rule<OpType>;
     const inputs = tensor.inputs.map((x) => context.nameOf(x));
     context.setName(tensor, rule(context, inputs, tensor.attributes, tensor));

@@ -33,7 +33,7 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   Erf: (dy, _, [x]) => [
     g.mul(dy, g.scale(g.exp(g.neg(g.mul(x!, x!))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
   ],
-  Gelu: (dy, y, [x], { approximate }) => {
+  Gelu: (dy, _, [x], { approximate }) => {
     // In F32: powers of x overflow half precision.
     const [wide, wideY] = [g.cast(x!, "F32"), g.cast(y, "F32")];
     const slope = approximate === "tanh" ? geluTanhSlope(wide, wideY) : geluSlope(wide);
@@ -118,15 +118,15 @@ function geluSlope(x: Tensor): Tensor {
 }
 
 /**
- * gelu_tanh(x) = x s with s = σ(u), u = 2√(2/π) (x + 0.044715 x³), so its slope is s + (1 - s) y u'
- * with u' = 2√(2/π) (1 + 3 · 0.044715 x²).
+ * gelu_tanh(x) = x s with s = σ(u), u = 2√(2/π) (x + 0.044715 x³), so its slope is s (1 + (1 - s) x u')
+ * with u' = 2√(2/π) (1 + 3 · 0.044715 x²). Of x alone, so that the value need not be held.
  */
-function geluTanhSlope(x: Tensor, y: Tensor): Tensor {
+function geluTanhSlope(x: Tensor): Tensor {
   const k = 2 * Math.sqrt(2 / Math.PI);
   const squared = g.mul(x, x);
-  const affine = (a: number, b: number) => g.add(g.scale(squared, a), g.cast(g.scalar(b), x.dtype));
-  const s = g.sigmoid(g.mul(x, affine(k * 0.044715, k)));
-  return g.add(s, g.mul(g.mul(g.sub(one(x), s), y), affine(3 * k * 0.044715, k)));
+  const odd = (a: number) => g.mul(x, g.add(g.scale(squared, a * k), g.cast(g.scalar(k), x.dtype)));
+  const s = g.sigmoid(odd(0.044715));
+  return g.mul(s, g.add(one(x), g.mul(g.sub(one(x), s), odd(3 * 0.044715))));
 }
 
 function matMulVjp(
