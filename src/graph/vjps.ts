@@ -35,8 +35,8 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   ],
   Gelu: (dy, _, [x], { approximate }) => {
     // In F32: powers of x overflow half precision.
-    const [wide, wideY] = [g.cast(x!, "F32"), g.cast(y, "F32")];
-    const slope = approximate === "tanh" ? geluTanhSlope(wide, wideY) : geluSlope(wide);
+    const wide = g.cast(x!, "F32");
+    const slope = approximate === "tanh" ? geluTanhSlope(wide) : geluSlope(wide);
     return [g.mul(dy, g.cast(slope, dy.dtype))];
   },
   Cast: (dy, _, [x]) => [x!.dtype === "I64" || x!.dtype === "BOOL" ? null : g.cast(dy, x!.dtype)],
