@@ -25,6 +25,9 @@ const commands = [
   doctorCommand,
 ];
 
+// Nothing that this program loads reports to anyone: ONNX Runtime would, and keeps a device id, unless it is told.
+process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
+
 const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
 const io = processIo(packageRoot, homedir());
 

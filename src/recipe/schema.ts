@@ -31,6 +31,8 @@ const share = () =>
   z.number().gt(0).lt(1).meta({ expected: "a number between 0 and 1", value: "share" });
 const onOff = () => z.boolean().meta({ expected: "true or false" });
 
+const DEVICES = "auto, cpu, webgpu, cuda[:n], dml[:n], coreml or tfjs[:gpu|cpu|wasm]";
+
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
 export const TUNE_GROUPS = ["temperatures", "norms", "biases", "all"] as const;
 export type TuneGroup = (typeof TUNE_GROUPS)[number];
@@ -61,6 +63,12 @@ const parts = () =>
   z
     .strictObject({ token: onOff().default(false), position: onOff().default(false) })
     .meta({ expected: "{token: true or false, position: true or false}" });
+
+const projections = {
+  query: { token: true, position: true },
+  key: { token: false, position: false },
+  value: { token: true, position: false },
+};
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
@@ -93,15 +101,11 @@ export const recipeSchema = z.strictObject({
     .meta({ description: "start from the base's weights, or from random ones of its shape" }),
   temperatures: z
     .strictObject({
-      query: parts().default({ token: true, position: true }),
-      key: parts().default({ token: false, position: false }),
-      value: parts().default({ token: true, position: false }),
+      query: parts().default(projections.query),
+      key: parts().default(projections.key),
+      value: parts().default(projections.value),
     })
-    .default({
-      query: { token: true, position: true },
-      key: { token: false, position: false },
-      value: { token: true, position: false },
-    })
+    .default(projections)
     .meta({
       expected: "query, key and value, each {token, position}",
       description: "parts of the temperature that each projection gets",
@@ -168,12 +172,12 @@ export const recipeSchema = z.strictObject({
     .default("model")
     .meta({ description: "final/ is a complete model folder, or the temperatures alone" }),
 
-  device: wordFrom(
-    ["auto", "cpu", "webgpu", "cuda", "dml", "coreml", "tfjs", "tfjs:gpu", "tfjs:cpu", "tfjs:wasm"],
-    "device",
-  )
+  device: z
+    .string()
+    .regex(/^(auto|cpu|webgpu|(cuda|dml)(:\d+)?|coreml|tfjs(:(gpu|cpu|wasm))?)$/)
+    .meta({ expected: DEVICES, value: "device" })
     .default("auto")
-    .meta({ description: "auto, cpu, webgpu, cuda, dml, coreml or tfjs[:gpu|cpu|wasm]" }),
+    .meta({ description: DEVICES }),
   precision: wordFrom(["fp32", "fp16"], "type")
     .default("fp32")
     .meta({ description: "of frozen weights and activations" }),
