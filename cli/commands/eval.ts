@@ -19,14 +19,7 @@ import {
 import type { PerplexityResult } from "../../src/report/report.ts";
 import { readCorpus } from "../../src/run/corpus.ts";
 import { evaluate, planWindows } from "../../src/run/evaluate.ts";
-import {
-  formatDuration,
-  formatInteger,
-  formatPercent,
-  formatPerplexity,
-  formatRate,
-  table,
-} from "../console.ts";
+import { formatDuration, formatInteger, formatPerplexity, formatRate, table } from "../console.ts";
 import { findData } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
@@ -208,9 +201,10 @@ function resultTable(
 
 /** One line fit for a CI log. */
 function verdict({ hasRegressed, percent, ...rest }: Comparison): string {
-  const change = formatPercent(percent, { isChange: true });
-  const limit = formatPercent(rest.maxIncreasePercent, { isChange: true });
-  return `${hasRegressed ? "REGRESSION" : "OK"}: perplexity ${formatPerplexity(rest.perplexity)}, baseline ${formatPerplexity(rest.baselinePerplexity)} (${change}, allowed ${limit})`;
+  const [now, then] = [rest.perplexity, rest.baselinePerplexity].map(formatPerplexity);
+  const change = `${percent < 0 ? "" : "+"}${percent.toFixed(3)}%`;
+  const word = hasRegressed ? "REGRESSION" : "OK";
+  return `${word}: perplexity ${now}, baseline ${then} (${change}, allowed +${rest.maxIncreasePercent}%)`;
 }
 
 export function count(text: string): number {

@@ -27,7 +27,7 @@ import { reportText } from "../report.ts";
 
 interface FinetuneFlags extends Readonly<Record<string, unknown>> {
   readonly recipe?: string;
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly out?: string;
   readonly resume?: boolean;
   readonly logFormat: LogFormat;
@@ -42,12 +42,7 @@ export function finetuneCommand(program: Command, io: CommandIo): void {
     .command("finetune")
     .description("train temperatures (or more) on text and report the change of perplexity")
     .option("--recipe <file>", "recipe file, or the name of a shipped one")
-    .option(
-      "--set <path=value>",
-      "set a nested key, e.g. temperatures.key.token=true",
-      collect,
-      [],
-    );
+    .option("--set <path=value>", "set a nested key, e.g. temperatures.key.token=true", collect);
   for (const { flag, description, initial } of recipeOptions)
     if (flag) command.option(flag, described(description, initial));
   command
@@ -161,7 +156,7 @@ async function recipeSources(flags: FinetuneFlags, io: CommandIo): Promise<Recip
   return {
     ...(path && { file: { path, text: await readFile(path, "utf8") } }),
     // Over the file, under what the command line says.
-    sets: [...(device ? [`device=${device}`] : []), ...flags.set],
+    sets: [...(device ? [`device=${device}`] : []), ...(flags.set ?? [])],
     flags: Object.fromEntries(given),
   };
 }
@@ -232,7 +227,7 @@ function stopOnSignal(log: RunLog): { readonly signal: AbortSignal; readonly rel
   };
 }
 
-const collect = (value: string, previous: readonly string[]) => [...previous, value];
+const collect = (value: string, previous: readonly string[] = []) => [...previous, value];
 
 function described(description: string, initial: unknown): string {
   const isPlain = typeof initial === "number" || typeof initial === "string";

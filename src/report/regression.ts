@@ -13,6 +13,9 @@ export interface Comparison {
   readonly perplexity: number;
 }
 
+/** Another machine or batch size rounds differently; less than this is no change. */
+const ROUNDING_PERCENT = 1e-3;
+
 const COMPARED = ["convention", "context", "stride", "dataSha256", "numTokens"] as const;
 
 /** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
@@ -48,8 +51,23 @@ export function checkComparable(
     (key) => `${key} is ${shown(measured[key])}, was ${shown(baseline[key])}`,
   );
   throw new UserError(`not comparable with the baseline: ${list.join("; ")}`, {
-    hint: "evaluate with the baseline's data and settings, or save a new baseline",
+    hint: `evaluate as the baseline was${flagsOf(baseline)}, on the same data, or save a new baseline`,
   });
+}
+
+/** The flags of `ssa eval` that measure as a result was measured; a saved file may lack what is not compared. */
+function flagsOf({
+  convention,
+  context,
+  stride,
+  windows,
+  windowsTotal,
+}: Partial<PerplexityResult>) {
+  const isPlain = convention === "disjoint" || convention === "stride";
+  const flags = isPlain ? ["--context", context] : ["--convention", convention];
+  if (convention === "stride") flags.push("--stride", stride);
+  if (windows !== windowsTotal) flags.push("--windows", windows);
+  return `: ${flags.join(" ")}`;
 }
 
 /** Compares perplexities that `checkComparable` let pass. */
@@ -61,7 +79,7 @@ export function compareWithBaseline(
   checkComparable(result, baseline);
   const percent = 100 * Math.expm1(result.lossNats - baseline.lossNats);
   return {
-    hasRegressed: !(percent <= maxIncreasePercent),
+    hasRegressed: !(percent <= maxIncreasePercent + ROUNDING_PERCENT),
     percent,
     maxIncreasePercent,
     baselinePerplexity: baseline.perplexity,

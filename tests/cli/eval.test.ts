@@ -45,7 +45,7 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
   assert.equal(same.code, 0);
   assert.match(
     same.stdout.trimEnd().split("\n").at(-1)!,
-    /^OK: perplexity ([\d.]+), baseline \1 \(\+0%, allowed \+0%\)$/,
+    /^OK: perplexity ([\d.]+), baseline \1 \(\+0\.000%, allowed \+0%\)$/,
   );
 
   // A report.json's `after` counts: here one that is 1 % better.
@@ -64,7 +64,7 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
   assert.equal(worse.code, 1);
   assert.match(
     worse.stdout,
-    /^REGRESSION: perplexity [\d.]+, baseline [\d.]+ \(\+1\.00?%, allowed \+0\.50%\)$/m,
+    /^REGRESSION: perplexity [\d.]+, baseline [\d.]+ \(\+1\.000%, allowed \+0\.5%\)$/m,
   );
   const allowed = await ssa([...gate, "1.5", "--json"], { cwd });
   assert.equal(allowed.code, 0);
@@ -75,7 +75,7 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
   const other = await ssa([...gate, "1%", "--context", "8"], { cwd });
   assertRefused(
     other,
-    /not comparable .*: context is 8, was 16; stride is 8, was 16; numTokens is 177, was 190/,
+    /not comparable .*: context is 8, was 16; stride is 8, was 16; numTokens is 177, was 190\s+hint: .*: --context 16, on the same data/,
   );
   const train = args.map((arg) => (arg === "." ? "train.bin" : arg));
   assertRefused(
