@@ -31,6 +31,12 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The code of a system error, e.g. "ENOSPC". */
+export function codeOf(error: unknown): string | undefined {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" ? code : undefined;
+}
+
 /** The known word nearest to a mistyped one (edit distance at most a third of its length, at least 2), if any. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;

@@ -1,11 +1,16 @@
 // Output folders that are wholly there or not at all: built beside under a name that says so, then renamed into place.
 
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { flush, temporaryName, temporaryOwner, writeFailure } from "../formats/atomic.ts";
-import { isRunning } from "../formats/run-lock.ts";
+import {
+  replaceFolder,
+  settleReplacement,
+  temporaryOwner,
+  writeFailure,
+} from "../formats/atomic.ts";
+import { isRunning } from "../formats/file-lock.ts";
 
 /** A line of every model card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";
@@ -27,21 +32,13 @@ export async function stageFolder<T>(
   write: (folder: string) => Promise<T>,
 ): Promise<T> {
   const target = resolve(out);
+  await settleReplacement(target);
   await checkTarget(target, isForced, sources);
   await mkdir(dirname(target), { recursive: true }).catch((error: unknown) => {
     throw writeFailure(target, error);
   });
   await removeLeftovers(target);
-  const building = temporaryName(target);
-  try {
-    await mkdir(building);
-    const result = await write(building);
-    await moveInto(building, target);
-    return result;
-  } catch (error) {
-    await rm(building, { recursive: true, force: true }).catch(() => undefined); // the first failure is the one to tell
-    throw writeFailure(target, error);
-  }
+  return replaceFolder(target, write);
 }
 
 async function checkTarget(
@@ -54,41 +51,22 @@ async function checkTarget(
   for (const source of sources) {
     const path = relative(real, await realpath(source));
     if (path === "" || (path !== ".." && !path.startsWith(`..${sep}`) && path !== resolve(path)))
-      throw new UserError(`${target} holds the model that is to be converted`, {
-        hint: "choose another --out",
-      });
+      throw refusal(target, "holds the model that is to be converted");
   }
   if (!(await stat(target)).isDirectory())
-    throw new UserError(`${target} is a file, a folder is to be written`, {
-      hint: "choose another --out",
-    });
+    throw refusal(target, "is a file, a folder is to be written");
   if ((await readdir(target)).length === 0) return;
   if (!isForced)
-    throw new UserError(`${target} exists already`, {
-      hint: "choose another --out, or replace an earlier export with --force",
-    });
+    throw refusal(target, "exists already", ", or replace an earlier export with --force");
   const card = await readFile(join(target, "README.md"), "utf8").catch(() => "");
-  if (!card.includes(CARD_MARK))
-    throw new UserError(
-      `${target} was not written by \`ssa convert\`, so --force does not remove it`,
-      {
-        hint: "choose another --out, or remove the folder yourself",
-      },
-    );
+  if (!card.includes(CARD_MARK)) {
+    const problem = "was not written by `ssa convert`, so --force does not remove it";
+    throw refusal(target, problem, ", or remove the folder yourself");
+  }
 }
 
-/** The target is away for an instant only, and comes back if the new one cannot take its place. */
-async function moveInto(building: string, target: string): Promise<void> {
-  const aside = existsSync(target) ? temporaryName(target) : undefined;
-  if (aside) await rename(target, aside);
-  try {
-    await rename(building, target);
-  } catch (error) {
-    if (aside) await rename(aside, target);
-    throw error;
-  }
-  await flush(dirname(target));
-  if (aside) await rm(aside, { recursive: true, force: true });
+function refusal(target: string, problem: string, or = ""): UserError {
+  return new UserError(`${target} ${problem}`, { hint: `choose another --out${or}` });
 }
 
 /** What killed conversions to the same place have left. */

@@ -1,10 +1,11 @@
-// Files that are either wholly there or not at all: written beside, flushed to the disk, renamed into place.
+// Files and folders that are either wholly there or not at all: written beside, flushed to the disk, renamed into place.
 
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pid, platform } from "node:process";
-import { messageOf, UserError } from "../core/errors.ts";
+import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
 /** Replaces the file by `data` (strings as UTF-8); on failure the old file stays and nothing is left beside it. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
@@ -31,6 +32,55 @@ export async function replaceFile(
     throw writeFailure(path, error);
   }
   await flush(dirname(path));
+}
+
+/** The bytes of a file; undefined where there is none. */
+export async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  return readFile(path).catch(absentAsUndefined);
+}
+
+/** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
+export function absentAsUndefined(error: unknown): undefined {
+  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+}
+
+/** Ends the name of a folder that waits for its replacement. */
+export const replacedSuffix = ".replaced";
+
+/** Replaces the folder by a new one, once `fill` has filled it; on failure the old one stays and nothing is beside it. */
+export async function replaceFolder<T>(
+  path: string,
+  fill: (folder: string) => Promise<T>,
+): Promise<T> {
+  const building = temporaryName(path);
+  try {
+    await mkdir(building);
+    const result = await fill(building);
+    if (existsSync(path)) await rename(path, path + replacedSuffix);
+    await rename(building, path);
+    await flush(dirname(path));
+    return result;
+  } catch (error) {
+    await rm(building, { recursive: true, force: true }).catch(() => undefined);
+    throw writeFailure(path, error);
+  } finally {
+    await settleReplacement(path);
+  }
+}
+
+/** Takes away what a folder has replaced, or, where its replacement never came, puts it back. */
+export async function settleReplacement(path: string): Promise<void> {
+  const old = path + replacedSuffix;
+  if (!existsSync(old)) return;
+  if (existsSync(path)) await removeFolder(old);
+  else await rename(old, path);
+}
+
+/** Renamed first, so that no half-removed folder is taken for a damaged one. */
+export async function removeFolder(path: string): Promise<void> {
+  const doomed = temporaryName(path);
+  await rename(path, doomed);
+  await rm(doomed, { recursive: true, force: true });
 }
 
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */
@@ -73,7 +123,7 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
 
 /** What went wrong while writing, as a user's matter where it is one; any other error unchanged. */
 export function writeFailure(path: string, error: unknown): unknown {
-  const known = circumstances[(error as NodeJS.ErrnoException).code ?? ""];
+  const known = circumstances[codeOf(error) ?? ""];
   if (!known || error instanceof UserError) return error;
   const [what, hint] = known;
   return new UserError(`cannot write ${path}: ${what} (${messageOf(error)})`, {

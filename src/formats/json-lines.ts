@@ -1,31 +1,22 @@
 // Files of one JSON object per line, appended to while a run goes on; a killed writer leaves at most a torn last line.
 
-import { appendFile, readFile } from "node:fs/promises";
+import { appendFile } from "node:fs/promises";
 import { UserError } from "../core/errors.ts";
-import { writeFailure, writeFileAtomic } from "./atomic.ts";
+import { readIfPresent, writeFailure, writeFileAtomic } from "./atomic.ts";
 
 /** Appends one record; the line is in the hands of the system, not of this process, when the promise resolves. */
 export async function appendLine(
   path: string,
   record: Readonly<Record<string, unknown>>,
 ): Promise<void> {
-  try {
-    await appendFile(path, `${JSON.stringify(record)}\n`);
-  } catch (error) {
+  await appendFile(path, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
     throw writeFailure(path, error);
-  }
+  });
 }
 
 /** The records of a file, without a torn last line; none where there is no file. */
 export async function readLines(path: string): Promise<Record<string, unknown>[]> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw error;
-  }
-  const lines = text.split("\n");
+  const lines = String((await readIfPresent(path)) ?? "").split("\n");
   lines.pop(); // empty after a whole last line, else the torn one
   return lines.map((line, i) => {
     try {

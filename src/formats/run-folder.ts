@@ -2,19 +2,30 @@
 
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pid } from "node:process";
 import { invariant, messageOf, UserError } from "../core/errors.ts";
-import { flush, temporaryName, temporaryOwner, writeFailure, writeFileAtomic } from "./atomic.ts";
+import {
+  flush,
+  readIfPresent,
+  removeFolder,
+  replacedSuffix,
+  replaceFolder,
+  settleReplacement,
+  temporaryOwner,
+  writeFailure,
+  writeFileAtomic,
+} from "./atomic.ts";
 import { filterLines } from "./json-lines.ts";
-import { isRunning, lockName } from "./run-lock.ts";
+import { isRunning } from "./file-lock.ts";
+import { lockName } from "./run-lock.ts";
 import { isRecord } from "./safetensors-header.ts";
 import { sha256OfFile } from "./safetensors.ts";
 import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
 
 export { appendLine, readLines } from "./json-lines.ts";
-export { lockRun, type RunLock } from "./run-lock.ts";
+export { lockRun } from "./run-lock.ts";
 
 /** Names in a run folder. */
 export const runFiles = {
@@ -67,33 +78,28 @@ export async function saveSnapshot(
   { adapterConfig }: { readonly adapterConfig: unknown },
 ): Promise<string> {
   const dir = snapshotDir(runDir, step);
-  const building = temporaryName(dir);
-  try {
-    await mkdir(building);
+  await replaceFolder(dir, async (folder) => {
     for (const kind of ["adapter", "trained", "optimizer"] as const) {
       if (tensors[kind].length === 0) continue;
-      await writeSafetensors(join(building, snapshotFiles[kind]), tensors[kind]);
+      await writeSafetensors(join(folder, snapshotFiles[kind]), tensors[kind]);
     }
     if (tensors.adapter.length > 0) {
-      await writeFileAtomic(join(building, snapshotFiles.adapterConfig), pretty(adapterConfig));
+      await writeFileAtomic(join(folder, snapshotFiles.adapterConfig), pretty(adapterConfig));
     }
     const files: Record<string, string> = {};
-    for (const name of (await readdir(building)).sort()) {
-      files[name] = await sha256OfFile(join(building, name));
+    for (const name of (await readdir(folder)).sort()) {
+      files[name] = await sha256OfFile(join(folder, name));
     }
     const content = { format_version: formatVersion, step, files, state };
     await writeFileAtomic(
-      join(building, snapshotFiles.state),
+      join(folder, snapshotFiles.state),
       pretty({ sha256: sha256OfJson(content), ...content }),
     );
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await flush(metrics);
-    await moveInto(building, dir);
-  } catch (error) {
-    await rm(building, { recursive: true, force: true }).catch(() => undefined);
+  }).catch((error: unknown) => {
     throw writeFailure(dir, error instanceof UserError ? (error.cause ?? error) : error);
-  }
-  await flush(runDir);
+  });
   // A run saves in the order of steps, so later ones are the damaged future that it was resumed before.
   for (const later of await listSnapshots(runDir))
     if (later.step > step) await removeFolder(later.dir);
@@ -143,16 +149,13 @@ export async function truncateMetrics(runDir: string, step: number): Promise<voi
 export async function removeLeftovers(runDir: string): Promise<void> {
   for (const name of await readdir(runDir)) {
     const path = join(runDir, name);
-    if (name.endsWith(replacedSuffix)) {
-      const original = path.slice(0, -replacedSuffix.length);
-      if (existsSync(original)) await removeFolder(path);
-      else await rename(path, original);
-      continue;
-    }
+    if (name.endsWith(replacedSuffix))
+      await settleReplacement(path.slice(0, -replacedSuffix.length));
     const owner = temporaryOwner(name);
-    const isLock = name.startsWith(lockName);
     // A process that is just trying to lock this folder still needs its file; the lock's claims count no more.
-    const isLeft = isLock ? name !== lockName && !isOther(owner) : owner !== undefined;
+    const isTrying = owner !== undefined && owner !== pid && isRunning(owner);
+    const isLock = name.startsWith(lockName);
+    const isLeft = isLock ? name !== lockName && !isTrying : owner !== undefined;
     if (isLeft) await rm(path, { recursive: true, force: true });
   }
 }
@@ -162,12 +165,12 @@ export async function newestRun(checkpointsDir: string): Promise<string | undefi
   let newest: { readonly dir: string; readonly time: number } | undefined;
   for (const name of await namesIn(checkpointsDir)) {
     const dir = join(checkpointsDir, name);
-    if (!existsSync(join(dir, runFiles.recipe))) continue;
-    let time = (await stat(dir)).mtimeMs;
-    for (const file of [runFiles.recipe, runFiles.metrics]) {
-      const path = join(dir, file);
-      if (existsSync(path)) time = Math.max(time, (await stat(path)).mtimeMs);
-    }
+    // A model folder that ships the recipe it was made with is no run.
+    const isRun = existsSync(join(dir, runFiles.recipe)) && !existsSync(join(dir, "config.json"));
+    if (!isRun) continue;
+    const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
+    const states = await Promise.all(paths.filter(existsSync).map((path) => stat(path)));
+    const time = Math.max(...states.map(({ mtimeMs }) => mtimeMs));
     if (newest === undefined || time > newest.time) newest = { dir, time };
   }
   return newest?.dir;
@@ -175,11 +178,10 @@ export async function newestRun(checkpointsDir: string): Promise<string | undefi
 
 /** `<stem>-<n>` with n one above those that are there, from 1. */
 export async function nextRunName(checkpointsDir: string, stem: string): Promise<string> {
-  const numbers = (await namesIn(checkpointsDir))
-    .filter((name) => name.startsWith(`${stem}-`))
-    .map((name) => name.slice(stem.length + 1))
-    .filter((rest) => /^\d{1,9}$/.test(rest));
-  return `${stem}-${Math.max(0, ...numbers.map(Number)) + 1}`;
+  const numbers = (await namesIn(checkpointsDir)).map((name) =>
+    Number(name.startsWith(`${stem}-`) && /^\d{1,9}$/.exec(name.slice(stem.length + 1))?.[0]),
+  );
+  return `${stem}-${Math.max(0, ...numbers.filter(Number.isInteger)) + 1}`;
 }
 
 /** Where a run keeps the snapshot of a step. */
@@ -199,9 +201,9 @@ async function listSnapshots(runDir: string): Promise<{ dir: string; step: numbe
 
 /** The state of a snapshot, or an error whose message is the reason why it cannot be used. */
 async function verifiedState(dir: string, step: number): Promise<unknown> {
-  const path = join(dir, snapshotFiles.state);
-  if (!existsSync(path)) throw new Error(`${snapshotFiles.state} is missing`);
-  const { sha256, ...content } = parseState(await readFile(path, "utf8"));
+  const bytes = await readIfPresent(join(dir, snapshotFiles.state));
+  if (!bytes) throw new Error(`${snapshotFiles.state} is missing`);
+  const { sha256, ...content } = parseState(bytes.toString());
   const { format_version: version, files, state } = content;
   if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files)) {
     throw new Error(`${snapshotFiles.state} is damaged`);
@@ -222,27 +224,6 @@ function parseState(text: string): Record<string, unknown> {
   } catch {
     return {};
   }
-}
-
-const replacedSuffix = ".replaced";
-
-/** Renames a folder into place. One that is there is moved aside first, where removeLeftovers finds it after a kill. */
-async function moveInto(building: string, dir: string): Promise<void> {
-  const isReplaced = existsSync(dir);
-  if (isReplaced) await rename(dir, dir + replacedSuffix);
-  await rename(building, dir);
-  if (isReplaced) await removeFolder(dir + replacedSuffix);
-}
-
-/** Renamed first, so that no half-removed folder is taken for a damaged snapshot. */
-async function removeFolder(dir: string): Promise<void> {
-  const doomed = temporaryName(dir);
-  await rename(dir, doomed);
-  await rm(doomed, { recursive: true, force: true });
-}
-
-function isOther(owner: number | undefined): boolean {
-  return owner !== undefined && owner !== pid && isRunning(owner);
 }
 
 async function namesIn(folder: string): Promise<string[]> {

@@ -22,24 +22,9 @@ export interface Header {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-// Bits per element: the dtypes that can be read, and those that are listed and no more.
-const dtypeBits: ReadonlyMap<string, number> = new Map([
-  ...Object.entries(DTYPE_BYTES).map(([name, bytes]) => [name, 8 * bytes] as const),
-  ...([
-    ["F4", 4],
-    ["F6_E2M3", 6],
-    ["F6_E3M2", 6],
-  ] as const),
-  ...(["F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"] as const).map(
-    (name) => [name, 8] as const,
-  ),
-  ...([
-    ["U16", 16],
-    ["U32", 32],
-    ["U64", 64],
-    ["C64", 64],
-  ] as const),
-]);
+// Number formats that are listed and no more.
+const listedDtypes: readonly string[] =
+  "F4 F6_E2M3 F6_E3M2 F8_E4M3 F8_E5M2 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ U16 U32 U64 C64".split(" ");
 
 /** Whether weights of this dtype can be read; the others are only listed. */
 export function isReadableDtype(dtype: string): dtype is Dtype {
@@ -145,8 +130,8 @@ function parseEntry(
 ): HeaderEntry {
   if (!isRecord(entry)) return fail("its entry is not an object");
   const { dtype, shape, data_offsets: offsets } = entry;
-  const bits = typeof dtype === "string" ? dtypeBits.get(dtype) : undefined;
-  if (typeof dtype !== "string" || bits === undefined) {
+  const isKnown = typeof dtype === "string" && isReadableDtype(dtype);
+  if (typeof dtype !== "string" || !(isKnown || listedDtypes.includes(dtype))) {
     return fail(`unknown dtype ${show(dtype)}`);
   }
   if (!Array.isArray(shape) || !shape.every(isCount)) {
@@ -160,6 +145,8 @@ function parseEntry(
   if (end > dataBytes) {
     return fail(`it ends at byte ${end} of the data, which is ${dataBytes} bytes long`);
   }
+  // The first number in a format's name is its size.
+  const bits = isKnown ? 8 * DTYPE_BYTES[dtype] : Number(/\d+/.exec(dtype));
   const needed = byteSize(shape, bits);
   if (needed === undefined) return fail(`shape ${show(shape)} is too large`);
   if (needed !== end - begin) {

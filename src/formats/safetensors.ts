@@ -2,6 +2,7 @@
 // The writer is in safetensors-writer.ts; callers find both here.
 
 import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { open, readdir, readFile, realpath, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, win32 } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
@@ -89,17 +90,9 @@ export async function readFloats(info: TensorInfo): Promise<Float32Array> {
 /** SHA-256 of a file of any size, in hexadecimal. */
 export async function sha256OfFile(path: string): Promise<string> {
   const hash = createHash("sha256");
-  const handle = await open(path, "r");
-  try {
-    const buffer = new Uint8Array(2 ** 20);
-    for (;;) {
-      const { bytesRead } = await handle.read(buffer);
-      if (bytesRead === 0) return hash.digest("hex");
-      hash.update(buffer.subarray(0, bytesRead));
-    }
-  } finally {
-    await handle.close();
-  }
+  const chunks = createReadStream(path, { highWaterMark: 2 ** 20 });
+  for await (const chunk of chunks) hash.update(chunk as Uint8Array);
+  return hash.digest("hex");
 }
 
 /** The identity of a model's weights: its only file's SHA-256, or that of the sorted lines `<shard name> <SHA-256>\n`. */

@@ -2,19 +2,10 @@
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { randomUUID } from "node:crypto";
-import {
-  copyFile,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  symlink,
-} from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { UserError } from "../core/errors.ts";
+import { codeOf, UserError } from "../core/errors.ts";
+import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../formats/atomic.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
 
 /** What the hub says of one file of a commit. */
@@ -55,12 +46,12 @@ export class RepoCache {
   /** The commit that a revision meant when it was last asked for. */
   async commitOf(revision: string): Promise<string | undefined> {
     if (isCommit(revision)) return revision;
-    const commit = (await readIfPresent(this.#ref(revision)))?.trim();
+    const commit = (await readIfPresent(this.#ref(revision)))?.toString().trim();
     return commit !== undefined && isCommit(commit) ? commit : undefined;
   }
 
   async rememberCommit(revision: string, commit: string): Promise<void> {
-    if (!isCommit(revision)) await replaceFile(this.#ref(revision), commit);
+    if (!isCommit(revision)) await write(this.#ref(revision), commit);
   }
 
   snapshot(commit: string): string {
@@ -95,8 +86,8 @@ export class RepoCache {
   }
 
   async readListing(commit: string): Promise<RepoListing | undefined> {
-    const text = await readIfPresent(this.#tree(commit));
-    return text === undefined ? undefined : parseTree(text);
+    const bytes = await readIfPresent(this.#tree(commit));
+    return bytes && parseTree(bytes.toString());
   }
 
   async writeListing(commit: string, listing: RepoListing): Promise<void> {
@@ -107,7 +98,7 @@ export class RepoCache {
         return [path, { size: sizeBytes, blob_id: gitSha1, ...lfs }] as const;
       });
     const tree = { format_version: 1, files: Object.fromEntries(files) };
-    await replaceFile(this.#tree(commit), JSON.stringify(tree, null, 1));
+    await write(this.#tree(commit), JSON.stringify(tree, null, 1));
   }
 
   /** Where the content of a file is kept: once, whatever commits and names it has. */
@@ -162,27 +153,11 @@ export class RepoCache {
   }
 }
 
-/** The `code` of a system error, e.g. "ENOSPC". */
-export function codeOf(error: unknown): string | undefined {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return typeof code === "string" ? code : undefined;
-}
-
-/** The text of a file; undefined where there is none. */
-export async function readIfPresent(path: string): Promise<string | undefined> {
-  return readFile(path, "utf8").catch(absentAsUndefined);
-}
-
 /** The state of a file, links followed; undefined where there is none. */
 export async function statIfPresent(
   path: string,
 ): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
   return stat(path).catch(absentAsUndefined);
-}
-
-function absentAsUndefined(error: unknown): undefined {
-  if (["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) return undefined;
-  throw error;
 }
 
 // A tree that another version wrote differently is as good as none.
@@ -205,15 +180,7 @@ function parseTree(text: string): RepoListing | undefined {
   }
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
+async function write(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const beside = `${path}.${randomUUID()}.tmp`;
-  const handle = await open(beside, "wx");
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(beside, path);
+  await writeFileAtomic(path, text);
 }

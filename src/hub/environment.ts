@@ -2,10 +2,9 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { inspect } from "node:util";
 import { UserError } from "../core/errors.ts";
 
-/** A value that shows in no log, JSON or inspection; `reveal` is for the request that needs it. */
+/** A value that no log, JSON or inspection shows, being private; `reveal` is for the request that needs it. */
 export class Secret {
   readonly #value: string;
 
@@ -15,18 +14,6 @@ export class Secret {
 
   reveal(): string {
     return this.#value;
-  }
-
-  toString(): string {
-    return "[hidden]";
-  }
-
-  toJSON(): string {
-    return "[hidden]";
-  }
-
-  [inspect.custom](): string {
-    return "[hidden]";
   }
 }
 

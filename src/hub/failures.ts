@@ -1,7 +1,6 @@
 // What can go wrong between us and the hub, as errors that say what to do; none of them ever holds the token.
 
-import { messageOf, UserError } from "../core/errors.ts";
-import { codeOf } from "./cache.ts";
+import { codeOf, messageOf, UserError } from "../core/errors.ts";
 import type { HubSettings } from "./environment.ts";
 import { suggestion, type HubRepo } from "./repo-id.ts";
 
@@ -121,7 +120,7 @@ export function networkFailure(
 
 /** The error for a write that the disk refused; anything else comes back as it is. */
 export function diskFailure(error: unknown, what: string, cacheDir: string): unknown {
-  const code = codeOf(error);
+  const code = codeOf(error instanceof UserError ? error.cause : error);
   if (code === "ENOSPC" || code === "EDQUOT") return diskFull(what, cacheDir);
   if (code === "EACCES" || code === "EROFS" || code === "EPERM")
     return new UserError(`cannot write ${what} into the cache ${cacheDir} (${code})`, {

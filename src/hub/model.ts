@@ -2,7 +2,8 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readIfPresent, RepoCache, statIfPresent, type RepoListing } from "./cache.ts";
+import { readIfPresent } from "../formats/atomic.ts";
+import { RepoCache, statIfPresent, type RepoListing } from "./cache.ts";
 import { downloadFiles, type DownloadProgress } from "./download.ts";
 import type { HubSettings } from "./environment.ts";
 import { nameOf, offlineFailure } from "./failures.ts";
@@ -146,7 +147,7 @@ async function findCached(
 async function shardsOf(cache: RepoCache, commit: string): Promise<string[]> {
   const path = cache.pathOf(commit, INDEX);
   try {
-    const index = JSON.parse((await readIfPresent(path)) ?? "") as {
+    const index = JSON.parse(String(await readIfPresent(path))) as {
       weight_map: Record<string, string>;
     };
     return [...new Set(Object.values(index.weight_map))].toSorted();
