@@ -1,0 +1,101 @@
+// Models of known geometry with random weights, written to a folder as a user's would lie there.
+
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type AugmentedModel, hostOf, openModel } from "../src/augmented/open.ts";
+import { DTYPE_BYTES, encodeFloats } from "../src/core/dtype.ts";
+import { sizeOf } from "../src/core/shape.ts";
+import { writeSafetensors } from "../src/formats/safetensors.ts";
+import { readModel } from "../src/models/index.ts";
+import { temperatureShapes } from "../src/ssa/insert.ts";
+import type { TemperatureSpec } from "../src/ssa/spec.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+const gpt2 = (n_layer: number, n_head: number, n_embd: number): Json => ({
+  model_type: "gpt2",
+  n_layer,
+  n_head,
+  n_embd,
+  n_positions: 1024,
+  vocab_size: 50257,
+});
+
+/** As the hub's config.json of each says. */
+export const GEOMETRIES = {
+  gpt2: gpt2(12, 12, 768),
+  "gpt2-medium": gpt2(24, 16, 1024),
+  "gpt2-quarter": gpt2(6, 6, 384),
+  "llama-3.2-1b": {
+    model_type: "llama",
+    num_hidden_layers: 16,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    head_dim: 64,
+    vocab_size: 128256,
+    max_position_embeddings: 131072,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    tie_word_embeddings: true,
+  },
+} as const satisfies Readonly<Record<string, Json>>;
+
+export type Geometry = keyof typeof GEOMETRIES;
+
+const defaults: TemperatureSpec = {
+  feature: "gelu",
+  position: "tanh",
+  query: { token: true, position: true },
+  key: { token: false, position: false },
+  value: { token: true, position: false },
+};
+
+/** Writes config.json and model.safetensors. Values repeat every 4 MB: what they are changes no timing. */
+export async function writeRandomModel(
+  folder: string,
+  config: Json,
+  dtype: "F32" | "BF16" = "F32",
+): Promise<void> {
+  const path = join(folder, "config.json");
+  await writeFile(path, JSON.stringify(config));
+  const { weights, groupOf } = readModel(path, config);
+  const random = encodeFloats(dtype, uniform(1 << 20, 0.035));
+  const ones = encodeFloats(dtype, new Float32Array(1 << 20).fill(1));
+  const tensors = [...weights].map(([name, shape]) => {
+    const source = groupOf(name) === "norms" && name.endsWith("weight") ? ones : random;
+    const data = () => repeated(source, sizeOf(shape) * DTYPE_BYTES[dtype]);
+    return { name, dtype, shape: shape.map(Number), data };
+  });
+  await writeSafetensors(join(folder, "model.safetensors"), tensors);
+}
+
+/** The model with the default temperatures, all zero. */
+export async function openWithTemperatures(folder: string): Promise<AugmentedModel> {
+  const base = await openModel(folder);
+  const shapes = temperatureShapes(defaults, hostOf(base.model));
+  const values = new Map(
+    [...shapes].map(([name, shape]) => [name, new Float32Array(sizeOf(shape))]),
+  );
+  return { ...base, temperatures: { spec: defaults, values } };
+}
+
+/** Token ids that use the whole vocabulary. */
+export function randomIds(length: number, vocabSize: number): Int32Array {
+  return Int32Array.from({ length }, (_, i) => (i * 7919) % vocabSize);
+}
+
+/** -limit to limit, by a linear congruential generator (Numerical Recipes): fast, and good enough for timings. */
+function uniform(length: number, limit: number): Float32Array {
+  let state = 1;
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return (state / 2 ** 31) * limit;
+  });
+}
+
+async function* repeated(source: Uint8Array, byteLength: number): AsyncGenerator<Uint8Array> {
+  for (let left = byteLength; left > 0; left -= source.length)
+    yield source.subarray(0, Math.min(left, source.length));
+}

@@ -1,0 +1,115 @@
+// Processes that are measured by turns: each waits while another runs, so that all meet the same machine.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import type { Task } from "./tasks.ts";
+
+interface Reply {
+  readonly ready?: boolean;
+  readonly peer?: string;
+  readonly ms?: number;
+  readonly peakRssMb?: number;
+}
+
+export interface Measured {
+  readonly medianMs: number;
+  readonly peakRssMb: number;
+}
+
+export class Process {
+  /** What it says of itself. */
+  readonly greeting: Reply;
+  readonly #child: ChildProcess;
+  readonly #replies: AsyncIterator<string>;
+  readonly #times: number[] = [];
+  #peakRssMb = 0;
+
+  private constructor(child: ChildProcess, replies: AsyncIterator<string>, greeting: Reply) {
+    this.#child = child;
+    this.#replies = replies;
+    this.greeting = greeting;
+  }
+
+  /** Starts it and waits until it is prepared; null where it cannot. */
+  static async start(
+    command: string,
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Process | null> {
+    const child = spawn(command, args, {
+      stdio: ["pipe", "pipe", "ignore"],
+      env: { ...process.env, ...env },
+    });
+    child.on("error", () => undefined);
+    const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const { value, done } = await replies.next();
+    return done ? null : new Process(child, replies, JSON.parse(value) as Reply);
+  }
+
+  /** Runs the work once; a run that only warms up leaves no time. */
+  async run({ isWarmUp = false } = {}): Promise<number> {
+    this.#child.stdin!.write("\n");
+    const { value, done } = await this.#replies.next();
+    if (done) throw new Error("the process ended: out of memory?");
+    const { ms, peakRssMb } = JSON.parse(value) as Reply;
+    if (!isWarmUp) this.#times.push(ms!);
+    this.#peakRssMb = peakRssMb!;
+    return ms!;
+  }
+
+  measured(): Measured {
+    const sorted = this.#times.toSorted((a, b) => a - b);
+    const middle = sorted.length / 2;
+    const [low, high] = [sorted[Math.ceil(middle) - 1]!, sorted[Math.floor(middle)]!];
+    return { medianMs: (low + high) / 2, peakRssMb: this.#peakRssMb };
+  }
+
+  async stop(): Promise<void> {
+    const closed = new Promise((resolve) => this.#child.once("close", resolve));
+    this.#child.stdin!.end();
+    await closed;
+  }
+}
+
+/** A task of ours. */
+export async function startTask(task: Task): Promise<Process> {
+  const child = new URL("child.ts", import.meta.url).pathname;
+  const started = await Process.start(process.execPath, [
+    "--import",
+    "tsx",
+    child,
+    JSON.stringify(task),
+  ]);
+  if (!started) throw new Error(`${task.kind} did not start`);
+  return started;
+}
+
+/** PyTorch's step; null where there is no PyTorch. */
+export function startPeer(
+  geometry: { layers: number; heads: number; hidden: number; vocabulary: number },
+  { batchSize, context, threads }: { batchSize: number; context: number; threads: number },
+): Promise<Process | null> {
+  const { layers, heads, hidden, vocabulary } = geometry;
+  const sizes = [layers, heads, hidden, vocabulary, batchSize, context, threads].map(String);
+  const script = new URL("peer.py", import.meta.url).pathname;
+  return Process.start("/usr/bin/python3", [script, ...sizes], {
+    OMP_NUM_THREADS: String(threads),
+    // Debian's OpenBLAS does not find its fast kernels by itself on newer processors.
+    ...(hasAvx512() && { OPENBLAS_CORETYPE: "SKYLAKEX" }),
+  });
+}
+
+function hasAvx512(): boolean {
+  try {
+    return readFileSync("/proc/cpuinfo", "utf8").includes(" avx512f ");
+  } catch {
+    return false;
+  }
+}
+
+/** Warms up, then runs all by turns. */
+export async function measureByTurns(processes: readonly Process[], rounds: number): Promise<void> {
+  for (let round = -2; round < rounds; round++)
+    for (const process of processes) await process.run({ isWarmUp: round < 0 });
+}

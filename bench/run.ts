@@ -1,0 +1,147 @@
+// `npm run bench -- eval|step|memory|start|tokenize|all [--recompute] [--tokens N] [--batch N] [--threads N]
+// [--rounds N] [--json]`: what the README and docs say of speed and memory, measured on this machine.
+
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { table } from "../cli/console.ts";
+import { openModel } from "../src/augmented/open.ts";
+import { countOperations } from "../src/train/operations.ts";
+import { GEOMETRIES, writeRandomModel } from "./models.ts";
+import { measureByTurns, startPeer, startTask } from "./processes.ts";
+import { measureStart } from "./start.ts";
+import { measureTokenizing } from "./tokenize.ts";
+
+const MATRIX = 2048;
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "boolean", default: false },
+    recompute: { type: "boolean", default: false },
+    tokens: { type: "string", default: "1024" },
+    batch: { type: "string", default: "1" },
+    threads: { type: "string", default: "2" },
+    rounds: { type: "string", default: "5" },
+    tokenizer: { type: "string" },
+    text: { type: "string" },
+  },
+});
+const [threads, rounds] = [Number(options.threads), Number(options.rounds)];
+
+type Row = Readonly<Record<string, string | number | null>>;
+
+interface Workload {
+  readonly kind: "eval" | "step";
+  readonly batchSize: number;
+  readonly context: number;
+  readonly recompute: "cheap" | "blocks";
+}
+
+/** Our work, PyTorch's step and a plain matrix product by turns. */
+async function compare(folder: string, { kind, recompute, ...window }: Workload): Promise<Row> {
+  const { model } = await openModel(folder);
+  const { numLayers: layers, numHeads: heads, hiddenSize: hidden, vocabSize } = model.config;
+  const ours = await startTask({ kind, folder, threads, recompute, ...window });
+  const matmul = await startTask({ kind: "matmul", size: MATRIX, threads });
+  const peer =
+    kind === "step"
+      ? await startPeer({ layers, heads, hidden, vocabulary: vocabSize }, { ...window, threads })
+      : null;
+  const processes = peer ? [ours, matmul, peer] : [ours, matmul];
+  await measureByTurns(processes, rounds);
+  const [our, product, theirs] = [ours.measured(), matmul.measured(), peer?.measured()];
+  for (const each of processes) await each.stop();
+  const operations = countOperations(model, window)[kind === "eval" ? "forward" : "step"];
+  const matmulRate = (2 * MATRIX ** 3) / product.medianMs;
+  return {
+    case: kind + (recompute === "blocks" ? " --recompute" : ""),
+    tokens: `${window.batchSize} x ${window.context}`,
+    stepMs: Math.round(our.medianMs),
+    shareOfMatmulRate: round(operations / our.medianMs / matmulRate),
+    matmulGflops: Math.round(matmulRate / 1e6),
+    peakRssMb: Math.round(our.peakRssMb),
+    peer: peer?.greeting.peer ?? null,
+    peerStepMs: theirs ? Math.round(theirs.medianMs) : null,
+    peerPeakRssMb: theirs ? Math.round(theirs.peakRssMb) : null,
+    ratioToPeer: theirs ? round(theirs.medianMs / our.medianMs) : null,
+  };
+}
+
+/** Peak memory of two steps. */
+async function peak(folder: string, workload: Workload): Promise<Row> {
+  const ours = await startTask({ folder, threads, ...workload });
+  await measureByTurns([ours], 1);
+  const { medianMs, peakRssMb } = ours.measured();
+  await ours.stop();
+  const { model_type } = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as Row;
+  return {
+    case: `${model_type}${workload.recompute === "blocks" ? " --recompute" : ""}`,
+    tokens: `${workload.batchSize} x ${workload.context}`,
+    stepMs: Math.round(medianMs),
+    peakRssMb: Math.round(peakRssMb),
+  };
+}
+
+const round = (value: number) => Math.round(1000 * value) / 1000;
+
+type Benchmark = (root: string) => Promise<Row[]>;
+
+async function gpt2Folder(root: string): Promise<string> {
+  await writeRandomModel(root, GEOMETRIES.gpt2);
+  return root;
+}
+
+const window = { batchSize: Number(options.batch), context: Number(options.tokens) };
+const recompute = options.recompute ? "blocks" : "cheap";
+
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  eval: async (root) => [
+    await compare(await gpt2Folder(root), { kind: "eval", recompute, ...window }),
+  ],
+  step: async (root) => [
+    await compare(await gpt2Folder(root), { kind: "step", recompute, ...window }),
+  ],
+  memory: async (root) => {
+    const gpt2 = await gpt2Folder(root);
+    const rows: Row[] = [];
+    for (const [batchSize, how] of [
+      [1, "cheap"],
+      [1, "blocks"],
+      [4, "blocks"],
+    ] as const)
+      rows.push(await peak(gpt2, { kind: "step", recompute: how, batchSize, context: 1024 }));
+    await writeRandomModel(root, GEOMETRIES["llama-3.2-1b"], "BF16");
+    const llama = { kind: "step", recompute: "blocks", batchSize: 1, context: 512 } as const;
+    return [...rows, await peak(root, llama)];
+  },
+  start: async (root) => [await measureStart(await gpt2Folder(root), rounds, threads)],
+  tokenize: async () => await measureTokenizing(options, threads),
+};
+
+const [chosen = "step"] = positionals;
+const names = chosen === "all" ? Object.keys(benchmarks) : [chosen];
+const results: Record<string, Row[]> = {};
+for (const name of names) {
+  const benchmark = benchmarks[name];
+  if (!benchmark) throw new Error(`${name}: known are ${Object.keys(benchmarks).join(", ")}, all`);
+  const root = await mkdtemp(join(tmpdir(), "ssa-bench-"));
+  try {
+    results[name] = await benchmark(root);
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+  if (!options.json) console.log(`${asTable(results[name])}\n`);
+}
+if (options.json) {
+  const single = names.length === 1 ? results[names[0]!]! : undefined;
+  console.log(JSON.stringify(single?.length === 1 ? single[0] : (single ?? results)));
+}
+
+function asTable(rows: readonly Row[]): string {
+  const lines = rows.flatMap((row) => [
+    ...Object.entries(row).map(([name, value]) => [name, String(value ?? "-")]),
+    [],
+  ]);
+  return table([], lines);
+}

@@ -1,0 +1,90 @@
+// What is measured, each in a process of its own (child.ts): prepared once, run many times.
+
+import { boundWeights, buildForward, natsOf } from "../src/augmented/graph.ts";
+import { openEngine } from "../src/engines/index.ts";
+import { targets, toOnnx } from "../src/engines/onnx.ts";
+import { input, matMul } from "../src/graph/build.ts";
+import { simplify } from "../src/graph/passes.ts";
+import { adamW } from "../src/train/adamw.ts";
+import { openTrainingStep } from "../src/train/step.ts";
+import { openWithTemperatures, randomIds } from "./models.ts";
+
+export type Task =
+  | { readonly kind: "matmul"; readonly threads: number; readonly size: number }
+  | {
+      readonly kind: "eval" | "step";
+      readonly threads: number;
+      readonly folder: string;
+      readonly batchSize: number;
+      readonly context: number;
+      readonly recompute: "nothing" | "cheap" | "blocks";
+    };
+
+/** Does the work once. */
+export type Run = () => Promise<void>;
+
+export function prepare(task: Task): Promise<Run> {
+  if (task.kind === "matmul") return matmul(task);
+  return task.kind === "eval" ? evaluation(task) : step(task);
+}
+
+/** The machine's own rate: one product of square matrices, straight through ONNX Runtime. */
+async function matmul({ threads, size }: Extract<Task, { kind: "matmul" }>): Promise<Run> {
+  const { InferenceSession, Tensor } = await import("onnxruntime-node");
+  const y = matMul(input("a", [size, size], "F32"), input("b", [size, size], "F32"));
+  const model = toOnnx({ y }, () => new Uint8Array(), targets.cpu);
+  const session = await InferenceSession.create(model, { intraOpNumThreads: threads });
+  const matrix = () =>
+    new Tensor(
+      "float32",
+      Float32Array.from({ length: size * size }, (_, i) => Math.sin(i)),
+      [size, size],
+    );
+  const [feeds, fetches] = [{ a: matrix(), b: matrix() }, { y: matrix() }];
+  return async () => {
+    await session.run(feeds, fetches);
+  };
+}
+
+type ModelTask = Extract<Task, { kind: "eval" | "step" }>;
+
+async function evaluation({ threads, folder, batchSize, context }: ModelTask): Promise<Run> {
+  const engine = await openEngine("cpu", { threads });
+  const augmented = await openWithTemperatures(folder);
+  const nats = natsOf(buildForward(augmented, { batchSize, context }));
+  const program = await engine.compile(simplify({ nats }), boundWeights(augmented));
+  const size = batchSize * context;
+  const ids = BigInt64Array.from(randomIds(size, augmented.model.config.vocabSize), BigInt);
+  const feeds = { ids, labels: ids, weights: new Float32Array(size).fill(1) };
+  return async () => {
+    await program.run(feeds);
+  };
+}
+
+/** Forward, backward and AdamW on the temperatures, as the training loop does them. */
+async function step({ threads, folder, batchSize, context, recompute }: ModelTask): Promise<Run> {
+  const engine = await openEngine("cpu", { threads });
+  const augmented = await openWithTemperatures(folder);
+  const tensors = [...augmented.temperatures!.values].map(([name, values]) => ({
+    name,
+    shape: [values.length],
+    values,
+    mean: new Float32Array(values.length),
+    square: new Float32Array(values.length),
+    weightDecay: 0,
+    group: "added" as const,
+  }));
+  const names = tensors.map(({ name }) => name);
+  const window = { batchSize, context };
+  const training = await openTrainingStep(engine, augmented, window, names, { recompute });
+  const ids = randomIds(batchSize * context, augmented.model.config.vocabSize);
+  const batch = { ids, labels: ids, numTargets: ids.length };
+  const values = Object.fromEntries(augmented.temperatures!.values);
+  const options = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+  let count = 0;
+  return async () => {
+    const { gradients } = await training.run(batch, values);
+    const update = { step: ++count, learningRate: 1e-3, factor: 1 / batch.numTargets };
+    for (const tensor of tensors) adamW(tensor, gradients.get(tensor.name)!, options, update);
+  };
+}
