@@ -56,21 +56,15 @@ export function planWindows(
   const rule = named
     ? { ...named, ...(stride !== undefined && { stride }) }
     : plainWindowRule(length, stride);
-  const all = evaluationWindows(
-    texts.map((text) => text.length),
-    rule,
-  );
-  const chosen = evaluationWindows(
-    texts.map((text) => text.length),
-    rule,
-    limit ?? Infinity,
-  );
-  if (chosen.length === 0)
+  const lengths = texts.map((text) => text.length);
+  const total = evaluationWindows(lengths, rule).length;
+  const windows = evaluationWindows(lengths, rule, limit);
+  if (windows.length === 0)
     throw new UserError("the data holds no token that can be scored", {
       hint: "a text needs at least two tokens",
     });
   const plain = rule.stride === rule.context ? "disjoint" : "stride";
-  return { rule, convention: convention?.name ?? plain, windows: chosen, total: all.length };
+  return { rule, convention: convention?.name ?? plain, windows, total };
 }
 
 /** A loss that is not a number says nothing, and an average hides where it came from. */

@@ -1,14 +1,13 @@
 // The end of a run: the chosen weights become final/, and are scored for the report.
 
-import { mkdir, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { type AugmentedModel, openModel } from "../augmented/open.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
 import type { TemperatureSummary } from "../evaluate/temperatures.ts";
 import { writeAdapter } from "../export/adapter.ts";
 import { writeModelFolder } from "../export/safetensors.ts";
 import type { Source } from "../export/source.ts";
-import { flush, temporaryName, writeFailure } from "../formats/atomic.ts";
+import { replaceFolder } from "../formats/atomic.ts";
 import { runFiles, snapshotDir } from "../formats/run-folder.ts";
 import { readFloats } from "../formats/safetensors.ts";
 import type { PerplexityResult } from "../report/report.ts";
@@ -34,7 +33,7 @@ export async function finishRun(
   const { augmented, evaluation, reportPlan } = prepared;
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const path = join(runDir, runFiles.final);
-  await writeFinal(path, recipe.final, {
+  const source: Source = {
     augmented: await withTrained(augmented, snapshotDir(runDir, finalStep)),
     base: {
       name: base.base_model_name_or_path,
@@ -43,7 +42,12 @@ export async function finishRun(
     },
     hasTrainedBase: recipe.tune.join() !== "temperatures" || recipe.init === "random",
     folders: [],
-  });
+  };
+  await replaceFolder(path, (folder) =>
+    recipe.final === "adapter"
+      ? writeAdapter(folder, source)
+      : writeModelFolder(folder, source, {}),
+  );
   const model =
     recipe.final === "adapter"
       ? await openModel(augmented.folder, { adapter: path })
@@ -72,20 +76,4 @@ async function withTrained(augmented: AugmentedModel, dir: string): Promise<Augm
     if (info) values.set(name, await readFloats(info));
   }
   return { ...augmented, weights, temperatures: { ...augmented.temperatures, values } };
-}
-
-/** Builds final/ beside and renames it into place. */
-async function writeFinal(path: string, kind: "model" | "adapter", source: Source): Promise<void> {
-  const building = temporaryName(path);
-  try {
-    await mkdir(building);
-    if (kind === "adapter") await writeAdapter(building, source);
-    else await writeModelFolder(building, source, {});
-    await rm(path, { recursive: true, force: true });
-    await rename(building, path);
-  } catch (error) {
-    await rm(building, { recursive: true, force: true }).catch(() => undefined); // the first failure is the one to tell
-    throw writeFailure(path, error);
-  }
-  await flush(dirname(path));
 }

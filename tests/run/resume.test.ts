@@ -1,7 +1,7 @@
 // A run that was interrupted, killed or damaged, and then continued, equals the one that was not: bit for bit.
 
 import assert from "node:assert/strict";
-import { readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
@@ -155,5 +155,9 @@ test("one process at a time; a folder that is used is not overwritten", async (t
   await second;
   assert.ok(second, "the second one tried");
   await assert.rejects(smallRun({ engine, folder }), /exists and is not empty/);
+  // A model that lies beside it with the recipe it was made with is not the newest run.
+  const model = join(folder, "..", "model");
+  await mkdir(model);
+  for (const name of ["recipe.yaml", "config.json"]) await writeFile(join(model, name), "{}");
   assert.equal(await newestRun(join(folder, "..")), folder);
 });
