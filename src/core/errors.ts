@@ -2,7 +2,7 @@
 
 export interface UserErrorOptions {
   /** What to do about it; printed after the message. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   /** 2 for wrong usage or configuration (default), 1 for work that failed. */
   readonly exitCode?: 1 | 2;
   readonly cause?: unknown;
@@ -46,6 +46,12 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   return best;
+}
+
+/** `did you mean "…"?`, where a known word is near. */
+export function didYouMean(word: string, known: Iterable<string>): string | undefined {
+  const guess = nearest(word, known);
+  return guess === undefined ? undefined : `did you mean "${guess}"?`;
 }
 
 function editDistance(a: string, b: string): number {

@@ -3,7 +3,7 @@
 
 import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
 import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../formats/atomic.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
@@ -37,9 +37,11 @@ export function checkInside(path: string): void {
 
 /** One repository in the cache. Reading makes no folder; absent things are `undefined`. */
 export class RepoCache {
+  readonly cacheDir: string;
   readonly folder: string;
 
   constructor(cacheDir: string, type: HubRepo["type"], id: string) {
+    this.cacheDir = cacheDir;
     this.folder = join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
   }
 
@@ -107,13 +109,9 @@ export class RepoCache {
   }
 
   /** The lock of a blob's download, apart from the locks that Python leaves behind. */
-  lock(cacheDir: string, file: RepoFile): string {
-    return join(
-      cacheDir,
-      ".locks",
-      relative(cacheDir, this.folder),
-      `${file.sha256 ?? file.gitSha1}.node.lock`,
-    );
+  lock(file: RepoFile): string {
+    const name = `${basename(this.blob(file))}.node.lock`;
+    return join(this.cacheDir, ".locks", basename(this.folder), name);
   }
 
   /** Makes a blob appear in a snapshot: as a relative link, or as the file itself where links cannot be made. */

@@ -1,6 +1,6 @@
 // A data set by name: the parquet files of its splits on this machine, filled from the hub where they must be.
 
-import { nearest, UserError } from "../core/errors.ts";
+import { didYouMean, UserError } from "../core/errors.ts";
 import { RepoCache } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubSettings } from "./environment.ts";
@@ -63,12 +63,10 @@ export async function resolveDataset(
     const fetched = await fetchDataset(repo, spec, settings, options);
     if (fetched) return fetched;
   }
-  throw new UserError(
-    `${nameOf(revisions[0]!)} has no parquet files, and the hub has converted none`,
-    {
-      hint: "download its text yourself and name the .txt, .jsonl or .parquet file",
-    },
-  );
+  const problem = "has no parquet files, and the hub has converted none";
+  throw new UserError(`${nameOf(revisions[0]!)} ${problem}`, {
+    hint: "download its text yourself and name the .txt, .jsonl or .parquet file",
+  });
 }
 
 async function fetchDataset(
@@ -163,9 +161,8 @@ function choose(
 }
 
 function unknown(repo: HubRepo, what: string, word: string, known: readonly string[]): UserError {
-  const near = nearest(word, known);
   return new UserError(`${nameOf(repo)} has no ${what} "${word}"; it has ${listed(known)}`, {
-    ...(near !== undefined && { hint: `did you mean "${near}"?` }),
+    hint: didYouMean(word, known),
   });
 }
 

@@ -2,13 +2,13 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, rename, rm, statfs, type FileHandle } from "node:fs/promises";
+import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant, UserError } from "../core/errors.ts";
 import { type RepoCache, type RepoFile, type RepoListing, statIfPresent } from "./cache.ts";
 import { diskFailure, diskFull, networkFailure } from "./failures.ts";
 import { withLock } from "./lock.ts";
-import { bodyOf, type HubContext, retrying, send, watchdog } from "./request.ts";
+import { type HubContext, request, retrying } from "./request.ts";
 
 /** How far one file is. */
 export interface DownloadProgress {
@@ -35,8 +35,11 @@ export async function downloadFiles(
   const signal = context.signal ? AbortSignal.any([context.signal, stop.signal]) : stop.signal;
   const waiting = [...names];
   const worker = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift())
-      await downloadFile({ ...context, signal }, name, entryOf(listing, name));
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const file = listing.get(name);
+      invariant(file !== undefined, `${name} is not in the listing`);
+      await downloadFile({ ...context, signal }, name, file);
+    }
   };
   const workers = Array.from({ length: PARALLEL_FILES }, worker);
   try {
@@ -48,34 +51,26 @@ export async function downloadFiles(
   }
 }
 
-function entryOf(listing: RepoListing, name: string): RepoFile {
-  const file = listing.get(name);
-  invariant(file !== undefined, `${name} is not in the listing`);
-  return file;
-}
-
 async function downloadFile(context: DownloadContext, name: string, file: RepoFile): Promise<void> {
   const { cache, commit, settings, signal } = context;
   if (await cache.has(commit, name, file.sizeBytes)) return;
   const blob = cache.blob(file);
-  const what = `${name} (${file.sizeBytes} bytes)`;
+  const place = async () => {
+    // Another process may have brought it while we waited.
+    if (await cache.has(commit, name, file.sizeBytes)) return;
+    const isNewBlob = (await statIfPresent(blob))?.size !== file.sizeBytes;
+    if (isNewBlob) await downloadBlob(context, name, file, blob);
+    await cache.place(commit, name, file, { useSymlinks: settings.useSymlinks, isNewBlob });
+  };
   try {
     await mkdir(dirname(blob), { recursive: true });
-    await withLock(
-      cache.lock(settings.cacheDir, file),
-      async () => {
-        // Another process may have brought it while we waited.
-        if (await cache.has(commit, name, file.sizeBytes)) return;
-        const isNewBlob = (await statIfPresent(blob))?.size !== file.sizeBytes;
-        if (isNewBlob) await downloadBlob(context, name, file, blob);
-        await cache.place(commit, name, file, { useSymlinks: settings.useSymlinks, isNewBlob });
-      },
-      signal,
-    );
+    await withLock(cache.lock(file), place, signal);
   } catch (error) {
-    throw diskFailure(error, what, settings.cacheDir);
+    throw diskFailure(error, described(name, file), settings.cacheDir);
   }
 }
+
+const described = (name: string, { sizeBytes }: RepoFile) => `${name} (${sizeBytes} bytes)`;
 
 async function downloadBlob(
   context: DownloadContext,
@@ -88,110 +83,66 @@ async function downloadBlob(
   const resumedBytes = (await statIfPresent(incomplete))?.size ?? 0;
   const { bavail, bsize } = await statfs(dirname(blob));
   if (file.sizeBytes - Number(resumedBytes) > bavail * bsize)
-    throw diskFull(`${name} (${file.sizeBytes} bytes)`, settings.cacheDir);
+    throw diskFull(described(name, file), settings.cacheDir);
 
   let received = 0;
   const onBytes = (bytes: number) => {
     received = bytes;
     onProgress?.({ file: name, receivedBytes: bytes, totalBytes: file.sizeBytes });
   };
-  const fill = () =>
-    retrying(
-      context,
-      () => append(context, name, file, incomplete, onBytes),
-      () => received,
-    );
-  await fill();
-  let isSound = await verify(incomplete, file);
-  if (!isSound && resumedBytes > 0) {
-    // The part that an earlier run left may be what is bad.
+  // Twice where the part that an earlier run left may be what is bad.
+  for (let attempts = resumedBytes > 0 ? 2 : 1; attempts > 0; attempts--) {
+    const attempt = () => append(context, name, file, incomplete, onBytes);
+    await retrying(context, attempt, () => received);
+    if (await isSound(incomplete, file)) return rename(incomplete, blob);
     await rm(incomplete, { force: true });
-    await fill();
-    isSound = await verify(incomplete, file);
   }
-  if (!isSound) {
-    await rm(incomplete, { force: true });
-    throw new UserError(`${name} arrived corrupted: its checksum is not the one the hub states`, {
-      hint: "run it again; if it stays so, a proxy or mirror between you and the hub alters files",
-      exitCode: 1,
-    });
-  }
-  await rename(incomplete, blob);
+  throw new UserError(`${name} arrived corrupted: its checksum is not the one the hub states`, {
+    hint: "run it again; if it stays so, a proxy or mirror between you and the hub alters files",
+    exitCode: 1,
+  });
 }
 
 /** Continues an incomplete file to its full size and on to the disk. */
 async function append(
   context: DownloadContext,
   name: string,
-  file: RepoFile,
-  path: string,
-  onBytes: (received: number) => void,
-): Promise<void> {
-  const handle = await open(path, "a");
-  try {
-    let size = (await handle.stat()).size;
-    if (size > file.sizeBytes) await handle.truncate((size = 0));
-    onBytes(size);
-    if (size < file.sizeBytes) await receive(context, name, file, handle, size, onBytes);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function receive(
-  context: DownloadContext,
-  name: string,
-  file: RepoFile,
-  handle: FileHandle,
-  offset: number,
+  { sizeBytes }: RepoFile,
+  incomplete: string,
   onBytes: (received: number) => void,
 ): Promise<void> {
   const { settings, repo, commit } = context;
   const prefix = repo.type === "dataset" ? "datasets/" : "";
   const path = name.split("/").map(encodeURIComponent).join("/");
   const url = `${settings.endpoint}/${prefix}${repo.id}/resolve/${commit}/${path}`;
-
-  const { signal, refresh, release } = watchdog(settings.downloadTimeoutMs, context.signal);
+  const handle = await open(incomplete, "a");
   try {
-    const headers = {
-      "accept-encoding": "identity",
-      ...(offset > 0 && { range: `bytes=${offset}-` }),
+    let { size } = await handle.stat();
+    if (size > sizeBytes) await handle.truncate((size = 0));
+    onBytes(size);
+    const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
+      // A server that knows no ranges answers 200 with the whole file.
+      if (size > 0 && response.status !== 206) await handle.truncate((size = 0));
+      for await (const chunk of chunks) {
+        size += chunk.length;
+        if (size > sizeBytes) return; // not the file that was listed: its checksum will say so
+        await handle.writeFile(chunk);
+        onBytes(size);
+      }
     };
-    const response = await send(context, url, { headers, signal }, name);
-    let size = offset;
-    // A server that knows no ranges answers 200 with the whole file.
-    if (offset > 0 && response.status !== 206) await handle.truncate((size = 0));
-    for await (const chunk of chunksOf(response, context, signal, name)) {
-      refresh();
-      size += chunk.length;
-      if (size > file.sizeBytes) break; // not the file that was listed: verification will say so
-      await handle.writeFile(chunk);
-      onBytes(size);
-    }
-    if (size < file.sizeBytes)
-      throw networkFailure(new Error(`${size} of ${file.sizeBytes} bytes`), settings, name);
+    const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
+    const options = { headers, timeoutMs: settings.downloadTimeoutMs, file: name };
+    if (size < sizeBytes) await request(context, url, options, receive);
+    if (size < sizeBytes)
+      throw networkFailure(new Error(`${size} of ${sizeBytes} bytes`), settings, name);
+    await handle.sync();
   } finally {
-    release();
-  }
-}
-
-async function* chunksOf(
-  response: Response,
-  context: HubContext,
-  signal: AbortSignal,
-  name: string,
-): AsyncGenerator<Uint8Array> {
-  try {
-    yield* bodyOf(response, signal);
-  } catch (error) {
-    context.signal?.throwIfAborted();
-    throw networkFailure(error, context.settings, name);
+    await handle.close();
   }
 }
 
 /** True if size and content are those that the hub listed: sha256 for large files, Git's blob hash for others. */
-async function verify(path: string, file: RepoFile): Promise<boolean> {
+async function isSound(path: string, file: RepoFile): Promise<boolean> {
   if ((await statIfPresent(path))?.size !== file.sizeBytes) return false;
   const hash = createHash(file.sha256 === undefined ? "sha1" : "sha256");
   if (file.sha256 === undefined) hash.update(`blob ${file.sizeBytes}\0`);

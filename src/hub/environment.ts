@@ -25,7 +25,7 @@ export interface HubSettings {
   readonly token: Secret | undefined;
   /** No request is made; only what is cached is used. */
   readonly offline: boolean;
-  /** How long a listing may take. */
+  /** How long the hub may be silent while it lists. */
   readonly metadataTimeoutMs: number;
   /** How long a download may be silent. */
   readonly downloadTimeoutMs: number;

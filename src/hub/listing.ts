@@ -1,6 +1,6 @@
 // What a repository holds: its revision resolved to a commit once, then the files of that commit.
 
-import { messageOf, nearest, UserError } from "../core/errors.ts";
+import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { checkInside, type RepoCache, type RepoFile, type RepoListing } from "./cache.ts";
 import { diskFailure, nameOf, NotOnHub, TransientFailure } from "./failures.ts";
 import { isCommit } from "./repo-id.ts";
@@ -104,9 +104,7 @@ async function withNearestRevision(context: HubContext, error: NotOnHub): Promis
     );
     const refs = (await response.json()) as Record<"branches" | "tags", { name: string }[]>;
     const names = [...refs.branches, ...refs.tags].map(({ name }) => name);
-    const near = nearest(repo.revision, names);
-    const hint =
-      near === undefined ? `it has ${names.slice(0, 10).join(", ")}` : `did you mean "${near}"?`;
+    const hint = didYouMean(repo.revision, names) ?? `it has ${names.slice(0, 10).join(", ")}`;
     return new NotOnHub("revision", error.message, hint);
   } catch {
     return error;

@@ -1,6 +1,6 @@
 // One request to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat.
 
-import { UserError } from "../core/errors.ts";
+import { buffer } from "node:stream/consumers";
 import type { HubSettings } from "./environment.ts";
 import { pause } from "./lock.ts";
 import { nameOf, networkFailure, statusFailure, TransientFailure } from "./failures.ts";
@@ -16,98 +16,74 @@ export interface HubContext {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Aborts when nothing came for a while, or when the caller does. */
-export interface Watchdog {
-  readonly signal: AbortSignal;
-  refresh(): void;
-  release(): void;
+export interface RequestOptions {
+  readonly headers?: HeadersInit | undefined;
+  /** How long the hub may be silent. */
+  readonly timeoutMs: number;
+  /** What is asked for; undefined for a listing. */
+  readonly file?: string;
 }
 
 /**
- * Plain references throughout: in Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what fetch keeps
- * of a request once its headers are there, can be collected before they fire.
+ * Sends one request and gives `use` a successful answer and the chunks of its body. Plain references throughout: in
+ * Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what fetch keeps of a request once its headers
+ * are there, can be collected before they fire.
  */
-export function watchdog(timeoutMs: number, outer: AbortSignal | undefined): Watchdog {
-  const controller = new AbortController();
-  const timer = setTimeout(
-    () => controller.abort(new Error(`timeout: no data for ${timeoutMs / 1000} s`)),
-    timeoutMs,
-  );
-  const onOuter = () => controller.abort(outer?.reason);
-  if (outer?.aborted) onOuter();
-  outer?.addEventListener("abort", onOuter);
-  return {
-    signal: controller.signal,
-    refresh: () => void timer.refresh(),
-    release: () => {
-      clearTimeout(timer);
-      outer?.removeEventListener("abort", onOuter);
-      controller.abort();
-    },
-  };
-}
-
-/** The chunks of an answer; throws the signal's reason when it aborts, whatever the connection does. */
-export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const reader = response.body?.getReader();
-  // Ends a pending read.
-  const cancel = () => void reader?.cancel().catch(() => undefined);
-  signal.addEventListener("abort", cancel);
-  try {
-    for (;;) {
-      const part = await reader?.read();
-      signal.throwIfAborted();
-      if (part === undefined || part.done) return;
-      yield part.value;
-    }
-  } finally {
-    signal.removeEventListener("abort", cancel);
-  }
-}
-
-/** A successful answer, or an error; `file` is undefined for a listing. The caller reads or cancels the body. */
-export async function send(
+export async function request<T>(
   context: HubContext,
   url: string,
-  init: { readonly headers?: HeadersInit; readonly signal: AbortSignal },
-  file?: string,
-): Promise<Response> {
-  const { settings, repo } = context;
-  const headers = new Headers(init.headers);
+  { headers: given, timeoutMs, file }: RequestOptions,
+  use: (response: Response, chunks: AsyncIterable<Uint8Array>) => Promise<T>,
+): Promise<T> {
+  const { settings, repo, signal: outer } = context;
+  const headers = new Headers(given);
   // A redirect to another host loses this header too: fetch sees to that.
   if (settings.token && new URL(url).origin === new URL(settings.endpoint).origin)
     headers.set("authorization", `Bearer ${settings.token.reveal()}`);
-  let response: Response;
-  try {
-    response = await fetch(url, { headers, signal: init.signal });
-  } catch (error) {
-    context.signal?.throwIfAborted();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const onSilence = () => controller.abort(new Error(`timeout: no data for ${timeoutMs / 1000} s`));
+  const timer = setTimeout(onSilence, timeoutMs);
+  const onStop = () => controller.abort(outer?.reason);
+  if (outer?.aborted) onStop();
+  outer?.addEventListener("abort", onStop);
+  const onBroken = (error: unknown): never => {
+    outer?.throwIfAborted();
     throw networkFailure(error, settings, file ?? nameOf(repo));
+  };
+  async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
+    const reader = body?.getReader();
+    // Ends a pending read, whatever the connection does.
+    signal.addEventListener("abort", () => void reader?.cancel().catch(() => undefined));
+    for (;;) {
+      const part = await reader?.read().catch(onBroken);
+      if (signal.aborted) onBroken(signal.reason);
+      if (part === undefined || part.done) return;
+      timer.refresh();
+      yield part.value;
+    }
   }
-  if (response.ok) return response;
-  await response.body?.cancel();
-  throw statusFailure(response, repo, settings, file);
+  try {
+    const response = await fetch(url, { headers, signal }).catch(onBroken);
+    if (response.ok) return await use(response, chunksOf(response));
+    await response.body?.cancel();
+    throw statusFailure(response, repo, settings, file);
+  } finally {
+    clearTimeout(timer);
+    outer?.removeEventListener("abort", onStop);
+    controller.abort();
+  }
 }
 
 /** A `fetch` for short answers, to hand to a library: reads the whole body, repeats what may pass. */
 export function metadataFetch(context: HubContext): typeof fetch {
+  const timeoutMs = context.settings.metadataTimeoutMs;
   return async (input, init) => {
     const url = input instanceof Request ? input.url : String(input);
-    return retrying(context, async () => {
-      const { signal, release } = watchdog(context.settings.metadataTimeoutMs, context.signal);
-      try {
-        const response = await send(context, url, { headers: init?.headers ?? {}, signal });
-        const chunks: Uint8Array[] = [];
-        for await (const chunk of bodyOf(response, signal)) chunks.push(chunk);
-        return new Response(Buffer.concat(chunks), response);
-      } catch (error) {
-        context.signal?.throwIfAborted();
-        if (error instanceof UserError || error instanceof TransientFailure) throw error;
-        throw networkFailure(error, context.settings, nameOf(context.repo));
-      } finally {
-        release();
-      }
-    });
+    const options = { headers: init?.headers, timeoutMs };
+    const whole = async (response: Response, chunks: AsyncIterable<Uint8Array>) =>
+      new Response(await buffer(chunks), response);
+    return retrying(context, () => request(context, url, options, whole));
   };
 }
 
