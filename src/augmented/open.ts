@@ -96,7 +96,7 @@ async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint
   const found = await modelSha256(checkpoint);
   if (found !== expected)
     throw new UserError(`${adapter} was trained on another base than ${folder}`, {
-      hint: `its base is ${String(name)} with SHA-256 ${String(expected)}, this one has ${found}`,
+      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(expected)}, this one has ${found}`,
     });
 }
 

@@ -15,6 +15,10 @@ export class Secret {
   reveal(): string {
     return this.#value;
   }
+
+  toString(): string {
+    return "[hidden]";
+  }
 }
 
 export interface HubSettings {
