@@ -17,7 +17,7 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "ssa-interrupt-"));
   const data = await writeTokens(join(folder, "data"));
   args = ["finetune", "--base", fixture(), "--data", data, "--device", "cpu", "--threads", "1"];
-  args.push("--steps", String(steps), "--gradient-accumulation-steps", "20", "--save-every", "5");
+  args.push("--steps", String(steps), "--gradient-accumulation-steps", "60", "--save-every", "5");
   args.push("--eval-every", "7", "--max-added-share", "0.5", "--tune", "temperatures,norms");
   const { code, stderr } = await ssa([...args, "--out", join(folder, "whole")]);
   assert.equal(code, 0, stderr);
@@ -56,7 +56,7 @@ test("a second Ctrl+C leaves at once and loses only what was not saved", async (
   const out = join(folder, "twice");
   let sent = 0;
   // Steps of many micro batches, so that the first signal finds one under way.
-  const slow = [...args, "--out", out, "--set", "gradientAccumulationSteps=1000"];
+  const slow = [...args, "--out", out, "--gradient-accumulation-steps", "4000"];
   const { code, signal, stderr } = await ssa(slow, {
     onStderr: (text, child) => {
       if (sent === 0 && text.includes('"kind":"saved","step":0'))
