@@ -1,13 +1,12 @@
 // Named ways to measure perplexity, so that a number can be compared with a published one.
 
-import { nearest, UserError } from "../core/errors.ts";
+import { didYouMean, UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "./corpus.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import type { WindowRule } from "./windows.ts";
 
 export interface Convention {
   readonly name: string;
-  readonly summary: string;
   /** What is put between rows to make one text of them, where that is not made pages of. */
   readonly separator: string;
   /** Whether the text is cut into WikiText pages and detokenized. */
@@ -23,6 +22,7 @@ export interface Convention {
   readonly divisor: "tokens" | "words";
 }
 
+// Rows joined by blank lines, windows of the whole context side by side.
 const joinedRows = {
   separator: "\n\n",
   pages: false,
@@ -35,28 +35,14 @@ const joinedRows = {
 } as const;
 
 export const conventions: readonly Convention[] = [
-  {
-    ...joinedRows,
-    name: "hf-disjoint",
-    summary: "rows joined by blank lines, windows of the whole context side by side",
-  },
-  {
-    ...joinedRows,
-    name: "hf-stride",
-    summary: "the same with windows that advance by 512 tokens",
-    stride: 512,
-  },
-  {
-    ...joinedRows,
-    name: "gptq",
-    summary: "rows joined by blank lines, blocks of 2,048 tokens, the last partial one dropped",
-    maxContext: 2048,
-    tail: "drop",
-  },
+  { ...joinedRows, name: "hf-disjoint" },
+  { ...joinedRows, name: "hf-stride", stride: 512 },
+  // Blocks of 2,048 tokens, the last partial one dropped.
+  { ...joinedRows, name: "gptq", maxContext: 2048, tail: "drop" },
+  // WikiText pages, detokenized, every token scored; perplexity per original word.
   {
     ...joinedRows,
     name: "lm-eval",
-    summary: "WikiText pages, detokenized, every token scored; perplexity per original word",
     pages: true,
     prefix: "end-of-text",
     hasFinalTarget: true,
@@ -69,9 +55,8 @@ export function conventionByName(name: string): Convention {
   const names = conventions.map((convention) => convention.name);
   const found = conventions[names.indexOf(name)];
   if (found) return found;
-  const guess = nearest(name, names);
   throw new UserError(`no convention "${name}", only ${names.join(", ")}`, {
-    ...(guess && { hint: `did you mean "${guess}"?` }),
+    hint: didYouMean(name, names),
   });
 }
 

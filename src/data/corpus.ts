@@ -1,8 +1,8 @@
 // A split of data as tokens: read, tokenized once, and kept in a cache on disk.
 
 import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { UserError } from "../core/errors.ts";
+import { sha256OfFile } from "../formats/safetensors.ts";
 import type { DataSplit } from "./data-files.ts";
 import { readTexts } from "./read-texts.ts";
 import { joinTexts, type TextStream } from "./text.ts";
@@ -136,21 +136,8 @@ async function cacheKey(
   { field, separator, pages }: CorpusOptions,
 ): Promise<string> {
   const files = [];
-  for (const { path, begin, end } of parts) {
-    const hash = createHash("sha256");
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
-      hash.update(chunk as Buffer);
-    }
-    files.push([hash.digest("hex"), begin, end]);
-  }
-  const parameters = {
-    format,
-    files,
-    tokenizer: tokenizer.sha256,
-    prefix,
-    field,
-    separator,
-    pages,
-  };
-  return createHash("sha256").update(JSON.stringify(parameters)).digest("hex");
+  for (const { path, begin, end } of parts) files.push([await sha256OfFile(path), begin, end]);
+  const options = { prefix, field, separator, pages };
+  const key = JSON.stringify({ format, files, tokenizer: tokenizer.sha256, ...options });
+  return createHash("sha256").update(key).digest("hex");
 }

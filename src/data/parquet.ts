@@ -5,7 +5,6 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
-  type AsyncBuffer,
   type FileMetaData,
 } from "hyparquet";
 import { messageOf, UserError } from "../core/errors.ts";
@@ -16,7 +15,13 @@ import type { TextPiece } from "./text.ts";
 /** Each row is a text. `field` names the column; the only text column is taken whatever its name. */
 export async function* readParquetTexts(part: FilePart, field: string): AsyncGenerator<TextPiece> {
   const file = await asyncBufferFromFile(part.path);
-  const metadata = await readMetadata(file, part.path);
+  const unreadable = (error: unknown): never => {
+    throw new UserError(`${part.path} cannot be read as parquet: ${messageOf(error)}`, {
+      hint: "is it complete, and compressed with snappy or not at all?",
+      cause: error,
+    });
+  };
+  const metadata = await parquetMetadataAsync(file).catch(unreadable);
   const column = textColumn(metadata, part.path, field);
   const numRows = Number(metadata.num_rows);
   const begin = Math.floor(part.begin * numRows);
@@ -29,9 +34,7 @@ export async function* readParquetTexts(part: FilePart, field: string): AsyncGen
     groupStart = groupEnd;
     if (rowStart >= rowEnd) continue;
     const range = { file, metadata, columns: [column], rowStart, rowEnd };
-    const rows = await parquetReadObjects(range).catch((error: unknown) => {
-      throw unreadable(part.path, error);
-    });
+    const rows = await parquetReadObjects(range).catch(unreadable);
     for (const [index, row] of rows.entries()) {
       let text: string;
       try {
@@ -42,21 +45,6 @@ export async function* readParquetTexts(part: FilePart, field: string): AsyncGen
       yield { text, isLast: true };
     }
   }
-}
-
-async function readMetadata(file: AsyncBuffer, path: string): Promise<FileMetaData> {
-  try {
-    return await parquetMetadataAsync(file);
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-function unreadable(path: string, error: unknown): UserError {
-  return new UserError(`${path} cannot be read as parquet: ${messageOf(error)}`, {
-    hint: "is it complete, and compressed with snappy or not at all?",
-    cause: error,
-  });
 }
 
 function textColumn(metadata: FileMetaData, path: string, field: string): string {

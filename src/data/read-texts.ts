@@ -2,7 +2,7 @@
 
 import { createReadStream } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
-import { messageOf, UserError } from "../core/errors.ts";
+import { codeOf, messageOf, UserError } from "../core/errors.ts";
 import type { DataSplit, FilePart } from "./data-files.ts";
 import { readParquetTexts } from "./parquet.ts";
 import { atRow, rowText } from "./row-text.ts";
@@ -27,23 +27,15 @@ async function* readPlainText(part: FilePart): AsyncGenerator<TextPiece> {
   // Fatal: replacement characters would change the tokens silently. The mark at a file's start is part of the text.
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let offset = 0;
-  for await (const { bytes, begin } of readBytes(part)) {
-    offset = begin;
-    yield { text: decode(decoder, bytes, part.path, begin), isLast: false };
-  }
-  yield { text: decode(decoder, undefined, part.path, offset), isLast: true };
-}
-
-function decode(
-  decoder: TextDecoder,
-  bytes: Uint8Array | undefined,
-  path: string,
-  at: number,
-): string {
   try {
-    return bytes ? decoder.decode(bytes, { stream: true }) : decoder.decode();
+    for await (const { bytes, begin } of readBytes(part)) {
+      offset = begin;
+      yield { text: decoder.decode(bytes, { stream: true }), isLast: false };
+    }
+    yield { text: decoder.decode(), isLast: true };
   } catch (error) {
-    throw new UserError(`${path} is not UTF-8 text (somewhere after byte ${at})`, {
+    if (codeOf(error) !== "ERR_ENCODING_INVALID_ENCODED_DATA") throw error;
+    throw new UserError(`${part.path} is not UTF-8 text (somewhere after byte ${offset})`, {
       hint: "convert it, for example with iconv -t utf-8",
       cause: error,
     });
@@ -97,11 +89,8 @@ async function* readBytes(part: FilePart): AsyncGenerator<{ bytes: Uint8Array; b
   const [start, end] = await lineBounds(part);
   if (start >= end) return;
   let begin = start;
-  for await (const chunk of createReadStream(part.path, {
-    start,
-    end: end - 1,
-    highWaterMark: chunkBytes,
-  })) {
+  const range = { start, end: end - 1, highWaterMark: chunkBytes };
+  for await (const chunk of createReadStream(part.path, range)) {
     const bytes = chunk as Buffer;
     yield { bytes, begin };
     begin += bytes.length;

@@ -1,6 +1,6 @@
 // The text of one row of a data file, and what to say where it has none.
 
-import { messageOf, nearest, UserError } from "../core/errors.ts";
+import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 
 /** The string in `field` of a row; the error for anything else does not say where the row is (see `atRow`). */
 export function rowText(row: unknown, field: string): string {
@@ -21,12 +21,11 @@ export function rowText(row: unknown, field: string): string {
 }
 
 export function fieldHint(field: string, known: readonly string[]): string {
-  const guess = nearest(field, known);
-  return guess ? `did you mean "${guess}"?` : "name the one that holds the text";
+  return didYouMean(field, known) ?? "name the one that holds the text";
 }
 
 /** A row's error with its place in front. */
 export function atRow(place: string, error: unknown): UserError {
   const hint = error instanceof UserError ? error.hint : undefined;
-  return new UserError(`${place}: ${messageOf(error)}`, { ...(hint && { hint }), cause: error });
+  return new UserError(`${place}: ${messageOf(error)}`, { hint, cause: error });
 }

@@ -1,10 +1,10 @@
-// Tokenized data on disk: the SHA-256 of the rest, a line of JSON, the length of each text as uint32, all tokens.
+// Tokenized data on disk: a safetensors file of all tokens and the length of each text, with a checksum.
 
 import { createHash } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../core/errors.ts";
-import { replaceFile } from "../formats/atomic.ts";
+import { codeOf, UserError } from "../core/errors.ts";
+import { openSafetensors, readBytes, writeSafetensors } from "../formats/safetensors.ts";
 import { viewTokens, type Tokens } from "./tokens.ts";
 
 /** What is kept: everything that reading the data again would give. */
@@ -16,30 +16,23 @@ export interface CachedCorpus {
   readonly dataSha256: string;
 }
 
-interface Header extends Pick<CachedCorpus, "utf8Bytes" | "numWords" | "dataSha256"> {
-  readonly formatVersion: number;
-  readonly numTexts: number;
-}
-
-const formatVersion = 1;
-const digestBytes = 32;
-
 /** A cache that cannot be written is done without. */
 export async function writeCache(folder: string, key: string, corpus: CachedCorpus): Promise<void> {
   const { tokens, lengths, ...facts } = corpus;
-  const header: Header = { formatVersion, numTexts: lengths.length, ...facts };
-  const content = [
-    Buffer.from(`${JSON.stringify(header)}\n`),
-    bytesOf(Uint32Array.from(lengths)),
-    bytesOf(tokens),
-  ];
+  const json = JSON.stringify(facts);
+  const [tokenBytes, lengthBytes] = [bytesOf(tokens), bytesOf(Uint32Array.from(lengths))];
+  // Unsigned numbers under the names of signed ones, which every reader knows.
+  const dtype = tokens.BYTES_PER_ELEMENT === 2 ? "I16" : "I32";
+  const tensors = [
+    { name: "tokens", dtype, shape: [tokens.length], data: tokenBytes },
+    { name: "lengths", dtype: "I32", shape: [lengths.length], data: lengthBytes },
+  ] as const;
   try {
     await mkdir(folder, { recursive: true });
-    await replaceFile(pathOf(folder, key), async (file) => {
-      for (const part of [digest(content), ...content]) await file.writeFile(part);
-    });
+    const metadata = { facts: json, sha256: digest(json, tokenBytes, lengthBytes) };
+    await writeSafetensors(pathOf(folder, key), tensors, metadata);
   } catch (error) {
-    if (!(error instanceof UserError) && !isErrno(error)) throw error;
+    if (!(error instanceof UserError) && codeOf(error) === undefined) throw error;
   }
 }
 
@@ -49,41 +42,33 @@ export async function readCache(
   key: string,
   vocabSize: number,
 ): Promise<CachedCorpus | undefined> {
-  const bytes = await readFile(pathOf(folder, key)).catch(() => undefined);
-  if (!bytes || !digest([bytes.subarray(digestBytes)]).equals(bytes.subarray(0, digestBytes))) {
+  try {
+    const { tensors, metadata } = await openSafetensors(pathOf(folder, key));
+    const tokens = await readBytes(tensors.get("tokens")!);
+    const lengths = await readBytes(tensors.get("lengths")!);
+    const json = metadata["facts"]!;
+    if (metadata["sha256"] !== digest(json, tokens, lengths)) return undefined;
+    const { utf8Bytes, numWords, dataSha256 } = JSON.parse(json) as CachedCorpus;
+    return {
+      tokens: viewTokens(tokens.buffer as ArrayBuffer, vocabSize),
+      lengths: [...new Uint32Array(lengths.buffer)],
+      utf8Bytes,
+      numWords,
+      dataSha256,
+    };
+  } catch {
     return undefined;
   }
-  const headerEnd = bytes.indexOf("\n", digestBytes);
-  const header = JSON.parse(bytes.toString("utf8", digestBytes, headerEnd)) as Header;
-  if (header.formatVersion !== formatVersion) return undefined;
-  const lengthsEnd = headerEnd + 1 + 4 * header.numTexts;
-  const { utf8Bytes, numWords, dataSha256 } = header;
-  return {
-    lengths: [...new Uint32Array(copy(bytes.subarray(headerEnd + 1, lengthsEnd)))],
-    tokens: viewTokens(copy(bytes.subarray(lengthsEnd)), vocabSize),
-    utf8Bytes,
-    numWords,
-    dataSha256,
-  };
 }
 
 function pathOf(folder: string, key: string): string {
   return join(folder, `${key}.tokens`);
 }
 
-function isErrno(error: unknown): boolean {
-  return error instanceof Error && "code" in error;
-}
-
-function digest(parts: readonly Uint8Array[]): Buffer {
+function digest(...parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);
-  return hash.digest();
-}
-
-/** Views of numbers must begin at a multiple of their size, which these bytes may not. */
-function copy(bytes: Uint8Array): ArrayBuffer {
-  return new Uint8Array(bytes).buffer;
+  return hash.digest("hex");
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: Tokens): Uint8Array {

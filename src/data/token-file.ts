@@ -1,12 +1,12 @@
 // Token files: raw little-endian uint16 ids (uint32 where the vocabulary needs it), as nanoGPT writes them, or the
 // same behind the 1,024-byte header of llm.c.
 
+import { createReadStream } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { UserError } from "../core/errors.ts";
 import type { FilePart } from "./data-files.ts";
 import { viewTokens, type Tokens } from "./tokens.ts";
 
-const readBytes = 1 << 26;
 const headerBytes = 1024;
 const headerMagic = 20240520;
 
@@ -18,21 +18,15 @@ export async function readTokenFile(part: FilePart, vocabSize: number): Promise<
     const width = vocabSize <= 65_536 ? 2 : 4;
     const header = (await hasHeader(handle, size, width)) ? headerBytes : 0;
     if (size % width !== 0) {
-      throw new UserError(
-        `${part.path}: ${size} bytes are no whole number of uint${8 * width} tokens`,
-        {
-          hint: `a token file is raw little-endian uint${8 * width} for a vocabulary of ${vocabSize}`,
-        },
-      );
+      const type = `uint${8 * width}`;
+      throw new UserError(`${part.path}: ${size} bytes are no whole number of ${type} tokens`, {
+        hint: `a token file is raw little-endian ${type} for a vocabulary of ${vocabSize}`,
+      });
     }
     const count = (size - header) / width;
     const first = Math.floor(part.begin * count);
-    const tokens = await readRange(
-      handle,
-      header + first * width,
-      header + Math.floor(part.end * count) * width,
-      vocabSize,
-    );
+    const end = header + Math.floor(part.end * count) * width;
+    const tokens = viewTokens(await readRange(part.path, header + first * width, end), vocabSize);
     const bad = tokens.findIndex((id) => id >= vocabSize);
     if (bad >= 0) {
       const offset = header + (first + bad) * width;
@@ -47,26 +41,16 @@ export async function readTokenFile(part: FilePart, vocabSize: number): Promise<
   }
 }
 
-// Read in pieces: one read() moves 2 GiB at most.
-async function readRange(
-  handle: FileHandle,
-  begin: number,
-  end: number,
-  vocabSize: number,
-): Promise<Tokens> {
+async function readRange(path: string, begin: number, end: number): Promise<ArrayBuffer> {
   const bytes = new Uint8Array(end - begin);
-  for (let done = 0; done < bytes.length;) {
-    const { bytesRead } = await handle.read(
-      bytes,
-      done,
-      Math.min(readBytes, bytes.length - done),
-      begin + done,
-    );
-    if (bytesRead === 0)
-      throw new UserError("the token file shrank while it was read", { exitCode: 1 });
-    done += bytesRead;
+  if (begin === end) return bytes.buffer;
+  let done = 0;
+  for await (const chunk of createReadStream(path, { start: begin, end: end - 1 })) {
+    bytes.set(chunk as Buffer, done);
+    done += (chunk as Buffer).length;
   }
-  return viewTokens(bytes.buffer, vocabSize);
+  if (done === bytes.length) return bytes.buffer;
+  throw new UserError("the token file shrank while it was read", { exitCode: 1 });
 }
 
 /** llm.c: int32 magic, version and token count, then zeros; taken for a header only if the count fits the file. */

@@ -46,14 +46,27 @@ export async function tokenize(
   tokenizer: Tokenizer,
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
 ): Promise<TokenizedTexts> {
-  const collected = new Collector(tokenizer.vocabSize, prefix);
+  const tokens = new TokenBuffer(tokenizer.vocabSize);
+  const lengths: number[] = [];
+  let characters = 0;
+  let textStart = 0;
   const underway: { readonly job: Job; readonly result: Promise<EncodedJob> }[] = [];
   let helpers: Helper[] = [];
   let numJobs = 0;
+  /** Appends the oldest job's tokens: its segments are stretches of texts, in order. */
   const collectFirst = async (): Promise<void> => {
     const { job, result } = underway.shift()!;
-    collected.add(job, await result);
-    onProgress?.(collected.progress());
+    const encoded = await result;
+    let at = 0;
+    for (const [i, length] of encoded.lengths.entries()) {
+      if (tokens.length === textStart && length > 0) tokens.append(prefix);
+      tokens.append(encoded.ids.subarray(at, (at += length)));
+      characters += job.segments[i]!.length;
+      if (!job.ends[i]) continue;
+      if (tokens.length > textStart) lengths.push(tokens.length - textStart);
+      textStart = tokens.length;
+    }
+    onProgress?.({ characters, tokens: tokens.length });
   };
   try {
     for await (const job of tokenizingJobs(texts, tokenizer.cuts, jobCharacters)) {
@@ -72,7 +85,7 @@ export async function tokenize(
   } finally {
     for (const helper of helpers) helper.close();
   }
-  return collected.texts();
+  return { tokens: tokens.view(), lengths };
 }
 
 export function encodeJob(tokenizer: Tokenizer, { segments }: Job): EncodedJob {
@@ -85,54 +98,13 @@ export function encodeJob(tokenizer: Tokenizer, { segments }: Job): EncodedJob {
   return { ids: ids.view().slice(), lengths };
 }
 
-/** Puts the segments of each text together again. */
-class Collector {
-  readonly #tokens: TokenBuffer;
-  readonly #prefix: readonly number[];
-  readonly #lengths: number[] = [];
-  #characters = 0;
-  #start = 0;
-
-  constructor(vocabSize: number, prefix: readonly number[]) {
-    this.#tokens = new TokenBuffer(vocabSize);
-    this.#prefix = prefix;
-  }
-
-  add({ segments, ends }: Job, { ids, lengths }: EncodedJob): void {
-    let at = 0;
-    for (const [index, length] of lengths.entries()) {
-      const isFirst = this.#tokens.length === this.#start;
-      if (isFirst && length > 0) this.#tokens.append(this.#prefix);
-      this.#tokens.append(ids.subarray(at, (at += length)));
-      this.#characters += segments[index]!.length;
-      if (ends[index]) this.#endText();
-    }
-  }
-
-  #endText(): void {
-    const length = this.#tokens.length - this.#start;
-    if (length > 0) this.#lengths.push(length);
-    this.#start = this.#tokens.length;
-  }
-
-  progress(): TokenizeProgress {
-    return { characters: this.#characters, tokens: this.#tokens.length };
-  }
-
-  texts(): TokenizedTexts {
-    return { tokens: this.#tokens.view(), lengths: this.#lengths };
-  }
-}
-
-interface Waiting {
-  readonly resolve: (job: EncodedJob) => void;
-  readonly reject: (error: Error) => void;
-}
-
 /** A thread that encodes beside this one; it has one job waiting while it works on another. */
 class Helper {
   readonly #worker: Worker;
-  readonly #waiting: Waiting[] = [];
+  readonly #waiting: {
+    readonly resolve: (job: EncodedJob) => void;
+    readonly reject: (error: Error) => void;
+  }[] = [];
 
   constructor(folder: string) {
     this.#worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });

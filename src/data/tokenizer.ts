@@ -4,10 +4,10 @@
 import type * as Transformers from "@huggingface/transformers";
 import type { PreTrainedTokenizer } from "@huggingface/transformers";
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
+import { readIfPresent } from "../formats/atomic.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { mergePairs, mergeRanks } from "./pair-merging.ts";
 import {
@@ -18,7 +18,7 @@ import {
   type TokenizerJson,
   vocabSizeOf,
 } from "./tokenizer-json.ts";
-import { createTokens, TokenBuffer, type Tokens } from "./tokens.ts";
+import { TokenBuffer, type Tokens } from "./tokens.ts";
 
 export interface Tokenizer {
   readonly folder: string;
@@ -43,20 +43,21 @@ const maxWordLength = 64;
 /** Loads tokenizer.json (and tokenizer_config.json where there is one) from a folder; never asks a network. */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const path = join(folder, "tokenizer.json");
-  const jsonBytes = await readOptional(path);
+  const jsonBytes = await readIfPresent(path);
   if (!jsonBytes) {
     throw new UserError(`${folder} holds no tokenizer.json`, {
       hint: "text needs the model's tokenizer; token files (.bin) do not",
     });
   }
   const configPath = join(folder, "tokenizer_config.json");
-  const configBytes = await readOptional(configPath);
+  const configBytes = await readIfPresent(configPath);
   const json = parse(jsonBytes, path);
   if (!isTokenizerJson(json)) throw unusable(path, "it has no vocabulary or no added tokens");
   const config = configBytes ? (parse(configBytes, configPath) as TokenizerConfig) : {};
 
   // The library takes half a second to load: not before there is something to encode that no cache has.
-  const library = once(() => openLibrary(json, config, path));
+  let opened: PreTrainedTokenizer | undefined;
+  const library = () => (opened ??= openLibrary(json, config, path));
   const encodeWhole = (text: string): number[] =>
     library().encode(text, { add_special_tokens: false });
   const cuts = cutRule(json, config);
@@ -71,7 +72,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     prefix: templatePrefix(json) ?? addedInFront(library(), encodeWhole),
     endOfText: endOfText(json, config),
     cuts,
-    encode: cuts ? wordEncoder(encodeWhole, cuts, vocabSize) : wholeEncoder(encodeWhole, vocabSize),
+    encode: wordEncoder(encodeWhole, cuts, vocabSize),
     decode(ids) {
       const list = [...ids];
       if (list.length === 0) return "";
@@ -80,17 +81,12 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   };
 }
 
-function wholeEncoder(encode: (text: string) => number[], vocabSize: number) {
-  return (text: string): Tokens => {
-    const ids = encode(text);
-    const tokens = createTokens(ids.length, vocabSize);
-    tokens.set(ids);
-    return tokens;
-  };
-}
-
 /** Encodes between cuts, each distinct word once. */
-function wordEncoder(encode: (text: string) => number[], cuts: CutRule, vocabSize: number) {
+function wordEncoder(
+  encode: (text: string) => number[],
+  cuts: CutRule | undefined,
+  vocabSize: number,
+) {
   const known = new Map<string, readonly number[]>();
   const encodeWord = (word: string): readonly number[] => {
     const ids = known.get(word);
@@ -105,7 +101,7 @@ function wordEncoder(encode: (text: string) => number[], cuts: CutRule, vocabSiz
   return (text: string): Tokens => {
     const tokens = new TokenBuffer(vocabSize, 16 + (text.length >> 1));
     let start = 0;
-    for (let at = 1; at < text.length - 1; at++) {
+    for (let at = 1; cuts && at < text.length - 1; at++) {
       if (!cuts.isCut(text, at)) continue;
       tokens.append(encodeWord(text.slice(start, at)));
       start = at + cuts.skip;
@@ -142,11 +138,6 @@ function unusable(path: string, reason: string, cause?: unknown): UserError {
   return new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause });
 }
 
-function once<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => (made ??= { value: make() }).value;
-}
-
 /** Has the library merge short words by our scan; longer ones stay with its heap, whose time grows more slowly. */
 function mergeFaster({ _tokenizer: tokenizer }: PreTrainedTokenizer): void {
   const model = tokenizer.model as Partial<MergingModel>;
@@ -175,13 +166,16 @@ function addedInFront(
   library: PreTrainedTokenizer,
   encode: (text: string) => number[],
 ): readonly number[] {
-  const text = "a";
-  const plain = encode(text).join();
-  const full = library.encode(text);
-  const length = full.findIndex(
-    (_, start) => full.slice(start, start + encode(text).length).join() === plain,
+  const plain = encode("a");
+  const full = library.encode("a");
+  const isPlainAt = (start: number) => plain.every((id, i) => id === full[start + i]);
+  return full.slice(
+    0,
+    Math.max(
+      0,
+      full.findIndex((_, start) => isPlainAt(start)),
+    ),
   );
-  return full.slice(0, Math.max(0, length));
 }
 
 function parse(bytes: Uint8Array, path: string): unknown {
@@ -189,14 +183,5 @@ function parse(bytes: Uint8Array, path: string): unknown {
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
     throw new UserError(`${path} is not JSON: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-async function readOptional(path: string): Promise<Uint8Array | undefined> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
   }
 }
