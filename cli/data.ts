@@ -1,12 +1,13 @@
 // Data by name for every command: files and folders, embedded texts, or data sets from the hub with progress.
 
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { type DataFiles, findDataFiles } from "../src/data/data-files.ts";
 import { EMBEDDED_DATA, embeddedData } from "../src/data/embedded.ts";
 import { resolveDataset } from "../src/hub/dataset.ts";
 import type { HubSettings } from "../src/hub/environment.ts";
 import { parseDatasetName } from "../src/hub/repo-id.ts";
-import { formatBytes } from "./console.ts";
+import { formatBytes, formatInteger, type Progress } from "./console.ts";
 import { type CommandIo, openProgress } from "./io.ts";
 
 export interface NamedData extends DataFiles {
@@ -16,6 +17,12 @@ export interface NamedData extends DataFiles {
   readonly split?: string | undefined;
 }
 
+interface FindOptions {
+  /** The splits that are needed, of those that exist; all by default. */
+  readonly splits?: readonly string[];
+  readonly progress?: Progress;
+}
+
 const WIKITEXT = "Salesforce/wikitext";
 
 /** The files of a data source; WikiText's rows make one text, joined as the published figures need. */
@@ -23,19 +30,18 @@ export async function findData(
   name: string,
   io: CommandIo,
   settings: HubSettings,
-  splits?: readonly string[],
+  { splits, progress = openProgress(io) }: FindOptions = {},
 ): Promise<NamedData> {
   if (existsSync(name) || /^(\.{0,2}[\\/]|~)|\.(txt|jsonl|parquet|bin)$/.test(name))
     return findDataFiles(name);
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
   const spec = parseDatasetName(name);
-  const progress = openProgress(io);
   try {
     const { files, id, config } = await resolveDataset(name, settings, {
       ...(splits && { splits }),
       onProgress: ({ file, receivedBytes, totalBytes }) =>
         progress.update(
-          [file, `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
+          [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
           totalBytes > 0 ? receivedBytes / totalBytes : undefined,
         ),
     });
@@ -48,4 +54,9 @@ export async function findData(
   } finally {
     progress.done();
   }
+}
+
+/** Shows how far tokenizing is. */
+export function tokenizing(progress: Progress): (done: { readonly tokens: number }) => void {
+  return ({ tokens }) => progress.update(["tokenizing", `${formatInteger(tokens)} tokens`]);
 }

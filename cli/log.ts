@@ -2,12 +2,20 @@
 
 import { pino } from "pino";
 import type { RunEvent } from "../src/run/finetune.ts";
-import { formatDuration, formatPerplexity, formatRate } from "./console.ts";
+import {
+  formatDuration,
+  formatPerplexity,
+  formatRate,
+  progress,
+  type Progress,
+} from "./console.ts";
 import { type CommandIo, openProgress } from "./io.ts";
 
 export type LogFormat = "auto" | "human" | "json";
 
 export interface RunLog {
+  /** Of what comes before the run: downloads, tokenizing. */
+  readonly progress: Progress;
   event(event: RunEvent): void;
   note(text: string): void;
   done(): void;
@@ -18,11 +26,13 @@ export function openLog(io: CommandIo, format: LogFormat): RunLog {
   return format === "json" || (format === "auto" && !io.isTty) ? jsonLog(io) : humanLog(io);
 }
 
-function jsonLog({ stderr }: CommandIo): RunLog {
+function jsonLog({ stderr, now }: CommandIo): RunLog {
   const destination = { write: (line: string) => void stderr.write(line) };
   const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  const lines = { write: (line: string) => log.info(line.trimEnd()) };
   let scored = 0;
   return {
+    progress: progress(lines, { isTty: false, now }),
     event: (event) => {
       if (event.kind === "note") log.info(event.text);
       // A line per tenth of a long scoring, not per window.
@@ -38,28 +48,29 @@ function jsonLog({ stderr }: CommandIo): RunLog {
 }
 
 function humanLog(io: CommandIo): RunLog {
-  const progress = openProgress(io);
+  const line = openProgress(io);
   let started: number | undefined;
   let first = 0;
   let phase = "";
   // The first line of each phase comes at once.
   const enter = (name: string) => {
-    if (name !== phase) progress.done();
+    if (name !== phase) line.done();
     phase = name;
   };
   return {
+    progress: line,
     event: (event) => {
       switch (event.kind) {
         case "note":
-          return progress.line(event.text);
+          return line.line(event.text);
         case "scored":
           enter(event.phase);
-          return progress.update(
+          return line.update(
             [`scoring ${event.phase}`, `window ${event.windows} of ${event.of}`],
             event.windows / event.of,
           );
         case "evaluated":
-          return progress.line(
+          return line.line(
             `step ${event.step}: held-out perplexity ${formatPerplexity(Math.exp(event.lossNats))}`,
           );
         case "saved":
@@ -77,11 +88,11 @@ function humanLog(io: CommandIo): RunLog {
             formatRate(tokensPerSecond),
           ];
           // No bar: with one, the time left would not fit 80 columns.
-          return progress.update([...fields, ...left]);
+          return line.update([...fields, ...left]);
         }
       }
     },
-    note: (text) => progress.line(text),
-    done: () => progress.done(),
+    note: (text) => line.line(text),
+    done: () => line.done(),
   };
 }

@@ -7,7 +7,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
-import { UserError } from "../src/core/errors.ts";
+import { nearest, UserError } from "../src/core/errors.ts";
 import { convertCommand } from "./commands/convert.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { evalCommand } from "./commands/eval.ts";
@@ -51,12 +51,23 @@ function buildProgram(io: CommandIo): Command {
     .description("Fine-tune pretrained language models with Selective Self-Attention temperatures")
     .version(version)
     .exitOverride()
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text) })
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      outputError: (text, write) => write(text + mistypedFlag(text)),
+    })
     .showSuggestionAfterError()
     .helpCommand(true);
   for (const register of commands) register(program, io);
   for (const command of program.commands) command.exitOverride();
   return program;
+}
+
+/** Commander misses a required flag before it sees that it was mistyped: the word that it may be. */
+function mistypedFlag(error: string): string {
+  const missing = /required option '(--[\w-]+)/.exec(error)?.[1];
+  const given = process.argv.filter((word) => word.startsWith("--"));
+  const word = missing && nearest(missing, given);
+  return word ? `(Is ${word} it?)\n` : "";
 }
 
 /** One clear sentence for a user's mistake, a stack only for ours; the exit code. */

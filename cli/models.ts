@@ -1,7 +1,7 @@
 // Models by name for every command: embedded, a folder, or from the hub with progress.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { hubSettings, type HubSettings } from "../src/hub/environment.ts";
 import { resolveModel } from "../src/hub/model.ts";
 import { formatBytes } from "./console.ts";
@@ -19,15 +19,15 @@ export async function findModel(
   name: string,
   io: CommandIo,
   settings: HubSettings,
+  progress = openProgress(io),
 ): Promise<string> {
   const embedded = join(io.packageRoot, "checkpoints", name);
   if ((EMBEDDED_MODELS as readonly string[]).includes(name) && !existsSync(name)) return embedded;
-  const progress = openProgress(io);
   try {
     const { folder } = await resolveModel(name, settings, {
       onProgress: ({ file, receivedBytes, totalBytes }) =>
         progress.update(
-          [file, `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
+          [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
           totalBytes > 0 ? receivedBytes / totalBytes : undefined,
         ),
     });

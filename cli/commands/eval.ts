@@ -1,6 +1,7 @@
 // `ssa eval`: perplexity of a model on data, with its uncertainty, and the gate of a CI job.
 
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openModel } from "../../src/augmented/open.ts";
@@ -20,7 +21,7 @@ import type { PerplexityResult } from "../../src/report/report.ts";
 import { readCorpus } from "../../src/run/corpus.ts";
 import { evaluate, planWindows } from "../../src/run/evaluate.ts";
 import { formatDuration, formatInteger, formatPerplexity, formatRate, table } from "../console.ts";
-import { findData } from "../data.ts";
+import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
 import { findModel, hubOptions } from "../models.ts";
@@ -156,8 +157,8 @@ async function prepareEval(options: EvalOptions, io: CommandIo) {
     separator: data.separator,
     convention,
     cacheFolder: cacheFolder(io, "tokens"),
-    threads: options.threads || 2,
-    onProgress: ({ tokens }) => progress.update(["tokenizing", `${formatInteger(tokens)} tokens`]),
+    threads: options.threads || availableParallelism(),
+    onProgress: tokenizing(progress),
   }).finally(() => progress.done());
   const plan = planWindows(augmented, corpus, {
     context: options.context,

@@ -2,6 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
@@ -16,8 +17,8 @@ import { insertions } from "../../src/run/tensors.ts";
 import type { RunReport } from "../../src/report/report.ts";
 import { planRun } from "../../src/run/plan.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
-import { formatInteger } from "../console.ts";
-import { findData } from "../data.ts";
+import { formatInteger, type Progress } from "../console.ts";
+import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo } from "../io.ts";
 import { type LogFormat, openLog, type RunLog } from "../log.ts";
@@ -77,11 +78,13 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
     return;
   }
   const settings = hubOptions(io);
-  const baseFolder = await findModel(recipe.base, io, settings);
-  const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io), {
+  const { progress } = log;
+  const baseFolder = await findModel(recipe.base, io, settings, progress);
+  const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io, progress), {
     cacheFolder: cacheFolder(io, "tokens"),
-    threads: recipe.threads === "auto" ? 2 : recipe.threads,
-  });
+    threads: recipe.threads === "auto" ? availableParallelism() : recipe.threads,
+    onProgress: tokenizing(progress),
+  }).finally(() => progress.done());
   const threads = recipe.threads === "auto" ? 0 : recipe.threads;
   const engine = await startEngine(recipe.device, threads, log.note);
   const stop = stopOnSignal(log);
@@ -168,10 +171,12 @@ function runStem({ base, data }: Recipe): string {
   return `${word(base)}-${word(data)}`;
 }
 
-async function findRunData(recipe: Recipe, io: CommandIo): Promise<RunData> {
+async function findRunData(recipe: Recipe, io: CommandIo, progress: Progress): Promise<RunData> {
   const settings = hubOptions(io);
-  const data = await findData(recipe.data, io, settings, ["train", "validation"]);
-  const held = recipe.evalData ? await findData(recipe.evalData, io, settings) : undefined;
+  const find = (name: string, splits?: readonly string[]) =>
+    findData(name, io, settings, { progress, ...(splits && { splits }) });
+  const data = await find(recipe.data, ["train", "validation"]);
+  const held = recipe.evalData ? await find(recipe.evalData) : undefined;
   const holdOut = held ? 0 : recipe.holdOut;
   const evaluation = held
     ? selectSplit(held, held.split ?? "evaluation")

@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { UserError } from "../../src/core/errors.ts";
 import { generate, type Sampling } from "../../src/export/generate.ts";
 import { formatRate } from "../console.ts";
+import { chooseProvider } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
 import { findSource } from "./convert.ts";
 import { count } from "./eval.ts";
@@ -17,6 +18,7 @@ interface GenerateFlags {
   readonly topK?: number;
   readonly topP?: number;
   readonly seed?: number;
+  readonly device: string;
   readonly json?: boolean;
 }
 
@@ -34,6 +36,7 @@ export function generateCommand(program: Command, io: CommandIo): void {
     .option("--top-k <n>", "sample from the n most probable tokens", count)
     .option("--top-p <share>", "sample from the most probable of this share", numberIn(0, 1))
     .option("--seed <n>", "makes sampling repeatable", wholeNumber)
+    .option("--device <device>", "where to compute", io.env["SSA_DEVICE"] ?? "auto")
     .option("--json", "print one JSON document at the end instead of the text as it comes")
     .addHelpText(
       "after",
@@ -48,8 +51,9 @@ Example:
 
 async function runGenerate(flags: GenerateFlags, io: CommandIo): Promise<void> {
   const sampling = samplingOf(flags);
-  const source = await findSource(flags, io);
   const progress = openProgress(io);
+  const provider = await chooseProvider(flags.device, (line) => progress.line(line));
+  const source = await findSource(flags, io);
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once("SIGINT", onSignal);
@@ -57,6 +61,7 @@ async function runGenerate(flags: GenerateFlags, io: CommandIo): Promise<void> {
   try {
     const generation = await generate({
       ...source,
+      provider,
       cacheFolder: cacheFolder(io, "exports"),
       prompt: flags.prompt,
       maxNewTokens: flags.maxNewTokens,

@@ -24,7 +24,15 @@ export interface Capabilities {
 
 export type Availability = Capabilities | ({ readonly works: false } & Obstacle);
 
+/** An execution provider of ONNX Runtime and its options. */
+export interface Provider {
+  readonly name: string;
+  readonly [option: string]: unknown;
+}
+
 export interface Device {
+  /** What computes, where that is ONNX Runtime. */
+  readonly provider?: Provider;
   /** Leaves this process untouched, even where a driver crashes. */
   readonly check: () => Promise<Availability>;
   readonly open: (options: DeviceOptions, capabilities: Capabilities) => Promise<Engine>;
@@ -98,6 +106,7 @@ function onnxRuntime(
 ): Device {
   const provider = { name, ...options };
   return {
+    provider,
     check: async () => {
       if (name === "cpu") return { works: true, isSoftware: true, hasHalf: true };
       const here = [process.platform, `${process.platform} ${process.arch}`];

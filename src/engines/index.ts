@@ -1,14 +1,24 @@
 // Engines by device name: `auto` takes the fastest device that works; any other name means that device or none.
 
 import { UserError } from "../core/errors.ts";
-import { type Capabilities, DEVICE_NAMES, deviceNamed, type DeviceOptions } from "./devices.ts";
+import {
+  type Capabilities,
+  type Device,
+  DEVICE_NAMES,
+  deviceNamed,
+  type DeviceOptions,
+  type Provider,
+} from "./devices.ts";
 import type { Engine } from "./engine.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
+export type { Provider } from "./devices.ts";
+
+/** Told what `auto` chose and why not the others. */
+export type OnChoice = (reports: readonly DeviceReport[]) => void;
 
 export interface EngineOptions extends DeviceOptions {
-  /** Told what `auto` chose and why not the others. */
-  readonly onChoice?: (reports: readonly DeviceReport[]) => void;
+  readonly onChoice?: OnChoice;
 }
 
 /** What was found of a device. */
@@ -28,16 +38,34 @@ const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
 export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
+  const { device, found } = await chooseDevice(name, options.onChoice);
+  return device.open(options, found);
+}
+
+/** The provider of a device, for sessions of others than our engines. */
+export async function providerOf(name: string, onChoice?: OnChoice): Promise<Provider> {
+  if (name !== "auto" && !deviceNamed(name).provider)
+    throw new UserError(`device ${name} cannot serve: only ONNX Runtime runs an exported model`, {
+      hint: `use auto, ${AUTO.join(", ")}`,
+    });
+  const { device } = await chooseDevice(name, onChoice);
+  return device.provider!;
+}
+
+async function chooseDevice(
+  name: string,
+  onChoice?: OnChoice,
+): Promise<{ readonly device: Device; readonly found: Capabilities }> {
   if (name !== "auto") {
     const device = deviceNamed(name);
     const found = await device.check();
-    if (found.works) return device.open(options, found);
+    if (found.works) return { device, found };
     throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
   }
   const { reports, chosen } = await survey(AUTO, { stopsAtChosen: true });
-  options.onChoice?.(reports);
+  onChoice?.(reports);
   if (!chosen) throw new Error("internal: no device, not even the processor");
-  return deviceNamed(chosen.name).open(options, chosen.found);
+  return { device: deviceNamed(chosen.name), found: chosen.found };
 }
 
 /** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */

@@ -4,6 +4,7 @@
 import type { PreTrainedModel, PreTrainedTokenizer, Tensor } from "@huggingface/transformers";
 import { resolve } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
+import type { Provider } from "../engines/index.ts";
 
 export interface Client {
   readonly model: PreTrainedModel;
@@ -19,11 +20,14 @@ export interface Client {
 /** Keys and values of all layers, by input name. */
 export type Past = Readonly<Record<string, Tensor>>;
 
-/** Loads the model of an exported folder as any user of the library does. */
-export async function openClient(folder: string): Promise<Client> {
+/** Loads the model of an exported folder as any user of the library does; the processor runs it by default. */
+export async function openClient(folder: string, provider?: Provider): Promise<Client> {
   const { AutoModelForCausalLM, Tensor } = await import("@huggingface/transformers");
   const model = await loading(folder, () =>
-    AutoModelForCausalLM.from_pretrained(resolve(folder), { local_files_only: true }),
+    AutoModelForCausalLM.from_pretrained(resolve(folder), {
+      local_files_only: true,
+      ...(provider && { session_options: { executionProviders: [provider] } }),
+    }),
   );
   const integers = (rows: readonly (readonly number[])[]) =>
     new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0]!.length]);

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readJson } from "../augmented/open.ts";
+import type { Provider } from "../engines/index.ts";
 import { readModel } from "../models/index.ts";
 import { cachedExport, type CacheOptions } from "./cache.ts";
 import { openClient, openClientTokenizer } from "./client.ts";
@@ -12,6 +13,8 @@ import { continuationStreamer } from "./streamer.ts";
 export interface GenerateOptions extends CacheOptions {
   readonly prompt: string;
   readonly maxNewTokens: number;
+  /** Runs the graph; the processor by default. */
+  readonly provider?: Provider;
   /** Absent: greedy, the most probable token each time. */
   readonly sampling?: Sampling;
   /** Told the text as it comes. */
@@ -69,7 +72,7 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     onText?.(text);
   });
   if (sampling) random.seed(sampling.seed);
-  const client = await openClient(folder);
+  const client = await openClient(folder, options.provider);
   try {
     const sequences = (await client.model.generate({
       ...inputs,
