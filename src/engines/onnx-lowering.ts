@@ -18,6 +18,8 @@ export interface LoweringTarget {
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
   readonly int64: boolean;
+  /** Casts stored matrices where they are used, not at load, to hold them in memory once. */
+  readonly lateCasts: boolean;
 }
 
 const everything: LoweringTarget = {
@@ -25,17 +27,19 @@ const everything: LoweringTarget = {
   normStatistics: true,
   scatterAdd: true,
   int64: true,
+  lateCasts: false,
 };
 const little: LoweringTarget = {
   fusedMatMul: false,
   normStatistics: false,
   scatterAdd: false,
   int64: true,
+  lateCasts: false,
 };
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
-  cpu: everything,
+  cpu: { ...everything, lateCasts: true },
   cuda: everything,
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, int64: false },

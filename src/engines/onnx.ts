@@ -5,6 +5,7 @@ import { invariant } from "../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../core/shape.ts";
 import type { OpAttributes, OpType } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
+import { gather, isLateCast, operandsOf } from "./onnx-casts.ts";
 import * as composed from "./onnx-composed.ts";
 import { orderOf } from "./onnx-order.ts";
 import { Lowering, type LoweringTarget, type WeightBytes } from "./onnx-lowering.ts";
@@ -20,7 +21,8 @@ export function toOnnx(
   const context = new Lowering(target, weightOf);
   for (const tensor of orderOf(outputs)) {
     const rule = rules[tensor.op] as Rule<OpType>;
-    const inputs = tensor.inputs.map((x) => context.nameOf(x));
+    if (isLateCast(context, tensor)) continue;
+    const inputs = operandsOf(context, tensor);
     context.setName(tensor, rule(context, inputs, tensor.attributes, tensor));
   }
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -128,7 +130,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       context.model.integers([axis]),
     ]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
-  Gather: (context, inputs) => context.emit("Gather", inputs, { axis: 0 }),
+  Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
   ScatterAdd: lowerScatterAdd,
   CumSum: (context, [x]) => context.emit("CumSum", [x!, context.model.integers([-1], [])]),
 };

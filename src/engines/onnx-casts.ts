@@ -1,0 +1,55 @@
+// Weights stored in half precision and used in F32. Cast at load, or all at the start of a run, they would lie in
+// memory twice over; here each use casts its own, when it comes to it.
+
+import { fixedShape, type Shape } from "../core/shape.ts";
+import { isOp, type Tensor } from "../graph/tensor.ts";
+import { ONNX_TYPES } from "./onnx-model.ts";
+import type { Lowering } from "./onnx-lowering.ts";
+
+/** Whether a tensor is a stored matrix in another number format, and as such cast where it is used. */
+export function isLateCast({ target }: Lowering, tensor: Tensor): tensor is Tensor<"Cast"> {
+  return (
+    target.lateCasts &&
+    isOp(tensor, "Cast") &&
+    tensor.shape.length > 1 &&
+    isOp(tensor.inputs[0]!, "Parameter")
+  );
+}
+
+/** The names of a node's operands; a product casts its matrix once its other operand is there. */
+export function operandsOf(context: Lowering, { op, inputs }: Tensor): string[] {
+  return inputs.map((x, i) => {
+    if (!isLateCast(context, x)) return context.nameOf(x);
+    const stored = context.nameOf(x.inputs[0]!);
+    if (op === "Gather") return stored;
+    const other = inputs[1 - i];
+    return op === "MatMul" && other && !isLateCast(context, other)
+      ? context.cast(delayed(context, stored, x.shape, context.nameOf(other)), x.dtype)
+      : once(context, "Cast", [stored], { to: ONNX_TYPES[x.dtype] });
+  });
+}
+
+/** Rows of a table; of a stored one, only they are cast. */
+export function gather(context: Lowering, table: Tensor, operands: readonly string[]): string {
+  const rows = context.emit("Gather", operands, { axis: 0 });
+  return isLateCast(context, table) ? context.cast(rows, table.dtype) : rows;
+}
+
+/**
+ * The weight reshaped to its own shape plus a zero made of an activation's first value. That computes nothing, but
+ * neither constant folding nor the scheduler can have the result before that value.
+ */
+function delayed(context: Lowering, weight: string, shape: Shape, activation: string): string {
+  const { model } = context;
+  const flat = once(context, "Reshape", [activation, model.integers([-1])]);
+  const first = once(context, "Slice", [flat, model.integers([0]), model.integers([1])]);
+  const integer = once(context, "Cast", [first], { to: ONNX_TYPES.I64 });
+  const zero = once(context, "Mul", [integer, model.integers([0])]);
+  const dims = once(context, "Add", [model.integers(fixedShape(shape)), zero]);
+  return context.emit("Reshape", [weight, dims]);
+}
+
+/** A node with one output, shared by all that ask for the same. */
+function once(context: Lowering, op: string, operands: readonly string[], attributes = {}): string {
+  return context.shared(op, operands, [op], attributes)[0]!;
+}
