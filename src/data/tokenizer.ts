@@ -101,10 +101,11 @@ function wordEncoder(
   return (text: string): Tokens => {
     const tokens = new TokenBuffer(vocabSize, 16 + (text.length >> 1));
     let start = 0;
-    for (let at = 1; cuts && at < text.length - 1; at++) {
-      if (!cuts.isCut(text, at)) continue;
+    const end = cuts ? text.length - 1 : 0;
+    for (let at = 1; at < end; at++) {
+      if (!cuts!.isCut(text, at)) continue;
       tokens.append(encodeWord(text.slice(start, at)));
-      start = at + cuts.skip;
+      start = at + cuts!.skip;
     }
     tokens.append(encodeWord(text.slice(start)));
     return tokens.view();

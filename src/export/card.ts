@@ -24,24 +24,23 @@ export async function modelCard(source: Source, options: CardOptions): Promise<s
   const licence = await licenceOf(source.augmented);
   const file = (await readdir(options.folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
-  return [
-    frontMatter(source, options, licence),
-    CARD_MARK,
-    "",
-    `# ${options.title}`,
-    "",
-    ...describe(source, options),
-    "",
-    ...perplexity(source),
-    "## Checked",
-    "",
-    verified(options),
-    "",
-    "## Licence",
-    "",
-    file ? `The base model's: [${file}](${file}).` : licenceText(licence),
-    "",
-  ].join("\n");
+  return `---
+${frontMatter(source, options, licence).join("\n")}
+---
+${CARD_MARK}
+
+# ${options.title}
+
+${description(source, options.target).join("\n")}
+
+${perplexity(source)}## Checked
+
+${verified(options)}
+
+## Licence
+
+${file ? `The base model's: [${file}](${file}).` : licenceText(licence)}
+`;
 }
 
 function licenceText(lines: readonly string[]): string {
@@ -54,109 +53,104 @@ function frontMatter(
   { augmented, base, report }: Source,
   { target, title }: CardOptions,
   licence: readonly string[],
-): string {
-  const { recipe, after } = reportParts(report);
+): string[] {
+  const { recipe, after } = partsOf(report);
   const data = typeof recipe["data"] === "string" ? recipe["data"] : "unknown";
   const baseId = base.name && hubId(base.name, (name) => parseModelName(name).id);
   const dataId = hubId(data, (name) => parseDatasetName(name).id);
-  const tags = [...(augmented.temperatures ? ["selective-self-attention"] : []), target];
-  const lines = [
+  const results = `model-index:
+  - name: ${quoted(title)}
+    results:
+      - task:
+          type: text-generation
+        dataset:
+          name: ${quoted(displayName(data))}
+          type: ${quoted(displayName(data))}
+        metrics:
+          - type: perplexity
+            value: ${String(after["perplexity"])}
+            name: ${quoted(conventionOf(after))}`;
+  return [
     ...licence,
     ...(baseId ? [`base_model: ${quoted(baseId)}`] : []),
     ...(dataId ? ["datasets:", `  - ${quoted(dataId)}`] : []),
     `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
     "pipeline_tag: text-generation",
     "tags:",
-    ...tags.map((tag) => `  - ${tag}`),
+    ...(augmented.temperatures ? ["  - selective-self-attention"] : []),
+    `  - ${target}`,
+    ...(typeof after["perplexity"] === "number" ? [results] : []),
   ];
-  if (typeof after["perplexity"] === "number")
-    lines.push(
-      "model-index:",
-      `  - name: ${quoted(title)}`,
-      "    results:",
-      "      - task:",
-      "          type: text-generation",
-      "        dataset:",
-      `          name: ${quoted(displayName(data))}`,
-      `          type: ${quoted(displayName(data))}`,
-      "        metrics:",
-      "          - type: perplexity",
-      `            value: ${after["perplexity"]}`,
-      `            name: ${quoted(conventionOf(after))}`,
-    );
-  return ["---", ...lines, "---"].join("\n");
 }
 
-function describe(
+function description(
   { augmented, base, hasTrainedBase, report }: Source,
-  { target }: CardOptions,
+  target: CardOptions["target"],
 ): string[] {
   const { model, temperatures, configJson } = augmented;
-  const origin = `${base.name ? `\`${displayName(base.name)}\`` : "its base"}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
-  const kind = String(configJson["model_type"]);
-  if (!temperatures)
-    return [
-      report && hasTrainedBase
-        ? `${origin} (${kind}), fine-tuned without temperatures.`
-        : `${origin} (${kind}), unchanged but for its format.`,
-    ];
+  const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
+  const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
+  if (!temperatures) {
+    const isTuned = report && hasTrainedBase;
+    const change = isTuned ? "fine-tuned without temperatures" : "unchanged but for its format";
+    return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
+  }
   const added = [...temperatures.values.values()].reduce((sum, { length }) => sum + length, 0);
   const share = (100 * added) / countParameters(model);
-  const lines = [
+  return [
     `${origin} with temperatures of Selective Self-Attention (Zhang et al., NeurIPS 2024, arXiv 2411.12892) on every`,
     `attention layer: ${added.toLocaleString("en-US")} new parameters, ${share.toPrecision(2)} % of the base's.`,
+    ...(hasTrainedBase ? ["Weights of the base were trained as well."] : []),
+    ...(base.sha256 ? ["", `SHA-256 of the base's weights: \`${base.sha256}\`.`] : []),
+    "",
+    usage[target],
   ];
-  if (hasTrainedBase) lines.push("Weights of the base were trained as well.");
-  if (base.sha256) lines.push("", `SHA-256 of the base's weights: \`${base.sha256}\`.`);
-  if (target === "safetensors") lines.push("", `> **Warning.** ${SILENT_LOSS}`);
-  if (target === "adapter")
-    lines.push(
-      "",
-      "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
-    );
-  if (target === "onnx")
-    lines.push(
-      "",
-      "The temperatures are part of the graph: `@huggingface/transformers` runs it as it is, in Node and in browsers.",
-      "",
-      "```js",
-      'import { pipeline } from "@huggingface/transformers";',
-      'const generator = await pipeline("text-generation", "/path/of/this/folder");',
-      "```",
-    );
-  return lines;
 }
 
-function perplexity({ report }: Source): string[] {
-  const { recipe, before, after, delta } = reportParts(report);
+const usage = {
+  safetensors: `> **Warning.** ${SILENT_LOSS}`,
+  adapter: "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
+  onnx: `The temperatures are part of the graph: \`@huggingface/transformers\` runs it as it is, in Node and in browsers.
+
+\`\`\`js
+import { pipeline } from "@huggingface/transformers";
+const generator = await pipeline("text-generation", "/path/of/this/folder");
+\`\`\``,
+} as const;
+
+const recipeKeys =
+  "data evalData tune steps context batchSize gradientAccumulationSteps learningRate schedule seed";
+
+/** A table, the change and the recipe; empty where the source is of no run. */
+function perplexity({ report }: Source): string {
+  const { recipe, before, after, delta } = partsOf(report);
   if (typeof before["perplexity"] !== "number" || typeof after["perplexity"] !== "number")
-    return [];
+    return "";
   const interval = delta["interval95"];
   const between = Array.isArray(interval)
     ? `, 95 % interval ${interval.map((value) => Number(value).toFixed(2)).join(" to ")} %`
     : "";
-  const keys = ["data", "evalData", "tune", "steps", "context", "batchSize"];
-  keys.push("gradientAccumulationSteps", "learningRate", "schedule", "seed");
-  return [
-    "## Perplexity",
-    "",
-    "| | perplexity | nats per token |",
-    "|---|---|---|",
-    ...[before, after].map(
-      (result, i) =>
-        `| ${["before", "after"][i]} | ${fixed(result["perplexity"], 4)} | ${fixed(result["lossNats"], 5)} |`,
-    ),
-    "",
-    `Change: ${fixed(delta["percent"], 2)} %${between}. Measured on ${String(after["numTokens"])} tokens, ${conventionOf(after)},`,
-    `data SHA-256 \`${String(after["dataSha256"])}\`.`,
-    "",
-    "## Recipe",
-    "",
-    ...keys
-      .filter((key) => recipe[key] !== undefined && recipe[key] !== null)
-      .map((key) => `- ${key}: ${oneLine(recipe[key])}`),
-    "",
-  ];
+  const row = (when: string, { perplexity, lossNats }: typeof before) =>
+    `| ${when} | ${fixed(perplexity, 4)} | ${fixed(lossNats, 5)} |`;
+  const settings = recipeKeys
+    .split(" ")
+    .filter((key) => recipe[key] !== undefined && recipe[key] !== null)
+    .map((key) => `- ${key}: ${oneLine(recipe[key])}`);
+  return `## Perplexity
+
+| | perplexity | nats per token |
+|---|---|---|
+${row("before", before)}
+${row("after", after)}
+
+Change: ${fixed(delta["percent"], 2)} %${between}. Measured on ${String(after["numTokens"])} tokens, ${conventionOf(after)},
+data SHA-256 \`${String(after["dataSha256"])}\`.
+
+## Recipe
+
+${settings.join("\n")}
+
+`;
 }
 
 function verified({ verification, target }: CardOptions): string {
@@ -174,8 +168,7 @@ function verified({ verification, target }: CardOptions): string {
   return `${how}: ${numValues.toLocaleString("en-US")} ${target === "onnx" ? "logits" : "values"}, ${figure}.`;
 }
 
-function reportParts(report: Source["report"] = {}) {
-  const { recipe, before, after, delta } = report;
+function partsOf({ recipe, before, after, delta }: NonNullable<Source["report"]> = {}) {
   return {
     recipe: record(recipe),
     before: record(before),

@@ -5,28 +5,16 @@ import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../formats/atomic.ts";
 
-const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-  "tokenizer.model",
-  "chat_template.jinja",
-  "chat_template.json",
+const COMPANIONS = [
+  /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|generation_config|vocab)\.json$/,
+  /^(merges\.txt|tokenizer\.model|chat_template\.(jinja|json))$/,
+  /^(LICEN[CS]E|NOTICE|COPYING)(\.(md|txt))?$/i,
 ];
 
 /** The companions of a model folder, sorted, config.json aside. */
 export async function companionsOf(folder: string): Promise<string[]> {
-  return (await readdir(folder))
-    .filter(
-      (name) =>
-        TOKENIZER_FILES.includes(name) ||
-        name === "generation_config.json" ||
-        /^(LICEN[CS]E|NOTICE|COPYING)(\.(md|txt))?$/i.test(name),
-    )
-    .sort();
+  const names = await readdir(folder);
+  return names.filter((name) => COMPANIONS.some((pattern) => pattern.test(name))).sort();
 }
 
 /** Copies the companions and writes the given config; a missing generation config is made from it. */

@@ -1,7 +1,7 @@
 // `ssa convert`: a model, an adapter on its base, or a run becomes a folder that others can use; checked, then named.
 
 import { readdir, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { openEngine } from "../engines/index.ts";
 import { writeFileAtomic } from "../formats/atomic.ts";
@@ -128,11 +128,10 @@ const writeGraph: Write = async (folder, { augmented }, { dtype, maxFileBytes })
 
 async function listFiles(folder: string): Promise<Conversion["files"]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const names = entries
+  const files = entries
     .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
-  const files = names.sort().map(async (name) => {
-    return { name, sizeBytes: (await stat(join(folder, name))).size };
-  });
+    .map(({ parentPath, name }) => join(parentPath, name))
+    .sort()
+    .map(async (path) => ({ name: relative(folder, path), sizeBytes: (await stat(path)).size }));
   return Promise.all(files);
 }

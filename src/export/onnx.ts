@@ -38,38 +38,32 @@ export async function writeOnnx(
   const { name: dtypeName, suffix } = FORMATS[dtype];
   const file = `model${suffix}.onnx`;
   await mkdir(join(folder, "onnx"), { recursive: true });
-  const weights = new Map(
-    [...augmented.weights].map(([name, info]) => [name, { info, dtype: storedAs(info, dtype) }]),
-  );
+  const weights = [...augmented.weights].map(([name, info]): Stored => {
+    const stored = storedAs(info, dtype);
+    return { name, info, dtype: stored, byteLength: byteLengthAs(info, stored) };
+  });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
-  const retyped = new Map(
-    [...weights].map(([name, { info, dtype }]) => [name, { ...info, dtype }] as const),
-  );
-  const outputs = buildInferenceGraph(
-    { ...augmented, weights: retyped },
-    dtype === "f16" ? "fp16" : "fp32",
-  );
+  const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
+  const precision = dtype === "f16" ? "fp16" : "fp32";
+  const outputs = buildInferenceGraph({ ...augmented, weights: retyped }, precision);
 
-  const sizes = [...weights.values()].map(({ info, dtype }) => byteLengthAs(info, dtype));
-  const isInline = sizes.reduce((sum, size) => sum + size, 0) <= maxFileBytes;
   const bytes = new Map<string, WeightBytes>();
   for (const [name, weight] of boundWeights(augmented))
     if (weight instanceof Uint8Array) bytes.set(name, weight);
-  let numDataFiles = 0;
+  const isInline = weights.reduce((sum, { byteLength }) => sum + byteLength, 0) <= maxFileBytes;
+  const groups = isInline ? [] : dataFiles(weights, maxFileBytes);
   if (isInline)
-    for (const [name, { info, dtype }] of weights) bytes.set(name, await bytesAs(info, dtype));
-  else
-    for (const group of dataFiles(weights, maxFileBytes)) {
-      const location = `${file}_data${numDataFiles === 0 ? "" : `_${numDataFiles}`}`;
-      await writeData(join(folder, "onnx", location), group);
-      for (const { name, offset, byteLength } of group)
-        bytes.set(name, { location, offset, byteLength });
-      numDataFiles++;
-    }
+    for (const { name, info, dtype } of weights) bytes.set(name, await bytesAs(info, dtype));
+  for (const [i, group] of groups.entries()) {
+    const location = `${file}_data${i === 0 ? "" : `_${i}`}`;
+    await writeData(join(folder, "onnx", location), group);
+    for (const { name, offset, byteLength } of group)
+      bytes.set(name, { location, offset, byteLength });
+  }
   // Plain ops only: the clients' WebGPU provider has no FusedMatMul.
   const model = toOnnx(outputs, (name) => bytes.get(name)!, targets.portable);
   await writeFileAtomic(join(folder, "onnx", file), model);
-  return { dtype: dtypeName, ...(numDataFiles > 0 && { use_external_data_format: numDataFiles }) };
+  return { dtype: dtypeName, ...(!isInline && { use_external_data_format: groups.length }) };
 }
 
 /** Vectors (norms, biases) are too small to matter and the most sensitive. */
@@ -77,44 +71,39 @@ function storedAs({ shape }: TensorInfo, dtype: OnnxOptions["dtype"]): Dtype {
   return dtype === "f16" && shape.length > 1 ? "F16" : "F32";
 }
 
-interface DataTensor {
+/** A weight in the format in which it will be written. */
+interface Stored {
   readonly name: string;
   readonly info: TensorInfo;
   readonly dtype: Dtype;
-  readonly offset: number;
   readonly byteLength: number;
 }
 
+type Placed = Stored & { readonly offset: number };
+
 /** Distributes the weights over files, in order; a file holds at least one. */
-function dataFiles(
-  weights: ReadonlyMap<string, { readonly info: TensorInfo; readonly dtype: Dtype }>,
-  maxFileBytes: number,
-): DataTensor[][] {
-  const files: DataTensor[][] = [[]];
+function dataFiles(weights: readonly Stored[], maxFileBytes: number): Placed[][] {
+  const files: Placed[][] = [[]];
   let end = 0;
-  for (const [name, { info, dtype }] of weights) {
-    const byteLength = byteLengthAs(info, dtype);
+  for (const weight of weights) {
     let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    if (offset > 0 && offset + byteLength > maxFileBytes) {
+    if (offset > 0 && offset + weight.byteLength > maxFileBytes) {
       files.push([]);
       offset = 0;
     }
-    files.at(-1)!.push({ name, info, dtype, offset, byteLength });
-    end = offset + byteLength;
+    files.at(-1)!.push({ ...weight, offset });
+    end = offset + weight.byteLength;
   }
   return files;
 }
 
-async function writeData(path: string, tensors: readonly DataTensor[]): Promise<void> {
+async function writeData(path: string, tensors: readonly Placed[]): Promise<void> {
   await replaceFile(path, async (handle) => {
     let position = 0;
-    for (const { info, dtype, offset } of tensors) {
+    for (const { info, dtype, offset, byteLength } of tensors) {
       await handle.writeFile(new Uint8Array(offset - position));
-      position = offset;
-      for await (const chunk of streamAs(info, dtype)) {
-        await handle.writeFile(chunk);
-        position += chunk.length;
-      }
+      for await (const chunk of streamAs(info, dtype)) await handle.writeFile(chunk);
+      position = offset + byteLength;
     }
   });
 }

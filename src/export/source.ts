@@ -13,6 +13,7 @@ import {
   readJson,
 } from "../augmented/open.ts";
 import { runFiles, snapshotFiles } from "../formats/run-folder.ts";
+import { isRecord } from "../formats/safetensors-header.ts";
 import { modelSha256 } from "../formats/safetensors.ts";
 
 /** The model that temperatures were put on (or that was opened, where it has none). */
@@ -148,15 +149,12 @@ function folderIdentity(folder: string): BaseIdentity {
 
 /** The fields that have a value. */
 function known(fields: Readonly<Record<string, unknown>>): BaseIdentity {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => isText(value)));
+  const isKnown = (value: unknown) => typeof value === "string" && value !== "";
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => isKnown(value)));
 }
-
-const isText = (value: unknown): value is string => typeof value === "string" && value !== "";
 
 /** A nested JSON object; empty where there is none. */
-export function record(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-}
+export const record = (value: unknown) => (isRecord(value) ? value : {});
 
 /** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */
 export async function licenceOf({ folder, checkpoint }: AugmentedModel): Promise<string[]> {
