@@ -10,7 +10,7 @@ import {
 
 type Say = (line: string) => void;
 
-/** `say` gets one line where the choice was the program's. */
+/** `say` gets a line for what was taken and each that was not, where the choice was the program's. */
 export function startEngine(device: string, threads: number, say: Say): Promise<Engine> {
   return openEngine(device, { threads, onChoice: telling(say) });
 }
@@ -22,11 +22,8 @@ export function chooseProvider(device: string, say: Say): Promise<Provider> {
 
 function telling(say: Say): OnChoice {
   return (reports) => {
-    const others = reports
-      .filter(({ isAvailable, isChosen }) => isAvailable !== null && !isChosen)
-      .map(({ device, reason }) => `${device}: ${reason}`);
-    const chosen = reports.find(({ isChosen }) => isChosen);
-    const because = others.length > 0 ? ` (not ${others.join("; not ")})` : "";
-    say(`device    ${chosen?.device}${because}`);
+    for (const { device, isChosen, isAvailable, reason } of reports)
+      if (isChosen) say(`device    ${device}`);
+      else if (isAvailable !== null) say(`  not ${device}: ${reason}`);
   };
 }
