@@ -13,7 +13,6 @@ export interface TensorSource {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  readonly byteLength?: never;
   /** Little-endian values, row-major: all of them, or a function that yields them piece by piece. */
   data: Uint8Array | (() => AsyncIterable<Uint8Array>);
 }
@@ -97,10 +96,11 @@ function headerBytes(
   const members = metadata ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
   const names = new Set(["__metadata__"]);
   let offset = 0;
-  for (const { name, dtype, shape, ...rest } of tensors) {
+  for (const tensor of tensors) {
+    const { name, dtype, shape } = tensor;
     invariant(!names.has(name), `two tensors are named "${name}"`);
     names.add(name);
-    const end = offset + byteSize({ name, dtype, shape, ...rest });
+    const end = offset + byteSize(tensor);
     members.push(
       `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`,
     );
@@ -143,13 +143,9 @@ function splitIntoShards(
 }
 
 function shardName(i: number, count: number): string {
-  return count === 1
-    ? "model.safetensors"
-    : `model-${fiveDigits(i + 1)}-of-${fiveDigits(count)}.safetensors`;
-}
-
-function fiveDigits(n: number): string {
-  return String(n).padStart(5, "0");
+  if (count === 1) return "model.safetensors";
+  const [number, total] = [i + 1, count].map((n) => String(n).padStart(5, "0"));
+  return `model-${number}-of-${total}.safetensors`;
 }
 
 function indexJson(shards: readonly (readonly TensorSource[])[], names: readonly string[]): string {

@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, readdir, readFile, realpath, stat, type FileHandle } from "node:fs/promises";
-import { basename, dirname, join, win32 } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
 import {
@@ -167,10 +167,9 @@ async function readIndex(path: string): Promise<Map<string, string>> {
   );
 }
 
-/** Whether a shard's name is relative and stays in its folder, under the path rules of every system. */
-function staysInside(name: string): boolean {
-  const isPlain = name !== "" && !/[\0:]/.test(name) && !win32.isAbsolute(name);
-  return isPlain && name.split(/[\\/]/).every((part) => part !== "" && !/^\.\.?$/.test(part));
+/** Whether a path is relative and stays in its folder, under the rules of every system. */
+export function staysInside(path: string): boolean {
+  return path.split(/[\\/]/).every((part) => !/^$|^\.\.?$|^[a-z]:|\0/i.test(part));
 }
 
 async function readHeader(

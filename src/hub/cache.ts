@@ -6,6 +6,7 @@ import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/pro
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
 import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../formats/atomic.ts";
+import { staysInside } from "../formats/safetensors.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
 
 /** What the hub says of one file of a commit. */
@@ -21,12 +22,7 @@ export type RepoListing = ReadonlyMap<string, RepoFile>;
 
 /** Throws unless a path from the hub stays inside the folder it is put in, by the rules of POSIX and of Windows. */
 export function checkInside(path: string): void {
-  const segments = path.split(/[\\/]/);
-  const isInside =
-    segments.every(
-      (part) => part !== "" && part !== "." && part !== ".." && !/^[a-zA-Z]:/.test(part),
-    ) && !path.includes("\0");
-  if (isInside) return;
+  if (staysInside(path)) return;
   throw new UserError(
     `the hub names a file ${JSON.stringify(path)}, which would leave its folder`,
     {

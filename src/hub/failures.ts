@@ -44,50 +44,42 @@ export function statusFailure(
   const name = nameOf(repo);
   const { endpoint, token } = settings;
   const page = `${endpoint}/${repo.type === "dataset" ? "datasets/" : ""}${repo.id}`;
+  const hint = `see ${page}/tree/main`;
 
-  if (code === "GatedRepo" || (status === 403 && code === null))
-    return new UserError(
-      `${name} is gated: ${token ? "the account of your token has no access" : "a token of an account with access is needed"}`,
-      {
-        hint: `ask for access at ${page}, then set HF_TOKEN to a token of that account that may read gated repositories`,
-      },
-    );
+  if (code === "GatedRepo" || (status === 403 && code === null)) {
+    const why = token
+      ? "the account of your token has no access"
+      : "a token of an account with access is needed";
+    return new UserError(`${name} is gated: ${why}`, {
+      hint: `ask for access at ${page}, then set HF_TOKEN to a token of that account that may read gated repositories`,
+    });
+  }
   if (status === 401 && token !== undefined && code !== "RepoNotFound")
     return new UserError(`${endpoint} refuses the token in use (status 401) for ${name}`, {
       hint: "make a new one on the hub's token page and set HF_TOKEN, or unset it for public repositories",
     });
   if (code === "RevisionNotFound")
-    return new NotOnHub(
-      "revision",
-      `${name} has no revision "${repo.revision}"`,
-      `see ${page}/tree/main`,
-    );
+    return new NotOnHub("revision", `${name} has no revision "${repo.revision}"`, hint);
   if (status === 404 && file !== undefined && code !== "RepoNotFound")
-    return new NotOnHub("file", `${name} has no file "${file}"`, `see ${page}/tree/main`);
-  if (status === 401 || status === 404)
+    return new NotOnHub("file", `${name} has no file "${file}"`, hint);
+  if (status === 401 || status === 404) {
+    const elsewhere = repo.type === "model" ? " (no folder of that name exists here either)" : "";
+    const check = `check the name${elsewhere}${token ? "" : "; for a private one set HF_TOKEN"}`;
     return new NotOnHub(
       "repository",
       `${endpoint} has no ${token ? "" : "public "}${name}`,
-      suggestion(repo.type, repo.id) ??
-        `check the name${repo.type === "model" ? " (no folder of that name exists here either)" : ""}${token ? "" : "; for a private one set HF_TOKEN"}`,
+      suggestion(repo.type, repo.id) ?? check,
     );
-  if (status === 429)
-    return new TransientFailure(
-      new UserError(`${endpoint} asks to slow down (status 429), at ${file ?? name}`, {
-        hint: token
-          ? "try again in some minutes"
-          : "try again in some minutes, or set HF_TOKEN for a higher limit",
-        exitCode: 1,
-      }),
-      retryAfterMs(response),
-    );
-  const failed = new UserError(`${endpoint} answered status ${status}, at ${file ?? name}`, {
-    hint: "try again later; what has arrived is kept",
+  }
+  const isTooMany = status === 429;
+  const answer = isTooMany ? "asks to slow down (status 429)" : `answered status ${status}`;
+  const patience = `try again in some minutes${token ? "" : ", or set HF_TOKEN for a higher limit"}`;
+  const failed = new UserError(`${endpoint} ${answer}, at ${file ?? name}`, {
+    hint: isTooMany ? patience : "try again later; what has arrived is kept",
     exitCode: 1,
   });
-  return status >= 500 || status === 408
-    ? new TransientFailure(failed, retryAfterMs(response))
-    : failed;
+  const mayPass = isTooMany || status >= 500 || status === 408;
+  return mayPass ? new TransientFailure(failed, retryAfterMs(response)) : failed;
 }
 
 // These do not mend themselves in the seconds that a repetition would wait.
@@ -140,14 +132,10 @@ export function diskFull(what: string, cacheDir: string): UserError {
 
 /** The error for something that is not cached while no request may be made. */
 export function offlineFailure(repo: HubRepo, missing: string, cacheDir: string): UserError {
+  const advice = "run once with HF_HUB_OFFLINE unset and a network, or give a local path";
   return new UserError(
     `offline, and ${missing} of ${nameOf(repo)} is not in the cache ${cacheDir}`,
-    {
-      hint:
-        suggestion(repo.type, repo.id) ??
-        "run once with HF_HUB_OFFLINE unset and a network, or give a local path",
-      exitCode: 1,
-    },
+    { hint: suggestion(repo.type, repo.id) ?? advice, exitCode: 1 },
   );
 }
 

@@ -101,14 +101,12 @@ export function parseDatasetName(text: string): DatasetSpec {
 /** The known model or data set nearest to a mistyped one, if any; the organisation may be left out. */
 export function nearestName(type: HubRepo["type"], name: string): string | undefined {
   const known = new Map<string, string>();
-  for (const id of type === "model" ? KNOWN_MODELS : KNOWN_DATASETS) {
-    known.set(id, id);
-    const bare = id.slice(id.indexOf("/") + 1);
-    if (!known.has(bare)) known.set(bare, id);
-  }
-  if (known.get(name) === name) return undefined;
+  for (const id of type === "model" ? KNOWN_MODELS : KNOWN_DATASETS)
+    for (const word of [id, id.slice(id.indexOf("/") + 1)])
+      if (word === id || !known.has(word)) known.set(word, id);
   const found = nearest(name, known.keys());
-  return found === undefined ? undefined : known.get(found);
+  const id = found === undefined ? undefined : known.get(found);
+  return id === name ? undefined : id;
 }
 
 /** True for a full commit hash, which names one state forever. */

@@ -2,6 +2,7 @@
 import { LineCounter, isNode, parse, parseDocument, stringify } from "yaml";
 import type { Document } from "yaml";
 import { UserError, invariant, messageOf, nearest } from "../core/errors.ts";
+import { isRecord } from "../formats/safetensors-header.ts";
 import { flagName, recipeOptions, recipeSchema, wordingAt } from "./schema.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
 
@@ -109,10 +110,10 @@ function layFile(tree: Tree, file: NonNullable<RecipeSources["file"]>, origins: 
   for (const [key, value] of Object.entries(content)) {
     const base = tree[key];
     // Temperatures are laid over one projection at a time; every other key is replaced.
-    const isLaid = key === "temperatures" && isTree(base) && isTree(value);
+    const isLaid = key === "temperatures" && isRecord(base) && isRecord(value);
     tree[key] = isLaid ? { ...base, ...value } : value;
     origins.set(key, place([key]));
-    for (const inner of isTree(value) ? Object.keys(value) : [])
+    for (const inner of isRecord(value) ? Object.keys(value) : [])
       origins.set(`${key}.${inner}`, place([key, inner]));
   }
 }
@@ -120,7 +121,7 @@ function layFile(tree: Tree, file: NonNullable<RecipeSources["file"]>, origins: 
 function contentOf(document: Document, flaws: string[]): Tree {
   try {
     const content: unknown = document.toJS() ?? {};
-    if (isTree(content)) return content;
+    if (isRecord(content)) return content;
     flaws.push(`expected keys and values, found ${shown(content)}`);
   } catch (error) {
     flaws.push(messageOf(error)); // an alias without its anchor, or too many
@@ -133,7 +134,7 @@ function put(tree: Tree, path: string, value: unknown): void {
   let at = tree;
   for (const part of parts.slice(0, -1)) {
     const next = at[part];
-    at[part] = Object.assign(emptyTree(), isTree(next) ? next : {});
+    at[part] = Object.assign(emptyTree(), isRecord(next) ? next : {});
     at = at[part] as Tree;
   }
   at[parts.at(-1)!] = value;
@@ -157,8 +158,8 @@ function knownAt(path: readonly PropertyKey[]): readonly string[] {
   const initial = recipeOptions.find((o) => o.key === path[0])?.initial;
   const object = path
     .slice(1)
-    .reduce<unknown>((at, part) => (isTree(at) ? at[String(part)] : undefined), initial);
-  return isTree(object) ? Object.keys(object) : [];
+    .reduce<unknown>((at, part) => (isRecord(at) ? at[String(part)] : undefined), initial);
+  return isRecord(object) ? Object.keys(object) : [];
 }
 
 function wrongValue(issuePath: readonly PropertyKey[], value: unknown, origins: Origins): string {
@@ -224,10 +225,6 @@ function mistakes(problems: readonly string[]): UserError {
 
 function firstLine(message: string): string {
   return message.split("\n", 1)[0]!;
-}
-
-function isTree(value: unknown): value is Tree {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function shown(value: unknown): string {
