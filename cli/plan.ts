@@ -1,14 +1,23 @@
 // The plan of a run as a table for people.
 
 import type { RunPlan } from "../src/run/plan.ts";
-import { formatDuration, formatInteger, formatParameters, table } from "./console.ts";
+import { formatBytes, formatDuration, formatInteger, formatParameters, table } from "./console.ts";
 import type { CommandIo } from "./io.ts";
 
+const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
+  program: "with the data",
+  weights: "mapped from their file",
+  trained: "values, moments and gradients of what trains",
+  training: "activations held for the backward pass",
+  scoring: "activations",
+};
+
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
-  const { base, trained, data, training, evaluation, seconds } = plan;
+  const { base, trained, data, training, evaluation, memoryBytes, seconds } = plan;
+  const totalBytes = Object.values(memoryBytes).reduce((sum, bytes) => sum + bytes, 0);
   const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
   const rows = [
-    ["base", `${base.folder}, ${formatParameters(base.parameters)} parameters`],
+    ["base", `${base.name}, ${formatParameters(base.parameters)} parameters`],
     [
       "trains",
       `${formatInteger(trained.parameters)} parameters, ${formatInteger(trained.added)} new (${(100 * trained.share).toFixed(4)} %)`,
@@ -21,6 +30,11 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
     ["scored", `${windows(evaluation.reportWindows)}, before and after`],
     ["on the way", `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`],
     ["device", plan.device],
+    ["memory", `about ${formatBytes(totalBytes)}`],
+    ...Object.entries(MEMORY).map(([part, words]) => [
+      `  ${part}`,
+      `${formatBytes(memoryBytes[part as keyof typeof MEMORY])}, ${words}`,
+    ]),
     [
       "time",
       `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`,

@@ -90,7 +90,7 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const stop = stopOnSignal(log);
   try {
     if (flags.dryRun) {
-      const plan = await planRun(recipe, prepared, engine);
+      const plan = await planRun(recipe, prepared, engine, process.memoryUsage.rss());
       io.stdout.write(`${flags.json ? JSON.stringify(plan, null, 2) : planText(plan, io)}\n`);
       return;
     }

@@ -1,13 +1,17 @@
 // What a run would do, before it does it: `--dry-run`.
 
-import { sizeOf } from "../core/shape.ts";
+import { buildForward, natsOf } from "../augmented/graph.ts";
 import type { Engine } from "../engines/index.ts";
 import { input, matMul, parameter, reduceSum } from "../graph/build.ts";
+import { simplify } from "../graph/passes.ts";
 import type { Recipe } from "../recipe/schema.ts";
+import { countOperations } from "../train/operations.ts";
+import { buildTrainingGraph } from "../train/step.ts";
+import { peakBytes } from "./memory.ts";
 import type { Prepared } from "./prepare.ts";
 
 export interface RunPlan {
-  readonly base: { readonly folder: string; readonly parameters: number };
+  readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
   readonly trained: { readonly parameters: number; readonly added: number; readonly share: number };
   readonly data: { readonly trainTokens: number; readonly epochs: number };
   readonly training: {
@@ -23,29 +27,46 @@ export interface RunPlan {
     readonly evaluations: number;
   };
   readonly device: string;
+  /** Estimated, by part; frozen weights are mapped from their file, activations are those held at once. */
+  readonly memoryBytes: {
+    /** The program with the data, before training. */
+    readonly program: number;
+    readonly weights: number;
+    /** Values, moments and gradients of what trains. */
+    readonly trained: number;
+    readonly training: number;
+    readonly scoring: number;
+  };
   /** From this machine's speed at a matrix product; real runs take longer or shorter by up to a half. */
   readonly seconds: { readonly training: number; readonly evaluation: number };
 }
 
 /** Share of the machine's matrix-product rate that a step reaches. */
-const EFFICIENCY = 0.7;
+const EFFICIENCY = 0.55;
+/** Value, two moments, the gradient, its sum over micro batches, and what the engine is fed. */
+const COPIES_OF_TRAINED = 6;
 
+/** `programBytes` is what the process holds now. */
 export async function planRun(
   recipe: Recipe,
   prepared: Prepared,
   engine: Engine,
+  programBytes: number,
 ): Promise<RunPlan> {
   const { augmented, parameters, context, stream, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
-  const forward = forwardFlops(prepared);
-  // Backward repeats the forward's products once for the activations, and once for the weights where they train.
-  const passes = 2 + Number(recipe.tune.includes("all")) + Number(recipe.recompute === true);
-  const rate = EFFICIENCY * (await matMulRate(engine));
+  const operations = countOperations(augmented.model, { batchSize, context });
+  const perBatch =
+    operations.step +
+    // Weights that train have a gradient for each product, too.
+    (recipe.tune.includes("all") ? operations.forward : 0) +
+    (recipe.recompute === true ? operations.recompute : 0);
+  const rate = EFFICIENCY * (await matMulRate(engine, prepared, batchSize));
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
-    base: { folder: augmented.folder, parameters: parameters.base },
+    base: { name: recipe.base, folder: augmented.folder, parameters: parameters.base },
     trained: {
       parameters: parameters.trained,
       added: parameters.added,
@@ -60,31 +81,47 @@ export async function planRun(
       evaluations,
     },
     device: engine.description,
+    memoryBytes: memoryOf(recipe, prepared, programBytes),
     seconds: {
-      training: (steps * tokensPerStep * forward * passes) / rate,
-      evaluation: (windows * context * forward) / rate,
+      training: (steps * gradientAccumulationSteps * perBatch) / rate,
+      evaluation: ((windows / batchSize) * operations.forward) / rate,
     },
   };
 }
 
-/** Floating-point operations per token of the forward pass: two per weight of each product, and causal attention. */
-function forwardFlops({ augmented: { model }, context }: Prepared): number {
-  const { numLayers, numHeads, headDim, isTied } = model.config;
-  let weights = isTied ? sizeOf(model.weights.get(model.inputEmbedding)!) : 0;
-  for (const [name, shape] of model.weights)
-    if (model.groupOf(name) === "matrices" || name === model.outputEmbedding)
-      weights += sizeOf(shape);
-  const attention = 4 * numLayers * numHeads * headDim * (context / 2);
-  return 2 * weights + attention;
+/** What a run keeps in memory at once, in bytes. */
+function memoryOf(
+  recipe: Recipe,
+  { augmented, tensors, context, parameters }: Prepared,
+  programBytes: number,
+): RunPlan["memoryBytes"] {
+  const window = { batchSize: recipe.batchSize, context };
+  const names = tensors.map(({ name }) => name);
+  const scoring = natsOf(buildForward(augmented, window, { trainable: new Set(names) }));
+  const training = buildTrainingGraph(augmented, window, names, {
+    precision: recipe.precision,
+    recompute: recipe.recompute === true ? "blocks" : "cheap",
+  });
+  return {
+    program: programBytes,
+    weights: [...augmented.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    trained: 4 * COPIES_OF_TRAINED * parameters.trained,
+    training: peakBytes(training),
+    scoring: peakBytes(simplify({ nats: scoring })),
+  };
 }
 
-/** Floating-point operations per second of a 1024³ product, the best of five. */
-async function matMulRate(engine: Engine): Promise<number> {
-  const size = 1024;
-  const product = matMul(input("x", [size, size], "F32"), parameter("w", [size, size]));
-  const weights = new Map([["w", new Uint8Array(4 * size * size)]]);
+/** Floating-point operations per second of a product of the model's own size, the best of five. */
+async function matMulRate(engine: Engine, { augmented, context }: Prepared, batchSize: number) {
+  const { hiddenSize } = augmented.model.config;
+  const [rows, columns] = [batchSize * context, 4 * hiddenSize];
+  const product = matMul(
+    input("x", [rows, hiddenSize], "F32"),
+    parameter("w", [hiddenSize, columns]),
+  );
+  const weights = new Map([["w", new Uint8Array(4 * hiddenSize * columns)]]);
   const program = await engine.compile({ sums: reduceSum(product, [0]) }, weights);
-  const x = new Float32Array(size * size);
+  const x = new Float32Array(rows * hiddenSize);
   let best = Number.POSITIVE_INFINITY;
   for (let i = 0; i < 5; i++) {
     const started = performance.now();
@@ -92,5 +129,5 @@ async function matMulRate(engine: Engine): Promise<number> {
     best = Math.min(best, performance.now() - started);
   }
   await program.dispose();
-  return (2 * size ** 3) / (best / 1000);
+  return (2 * rows * hiddenSize * columns) / (best / 1000);
 }

@@ -1,0 +1,96 @@
+// An estimate of the memory that a graph's intermediate values take at once: its nodes replayed in the order in which
+// ONNX Runtime computes them, each value held until its last use.
+
+import { DTYPE_BYTES } from "../core/dtype.ts";
+import { sizeOf } from "../core/shape.ts";
+import type { OpType } from "../graph/ops.ts";
+import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
+
+/** Ops that write over an operand of the same size, where nothing else needs it. */
+const IN_PLACE: ReadonlySet<OpType> = new Set<OpType>([
+  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["Softmax", "Reshape"] as const),
+]);
+
+interface Buffer {
+  readonly bytes: number;
+  /** Values that lie in it and are still needed. */
+  values: number;
+}
+
+/** The largest sum of bytes that a run holds, weights, inputs and constants apart. */
+export function peakBytes(outputs: Outputs): number {
+  const order = executionOrder(outputs);
+  const uses = new Map<Tensor, number>();
+  const use = (tensor: Tensor) => uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
+  for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
+    use(tensor);
+
+  const buffers = new Map<Tensor, Buffer>();
+  let held = 0;
+  let peak = 0;
+  for (const tensor of order) {
+    if (isLeaf(tensor)) continue;
+    const shared = tensor.inputs.find((x) => {
+      const isLast = uses.get(x) === 1 && buffers.get(x)?.values === 1;
+      return (
+        buffers.has(x) &&
+        IN_PLACE.has(tensor.op) &&
+        bytesOf(x) === bytesOf(tensor) &&
+        (isLast || isOp(tensor, "Reshape"))
+      );
+    });
+    const buffer = (shared && buffers.get(shared)) ?? { bytes: bytesOf(tensor), values: 0 };
+    if (!shared) held += buffer.bytes;
+    buffer.values++;
+    buffers.set(tensor, buffer);
+    // A weight in another number format is cast for each use.
+    const casts = tensor.inputs.filter(isCastWeight).reduce((sum, x) => sum + bytesOf(x), 0);
+    peak = Math.max(peak, held + casts);
+    for (const x of tensor.inputs) {
+      uses.set(x, uses.get(x)! - 1);
+      const last = uses.get(x) === 0 ? buffers.get(x) : undefined;
+      if (last && --last.values === 0) held -= last.bytes;
+    }
+  }
+  return peak;
+}
+
+/** Back from the outputs; of a node's operands, the one of the longest history first. */
+function executionOrder(outputs: Outputs): Tensor[] {
+  const depths = new Map<Tensor, number>();
+  for (const tensor of topologicalOrder(Object.values(outputs)))
+    depths.set(tensor, 1 + Math.max(0, ...tensor.inputs.map((x) => depths.get(x)!)));
+  const deepestFirst = (tensors: readonly Tensor[]) =>
+    tensors.toReversed().toSorted((a, b) => depths.get(b)! - depths.get(a)!);
+
+  const order: Tensor[] = [];
+  const seen = new Set<Tensor>();
+  const stack: { readonly tensor: Tensor; readonly waiting: Tensor[] }[] = [];
+  const enter = (tensor: Tensor) => {
+    if (seen.has(tensor)) return;
+    seen.add(tensor);
+    stack.push({ tensor, waiting: deepestFirst(tensor.inputs) });
+  };
+  for (const output of deepestFirst(Object.values(outputs))) {
+    enter(output);
+    for (let top = stack.at(-1); top; top = stack.at(-1)) {
+      const next = top.waiting.shift();
+      if (next) enter(next);
+      else order.push(stack.pop()!.tensor);
+    }
+  }
+  return order;
+}
+
+function isLeaf(tensor: Tensor): boolean {
+  return tensor.inputs.length === 0 || isCastWeight(tensor);
+}
+
+function isCastWeight(tensor: Tensor): boolean {
+  return isOp(tensor, "Cast") && isOp(tensor.inputs[0]!, "Parameter");
+}
+
+function bytesOf({ shape, dtype }: Tensor): number {
+  return sizeOf(shape) * DTYPE_BYTES[dtype];
+}
