@@ -23,6 +23,8 @@ export interface ResolvedDataset {
   readonly commit: string;
 }
 
+type DatasetRepo = DatasetSpec & HubRepo;
+
 /** The files chosen from one commit, as paths in the repository. */
 interface Choice {
   readonly config: string;
@@ -42,36 +44,30 @@ export async function resolveDataset(
   settings: HubSettings,
   options: ResolveDatasetOptions = {},
 ): Promise<ResolvedDataset> {
-  const spec = parseDatasetName(name);
-  const revisions = ["main", CONVERTED].map((revision): HubRepo => ({
-    type: "dataset",
-    id: spec.id,
-    revision,
-    formerIds: spec.formerIds,
-  }));
+  const main: DatasetRepo = { ...parseDatasetName(name), type: "dataset", revision: "main" };
+  const revisions = [main, { ...main, revision: CONVERTED }];
   for (const repo of revisions)
     for (const id of [repo.id, ...repo.formerIds]) {
       const cache = new RepoCache(settings.cacheDir, "dataset", id);
-      const cached = await findCached(cache, repo, spec, settings, options.splits);
+      const cached = await findCached(cache, repo, settings, options.splits);
       if (cached) return cached;
     }
   if (settings.offline) {
-    const what = [spec.config, spec.split ?? "train"].filter(Boolean).join("/");
-    throw offlineFailure({ ...revisions[0]!, id: spec.id }, `${what} (parquet)`, settings.cacheDir);
+    const what = [main.config, main.split ?? "train"].filter(Boolean).join("/");
+    throw offlineFailure(main, `${what} (parquet)`, settings.cacheDir);
   }
   for (const repo of revisions) {
-    const fetched = await fetchDataset(repo, spec, settings, options);
+    const fetched = await fetchDataset(repo, settings, options);
     if (fetched) return fetched;
   }
   const problem = "has no parquet files, and the hub has converted none";
-  throw new UserError(`${nameOf(revisions[0]!)} ${problem}`, {
+  throw new UserError(`${nameOf(main)} ${problem}`, {
     hint: "download its text yourself and name the .txt, .jsonl or .parquet file",
   });
 }
 
 async function fetchDataset(
-  repo: HubRepo,
-  spec: DatasetSpec,
+  repo: DatasetRepo,
   settings: HubSettings,
   options: ResolveDatasetOptions,
 ): Promise<ResolvedDataset | undefined> {
@@ -87,16 +83,15 @@ async function fetchDataset(
   const { commit, listing } = found;
   const table = parquetTable(listing.keys());
   if (table.size === 0) return undefined;
-  const choice = choose(table, spec, repo, options.splits);
+  const choice = choose(table, repo, options.splits);
   const context = { settings, repo, cache, commit, ...options };
   await downloadFiles(context, listing, [...choice.splits.values()].flat());
-  return located(cache, commit, spec, choice);
+  return located(cache, commit, repo, choice);
 }
 
 async function findCached(
   cache: RepoCache,
-  repo: HubRepo,
-  spec: DatasetSpec,
+  repo: DatasetRepo,
   settings: HubSettings,
   splits: readonly string[] | undefined,
 ): Promise<ResolvedDataset | undefined> {
@@ -106,7 +101,7 @@ async function findCached(
   const table = parquetTable(listing?.keys() ?? (await cache.cachedFiles(commit)));
   let choice: Choice;
   try {
-    choice = choose(table, spec, repo, splits);
+    choice = choose(table, repo, splits);
   } catch (error) {
     // Online, the hub may have by now what this commit lacks.
     if (!settings.offline || table.size === 0 || listing === undefined) return undefined;
@@ -118,42 +113,41 @@ async function findCached(
     for (const path of paths) if (!(await isHere(path))) return undefined;
   }
   // Without the list of what exists, a split that is not here may still exist.
-  const wanted = spec.split === undefined ? (splits ?? USUAL_SPLITS) : [spec.split];
+  const wanted = repo.split === undefined ? (splits ?? USUAL_SPLITS) : [repo.split];
   const isWhole = listing !== undefined || wanted.every((split) => choice.splits.has(split));
-  return isWhole || settings.offline ? located(cache, commit, spec, choice) : undefined;
+  return isWhole || settings.offline ? located(cache, commit, repo, choice) : undefined;
 }
 
 function located(
   cache: RepoCache,
   commit: string,
-  spec: DatasetSpec,
+  { id }: DatasetRepo,
   { config, splits }: Choice,
 ): ResolvedDataset {
   const files = [...splits].map(
     ([split, paths]) => [split, paths.map((path) => cache.pathOf(commit, path))] as const,
   );
-  return { files: Object.fromEntries(files), id: spec.id, config, commit };
+  return { files: Object.fromEntries(files), id, config, commit };
 }
 
 function choose(
   table: ParquetTable,
-  spec: DatasetSpec,
-  repo: HubRepo,
+  repo: DatasetRepo,
   wanted: readonly string[] | undefined,
 ): Choice {
   const configs = [...table.keys()];
   const only = configs.length === 1 ? configs[0] : undefined;
-  const config = spec.config ?? only ?? (table.has(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined);
+  const config = repo.config ?? only ?? (table.has(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined);
   if (config === undefined)
     throw new UserError(`${nameOf(repo)} has several configs: ${listed(configs)}`, {
-      hint: `name one, for instance ${spec.id}:${configs[0]}`,
+      hint: `name one, for instance ${repo.id}:${configs[0]}`,
     });
   const splits = table.get(config);
   if (splits === undefined) throw unknown(repo, "config", config, configs);
-  if (spec.split !== undefined) {
-    const paths = splits.get(spec.split);
-    if (paths === undefined) throw unknown(repo, "split", spec.split, [...splits.keys()]);
-    return { config, splits: new Map([[spec.split, paths]]) };
+  if (repo.split !== undefined) {
+    const paths = splits.get(repo.split);
+    if (paths === undefined) throw unknown(repo, "split", repo.split, [...splits.keys()]);
+    return { config, splits: new Map([[repo.split, paths]]) };
   }
   const chosen = [...splits].filter(([split]) => wanted === undefined || wanted.includes(split));
   if (chosen.length === 0) throw unknown(repo, "split", listed(wanted ?? []), [...splits.keys()]);

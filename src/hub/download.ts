@@ -5,6 +5,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant, UserError } from "../core/errors.ts";
+import { flush } from "../formats/atomic.ts";
 import { type RepoCache, type RepoFile, type RepoListing, statIfPresent } from "./cache.ts";
 import { diskFailure, diskFull, networkFailure } from "./failures.ts";
 import { withLock } from "./lock.ts";
@@ -115,30 +116,32 @@ async function append(
   const prefix = repo.type === "dataset" ? "datasets/" : "";
   const path = name.split("/").map(encodeURIComponent).join("/");
   const url = `${settings.endpoint}/${prefix}${repo.id}/resolve/${commit}/${path}`;
-  const handle = await open(incomplete, "a");
-  try {
-    let { size } = await handle.stat();
-    if (size > sizeBytes) await handle.truncate((size = 0));
-    onBytes(size);
-    const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
-      // A server that knows no ranges answers 200 with the whole file.
-      if (size > 0 && response.status !== 206) await handle.truncate((size = 0));
+  const present = (await statIfPresent(incomplete))?.size;
+  let size = Number(present ?? 0);
+  if (size > sizeBytes) size = 0;
+  onBytes(size);
+  const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
+    // A server that knows no ranges answers 200 with the whole file.
+    if (response.status !== 206) size = 0;
+    const handle = await open(incomplete, size > 0 ? "a" : "w");
+    try {
       for await (const chunk of chunks) {
         size += chunk.length;
         if (size > sizeBytes) return; // not the file that was listed: its checksum will say so
         await handle.writeFile(chunk);
         onBytes(size);
       }
-    };
-    const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
-    const options = { headers, timeoutMs: settings.downloadTimeoutMs, file: name };
-    if (size < sizeBytes) await request(context, url, options, receive);
-    if (size < sizeBytes)
-      throw networkFailure(new Error(`${size} of ${sizeBytes} bytes`), settings, name);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+    } finally {
+      await handle.close();
+      if (size === 0 && sizeBytes > 0) await rm(incomplete, { force: true });
+    }
+  };
+  const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
+  const options = { headers, timeoutMs: settings.downloadTimeoutMs, file: name };
+  if (size < sizeBytes || present === undefined) await request(context, url, options, receive);
+  if (size < sizeBytes)
+    throw networkFailure(new Error(`${size} of ${sizeBytes} bytes`), settings, name);
+  await flush(incomplete);
 }
 
 /** True if size and content are those that the hub listed: sha256 for large files, Git's blob hash for others. */

@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import type { UserError } from "../../src/core/errors.ts";
 import { resolveDataset } from "../../src/hub/dataset.ts";
-import { withHub } from "./fixture.ts";
+import { saying, withHub } from "./fixture.ts";
 
 const WIKITEXT = {
   "README.md": "",
@@ -43,14 +42,6 @@ async function texts(
     return [split, await Promise.all(paths.map((path) => readFile(path, "utf8")))] as const;
   });
   return Object.fromEntries(await Promise.all(read));
-}
-
-function saying(pattern: RegExp) {
-  return (error: UserError) => {
-    assert.equal(error.name, "UserError");
-    assert.match(`${error.message} | ${error.hint}`, pattern);
-    return true;
-  };
 }
 
 test("wikitext means the raw WikiText-2 and wikitext-103 the raw WikiText-103", () =>

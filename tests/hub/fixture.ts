@@ -1,8 +1,10 @@
 // A hub with a small model and an empty cache, for one test.
 
+import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { UserError } from "../../src/core/errors.ts";
 import { hubSettings, type HubSettings } from "../../src/hub/environment.ts";
 import { startHub, type Hub, type HubOptions } from "../hub-server.ts";
 
@@ -59,4 +61,13 @@ export async function withHub(
     await hub.close();
     await rm(home, { recursive: true, force: true });
   }
+}
+
+/** Expects a UserError whose message and hint together match. */
+export function saying(pattern: RegExp) {
+  return (error: UserError) => {
+    assert.equal(error.name, "UserError");
+    assert.match(`${error.message} | ${error.hint}`, pattern);
+    return true;
+  };
 }

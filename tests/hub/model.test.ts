@@ -16,16 +16,7 @@ import { test } from "node:test";
 import type { UserError } from "../../src/core/errors.ts";
 import { resolveModel } from "../../src/hub/model.ts";
 import type { TreeEntry } from "../hub-server.ts";
-import { content, MODEL_FILES, WEIGHTS, withHub } from "./fixture.ts";
-
-/** Expects a UserError whose message and hint together match. */
-function saying(pattern: RegExp) {
-  return (error: UserError) => {
-    assert.equal(error.name, "UserError");
-    assert.match(`${error.message} | ${error.hint}`, pattern);
-    return true;
-  };
-}
+import { content, MODEL_FILES, saying, WEIGHTS, withHub } from "./fixture.ts";
 
 test("only the files that are needed are fetched, in the layout of huggingface_hub", () =>
   withHub({}, async ({ hub, settings, cacheDir, requested }) => {
