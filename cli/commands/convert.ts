@@ -41,7 +41,7 @@ adapter      the temperatures alone, for their base
 onnx         a folder that @huggingface/transformers runs, in Node and in browsers
 
 Example:
-  $ ssa convert --model checkpoints/run --to onnx --out exported`,
+  $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
     )
     .action((flags: ConvertFlags) => runConvert(flags, io));
 }

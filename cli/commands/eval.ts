@@ -76,8 +76,8 @@ export function evalCommand(program: Command, io: CommandIo): void {
       "after",
       `
 Example, a CI job that fails when perplexity rises by more than 0.5 %:
-  $ ssa eval --model checkpoints/run/final --data held-out.txt \\
-      --baseline checkpoints/run/report.json --max-increase 0.5%`,
+  $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
+      --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
     )
     .action((options: EvalOptions) => runEval(options, io));
 }

@@ -13,7 +13,7 @@ export function inspectCommand(program: Command, io: CommandIo): void {
     .argument("<model>", "a model folder, a Hugging Face id[@revision] or an embedded name")
     .option("--json", "print one JSON document")
     .option("--tensors", "list every tensor")
-    .addHelpText("after", "\nExample:\n  $ ssa inspect checkpoints/tiny-gpt2 --tensors")
+    .addHelpText("after", "\nExample:\n  $ ssa inspect tiny-gpt2 --tensors")
     .action(async (name: string, options: { json?: boolean; tensors?: boolean }) => {
       const find = (model: string) => findModel(model, io, hubOptions(io));
       const inspection = await inspectModel(await find(name), {
