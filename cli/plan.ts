@@ -1,5 +1,6 @@
 // The plan of a run as a table for people.
 
+import { totalBytes } from "../src/run/fit.ts";
 import type { RunPlan } from "../src/run/plan.ts";
 import { formatBytes, formatDuration, formatInteger, formatParameters, table } from "./console.ts";
 import type { CommandIo } from "./io.ts";
@@ -14,7 +15,6 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
   const { base, trained, data, training, evaluation, memoryBytes, seconds } = plan;
-  const totalBytes = Object.values(memoryBytes).reduce((sum, bytes) => sum + bytes, 0);
   const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
   const rows = [
     ["base", `${base.name}, ${formatParameters(base.parameters)} parameters`],
@@ -30,11 +30,12 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
     ["scored", `${windows(evaluation.reportWindows)}, before and after`],
     ["on the way", `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`],
     ["device", plan.device],
-    ["memory", `about ${formatBytes(totalBytes)}`],
+    ["memory", `about ${formatBytes(totalBytes(memoryBytes))}`],
     ...Object.entries(MEMORY).map(([part, words]) => [
       `  ${part}`,
       `${formatBytes(memoryBytes[part as keyof typeof MEMORY])}, ${words}`,
     ]),
+    ["recomputes", plan.recompute === "blocks" ? "whole blocks" : "what is cheap"],
     [
       "time",
       `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`,

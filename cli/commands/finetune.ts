@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
+import { availableParallelism, freemem } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
@@ -15,6 +15,7 @@ import { finetune } from "../../src/run/finetune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
 import { insertions } from "../../src/run/tensors.ts";
 import type { RunReport } from "../../src/report/report.ts";
+import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger, type Progress } from "../console.ts";
@@ -89,8 +90,10 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const engine = await startEngine(recipe.device, threads, log.note);
   const stop = stopOnSignal(log);
   try {
+    const programBytes = process.memoryUsage.rss();
+    const fit = fitRun(recipe, prepared, { programBytes, freeBytes: freemem() });
     if (flags.dryRun) {
-      const plan = await planRun(recipe, prepared, engine, process.memoryUsage.rss());
+      const plan = await planRun(recipe, prepared, engine, fit);
       io.stdout.write(`${flags.json ? JSON.stringify(plan, null, 2) : planText(plan, io)}\n`);
       return;
     }
@@ -100,6 +103,7 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
       runDir,
       prepared,
       engine,
+      recompute: fit.recompute,
       // A folder by its full path, so that an adapter finds it from anywhere.
       base: { name: existsSync(recipe.base) ? resolve(recipe.base) : recipe.base },
       isResumed: flags.resume ?? false,

@@ -29,6 +29,7 @@ import { scoreBase, subset } from "./before.ts";
 import { resultOf, type WindowPlan } from "./evaluate.ts";
 import { finishRun } from "./finish.ts";
 import { finishedReport, refuseUsed } from "./folder.ts";
+import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
 import {
   type AdapterBase,
@@ -60,6 +61,8 @@ export interface FinetuneOptions {
   readonly runDir: string;
   readonly prepared: Prepared;
   readonly engine: Engine;
+  /** As `fitRun` chose. */
+  readonly recompute: Fit["recompute"];
   /** What the base is called, for adapters and cards. */
   readonly base: { readonly name: string; readonly revision?: string | undefined };
   readonly isResumed: boolean;
@@ -157,7 +160,7 @@ interface TrainingInputs {
 
 /** Trains the prepared tensors in place, with metrics and checkpoints in the run folder. */
 async function train(
-  { recipe, runDir, prepared, engine, onEvent, now, signal }: FinetuneOptions,
+  { recipe, runDir, prepared, engine, recompute, onEvent, now, signal }: FinetuneOptions,
   { base, heldOut, before, state, elapsedSeconds, ...start }: TrainingInputs,
 ) {
   const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
@@ -165,7 +168,7 @@ async function train(
   const names = tensors.map(({ name }) => name);
   const step = await openTrainingStep(engine, augmented, { batchSize, context }, names, {
     precision: recipe.precision,
-    recompute: recipe.recompute === true ? "blocks" : "cheap",
+    recompute,
   });
   const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
   const metricsPath = join(runDir, runFiles.metrics);

@@ -1,13 +1,10 @@
 // What a run would do, before it does it: `--dry-run`.
 
-import { buildForward, natsOf } from "../augmented/graph.ts";
 import type { Engine } from "../engines/index.ts";
 import { input, matMul, parameter, reduceSum } from "../graph/build.ts";
-import { simplify } from "../graph/passes.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { countOperations } from "../train/operations.ts";
-import { buildTrainingGraph } from "../train/step.ts";
-import { peakBytes } from "./memory.ts";
+import type { Fit, MemoryParts } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
 
 export interface RunPlan {
@@ -27,31 +24,21 @@ export interface RunPlan {
     readonly evaluations: number;
   };
   readonly device: string;
-  /** Estimated, by part; frozen weights are mapped from their file, activations are those held at once. */
-  readonly memoryBytes: {
-    /** The program with the data, before training. */
-    readonly program: number;
-    readonly weights: number;
-    /** Values, moments and gradients of what trains. */
-    readonly trained: number;
-    readonly training: number;
-    readonly scoring: number;
-  };
+  /** Estimated, by part. */
+  readonly memoryBytes: MemoryParts;
+  readonly recompute: Fit["recompute"];
   /** From this machine's speed at a matrix product; real runs take longer or shorter by up to a half. */
   readonly seconds: { readonly training: number; readonly evaluation: number };
 }
 
 /** Share of the machine's matrix-product rate that a step reaches. */
 const EFFICIENCY = 0.55;
-/** Value, two moments, the gradient, its sum over micro batches, and what the engine is fed. */
-const COPIES_OF_TRAINED = 6;
 
-/** `programBytes` is what the process holds now. */
 export async function planRun(
   recipe: Recipe,
   prepared: Prepared,
   engine: Engine,
-  programBytes: number,
+  fit: Fit,
 ): Promise<RunPlan> {
   const { augmented, parameters, context, stream, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
@@ -62,7 +49,7 @@ export async function planRun(
     operations.step +
     // Weights that train have a gradient for each product, too.
     (recipe.tune.includes("all") ? operations.forward : 0) +
-    (recipe.recompute === true ? operations.recompute : 0);
+    (fit.recompute === "blocks" ? operations.recompute : 0);
   const rate = EFFICIENCY * (await matMulRate(engine, prepared, batchSize));
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
@@ -81,33 +68,12 @@ export async function planRun(
       evaluations,
     },
     device: engine.description,
-    memoryBytes: memoryOf(recipe, prepared, programBytes),
+    memoryBytes: fit.memoryBytes,
+    recompute: fit.recompute,
     seconds: {
       training: (steps * gradientAccumulationSteps * perBatch) / rate,
       evaluation: ((windows / batchSize) * operations.forward) / rate,
     },
-  };
-}
-
-/** What a run keeps in memory at once, in bytes. */
-function memoryOf(
-  recipe: Recipe,
-  { augmented, tensors, context, parameters }: Prepared,
-  programBytes: number,
-): RunPlan["memoryBytes"] {
-  const window = { batchSize: recipe.batchSize, context };
-  const names = tensors.map(({ name }) => name);
-  const scoring = natsOf(buildForward(augmented, window, { trainable: new Set(names) }));
-  const training = buildTrainingGraph(augmented, window, names, {
-    precision: recipe.precision,
-    recompute: recipe.recompute === true ? "blocks" : "cheap",
-  });
-  return {
-    program: programBytes,
-    weights: [...augmented.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
-    trained: 4 * COPIES_OF_TRAINED * parameters.trained,
-    training: peakBytes(training),
-    scoring: peakBytes(simplify({ nats: scoring })),
   };
 }
 

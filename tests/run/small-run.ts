@@ -78,6 +78,7 @@ export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events
     runDir: folder,
     prepared,
     engine,
+    recompute: "cheap",
     base: { name: model },
     isResumed,
     onEvent: (event) => {
