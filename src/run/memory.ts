@@ -3,8 +3,9 @@
 
 import { DTYPE_BYTES } from "../core/dtype.ts";
 import { sizeOf } from "../core/shape.ts";
+import { runOrderOf } from "../engines/onnx-order.ts";
 import type { OpType } from "../graph/ops.ts";
-import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
+import { isOp, type Outputs, type Tensor } from "../graph/tensor.ts";
 
 /** Ops that write over an operand of the same size, where nothing else needs it. */
 const IN_PLACE: ReadonlySet<OpType> = new Set<OpType>([
@@ -20,7 +21,7 @@ interface Buffer {
 
 /** The largest sum of bytes that a run holds, weights, inputs and constants apart. */
 export function peakBytes(outputs: Outputs): number {
-  const order = executionOrder(outputs);
+  const order = runOrderOf(outputs);
   const uses = new Map<Tensor, number>();
   const use = (tensor: Tensor) => uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
   for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
@@ -54,33 +55,6 @@ export function peakBytes(outputs: Outputs): number {
     }
   }
   return peak;
-}
-
-/** Back from the outputs; of a node's operands, the one of the longest history first. */
-function executionOrder(outputs: Outputs): Tensor[] {
-  const depths = new Map<Tensor, number>();
-  for (const tensor of topologicalOrder(Object.values(outputs)))
-    depths.set(tensor, 1 + Math.max(0, ...tensor.inputs.map((x) => depths.get(x)!)));
-  const deepestFirst = (tensors: readonly Tensor[]) =>
-    tensors.toReversed().toSorted((a, b) => depths.get(b)! - depths.get(a)!);
-
-  const order: Tensor[] = [];
-  const seen = new Set<Tensor>();
-  const stack: { readonly tensor: Tensor; readonly waiting: Tensor[] }[] = [];
-  const enter = (tensor: Tensor) => {
-    if (seen.has(tensor)) return;
-    seen.add(tensor);
-    stack.push({ tensor, waiting: deepestFirst(tensor.inputs) });
-  };
-  for (const output of deepestFirst(Object.values(outputs))) {
-    enter(output);
-    for (let top = stack.at(-1); top; top = stack.at(-1)) {
-      const next = top.waiting.shift();
-      if (next) enter(next);
-      else order.push(stack.pop()!.tensor);
-    }
-  }
-  return order;
 }
 
 function isLeaf(tensor: Tensor): boolean {
