@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { prepare, type Task } from "./tasks.ts";
 
+const programMb = process.memoryUsage.rss() / 1e6;
 const run = await prepare(JSON.parse(process.argv[2]!) as Task);
-console.log(JSON.stringify({ ready: true }));
+console.log(JSON.stringify({ programMb }));
 for await (const _ of createInterface({ input: process.stdin })) {
   const started = performance.now();
   await run();

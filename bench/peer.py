@@ -76,7 +76,7 @@ def step():
     optimizer.step()
 
 
-print(json.dumps({"ready": True, "peer": f"torch {torch.__version__}"}), flush=True)
+print(json.dumps({"peer": f"torch {torch.__version__}"}), flush=True)
 for _ in sys.stdin:
     started = time.perf_counter()
     step()

@@ -6,7 +6,8 @@ import { createInterface } from "node:readline";
 import type { Task } from "./tasks.ts";
 
 interface Reply {
-  readonly ready?: boolean;
+  /** Resident before it prepares anything. */
+  readonly programMb?: number;
   readonly peer?: string;
   readonly ms?: number;
   readonly peakRssMb?: number;

@@ -5,7 +5,7 @@ import { UserError } from "../core/errors.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import { peakBytes } from "./memory.ts";
+import { sessionBytes } from "./memory.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** What a run keeps in memory, in bytes. */
@@ -16,7 +16,7 @@ export interface MemoryParts {
   readonly weights: number;
   /** Values, moments and gradients of what trains. */
   readonly trained: number;
-  /** Activations held at once: of a training step, or of scoring. */
+  /** Activations and what else its session holds: of a training step, and of scoring. */
   readonly training: number;
   readonly scoring: number;
 }
@@ -81,7 +81,7 @@ function memoryParts(
     program,
     weights: [...augmented.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     trained: 4 * COPIES_OF_TRAINED * parameters.trained,
-    training: peakBytes(training),
-    scoring: peakBytes(simplify({ nats: scoring })),
+    training: sessionBytes(training),
+    scoring: sessionBytes(simplify({ nats: scoring })),
   };
 }
