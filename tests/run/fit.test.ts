@@ -2,12 +2,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
 import { recipeSchema } from "../../src/recipe/schema.ts";
 import { fitRun, totalBytes } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";
-import { fixture, smallRecipe, writeTokens } from "./small-run.ts";
+import { smallRecipe, writeTokens } from "./small-run.ts";
+
+const tiny = fileURLToPath(new URL("../../checkpoints/tiny-gpt2", import.meta.url));
 
 test("auto recomputes blocks only where it must; what cannot fit is refused by part", async (t) => {
   const data = await writeTokens(await temporaryFolder(t));
@@ -16,8 +19,10 @@ test("auto recomputes blocks only where it must; what cannot fit is refused by p
     train: selectSplit(files, "train"),
     evaluation: selectSplit(files, "validation"),
   };
-  const recipe = recipeSchema.parse({ base: fixture(), data, ...smallRecipe });
-  const prepared = await prepareRun(recipe, fixture(), splits, {});
+  // Large enough for activations to outweigh what a longer graph costs.
+  const shape = { context: 256, batchSize: 16 };
+  const recipe = recipeSchema.parse({ base: tiny, data, ...smallRecipe, ...shape });
+  const prepared = await prepareRun(recipe, tiny, splits, {});
   const fit = (recompute: "auto" | boolean, freeBytes: number) =>
     fitRun({ ...recipe, recompute }, prepared, { programBytes: 0, freeBytes });
 
