@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import type { Task } from "./tasks.ts";
 
 interface Reply {
@@ -109,8 +110,14 @@ function hasAvx512(): boolean {
   }
 }
 
+/** Until the threads of the process before have stopped spinning. */
+const PAUSE_MS = 500;
+
 /** Warms up, then runs all by turns. */
 export async function measureByTurns(processes: readonly Process[], rounds: number): Promise<void> {
   for (let round = -2; round < rounds; round++)
-    for (const process of processes) await process.run({ isWarmUp: round < 0 });
+    for (const process of processes) {
+      await setTimeout(PAUSE_MS);
+      await process.run({ isWarmUp: round < 0 });
+    }
 }

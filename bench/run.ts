@@ -13,7 +13,8 @@ import { measureByTurns, startPeer, startTask } from "./processes.ts";
 import { measureStart } from "./start.ts";
 import { measureTokenizing } from "./tokenize.ts";
 
-const MATRIX = 2048;
+/** Rows and columns of the machine's own product, and how many make a run. */
+const [MATRIX, PRODUCTS] = [2048, 16];
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -43,7 +44,7 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   const { model } = await openModel(folder);
   const { numLayers: layers, numHeads: heads, hiddenSize: hidden, vocabSize } = model.config;
   const ours = await startTask({ kind, folder, threads, recompute, ...window });
-  const matmul = await startTask({ kind: "matmul", size: MATRIX, threads });
+  const matmul = await startTask({ kind: "matmul", size: MATRIX, count: PRODUCTS, threads });
   const peer =
     kind === "step"
       ? await startPeer({ layers, heads, hidden, vocabulary: vocabSize }, { ...window, threads })
@@ -53,7 +54,7 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   const [our, product, theirs] = [ours.measured(), matmul.measured(), peer?.measured()];
   for (const each of processes) await each.stop();
   const operations = countOperations(model, window)[kind === "eval" ? "forward" : "step"];
-  const matmulRate = (2 * MATRIX ** 3) / product.medianMs;
+  const matmulRate = (PRODUCTS * 2 * MATRIX ** 3) / product.medianMs;
   return {
     case: kind + (recompute === "blocks" ? " --recompute" : ""),
     tokens: `${window.batchSize} x ${window.context}`,

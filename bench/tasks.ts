@@ -10,7 +10,13 @@ import { openTrainingStep } from "../src/train/step.ts";
 import { openWithTemperatures, randomIds } from "./models.ts";
 
 export type Task =
-  | { readonly kind: "matmul"; readonly threads: number; readonly size: number }
+  | {
+      readonly kind: "matmul";
+      readonly threads: number;
+      readonly size: number;
+      /** Products of one run; a single one is too short to be timed. */
+      readonly count: number;
+    }
   | {
       readonly kind: "eval" | "step";
       readonly threads: number;
@@ -28,8 +34,10 @@ export function prepare(task: Task): Promise<Run> {
   return task.kind === "eval" ? evaluation(task) : step(task);
 }
 
-/** The machine's own rate: one product of square matrices, straight through ONNX Runtime. */
-async function matmul({ threads, size }: Extract<Task, { kind: "matmul" }>): Promise<Run> {
+type MatmulTask = Extract<Task, { kind: "matmul" }>;
+
+/** The machine's own rate: products of square matrices, straight through ONNX Runtime. */
+async function matmul({ threads, size, count }: MatmulTask): Promise<Run> {
   const { InferenceSession, Tensor } = await import("onnxruntime-node");
   const y = matMul(input("a", [size, size], "F32"), input("b", [size, size], "F32"));
   const model = toOnnx({ y }, () => new Uint8Array(), targets.cpu);
@@ -42,7 +50,7 @@ async function matmul({ threads, size }: Extract<Task, { kind: "matmul" }>): Pro
     );
   const [feeds, fetches] = [{ a: matrix(), b: matrix() }, { y: matrix() }];
   return async () => {
-    await session.run(feeds, fetches);
+    for (let i = 0; i < count; i++) await session.run(feeds, fetches);
   };
 }
 
