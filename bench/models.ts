@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type AugmentedModel, hostOf, openModel } from "../src/augmented/open.ts";
 import { DTYPE_BYTES, encodeFloats } from "../src/core/dtype.ts";
 import { sizeOf } from "../src/core/shape.ts";
-import { writeSafetensors } from "../src/formats/safetensors.ts";
+import { type TensorInfo, writeSafetensors } from "../src/formats/safetensors.ts";
 import { readModel } from "../src/models/index.ts";
 import { temperatureShapes } from "../src/ssa/insert.ts";
 import type { TemperatureSpec } from "../src/ssa/spec.ts";
@@ -23,9 +23,10 @@ const gpt2 = (n_layer: number, n_head: number, n_embd: number): Json => ({
 
 /** As the hub's config.json of each says. */
 export const GEOMETRIES = {
+  "gpt2-quarter": gpt2(6, 6, 384),
   gpt2: gpt2(12, 12, 768),
   "gpt2-medium": gpt2(24, 16, 1024),
-  "gpt2-quarter": gpt2(6, 6, 384),
+  "gpt2-xl": gpt2(48, 25, 1600),
   "llama-3.2-1b": {
     model_type: "llama",
     num_hidden_layers: 16,
@@ -39,6 +40,19 @@ export const GEOMETRIES = {
     rms_norm_eps: 1e-5,
     rope_theta: 500000,
     tie_word_embeddings: true,
+  },
+  "llama-3-8b": {
+    model_type: "llama",
+    num_hidden_layers: 32,
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 128256,
+    max_position_embeddings: 8192,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    tie_word_embeddings: false,
   },
 } as const satisfies Readonly<Record<string, Json>>;
 
@@ -73,12 +87,38 @@ export async function writeRandomModel(
 
 /** The model with the default temperatures, all zero. */
 export async function openWithTemperatures(folder: string): Promise<AugmentedModel> {
-  const base = await openModel(folder);
-  const shapes = temperatureShapes(defaults, hostOf(base.model));
-  const values = new Map(
-    [...shapes].map(([name, shape]) => [name, new Float32Array(sizeOf(shape))]),
-  );
+  return withTemperatures(await openModel(folder));
+}
+
+/** The same of a config alone, for graphs that are built and never run. */
+export async function openConfig(
+  folder: string,
+  config: Json,
+  dtype: "F32" | "F16" | "BF16",
+): Promise<AugmentedModel> {
+  await writeFile(join(folder, "config.json"), JSON.stringify(config));
+  const base = await openModel(folder, { withoutWeights: true });
+  const weights = new Map<string, TensorInfo>();
+  for (const [name, dims] of base.model.weights) {
+    const shape = dims.map(Number);
+    const byteLength = sizeOf(shape) * DTYPE_BYTES[dtype];
+    weights.set(name, { name, dtype, shape, file: "", offset: 0, byteLength });
+  }
+  return withTemperatures({ ...base, weights });
+}
+
+function withTemperatures(base: AugmentedModel): AugmentedModel {
+  const values = new Map<string, Float32Array>();
+  for (const [name, shape] of temperatureShapes(defaults, hostOf(base.model)))
+    values.set(name, new Float32Array(sizeOf(shape)));
   return { ...base, temperatures: { spec: defaults, values } };
+}
+
+/** Bytes of all weights as they are stored. */
+export function weightBytes({ weights }: AugmentedModel): number {
+  let bytes = 0;
+  for (const { byteLength } of weights.values()) bytes += byteLength;
+  return bytes;
 }
 
 /** Token ids that use the whole vocabulary. */

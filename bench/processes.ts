@@ -61,10 +61,7 @@ export class Process {
   }
 
   measured(): Measured {
-    const sorted = this.#times.toSorted((a, b) => a - b);
-    const middle = sorted.length / 2;
-    const [low, high] = [sorted[Math.ceil(middle) - 1]!, sorted[Math.floor(middle)]!];
-    return { medianMs: (low + high) / 2, peakRssMb: this.#peakRssMb };
+    return { medianMs: medianOf(this.#times), peakRssMb: this.#peakRssMb };
   }
 
   async stop(): Promise<void> {
@@ -85,6 +82,18 @@ export async function startTask(task: Task): Promise<Process> {
   ]);
   if (!started) throw new Error(`${task.kind} did not start`);
   return started;
+}
+
+const [MATRIX, PRODUCTS] = [2048, 16];
+
+/** The machine's own large product. */
+export function startMatmul(threads: number): Promise<Process> {
+  return startTask({ kind: "matmul", size: MATRIX, count: PRODUCTS, threads });
+}
+
+/** Its operations per millisecond. */
+export function matmulRate({ medianMs }: Measured): number {
+  return (PRODUCTS * 2 * MATRIX ** 3) / medianMs;
 }
 
 /** PyTorch's step; null where there is no PyTorch. */
@@ -120,4 +129,10 @@ export async function measureByTurns(processes: readonly Process[], rounds: numb
       await setTimeout(PAUSE_MS);
       await process.run({ isWarmUp: round < 0 });
     }
+}
+
+export function medianOf(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return (sorted[Math.ceil(middle) - 1]! + sorted[Math.floor(middle)]!) / 2;
 }

@@ -1,4 +1,4 @@
-// `npm run bench -- eval|step|memory|start|tokenize|all [--recompute] [--tokens N] [--batch N] [--threads N]
+// `npm run bench -- eval|step|memory|start|tokenize|growth|scaling|paper|all [--recompute] [--tokens N] [--batch N] [--threads N]
 // [--rounds N] [--json]`: what the README and docs say of speed and memory, measured on this machine.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -9,12 +9,13 @@ import { table } from "../cli/console.ts";
 import { openModel } from "../src/augmented/open.ts";
 import { countOperations } from "../src/train/operations.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
-import { measureByTurns, startPeer, startTask } from "./processes.ts";
+import { measureGrowth } from "./growth.ts";
+import { onPaper } from "./paper.ts";
+import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
+import { measureScaling } from "./scaling.ts";
 import { measureStart } from "./start.ts";
 import { measureTokenizing } from "./tokenize.ts";
 
-/** Rows and columns of the machine's own product, and how many make a run. */
-const [MATRIX, PRODUCTS] = [2048, 16];
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -44,7 +45,7 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   const { model } = await openModel(folder);
   const { numLayers: layers, numHeads: heads, hiddenSize: hidden, vocabSize } = model.config;
   const ours = await startTask({ kind, folder, threads, recompute, ...window });
-  const matmul = await startTask({ kind: "matmul", size: MATRIX, count: PRODUCTS, threads });
+  const matmul = await startMatmul(threads);
   const peer =
     kind === "step"
       ? await startPeer({ layers, heads, hidden, vocabulary: vocabSize }, { ...window, threads })
@@ -54,18 +55,18 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   const [our, product, theirs] = [ours.measured(), matmul.measured(), peer?.measured()];
   for (const each of processes) await each.stop();
   const operations = countOperations(model, window)[kind === "eval" ? "forward" : "step"];
-  const matmulRate = (PRODUCTS * 2 * MATRIX ** 3) / product.medianMs;
+  const rate = matmulRate(product);
   return {
     case: kind + (recompute === "blocks" ? " --recompute" : ""),
     tokens: `${window.batchSize} x ${window.context}`,
-    stepMs: Math.round(our.medianMs),
-    shareOfMatmulRate: round(operations / our.medianMs / matmulRate),
-    matmulGflops: Math.round(matmulRate / 1e6),
-    peakRssMb: Math.round(our.peakRssMb),
+    stepMs: our.medianMs,
+    shareOfMatmulRate: operations / our.medianMs / rate,
+    matmulGflops: rate / 1e6,
+    peakRssMb: our.peakRssMb,
     peer: peer?.greeting.peer ?? null,
-    peerStepMs: theirs ? Math.round(theirs.medianMs) : null,
-    peerPeakRssMb: theirs ? Math.round(theirs.peakRssMb) : null,
-    ratioToPeer: theirs ? round(theirs.medianMs / our.medianMs) : null,
+    peerStepMs: theirs?.medianMs ?? null,
+    peerPeakRssMb: theirs?.peakRssMb ?? null,
+    ratioToPeer: theirs ? theirs.medianMs / our.medianMs : null,
   };
 }
 
@@ -79,12 +80,18 @@ async function peak(folder: string, workload: Workload): Promise<Row> {
   return {
     case: `${model_type}${workload.recompute === "blocks" ? " --recompute" : ""}`,
     tokens: `${workload.batchSize} x ${workload.context}`,
-    stepMs: Math.round(medianMs),
-    peakRssMb: Math.round(peakRssMb),
+    stepMs: medianMs,
+    peakRssMb,
   };
 }
 
-const round = (value: number) => Math.round(1000 * value) / 1000;
+/** Of every number three digits, or all before the point. */
+function rounded(row: Row): Row {
+  const round = (x: number) => (x < 100 ? Number(x.toPrecision(3)) : Math.round(x));
+  return Object.fromEntries(
+    Object.entries(row).map(([name, x]) => [name, typeof x === "number" ? round(x) : x]),
+  );
+}
 
 type Benchmark = (root: string) => Promise<Row[]>;
 
@@ -118,6 +125,9 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   },
   start: async (root) => [await measureStart(await gpt2Folder(root), rounds, threads)],
   tokenize: async () => await measureTokenizing(options, threads),
+  growth: async (root) => [await measureGrowth(root, threads)],
+  scaling: (root) => measureScaling(root, rounds, threads),
+  paper: (root) => onPaper(root),
 };
 
 const [chosen = "step"] = positionals;
@@ -128,7 +138,7 @@ for (const name of names) {
   if (!benchmark) throw new Error(`${name}: known are ${Object.keys(benchmarks).join(", ")}, all`);
   const root = await mkdtemp(join(tmpdir(), "ssa-bench-"));
   try {
-    results[name] = await benchmark(root);
+    results[name] = (await benchmark(root)).map(rounded);
   } finally {
     await rm(root, { recursive: true, force: true });
   }
@@ -139,10 +149,10 @@ if (options.json) {
   console.log(JSON.stringify(single?.length === 1 ? single[0] : (single ?? results)));
 }
 
+/** Many rows as columns, a few as pairs. */
 function asTable(rows: readonly Row[]): string {
-  const lines = rows.flatMap((row) => [
-    ...Object.entries(row).map(([name, value]) => [name, String(value ?? "-")]),
-    [],
-  ]);
-  return table([], lines);
+  const cells = (row: Row) => Object.values(row).map((value) => String(value ?? "-"));
+  if (rows.length > 4) return table(Object.keys(rows[0]!), rows.map(cells), Infinity);
+  const pairs = rows.map((row) => Object.keys(row).map((name, i) => [name, cells(row)[i]!]));
+  return pairs.map((pair) => table([], pair)).join("\n\n");
 }

@@ -1,6 +1,6 @@
 // From the command to its first step: loading the program, opening the model, building and compiling the graph.
 
-import { startTask } from "./processes.ts";
+import { medianOf, startTask } from "./processes.ts";
 
 /** Medians over fresh processes; the first run of a step is the slowest, since it touches all memory for the first time. */
 export async function measureStart(folder: string, rounds: number, threads: number) {
@@ -17,7 +17,5 @@ export async function measureStart(folder: string, rounds: number, threads: numb
     starts.push(ready);
     firstSteps.push(firstStep);
   }
-  const median = (times: readonly number[]) =>
-    Math.round(times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)]!);
-  return { case: "start", untilFirstStepMs: median(starts), firstStepMs: median(firstSteps) };
+  return { case: "start", untilFirstStepMs: medianOf(starts), firstStepMs: medianOf(firstSteps) };
 }

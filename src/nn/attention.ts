@@ -36,7 +36,7 @@ export interface AttentionHooks {
 }
 
 /** Rows of queries that share one block of visible keys: the upper triangle beyond a block is never computed. */
-const BLOCK_ROWS = 128;
+export const BLOCK_ROWS = 128;
 
 /** [B, T, D] as [B, heads, T, D / heads] */
 export function splitHeads(x_BTD: Tensor, heads: number): Tensor {

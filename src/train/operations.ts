@@ -14,14 +14,9 @@ export interface Operations {
 }
 
 /** Counts what causal attention needs, half a square per layer, though blocks of it compute a little more. */
-export function countOperations(
-  { config, weights, groupOf, inputEmbedding, outputEmbedding }: Model,
-  { batchSize, context }: Window,
-): Operations {
-  const { numLayers, numHeads, headDim, isTied } = config;
-  const head = sizeOf(weights.get(isTied ? inputEmbedding : outputEmbedding)!);
-  let blocks = 0;
-  for (const [name, shape] of weights) if (groupOf(name) === "matrices") blocks += sizeOf(shape);
+export function countOperations(model: Model, { batchSize, context }: Window): Operations {
+  const { numLayers, numHeads, headDim } = model.config;
+  const { blocks, head } = matrixWeights(model);
   const perWeight = 2 * batchSize * context;
   const attention = 2 * batchSize * numLayers * numHeads * headDim * context ** 2;
   const forward = perWeight * (blocks + head) + attention;
@@ -31,4 +26,13 @@ export function countOperations(
     step: forward + perWeight * (blocks + head) + 2 * attention,
     recompute: perWeight * blocks + attention,
   };
+}
+
+/** Weights that every token is multiplied by: the matrices of the blocks, and the output embedding. */
+export function matrixWeights(model: Model): { readonly blocks: number; readonly head: number } {
+  const { weights, groupOf, inputEmbedding, outputEmbedding, config } = model;
+  const head = sizeOf(weights.get(config.isTied ? inputEmbedding : outputEmbedding)!);
+  let blocks = 0;
+  for (const [name, shape] of weights) if (groupOf(name) === "matrices") blocks += sizeOf(shape);
+  return { blocks, head };
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openWithTemperatures, writeRandomModel } from "../../bench/models.ts";
+import { openWithTemperatures, weightBytes, writeRandomModel } from "../../bench/models.ts";
 import { startTask } from "../../bench/processes.ts";
 import { sessionBytes } from "../../src/run/memory.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
@@ -54,9 +54,8 @@ for (const { name, config, ...shape } of shapes)
     const augmented = await openWithTemperatures(folder);
     const names = [...augmented.temperatures!.values.keys()];
     const graph = buildTrainingGraph(augmented, shape, names, shape);
-    let weights = 0;
-    for (const { byteLength } of augmented.weights.values()) weights += byteLength;
-    const estimated = 1e6 * process.greeting.programMb! + weights + sessionBytes(graph);
+    const program = 1e6 * process.greeting.programMb!;
+    const estimated = program + weightBytes(augmented) + sessionBytes(graph);
     const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
     t.diagnostic(`estimated ${megabytes(estimated)}, measured ${megabytes(measured)}`);
     assert.ok(Math.abs(estimated / measured - 1) <= 0.2);
