@@ -1,6 +1,5 @@
 // The plan of a run as a table for people.
 
-import { totalBytes } from "../src/run/fit.ts";
 import type { RunPlan } from "../src/run/plan.ts";
 import { formatBytes, formatDuration, formatInteger, formatParameters, table } from "./console.ts";
 import type { CommandIo } from "./io.ts";
@@ -16,6 +15,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
   const { base, trained, data, training, evaluation, memoryBytes, seconds } = plan;
   const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
+  const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const rows = [
     ["base", `${base.name}, ${formatParameters(base.parameters)} parameters`],
     [
@@ -30,7 +30,7 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
     ["scored", `${windows(evaluation.reportWindows)}, before and after`],
     ["on the way", `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`],
     ["device", plan.device],
-    ["memory", `about ${formatBytes(totalBytes(memoryBytes))}`],
+    ["memory", `about ${formatBytes(plan.totalBytes)}${turns}`],
     ...Object.entries(MEMORY).map(([part, words]) => [
       `  ${part}`,
       `${formatBytes(memoryBytes[part as keyof typeof MEMORY])}, ${words}`,

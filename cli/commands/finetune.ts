@@ -90,8 +90,11 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
   const engine = await startEngine(recipe.device, threads, log.note);
   const stop = stopOnSignal(log);
   try {
-    const programBytes = process.memoryUsage.rss();
-    const fit = fitRun(recipe, prepared, { programBytes, freeBytes: freemem() });
+    const fit = fitRun(recipe, prepared, {
+      programBytes: process.memoryUsage.rss(),
+      freeBytes: freemem(),
+      mapsWeights: engine.mapsWeights,
+    });
     if (flags.dryRun) {
       const plan = await planRun(recipe, prepared, engine, fit);
       io.stdout.write(`${flags.json ? JSON.stringify(plan, null, 2) : planText(plan, io)}\n`);
@@ -103,7 +106,7 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
       runDir,
       prepared,
       engine,
-      recompute: fit.recompute,
+      fit,
       // A folder by its full path, so that an adapter finds it from anywhere.
       base: { name: existsSync(recipe.base) ? resolve(recipe.base) : recipe.base },
       isResumed: flags.resume ?? false,

@@ -24,6 +24,8 @@ export interface Engine {
   readonly description: string;
   /** Whether it computes in half precision. */
   readonly hasHalf: boolean;
+  /** Whether weights are used where their files are mapped, so that to compile again costs neither time nor memory for them. */
+  readonly mapsWeights: boolean;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
   compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
   dispose(): Promise<void>;

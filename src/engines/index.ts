@@ -13,6 +13,7 @@ import type { Engine } from "./engine.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 export type { Provider } from "./devices.ts";
+export { takingTurns } from "./turns.ts";
 
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;

@@ -34,6 +34,7 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   return {
     description: options.description,
     hasHalf: options.hasHalf,
+    mapsWeights: options.provider.name === "cpu",
     compile: (outputs, weights) => compile(worker, outputs, weights, options),
     dispose: () => worker.close(),
   };

@@ -20,6 +20,7 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
   return {
     description: [`tfjs:${backend.device} (${version})`, ...absent].join("; "),
     hasHalf: false,
+    mapsWeights: false,
     compile: async (outputs, weights) => {
       const compiled = await compile(backend, outputs, weights);
       const program: Program = {

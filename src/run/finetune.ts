@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
-import type { Engine } from "../engines/index.ts";
+import { type Engine, takingTurns } from "../engines/index.ts";
 import { estimate, pairedDelta } from "../evaluate/perplexity.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import { writeFailure, writeFileAtomic } from "../formats/atomic.ts";
@@ -62,7 +62,7 @@ export interface FinetuneOptions {
   readonly prepared: Prepared;
   readonly engine: Engine;
   /** As `fitRun` chose. */
-  readonly recompute: Fit["recompute"];
+  readonly fit: Pick<Fit, "recompute" | "takesTurns">;
   /** What the base is called, for adapters and cards. */
   readonly base: { readonly name: string; readonly revision?: string | undefined };
   readonly isResumed: boolean;
@@ -91,7 +91,11 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     if (!isResumed) await refuseUsed(runDir);
     await removeLeftovers(runDir);
     const report = isResumed ? await finishedReport(runDir) : undefined;
-    return report ? { outcome: "finished", report } : await trainAndReport(options);
+    if (report) return { outcome: "finished", report };
+    const { engine, fit } = options;
+    return await trainAndReport(
+      fit.takesTurns ? { ...options, engine: takingTurns(engine) } : options,
+    );
   } catch (error) {
     if (signal.aborted && error === signal.reason) return { outcome: "interrupted", step: null };
     throw error;
@@ -160,7 +164,7 @@ interface TrainingInputs {
 
 /** Trains the prepared tensors in place, with metrics and checkpoints in the run folder. */
 async function train(
-  { recipe, runDir, prepared, engine, recompute, onEvent, now, signal }: FinetuneOptions,
+  { recipe, runDir, prepared, engine, fit, onEvent, now, signal }: FinetuneOptions,
   { base, heldOut, before, state, elapsedSeconds, ...start }: TrainingInputs,
 ) {
   const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
@@ -168,7 +172,7 @@ async function train(
   const names = tensors.map(({ name }) => name);
   const step = await openTrainingStep(engine, augmented, { batchSize, context }, names, {
     precision: recipe.precision,
-    recompute,
+    recompute: fit.recompute,
   });
   const batches = trainingBatches(prepared.stream, { context, cursor: state.cursor });
   const metricsPath = join(runDir, runFiles.metrics);

@@ -23,47 +23,65 @@ export interface MemoryParts {
 
 export interface Fit {
   readonly recompute: NonNullable<TrainingOptions["recompute"]>;
+  /** Training and scoring are never in memory at once; each is compiled again when it is its turn. */
+  readonly takesTurns: boolean;
   readonly memoryBytes: MemoryParts;
+  readonly totalBytes: number;
 }
+
+/** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
+const LEAST_SAVED_BYTES = 128e6;
 
 /** Value, two moments, the gradient, its sum over micro batches, and what the engine is fed. */
 const COPIES_OF_TRAINED = 6;
 
+export interface Machine {
+  /** What the process holds now. */
+  readonly programBytes: number;
+  /** What else there is. */
+  readonly freeBytes: number;
+  /** As the engine says. */
+  readonly mapsWeights: boolean;
+}
+
 /**
  * Recomputes whole blocks where the recipe says so, or where it leaves the choice and the run would not fit otherwise;
- * a run that cannot fit is refused, by part. `programBytes` is what the process holds now, `freeBytes` what else there is.
+ * a run that cannot fit is refused, by part.
  */
-export function fitRun(
-  recipe: Recipe,
-  prepared: Prepared,
-  { programBytes, freeBytes }: { readonly programBytes: number; readonly freeBytes: number },
-): Fit {
-  const memoryOf = (recompute: Fit["recompute"]) =>
-    memoryParts(recipe, prepared, programBytes, recompute);
-  const fits = (parts: MemoryParts) => totalBytes(parts) - programBytes <= freeBytes;
-  const recompute = recipe.recompute === true ? "blocks" : "cheap";
-  const memoryBytes = memoryOf(recompute);
-  if (fits(memoryBytes)) return { recompute, memoryBytes };
-  const least = memoryOf("blocks");
-  if (recipe.recompute === "auto" && fits(least))
-    return { recompute: "blocks", memoryBytes: least };
+export function fitRun(recipe: Recipe, prepared: Prepared, machine: Machine): Fit {
+  const fitOf = (recompute: Fit["recompute"]) => fitBy(recipe, prepared, machine, recompute);
+  const { programBytes, freeBytes } = machine;
+  const fits = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
+  const asked = fitOf(recipe.recompute === true ? "blocks" : "cheap");
+  if (fits(asked)) return asked;
+  const least = fitOf("blocks");
+  if (recipe.recompute === "auto" && fits(least)) return least;
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
-  const { weights, trained, training } = memoryBytes;
+  const { weights, trained, training } = asked.memoryBytes;
   throw new UserError(
-    `the run needs about ${megabytes(totalBytes(memoryBytes))} and ${megabytes(programBytes + freeBytes)} are there: ` +
+    `the run needs about ${megabytes(asked.totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`,
     {
       hint:
-        recompute === "cheap" && fits(least)
+        asked.recompute === "cheap" && fits(least)
           ? "--recompute makes it fit"
           : "lower --batch-size (and raise --gradient-accumulation-steps) or --context, or use --recompute",
     },
   );
 }
 
-/** All parts together: what training and scoring have held stays with them. */
-export function totalBytes(parts: MemoryParts): number {
-  return Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
+function fitBy(
+  recipe: Recipe,
+  prepared: Prepared,
+  { programBytes, mapsWeights }: Machine,
+  recompute: Fit["recompute"],
+): Fit {
+  const memoryBytes = memoryParts(recipe, prepared, programBytes, recompute);
+  const { program, weights, trained, training, scoring } = memoryBytes;
+  const saved = weights + Math.min(training, scoring); // Weights that two sessions map count twice.
+  const takesTurns = mapsWeights && saved >= LEAST_SAVED_BYTES;
+  const sessions = takesTurns ? Math.max(training, scoring) : training + scoring;
+  return { recompute, takesTurns, memoryBytes, totalBytes: program + weights + trained + sessions };
 }
 
 function memoryParts(

@@ -4,10 +4,10 @@ import type { Engine } from "../engines/index.ts";
 import { input, matMul, parameter, reduceSum } from "../graph/build.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { countOperations } from "../train/operations.ts";
-import type { Fit, MemoryParts } from "./fit.ts";
+import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
 
-export interface RunPlan {
+export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
   readonly trained: { readonly parameters: number; readonly added: number; readonly share: number };
   readonly data: { readonly trainTokens: number; readonly epochs: number };
@@ -24,9 +24,6 @@ export interface RunPlan {
     readonly evaluations: number;
   };
   readonly device: string;
-  /** Estimated, by part. */
-  readonly memoryBytes: MemoryParts;
-  readonly recompute: Fit["recompute"];
   /** From this machine's speed at a matrix product; real runs take longer or shorter by up to a half. */
   readonly seconds: { readonly training: number; readonly evaluation: number };
 }
@@ -68,8 +65,7 @@ export async function planRun(
       evaluations,
     },
     device: engine.description,
-    memoryBytes: fit.memoryBytes,
-    recompute: fit.recompute,
+    ...fit,
     seconds: {
       training: (steps * gradientAccumulationSteps * perBatch) / rate,
       evaluation: ((windows / batchSize) * operations.forward) / rate,

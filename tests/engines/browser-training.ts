@@ -112,6 +112,6 @@ async function webEngine(
       dispose: () => session.release(),
     };
   }
-  const hasHalf = false;
-  return { description: provider, hasHalf, compile, dispose: () => Promise.resolve() };
+  const has = { hasHalf: false, mapsWeights: false };
+  return { description: provider, ...has, compile, dispose: () => Promise.resolve() };
 }

@@ -12,7 +12,15 @@ import type { RunReport } from "../../src/report/report.ts";
 import { readCorpus } from "../../src/run/corpus.ts";
 import { evaluate, planWindows } from "../../src/run/evaluate.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
-import { fixture, readJson, smallRun, type SmallRun, tensorsIn, writeTokens } from "./small-run.ts";
+import {
+  fixture,
+  outcomeOf,
+  readJson,
+  smallRun,
+  type SmallRun,
+  tensorsIn,
+  writeTokens,
+} from "./small-run.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
 after(() => engine.dispose());
@@ -52,6 +60,18 @@ test("batch 4 without accumulation trains as batch 1 with 4 micro batches", asyn
   for (const [name, values] of Object.entries(wide.final))
     allClose(values, long.final[name]!, { atol: 1e-6 });
   allClose([wide.report.after.lossNats], [long.report.after.lossNats], { rtol: 1e-6 });
+});
+
+test("training and scoring by turns give the same run, bit by bit", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const outcomes = [];
+  for (const takesTurns of [false, true]) {
+    const run = join(folder, String(takesTurns));
+    await smallRun({ engine, folder: run, data, takesTurns });
+    outcomes.push(await outcomeOf(run));
+  }
+  assert.deepEqual(outcomes[1], outcomes[0]);
 });
 
 test("tune trains what it names and leaves every other weight as it was", async (t) => {

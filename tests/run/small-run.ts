@@ -44,6 +44,7 @@ export interface SmallRun {
   readonly model?: string;
   readonly recipe?: Readonly<Record<string, unknown>>;
   readonly isResumed?: boolean;
+  readonly takesTurns?: boolean;
   /** Asked at each event; true stops the run. */
   readonly stopAt?: (event: RunEvent) => boolean;
 }
@@ -62,7 +63,7 @@ export const smallRecipe = {
 
 /** Runs, and gives the events with the result; a run that fails rejects. */
 export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events: RunEvent[] }> {
-  const { engine, folder, model = fixture(), isResumed = false, stopAt } = run;
+  const { engine, folder, model = fixture(), isResumed = false, takesTurns = false, stopAt } = run;
   const data = run.data ?? (await writeTokens(`${folder}-data`));
   const recipe = recipeSchema.parse({ base: model, data, ...smallRecipe, ...run.recipe });
   const files = await findDataFiles(data);
@@ -78,7 +79,7 @@ export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events
     runDir: folder,
     prepared,
     engine,
-    recompute: "cheap",
+    fit: { recompute: "cheap", takesTurns },
     base: { name: model },
     isResumed,
     onEvent: (event) => {
