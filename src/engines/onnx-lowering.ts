@@ -18,28 +18,29 @@ export interface LoweringTarget {
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
   readonly int64: boolean;
-  /** Casts stored matrices where they are used, not at load, to hold them in memory once. */
-  readonly lateCasts: boolean;
+  /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
+  readonly castBytes?: number;
 }
+
+/** Far more than a product needs to run at full speed, far less than the output embedding of a large vocabulary. */
+export const CAST_BYTES = 128 * 1024 ** 2;
 
 const everything: LoweringTarget = {
   fusedMatMul: true,
   normStatistics: true,
   scatterAdd: true,
   int64: true,
-  lateCasts: false,
 };
 const little: LoweringTarget = {
   fusedMatMul: false,
   normStatistics: false,
   scatterAdd: false,
   int64: true,
-  lateCasts: false,
 };
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
-  cpu: { ...everything, lateCasts: true },
+  cpu: { ...everything, castBytes: CAST_BYTES },
   cuda: everything,
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, int64: false },
@@ -86,6 +87,11 @@ export class Lowering {
 
   reshape(x: string, shape: readonly number[]): string {
     return this.emit("Reshape", [x, this.model.integers(shape)]);
+  }
+
+  slice(x: string, axis: number, start: number, end: number): string {
+    const bounds = [start, end, axis].map((value) => this.model.integers([value]));
+    return this.emit("Slice", [x, ...bounds]);
   }
 
   cast(x: string, to: Dtype): string {

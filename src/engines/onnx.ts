@@ -5,7 +5,7 @@ import { invariant } from "../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../core/shape.ts";
 import type { OpAttributes, OpType } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
-import { gather, isLateCast, operandsOf } from "./onnx-casts.ts";
+import { gather, isLateCast, operandsOf, productByParts } from "./onnx-casts.ts";
 import * as composed from "./onnx-composed.ts";
 import { orderOf } from "./onnx-order.ts";
 import { Lowering, type LoweringTarget, type WeightBytes } from "./onnx-lowering.ts";
@@ -22,8 +22,11 @@ export function toOnnx(
   for (const tensor of orderOf(outputs)) {
     const rule = rules[tensor.op] as Rule<OpType>;
     if (isLateCast(context, tensor)) continue;
-    const inputs = operandsOf(context, tensor);
-    context.setName(tensor, rule(context, inputs, tensor.attributes, tensor));
+    const lower = (inputs: readonly string[]) => rule(context, inputs, tensor.attributes, tensor);
+    const byParts = isOp(tensor, "MatMul")
+      ? productByParts(context, tensor, (...operands) => lower(operands))
+      : undefined;
+    context.setName(tensor, byParts ?? lower(operandsOf(context, tensor)));
   }
   for (const [name, tensor] of Object.entries(outputs)) {
     context.model.node("Identity", [context.nameOf(tensor)], [name]);
@@ -121,7 +124,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Slice: (context, [x], { axis, start, end }, { dtype }) =>
     context.dtypeOf(dtype) === "I32"
       ? composed.slice(context, x!, axis, start, end)
-      : context.emit("Slice", [x!, ...[start, end, axis].map((v) => context.model.integers([v]))]),
+      : context.slice(x!, axis, start, end),
   Pad: (context, [x], { axis, before, after }) =>
     context.emit("Pad", [
       x!,

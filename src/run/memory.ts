@@ -3,6 +3,7 @@
 
 import { DTYPE_BYTES } from "../core/dtype.ts";
 import { sizeOf } from "../core/shape.ts";
+import { CAST_BYTES } from "../engines/onnx-lowering.ts";
 import { runOrderOf } from "../engines/onnx-order.ts";
 import type { OpType } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
@@ -57,8 +58,10 @@ export function peakBytes(outputs: Outputs): number {
     if (!shared) held += buffer.bytes;
     buffer.values++;
     buffers.set(tensor, buffer);
-    // A weight in another number format is cast for each use.
-    const casts = tensor.inputs.filter(isCastWeight).reduce((sum, x) => sum + bytesOf(x), 0);
+    // A weight in another number format is cast for each use, part by part.
+    const casts = tensor.inputs
+      .filter(isCastWeight)
+      .reduce((sum, x) => sum + Math.min(bytesOf(x), CAST_BYTES), 0);
     peak = Math.max(peak, held + casts);
     for (const x of tensor.inputs) {
       uses.set(x, uses.get(x)! - 1);

@@ -1,0 +1,67 @@
+// Stored matrices that are cast part by part give what they give when they are cast whole.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { openWithTemperatures, randomIds, writeRandomModel } from "../../bench/models.ts";
+import type { AugmentedModel } from "../../src/augmented/open.ts";
+import { targets, toOnnx } from "../../src/engines/onnx.ts";
+import { onnxRuntimeEngine } from "../../src/engines/onnxruntime.ts";
+import { buildTrainingGraph, openTrainingStep } from "../../src/train/step.ts";
+import { allClose, temporaryFolder } from "../helpers.ts";
+
+const whole = targets.cpu;
+/** Three parts of the output embedding, the last one shorter, and two of the MLP's matrices. */
+const byParts = { ...targets.cpu, castBytes: 34_000 };
+const engineOf = (target: typeof whole) =>
+  onnxRuntimeEngine({
+    description: "cpu",
+    hasHalf: true,
+    target,
+    provider: { name: "cpu" },
+    threads: 1,
+  });
+const engines = [engineOf(whole), engineOf(byParts)];
+after(() => Promise.all(engines.map((engine) => engine.dispose())));
+
+const gpt2 = { model_type: "gpt2", n_layer: 2, n_head: 2, n_embd: 64, n_positions: 64 };
+const llama = {
+  model_type: "llama",
+  num_hidden_layers: 2,
+  hidden_size: 64,
+  intermediate_size: 160,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+};
+const window = { batchSize: 2, context: 48 };
+
+for (const config of [gpt2, llama])
+  test(`${config.model_type}: loss and gradients`, async (t) => {
+    const folder = await temporaryFolder(t);
+    await writeRandomModel(folder, { ...config, vocab_size: 301 }, "BF16");
+    const augmented = await openWithTemperatures(folder);
+    const [expected, actual] = await Promise.all(engines.map((engine) => step(engine, augmented)));
+    for (const [name, gradient] of expected!.gradients)
+      allClose(actual!.gradients.get(name)!, gradient, { atol: 1e-5, rtol: 1e-5 });
+    allClose([actual!.nats], [expected!.nats], { rtol: 1e-6 });
+    assert.ok(nodesOf(augmented, byParts) > nodesOf(augmented, whole) + 10, "nothing was cut");
+  });
+
+const namesOf = ({ temperatures }: AugmentedModel) => [...temperatures!.values.keys()];
+
+async function step(engine: (typeof engines)[number], augmented: AugmentedModel) {
+  const training = await openTrainingStep(engine, augmented, window, namesOf(augmented), {});
+  const ids = randomIds(window.batchSize * window.context, 301);
+  const batch = { ids, labels: ids.toReversed(), numTargets: ids.length };
+  const { nats, gradients } = await training.run(
+    batch,
+    Object.fromEntries(augmented.temperatures!.values),
+  );
+  await training.dispose();
+  return { nats, gradients };
+}
+
+function nodesOf(augmented: AugmentedModel, target: typeof whole): number {
+  const graph = buildTrainingGraph(augmented, window, namesOf(augmented));
+  const model = toOnnx(graph, () => new Uint8Array(), target);
+  return Buffer.from(model).toString("latin1").split("Cast").length;
+}
