@@ -2,16 +2,10 @@
 // (docs/scaling.md). Time = operations / rate of matrix products + bytes / bandwidth.
 
 import type { Window } from "../src/augmented/graph.ts";
+import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
 import { BLOCK_ROWS } from "../src/nn/attention.ts";
-import { matrixWeights } from "../src/train/operations.ts";
-
-export interface Cost {
-  /** Multiplications and additions of the matrix products. */
-  readonly operations: number;
-  /** Read and written by everything else: elementwise passes, reductions, copies. */
-  readonly bytes: number;
-}
+import type { Cost } from "../src/run/speed.ts";
 
 /**
  * Floats read and written for a token, besides products; fitted to the graphs of fourteen shapes of GPT-2 and Llama,
@@ -44,8 +38,7 @@ export function stepCost(model: Model, { batchSize, context }: Window): Cost {
   // Forward and back through each frozen matrix; attention's two products have two gradients each, and the first of
   // them, the logits, is computed again.
   const attention = 7 * numLayers * numHeads * headDim * keys;
-  const { blocks: matrices, head } = matrixWeights(model);
-  const operations = 2 * tokens * (2 * (matrices + head) + attention);
+  const operations = 2 * tokens * (2 * matrixWeights(model) + attention);
 
   const floatsOfLayer =
     FLOATS.hidden * hiddenSize +
@@ -54,4 +47,23 @@ export function stepCost(model: Model, { batchSize, context }: Window): Cost {
     FLOATS.attention * numHeads * keys;
   const floats = tokens * (numLayers * floatsOfLayer + FLOATS.vocabulary * vocabSize);
   return { operations, bytes: 4 * floats };
+}
+
+/**
+ * The same for what causal attention needs alone, half a square a layer, and nothing computed twice: what a share of the
+ * machine's rate is of.
+ */
+export function neededOperations(model: Model, { batchSize, context }: Window) {
+  const { numLayers, numHeads, headDim } = model.config;
+  const attention = 2 * batchSize * numLayers * numHeads * headDim * context ** 2;
+  const forward = 2 * batchSize * context * matrixWeights(model) + attention;
+  // Each product has one gradient, that of its activations; attention's two products have two each.
+  return { eval: forward, step: 2 * forward + attention };
+}
+
+/** Weights that every token is multiplied by: all matrices, and the output embedding. */
+function matrixWeights({ weights, groupOf, inputEmbedding, outputEmbedding, config }: Model) {
+  let count = sizeOf(weights.get(config.isTied ? inputEmbedding : outputEmbedding)!);
+  for (const [name, shape] of weights) if (groupOf(name) === "matrices") count += sizeOf(shape);
+  return count;
 }

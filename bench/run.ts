@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { table } from "../cli/console.ts";
 import { openModel } from "../src/augmented/open.ts";
-import { countOperations } from "../src/train/operations.ts";
+import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { measureGrowth } from "./growth.ts";
 import { onPaper } from "./paper.ts";
@@ -54,7 +54,7 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   await measureByTurns(processes, rounds);
   const [our, product, theirs] = [ours.measured(), matmul.measured(), peer?.measured()];
   for (const each of processes) await each.stop();
-  const operations = countOperations(model, window)[kind === "eval" ? "forward" : "step"];
+  const operations = neededOperations(model, window)[kind];
   const rate = matmulRate(product);
   return {
     case: kind + (recompute === "blocks" ? " --recompute" : ""),

@@ -3,6 +3,7 @@
 import { buildForward, natsOf } from "../augmented/graph.ts";
 import { UserError } from "../core/errors.ts";
 import { simplify } from "../graph/passes.ts";
+import type { Outputs } from "../graph/tensor.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
 import { sessionBytes } from "./memory.ts";
@@ -86,20 +87,32 @@ function fitBy(
 
 function memoryParts(
   recipe: Recipe,
-  { augmented, tensors, context, parameters }: Prepared,
+  prepared: Prepared,
   program: number,
   recompute: Fit["recompute"],
 ): MemoryParts {
-  const window = { batchSize: recipe.batchSize, context };
-  const names = tensors.map(({ name }) => name);
-  const scoring = natsOf(buildForward(augmented, window, { trainable: new Set(names) }));
-  const { precision } = recipe;
-  const training = buildTrainingGraph(augmented, window, names, { precision, recompute });
+  const { training, scoring } = graphsOf(recipe, prepared, recompute);
+  const { weights } = prepared.augmented;
   return {
     program,
-    weights: [...augmented.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
-    trained: 4 * COPIES_OF_TRAINED * parameters.trained,
+    weights: [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    trained: 4 * COPIES_OF_TRAINED * prepared.parameters.trained,
     training: sessionBytes(training),
-    scoring: sessionBytes(simplify({ nats: scoring })),
+    scoring: sessionBytes(scoring),
+  };
+}
+
+/** What a run computes for each micro batch, training and scoring held-out text. */
+export function graphsOf(
+  { batchSize, precision }: Recipe,
+  { augmented, tensors, context }: Prepared,
+  recompute: Fit["recompute"],
+): { readonly training: Outputs; readonly scoring: Outputs } {
+  const window = { batchSize, context };
+  const names = tensors.map(({ name }) => name);
+  const nats = natsOf(buildForward(augmented, window, { trainable: new Set(names) }));
+  return {
+    training: buildTrainingGraph(augmented, window, names, { precision, recompute }),
+    scoring: simplify({ nats }),
   };
 }

@@ -1,11 +1,11 @@
 // What a run would do, before it does it: `--dry-run`.
 
 import type { Engine } from "../engines/index.ts";
-import { input, matMul, parameter, reduceSum } from "../graph/build.ts";
+import type { Outputs } from "../graph/tensor.ts";
 import type { Recipe } from "../recipe/schema.ts";
-import { countOperations } from "../train/operations.ts";
-import type { Fit } from "./fit.ts";
+import { type Fit, graphsOf } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
+import { costOf, measureSpeed } from "./speed.ts";
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -24,12 +24,9 @@ export interface RunPlan extends Fit {
     readonly evaluations: number;
   };
   readonly device: string;
-  /** From this machine's speed at a matrix product; real runs take longer or shorter by up to a half. */
+  /** From this machine's speed at products and passes; real runs take longer or shorter by up to a third. */
   readonly seconds: { readonly training: number; readonly evaluation: number };
 }
-
-/** Share of the machine's matrix-product rate that a step reaches. */
-const EFFICIENCY = 0.55;
 
 export async function planRun(
   recipe: Recipe,
@@ -41,13 +38,13 @@ export async function planRun(
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
-  const operations = countOperations(augmented.model, { batchSize, context });
-  const perBatch =
-    operations.step +
-    // Weights that train have a gradient for each product, too.
-    (recipe.tune.includes("all") ? operations.forward : 0) +
-    (fit.recompute === "blocks" ? operations.recompute : 0);
-  const rate = EFFICIENCY * (await matMulRate(engine, prepared, batchSize));
+  const { hiddenSize: hidden, intermediateSize: intermediate } = augmented.model.config;
+  const speed = await measureSpeed(engine, { rows: batchSize * context, hidden, intermediate });
+  const secondsOf = (graph: Outputs) => {
+    const { operations, bytes } = costOf(graph);
+    return operations / speed.operations + bytes / speed.bytes;
+  };
+  const graphs = graphsOf(recipe, prepared, fit.recompute);
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
     base: { name: recipe.base, folder: augmented.folder, parameters: parameters.base },
@@ -67,29 +64,8 @@ export async function planRun(
     device: engine.description,
     ...fit,
     seconds: {
-      training: (steps * gradientAccumulationSteps * perBatch) / rate,
-      evaluation: ((windows / batchSize) * operations.forward) / rate,
+      training: steps * gradientAccumulationSteps * secondsOf(graphs.training),
+      evaluation: (windows / batchSize) * secondsOf(graphs.scoring),
     },
   };
-}
-
-/** Floating-point operations per second of a product of the model's own size, the best of five. */
-async function matMulRate(engine: Engine, { augmented, context }: Prepared, batchSize: number) {
-  const { hiddenSize } = augmented.model.config;
-  const [rows, columns] = [batchSize * context, 4 * hiddenSize];
-  const product = matMul(
-    input("x", [rows, hiddenSize], "F32"),
-    parameter("w", [hiddenSize, columns]),
-  );
-  const weights = new Map([["w", new Uint8Array(4 * hiddenSize * columns)]]);
-  const program = await engine.compile({ sums: reduceSum(product, [0]) }, weights);
-  const x = new Float32Array(rows * hiddenSize);
-  let best = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < 5; i++) {
-    const started = performance.now();
-    await program.run({ x });
-    best = Math.min(best, performance.now() - started);
-  }
-  await program.dispose();
-  return (2 * rows * hiddenSize * columns) / (best / 1000);
 }

@@ -5,9 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stepCost } from "../../bench/cost.ts";
 import { openWithTemperatures, writeRandomModel } from "../../bench/models.ts";
-import { DTYPE_BYTES } from "../../src/core/dtype.ts";
-import { sizeOf } from "../../src/core/shape.ts";
-import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
+import { costOf } from "../../src/run/speed.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 
@@ -34,7 +32,7 @@ for (const { config, ...window } of shapes)
     await writeRandomModel(folder, { n_positions: 1024, ...config });
     const augmented = await openWithTemperatures(folder);
     const names = [...augmented.temperatures!.values.keys()];
-    const counted = count(buildTrainingGraph(augmented, window, names));
+    const counted = costOf(buildTrainingGraph(augmented, window, names));
     const predicted = stepCost(augmented.model, window);
     for (const what of ["operations", "bytes"] as const) {
       const ratio = predicted[what] / counted[what];
@@ -42,26 +40,3 @@ for (const { config, ...window } of shapes)
       assert.ok(Math.abs(ratio - 1) < 0.03);
     }
   });
-
-function count(outputs: Outputs) {
-  let [operations, bytes] = [0, 0];
-  for (const tensor of topologicalOrder(Object.values(outputs))) {
-    if (isOp(tensor, "MatMul")) operations += operationsOf(tensor);
-    else if (tensor.inputs.length > 0 && !isOp(tensor, "Reshape")) bytes += trafficOf(tensor);
-  }
-  return { operations, bytes };
-}
-
-function operationsOf({ inputs, attributes, shape }: Tensor<"MatMul">): number {
-  return 2 * sizeOf(shape) * Number(inputs[0]!.shape.at(attributes.transposeA ? -2 : -1));
-}
-
-/** What a node reads and writes; of what it picks from, only what it takes. */
-function trafficOf(tensor: Tensor): number {
-  const picks = isOp(tensor, "Gather") || isOp(tensor, "Slice");
-  const read = picks ? [tensor] : tensor.inputs;
-  return [tensor, ...read].reduce(
-    (sum, { shape, dtype }) => sum + sizeOf(shape) * DTYPE_BYTES[dtype],
-    0,
-  );
-}
