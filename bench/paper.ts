@@ -52,7 +52,7 @@ interface Work {
 }
 
 /** A step's parts in milliseconds by machine, and which of them bounds it. */
-export async function onPaper(folder: string) {
+export async function floors(folder: string) {
   const rows = [];
   for (const name of MODELS) {
     const dtype = name.startsWith("gpt2") ? "F32" : "BF16";
@@ -99,4 +99,36 @@ function floorOf(work: Work, { floatBytes, isMapped = false, ...machine }: Machi
           ? "memory"
           : "arithmetic";
   return { neededGb: needed / 1e9, ...parts, stepMs, bound };
+}
+
+/** One way, as published; seconds until the first byte. */
+const NETWORKS = [
+  { name: "1 Gbit/s Ethernet", bandwidth: 125e6, latency: 50e-6 },
+  { name: "400 Gbit/s InfiniBand", bandwidth: 50e9, latency: 3e-6 },
+];
+
+/**
+ * Milliseconds in which workers add up their gradients: of temperatures by a tree and back, which for so few bytes takes
+ * least; of all weights, for comparison, by a ring, in which each worker sends all bytes about twice.
+ */
+export async function exchanges(folder: string) {
+  const rows = [];
+  for (const name of MODELS) {
+    const augmented = await openConfig(folder, GEOMETRIES[name], "F32");
+    let trained = 0;
+    for (const { length } of augmented.temperatures!.values.values()) trained += 4 * length;
+    for (const { name: network, bandwidth, latency } of NETWORKS) {
+      const ofTree = (workers: number) =>
+        1e3 * 2 * Math.ceil(Math.log2(workers)) * (latency + trained / bandwidth);
+      rows.push({
+        case: name,
+        network,
+        trainedKb: trained / 1e3,
+        workers8: ofTree(8),
+        workers1024: ofTree(1024),
+        allWeights: (1e3 * 2 * weightBytes(augmented)) / bandwidth,
+      });
+    }
+  }
+  return rows;
 }

@@ -1,5 +1,5 @@
-// `npm run bench -- eval|step|memory|start|tokenize|growth|scaling|paper|all [--recompute] [--tokens N] [--batch N] [--threads N]
-// [--rounds N] [--json]`: what the README and docs say of speed and memory, measured on this machine.
+// `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--json]`, CASE being eval, step,
+// memory, start, tokenize, growth, scaling, floors, exchanges or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { openModel } from "../src/augmented/open.ts";
 import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { measureGrowth } from "./growth.ts";
-import { onPaper } from "./paper.ts";
+import { exchanges, floors } from "./paper.ts";
 import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
 import { measureScaling } from "./scaling.ts";
 import { measureStart } from "./start.ts";
@@ -127,7 +127,8 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   tokenize: async () => await measureTokenizing(options, threads),
   growth: async (root) => [await measureGrowth(root, threads)],
   scaling: (root) => measureScaling(root, rounds, threads),
-  paper: (root) => onPaper(root),
+  floors,
+  exchanges,
 };
 
 const [chosen = "step"] = positionals;
