@@ -63,7 +63,9 @@ async function compile(
     options: {
       executionProviders: [provider],
       intraOpNumThreads: threads,
-      graphOptimizationLevel: "all",
+      // The graph comes in its final form. On the CPU what ONNX Runtime would rewrite saves no time, and splits and moved
+      // transposes keep values alive for longer.
+      graphOptimizationLevel: provider.name === "cpu" ? "disabled" : "all",
       // Fatal only: errors come as exceptions, and warnings would break into the progress line.
       logSeverityLevel: 4,
       // Neither saves time here, and each keeps further copies of weights or activations.
