@@ -1,6 +1,7 @@
 // What is measured, each in a process of its own (child.ts): prepared once, run many times.
 
 import { boundWeights, buildForward, natsOf } from "../src/augmented/graph.ts";
+import { toInt64 } from "../src/core/dtype.ts";
 import { openEngine } from "../src/engines/index.ts";
 import { targets, toOnnx } from "../src/engines/onnx.ts";
 import { input, matMul, reduceSum } from "../src/graph/build.ts";
@@ -61,7 +62,7 @@ async function evaluation({ threads, folder, batchSize, context }: ModelTask): P
   const nats = natsOf(buildForward(augmented, { batchSize, context }));
   const program = await engine.compile(simplify({ nats }), boundWeights(augmented));
   const size = batchSize * context;
-  const ids = BigInt64Array.from(randomIds(size, augmented.model.config.vocabSize), BigInt);
+  const ids = toInt64(randomIds(size, augmented.model.config.vocabSize));
   const feeds = { ids, labels: ids, weights: new Float32Array(size).fill(1) };
   return async () => {
     await program.run(feeds);

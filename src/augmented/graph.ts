@@ -1,6 +1,7 @@
 // Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
 // B = batch, T = sequence, D = hidden, V = vocabulary
 
+import { toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/batch.ts";
@@ -112,11 +113,18 @@ export function buildWith(
 /** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */
 export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feeds {
   return {
-    ids: BigInt64Array.from(ids, BigInt),
+    ids: toInt64(ids),
     // Any valid id will do where there is no target.
-    labels: BigInt64Array.from(labels, (label) => BigInt(Math.max(0, label))),
-    weights: Float32Array.from(labels, (label) => (label < 0 ? 0 : 1)),
+    labels: toInt64(labels.map((label) => Math.max(0, label))),
+    weights: new Float32Array(labels.map((label) => (label < 0 ? 0 : 1))),
   };
+}
+
+/** Nats of all tokens together, in double precision. */
+export function totalNats(nats: Float32Array): number {
+  let total = 0;
+  for (let i = 0; i < nats.length; i++) total += nats[i]!;
+  return total;
 }
 
 /** -ln p of every label, [B, T], zero where there is no target. */

@@ -94,3 +94,13 @@ function aligned(bytes: Uint8Array): ArrayBuffer {
   // Not bytes.slice(): a Node Buffer's shares its memory.
   return isWhole ? (bytes.buffer as ArrayBuffer) : new Uint8Array(bytes).buffer;
 }
+
+/** The same integers in 64 bits, without a BigInt of each for the garbage collector. */
+export function toInt64(values: Int32Array): BigInt64Array {
+  const words = new Int32Array(2 * values.length);
+  for (let i = 0; i < values.length; i++) {
+    words[2 * i] = values[i]!;
+    words[2 * i + 1] = values[i]! >> 31; // all sign
+  }
+  return new BigInt64Array(words.buffer);
+}

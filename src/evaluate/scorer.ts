@@ -5,7 +5,14 @@ import { packWindows, type Window as EvaluationWindow } from "../data/windows.ts
 import type { Engine, Feeds, Program } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { batchFeeds, boundWeights, buildForward, natsOf, type Window } from "../augmented/graph.ts";
+import {
+  batchFeeds,
+  boundWeights,
+  buildForward,
+  natsOf,
+  totalNats,
+  type Window,
+} from "../augmented/graph.ts";
 import type { AugmentedModel } from "../augmented/model.ts";
 import { TemperatureStatistics, type TemperatureSummary } from "./temperatures.ts";
 
@@ -86,8 +93,7 @@ async function scoreWindows(
     const results = await program.run({ ...feeds, ...batchFeeds(batch) });
     for (const [row, { length, scoreFrom }] of batch.windows.entries()) {
       const start = row * shape.context;
-      let nats = 0;
-      for (const value of results["nats"]!.subarray(start, start + shape.context)) nats += value;
+      const nats = totalNats(results["nats"]!.subarray(start, start + shape.context));
       losses.push({ nats, numTokens: length - scoreFrom });
       statistics.add(results, row, Math.min(length, shape.context), shape.context);
     }

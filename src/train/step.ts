@@ -7,6 +7,7 @@ import {
   buildForward,
   natsOf,
   type Precision,
+  totalNats,
   type Window,
 } from "../augmented/graph.ts";
 import type { AugmentedModel } from "../augmented/model.ts";
@@ -94,8 +95,7 @@ export async function openTrainingStep(
     run: async (batch, values) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
       const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
-      let nats = 0;
-      for (const value of results["nats"]!) nats += value;
+      const nats = totalNats(results["nats"]!);
       const grads = names.map((name) => [name, results[GRADIENT + name]!] as const);
       if (scale) for (const [, gradient] of grads) divide(gradient, scale.value);
       return { nats, numTokens: batch.numTargets, gradients: new Map(grads) };

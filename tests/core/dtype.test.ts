@@ -9,6 +9,7 @@ import {
   f16ToF32,
   f32ToBf16,
   f32ToF16,
+  toInt64,
 } from "../../src/core/dtype.ts";
 
 interface Format {
@@ -105,4 +106,9 @@ test("bytes of every floating-point dtype decode at any alignment, also out of a
     }
   }
   assert.equal(decodeFloats("I64", new Uint8Array(8)), undefined);
+});
+
+test("integers of 32 bits keep their value and sign in 64", () => {
+  const values = Int32Array.of(0, 1, -1, 50256, 2 ** 31 - 1, -(2 ** 31));
+  assert.deepEqual(toInt64(values), BigInt64Array.from(values, BigInt));
 });
