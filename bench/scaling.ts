@@ -1,6 +1,6 @@
 // The cost model against measurements: three sizes of GPT-2, each with windows of three lengths.
 
-import { sessionBytes } from "../src/run/memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "../src/run/memory.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";
@@ -9,18 +9,37 @@ import { matmulRate, measureByTurns, startMatmul, startTask } from "./processes.
 const SIZES = ["gpt2-quarter", "gpt2", "gpt2-medium"] as const;
 const LENGTHS = [256, 512, 1024];
 
-/** Bytes per millisecond of a step's passes, fitted to one of the nine: GPT-2 with 1,024 tokens on the README's machine. */
-const BANDWIDTH = 49e6;
+/** The one of the nine whose time gives the bandwidth of a step's passes; the others are predicted. */
+const FITTED = { size: "gpt2", context: 1024 };
 
 /** Time and peak memory of a step, predicted and measured; the rate of products is measured beside each. */
 export async function measureScaling(folder: string, rounds: number, threads: number) {
-  const rows = [];
+  const measured = [];
   for (const size of SIZES) {
     await writeRandomModel(folder, GEOMETRIES[size]);
     for (const context of LENGTHS)
-      rows.push({ case: size, ...(await measureShape(folder, context, rounds, threads)) });
+      measured.push({ size, context, ...(await measureShape(folder, context, rounds, threads)) });
   }
-  return rows;
+  const { cost, rate, stepMs } = measured.find(
+    ({ size, context }) => size === FITTED.size && context === FITTED.context,
+  )!;
+  const bandwidth = cost.bytes / (stepMs - cost.operations / rate);
+  return measured.map(({ size, context, cost, rate, stepMs, ...memory }) => {
+    const predictedMs = cost.operations / rate + cost.bytes / bandwidth;
+    return {
+      case: size,
+      tokens: context,
+      gigaOperations: cost.operations / 1e9,
+      gigabytes: cost.bytes / 1e9,
+      matmulGflops: rate / 1e6,
+      passesGbPerSecond: bandwidth / 1e6,
+      predictedMs,
+      stepMs,
+      predictedToMeasured: predictedMs / stepMs,
+      ...memory,
+      peakPredictedToMeasured: memory.predictedPeakMb / memory.peakRssMb,
+    };
+  });
 }
 
 async function measureShape(folder: string, context: number, rounds: number, threads: number) {
@@ -28,25 +47,14 @@ async function measureShape(folder: string, context: number, rounds: number, thr
   const step = await startTask({ kind: "step", threads, folder, recompute: "cheap", ...window });
   const matmul = await startMatmul(threads);
   await measureByTurns([step, matmul], rounds);
-  const [{ medianMs, peakRssMb }, rate] = [step.measured(), matmulRate(matmul.measured())];
+  const [{ medianMs: stepMs, peakRssMb }, product] = [step.measured(), matmul.measured()];
   const programBytes = 1e6 * step.greeting.programMb!;
   for (const each of [step, matmul]) await each.stop();
 
   const augmented = await openWithTemperatures(folder);
-  const { operations, bytes } = stepCost(augmented.model, window);
-  const predictedMs = operations / rate + bytes / BANDWIDTH;
   const graph = buildTrainingGraph(augmented, window, [...augmented.temperatures!.values.keys()]);
-  const predictedMb = (programBytes + weightBytes(augmented) + sessionBytes(graph)) / 1024 ** 2;
-  return {
-    tokens: context,
-    gigaOperations: operations / 1e9,
-    gigabytes: bytes / 1e9,
-    matmulGflops: rate / 1e6,
-    predictedMs,
-    stepMs: medianMs,
-    predictedToMeasured: predictedMs / medianMs,
-    predictedPeakMb: predictedMb,
-    peakRssMb,
-    peakPredictedToMeasured: predictedMb / peakRssMb,
-  };
+  const predictedPeakMb =
+    (programBytes + ENGINE_BYTES + weightBytes(augmented) + sessionBytes(graph)) / 1024 ** 2;
+  const cost = stepCost(augmented.model, window);
+  return { cost, rate: matmulRate(product), stepMs, predictedPeakMb, peakRssMb };
 }

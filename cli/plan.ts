@@ -5,7 +5,7 @@ import { formatBytes, formatDuration, formatInteger, formatParameters, table } f
 import type { CommandIo } from "./io.ts";
 
 const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
-  program: "with the data",
+  program: "with the data and the engine",
   weights: "mapped from their file",
   trained: "values, moments and gradients of what trains",
   training: "activations held for the backward pass",

@@ -6,12 +6,12 @@ import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import { sessionBytes } from "./memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "./memory.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** What a run keeps in memory, in bytes. */
 export interface MemoryParts {
-  /** The program with the data, before training. */
+  /** The program with the data and the engine. */
   readonly program: number;
   /** Mapped from their file. */
   readonly weights: number;
@@ -88,13 +88,13 @@ function fitBy(
 function memoryParts(
   recipe: Recipe,
   prepared: Prepared,
-  program: number,
+  programBytes: number,
   recompute: Fit["recompute"],
 ): MemoryParts {
   const { training, scoring } = graphsOf(recipe, prepared, recompute);
   const { weights } = prepared.augmented;
   return {
-    program,
+    program: programBytes + ENGINE_BYTES,
     weights: [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     trained: 4 * COPIES_OF_TRAINED * prepared.parameters.trained,
     training: sessionBytes(training),

@@ -27,7 +27,7 @@ async function prepared(t: TestContext, shape: object) {
 }
 
 // Large enough for activations to outweigh what a longer graph costs.
-const large = { context: 256, batchSize: 32 };
+const large = { context: 256, batchSize: 128 };
 
 test("auto recomputes blocks only where it must; what cannot fit is refused by part", async (t) => {
   const fitRunOn = await prepared(t, large);
