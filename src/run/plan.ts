@@ -1,11 +1,10 @@
 // What a run would do, before it does it: `--dry-run`.
 
 import type { Engine } from "../engines/index.ts";
-import type { Outputs } from "../graph/tensor.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { type Fit, graphsOf } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
-import { costOf, measureSpeed } from "./speed.ts";
+import { measureSpeed, secondsOf } from "./speed.ts";
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -40,10 +39,6 @@ export async function planRun(
   const evaluations = Math.ceil(steps / evalEvery);
   const { hiddenSize: hidden, intermediateSize: intermediate } = augmented.model.config;
   const speed = await measureSpeed(engine, { rows: batchSize * context, hidden, intermediate });
-  const secondsOf = (graph: Outputs) => {
-    const { operations, bytes } = costOf(graph);
-    return operations / speed.operations + bytes / speed.bytes;
-  };
   const graphs = graphsOf(recipe, prepared, fit.recompute);
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
@@ -64,8 +59,8 @@ export async function planRun(
     device: engine.description,
     ...fit,
     seconds: {
-      training: steps * gradientAccumulationSteps * secondsOf(graphs.training),
-      evaluation: (windows / batchSize) * secondsOf(graphs.scoring),
+      training: steps * gradientAccumulationSteps * secondsOf(graphs.training, speed),
+      evaluation: (windows / batchSize) * secondsOf(graphs.scoring, speed),
     },
   };
 }

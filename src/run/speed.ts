@@ -37,8 +37,18 @@ function trafficOf(tensor: Tensor): number {
   return arrays.reduce((sum, { shape, dtype }) => sum + sizeOf(shape) * DTYPE_BYTES[dtype], 0);
 }
 
-/** Products and passes that are timed at once, so that what starts a run and ends it counts for little. */
-const TIMED = 16;
+/** To start a node and its threads: what small models spend much of their time on. */
+const NODE_SECONDS = 3e-6;
+
+/** A run of the graph. */
+export function secondsOf(outputs: Outputs, speed: Speed): number {
+  const { operations, bytes } = costOf(outputs);
+  const numNodes = topologicalOrder(Object.values(outputs)).length;
+  return operations / speed.operations + bytes / speed.bytes + numNodes * NODE_SECONDS;
+}
+
+/** Products and passes that are timed at once: so many, and such arithmetic, that what starts a run counts for little. */
+const [LEAST_TIMED, LEAST_OPERATIONS] = [16, 1e10];
 
 /** A pass of a step against the plainest: exponentials, and arrays that no cache holds any more. */
 const SHARE_OF_PASSES = 0.55;
@@ -57,12 +67,13 @@ export async function measureSpeed(
     ["up", zeros],
     ["down", zeros],
   ]);
+  const timed = Math.max(LEAST_TIMED, LEAST_OPERATIONS / (2 * rows * hidden * intermediate));
   const start = (width: number): Tensor => expand(input("x", [1, 1], "F32"), [rows, width]);
   let products = start(hidden);
-  for (let i = 0; i < TIMED; i += 2) products = matMul(matMul(products, up), down);
+  for (let i = 0; i < timed; i += 2) products = matMul(matMul(products, up), down);
   const wide = start(intermediate);
   let passes = wide;
-  for (let i = 0; i < TIMED; i++) passes = mul(passes, wide);
+  for (let i = 0; i < timed; i++) passes = mul(passes, wide);
 
   const rates = [];
   for (const chain of [products, passes]) {
