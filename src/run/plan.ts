@@ -4,7 +4,7 @@ import type { Engine } from "../engines/index.ts";
 import type { Recipe } from "../recipe/schema.ts";
 import { type Fit, graphsOf } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
-import { measureSpeed, secondsOf } from "./speed.ts";
+import { HOST_SECONDS, measureSpeed, secondsOf } from "./speed.ts";
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -40,6 +40,8 @@ export async function planRun(
   const { hiddenSize: hidden, intermediateSize: intermediate } = augmented.model.config;
   const speed = await measureSpeed(engine, { rows: batchSize * context, hidden, intermediate });
   const graphs = graphsOf(recipe, prepared, fit.recompute);
+  const host = parameters.trained * HOST_SECONDS;
+  const microBatch = secondsOf(graphs.training, speed) + host;
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
     base: { name: recipe.base, folder: augmented.folder, parameters: parameters.base },
@@ -59,7 +61,7 @@ export async function planRun(
     device: engine.description,
     ...fit,
     seconds: {
-      training: steps * gradientAccumulationSteps * secondsOf(graphs.training, speed),
+      training: steps * (gradientAccumulationSteps * microBatch + host),
       evaluation: (windows / batchSize) * secondsOf(graphs.scoring, speed),
     },
   };

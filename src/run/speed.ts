@@ -40,6 +40,9 @@ function trafficOf(tensor: Tensor): number {
 /** To start a node and its threads: what small models spend much of their time on. */
 const NODE_SECONDS = 3e-6;
 
+/** What the host takes for a trained value: to pass it and add its gradient up for a micro batch; to update it in a step. */
+export const HOST_SECONDS = 17e-9;
+
 /** A run of the graph. */
 export function secondsOf(outputs: Outputs, speed: Speed): number {
   const { operations, bytes } = costOf(outputs);
