@@ -4,7 +4,7 @@
 import type { Window } from "../src/augmented/graph.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
-import { BLOCK_ROWS } from "../src/nn/attention.ts";
+import { smallTiles } from "../src/nn/tiling.ts";
 import type { Cost } from "../src/run/speed.ts";
 
 /**
@@ -30,7 +30,7 @@ const FLOATS = {
 export function stepCost(model: Model, { batchSize, context }: Window): Cost {
   const { numLayers, numHeads, headDim, hiddenSize, vocabSize, ...config } = model.config;
   const tokens = batchSize * context;
-  const rowBlocks = Math.ceil(context / BLOCK_ROWS);
+  const rowBlocks = Math.ceil(context / smallTiles.queryRows);
   /** Keys that a row computes (some in vain: a block's rows see those of its last), and blocks of rows that see a key, on average. */
   const [keys, blocksOfKey] = [(context * (1 + 1 / rowBlocks)) / 2, (rowBlocks + 1) / 2];
   const keyValueSize = config.numKeyValueHeads * headDim;

@@ -1,8 +1,10 @@
 """The same work in PyTorch: a step of AdamW on the temperatures of a random, frozen GPT-2 with PyTorch's own autograd.
 
 A line on stdin runs one step; a line of JSON on stdout says how long it took. Debian: apt-get install python3-torch
+Behind the geometry: `cuda`, `bf16` (autocast), `sdpa` (scaled-dot-product attention), `compile`, in any order.
 """
 
+import contextlib
 import json
 import math
 import resource
@@ -13,7 +15,10 @@ import torch
 import torch.nn.functional as F
 
 layers, heads, hidden, vocabulary, batch, tokens, threads = map(int, sys.argv[1:8])
+options = sys.argv[8:]
+device = "cuda" if "cuda" in options else "cpu"
 torch.set_num_threads(threads)
+torch.set_default_device(device)
 head_dim = hidden // heads
 
 
@@ -49,9 +54,13 @@ class Layer:
         weight, bias, position = self.query
         query = query * (1 + token_part(query, weight, bias) + torch.tanh(position) * log_n)
         value = value * (1 + token_part(value, *self.value))
-        logits = query @ key.transpose(-2, -1) / math.sqrt(head_dim) + mask
-        merged = (torch.softmax(logits, -1) @ value).transpose(1, 2)
-        return merged.reshape(batch, tokens, hidden)
+        if "sdpa" in options:
+            query, value = query.to(key.dtype), value.to(key.dtype)
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            logits = query @ key.transpose(-2, -1) / math.sqrt(head_dim) + mask
+            mixed = torch.softmax(logits, -1) @ value
+        return mixed.transpose(1, 2).reshape(batch, tokens, hidden)
 
 
 def token_part(z, weight, bias):
@@ -66,20 +75,33 @@ optimizer = torch.optim.AdamW([p for layer in model for p in layer.trainable()],
 ids = torch.randint(vocabulary, (batch, tokens))
 
 
-def step():
+def loss_of(ids):
     x = F.embedding(ids, embedding) + positions
     for layer in model:
         x = layer.forward(x)
     logits = F.layer_norm(x, (hidden,)) @ embedding.T
+    return F.cross_entropy(logits.view(-1, vocabulary).float(), ids.view(-1))
+
+
+if "compile" in options:
+    loss_of = torch.compile(loss_of)
+half = torch.autocast(device, torch.bfloat16) if "bf16" in options else contextlib.nullcontext()
+
+
+def step():
     optimizer.zero_grad()
-    F.cross_entropy(logits.view(-1, vocabulary), ids.view(-1)).backward()
+    with half:
+        loss = loss_of(ids)
+    loss.backward()
     optimizer.step()
+    return loss.item()
 
 
-print(json.dumps({"peer": f"torch {torch.__version__}"}), flush=True)
+print(json.dumps({"peer": " ".join([f"torch {torch.__version__}", *options])}), flush=True)
 for _ in sys.stdin:
     started = time.perf_counter()
     step()
     elapsed = 1e3 * (time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"ms": elapsed, "peakRssMb": peak}), flush=True)
+    card = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
+    print(json.dumps({"ms": elapsed, "peakRssMb": peak, "peakDeviceMb": card}), flush=True)

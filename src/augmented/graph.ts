@@ -1,7 +1,7 @@
 // Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
 // B = batch, T = sequence, D = hidden, V = vocabulary
 
-import { toInt64 } from "../core/dtype.ts";
+import { type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/batch.ts";
@@ -12,6 +12,7 @@ import type { KeptPart } from "../models/architecture.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenNats } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
+import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import { temperatureHook, type TemperatureObserver, temperatureShapes } from "../ssa/insert.ts";
 import { type AugmentedModel, hostOf, weightDtype } from "./model.ts";
 
@@ -32,6 +33,7 @@ export interface ForwardGraph {
   readonly trainable: ReadonlyMap<string, Tensor>;
   /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
   readonly kept: readonly { readonly tensor: Tensor; readonly part: KeptPart }[];
+  readonly tiling: Tiling;
 }
 
 export interface BuildOptions {
@@ -39,13 +41,9 @@ export interface BuildOptions {
   readonly trainable?: ReadonlySet<string>;
   readonly observe?: TemperatureObserver;
   readonly precision?: Precision;
+  /** As the engine wants it; small tiles by default. */
+  readonly tiling?: Tiling;
 }
-
-/**
- * fp16: weights and activations are in half precision. Temperatures, softmax, normalizations, loss and the gradients of
- * the temperatures are in F32 all the same.
- */
-export type Precision = "fp32" | "fp16";
 
 /** The forward pass of a window that starts at position 0. */
 export function buildForward(
@@ -54,7 +52,7 @@ export function buildForward(
   options: BuildOptions = {},
 ): ForwardGraph {
   const ids = input("ids", [batchSize, context], "I64");
-  return buildWith(augmented, ids, fixedPositions(context), options);
+  return buildWith(augmented, ids, fixedPositions(context, options.tiling), options);
 }
 
 /** The forward pass of given tokens at given positions, with further hooks. */
@@ -62,7 +60,12 @@ export function buildWith(
   augmented: AugmentedModel,
   ids: Tensor,
   positions: Positions,
-  { trainable: trained = new Set(), observe, precision = "fp32" }: BuildOptions,
+  {
+    trainable: trained = new Set(),
+    observe,
+    precision = "fp32",
+    tiling = smallTiles,
+  }: BuildOptions,
   hooks: AttentionHooks = {},
 ): ForwardGraph {
   const { model, weights, temperatures } = augmented;
@@ -83,7 +86,7 @@ export function buildWith(
     const tensor = tensorOf(name, shape, () =>
       parameter(name, shape, weightDtype(weights.get(name)!)),
     );
-    return cast(tensor, precision === "fp16" && model.groupOf(name) !== "norms" ? "F16" : "F32");
+    return cast(tensor, model.groupOf(name) === "norms" ? "F32" : precisions[precision]);
   };
   const kept: { tensor: Tensor; part: KeptPart }[] = [];
   const keep = (tensor: Tensor, part: KeptPart) => {
@@ -99,7 +102,7 @@ export function buildWith(
     keep,
   });
   keep(hidden, "stream");
-  return { ids, hidden, head: weight(headName(augmented)), trainable, kept };
+  return { ids, hidden, head: weight(headName(augmented)), trainable, kept, tiling };
 
   function insertedHook() {
     const { spec } = temperatures!;
@@ -128,10 +131,10 @@ export function totalNats(nats: Float32Array): number {
 }
 
 /** -ln p of every label, [B, T], zero where there is no target. */
-export function natsOf({ hidden, head, ids }: ForwardGraph): Tensor {
+export function natsOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
   const labels = input("labels", ids.shape, "I64");
   const weights = input("weights", ids.shape, "F32");
-  return mul(tokenNats(hidden, head, labels), weights);
+  return mul(tokenNats(hidden, head, labels, tiling), weights);
 }
 
 /** Logits of every token, F32 [B, T, V]. */

@@ -16,6 +16,13 @@ export const DTYPE_BYTES = {
 
 export type Dtype = keyof typeof DTYPE_BYTES;
 
+/** The number format in which a graph holds weights and activations, by the names that users give. */
+export const precisions = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const satisfies Record<
+  string,
+  Dtype
+>;
+export type Precision = keyof typeof precisions;
+
 const scratch = new Float32Array(1);
 const scratchBits = new Uint32Array(scratch.buffer);
 

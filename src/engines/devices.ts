@@ -1,6 +1,7 @@
 // The devices: whether each can serve on this machine and why not, and how its engine is opened.
 
 import { existsSync } from "node:fs";
+import type { Precision } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
 import { callInProcess } from "../core/subprocess.ts";
 import type { Engine } from "./engine.ts";
@@ -18,8 +19,7 @@ export interface Capabilities {
   readonly works: true;
   /** Computed by the processor. */
   readonly isSoftware: boolean;
-  /** Computes in half precision. */
-  readonly hasHalf: boolean;
+  readonly precisions: readonly Precision[];
 }
 
 export type Availability = Capabilities | ({ readonly works: false } & Obstacle);
@@ -108,7 +108,7 @@ function onnxRuntime(
   return {
     provider,
     check: async () => {
-      if (name === "cpu") return { works: true, isSoftware: true, hasHalf: true };
+      if (name === "cpu") return { works: true, isSoftware: true, precisions: ["fp32", "fp16"] };
       const here = [process.platform, `${process.platform} ${process.arch}`];
       if (platforms && !platforms.some((platform) => here.includes(platform))) {
         const reason = `onnxruntime-node has it only on ${platforms.join(" and ")}`;
@@ -123,16 +123,16 @@ function onnxRuntime(
       );
       const obstacle = obstacleOf(outcome);
       if (obstacle) return { works: false, ...obstacle };
-      const { usesHardware, hasHalf } = outcome.value!;
-      return { works: true, isSoftware: !usesHardware, hasHalf };
+      const { usesHardware, precisions } = outcome.value!;
+      return { works: true, isSoftware: !usesHardware, precisions };
     },
-    open: async ({ threads }, { isSoftware, hasHalf }) => {
+    open: async ({ threads }, { isSoftware, precisions }) => {
       const { onnxRuntimeEngine } = await import("./onnxruntime.ts");
       const adapter = isSoftware && name !== "cpu" ? ", software adapter" : "";
       const description = `${label} (ONNX Runtime${adapter})`;
       return onnxRuntimeEngine({
         description,
-        hasHalf,
+        precisions,
         target: targets[name],
         provider,
         threads,
@@ -150,7 +150,7 @@ function tfjs(device?: TfjsDevice): Device {
       for (const candidate of device ? [device] : TFJS_DEVICES) {
         try {
           await loadTfjs(candidate);
-          return { works: true, isSoftware: candidate !== "gpu", hasHalf: false };
+          return { works: true, isSoftware: candidate !== "gpu", precisions: ["fp32"] };
         } catch (error) {
           const hint = (error instanceof UserError && error.hint) || "use another device";
           obstacles.push({ reason: messageOf(error).replace(/^tfjs:\w+: /, ""), hint });

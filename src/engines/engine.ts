@@ -1,6 +1,8 @@
 // What an engine offers: a graph compiled once, run many times.
 
+import type { Precision } from "../core/dtype.ts";
 import type { Outputs } from "../graph/tensor.ts";
+import type { Tiling } from "../nn/tiling.ts";
 
 /** Values by input name; shapes are the graph's. */
 export type Feeds = Readonly<Record<string, Float32Array | BigInt64Array>>;
@@ -22,10 +24,12 @@ export interface Program {
 export interface Engine {
   /** Where it computes, in a few words for people. */
   readonly description: string;
-  /** Whether it computes in half precision. */
-  readonly hasHalf: boolean;
+  /** The number formats in which it computes. */
+  readonly precisions: readonly Precision[];
   /** Whether weights are used where their files are mapped, so that to compile again costs neither time nor memory for them. */
   readonly mapsWeights: boolean;
+  /** How graphs are cut that it runs. */
+  readonly tiling: Tiling;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
   compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
   dispose(): Promise<void>;

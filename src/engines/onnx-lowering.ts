@@ -3,6 +3,7 @@
 import { type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { largeTiles, smallTiles, type Tiling } from "../nn/tiling.ts";
 import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./onnx-model.ts";
 
 /** Where a parameter's bytes are: in a file beside the model, or here. Little-endian, of the parameter's dtype. */
@@ -18,6 +19,8 @@ export interface LoweringTarget {
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
   readonly int64: boolean;
+  /** How graphs are cut for it. */
+  readonly tiling: Tiling;
   /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
   readonly castBytes?: number;
 }
@@ -26,12 +29,14 @@ export interface LoweringTarget {
 export const CAST_BYTES = 128 * 1024 ** 2;
 
 const everything: LoweringTarget = {
+  tiling: largeTiles,
   fusedMatMul: true,
   normStatistics: true,
   scatterAdd: true,
   int64: true,
 };
 const little: LoweringTarget = {
+  tiling: largeTiles,
   fusedMatMul: false,
   normStatistics: false,
   scatterAdd: false,
@@ -40,7 +45,7 @@ const little: LoweringTarget = {
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
-  cpu: { ...everything, castBytes: CAST_BYTES },
+  cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
   cuda: everything,
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, int64: false },

@@ -99,7 +99,11 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Tanh: direct("Tanh"),
   Sigmoid: direct("Sigmoid"),
   Erf: direct("Erf"),
-  Gelu: (context, inputs, { approximate }) => context.emit("Gelu", inputs, { approximate }),
+  // No provider has it for bf16.
+  Gelu: (context, [x], { approximate }, { dtype }) =>
+    dtype === "BF16"
+      ? context.cast(context.emit("Gelu", [context.cast(x!, "F32")], { approximate }), dtype)
+      : context.emit("Gelu", [x!], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x!, to),
   LessOrEqual: direct("LessOrEqual"),
   And: direct("And"),

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
 import type { InferenceSession } from "onnxruntime-node";
+import type { Precision } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf } from "../core/shape.ts";
 import { startWorker } from "../core/worker.ts";
@@ -15,7 +16,7 @@ import type { InputFormat, WorkerReply, WorkerRequest } from "./onnxruntime-work
 
 export interface OnnxRuntimeOptions {
   readonly description: string;
-  readonly hasHalf: boolean;
+  readonly precisions: readonly Precision[];
   readonly target: LoweringTarget;
   /** The provider that runs every node, with its options; on any but the CPU's, nothing falls back to the CPU. */
   readonly provider: InferenceSession.ExecutionProviderOption;
@@ -33,8 +34,9 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = new SessionWorker();
   return {
     description: options.description,
-    hasHalf: options.hasHalf,
+    precisions: options.precisions,
     mapsWeights: options.provider.name === "cpu",
+    tiling: options.target.tiling,
     compile: (outputs, weights) => compile(worker, outputs, weights, options),
     dispose: () => worker.close(),
   };

@@ -2,28 +2,31 @@
 
 import { readdirSync, readlinkSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
+import { type Dtype, type Precision, precisions } from "../core/dtype.ts";
 import { messageOf } from "../core/errors.ts";
 import { ONNX_TYPES, OnnxModel } from "./onnx-model.ts";
 
 export interface Probe {
   /** Why it cannot compute; absent where it can. */
   readonly error?: string;
-  /** Computes in half precision. */
-  readonly hasHalf: boolean;
+  /** The number formats in which it computes. */
+  readonly precisions: readonly Precision[];
   /** Whether a hardware driver is in use, judged from the files that this process holds. */
   readonly usesHardware: boolean;
 }
 
 export async function probeSession(provider: InferenceSession.ExecutionProviderOption) {
   const error = await failure(doubling("F32"), provider);
-  if (error) return { error, hasHalf: false, usesHardware: false } satisfies Probe;
+  if (error) return { error, precisions: [], usesHardware: false } satisfies Probe;
   const usesHardware = holdsHardware(process.platform, openFiles(), libraries());
-  const hasHalf = !(await failure(doubling("F16"), provider));
-  return { hasHalf, usesHardware } satisfies Probe;
+  const found: Precision[] = [];
+  for (const [name, dtype] of Object.entries(precisions) as [Precision, Dtype][])
+    if (!(await failure(doubling(dtype), provider))) found.push(name);
+  return { precisions: found, usesHardware } satisfies Probe;
 }
 
 /** x + x, computed in a number format. */
-function doubling(dtype: "F32" | "F16"): Uint8Array {
+function doubling(dtype: Dtype): Uint8Array {
   const model = new OnnxModel();
   model.input("x", "F32", [2]);
   model.node("Cast", ["x"], ["cast"], { to: ONNX_TYPES[dtype] });

@@ -7,6 +7,7 @@ import { invariant, messageOf, UserError } from "../core/errors.ts";
 import { fixedShape } from "../core/shape.ts";
 import { readFloats } from "../formats/safetensors.ts";
 import type { OpType } from "../graph/ops.ts";
+import { smallTiles } from "../nn/tiling.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
 import type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 import { loadTfjs, TFJS_DEVICES, type TfjsBackend, type TfjsDevice } from "./tfjs-backend.ts";
@@ -19,8 +20,9 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
   const version = `TensorFlow.js ${backend.tf.version_core}`;
   return {
     description: [`tfjs:${backend.device} (${version})`, ...absent].join("; "),
-    hasHalf: false,
+    precisions: ["fp32"],
     mapsWeights: false,
+    tiling: smallTiles,
     compile: async (outputs, weights) => {
       const compiled = await compile(backend, outputs, weights);
       const program: Program = {

@@ -60,6 +60,7 @@ export async function openScorer(
     augmented,
     { batchSize, context },
     {
+      tiling: engine.tiling,
       ...(trainable && { trainable }),
       ...(observe && {
         observe: (layer, projection, tau) => {

@@ -3,7 +3,8 @@
 // it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
-import { buildWith, logitsOf, type Precision } from "../augmented/graph.ts";
+import { buildWith, logitsOf } from "../augmented/graph.ts";
+import type { Precision } from "../core/dtype.ts";
 import type { AugmentedModel } from "../augmented/open.ts";
 import {
   and,

@@ -35,9 +35,6 @@ export interface AttentionHooks {
   ) => Omit<Projections, "query">;
 }
 
-/** Rows of queries that share one block of visible keys: the upper triangle beyond a block is never computed. */
-export const BLOCK_ROWS = 128;
-
 /** [B, T, D] as [B, heads, T, D / heads] */
 export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
   const [batch, length, width] = x_BTD.shape;
@@ -54,24 +51,26 @@ export function attention(projections: Projections, options: AttentionOptions): 
   const { key, value } = hooks.cache?.(layer, present) ?? present;
   const y_BNTH =
     typeof positions.mask === "function"
-      ? blockCausal(query, key, value, positions.mask, options.scale)
+      ? blockCausal(query, key, value, positions, positions.mask, options.scale)
       : attend(query, key, value, positions.mask, options.scale);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
 }
 
+/** By blocks of queries that share their visible keys: the upper triangle beyond a block is never computed. */
 function blockCausal(
   query: Tensor,
   key: Tensor,
   value: Tensor,
+  { queryRows }: Positions,
   mask: CausalMask,
   scale: number,
 ): Tensor {
   const length = Number(query.shape[2]);
   const blocks: Tensor[] = [];
-  for (let start = 0; start < length; start += BLOCK_ROWS) {
-    const end = Math.min(start + BLOCK_ROWS, length);
+  for (let start = 0; start < length; start += queryRows) {
+    const end = Math.min(start + queryRows, length);
     const visible = [slice(key, 2, 0, end), slice(value, 2, 0, end)] as const;
     blocks.push(attend(slice(query, 2, start, end), ...visible, mask(start, end), scale));
   }

@@ -3,10 +3,13 @@
 
 import { constant, gather, reshape, slice } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { smallTiles } from "./tiling.ts";
 
 export interface Positions {
   /** Rows that a table of positions must have. */
   readonly numPositions: number;
+  /** Queries of a fixed window that are computed at a time, all seeing the same keys. */
+  readonly queryRows: number;
   /** The tokens' rows of a table [P, W]: [T, W], or [B, T, W] where every sequence has its own positions. */
   rows(table_PW: Tensor): Tensor;
   /** Which keys a query may see: all up to its own in a fixed window, or what an additive mask says. */
@@ -20,7 +23,7 @@ export type CausalMask = (start: number, end: number) => Tensor;
 export const MASKED = -1e9;
 
 /** Tokens 0 to length - 1 of a window. */
-export function fixedPositions(length: number): Positions {
+export function fixedPositions(length: number, { queryRows } = smallTiles): Positions {
   const masks = new Map<string, Tensor>();
   const mask: CausalMask = (start, end) => {
     const known = masks.get(`${start} ${end}`);
@@ -34,6 +37,7 @@ export function fixedPositions(length: number): Positions {
   };
   return {
     numPositions: length,
+    queryRows,
     rows: (table_PW) => slice(table_PW, 0, 0, length),
     mask,
   };
@@ -41,7 +45,8 @@ export function fixedPositions(length: number): Positions {
 
 /** Tokens whose 0-based positions are an input, I64 [B, T]; numPositions bounds them; mask is [B, 1, T, S]. */
 export function givenPositions(ids_BT: Tensor, mask: Tensor, numPositions: number): Positions {
-  return { numPositions, rows: (table_PW) => gather(table_PW, ids_BT), mask };
+  const rows = (table_PW: Tensor) => gather(table_PW, ids_BT);
+  return { numPositions, queryRows: numPositions, rows, mask };
 }
 
 /** The tokens' rows of a table of a function of the 0-based position. */

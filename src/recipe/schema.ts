@@ -178,7 +178,7 @@ export const recipeSchema = z.strictObject({
     .meta({ expected: DEVICES, value: "device" })
     .default("auto")
     .meta({ description: DEVICES }),
-  precision: wordFrom(["fp32", "fp16"], "type")
+  precision: wordFrom(["fp32", "fp16", "bf16"], "type")
     .default("fp32")
     .meta({ description: "of frozen weights and activations" }),
   recompute: z

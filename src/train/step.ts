@@ -6,18 +6,19 @@ import {
   boundWeights,
   buildForward,
   natsOf,
-  type Precision,
   totalNats,
   type Window,
 } from "../augmented/graph.ts";
 import type { AugmentedModel } from "../augmented/model.ts";
 import { UserError } from "../core/errors.ts";
+import type { Precision } from "../core/dtype.ts";
 import type { Batch } from "../data/batch.ts";
 import type { Engine } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
 import { input, mul, reduceSum } from "../graph/build.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
+import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import { LossScale } from "./loss-scale.ts";
 
 /** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
@@ -45,6 +46,7 @@ export interface TrainingOptions {
    */
   readonly recompute?: "nothing" | "cheap" | "blocks";
   readonly precision?: Precision;
+  readonly tiling?: Tiling;
 }
 
 const GRADIENT = "grad.";
@@ -58,9 +60,9 @@ export function buildTrainingGraph(
   augmented: AugmentedModel,
   window: Window,
   names: readonly string[],
-  { recompute = "cheap", precision = "fp32" }: TrainingOptions = {},
+  { recompute = "cheap", precision = "fp32", tiling = smallTiles }: TrainingOptions = {},
 ): Outputs {
-  const graph = buildForward(augmented, window, { trainable: new Set(names), precision });
+  const graph = buildForward(augmented, window, { trainable: new Set(names), precision, tiling });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
   const kept = graph.kept.flatMap(({ tensor, part }) =>
@@ -85,11 +87,13 @@ export async function openTrainingStep(
   options: TrainingOptions = {},
 ): Promise<TrainingStep> {
   const scale = options.precision === "fp16" ? new LossScale() : undefined;
-  if (scale && !engine.hasHalf)
-    throw new UserError(`${engine.description} does not compute in half precision`, {
-      hint: "use precision: fp32, or another device",
+  const { precision = "fp32" } = options;
+  if (!engine.precisions.includes(precision))
+    throw new UserError(`${engine.description} does not compute in ${precision}`, {
+      hint: `it has ${engine.precisions.join(", ")}; use one of them, or another device`,
     });
-  const outputs = buildTrainingGraph(augmented, window, names, options);
+  const { tiling } = engine;
+  const outputs = buildTrainingGraph(augmented, window, names, { tiling, ...options });
   const program = await engine.compile(outputs, boundWeights(augmented));
   return {
     run: async (batch, values) => {

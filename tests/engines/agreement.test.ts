@@ -69,7 +69,7 @@ for (const name of devices)
         for (const example of cases) {
           const { outputs, feeds } = caseGraph(example);
           const graph = { outputs, feeds, weights: example.parameters ?? new Map() };
-          if (example.isHalf && !engine.hasHalf) {
+          if (example.isHalf && !engine.precisions.includes("fp16")) {
             t.diagnostic(`${op}, ${example.name}: not in half precision`);
             continue;
           }

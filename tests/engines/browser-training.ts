@@ -112,6 +112,6 @@ async function webEngine(
       dispose: () => session.release(),
     };
   }
-  const has = { hasHalf: false, mapsWeights: false };
+  const has = { precisions: ["fp32"] as const, mapsWeights: false, tiling: target.tiling };
   return { description: provider, ...has, compile, dispose: () => Promise.resolve() };
 }

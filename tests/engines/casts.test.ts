@@ -15,7 +15,7 @@ const byParts = { ...targets.cpu, castBytes: 34_000 };
 const engineOf = (target: typeof whole) =>
   onnxRuntimeEngine({
     description: "cpu",
-    hasHalf: true,
+    precisions: ["fp32", "fp16"],
     target,
     provider: { name: "cpu" },
     threads: 1,

@@ -98,14 +98,14 @@ const sayings: readonly (readonly [said: string, reason: RegExp])[] = [
 
 test("what libraries and drivers say is put in words", () => {
   for (const [said, reason] of sayings) {
-    const value = { error: said, hasHalf: false, usesHardware: false };
+    const value = { error: said, precisions: [], usesHardware: false };
     const obstacle = obstacleOf({ value, stderr: "", ending: "exit code 0" })!;
     assert.match(obstacle.reason, reason);
     assert.ok(obstacle.hint.length > 0);
   }
   const crashed = obstacleOf({ stderr: "driver assertion\n", ending: "SIGSEGV" })!;
   assert.match(crashed.reason, /crashed or hung \(SIGSEGV\)/);
-  const value = { hasHalf: false, usesHardware: true };
+  const value = { precisions: ["fp32"] as const, usesHardware: true };
   assert.equal(obstacleOf({ value, stderr: "a warning", ending: "exit code 0" }), undefined);
 });
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Engine, takingTurns } from "../../src/engines/index.ts";
+import { smallTiles } from "../../src/nn/tiling.ts";
 import { exp, input } from "../../src/graph/build.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
 
@@ -10,8 +11,9 @@ import type { Outputs } from "../../src/graph/tensor.ts";
 function engineHolding(held: Set<string>): Engine {
   return {
     description: "counts",
-    hasHalf: false,
+    precisions: ["fp32"],
     mapsWeights: true,
+    tiling: smallTiles,
     compile: async (outputs) => {
       const [name] = Object.keys(outputs) as [string];
       assert.ok(!held.has(name), `${name} is compiled twice`);

@@ -4,14 +4,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { Deviations } from "./webgpu-training.ts";
+import type { Deviations } from "./device-training.ts";
 import { runWithVulkan, skipWithoutVulkan } from "../software-vulkan.ts";
 
 // A session is created only if every node has a WebGPU kernel, since nothing may fall back to the CPU
 // (session.disable_cpu_ep_fallback). There is no exception.
 test("training graphs run on WebGPU as on the CPU", { skip: skipWithoutVulkan }, async (t) => {
   const { code, stdout, stderr } = await runWithVulkan([
-    join(import.meta.dirname, "webgpu-training.ts"),
+    join(import.meta.dirname, "device-training.ts"),
+    "webgpu",
   ]);
   const found = stdout.trim().split("\n");
   for (const line of found) {

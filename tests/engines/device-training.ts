@@ -1,5 +1,5 @@
-// Trains the fixture models' temperatures on WebGPU and on the CPU side by side and prints, as a line of JSON for each,
-// how far the two are apart. A process of its own, so that the test can give it a Vulkan driver.
+// Trains the fixture models' temperatures on a device (the first argument) and on the CPU side by side and prints, as a
+// line of JSON for each, how far the two are apart. A process of its own, so that a test can give it a Vulkan driver.
 
 import { join } from "node:path";
 import { openModel } from "../../src/augmented/open.ts";
@@ -18,19 +18,19 @@ export interface Deviations {
   readonly drop: number;
 }
 
-const [cpu, webgpu] = [
+const [cpu, device] = [
   await openEngine("cpu", { threads: 1 }),
-  await openEngine("webgpu", { threads: 1 }),
+  await openEngine(process.argv[2]!, { threads: 1 }),
 ];
 for (const variant of ["gpt2", "llama", "gpt_neox"])
   for (const spec of ["default", "full"]) {
     const folder = join(import.meta.dirname, "../fixtures", variant);
     const model = await openModel(folder, { adapter: join(folder, "ssa", spec) });
     const expected = await trainTemperatures(cpu, model, 10);
-    const actual = await trainTemperatures(webgpu, model, 10);
+    const actual = await trainTemperatures(device, model, 10);
     // An adapter without half precision cannot run its graph, but tells whether every node has a kernel.
-    const steps = webgpu.hasHalf ? 10 : 0;
-    const able = { ...webgpu, hasHalf: true };
+    const steps = device.precisions.includes("fp16") ? 10 : 0;
+    const able = { ...device, precisions: ["fp32", "fp16"] as const };
     const half = await trainTemperatures(able, model, steps, { precision: "fp16" });
     const found: Deviations = {
       name: `${variant} with ${spec} temperatures`,
@@ -44,4 +44,4 @@ for (const variant of ["gpt2", "llama", "gpt_neox"])
     process.stdout.write(`${JSON.stringify(found)}\n`);
   }
 await cpu.dispose();
-await webgpu.dispose();
+await device.dispose();

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The device check: tests/gpu/check.sh OUT [SECONDS]   what was found goes to OUT/check.json and OUT/check.txt
+# On a machine with a GPU it runs everything on `cuda` and `webgpu`; without one, in small, on the software adapter that
+# Debian's chromium brings (where it is installed) and on the CPU, so that it works on the day a card is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+software=/usr/lib/chromium/vk_swiftshader_icd.json
+if ! nvidia-smi -L >/dev/null 2>&1 && [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && [ -e "$software" ]; then
+  export VK_ICD_FILENAMES=$software
+fi
+exec node --import tsx tests/gpu/check.ts "$@"
