@@ -8,9 +8,9 @@ import {
   natsOf,
   type Precision,
   totalNats,
-  type Window,
-} from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/model.ts";
+  type BatchShape,
+} from "../model/graph.ts";
+import type { OpenedModel } from "../model/model.ts";
 import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/batch.ts";
 import type { Engine } from "../engines/index.ts";
@@ -55,12 +55,12 @@ const LOSS_SCALE = "lossScale";
  * the gradients are times the input `lossScale`.
  */
 export function buildTrainingGraph(
-  augmented: AugmentedModel,
-  window: Window,
+  opened: OpenedModel,
+  shape: BatchShape,
   names: readonly string[],
   { recompute = "cheap", precision = "fp32" }: TrainingOptions = {},
 ): Outputs {
-  const graph = buildForward(augmented, window, { trainable: new Set(names), precision });
+  const graph = buildForward(opened, shape, { trainable: new Set(names), precision });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
   const kept = graph.kept.flatMap(({ tensor, part }) =>
@@ -79,8 +79,8 @@ export function buildTrainingGraph(
 /** Compiles the training graph; half precision on an engine that lacks it is a UserError. */
 export async function openTrainingStep(
   engine: Engine,
-  augmented: AugmentedModel,
-  window: Window,
+  opened: OpenedModel,
+  shape: BatchShape,
   names: readonly string[],
   options: TrainingOptions = {},
 ): Promise<TrainingStep> {
@@ -89,8 +89,8 @@ export async function openTrainingStep(
     throw new UserError(`${engine.description} does not compute in half precision`, {
       hint: "use precision: fp32, or another device",
     });
-  const outputs = buildTrainingGraph(augmented, window, names, options);
-  const program = await engine.compile(outputs, boundWeights(augmented));
+  const outputs = buildTrainingGraph(opened, shape, names, options);
+  const program = await engine.compile(outputs, boundWeights(opened));
   return {
     run: async (batch, values) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
