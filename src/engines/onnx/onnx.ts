@@ -4,7 +4,7 @@ import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes, OpType } from "../../graph/ops.ts";
-import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
+import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
@@ -200,9 +200,4 @@ function lowerRotary(
   const first = context.emit("Sub", [mul(x1, cos!), mul(x2, sin!)]);
   const second = context.emit("Add", [mul(x2, cos!), mul(x1, sin!)]);
   return context.emit("Concat", [first, second, ...untouched], { axis: -1 });
-}
-
-/** Parameters that the outputs reach, for binding. */
-export function parametersOf(outputs: Outputs): Tensor<"Parameter">[] {
-  return topologicalOrder(Object.values(outputs)).filter((tensor) => isOp(tensor, "Parameter"));
 }
