@@ -1,11 +1,11 @@
 // What a step that trains temperatures costs: arithmetic and memory traffic as functions of the model and the window
 // (docs/scaling.md). Time = operations / rate of matrix products + bytes / bandwidth.
 
-import type { Window } from "../src/augmented/graph.ts";
+import type { BatchShape } from "../src/model/graph.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
 import { smallTiles } from "../src/nn/tiling.ts";
-import type { Cost } from "../src/run/speed.ts";
+import type { Cost } from "../src/engines/speed.ts";
 
 /**
  * Floats read and written for a token, besides products; fitted to the graphs of fourteen shapes of GPT-2 and Llama,
@@ -27,7 +27,7 @@ const FLOATS = {
 };
 
 /** Of one step in F32 that recomputes what is cheap. */
-export function stepCost(model: Model, { batchSize, context }: Window): Cost {
+export function stepCost(model: Model, { batchSize, context }: BatchShape): Cost {
   const { numLayers, numHeads, headDim, hiddenSize, vocabSize, ...config } = model.config;
   const tokens = batchSize * context;
   const rowBlocks = Math.ceil(context / smallTiles.queryRows);
@@ -53,7 +53,7 @@ export function stepCost(model: Model, { batchSize, context }: Window): Cost {
  * The same for what causal attention needs alone, half a square a layer, and nothing computed twice: what a share of the
  * machine's rate is of.
  */
-export function neededOperations(model: Model, { batchSize, context }: Window) {
+export function neededOperations(model: Model, { batchSize, context }: BatchShape) {
   const { numLayers, numHeads, headDim } = model.config;
   const attention = 2 * batchSize * numLayers * numHeads * headDim * context ** 2;
   const forward = 2 * batchSize * context * matrixWeights(model) + attention;

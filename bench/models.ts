@@ -2,13 +2,13 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type AugmentedModel, hostOf, openModel } from "../src/augmented/open.ts";
+import { type OpenedModel, hostOf, openModel } from "../src/model/open.ts";
 import { DTYPE_BYTES, encodeFloats } from "../src/core/dtype.ts";
 import { sizeOf } from "../src/core/shape.ts";
-import { type TensorInfo, writeSafetensors } from "../src/formats/safetensors.ts";
+import { type TensorInfo, writeSafetensors } from "../src/files/safetensors.ts";
 import { readModel } from "../src/models/index.ts";
-import { temperatureShapes } from "../src/ssa/insert.ts";
-import type { TemperatureSpec } from "../src/ssa/spec.ts";
+import { temperatureShapes } from "../src/insertions/temperature-hook.ts";
+import type { TemperatureSpec } from "../src/insertions/spec.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -86,7 +86,7 @@ export async function writeRandomModel(
 }
 
 /** The model with the default temperatures, all zero. */
-export async function openWithTemperatures(folder: string): Promise<AugmentedModel> {
+export async function openWithTemperatures(folder: string): Promise<OpenedModel> {
   return withTemperatures(await openModel(folder));
 }
 
@@ -95,7 +95,7 @@ export async function openConfig(
   folder: string,
   config: Json,
   dtype: "F32" | "F16" | "BF16",
-): Promise<AugmentedModel> {
+): Promise<OpenedModel> {
   await writeFile(join(folder, "config.json"), JSON.stringify(config));
   const base = await openModel(folder, { withoutWeights: true });
   const weights = new Map<string, TensorInfo>();
@@ -107,7 +107,7 @@ export async function openConfig(
   return withTemperatures({ ...base, weights });
 }
 
-function withTemperatures(base: AugmentedModel): AugmentedModel {
+function withTemperatures(base: OpenedModel): OpenedModel {
   const values = new Map<string, Float32Array>();
   for (const [name, shape] of temperatureShapes(defaults, hostOf(base.model)))
     values.set(name, new Float32Array(sizeOf(shape)));
@@ -115,7 +115,7 @@ function withTemperatures(base: AugmentedModel): AugmentedModel {
 }
 
 /** Bytes of all weights as they are stored. */
-export function weightBytes({ weights }: AugmentedModel): number {
+export function weightBytes({ weights }: OpenedModel): number {
   let bytes = 0;
   for (const { byteLength } of weights.values()) bytes += byteLength;
   return bytes;

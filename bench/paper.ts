@@ -1,8 +1,8 @@
 // The cost model on machines that are not at hand: a step's floor by published rates, and what data parallelism adds.
 
-import { type AugmentedModel, countParameters } from "../src/augmented/open.ts";
+import { type OpenedModel, countParameters } from "../src/model/open.ts";
 import { topologicalOrder } from "../src/graph/tensor.ts";
-import { sessionBytes } from "../src/run/memory.ts";
+import { sessionBytes } from "../src/engines/memory.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openConfig, weightBytes } from "./models.ts";
@@ -63,14 +63,14 @@ export async function floors(folder: string) {
   return rows;
 }
 
-function workOf(augmented: AugmentedModel): Work {
-  const trained = [...augmented.temperatures!.values.keys()];
-  const graph = buildTrainingGraph(augmented, WINDOW, trained);
+function workOf(opened: OpenedModel): Work {
+  const trained = [...opened.temperatures!.values.keys()];
+  const graph = buildTrainingGraph(opened, WINDOW, trained);
   return {
-    ...stepCost(augmented.model, WINDOW),
+    ...stepCost(opened.model, WINDOW),
     nodes: topologicalOrder(Object.values(graph)).filter(({ inputs }) => inputs.length > 0).length,
-    weights: countParameters(augmented.model),
-    storedBytes: weightBytes(augmented),
+    weights: countParameters(opened.model),
+    storedBytes: weightBytes(opened),
     sessionBytes: sessionBytes(graph),
   };
 }
@@ -114,9 +114,9 @@ const NETWORKS = [
 export async function exchanges(folder: string) {
   const rows = [];
   for (const name of MODELS) {
-    const augmented = await openConfig(folder, GEOMETRIES[name], "F32");
+    const opened = await openConfig(folder, GEOMETRIES[name], "F32");
     let trained = 0;
-    for (const { length } of augmented.temperatures!.values.values()) trained += 4 * length;
+    for (const { length } of opened.temperatures!.values.values()) trained += 4 * length;
     for (const { name: network, bandwidth, latency } of NETWORKS) {
       const ofTree = (workers: number) =>
         1e3 * 2 * Math.ceil(Math.log2(workers)) * (latency + trained / bandwidth);
@@ -126,7 +126,7 @@ export async function exchanges(folder: string) {
         trainedKb: trained / 1e3,
         workers8: ofTree(8),
         workers1024: ofTree(1024),
-        allWeights: (1e3 * 2 * weightBytes(augmented)) / bandwidth,
+        allWeights: (1e3 * 2 * weightBytes(opened)) / bandwidth,
       });
     }
   }

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { table } from "../cli/console.ts";
-import { openModel } from "../src/augmented/open.ts";
+import { openModel } from "../src/model/open.ts";
 import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { measureGrowth } from "./growth.ts";

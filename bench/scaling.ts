@@ -1,6 +1,6 @@
 // The cost model against measurements: three sizes of GPT-2, each with windows of three lengths.
 
-import { ENGINE_BYTES, sessionBytes } from "../src/run/memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "../src/engines/memory.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";
@@ -51,10 +51,10 @@ async function measureShape(folder: string, context: number, rounds: number, thr
   const programBytes = 1e6 * step.greeting.programMb!;
   for (const each of [step, matmul]) await each.stop();
 
-  const augmented = await openWithTemperatures(folder);
-  const graph = buildTrainingGraph(augmented, window, [...augmented.temperatures!.values.keys()]);
+  const opened = await openWithTemperatures(folder);
+  const graph = buildTrainingGraph(opened, window, [...opened.temperatures!.values.keys()]);
   const predictedPeakMb =
-    (programBytes + ENGINE_BYTES + weightBytes(augmented) + sessionBytes(graph)) / 1024 ** 2;
-  const cost = stepCost(augmented.model, window);
+    (programBytes + ENGINE_BYTES + weightBytes(opened) + sessionBytes(graph)) / 1024 ** 2;
+  const cost = stepCost(opened.model, window);
   return { cost, rate: matmulRate(product), stepMs, predictedPeakMb, peakRssMb };
 }

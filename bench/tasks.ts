@@ -1,9 +1,9 @@
 // What is measured, each in a process of its own (child.ts): prepared once, run many times.
 
-import { boundWeights, buildForward, natsOf } from "../src/augmented/graph.ts";
+import { boundWeights, buildForward, natsOf } from "../src/model/graph.ts";
 import { toInt64 } from "../src/core/dtype.ts";
 import { openEngine } from "../src/engines/index.ts";
-import { targets, toOnnx } from "../src/engines/onnx.ts";
+import { targets, toOnnx } from "../src/engines/onnx/onnx.ts";
 import { input, matMul, reduceSum } from "../src/graph/build.ts";
 import { simplify } from "../src/graph/passes.ts";
 import type { Tensor } from "../src/graph/tensor.ts";
@@ -58,11 +58,11 @@ type ModelTask = Extract<Task, { kind: "eval" | "step" }>;
 
 async function evaluation({ threads, folder, batchSize, context }: ModelTask): Promise<Run> {
   const engine = await openEngine("cpu", { threads });
-  const augmented = await openWithTemperatures(folder);
-  const nats = natsOf(buildForward(augmented, { batchSize, context }));
-  const program = await engine.compile(simplify({ nats }), boundWeights(augmented));
+  const opened = await openWithTemperatures(folder);
+  const nats = natsOf(buildForward(opened, { batchSize, context }));
+  const program = await engine.compile(simplify({ nats }), boundWeights(opened));
   const size = batchSize * context;
-  const ids = toInt64(randomIds(size, augmented.model.config.vocabSize));
+  const ids = toInt64(randomIds(size, opened.model.config.vocabSize));
   const feeds = { ids, labels: ids, weights: new Float32Array(size).fill(1) };
   return async () => {
     await program.run(feeds);
@@ -72,8 +72,8 @@ async function evaluation({ threads, folder, batchSize, context }: ModelTask): P
 /** Forward, backward and AdamW on the temperatures, as the training loop does them. */
 async function step({ threads, folder, batchSize, context, recompute }: ModelTask): Promise<Run> {
   const engine = await openEngine("cpu", { threads });
-  const augmented = await openWithTemperatures(folder);
-  const tensors = [...augmented.temperatures!.values].map(([name, values]) => ({
+  const opened = await openWithTemperatures(folder);
+  const tensors = [...opened.temperatures!.values].map(([name, values]) => ({
     name,
     shape: [values.length],
     values,
@@ -84,10 +84,10 @@ async function step({ threads, folder, batchSize, context, recompute }: ModelTas
   }));
   const names = tensors.map(({ name }) => name);
   const window = { batchSize, context };
-  const training = await openTrainingStep(engine, augmented, window, names, { recompute });
-  const ids = randomIds(batchSize * context, augmented.model.config.vocabSize);
+  const training = await openTrainingStep(engine, opened, window, names, { recompute });
+  const ids = randomIds(batchSize * context, opened.model.config.vocabSize);
   const batch = { ids, labels: ids, numTargets: ids.length };
-  const values = Object.fromEntries(augmented.temperatures!.values);
+  const values = Object.fromEntries(opened.temperatures!.values);
   const options = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
   let count = 0;
   return async () => {

@@ -6,8 +6,8 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadCorpus } from "../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../src/data/data-files.ts";
-import { loadTokenizer } from "../src/data/tokenizer.ts";
+import { findDataFiles, selectSplit } from "../src/data/readers/data-files.ts";
+import { loadTokenizer } from "../src/data/tokenizer/tokenizer.ts";
 
 const SIZE_BYTES = 10_000_000;
 const shared = (path: string) =>

@@ -2,8 +2,8 @@
 
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { type DataFiles, findDataFiles } from "../src/data/data-files.ts";
-import { EMBEDDED_DATA, embeddedData } from "../src/data/embedded.ts";
+import { type DataFiles, findDataFiles } from "../src/data/readers/data-files.ts";
+import { EMBEDDED_DATA, embeddedData } from "../src/data/readers/embedded.ts";
 import { resolveDataset } from "../src/hub/dataset.ts";
 import type { HubSettings } from "../src/hub/environment.ts";
 import { parseDatasetName } from "../src/hub/repo-id.ts";

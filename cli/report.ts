@@ -1,6 +1,6 @@
 // The result of a run as a table for people.
 
-import type { RunReport } from "../src/report/report.ts";
+import type { RunReport } from "../src/evaluate/results.ts";
 import {
   formatBytes,
   formatDuration,

@@ -8,14 +8,13 @@ import type { SourceFile } from "./source-files.ts";
 /** A file imports from its own folder and from lower rows; never sideways, never up. */
 const rows = [
   ["src/core"],
-  ["src/formats", "src/graph"],
+  ["src/files", "src/graph"],
   ["src/nn", "src/data", "src/hub"],
-  ["src/ssa", "src/models", "src/engines"],
-  ["src/augmented"],
-  ["src/train", "src/evaluate", "src/export"],
-  ["src/recipe"],
-  ["src/report"],
-  ["src/run"],
+  ["src/insertions", "src/models", "src/engines", "src/options"],
+  ["src/model"],
+  ["src/train", "src/evaluate"],
+  ["src/export"],
+  ["src/generate", "src/run"],
   ["src/index.ts"],
   ["cli"],
 ];
@@ -23,7 +22,7 @@ const rows = [
 /** Every third-party package, and the only places that may import it. */
 const importers: Readonly<Record<string, readonly string[]>> = {
   "@huggingface/hub": ["src/hub"],
-  "@huggingface/transformers": ["src/data", "src/export"],
+  "@huggingface/transformers": ["src/data", "src/export", "src/generate"],
   "@tensorflow/*": ["src/engines"],
   "onnxruntime-common": ["src/engines"],
   "onnxruntime-node": ["src/engines"],
@@ -32,19 +31,20 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   hyparquet: ["src/data"],
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
-  yaml: ["src/recipe"],
-  zod: ["src/recipe"],
+  yaml: ["src/options"],
+  zod: ["src/options"],
 };
 
 /** From a graph to a training step: a browser must be able to load these, and all that they import. */
 const browserSafe = [
   "src/graph",
   "src/nn",
-  "src/ssa",
+  "src/insertions",
   "src/models",
-  "src/engines/onnx.ts",
-  "src/augmented/graph.ts",
-  "src/train",
+  "src/engines/onnx/onnx.ts",
+  "src/model/graph.ts",
+  "src/train/loop.ts",
+  "src/train/step.ts",
 ];
 
 const maxLines = 300;
@@ -121,7 +121,17 @@ function violations(isWrong: (file: SourceFile, imported: Import) => boolean): s
 
 test("the source files are found, and their imports", (t) => {
   const numImports = files.reduce((sum, file) => sum + importsOf(file).length, 0);
+  const arrows = new Set(
+    files.flatMap((file) =>
+      importsOf(file)
+        .filter(({ specifier }) => specifier.startsWith("."))
+        .map(({ specifier }) => [placeOf(file.path), placeOf(targetOf(file, specifier))])
+        .filter(([from, to]) => from !== to)
+        .map((arrow) => arrow.join(" -> ")),
+    ),
+  );
   t.diagnostic(`${files.length} files with ${numImports} imports checked`);
+  t.diagnostic(`${rows.flat().length} rooms with ${arrows.size} arrows between them`);
   assert.ok(files.length > 0, "no source file found");
   assert.ok(numImports > 0, "no import found");
 });

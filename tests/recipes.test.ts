@@ -4,9 +4,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { findRecipe, shippedRecipes } from "../src/recipe/find.ts";
-import { loadRecipe } from "../src/recipe/load.ts";
-import { recipeOptions } from "../src/recipe/schema.ts";
+import { findRecipe, shippedRecipes } from "../src/options/find.ts";
+import { loadRecipe } from "../src/options/load.ts";
+import { recipeOptions } from "../src/options/schema.ts";
 
 const root = join(import.meta.dirname, "..");
 

@@ -4,11 +4,11 @@ import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
-import { writeFileAtomic } from "../../src/formats/atomic.ts";
+import { writeFileAtomic } from "../../src/files/atomic.ts";
 import { conventionByName, conventions } from "../../src/data/conventions.ts";
-import { selectSplit } from "../../src/data/data-files.ts";
+import { selectSplit } from "../../src/data/readers/data-files.ts";
 import { numScored } from "../../src/data/windows.ts";
 import {
   checkComparable,
@@ -16,10 +16,10 @@ import {
   type Comparison,
   parseIncrease,
   readBaseline,
-} from "../../src/report/regression.ts";
-import type { PerplexityResult } from "../../src/report/report.ts";
-import { readCorpus } from "../../src/run/corpus.ts";
-import { evaluate, planWindows } from "../../src/run/evaluate.ts";
+} from "../../src/evaluate/regression.ts";
+import type { PerplexityResult } from "../../src/evaluate/results.ts";
+import { readCorpus } from "../../src/model/read-corpus.ts";
+import { evaluate, planWindows } from "../../src/evaluate/evaluation.ts";
 import { formatDuration, formatInteger, formatPerplexity, formatRate, table } from "../console.ts";
 import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
@@ -89,7 +89,7 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
   if (saveBaseline && !existsSync(dirname(saveBaseline)))
     throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
   const started = io.now();
-  const { augmented, corpus, plan } = await prepareEval(options, io);
+  const { opened, corpus, plan } = await prepareEval(options, io);
   const { context, stride } = plan.rule;
   const { convention, windows } = plan;
   if (gate) {
@@ -100,7 +100,7 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
   const progress = openProgress(io);
   const engine = await startEngine(options.device, options.threads, (line) => progress.line(line));
   const begun = io.now();
-  const { result } = await evaluate(engine, augmented, corpus, plan, {
+  const { result } = await evaluate(engine, opened, corpus, plan, {
     batchSize: options.batchSize,
     onBatch: ({ windows: done, numTokens }) => {
       const seconds = (io.now() - begun) / 1000;
@@ -145,14 +145,14 @@ async function readGate({ baseline, maxIncrease }: EvalOptions) {
 async function prepareEval(options: EvalOptions, io: CommandIo) {
   const convention = options.convention ? conventionByName(options.convention) : undefined;
   const settings = hubOptions(io);
-  const augmented = await openModel(await findModel(options.model, io, settings), {
+  const opened = await openModel(await findModel(options.model, io, settings), {
     ...(options.adapter && { adapter: options.adapter }),
     resolveBase: (name, revision) =>
       findModel(revision ? `${name}@${revision}` : name, io, settings),
   });
   const data = await findData(options.data, io, settings);
   const progress = openProgress(io);
-  const corpus = await readCorpus(augmented, selectSplit(data, data.split ?? "evaluation"), {
+  const corpus = await readCorpus(opened, selectSplit(data, data.split ?? "evaluation"), {
     field: options.textColumn,
     separator: data.separator,
     convention,
@@ -160,13 +160,13 @@ async function prepareEval(options: EvalOptions, io: CommandIo) {
     threads: options.threads || availableParallelism(),
     onProgress: tokenizing(progress),
   }).finally(() => progress.done());
-  const plan = planWindows(augmented, corpus, {
+  const plan = planWindows(opened, corpus, {
     context: options.context,
     stride: options.stride,
     windows: options.windows === "all" ? undefined : options.windows,
     convention,
   });
-  return { augmented, corpus, plan };
+  return { opened, corpus, plan };
 }
 
 function resultTable(

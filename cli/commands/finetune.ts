@@ -6,15 +6,15 @@ import { availableParallelism, freemem } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
-import { selectSplit } from "../../src/data/data-files.ts";
-import { newestRun, nextRunName, runFiles } from "../../src/formats/run-folder.ts";
-import { findRecipe } from "../../src/recipe/find.ts";
-import { contradictions, loadRecipe, type RecipeSources } from "../../src/recipe/load.ts";
-import { type Recipe, recipeOptions } from "../../src/recipe/schema.ts";
+import { selectSplit } from "../../src/data/readers/data-files.ts";
+import { newestRun, nextRunName, runFiles } from "../../src/files/run-folder.ts";
+import { findRecipe } from "../../src/options/find.ts";
+import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";
+import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
 import { finetune } from "../../src/run/finetune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
-import { insertions } from "../../src/run/tensors.ts";
-import type { RunReport } from "../../src/report/report.ts";
+import { insertions } from "../../src/train/groups.ts";
+import type { RunReport } from "../../src/evaluate/results.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
 import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
@@ -197,21 +197,21 @@ async function findRunData(recipe: Recipe, io: CommandIo, progress: Progress): P
 
 /** What is about to happen, in a few lines. */
 function announce(
-  { augmented, parameters, context, reportPlan, stream }: Prepared,
+  { opened, parameters, context, reportPlan, stream }: Prepared,
   { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
   device: string,
   runDir: string,
   log: RunLog,
 ): void {
   const perStep = batchSize * gradientAccumulationSteps * context;
-  const { numLayers } = augmented.model.config;
+  const { numLayers } = opened.model.config;
   log.note(`run       ${runDir}, on ${device}`);
   log.note(`training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters`);
   if (parameters.added > 0) {
     const share = ((100 * parameters.added) / parameters.base).toFixed(4);
     log.note(`new       ${formatInteger(parameters.added)} parameters, ${share} % of the base`);
   }
-  for (const { projection, parts, heads, parameters } of insertions(augmented))
+  for (const { projection, parts, heads, parameters } of insertions(opened))
     log.note(
       `  ${projection.padEnd(6)}  ${parts.join(" + ")}, ${numLayers} layers of ${heads} heads: ${formatInteger(parameters)}`,
     );

@@ -2,7 +2,7 @@
 
 import { type Command, InvalidArgumentError } from "commander";
 import { UserError } from "../../src/core/errors.ts";
-import { generate, type Sampling } from "../../src/export/generate.ts";
+import { generate, type Sampling } from "../../src/generate/generate.ts";
 import { formatRate } from "../console.ts";
 import { chooseProvider } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";

@@ -40,13 +40,6 @@ export function broadcastShapes(a: Shape, b: Shape): Shape {
   });
 }
 
-/** Row-major strides in elements. */
-export function stridesOf(shape: readonly number[]): number[] {
-  const strides = Array.from(shape, () => 1);
-  for (let i = shape.length - 2; i >= 0; i--) strides[i] = strides[i + 1]! * shape[i + 1]!;
-  return strides;
-}
-
 export function formatShape(shape: Shape): string {
   return `[${shape.join(", ")}]`;
 }

@@ -2,7 +2,7 @@
 
 import { didYouMean, UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "./corpus.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import type { WindowRule } from "./windows.ts";
 
 export interface Convention {

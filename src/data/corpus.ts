@@ -2,16 +2,16 @@
 
 import { createHash, type Hash } from "node:crypto";
 import { UserError } from "../core/errors.ts";
-import { sha256OfFile } from "../formats/safetensors.ts";
-import type { DataSplit } from "./data-files.ts";
-import { readTexts } from "./read-texts.ts";
-import { joinTexts, type TextStream } from "./text.ts";
-import { readCache, writeCache, type CachedCorpus } from "./token-cache.ts";
-import { readTokenFile } from "./token-file.ts";
-import { tokenize, type TokenizeOptions } from "./tokenize.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import { sha256OfFile } from "../files/safetensors.ts";
+import type { DataSplit } from "./readers/data-files.ts";
+import { readTexts } from "./readers/read-texts.ts";
+import { joinTexts, type TextStream } from "./readers/text.ts";
+import { readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
+import { readTokenFile } from "./readers/token-file.ts";
+import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { splitTokens, type Tokens } from "./tokens.ts";
-import { countWords, wikitextPages } from "./wikitext.ts";
+import { countWords, wikitextPages } from "./readers/wikitext.ts";
 
 export interface Corpus {
   /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */

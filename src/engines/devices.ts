@@ -5,10 +5,10 @@ import type { Precision } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
 import { callInProcess } from "../core/subprocess.ts";
 import type { Engine } from "./engine.ts";
-import { targets } from "./onnx-lowering.ts";
-import type { Probe } from "./probe-session.ts";
-import { cudaNotInstalled, type Obstacle, obstacleOf } from "./provider-reasons.ts";
-import type { TfjsDevice } from "./tfjs-backend.ts";
+import { targets } from "./onnx/lowering.ts";
+import type { Probe } from "./onnxruntime/probe.ts";
+import { cudaNotInstalled, type Obstacle, obstacleOf } from "./onnxruntime/provider-reasons.ts";
+import type { TfjsDevice } from "./tfjs/backend.ts";
 
 export interface DeviceOptions {
   /** Threads of one operation; 0 takes the physical cores. */
@@ -115,7 +115,7 @@ function onnxRuntime(
         return { works: false, reason, hint: "webgpu serves the GPUs of every vendor" };
       }
       const outcome = await callInProcess<Probe>(
-        "./probe-session",
+        "./onnxruntime/probe",
         "probeSession",
         provider,
         import.meta.url,
@@ -127,7 +127,7 @@ function onnxRuntime(
       return { works: true, isSoftware: !usesHardware, precisions };
     },
     open: async ({ threads }, { isSoftware, precisions }) => {
-      const { onnxRuntimeEngine } = await import("./onnxruntime.ts");
+      const { onnxRuntimeEngine } = await import("./onnxruntime/engine.ts");
       const adapter = isSoftware && name !== "cpu" ? ", software adapter" : "";
       const description = `${label} (ONNX Runtime${adapter})`;
       return onnxRuntimeEngine({
@@ -145,7 +145,7 @@ function onnxRuntime(
 function tfjs(device?: TfjsDevice): Device {
   return {
     check: async () => {
-      const { loadTfjs, TFJS_DEVICES } = await import("./tfjs-backend.ts");
+      const { loadTfjs, TFJS_DEVICES } = await import("./tfjs/backend.ts");
       const obstacles: Obstacle[] = [];
       for (const candidate of device ? [device] : TFJS_DEVICES) {
         try {
@@ -158,6 +158,6 @@ function tfjs(device?: TfjsDevice): Device {
       }
       return { works: false, ...obstacles[0]! };
     },
-    open: async () => (await import("./tfjs.ts")).tfjsEngine(device),
+    open: async () => (await import("./tfjs/engine.ts")).tfjsEngine(device),
   };
 }

@@ -1,7 +1,7 @@
 // A compiled model that scores windows of tokens: nats summed per window, in double precision.
 
 import type { Tokens } from "../data/tokens.ts";
-import { packWindows, type Window as EvaluationWindow } from "../data/windows.ts";
+import { packWindows, type Window } from "../data/windows.ts";
 import type { Engine, Feeds, Program } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -11,10 +11,10 @@ import {
   buildForward,
   natsOf,
   totalNats,
-  type Window,
-} from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/model.ts";
-import { TemperatureStatistics, type TemperatureSummary } from "./temperatures.ts";
+  type BatchShape,
+} from "../model/graph.ts";
+import type { OpenedModel } from "../model/model.ts";
+import { TemperatureStatistics, type TemperatureSummary } from "./temperature-summary.ts";
 
 export interface WindowLoss {
   /** Sum over the window's scored tokens. */
@@ -33,7 +33,7 @@ export interface Scorer {
   /** Losses in the order of the windows. */
   score(
     texts: readonly Tokens[],
-    windows: readonly EvaluationWindow[],
+    windows: readonly Window[],
     options?: ScoreOptions,
   ): Promise<WindowLoss[]>;
   /** What the temperatures were on all tokens scored so far; empty unless observed. */
@@ -41,7 +41,7 @@ export interface Scorer {
   dispose(): Promise<void>;
 }
 
-export interface ScorerOptions extends Window {
+export interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
   readonly trainable?: ReadonlySet<string>;
   /** Collect statistics of the temperatures on the way. */
@@ -51,13 +51,13 @@ export interface ScorerOptions extends Window {
 /** Compiles the forward pass and the loss of [batchSize, context] tokens. */
 export async function openScorer(
   engine: Engine,
-  augmented: AugmentedModel,
+  opened: OpenedModel,
   { batchSize, context, trainable, observe = false }: ScorerOptions,
 ): Promise<Scorer> {
   const statistics = new TemperatureStatistics();
   const outputs: Record<string, Tensor> = {};
   const graph = buildForward(
-    augmented,
+    opened,
     { batchSize, context },
     {
       tiling: engine.tiling,
@@ -70,7 +70,7 @@ export async function openScorer(
     },
   );
   outputs["nats"] = natsOf(graph);
-  const program = await engine.compile(simplify(outputs), boundWeights(augmented));
+  const program = await engine.compile(simplify(outputs), boundWeights(opened));
   return {
     score: (texts, windows, options = {}) =>
       scoreWindows(program, { batchSize, context }, statistics, texts, windows, options),
@@ -81,10 +81,10 @@ export async function openScorer(
 
 async function scoreWindows(
   program: Program,
-  shape: Window,
+  shape: BatchShape,
   statistics: TemperatureStatistics,
   texts: readonly Tokens[],
-  windows: readonly EvaluationWindow[],
+  windows: readonly Window[],
   { feeds = {}, onBatch, signal }: ScoreOptions,
 ): Promise<WindowLoss[]> {
   const losses: WindowLoss[] = [];

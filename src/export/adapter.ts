@@ -2,39 +2,36 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../augmented/open.ts";
-import { writeSafetensors } from "../formats/safetensors.ts";
-import { specToJson } from "../ssa/spec.ts";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../model/open.ts";
+import { writeSafetensors } from "../files/safetensors.ts";
+import { specToJson } from "../insertions/spec.ts";
 import { writeJson } from "./companions.ts";
-import { temperatureTensors } from "./safetensors.ts";
+import { temperatureTensors } from "./model-folder.ts";
 import type { Source } from "./source.ts";
 
 /** Refuses a source of which temperatures are not the whole difference from its base. */
-export function checkAdapterSource({ augmented, hasTrainedBase, base }: Source): void {
-  if (!augmented.temperatures)
+export function checkAdapterSource({ opened, hasTrainedBase, base }: Source): void {
+  if (!opened.temperatures)
     throw new UserError(
-      `${augmented.folder} has no temperatures, so there is nothing to put into an adapter`,
+      `${opened.folder} has no temperatures, so there is nothing to put into an adapter`,
     );
   const hint = "export the whole model: --to safetensors";
   if (hasTrainedBase)
     throw new UserError(
-      `${augmented.folder}: more than temperatures was trained, which an adapter cannot hold`,
+      `${opened.folder}: more than temperatures was trained, which an adapter cannot hold`,
       { hint },
     );
   if (hasTrainedBase === undefined || base.name === undefined)
     throw new UserError(
-      `${augmented.folder} does not say what base its temperatures belong to, or whether more was trained`,
+      `${opened.folder} does not say what base its temperatures belong to, or whether more was trained`,
       { hint: `convert the folder of the run that trained it, or ${hint}` },
     );
 }
 
 /** Writes `ssa_adapter.safetensors` and `ssa_config.json` with the fields `base_*`. */
-export async function writeAdapter(folder: string, { augmented, base }: Source): Promise<void> {
-  const temperatures = augmented.temperatures!;
-  await writeSafetensors(
-    join(folder, ADAPTER_WEIGHTS),
-    temperatureTensors(augmented, temperatures),
-  );
+export async function writeAdapter(folder: string, { opened, base }: Source): Promise<void> {
+  const temperatures = opened.temperatures!;
+  await writeSafetensors(join(folder, ADAPTER_WEIGHTS), temperatureTensors(opened, temperatures));
   await writeJson(join(folder, ADAPTER_CONFIG), {
     ...specToJson(temperatures.spec),
     base_model_name_or_path: base.name,

@@ -4,9 +4,9 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
-import { countParameters } from "../augmented/open.ts";
+import { countParameters } from "../model/open.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import { SILENT_LOSS } from "./safetensors.ts";
+import { SILENT_LOSS } from "./model-folder.ts";
 import { licenceOf, record, type Source } from "./source.ts";
 import { CARD_MARK } from "./staging.ts";
 import type { Verification } from "./verify.ts";
@@ -21,7 +21,7 @@ export interface CardOptions {
 
 /** The card's text, with the licence fields of the base's own card where there is one. */
 export async function modelCard(source: Source, options: CardOptions): Promise<string> {
-  const licence = await licenceOf(source.augmented);
+  const licence = await licenceOf(source.opened);
   const file = (await readdir(options.folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
   return `---
@@ -50,7 +50,7 @@ function licenceText(lines: readonly string[]): string {
 }
 
 function frontMatter(
-  { augmented, base, report }: Source,
+  { opened, base, report }: Source,
   { target, title }: CardOptions,
   licence: readonly string[],
 ): string[] {
@@ -77,17 +77,17 @@ function frontMatter(
     `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
     "pipeline_tag: text-generation",
     "tags:",
-    ...(augmented.temperatures ? ["  - selective-self-attention"] : []),
+    ...(opened.temperatures ? ["  - selective-self-attention"] : []),
     `  - ${target}`,
     ...(typeof after["perplexity"] === "number" ? [results] : []),
   ];
 }
 
 function description(
-  { augmented, base, hasTrainedBase, report }: Source,
+  { opened, base, hasTrainedBase, report }: Source,
   target: CardOptions["target"],
 ): string[] {
-  const { model, temperatures, configJson } = augmented;
+  const { model, temperatures, configJson } = opened;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {

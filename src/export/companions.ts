@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../formats/atomic.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
 
 const COMPANIONS = [
   /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|generation_config|vocab)\.json$/,

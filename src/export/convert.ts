@@ -4,12 +4,12 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { openEngine } from "../engines/index.ts";
-import { writeFileAtomic } from "../formats/atomic.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
 import { checkAdapterSource, writeAdapter } from "./adapter.ts";
 import { modelCard } from "./card.ts";
 import { writeCompanions } from "./companions.ts";
 import { writeOnnx } from "./onnx.ts";
-import { writeModelFolder } from "./safetensors.ts";
+import { writeModelFolder } from "./model-folder.ts";
 import { openSource, type Source, type SourceOptions } from "./source.ts";
 import { stageFolder } from "./staging.ts";
 import { type Verification, verifyAdapter, verifyOnnx, verifyWeights } from "./verify.ts";
@@ -101,25 +101,25 @@ const writeSafetensors: Write = async (folder, source, { dtype, maxFileBytes }) 
     ...(dtype && { dtype }),
     ...(maxFileBytes && { maxShardBytes: maxFileBytes }),
   });
-  return () => verifyWeights(folder, source.augmented);
+  return () => verifyWeights(folder, source.opened);
 };
 
 const writeTemperatures: Write = async (folder, source) => {
   await writeAdapter(folder, source);
-  return () => verifyAdapter(folder, source.augmented);
+  return () => verifyAdapter(folder, source.opened);
 };
 
-const writeGraph: Write = async (folder, { augmented }, { dtype, maxFileBytes }) => {
-  const settings = await writeOnnx(folder, augmented, {
+const writeGraph: Write = async (folder, { opened }, { dtype, maxFileBytes }) => {
+  const settings = await writeOnnx(folder, opened, {
     dtype: dtype === "f16" ? "f16" : "f32",
     ...(maxFileBytes && { maxFileBytes }),
   });
-  const config = { ...augmented.configJson, "transformers.js_config": settings };
-  await writeCompanions(augmented.folder, folder, config);
+  const config = { ...opened.configJson, "transformers.js_config": settings };
+  await writeCompanions(opened.folder, folder, config);
   return async () => {
     const engine = await openEngine("cpu", { threads: 0 });
     try {
-      return await verifyOnnx(folder, augmented, engine, dtype === "f16");
+      return await verifyOnnx(folder, opened, engine, dtype === "f16");
     } finally {
       await engine.dispose();
     }

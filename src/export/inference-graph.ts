@@ -3,9 +3,9 @@
 // it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
-import { buildWith, logitsOf } from "../augmented/graph.ts";
+import { buildWith, logitsOf } from "../model/graph.ts";
 import type { Precision } from "../core/dtype.ts";
-import type { AugmentedModel } from "../augmented/open.ts";
+import type { OpenedModel } from "../model/open.ts";
 import {
   and,
   cast,
@@ -31,14 +31,14 @@ const S = `${P} + ${T}`;
  * `logits` [B, T, V] and `present.{layer}.key|value` [B, K, S, H] from `input_ids` and `position_ids` [B, T],
  * `attention_mask` [B, S] and `past_key_values.{layer}.key|value` [B, K, P, H].
  */
-export function buildInferenceGraph(augmented: AugmentedModel, precision: Precision): Outputs {
-  const { numKeyValueHeads: K, headDim: H, maxPositions } = augmented.model.config;
+export function buildInferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
+  const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
   const ids = input("input_ids", [B, T], "I64");
   const positionIds = input("position_ids", [B, T], "I64");
   const mask = additiveMask(input("attention_mask", [B, S], "I64"), positionIds);
   const presents: Record<string, Tensor> = {};
   const graph = buildWith(
-    augmented,
+    opened,
     ids,
     givenPositions(positionIds, mask, maxPositions),
     { precision },

@@ -4,11 +4,11 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Dtype } from "../core/dtype.ts";
-import { boundWeights } from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/open.ts";
-import { targets, toOnnx, type WeightBytes } from "../engines/onnx.ts";
-import { replaceFile, writeFileAtomic } from "../formats/atomic.ts";
-import type { TensorInfo } from "../formats/safetensors.ts";
+import { boundWeights } from "../model/graph.ts";
+import type { OpenedModel } from "../model/open.ts";
+import { targets, toOnnx, type WeightBytes } from "../engines/onnx/onnx.ts";
+import { replaceFile, writeFileAtomic } from "../files/atomic.ts";
+import type { TensorInfo } from "../files/safetensors.ts";
 import { buildInferenceGraph } from "./inference-graph.ts";
 import { byteLengthAs, bytesAs, streamAs } from "./weights.ts";
 
@@ -32,23 +32,23 @@ const FORMATS = {
 /** Writes the files into `<folder>/onnx` and returns config.json's `transformers.js_config` for them. */
 export async function writeOnnx(
   folder: string,
-  augmented: AugmentedModel,
+  opened: OpenedModel,
   { dtype, maxFileBytes = MAX_FILE_BYTES }: OnnxOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const { name: dtypeName, suffix } = FORMATS[dtype];
   const file = `model${suffix}.onnx`;
   await mkdir(join(folder, "onnx"), { recursive: true });
-  const weights = [...augmented.weights].map(([name, info]): Stored => {
+  const weights = [...opened.weights].map(([name, info]): Stored => {
     const stored = storedAs(info, dtype);
     return { name, info, dtype: stored, byteLength: byteLengthAs(info, stored) };
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
   const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
   const precision = dtype === "f16" ? "fp16" : "fp32";
-  const outputs = buildInferenceGraph({ ...augmented, weights: retyped }, precision);
+  const outputs = buildInferenceGraph({ ...opened, weights: retyped }, precision);
 
   const bytes = new Map<string, WeightBytes>();
-  for (const [name, weight] of boundWeights(augmented))
+  for (const [name, weight] of boundWeights(opened))
     if (weight instanceof Uint8Array) bytes.set(name, weight);
   const isInline = weights.reduce((sum, { byteLength }) => sum + byteLength, 0) <= maxFileBytes;
   const groups = isInline ? [] : dataFiles(weights, maxFileBytes);

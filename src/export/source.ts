@@ -7,14 +7,14 @@ import { UserError } from "../core/errors.ts";
 import {
   ADAPTER_CONFIG,
   ADAPTER_WEIGHTS,
-  type AugmentedModel,
+  type OpenedModel,
   openModel,
   type OpenOptions,
   readJson,
-} from "../augmented/open.ts";
-import { runFiles, snapshotFiles } from "../formats/run-folder.ts";
-import { isRecord } from "../formats/safetensors-header.ts";
-import { modelSha256 } from "../formats/safetensors.ts";
+} from "../model/open.ts";
+import { runFiles, snapshotFiles } from "../files/run-folder.ts";
+import { isRecord } from "../files/safetensors-header.ts";
+import { modelSha256 } from "../files/safetensors.ts";
 
 /** The model that temperatures were put on (or that was opened, where it has none). */
 export interface BaseIdentity {
@@ -25,7 +25,7 @@ export interface BaseIdentity {
 }
 
 export interface Source {
-  readonly augmented: AugmentedModel;
+  readonly opened: OpenedModel;
   readonly base: BaseIdentity;
   /** Whether training changed anything but the temperatures; undefined where no record of it is left. */
   readonly hasTrainedBase: boolean | undefined;
@@ -62,16 +62,16 @@ export async function openSource(path: string, options: SourceOptions = {}): Pro
     !existsSync(join(folder, "config.json")) && existsSync(join(folder, ADAPTER_WEIGHTS));
   const adapter = options.adapter ?? (isAdapter ? folder : undefined);
   if (adapter) refuseSnapshotOfMore(adapter);
-  const augmented = await openModel(folder, options);
+  const opened = await openModel(folder, options);
   const provenance = adapter
-    ? await adapterProvenance(adapter, augmented)
-    : await modelProvenance(augmented, report);
+    ? await adapterProvenance(adapter, opened)
+    : await modelProvenance(opened, report);
   return {
-    augmented,
+    opened,
     ...provenance,
     ...(report && { report }),
     ...(adapter && { adapter }),
-    folders: [resolve(path), augmented.folder, ...(adapter ? [resolve(adapter)] : [])],
+    folders: [resolve(path), opened.folder, ...(adapter ? [resolve(adapter)] : [])],
   };
 }
 
@@ -101,7 +101,7 @@ type Provenance = Pick<Source, "base" | "hasTrainedBase">;
 
 async function adapterProvenance(
   adapter: string,
-  { folder, checkpoint }: AugmentedModel,
+  { folder, checkpoint }: OpenedModel,
 ): Promise<Provenance> {
   const config = await readJson(join(adapter, ADAPTER_CONFIG));
   const { base_model_name_or_path: name, base_revision: revision } = config;
@@ -112,7 +112,7 @@ async function adapterProvenance(
 
 /** From what the weights' own metadata says, else the run's report; a plain model is its own base. */
 async function modelProvenance(
-  { folder, checkpoint, temperatures }: AugmentedModel,
+  { folder, checkpoint, temperatures }: OpenedModel,
   report: Source["report"],
 ): Promise<Provenance> {
   const { metadata } = checkpoint;
@@ -157,7 +157,7 @@ function known(fields: Readonly<Record<string, unknown>>): BaseIdentity {
 export const record = (value: unknown) => (isRecord(value) ? value : {});
 
 /** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */
-export async function licenceOf({ folder, checkpoint }: AugmentedModel): Promise<string[]> {
+export async function licenceOf({ folder, checkpoint }: OpenedModel): Promise<string[]> {
   const recorded = checkpoint.metadata[provenanceKeys.licence];
   const card = recorded ?? (await readFile(join(folder, "README.md"), "utf8").catch(() => ""));
   const front = recorded ?? /^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";

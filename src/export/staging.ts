@@ -4,13 +4,8 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UserError } from "../core/errors.ts";
-import {
-  replaceFolder,
-  settleReplacement,
-  temporaryOwner,
-  writeFailure,
-} from "../formats/atomic.ts";
-import { isRunning } from "../formats/file-lock.ts";
+import { replaceFolder, settleReplacement, temporaryOwner, writeFailure } from "../files/atomic.ts";
+import { isRunning } from "../files/file-lock.ts";
 
 /** A line of every model card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";

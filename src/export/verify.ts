@@ -4,19 +4,19 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { boundWeights, buildForward, logitsOf } from "../augmented/graph.ts";
+import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import {
   ADAPTER_CONFIG,
   ADAPTER_WEIGHTS,
-  type AugmentedModel,
+  type OpenedModel,
   openModel,
   readJson,
   type Temperatures,
-} from "../augmented/open.ts";
+} from "../model/open.ts";
 import type { Engine } from "../engines/index.ts";
-import { openSafetensors, readFloats } from "../formats/safetensors.ts";
+import { openSafetensors, readFloats } from "../files/safetensors.ts";
 import { simplify } from "../graph/passes.ts";
-import { specFromJson } from "../ssa/spec.ts";
+import { specFromJson } from "../insertions/spec.ts";
 import { type Client, openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
 
@@ -33,7 +33,7 @@ const LENGTHS = [24, 15] as const;
  */
 export async function verifyOnnx(
   folder: string,
-  source: AugmentedModel,
+  source: OpenedModel,
   engine: Engine,
   isRounded: boolean,
 ): Promise<Verification> {
@@ -99,7 +99,7 @@ async function* inSteps(
 const repeated = (value: number, count: number) => Array.from({ length: count }, () => value);
 
 /** Opens a written folder and compares every tensor with its source. Throws a UserError (exit 1) on a mismatch. */
-export async function verifyWeights(folder: string, source: AugmentedModel): Promise<Verification> {
+export async function verifyWeights(folder: string, source: OpenedModel): Promise<Verification> {
   const written = await openModel(folder);
   const meter = new DeviationMeter();
   for (const [name, info] of source.weights)
@@ -110,7 +110,7 @@ export async function verifyWeights(folder: string, source: AugmentedModel): Pro
 }
 
 /** Opens a written adapter and compares every temperature with its source. Throws a UserError (exit 1) on a mismatch. */
-export async function verifyAdapter(folder: string, source: AugmentedModel): Promise<Verification> {
+export async function verifyAdapter(folder: string, source: OpenedModel): Promise<Verification> {
   const config = join(folder, ADAPTER_CONFIG);
   const { tensors } = await openSafetensors(join(folder, ADAPTER_WEIGHTS));
   const values = new Map<string, Float32Array>();
@@ -133,7 +133,7 @@ function compareTemperatures(source?: Temperatures, written?: Temperatures): voi
 
 /** Logits [B, T, V] of the source, evaluated as `ssa eval` does. */
 async function windowLogits(
-  source: AugmentedModel,
+  source: OpenedModel,
   engine: Engine,
   rows: readonly (readonly number[])[],
 ): Promise<Float32Array> {

@@ -2,8 +2,8 @@
 
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
-import { streamBytes, type TensorInfo } from "../formats/safetensors.ts";
-import { weightDtype } from "../augmented/model.ts";
+import { streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import { weightDtype } from "../model/model.ts";
 
 export const EXPORT_DTYPES = ["f32", "f16", "bf16"] as const;
 /** Number formats by the names of the `--dtype` option. */

@@ -5,8 +5,8 @@ import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
-import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../formats/atomic.ts";
-import { staysInside } from "../formats/safetensors.ts";
+import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../files/atomic.ts";
+import { staysInside } from "../files/safetensors.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
 
 /** What the hub says of one file of a commit. */

@@ -5,7 +5,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant, UserError } from "../core/errors.ts";
-import { flush } from "../formats/atomic.ts";
+import { flush } from "../files/atomic.ts";
 import { type RepoCache, type RepoFile, type RepoListing, statIfPresent } from "./cache.ts";
 import { diskFailure, diskFull, networkFailure } from "./failures.ts";
 import { withLock } from "./lock.ts";

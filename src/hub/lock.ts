@@ -3,8 +3,8 @@
 import { mkdir, stat, utimes } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { absentAsUndefined } from "../formats/atomic.ts";
-import { type FileLock, isAlive, tryLock } from "../formats/file-lock.ts";
+import { absentAsUndefined } from "../files/atomic.ts";
+import { type FileLock, isAlive, tryLock } from "../files/file-lock.ts";
 
 const POLL_MS = 100;
 const HEARTBEAT_MS = 2000;

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readIfPresent } from "../formats/atomic.ts";
+import { readIfPresent } from "../files/atomic.ts";
 import { RepoCache, statIfPresent, type RepoListing } from "./cache.ts";
 import { downloadFiles, type DownloadProgress } from "./download.ts";
 import type { HubSettings } from "./environment.ts";

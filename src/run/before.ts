@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
-import { writeFileAtomic } from "../formats/atomic.ts";
-import { checkFinite, type WindowPlan } from "./evaluate.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
+import { checkFinite, type WindowPlan } from "../evaluate/evaluation.ts";
 import { readRecord } from "./folder.ts";
 import type { Prepared } from "./prepare.ts";
 

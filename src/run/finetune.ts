@@ -8,7 +8,7 @@ import { trainingBatches } from "../data/batches.ts";
 import { type Engine, takingTurns } from "../engines/index.ts";
 import { estimate, pairedDelta } from "../evaluate/perplexity.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
-import { writeFailure, writeFileAtomic } from "../formats/atomic.ts";
+import { writeFailure, writeFileAtomic } from "../files/atomic.ts";
 import {
   appendLine,
   latestSnapshot,
@@ -18,15 +18,15 @@ import {
   runFiles,
   saveSnapshot,
   truncateMetrics,
-} from "../formats/run-folder.ts";
-import { modelSha256 } from "../formats/safetensors.ts";
-import type { Recipe } from "../recipe/schema.ts";
-import { recipeToYaml } from "../recipe/load.ts";
-import type { RunReport } from "../report/report.ts";
+} from "../files/run-folder.ts";
+import { modelSha256 } from "../files/safetensors.ts";
+import type { Recipe } from "../options/schema.ts";
+import { recipeToYaml } from "../options/load.ts";
+import type { RunReport } from "../evaluate/results.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { scoreBase, subset } from "./before.ts";
-import { resultOf, type WindowPlan } from "./evaluate.ts";
+import { resultOf, type WindowPlan } from "../evaluate/evaluation.ts";
 import { finishRun } from "./finish.ts";
 import { finishedReport, refuseUsed } from "./folder.ts";
 import type { Fit } from "./fit.ts";
@@ -37,7 +37,7 @@ import {
   type RunState,
   restoreTensors,
   toSnapshot,
-} from "./snapshot.ts";
+} from "../train/snapshot.ts";
 
 /** What happens on the way, for logs and progress. */
 export type RunEvent =
@@ -106,12 +106,12 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 
 async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult> {
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
-  const { augmented, evaluation, reportPlan, parameters } = prepared;
+  const { opened, evaluation, reportPlan, parameters } = prepared;
   const started = now();
   const recipePath = join(runDir, runFiles.recipe);
   if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
   const baseSha256 =
-    augmented.checkpoint.files.length > 0 ? await modelSha256(augmented.checkpoint) : "random";
+    opened.checkpoint.files.length > 0 ? await modelSha256(opened.checkpoint) : "random";
   const base: AdapterBase = {
     base_model_name_or_path: options.base.name,
     ...(options.base.revision && { base_revision: options.base.revision }),
@@ -167,10 +167,10 @@ async function train(
   { recipe, runDir, prepared, engine, fit, onEvent, now, signal }: FinetuneOptions,
   { base, heldOut, before, state, elapsedSeconds, ...start }: TrainingInputs,
 ) {
-  const { augmented, tensors, context, reportPlan, evalPlan } = prepared;
+  const { opened, tensors, context, reportPlan, evalPlan } = prepared;
   const { batchSize, earlyStopping } = recipe;
   const names = tensors.map(({ name }) => name);
-  const step = await openTrainingStep(engine, augmented, { batchSize, context }, names, {
+  const step = await openTrainingStep(engine, opened, { batchSize, context }, names, {
     precision: recipe.precision,
     recompute: fit.recompute,
   });
@@ -206,7 +206,7 @@ async function train(
       save: async (loop) => {
         const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
         const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
-        const config = { adapterConfig: adapterConfig(augmented, base) };
+        const config = { adapterConfig: adapterConfig(opened, base) };
         lastDir = await saveSnapshot(runDir, snapshot, config);
         const best = earlyStopping === "off" ? [] : [loop.bestStep];
         await pruneSnapshots(runDir, recipe.keepLast, best);
@@ -229,11 +229,11 @@ interface HeldOut {
 
 async function openHeldOut(options: FinetuneOptions): Promise<HeldOut> {
   const { recipe, prepared, engine, onEvent, signal } = options;
-  const { augmented, tensors, context, evaluation } = prepared;
+  const { opened, tensors, context, evaluation } = prepared;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   const trainable = new Set(Object.keys(feeds));
   const { batchSize } = recipe;
-  const scorer = await openScorer(engine, augmented, { batchSize, context, trainable });
+  const scorer = await openScorer(engine, opened, { batchSize, context, trainable });
   return {
     score: (phase, plan) =>
       scorer.score(evaluation.texts, plan.windows, {

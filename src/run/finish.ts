@@ -1,20 +1,20 @@
 // The end of a run: the chosen weights become final/, and are scored for the report.
 
 import { join } from "node:path";
-import { type AugmentedModel, openModel } from "../augmented/open.ts";
+import { type OpenedModel, openModel } from "../model/open.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
-import type { TemperatureSummary } from "../evaluate/temperatures.ts";
+import type { TemperatureSummary } from "../evaluate/temperature-summary.ts";
 import { writeAdapter } from "../export/adapter.ts";
-import { writeModelFolder } from "../export/safetensors.ts";
+import { writeModelFolder } from "../export/model-folder.ts";
 import type { Source } from "../export/source.ts";
-import { replaceFolder } from "../formats/atomic.ts";
-import { runFiles, snapshotDir } from "../formats/run-folder.ts";
-import { readFloats } from "../formats/safetensors.ts";
-import type { PerplexityResult } from "../report/report.ts";
+import { replaceFolder } from "../files/atomic.ts";
+import { runFiles, snapshotDir } from "../files/run-folder.ts";
+import { readFloats } from "../files/safetensors.ts";
+import type { PerplexityResult } from "../evaluate/results.ts";
 import type { LoopState } from "../train/loop.ts";
-import { evaluate } from "./evaluate.ts";
+import { evaluate } from "../evaluate/evaluation.ts";
 import type { FinetuneOptions } from "./finetune.ts";
-import { type AdapterBase, storedTensors } from "./snapshot.ts";
+import { type AdapterBase, storedTensors } from "../train/snapshot.ts";
 
 export interface Finished {
   readonly after: PerplexityResult;
@@ -30,11 +30,11 @@ export async function finishRun(
   loop: LoopState,
   base: AdapterBase,
 ): Promise<Finished> {
-  const { augmented, evaluation, reportPlan } = prepared;
+  const { opened, evaluation, reportPlan } = prepared;
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const path = join(runDir, runFiles.final);
   const source: Source = {
-    augmented: await withTrained(augmented, snapshotDir(runDir, finalStep)),
+    opened: await withTrained(opened, snapshotDir(runDir, finalStep)),
     base: {
       name: base.base_model_name_or_path,
       sha256: base.base_sha256,
@@ -50,7 +50,7 @@ export async function finishRun(
   );
   const model =
     recipe.final === "adapter"
-      ? await openModel(augmented.folder, { adapter: path })
+      ? await openModel(opened.folder, { adapter: path })
       : await openModel(path);
   const { result, ...rest } = await evaluate(engine, model, evaluation, reportPlan, {
     batchSize: recipe.batchSize,
@@ -62,18 +62,18 @@ export async function finishRun(
 }
 
 /** The model with a snapshot's tensors in place of those that it was trained from. */
-async function withTrained(augmented: AugmentedModel, dir: string): Promise<AugmentedModel> {
+async function withTrained(opened: OpenedModel, dir: string): Promise<OpenedModel> {
   const stored = await storedTensors(dir);
-  const weights = new Map(augmented.weights);
-  for (const name of augmented.model.weights.keys()) {
+  const weights = new Map(opened.weights);
+  for (const name of opened.model.weights.keys()) {
     const info = stored.get(name);
     if (info) weights.set(name, info);
   }
-  if (!augmented.temperatures) return { ...augmented, weights };
-  const values = new Map(augmented.temperatures.values);
+  if (!opened.temperatures) return { ...opened, weights };
+  const values = new Map(opened.temperatures.values);
   for (const name of values.keys()) {
     const info = stored.get(name);
     if (info) values.set(name, await readFloats(info));
   }
-  return { ...augmented, weights, temperatures: { ...augmented.temperatures, values } };
+  return { ...opened, weights, temperatures: { ...opened.temperatures, values } };
 }

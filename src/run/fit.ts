@@ -1,12 +1,12 @@
 // Whether a run fits in memory, and what it recomputes so that it does.
 
-import { buildForward, natsOf } from "../augmented/graph.ts";
+import { buildForward, natsOf } from "../model/graph.ts";
 import { UserError } from "../core/errors.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
-import type { Recipe } from "../recipe/schema.ts";
+import type { Recipe } from "../options/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import { ENGINE_BYTES, sessionBytes } from "./memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "../engines/memory.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** What a run keeps in memory, in bytes. */
@@ -92,7 +92,7 @@ function memoryParts(
   recompute: Fit["recompute"],
 ): MemoryParts {
   const { training, scoring } = graphsOf(recipe, prepared, recompute);
-  const { weights } = prepared.augmented;
+  const { weights } = prepared.opened;
   return {
     program: programBytes + ENGINE_BYTES,
     weights: [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
@@ -105,14 +105,14 @@ function memoryParts(
 /** What a run computes for each micro batch, training and scoring held-out text. */
 export function graphsOf(
   { batchSize, precision }: Recipe,
-  { augmented, tensors, context }: Prepared,
+  { opened, tensors, context }: Prepared,
   recompute: Fit["recompute"],
 ): { readonly training: Outputs; readonly scoring: Outputs } {
   const window = { batchSize, context };
   const names = tensors.map(({ name }) => name);
-  const nats = natsOf(buildForward(augmented, window, { trainable: new Set(names) }));
+  const nats = natsOf(buildForward(opened, window, { trainable: new Set(names) }));
   return {
-    training: buildTrainingGraph(augmented, window, names, { precision, recompute }),
+    training: buildTrainingGraph(opened, window, names, { precision, recompute }),
     scoring: simplify({ nats }),
   };
 }

@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { runFiles } from "../formats/run-folder.ts";
-import { lockName } from "../formats/run-lock.ts";
-import { isRecord } from "../formats/safetensors-header.ts";
-import type { RunReport } from "../report/report.ts";
+import { runFiles } from "../files/run-folder.ts";
+import { lockName } from "../files/run-lock.ts";
+import { isRecord } from "../files/safetensors-header.ts";
+import type { RunReport } from "../evaluate/results.ts";
 
 /** Refuses a folder that a new run cannot have. */
 export async function refuseUsed(runDir: string): Promise<void> {

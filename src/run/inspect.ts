@@ -3,10 +3,10 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { countParameters, openModel, type OpenOptions } from "../augmented/open.ts";
+import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import type { ModelConfig } from "../models/index.ts";
-import type { TemperatureSpec } from "../ssa/spec.ts";
-import { addedParameters } from "./tensors.ts";
+import type { TemperatureSpec } from "../insertions/spec.ts";
+import { addedParameters } from "../train/groups.ts";
 
 export interface Inspection {
   readonly modelType: string;

@@ -1,10 +1,10 @@
 // What a run would do, before it does it: `--dry-run`.
 
 import type { Engine } from "../engines/index.ts";
-import type { Recipe } from "../recipe/schema.ts";
+import type { Recipe } from "../options/schema.ts";
 import { type Fit, graphsOf } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
-import { HOST_SECONDS, measureSpeed, secondsOf } from "./speed.ts";
+import { HOST_SECONDS, measureSpeed, secondsOf } from "../engines/speed.ts";
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -33,18 +33,18 @@ export async function planRun(
   engine: Engine,
   fit: Fit,
 ): Promise<RunPlan> {
-  const { augmented, parameters, context, stream, reportPlan, evalPlan } = prepared;
+  const { opened, parameters, context, stream, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
-  const { hiddenSize: hidden, intermediateSize: intermediate } = augmented.model.config;
+  const { hiddenSize: hidden, intermediateSize: intermediate } = opened.model.config;
   const speed = await measureSpeed(engine, { rows: batchSize * context, hidden, intermediate });
   const graphs = graphsOf(recipe, prepared, fit.recompute);
   const host = parameters.trained * HOST_SECONDS;
   const microBatch = secondsOf(graphs.training, speed) + host;
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
-    base: { name: recipe.base, folder: augmented.folder, parameters: parameters.base },
+    base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
     trained: {
       parameters: parameters.trained,
       added: parameters.added,

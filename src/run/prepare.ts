@@ -1,15 +1,15 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
-import { countParameters, type AugmentedModel, openModel } from "../augmented/open.ts";
+import { countParameters, type OpenedModel, openModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
-import type { DataSplit } from "../data/data-files.ts";
+import type { DataSplit } from "../data/readers/data-files.ts";
 import type { Tokens } from "../data/tokens.ts";
-import type { Recipe } from "../recipe/schema.ts";
+import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
-import { type ModelCorpus, readCorpus, type ReadOptions } from "./corpus.ts";
-import { contextOf, planWindows, type WindowPlan } from "./evaluate.ts";
-import { addedParameters, augment, trainedTensors } from "./tensors.ts";
+import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
+import { contextOf, planWindows, type WindowPlan } from "../evaluate/evaluation.ts";
+import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 /** Data of a run, found and chosen. */
 export interface RunData {
@@ -20,7 +20,7 @@ export interface RunData {
 }
 
 export interface Prepared {
-  readonly augmented: AugmentedModel;
+  readonly opened: OpenedModel;
   readonly tensors: readonly TrainedTensor[];
   /** Of the base, of the temperatures, and of all that trains. */
   readonly parameters: { readonly base: number; readonly added: number; readonly trained: number };
@@ -42,35 +42,35 @@ export async function prepareRun(
   options: Omit<ReadOptions, "separator" | "convention" | "field">,
 ): Promise<Prepared> {
   const isRandom = recipe.init === "random";
-  const augmented = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
-  const context = contextOf(augmented, recipe.context === "auto" ? undefined : recipe.context);
+  const opened = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
+  const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const field = recipe.textColumn;
-  const train = await readCorpus(augmented, data.train, { ...options, field });
-  const evaluation = await readCorpus(augmented, data.evaluation, {
+  const train = await readCorpus(opened, data.train, { ...options, field });
+  const evaluation = await readCorpus(opened, data.evaluation, {
     ...options,
     field,
     separator: data.evaluationSeparator,
   });
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {
-    vocabSize: augmented.model.config.vocabSize,
+    vocabSize: opened.model.config.vocabSize,
     endOfText: tokenizer?.endOfText,
     prefix: tokenizer?.prefix ?? [],
   });
   if (stream.length < 2)
     throw new UserError(`${data.train.description} holds too little text to train on`);
   const plan = (windows: number | "all") =>
-    planWindows(augmented, evaluation, {
+    planWindows(opened, evaluation, {
       context,
       windows: windows === "all" ? undefined : windows,
     });
-  const tensors = await trainedTensors(augmented, recipe);
+  const tensors = await trainedTensors(opened, recipe);
   return {
-    augmented,
+    opened,
     tensors,
     parameters: {
-      base: countParameters(augmented.model),
-      added: addedParameters(augmented.temperatures?.values),
+      base: countParameters(opened.model),
+      added: addedParameters(opened.temperatures?.values),
       trained: tensors.reduce((sum, { values }) => sum + values.length, 0),
     },
     context,

@@ -7,9 +7,9 @@ import {
   buildForward,
   natsOf,
   totalNats,
-  type Window,
-} from "../augmented/graph.ts";
-import type { AugmentedModel } from "../augmented/model.ts";
+  type BatchShape,
+} from "../model/graph.ts";
+import type { OpenedModel } from "../model/model.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { Batch } from "../data/batch.ts";
@@ -57,12 +57,12 @@ const LOSS_SCALE = "lossScale";
  * the gradients are times the input `lossScale`.
  */
 export function buildTrainingGraph(
-  augmented: AugmentedModel,
-  window: Window,
+  opened: OpenedModel,
+  shape: BatchShape,
   names: readonly string[],
   { recompute = "cheap", precision = "fp32", tiling = smallTiles }: TrainingOptions = {},
 ): Outputs {
-  const graph = buildForward(augmented, window, { trainable: new Set(names), precision, tiling });
+  const graph = buildForward(opened, shape, { trainable: new Set(names), precision, tiling });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
   const kept = graph.kept.flatMap(({ tensor, part }) =>
@@ -81,8 +81,8 @@ export function buildTrainingGraph(
 /** Compiles the training graph; half precision on an engine that lacks it is a UserError. */
 export async function openTrainingStep(
   engine: Engine,
-  augmented: AugmentedModel,
-  window: Window,
+  opened: OpenedModel,
+  shape: BatchShape,
   names: readonly string[],
   options: TrainingOptions = {},
 ): Promise<TrainingStep> {
@@ -93,8 +93,8 @@ export async function openTrainingStep(
       hint: `it has ${engine.precisions.join(", ")}; use one of them, or another device`,
     });
   const { tiling } = engine;
-  const outputs = buildTrainingGraph(augmented, window, names, { tiling, ...options });
-  const program = await engine.compile(outputs, boundWeights(augmented));
+  const outputs = buildTrainingGraph(opened, shape, names, { tiling, ...options });
+  const program = await engine.compile(outputs, boundWeights(opened));
   return {
     run: async (batch, values) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };

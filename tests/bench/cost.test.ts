@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stepCost } from "../../bench/cost.ts";
 import { openWithTemperatures, writeRandomModel } from "../../bench/models.ts";
-import { costOf } from "../../src/run/speed.ts";
+import { costOf } from "../../src/engines/speed.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 
@@ -30,10 +30,10 @@ for (const { config, ...window } of shapes)
   test(`${config.model_type}, ${window.batchSize} x ${window.context} tokens: within 3 %`, async (t) => {
     const folder = await temporaryFolder(t);
     await writeRandomModel(folder, { n_positions: 1024, ...config });
-    const augmented = await openWithTemperatures(folder);
-    const names = [...augmented.temperatures!.values.keys()];
-    const counted = costOf(buildTrainingGraph(augmented, window, names));
-    const predicted = stepCost(augmented.model, window);
+    const opened = await openWithTemperatures(folder);
+    const names = [...opened.temperatures!.values.keys()];
+    const counted = costOf(buildTrainingGraph(opened, window, names));
+    const predicted = stepCost(opened.model, window);
     for (const what of ["operations", "bytes"] as const) {
       const ratio = predicted[what] / counted[what];
       t.diagnostic(`${what}: ${ratio.toFixed(4)} of the graph's`);

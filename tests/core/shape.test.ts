@@ -9,7 +9,6 @@ import {
   normalizeAxis,
   sameShape,
   sizeOf,
-  stridesOf,
 } from "../../src/core/shape.ts";
 
 test("broadcasting aligns the last dimensions", () => {
@@ -21,13 +20,11 @@ test("broadcasting aligns the last dimensions", () => {
   assert.throws(() => broadcastShapes(["batch"], [3]), /internal/);
 });
 
-test("sizes, strides and axes", () => {
+test("sizes and axes", () => {
   assert.equal(sizeOf([2, 3, 4]), 24);
   assert.equal(sizeOf([]), 1);
   assert.equal(sizeOf([3, 0]), 0);
   assert.throws(() => fixedShape([1, "batch"]), /internal: \[1, batch\] has no fixed size/);
-  assert.deepEqual(stridesOf([2, 3, 4]), [12, 4, 1]);
-  assert.deepEqual(stridesOf([]), []);
   assert.equal(normalizeAxis(-1, 3), 2);
   assert.throws(() => normalizeAxis(3, 3), /internal: axis 3 of rank 3/);
   assert.equal(sameShape([1, "t"], [1, "t"]), true);

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { conventionByName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
-import type { TextPiece } from "../../src/data/text.ts";
-import { loadTokenizer } from "../../src/data/tokenizer.ts";
-import { countWords, detokenize, wikitextPages } from "../../src/data/wikitext.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import type { TextPiece } from "../../src/data/readers/text.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
 import { plainWindowRule } from "../../src/data/conventions.ts";
-import { loadTokenizer } from "../../src/data/tokenizer.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
 import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 

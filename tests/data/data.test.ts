@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadTokenCorpus } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/data-files.ts";
-import { readTexts } from "../../src/data/read-texts.ts";
-import { joinTexts, type TextStream } from "../../src/data/text.ts";
+import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/data-files.ts";
+import { readTexts } from "../../src/data/readers/read-texts.ts";
+import { joinTexts, type TextStream } from "../../src/data/readers/text.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "ssa-data-"));

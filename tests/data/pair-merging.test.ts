@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { mergePairs, mergeRanks } from "../../src/data/pair-merging.ts";
+import { mergePairs, mergeRanks } from "../../src/data/tokenizer/pair-merging.ts";
 
 test("the lowest rank is merged first, the leftmost of equals, and what that makes possible after it", () => {
   const ranks = mergeRanks([

@@ -5,10 +5,10 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { tokenizingJobs } from "../../src/data/segments.ts";
-import type { TextPiece } from "../../src/data/text.ts";
-import { tokenize } from "../../src/data/tokenize.ts";
-import { loadTokenizer } from "../../src/data/tokenizer.ts";
+import { tokenizingJobs } from "../../src/data/tokenizer/segments.ts";
+import type { TextPiece } from "../../src/data/readers/text.ts";
+import { tokenize } from "../../src/data/tokenizer/tokenize.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { kinds, mark, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const shared = join(import.meta.dirname, "../../../shared/data");

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { DEVICE_NAMES } from "../../src/engines/devices.ts";
 import { type Engine, openEngine, type Results } from "../../src/engines/index.ts";
-import { isTemperatureName } from "../../src/ssa/insert.ts";
+import { isTemperatureName } from "../../src/insertions/temperature-hook.ts";
 import { caseGraph } from "../graph/case-graph.ts";
 import { opCases } from "../graph/op-cases.ts";
 import { modelCase, type ModelCase } from "./model-case.ts";

@@ -1,15 +1,15 @@
 // What a web page runs to fine-tune: fetches a model folder, builds the training graph, trains on onnxruntime-web.
 
 import type * as OnnxRuntime from "onnxruntime-web";
-import type { AugmentedModel } from "../../src/augmented/model.ts";
+import type { OpenedModel } from "../../src/model/model.ts";
 import { decodeFloats, type Dtype } from "../../src/core/dtype.ts";
 import { fixedShape } from "../../src/core/shape.ts";
 import type { Engine, Feeds, Weight } from "../../src/engines/engine.ts";
-import { targets, toOnnx } from "../../src/engines/onnx.ts";
-import { headerLength, parseHeader } from "../../src/formats/safetensors-header.ts";
+import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
+import { headerLength, parseHeader } from "../../src/files/safetensors-header.ts";
 import { leaves, type Outputs } from "../../src/graph/tensor.ts";
 import { readModel } from "../../src/models/index.ts";
-import { specFromJson } from "../../src/ssa/spec.ts";
+import { specFromJson } from "../../src/insertions/spec.ts";
 import { trainTemperatures } from "./train-temperatures.ts";
 
 /** Losses of a model's steps on a provider of onnxruntime-web. */
@@ -32,7 +32,7 @@ async function fetchJson(url: string): Promise<Record<string, unknown>> {
 }
 
 /** A model folder with the adapter in its `ssa/default`; files are kept by their URL. */
-async function fetchModel(folder: string, files: Map<string, Uint8Array>): Promise<AugmentedModel> {
+async function fetchModel(folder: string, files: Map<string, Uint8Array>): Promise<OpenedModel> {
   const configJson = await fetchJson(`${folder}/config.json`);
   const model = readModel("config.json", configJson);
   const base = await fetchTensors(`${folder}/model.safetensors`, files);

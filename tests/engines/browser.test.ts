@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { build } from "esbuild";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openBrowser, packageFolder, skipWithoutBrowser } from "../browser.ts";
 import { temporaryFolder } from "../helpers.ts";

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { openWithTemperatures, randomIds, writeRandomModel } from "../../bench/models.ts";
-import type { AugmentedModel } from "../../src/augmented/open.ts";
-import { targets, toOnnx } from "../../src/engines/onnx.ts";
-import { onnxRuntimeEngine } from "../../src/engines/onnxruntime.ts";
+import type { OpenedModel } from "../../src/model/open.ts";
+import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
+import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
 import { buildTrainingGraph, openTrainingStep } from "../../src/train/step.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 
@@ -38,30 +38,30 @@ for (const config of [gpt2, llama])
   test(`${config.model_type}: loss and gradients`, async (t) => {
     const folder = await temporaryFolder(t);
     await writeRandomModel(folder, { ...config, vocab_size: 301 }, "BF16");
-    const augmented = await openWithTemperatures(folder);
-    const [expected, actual] = await Promise.all(engines.map((engine) => step(engine, augmented)));
+    const opened = await openWithTemperatures(folder);
+    const [expected, actual] = await Promise.all(engines.map((engine) => step(engine, opened)));
     for (const [name, gradient] of expected!.gradients)
       allClose(actual!.gradients.get(name)!, gradient, { atol: 1e-5, rtol: 1e-5 });
     allClose([actual!.nats], [expected!.nats], { rtol: 1e-6 });
-    assert.ok(nodesOf(augmented, byParts) > nodesOf(augmented, whole) + 10, "nothing was cut");
+    assert.ok(nodesOf(opened, byParts) > nodesOf(opened, whole) + 10, "nothing was cut");
   });
 
-const namesOf = ({ temperatures }: AugmentedModel) => [...temperatures!.values.keys()];
+const namesOf = ({ temperatures }: OpenedModel) => [...temperatures!.values.keys()];
 
-async function step(engine: (typeof engines)[number], augmented: AugmentedModel) {
-  const training = await openTrainingStep(engine, augmented, window, namesOf(augmented), {});
+async function step(engine: (typeof engines)[number], opened: OpenedModel) {
+  const training = await openTrainingStep(engine, opened, window, namesOf(opened), {});
   const ids = randomIds(window.batchSize * window.context, 301);
   const batch = { ids, labels: ids.toReversed(), numTargets: ids.length };
   const { nats, gradients } = await training.run(
     batch,
-    Object.fromEntries(augmented.temperatures!.values),
+    Object.fromEntries(opened.temperatures!.values),
   );
   await training.dispose();
   return { nats, gradients };
 }
 
-function nodesOf(augmented: AugmentedModel, target: typeof whole): number {
-  const graph = buildTrainingGraph(augmented, window, namesOf(augmented));
+function nodesOf(opened: OpenedModel, target: typeof whole): number {
+  const graph = buildTrainingGraph(opened, window, namesOf(opened));
   const model = toOnnx(graph, () => new Uint8Array(), target);
   return Buffer.from(model).toString("latin1").split("Cast").length;
 }

@@ -2,7 +2,7 @@
 // line of JSON for each, how far the two are apart. A process of its own, so that a test can give it a Vulkan driver.
 
 import { join } from "node:path";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { deviation, trainTemperatures } from "./train-temperatures.ts";
 

@@ -5,8 +5,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { type DeviceReport, openEngine, surveyDevices } from "../../src/engines/index.ts";
-import { holdsHardware } from "../../src/engines/probe-session.ts";
-import { obstacleOf } from "../../src/engines/provider-reasons.ts";
+import { holdsHardware } from "../../src/engines/onnxruntime/probe.ts";
+import { obstacleOf } from "../../src/engines/onnxruntime/provider-reasons.ts";
 import { runWithVulkan, skipWithoutVulkan } from "../software-vulkan.ts";
 
 const threads = 1;

@@ -2,10 +2,10 @@
 // temperature.
 
 import { join } from "node:path";
-import { boundWeights, buildForward, logitsOf } from "../../src/augmented/graph.ts";
-import { openModel } from "../../src/augmented/open.ts";
+import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
+import { openModel } from "../../src/model/open.ts";
 import type { Feeds, Weight } from "../../src/engines/index.ts";
-import { openSafetensors, readBytes, readFloats } from "../../src/formats/safetensors.ts";
+import { openSafetensors, readBytes, readFloats } from "../../src/files/safetensors.ts";
 import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";

@@ -10,7 +10,7 @@ import { createRandom } from "../../src/core/random.ts";
 import { sizeOf } from "../../src/core/shape.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
-import { loadTfjs, restoreUtil } from "../../src/engines/tfjs-backend.ts";
+import { loadTfjs, restoreUtil } from "../../src/engines/tfjs/backend.ts";
 import { gradients } from "../../src/graph/autodiff.ts";
 import * as g from "../../src/graph/build.ts";
 import { leaves, type Tensor } from "../../src/graph/tensor.ts";

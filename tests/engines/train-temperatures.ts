@@ -1,7 +1,7 @@
 // Trains a model's temperatures for some steps on an engine, always the same way: on any engine the losses and
 // gradients should be the same. Free of Node's modules, since a browser runs it too.
 
-import type { AugmentedModel } from "../../src/augmented/model.ts";
+import type { OpenedModel } from "../../src/model/model.ts";
 import type { Batch } from "../../src/data/batch.ts";
 import type { Engine } from "../../src/engines/engine.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
@@ -34,7 +34,7 @@ export interface Training {
 
 export async function trainTemperatures(
   engine: Engine,
-  model: AugmentedModel,
+  model: OpenedModel,
   steps: number,
   training: TrainingOptions = {},
 ): Promise<Training> {
@@ -71,7 +71,7 @@ export async function trainTemperatures(
   return { losses, gradients };
 }
 
-function batchOf({ model }: AugmentedModel): Batch {
+function batchOf({ model }: OpenedModel): Batch {
   const numTargets = window.batchSize * window.context;
   const { vocabSize } = model.config;
   const tokens = (offset: number) =>

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
-import { checkFinite, planWindows } from "../../src/run/evaluate.ts";
+import { checkFinite, planWindows } from "../../src/evaluate/evaluation.ts";
 import { allClose } from "../helpers.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
@@ -23,7 +23,7 @@ function tokens(length: number, vocabSize: number): Uint16Array {
 
 for (const name of ["gpt2", "llama", "gpt_neox"])
   test(`${name}: batches of 1 and of 8 agree, with overlapping windows and a short last one`, async () => {
-    const augmented = await openModel(fixture(name));
+    const opened = await openModel(fixture(name));
     const texts = [tokens(131, 37), tokens(9, 37)];
     const context = 16;
     const rule = { context, stride: 6, hasFinalTarget: false, tail: "keep" } as const;
@@ -33,7 +33,7 @@ for (const name of ["gpt2", "llama", "gpt_neox"])
     );
     const scores = [];
     for (const batchSize of [1, 8]) {
-      const scorer = await openScorer(engine, augmented, { batchSize, context });
+      const scorer = await openScorer(engine, opened, { batchSize, context });
       scores.push(await scorer.score(texts, windows));
       await scorer.dispose();
     }
@@ -55,10 +55,10 @@ for (const name of ["gpt2", "llama", "gpt_neox"])
   });
 
 test("scoring stops between two batches when its signal is given", async () => {
-  const augmented = await openModel(fixture("gpt2"));
+  const opened = await openModel(fixture("gpt2"));
   const texts = [tokens(200, 41)];
-  const { windows } = planWindows(augmented, corpusOf(texts), {});
-  const scorer = await openScorer(engine, augmented, { batchSize: 2, context: 16 });
+  const { windows } = planWindows(opened, corpusOf(texts), {});
+  const scorer = await openScorer(engine, opened, { batchSize: 2, context: 16 });
   const stop = new AbortController();
   let scored = 0;
   const onBatch = (done: { windows: number }) => {
@@ -72,8 +72,8 @@ test("scoring stops between two batches when its signal is given", async () => {
 });
 
 test("a loss that is not a number is told with its place", async () => {
-  const augmented = await openModel(fixture("gpt2"));
-  const plan = planWindows(augmented, corpusOf([tokens(20, 41), tokens(40, 41)]), {});
+  const opened = await openModel(fixture("gpt2"));
+  const plan = planWindows(opened, corpusOf([tokens(20, 41), tokens(40, 41)]), {});
   const losses = plan.windows.map(() => ({ nats: 1, numTokens: 1 }));
   checkFinite(losses, plan);
   losses[3] = { nats: Number.NaN, numTokens: 1 };

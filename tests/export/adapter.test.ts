@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { convert } from "../../src/export/convert.ts";
-import { modelSha256, openSafetensors, readFloats } from "../../src/formats/safetensors.ts";
+import { modelSha256, openSafetensors, readFloats } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { fixture, refused, rewrite, writeRun } from "./fixture.ts";
 

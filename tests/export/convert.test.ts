@@ -6,10 +6,10 @@ import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { convert, targetNamed } from "../../src/export/convert.ts";
 import { openSource } from "../../src/export/source.ts";
-import { openSafetensors, readBytes } from "../../src/formats/safetensors.ts";
+import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { architectures, fixture, openGreedy, refused, rewrite } from "./fixture.ts";
 
@@ -46,9 +46,9 @@ for (const dtype of ["f16", "bf16"] as const)
     const config = JSON.parse(await readFile(join(out, "config.json"), "utf8")) as object;
     const expected = { f16: "float16", bf16: "bfloat16" }[dtype];
     assert.equal(Reflect.get(config, "torch_dtype"), expected);
-    const { augmented } = await openSource(out);
+    const { opened } = await openSource(out);
     const { temperatures } = await openModel(source.model, source);
-    assert.deepEqual(augmented.temperatures, temperatures);
+    assert.deepEqual(opened.temperatures, temperatures);
   });
 
 test("shards of a given size with their index", async (t) => {

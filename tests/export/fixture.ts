@@ -6,14 +6,14 @@ import { existsSync } from "node:fs";
 import { cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { boundWeights, buildForward, logitsOf } from "../../src/augmented/graph.ts";
-import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
+import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { encodeFloats } from "../../src/core/dtype.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { writeModelFolder } from "../../src/export/safetensors.ts";
+import { writeModelFolder } from "../../src/export/model-folder.ts";
 import { openSource } from "../../src/export/source.ts";
-import { openSafetensors, readFloats, writeSafetensors } from "../../src/formats/safetensors.ts";
+import { openSafetensors, readFloats, writeSafetensors } from "../../src/files/safetensors.ts";
 import { simplify } from "../../src/graph/passes.ts";
 
 export const architectures = ["gpt2", "llama", "gpt_neox"] as const;
@@ -52,17 +52,17 @@ export async function writeRun(
 }
 
 /** Logits of each token, evaluated anew over the whole window: `next(ids)` is the most probable token after `ids`. */
-export async function openGreedy(augmented: AugmentedModel, context: number) {
+export async function openGreedy(opened: OpenedModel, context: number) {
   const engine = await openEngine("cpu", { threads: 1 });
   const outputs = simplify({
-    logits: logitsOf(buildForward(augmented, { batchSize: 1, context })),
+    logits: logitsOf(buildForward(opened, { batchSize: 1, context })),
   });
-  const program = await engine.compile(outputs, boundWeights(augmented));
+  const program = await engine.compile(outputs, boundWeights(opened));
   const logits = async (ids: readonly number[]) => {
     const padded = BigInt64Array.from({ length: context }, (_, i) => BigInt(ids[i] ?? 0));
     return (await program.run({ ids: padded }))["logits"]!;
   };
-  const { vocabSize } = augmented.model.config;
+  const { vocabSize } = opened.model.config;
   return {
     logits,
     next: async (ids: readonly number[]) => {
@@ -85,8 +85,8 @@ export async function greedyTokens(
   prompt: readonly number[],
   length: number,
 ): Promise<number[]> {
-  const augmented = await openModel(model, { ...(adapter && { adapter }) });
-  const greedy = await openGreedy(augmented, length);
+  const opened = await openModel(model, { ...(adapter && { adapter }) });
+  const greedy = await openGreedy(opened, length);
   const ids = [...prompt];
   while (ids.length < length) ids.push(await greedy.next(ids));
   await greedy.dispose();

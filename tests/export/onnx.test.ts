@@ -5,7 +5,7 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { pipeline } from "@huggingface/transformers";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { openClient } from "../../src/export/client.ts";
 import { convert } from "../../src/export/convert.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";

@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { convert } from "../../src/export/convert.ts";
 import { verifyAdapter, verifyOnnx, verifyWeights } from "../../src/export/verify.ts";
-import { openSafetensors } from "../../src/formats/safetensors.ts";
+import { openSafetensors } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { fixture } from "./fixture.ts";
 
@@ -22,7 +22,7 @@ function isMismatch(error: unknown): boolean {
 }
 
 /** The source with one temperature changed by a little. */
-async function altered(name: RegExp): Promise<AugmentedModel> {
+async function altered(name: RegExp): Promise<OpenedModel> {
   const source = await openModel(model, { adapter });
   const { spec, values } = source.temperatures!;
   const key = [...values.keys()].find((key) => name.test(key))!;

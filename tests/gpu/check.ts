@@ -8,7 +8,7 @@ import { join, resolve } from "node:path";
 import type { GpuResult, GpuTask } from "../../bench/gpu-child.ts";
 import { GEOMETRIES, writeRandomModel } from "../../bench/models.ts";
 import { table } from "../../cli/console.ts";
-import type { RunReport } from "../../src/report/report.ts";
+import type { RunReport } from "../../src/evaluate/results.ts";
 import type { Deviations } from "../engines/device-training.ts";
 
 const root = resolve(import.meta.dirname, "../..");

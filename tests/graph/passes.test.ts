@@ -8,13 +8,13 @@ import { openEngine } from "../../src/engines/index.ts";
 import { gradients } from "../../src/graph/autodiff.ts";
 import * as g from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
-import { printGraph } from "../../src/graph/print.ts";
 import { node, type Outputs, type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
 import { attention } from "../../src/nn/attention.ts";
 import { fixedPositions } from "../../src/nn/positions.ts";
 
 const x = g.input("x", [2, 3], "F32");
 const numNodes = (outputs: Outputs) => topologicalOrder(Object.values(outputs)).length;
+const described = ({ op, attributes }: Tensor) => `${op} ${JSON.stringify(attributes)}`;
 const simplified = (tensor: Tensor) => simplify({ y: tensor })["y"]!;
 
 test("equal subexpressions are computed once", () => {
@@ -37,7 +37,7 @@ test("nodes that differ in an attribute or in the order of operands stay apart",
   ] as const;
   for (const [a, b] of pairs) {
     const y = simplify({ a, b });
-    assert.notEqual(y["a"], y["b"], printGraph({ a, b }));
+    assert.notEqual(y["a"], y["b"], described(a));
   }
 });
 
@@ -69,7 +69,7 @@ test("identities vanish", () => {
     g.mul(one, x),
     g.mul(g.scalar(1), x),
   ])
-    assert.equal(simplified(same), x, printGraph({ same }));
+    assert.equal(simplified(same), x, described(same));
   const reshaped = simplified(g.reshape(g.reshape(g.reshape(x, [6]), [3, 2]), [1, 6]));
   assert.equal(reshaped.inputs[0], x);
 });
@@ -83,7 +83,7 @@ test("what only looks like an identity stays", () => {
     g.mul(x, g.scalar(-1)),
     g.add(x, g.scalar(0)), // -0 + 0 is 0
   ])
-    assert.equal(simplified(kept).op, kept.op, printGraph({ kept }));
+    assert.equal(simplified(kept).op, kept.op, described(kept));
 });
 
 test("reshapes to named dimensions are left alone", () => {
@@ -94,7 +94,8 @@ test("reshapes to named dimensions are left alone", () => {
 
 test("simplifying twice changes nothing more", () => {
   const once = simplify(attentionWithGradients());
-  assert.equal(printGraph(simplify(once)), printGraph(once));
+  for (const [name, tensor] of Object.entries(simplify(once)))
+    assert.ok(tensor === once[name], `${name} is another node: ${described(tensor)}`);
 });
 
 test("attention and its gradients: fewer nodes, and the same values to the bit", async () => {

@@ -7,15 +7,15 @@ import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { encodeFloats } from "../../src/core/dtype.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/augmented/graph.ts";
-import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
+import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import {
   openSafetensors,
   readBytes,
   readFloats,
   writeSafetensors,
-} from "../../src/formats/safetensors.ts";
+} from "../../src/files/safetensors.ts";
 import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
@@ -34,14 +34,14 @@ before(async () => (engine = await openEngine("cpu", { threads: 1 })));
 after(() => engine.dispose());
 
 /** Runs loss and gradients of the given tensors and compares all with what PyTorch computed. */
-async function compare(augmented: AugmentedModel, expectedPath: string) {
+async function compare(opened: OpenedModel, expectedPath: string) {
   const { tensors } = await openSafetensors(expectedPath);
   const expected = async (name: string) => readFloats(tensors.get(name)!);
   const { shape } = tensors.get("input_ids")!;
   const [batchSize, context] = shape as [number, number];
   const ids = new BigInt64Array((await readBytes(tensors.get("input_ids")!)).buffer);
   // Gradients by the names that the checkpoint stores, which may lack a prefix or name the other of a tied pair.
-  const { model } = augmented;
+  const { model } = opened;
   const canonical = (stored: string) =>
     stored === model.outputEmbedding && model.config.isTied
       ? model.inputEmbedding
@@ -49,7 +49,7 @@ async function compare(augmented: AugmentedModel, expectedPath: string) {
   const stored = [...tensors.keys()].filter((n) => n.startsWith("grad.")).map((n) => n.slice(5));
   const names = stored.map(canonical);
 
-  const graph = buildForward(augmented, { batchSize, context }, { trainable: new Set(names) });
+  const graph = buildForward(opened, { batchSize, context }, { trainable: new Set(names) });
   const labels = input("labels", [batchSize, context], "I64");
   const weights = input("weights", [batchSize, context], "F32");
   const nats = tokenNats(graph.hidden, graph.head, labels);
@@ -59,13 +59,13 @@ async function compare(augmented: AugmentedModel, expectedPath: string) {
   const outputs = simplify({ logits: logitsOf(graph), loss: total, ...Object.fromEntries(grads) });
   verify(outputs);
 
-  const program = await engine.compile(outputs, boundWeights(augmented));
+  const program = await engine.compile(outputs, boundWeights(opened));
   const targets = batchSize * (context - 1);
   const isTarget = (i: number) => (i + 1) % context !== 0;
   const values = await Promise.all(
     names.map(async (name) => {
-      const value = augmented.temperatures?.values.get(name);
-      return [name, value ?? (await readFloats(augmented.weights.get(name)!))] as const;
+      const value = opened.temperatures?.values.get(name);
+      return [name, value ?? (await readFloats(opened.weights.get(name)!))] as const;
     }),
   );
   const results = await program.run({

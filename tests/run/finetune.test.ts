@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { openModel } from "../../src/augmented/open.ts";
-import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
+import { openModel } from "../../src/model/open.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { readLines } from "../../src/formats/run-folder.ts";
-import type { RunReport } from "../../src/report/report.ts";
-import { readCorpus } from "../../src/run/corpus.ts";
-import { evaluate, planWindows } from "../../src/run/evaluate.ts";
+import { readLines } from "../../src/files/run-folder.ts";
+import type { RunReport } from "../../src/evaluate/results.ts";
+import { readCorpus } from "../../src/model/read-corpus.ts";
+import { evaluate, planWindows } from "../../src/evaluate/evaluation.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import {
   fixture,

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
-import { recipeSchema } from "../../src/recipe/schema.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { recipeSchema } from "../../src/options/schema.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { newestRun } from "../../src/formats/run-folder.ts";
+import { newestRun } from "../../src/files/run-folder.ts";
 import type { RunEvent } from "../../src/run/finetune.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { outcomeOf, smallRun, writeTokens } from "./small-run.ts";

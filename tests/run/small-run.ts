@@ -4,11 +4,11 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createRandom } from "../../src/core/random.ts";
-import { findDataFiles, selectSplit } from "../../src/data/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
 import type { Engine } from "../../src/engines/index.ts";
-import { readLines, snapshotFiles } from "../../src/formats/run-folder.ts";
-import { openSafetensors, readFloats } from "../../src/formats/safetensors.ts";
-import { recipeSchema } from "../../src/recipe/schema.ts";
+import { readLines, snapshotFiles } from "../../src/files/run-folder.ts";
+import { openSafetensors, readFloats } from "../../src/files/safetensors.ts";
+import { recipeSchema } from "../../src/options/schema.ts";
 import { finetune, type FinetuneResult, type RunEvent } from "../../src/run/finetune.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openModel } from "../../src/augmented/open.ts";
+import { openModel } from "../../src/model/open.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { openSafetensors, readBytes, readFloats } from "../../src/formats/safetensors.ts";
-import { recipeSchema } from "../../src/recipe/schema.ts";
-import { augment, trainedTensors } from "../../src/run/tensors.ts";
+import { openSafetensors, readBytes, readFloats } from "../../src/files/safetensors.ts";
+import { recipeSchema } from "../../src/options/schema.ts";
+import { augment, trainedTensors } from "../../src/train/groups.ts";
 import { adamW, clipFactor, globalNorm } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, trainLoop } from "../../src/train/loop.ts";
 import { openTrainingStep } from "../../src/train/step.ts";
@@ -66,11 +66,11 @@ test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures"
   const ids = Int32Array.from(stored, Number);
   const labels = ids.map((_, i) => ((i + 1) % context === 0 ? -1 : ids[i + 1]!));
   const recipe = recipeSchema.parse({ base: "gpt2", data: "none", maxAddedShare: 0.5 });
-  const augmented = augment(await openModel(join(fixtures, "gpt2")), recipe);
-  const tensors = await trainedTensors(augmented, recipe);
+  const opened = augment(await openModel(join(fixtures, "gpt2")), recipe);
+  const tensors = await trainedTensors(opened, recipe);
   const engine = await openEngine("cpu", { threads: 1 });
   const names = tensors.map(({ name }) => name);
-  const program = await openTrainingStep(engine, augmented, { batchSize, context }, names);
+  const program = await openTrainingStep(engine, opened, { batchSize, context }, names);
   const losses: number[] = [];
   const norms: number[] = [];
   await trainLoop(

@@ -5,15 +5,15 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type AugmentedModel, hostOf, openModel } from "../../src/augmented/open.ts";
+import { type OpenedModel, hostOf, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/data/batch.ts";
-import { loadTokenizer } from "../../src/data/tokenizer.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { fixedShape, sizeOf } from "../../src/core/shape.ts";
 import { leaves, topologicalOrder } from "../../src/graph/tensor.ts";
-import { temperatureShapes } from "../../src/ssa/insert.ts";
-import type { TemperatureSpec } from "../../src/ssa/spec.ts";
+import { temperatureShapes } from "../../src/insertions/temperature-hook.ts";
+import type { TemperatureSpec } from "../../src/insertions/spec.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";
 import { LossScale } from "../../src/train/loss-scale.ts";
@@ -39,7 +39,7 @@ before(async () => (engine = await openEngine("cpu", { threads: 1 })));
 after(() => engine.dispose());
 
 /** A base with temperatures of zero. */
-async function openAugmented(folder: string): Promise<AugmentedModel> {
+async function openAugmented(folder: string): Promise<OpenedModel> {
   const base = await openModel(folder);
   const shapes = temperatureShapes(spec, hostOf(base.model));
   const values = [...shapes].map(
@@ -55,7 +55,7 @@ function batchOf(tokens: readonly number[], context: number): Batch {
   return { ids, labels, numTargets: context };
 }
 
-async function stepOf(model: AugmentedModel, batch: Batch, precision: "fp32" | "fp16") {
+async function stepOf(model: OpenedModel, batch: Batch, precision: "fp32" | "fp16") {
   const values = Object.fromEntries(model.temperatures!.values);
   const window = { batchSize: 1, context: batch.ids.length };
   const step = await openTrainingStep(engine, model, window, Object.keys(values), { precision });

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { boundWeights } from "../../src/augmented/graph.ts";
-import { type AugmentedModel, openModel } from "../../src/augmented/open.ts";
+import { boundWeights } from "../../src/model/graph.ts";
+import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { verify } from "../../src/graph/passes.ts";
 import type { OpType } from "../../src/graph/ops.ts";
@@ -19,7 +19,7 @@ let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));
 after(() => engine.dispose());
 
-async function run(model: AugmentedModel, outputs: Outputs) {
+async function run(model: OpenedModel, outputs: Outputs) {
   const program = await engine.compile(outputs, boundWeights(model));
   const size = window.batchSize * window.context;
   const results = await program.run({

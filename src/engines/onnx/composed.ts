@@ -1,0 +1,94 @@
+// Ops composed of simpler ones, for providers that lack a kernel or have one that is wrong.
+
+import { fixedShape, sizeOf } from "../../core/shape.ts";
+import type { Tensor } from "../../graph/tensor.ts";
+import type { Lowering } from "./lowering.ts";
+
+/** op(a) · op(b) · alpha from a product without transposes. */
+export function matMul(
+  context: Lowering,
+  [a, b]: readonly [string, string],
+  [x, y]: readonly [Tensor, Tensor],
+  { transposeA, transposeB, alpha }: { transposeA: boolean; transposeB: boolean; alpha: number },
+): string {
+  // Gemm transposes on every provider, but takes matrices only.
+  if (x.shape.length === 2 && y.shape.length === 2)
+    return context.emit("Gemm", [a, b], {
+      transA: Number(transposeA),
+      transB: Number(transposeB),
+      alpha: { float: alpha },
+    });
+  const left = transposeA ? swapLast(context, a, x.shape.length) : a;
+  const right = transposeB ? swapLast(context, b, y.shape.length) : b;
+  const product = context.emit("MatMul", [left, right]);
+  return alpha === 1 ? product : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
+}
+
+function swapLast(context: Lowering, x: string, rank: number): string {
+  const perm = Array.from({ length: rank }, (_, i) => i);
+  perm.push(...perm.splice(-2).reverse());
+  return context.emit("Transpose", [x], { perm });
+}
+
+const meanLast = (context: Lowering, x: string) =>
+  context.emit("ReduceMean", [x, context.model.integers([-1])]);
+
+/** Mean over the last axis. */
+export const layerNormMean = (context: Lowering, x: string) => meanLast(context, x);
+
+/** 1 / √(mean((x - mean x)²) + ε) */
+export function layerNormInvStd(context: Lowering, x: string, tensor: Tensor, epsilon: number) {
+  const centered = context.emit("Sub", [x, meanLast(context, x)]);
+  return rmsNormInvStd(context, centered, tensor, epsilon);
+}
+
+/** 1 / √(mean(x²) + ε) */
+export function rmsNormInvStd(context: Lowering, x: string, { dtype }: Tensor, epsilon: number) {
+  const square = meanLast(context, context.emit("Mul", [x, x]));
+  const shifted = context.emit("Add", [square, context.scalar(epsilon, dtype)]);
+  return context.emit("Reciprocal", [context.emit("Sqrt", [shifted])]);
+}
+
+export const softmax = (context: Lowering, x: string) =>
+  context.shared("Softmax", [x], ["softmax"], { axis: -1 })[0]!;
+
+/**
+ * max x - ln max softmax(x): no kernel of ReduceLogSumExp is as fast as the softmax's (WebGPU's even overflows), and
+ * a training graph needs the softmax anyhow. The largest probability of V is at least 1 / V, so nothing is lost.
+ */
+export function logSumExp(context: Lowering, x: string): string {
+  const largest = (of: string) => context.emit("ReduceMax", [of, context.model.integers([-1])]);
+  return context.emit("Sub", [largest(x), context.emit("Log", [largest(softmax(context, x))])]);
+}
+
+/** Elements start to end of an axis; WebGPU slices floats only. */
+export function slice(context: Lowering, x: string, axis: number, start: number, end: number) {
+  const numbers = Array.from({ length: end - start }, (_, i) => start + i);
+  return context.emit("Gather", [x, context.integers(numbers, [numbers.length])], { axis });
+}
+
+/** Elements of a block of the one-hot matrix, 64 MiB. */
+const ONE_HOT_SIZE = 2 ** 24;
+
+/** onehot(indices) · updates, some rows of the table at a time. */
+export function scatterAdd(
+  context: Lowering,
+  [indices, updates]: readonly [string, string],
+  [ids]: readonly [Tensor],
+  { shape, dtype }: Tensor,
+): string {
+  const [rows, ...rest] = fixedShape(shape) as [number, ...number[]];
+  const count = sizeOf(ids.shape);
+  const flatIds = context.reshape(indices, [1, count]);
+  const flat = context.reshape(updates, [count, sizeOf(rest)]);
+  const blockRows = Math.max(1, Math.floor(ONE_HOT_SIZE / count));
+  const blocks: string[] = [];
+  for (let start = 0; start < rows; start += blockRows) {
+    const length = Math.min(blockRows, rows - start);
+    const numbers = Array.from({ length }, (_, i) => start + i);
+    const isRow = context.emit("Equal", [context.integers(numbers, [length, 1]), flatIds]);
+    blocks.push(context.emit("MatMul", [context.cast(isRow, dtype), flat]));
+  }
+  const table = blocks.length === 1 ? blocks[0]! : context.emit("Concat", blocks, { axis: 0 });
+  return context.reshape(table, [rows, ...rest]);
+}

@@ -1,0 +1,139 @@
+// What the rows of the lowering table work with: the model that grows, the names of what is lowered, the target.
+
+import { type Dtype, encodeFloats } from "../../core/dtype.ts";
+import { invariant } from "../../core/errors.ts";
+import type { Tensor } from "../../graph/tensor.ts";
+import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
+import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./model.ts";
+
+/** Where a parameter's bytes are: in a file beside the model, or here. Little-endian, of the parameter's dtype. */
+export type WeightBytes = ExternalData | Uint8Array;
+
+/** What a provider has; what it lacks is composed of ops that every provider has. */
+export interface LoweringTarget {
+  /** com.microsoft.FusedMatMul, which transposes and scales as it multiplies. */
+  readonly fusedMatMul: boolean;
+  /** Mean and inverse deviation as further outputs of the normalizations. */
+  readonly normStatistics: boolean;
+  /** A ScatterND that adds. */
+  readonly scatterAdd: boolean;
+  /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
+  readonly int64: boolean;
+  /** How graphs are cut for it. */
+  readonly tiling: Tiling;
+  /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
+  readonly castBytes?: number;
+}
+
+/** Far more than a product needs to run at full speed, far less than the output embedding of a large vocabulary. */
+export const CAST_BYTES = 128 * 1024 ** 2;
+
+const everything: LoweringTarget = {
+  tiling: largeTiles,
+  fusedMatMul: true,
+  normStatistics: true,
+  scatterAdd: true,
+  int64: true,
+};
+const little: LoweringTarget = {
+  tiling: largeTiles,
+  fusedMatMul: false,
+  normStatistics: false,
+  scatterAdd: false,
+  int64: true,
+};
+
+/** By execution provider; `portable` keeps to standard ops that every runtime has. */
+export const targets = {
+  cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
+  cuda: everything,
+  // The second output of its SimplifiedLayerNormalization stays unwritten.
+  webgpu: { ...little, int64: false },
+  dml: little,
+  coreml: little,
+  portable: { ...everything, fusedMatMul: false, normStatistics: false },
+} as const satisfies Readonly<Record<string, LoweringTarget>>;
+
+export class Lowering {
+  readonly model = new OnnxModel();
+  readonly target: LoweringTarget;
+  readonly weightOf: (name: string) => WeightBytes;
+  readonly #names = new Map<Tensor, string>();
+  readonly #shared = new Map<string, readonly string[]>();
+
+  constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
+    this.target = target;
+    this.weightOf = weightOf;
+  }
+
+  setName(tensor: Tensor, name: string): void {
+    this.#names.set(tensor, name);
+  }
+
+  nameOf(tensor: Tensor): string {
+    const name = this.#names.get(tensor);
+    invariant(name, `${tensor.op} used before it is lowered`);
+    return name;
+  }
+
+  /** The number format in which the target holds one of the graph's. */
+  dtypeOf(dtype: Dtype): Dtype {
+    return dtype === "I64" && !this.target.int64 ? "I32" : dtype;
+  }
+
+  /** Appends a node with one output and gives its name. */
+  emit(
+    op: string,
+    inputs: readonly string[],
+    attributes?: Readonly<Record<string, Attribute>>,
+  ): string {
+    return this.model.node(op, inputs, [this.model.name(op)], attributes)[0]!;
+  }
+
+  reshape(x: string, shape: readonly number[]): string {
+    return this.emit("Reshape", [x, this.model.integers(shape)]);
+  }
+
+  slice(x: string, axis: number, start: number, end: number): string {
+    const bounds = [start, end, axis].map((value) => this.model.integers([value]));
+    return this.emit("Slice", [x, ...bounds]);
+  }
+
+  cast(x: string, to: Dtype): string {
+    return this.emit("Cast", [x], { to: ONNX_TYPES[this.dtypeOf(to)] });
+  }
+
+  /** A number of a floating-point dtype. */
+  scalar(value: number, dtype: Dtype): string {
+    const format = dtype === "F16" || dtype === "BF16" ? dtype : "F32";
+    const bytes = encodeFloats(format, Float32Array.of(value));
+    return this.model.initializer(this.model.name("constant"), format, [], bytes);
+  }
+
+  /** Values of the graph's integers, in the target's format. */
+  integers(values: Iterable<number | bigint>, shape: readonly number[]): string {
+    const dtype = this.dtypeOf("I64");
+    const data =
+      dtype === "I64"
+        ? BigInt64Array.from(values as Iterable<bigint>, BigInt)
+        : Int32Array.from(values as Iterable<number>, Number);
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return this.model.initializer(this.model.name("constant"), dtype, shape, bytes);
+  }
+
+  /** A node with several outputs that several tensors of the graph share. */
+  shared(
+    op: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attributes: Readonly<Record<string, Attribute>>,
+  ): readonly string[] {
+    const key = JSON.stringify([op, inputs, attributes]);
+    let names = this.#shared.get(key);
+    if (!names) {
+      names = outputs.map((name) => this.model.name(name));
+      this.#shared.set(key, this.model.node(op, inputs, names, attributes));
+    }
+    return names;
+  }
+}

@@ -1,0 +1,88 @@
+// Finds out by trying what an execution provider of ONNX Runtime can do here; called in a process of its own.
+
+import { readdirSync, readlinkSync } from "node:fs";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { type Dtype, type Precision, precisions } from "../../core/dtype.ts";
+import { messageOf } from "../../core/errors.ts";
+import { ONNX_TYPES, OnnxModel } from "../onnx/model.ts";
+
+export interface Probe {
+  /** Why it cannot compute; absent where it can. */
+  readonly error?: string;
+  /** The number formats in which it computes. */
+  readonly precisions: readonly Precision[];
+  /** Whether a hardware driver is in use, judged from the files that this process holds. */
+  readonly usesHardware: boolean;
+}
+
+export async function probeSession(provider: InferenceSession.ExecutionProviderOption) {
+  const error = await failure(doubling("F32"), provider);
+  if (error) return { error, precisions: [], usesHardware: false } satisfies Probe;
+  const usesHardware = holdsHardware(process.platform, openFiles(), libraries());
+  const found: Precision[] = [];
+  for (const [name, dtype] of Object.entries(precisions) as [Precision, Dtype][])
+    if (!(await failure(doubling(dtype), provider))) found.push(name);
+  return { precisions: found, usesHardware } satisfies Probe;
+}
+
+/** x + x, computed in a number format. */
+function doubling(dtype: Dtype): Uint8Array {
+  const model = new OnnxModel();
+  model.input("x", "F32", [2]);
+  model.node("Cast", ["x"], ["cast"], { to: ONNX_TYPES[dtype] });
+  model.node("Add", ["cast", "cast"], ["sum"]);
+  model.node("Cast", ["sum"], ["y"], { to: ONNX_TYPES.F32 });
+  model.output("y", "F32", [2]);
+  return model.encode();
+}
+
+async function failure(
+  model: Uint8Array,
+  provider: InferenceSession.ExecutionProviderOption,
+): Promise<string | undefined> {
+  try {
+    const session = await InferenceSession.create(model, {
+      executionProviders: [provider],
+      extra: { session: { disable_cpu_ep_fallback: "1" } },
+    });
+    const { y } = await session.run({ x: new Tensor("float32", Float32Array.of(1, 2), [2]) });
+    const [first, second] = y!.data as Float32Array;
+    // Not released: the process ends soon, and what it holds is looked at first.
+    return first === 2 && second === 4 ? undefined : `1 + 1 gave ${first}`;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/**
+ * A driver of real hardware holds a device file (Linux) or lies in the driver store (Windows); SwiftShader, llvmpipe
+ * and WARP do neither. Metal has no software device.
+ */
+export function holdsHardware(
+  platform: string,
+  files: readonly string[],
+  loaded: readonly string[],
+): boolean {
+  const deviceFile = /^\/dev\/(dri\/|nvidia|nvhost|nvmap|nvgpu|dxg|kgsl|mali|pvr)/;
+  if (platform === "linux") return files.some((file) => deviceFile.test(file));
+  if (platform === "win32")
+    return loaded.some((library) => /\\DriverStore\\FileRepository\\/i.test(library));
+  return true;
+}
+
+/** What the process's descriptors point to, on Linux. */
+function openFiles(): string[] {
+  if (process.platform !== "linux") return [];
+  return readdirSync("/proc/self/fd").flatMap((descriptor) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${descriptor}`)];
+    } catch {
+      return []; // the listing's own descriptor, closed since
+    }
+  });
+}
+
+function libraries(): readonly string[] {
+  const report = process.report.getReport() as { readonly sharedObjects?: readonly string[] };
+  return report.sharedObjects ?? [];
+}

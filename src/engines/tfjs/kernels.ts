@@ -1,0 +1,214 @@
+// The op table of the TensorFlow.js engine: one kernel per op, in the operations that every backend (cpu, wasm,
+// tensorflow) has. Half precision and 64-bit integers do not exist there; values are float32, int32 or bool.
+
+import type * as tensorflow from "@tensorflow/tfjs-core";
+import { invariant } from "../../core/errors.ts";
+import { fixedShape, sameShape } from "../../core/shape.ts";
+import type { OpAttributes, OpType } from "../../graph/ops.ts";
+import type { Tensor } from "../../graph/tensor.ts";
+
+/** The functions of tfjs-core, from whichever package brings them. */
+export type TensorFlow = typeof tensorflow;
+export type TfTensor = tensorflow.Tensor;
+
+export interface KernelContext {
+  readonly tf: TensorFlow;
+  /** The values of an input in this run, or of a parameter. */
+  readonly valuesOf: (name: string) => Float32Array | BigInt64Array;
+}
+
+/** Gives a new tensor, never an operand itself. */
+export type Kernel<Op extends OpType> = (
+  context: KernelContext,
+  inputs: readonly TfTensor[],
+  attributes: OpAttributes[Op],
+  tensor: Tensor,
+) => TfTensor;
+
+type Unary = "neg" | "exp" | "log" | "tanh" | "sigmoid" | "erf" | "softmax";
+type Binary = "add" | "sub" | "mul" | "div" | "lessEqual" | "logicalAnd";
+
+const unary =
+  (op: Unary): Kernel<OpType> =>
+  ({ tf }, [x]) =>
+    tf[op](x!);
+const binary =
+  (op: Binary): Kernel<OpType> =>
+  ({ tf }, [a, b]) =>
+    tf[op](a!, b!);
+const bound: Kernel<"Input" | "Parameter"> = ({ tf, valuesOf }, _, { name, shape }) =>
+  upload(tf, valuesOf(name), fixedShape(shape));
+
+export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
+  Input: bound,
+  Parameter: bound,
+  Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
+  Add: binary("add"),
+  Sub: binary("sub"),
+  Mul: binary("mul"),
+  Div: binary("div"),
+  Neg: unary("neg"),
+  Exp: unary("exp"),
+  Log: unary("log"),
+  Tanh: unary("tanh"),
+  Sigmoid: unary("sigmoid"),
+  Erf: unary("erf"),
+  Gelu: ({ tf }, [x], { approximate }) => {
+    const inner =
+      approximate === "tanh"
+        ? tf.tanh(
+            tf.mul(tf.add(x!, tf.mul(tf.mul(x!, tf.square(x!)), 0.044715)), Math.sqrt(2 / Math.PI)),
+          )
+        : tf.erf(tf.mul(x!, Math.SQRT1_2));
+    return tf.mul(tf.mul(x!, 0.5), tf.add(inner, 1));
+  },
+  Cast: ({ tf }, [x], { to }) => tf.cast(x!, TF_DTYPES[to]),
+  LessOrEqual: binary("lessEqual"),
+  And: binary("logicalAnd"),
+  Where: ({ tf }, [condition, a, b]) => tf.where(condition!, a!, b!),
+  MatMul: matMul,
+  ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x!, [...axes], true),
+  LogSumExp: ({ tf }, [x]) => {
+    const largest = tf.max(x!, -1, true);
+    return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x!, largest)), -1, true)), largest);
+  },
+  Softmax: unary("softmax"),
+  LayerNorm: ({ tf }, [x, weight, bias], { epsilon }) => {
+    const { centered, invStd } = moments(tf, x!, epsilon);
+    return tf.add(tf.mul(tf.mul(centered, invStd), weight!), bias!);
+  },
+  LayerNormMean: ({ tf }, [x]) => tf.mean(x!, -1, true),
+  LayerNormInvStd: ({ tf }, [x], { epsilon }) => moments(tf, x!, epsilon).invStd,
+  RmsNorm: ({ tf }, [x, weight], { epsilon }) =>
+    tf.mul(tf.mul(x!, invRms(tf, x!, epsilon)), weight!),
+  RmsNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, x!, epsilon),
+  Rotary: rotary,
+  Reshape: ({ tf }, [x], { shape }) => tf.reshape(x!, [...fixedShape(shape)]),
+  Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x!, [...permutation]),
+  Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x!, [...fixedShape(shape)]),
+  Slice: ({ tf }, [x], { axis, start, end }) => slice(tf, x!, axis, start, end),
+  Pad: ({ tf }, [x], { axis, before, after }) =>
+    tf.pad(
+      x!,
+      x!.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
+    ),
+  Concat: ({ tf }, inputs, { axis }) => tf.concat([...inputs], axis),
+  Gather: ({ tf }, [table, indices]) => tf.gather(table!, indices!),
+  ScatterAdd: ({ tf }, [indices, updates], _, { shape }) => {
+    const [rows, ...row] = fixedShape(shape);
+    const flat = tf.reshape(updates!, [indices!.size, ...row]);
+    return tf.scatterND(tf.reshape(indices!, [indices!.size, 1]), flat, [rows!, ...row]);
+  },
+  CumSum: ({ tf }, [x]) => tf.cumsum(x!, x!.rank - 1),
+};
+
+/** Where the engine keeps each number format of a graph; a half is a float32 as soon as it is loaded. */
+const TF_DTYPES = {
+  F64: "float32",
+  F32: "float32",
+  F16: "float32",
+  BF16: "float32",
+  I64: "int32",
+  I32: "int32",
+  I16: "int32",
+  I8: "int32",
+  U8: "int32",
+  BOOL: "bool",
+} as const;
+
+/** Values as a tensor; integers must fit in 32 bits, as token ids and positions do. */
+function upload(
+  tf: TensorFlow,
+  data: Float32Array | BigInt64Array,
+  shape: readonly number[],
+): TfTensor {
+  if (data instanceof Float32Array) return tf.tensor(data, [...shape], "float32");
+  const integers = new Int32Array(data.length);
+  for (let i = 0; i < data.length; i++) {
+    integers[i] = Number(data[i]);
+    invariant(BigInt(integers[i]!) === data[i], `${data[i]} does not fit in an int32`);
+  }
+  return tf.tensor(integers, [...shape], "int32");
+}
+
+function moments(tf: TensorFlow, x: TfTensor, epsilon: number) {
+  const centered = tf.sub(x, tf.mean(x, -1, true));
+  return { centered, invStd: invRms(tf, centered, epsilon) };
+}
+
+/** 1 / √(mean(x²) + ε) over the last axis. */
+function invRms(tf: TensorFlow, x: TfTensor, epsilon: number): TfTensor {
+  return tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), epsilon));
+}
+
+/** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
+function rotary({ tf }: KernelContext, [x, cos, sin]: readonly TfTensor[]): TfTensor {
+  const [half, width, axis] = [cos!.shape.at(-1)!, x!.shape.at(-1)!, x!.rank - 1];
+  const part = (start: number, end: number) => slice(tf, x!, axis, start, end);
+  const [x1, x2] = [part(0, half), part(half, 2 * half)];
+  const turned = [
+    tf.sub(tf.mul(x1, cos!), tf.mul(x2, sin!)),
+    tf.add(tf.mul(x2, cos!), tf.mul(x1, sin!)),
+  ];
+  return tf.concat(width > 2 * half ? [...turned, part(2 * half, width)] : turned, axis);
+}
+
+function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: number): TfTensor {
+  const begin = x.shape.map((_, i) => (i === axis ? start : 0));
+  const size = x.shape.map((dim, i) => (i === axis ? end - start : dim));
+  return tf.slice(x, begin, size);
+}
+
+/**
+ * One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches
+ * of unequal shapes.
+ */
+function matMul(
+  { tf }: KernelContext,
+  [a, b]: readonly TfTensor[],
+  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
+  tensor: Tensor,
+): TfTensor {
+  const shape = fixedShape(tensor.shape);
+  const batch = shape.slice(0, -2);
+  const product =
+    b!.rank === 2 && (a!.rank === 2 || !transposeA)
+      ? multiply(tf, tf.reshape(a!, [-1, a!.shape.at(-1)!]), b!, transposeA, transposeB)
+      : multiply(tf, inBatch(tf, a!, batch), inBatch(tf, b!, batch), transposeA, transposeB);
+  const shaped = tf.reshape(product, [...shape]);
+  return alpha === 1 ? shaped : tf.mul(shaped, alpha);
+}
+
+/** Elements of a matrix from which the wasm backend's fast routine is worth copies of the operands. */
+const LARGE = 4096;
+
+/** The product of two matrices, or of two batches of as many. */
+function multiply(
+  tf: TensorFlow,
+  a: TfTensor,
+  b: TfTensor,
+  transposeA: boolean,
+  transposeB: boolean,
+): TfTensor {
+  const batch = a.rank === 2 ? 1 : a.shape[0];
+  if (tf.getBackend() !== "wasm" || Math.max(a.size, b.size) / batch < LARGE)
+    return tf.matMul(a, b, transposeA, transposeB);
+  // Its one fast routine multiplies two matrices as they lie, about ten times as fast as the others.
+  const left = transposeA ? swapLast(tf, a) : a;
+  const right = transposeB ? swapLast(tf, b) : b;
+  if (a.rank === 2) return tf.matMul(left, right);
+  const matrices = tf.unstack(right);
+  return tf.stack(tf.unstack(left).map((matrix, i) => tf.matMul(matrix, matrices[i]!)));
+}
+
+function swapLast(tf: TensorFlow, x: TfTensor): TfTensor {
+  return tf.transpose(x, x.rank === 2 ? [1, 0] : [0, 2, 1]);
+}
+
+/** [.., m, n] broadcast to a batch, as [size of the batch, m, n]. */
+function inBatch(tf: TensorFlow, x: TfTensor, batch: readonly number[]): TfTensor {
+  const matrix = x.shape.slice(-2);
+  const full = [...batch, ...matrix];
+  const broadcast = sameShape(x.shape, full) ? x : tf.broadcastTo(x, full);
+  return tf.reshape(broadcast, [-1, ...matrix] as [number, number, number]);
+}

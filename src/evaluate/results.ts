@@ -1,0 +1,39 @@
+// The result of a run, as report.json and `finetune --json` state it.
+
+import type { LossDelta, LossEstimate } from "./perplexity.ts";
+import type { TemperatureSummary } from "./temperature-summary.ts";
+import type { Recipe } from "../options/schema.ts";
+
+/** A perplexity with all that it depends on; two compare only where these are equal. */
+export interface PerplexityResult extends LossEstimate {
+  /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
+  readonly bitsPerByte: number | null;
+  /** exp(summed nats / words of the original text); null but for conventions that count words. */
+  readonly wordPerplexity: number | null;
+  /** `disjoint` (stride = context), `stride`, or a named one. */
+  readonly convention: string;
+  readonly context: number;
+  readonly stride: number;
+  /** Windows scored, and of how many. */
+  readonly windows: number;
+  readonly windowsTotal: number;
+  readonly dataSha256: string;
+  readonly modelSha256: string;
+}
+
+export interface RunReport {
+  readonly before: PerplexityResult;
+  readonly after: PerplexityResult;
+  readonly delta: LossDelta;
+  readonly parameters: { readonly base: number; readonly added: number; readonly share: number };
+  readonly temperatures: readonly TemperatureSummary[];
+  readonly recipe: Recipe;
+  readonly device: string;
+  /** Optimizer steps done, and the one whose weights `final/` holds. */
+  readonly steps: number;
+  readonly finalStep: number;
+  /** Training targets per second, evaluation left out. */
+  readonly tokensPerSecond: number;
+  readonly peakRssBytes: number;
+  readonly elapsedSeconds: number;
+}

@@ -1,0 +1,48 @@
+// ONNX exports that are made once and kept, named by a checksum of everything they are made from.
+
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../model/open.ts";
+import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { companionsOf } from "../export/companions.ts";
+import { convert } from "../export/convert.ts";
+import { openSource, type Source, type SourceOptions } from "../export/source.ts";
+
+export interface CacheOptions extends SourceOptions {
+  /** A model folder, an adapter's folder, a run's, or an ONNX export, which is taken as it is. */
+  readonly model: string;
+  /** Where exports are kept, each in a folder named by its checksum. */
+  readonly cacheFolder: string;
+  /** Told what begins. */
+  readonly onStage?: (stage: string) => void;
+}
+
+/** Raised when what is written changes, so that no older export is used. */
+const EXPORT_VERSION = 1;
+
+/** The folder of a model's ONNX export, made now if it is not in the cache yet. */
+export async function cachedExport(options: CacheOptions): Promise<string> {
+  const { model, adapter, cacheFolder, onStage } = options;
+  if (!adapter && existsSync(join(model, "onnx"))) return model;
+  onStage?.("looking for the model's export");
+  const out = join(cacheFolder, await keyOf(await openSource(model, options)));
+  const isThere = () => existsSync(join(out, "config.json"));
+  if (isThere()) return out;
+  try {
+    await convert({ ...options, target: "onnx", out });
+  } catch (error) {
+    if (!isThere()) throw error; // else another process was faster
+  }
+  return out;
+}
+
+async function keyOf({ opened, adapter }: Source): Promise<string> {
+  const { folder, checkpoint } = opened;
+  const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
+  const files = ["config.json", ...(await companionsOf(folder))].map((name) => join(folder, name));
+  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
+    if (adapter) files.push(join(adapter, name));
+  for (const file of files) hash.update(` ${await sha256OfFile(file)}`);
+  return hash.digest("hex").slice(0, 32);
+}

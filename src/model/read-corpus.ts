@@ -1,0 +1,48 @@
+// A model's view of data: a split read through the model's own tokenizer, or token files as they are.
+
+import type { OpenedModel } from "./open.ts";
+import { UserError } from "../core/errors.ts";
+import { type Convention, corpusOptions } from "../data/conventions.ts";
+import { type Corpus, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
+import type { DataSplit } from "../data/readers/data-files.ts";
+import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
+
+export interface ReadOptions {
+  /** Column of rows that holds the text. */
+  readonly field?: string;
+  /** Makes one text of all rows, with this between them. */
+  readonly separator?: string | undefined;
+  readonly convention?: Convention | undefined;
+  readonly threads?: number;
+  readonly cacheFolder?: string;
+  readonly onProgress?: (progress: TokenizeProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface ModelCorpus extends Corpus {
+  /** Absent for token files, which need none. */
+  readonly tokenizer?: Tokenizer;
+}
+
+/** Reads a split for a model; a tokenizer that gives ids beyond the model's vocabulary is refused. */
+export async function readCorpus(
+  { folder, model }: OpenedModel,
+  split: DataSplit,
+  { convention, separator, ...options }: ReadOptions = {},
+): Promise<ModelCorpus> {
+  const { vocabSize } = model.config;
+  if (split.format === "bin") return loadTokenCorpus(split, vocabSize);
+  const tokenizer = await loadTokenizer(folder);
+  if (tokenizer.vocabSize > vocabSize)
+    throw new UserError(
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model ${vocabSize}`,
+      { hint: "tokenizer.json and config.json are not of the same model" },
+    );
+  const corpus = await loadCorpus(split, tokenizer, {
+    ...options,
+    ...(separator !== undefined && { separator }),
+    ...(convention && corpusOptions(convention, tokenizer)),
+  });
+  return { ...corpus, tokenizer };
+}

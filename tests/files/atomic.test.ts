@@ -1,0 +1,64 @@
+// Atomic files: the old content or the new, never a part, and nothing beside it.
+
+import assert from "node:assert/strict";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { UserError } from "../../src/core/errors.ts";
+import {
+  replaceFile,
+  temporaryName,
+  temporaryOwner,
+  writeFileAtomic,
+} from "../../src/files/atomic.ts";
+import { temporaryFolder } from "../helpers.ts";
+
+test("a file is written and replaced", async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, "a.json");
+  await writeFileAtomic(path, "µ");
+  assert.equal(await readFile(path, "utf8"), "µ");
+  await writeFileAtomic(path, new Uint8Array([1, 2]));
+  assert.deepEqual([...(await readFile(path))], [1, 2]);
+  assert.deepEqual(await readdir(folder), ["a.json"]);
+});
+
+test("a failure on the way leaves the old file and nothing beside it", async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, "a.json");
+  await writeFile(path, "old");
+  const failing = replaceFile(path, async (handle) => {
+    await handle.writeFile("half");
+    throw new Error("on the way");
+  });
+  await assert.rejects(failing, /^Error: on the way$/);
+  assert.equal(await readFile(path, "utf8"), "old");
+  assert.deepEqual(await readdir(folder), ["a.json"]);
+});
+
+test("what the system refuses is told as a user's matter, exit code 1", async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, "file"), "");
+  await mkdir(join(folder, "folder", "inside"), { recursive: true });
+  const cases: readonly [path: string, sentence: RegExp][] = [
+    [join(folder, "absent", "a"), /^cannot write .*absent.a: its folder does not exist \(ENOENT/],
+    [join(folder, "file", "a"), /^cannot write .*file.a: a part of its path is a file \(ENOTDIR/],
+    [join(folder, "folder"), /^cannot write .*folder: it is a folder \(EISDIR/],
+  ];
+  for (const [path, sentence] of cases) {
+    await assert.rejects(writeFileAtomic(path, ""), (error) => {
+      assert.ok(error instanceof UserError && error.exitCode === 1);
+      assert.match(error.message, sentence);
+      return true;
+    });
+  }
+  assert.deepEqual((await readdir(folder)).sort(), ["file", "folder"]);
+});
+
+test("temporary names tell their process, other names do not", () => {
+  assert.equal(temporaryOwner(temporaryName("/x/step-000200")), process.pid);
+  assert.notEqual(temporaryName("a"), temporaryName("a"));
+  for (const name of ["step-000200", "a.tmp", "a.tmp-12", "a.tmp-12-xyz", ".tmp-1-0123abcd.json"]) {
+    assert.equal(temporaryOwner(name), undefined);
+  }
+});

@@ -1,0 +1,151 @@
+// Generation: the author's tokens, streamed text, sampling that can be repeated, exports that are made once.
+
+import assert from "node:assert/strict";
+import { readFile, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Command } from "commander";
+import { convertCommand } from "../../cli/commands/convert.ts";
+import { generateCommand } from "../../cli/commands/generate.ts";
+import { style } from "../../cli/console.ts";
+import type { CommandIo } from "../../cli/io.ts";
+import { generate } from "../../src/generate/generate.ts";
+import { maskTail } from "../../src/generate/nucleus.ts";
+import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
+import { fixture } from "../export/fixture.ts";
+
+const model = sharedData("stories260k");
+const skip = skipWithout(model);
+
+test("greedy text of stories260k is its author's, piece by piece", { skip }, async (t) => {
+  const cacheFolder = await temporaryFolder(t);
+  const reference = await readFile(join(model, "greedy_reference_256.txt"), "utf8");
+  const pieces: string[] = [];
+  const onText = (text: string) => void pieces.push(text);
+  const whole = await generate({ model, cacheFolder, prompt: "", maxNewTokens: 256, onText });
+  assert.equal(whole.text, reference);
+  assert.equal(whole.stop, "maxNewTokens");
+  assert.equal(whole.tokens.length, 256);
+  assert.equal(pieces.join(""), reference);
+  assert.ok(pieces.length > 200, `${pieces.length} pieces`);
+
+  // A continuation keeps the space between the prompt's last word and its own first.
+  const prompt = "Once upon";
+  const { text } = await generate({ model, cacheFolder, prompt, maxNewTokens: 20 });
+  assert.ok(reference.startsWith(prompt + text), text);
+
+  const long = await generate({ model, cacheFolder, prompt, maxNewTokens: 10_000 });
+  assert.equal(long.stop, "context");
+  assert.equal(long.numPromptTokens + long.tokens.length, 512);
+
+  const [key, ...others] = await readdir(cacheFolder);
+  assert.deepEqual(others, []);
+  assert.ok((await stat(join(cacheFolder, key!, "onnx", "model.onnx"))).isFile());
+  const kept = await generate({
+    model: join(cacheFolder, key!),
+    cacheFolder,
+    prompt,
+    maxNewTokens: 20,
+  });
+  assert.equal(kept.text, text);
+});
+
+test("sampling repeats under a seed, and changes with it", { skip }, async (t) => {
+  const cacheFolder = await temporaryFolder(t);
+  const options = { model, cacheFolder, prompt: "Once upon a time", maxNewTokens: 30 };
+  const sample = async (sampling: object) =>
+    (await generate({ ...options, sampling: { seed: 1, ...sampling } })).text;
+  const first = await sample({ temperature: 1.2, topP: 0.95 });
+  assert.equal(await sample({ temperature: 1.2, topP: 0.95 }), first);
+  assert.notEqual(await sample({ temperature: 1.2, topP: 0.95, seed: 2 }), first);
+  const greedy = (await generate(options)).text;
+  assert.equal(await sample({ topK: 1 }), greedy);
+  assert.equal(await sample({ topP: 0 }), greedy);
+});
+
+test("an abort ends the text after the present token", { skip }, async (t) => {
+  const cacheFolder = await temporaryFolder(t);
+  const stop = new AbortController();
+  const { tokens, stop: reason } = await generate({
+    model,
+    cacheFolder,
+    prompt: "Once",
+    maxNewTokens: 400,
+    signal: stop.signal,
+    onText: () => stop.abort(),
+  });
+  assert.equal(reason, "interrupted");
+  assert.ok(tokens.length < 10);
+});
+
+test("the nucleus is the smallest set that reaches its share", () => {
+  const masked = (probabilities: readonly number[], topK: number, topP: number) => {
+    const logits = Float32Array.from(probabilities, Math.log);
+    maskTail(logits, topK, topP);
+    return [...logits.keys()].filter((i) => logits[i] !== -Infinity);
+  };
+  const probabilities = [0.1, 0.5, 0.15, 0.25];
+  assert.deepEqual(masked(probabilities, 0, 0.7), [1, 3]);
+  assert.deepEqual(masked(probabilities, 0, 0.8), [1, 2, 3]);
+  assert.deepEqual(masked(probabilities, 0, 1), [0, 1, 2, 3]);
+  assert.deepEqual(masked(probabilities, 0, 0), [1]);
+  assert.deepEqual(masked(probabilities, 2, 1), [1, 3]);
+  // 0.5 of the two that are left by top-k is two thirds.
+  assert.deepEqual(masked(probabilities, 2, 0.6), [1]);
+});
+
+/** Runs one command line and gives what it printed. */
+async function run(homeDir: string, ...args: string[]): Promise<string> {
+  const printed: string[] = [];
+  const io: CommandIo = {
+    env: {},
+    homeDir,
+    packageRoot: "",
+    stdout: { write: (text: string) => printed.push(text) },
+    stderr: { write: () => true },
+    isTty: false,
+    columns: 80,
+    style: style(false, {}),
+    now: () => 0,
+    exitCode: 0,
+  };
+  const program = new Command().exitOverride();
+  convertCommand(program, io);
+  generateCommand(program, io);
+  await program.parseAsync(args, { from: "user" });
+  return printed.join("");
+}
+
+test(
+  "the commands: convert prints what it wrote, generate what it continued",
+  { skip },
+  async (t) => {
+    const home = await temporaryFolder(t);
+    const out = join(home, "out");
+    const { model: base, adapter } = fixture("gpt2");
+    const convertArgs = ["convert", "--model", base, "--adapter", adapter, "--to", "safetensors"];
+    const table = await run(home, ...convertArgs, "--out", out);
+    assert.match(table, /model\.safetensors +\d+(\.\d+)? kB/);
+    assert.match(table, /checked: [\d,]+ values of weights, equal to the source's\nwritten: /);
+    const json = JSON.parse(
+      await run(home, ...convertArgs, "--out", out, "--force", "--json"),
+    ) as object;
+    assert.equal(Reflect.get(json, "target"), "safetensors");
+    await assert.rejects(run(home, ...convertArgs.slice(0, -1), "gguf", "--out", out), /gguf/);
+
+    const generateArgs = [
+      "generate",
+      "--model",
+      model,
+      "--prompt",
+      "Once upon",
+      "--max-new-tokens",
+      "4",
+    ];
+    assert.equal(await run(home, ...generateArgs), " a time, there\n");
+    const result = JSON.parse(await run(home, ...generateArgs, "--json", "--top-k", "1")) as object;
+    assert.equal(Reflect.get(result, "text"), " a time, there");
+    await assert.rejects(run(home, ...generateArgs, "--seed", "1"), /no use for --seed/);
+    assert.deepEqual(await readdir(join(home, ".cache", "ssa")), ["exports"]);
+  },
+);

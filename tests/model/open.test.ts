@@ -1,0 +1,128 @@
+// What config.json and the stored tensors may say, and how anything else is refused.
+
+import assert from "node:assert/strict";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { openModel } from "../../src/model/open.ts";
+import { UserError } from "../../src/core/errors.ts";
+import { openSafetensors, readBytes, writeSafetensors } from "../../src/files/safetensors.ts";
+import { temporaryFolder } from "../helpers.ts";
+
+const fixtures = new URL("../fixtures/", import.meta.url).pathname;
+
+type Json = Record<string, unknown>;
+type Tensor = { name: string; dtype: "F32"; shape: readonly number[]; data: Uint8Array };
+
+/** A copy of a fixture with another config or other tensors. */
+async function altered(
+  t: TestContext,
+  variant: string,
+  {
+    config = (c) => c,
+    tensors = (list) => list,
+  }: {
+    readonly config?: (config: Json) => Json;
+    readonly tensors?: (tensors: Tensor[]) => Tensor[];
+  },
+): Promise<string> {
+  const folder = await temporaryFolder(t);
+  const source = join(fixtures, variant);
+  const json = JSON.parse(await readFile(join(source, "config.json"), "utf8")) as Json;
+  await writeFile(join(folder, "config.json"), JSON.stringify(config(json)));
+  const stored = [...(await openSafetensors(source)).tensors.values()];
+  const copies = stored
+    .filter(({ dtype }) => dtype === "F32")
+    .map(async (info) => {
+      return {
+        name: info.name,
+        dtype: "F32" as const,
+        shape: info.shape,
+        data: await readBytes(info),
+      };
+    });
+  await writeSafetensors(join(folder, "model.safetensors"), tensors(await Promise.all(copies)));
+  return folder;
+}
+
+test("newer spellings of a config mean the same", async (t) => {
+  const plain = await openModel(join(fixtures, "gpt_neox"));
+  const folder = await altered(t, "gpt_neox", {
+    config: ({ rotary_pct, rotary_emb_base, torch_dtype, ...rest }) => ({
+      ...rest,
+      dtype: torch_dtype,
+      rope_parameters: {
+        rope_type: "default",
+        rope_theta: rotary_emb_base ?? 10000,
+        partial_rotary_factor: rotary_pct,
+      },
+    }),
+  });
+  assert.deepEqual((await openModel(folder)).model.config, plain.model.config);
+});
+
+const refusals: readonly [string, string, Json, RegExp][] = [
+  ["another architecture", "llama", { model_type: "mistral" }, /"mistral" is not supported/],
+  ["a sliding window", "llama", { sliding_window: 4096 }, /sliding_window = 4096 is not supported/],
+  ["another rope", "llama", { rope_scaling: { rope_type: "yarn", factor: 4 } }, /rope type "yarn"/],
+  ["a quantized checkpoint", "llama", { quantization_config: { bits: 4 } }, /quantized/],
+  ["another activation", "gpt2", { activation_function: "relu" }, /activation "relu"/],
+  ["cross-attention", "gpt2", { add_cross_attention: true }, /add_cross_attention/],
+  ["heads that do not divide", "gpt2", { n_head: 5 }, /not a multiple of 5/],
+  [
+    "a number in quotes",
+    "gpt2",
+    { n_embd: "18" },
+    /"n_embd" must be a positive integer, found "18"/,
+  ],
+  ["a missing number", "gpt2", { n_layer: null }, /"n_layer" is missing/],
+];
+
+for (const [what, variant, change, message] of refusals)
+  test(`${what} is refused by name`, async (t) => {
+    const folder = await altered(t, variant, { config: (config) => ({ ...config, ...change }) });
+    await assert.rejects(openModel(folder), (error) => {
+      assert.ok(error instanceof UserError);
+      assert.match(error.message, message);
+      return true;
+    });
+  });
+
+test("missing, unexpected and misshapen tensors are all named", async (t) => {
+  const folder = await altered(t, "llama", {
+    tensors: (list) =>
+      list.map((tensor) => {
+        if (tensor.name === "model.norm.weight") return { ...tensor, name: "model.nrom.weight" };
+        const { shape } = tensor;
+        return tensor.name === "lm_head.weight" ? { ...tensor, shape: shape.toReversed() } : tensor;
+      }),
+  });
+  await assert.rejects(openModel(folder), (error: Error) => {
+    assert.match(error.message, /missing: model\.norm\.weight \(is model\.nrom\.weight it\?\)/);
+    assert.match(error.message, /unexpected: model\.nrom\.weight/);
+    assert.match(error.message, /lm_head\.weight is \[\d+, \d+\], expected \[\d+, \d+\]/);
+    return true;
+  });
+});
+
+test("a tied head that is stored as well is ignored", async (t) => {
+  const folder = await altered(t, "gpt2", {
+    tensors: (list) => {
+      const embedding = list.find(({ name }) => name === "transformer.wte.weight")!;
+      return [...list, { ...embedding, name: "lm_head.weight" }];
+    },
+  });
+  const { weights } = await openModel(folder);
+  assert.ok(!weights.has("lm_head.weight"));
+});
+
+test("an adapter is refused on a base of another shape", async (t) => {
+  const folder = await temporaryFolder(t);
+  const adapter = join(fixtures, "gpt2/ssa/default");
+  for (const name of ["ssa_adapter.safetensors", "ssa_config.json"])
+    await copyFile(join(adapter, name), join(folder, name));
+  await assert.rejects(
+    openModel(join(fixtures, "llama"), { adapter: folder }),
+    /temperature .* missing/,
+  );
+});

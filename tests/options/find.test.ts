@@ -1,0 +1,31 @@
+// Recipes by path and by name, and what is said of a typing mistake.
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { UserError } from "../../src/core/errors.ts";
+import { findRecipe, shippedRecipes } from "../../src/options/find.ts";
+
+test("a recipe is found by path or by name; a mistyped one gets the nearest", async (t) => {
+  const root = await mkdtemp(join(tmpdir(), "ssa-recipes-"));
+  t.after(() => rm(root, { recursive: true }));
+  await mkdir(join(root, "recipes"));
+  const [demo, mine] = [join(root, "recipes", "demo.yaml"), join(root, "mine.yml")];
+  await writeFile(demo, "");
+  await writeFile(join(root, "recipes", "RESULTS.md"), "");
+  await writeFile(mine, "");
+
+  assert.deepEqual(await shippedRecipes(root), ["demo"]);
+  assert.equal(await findRecipe("demo", root), demo);
+  assert.equal(await findRecipe(demo, root), demo);
+  assert.equal(await findRecipe(mine, root), mine);
+
+  const hinted = (hint: RegExp) => (error: unknown) =>
+    error instanceof UserError && error.exitCode === 2 && hint.test(error.hint ?? "");
+  // The folder of recipes is a path, but no recipe.
+  await assert.rejects(findRecipe(join(root, "recipes"), root), hinted(/shipped recipes: demo/));
+  await assert.rejects(findRecipe("dmo", root), hinted(/did you mean --recipe demo\?/));
+  await assert.rejects(findRecipe("recipes/demmo.yaml", root), hinted(/--recipe demo\?/));
+  await assert.rejects(findRecipe("../mine.yml", root), UserError);
+});

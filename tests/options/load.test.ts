@@ -1,0 +1,219 @@
+// Recipes: layers, strictness, all mistakes at once, and the way back to YAML.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { UserError } from "../../src/core/errors.ts";
+import { contradictions, loadRecipe, recipeToYaml } from "../../src/options/load.ts";
+import type { RecipeSources } from "../../src/options/load.ts";
+import { recipeOptions } from "../../src/options/schema.ts";
+import type { Recipe } from "../../src/options/schema.ts";
+
+const least = "base: b\ndata: d\n";
+
+function load(text: string, more: Omit<RecipeSources, "file"> = {}): Recipe {
+  return loadRecipe({ file: { path: "r.yaml", text: least + text }, ...more });
+}
+
+/** The message of the UserError that loading must throw. */
+function complaint(text: string, more: Omit<RecipeSources, "file"> = {}): string {
+  try {
+    load(text, more);
+  } catch (error) {
+    assert.ok(error instanceof UserError, String(error));
+    assert.equal(error.exitCode, 2);
+    return error.message;
+  }
+  return assert.fail("the recipe was accepted");
+}
+
+test("the defaults are the documented ones", () => {
+  assert.deepEqual(load(""), {
+    base: "b",
+    data: "d",
+    evalData: null,
+    out: null,
+    textColumn: "text",
+    holdOut: 0.05,
+    tune: ["temperatures"],
+    init: "pretrained",
+    temperatures: {
+      query: { token: true, position: true },
+      key: { token: false, position: false },
+      value: { token: true, position: false },
+    },
+    feature: "gelu",
+    position: "tanh",
+    maxAddedShare: 0.005,
+    steps: 200,
+    context: "auto",
+    batchSize: 1,
+    gradientAccumulationSteps: 4,
+    learningRate: 1e-2,
+    baseLearningRate: 1e-5,
+    minLearningRate: 0,
+    warmupSteps: 20,
+    schedule: "cosine",
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weightDecay: 0.01,
+    maxGradNorm: 1,
+    seed: 0,
+    evalEvery: 50,
+    evalWindows: 64,
+    reportWindows: "all",
+    earlyStopping: "off",
+    saveEvery: 50,
+    keepLast: 2,
+    final: "model",
+    device: "auto",
+    precision: "fp32",
+    recompute: "auto",
+    threads: "auto",
+  });
+});
+
+test("a flag beats --set, which beats the file, which beats a saved recipe and the default", () => {
+  const text = "steps: 1\nseed: 1\nbatchSize: 1";
+  const saved = load("steps: 9\nseed: 9\nbatchSize: 9\nkeepLast: 9");
+  const sets = ["seed=2", "batchSize=2"];
+  const recipe = load(text, { saved, sets, flags: { batchSize: "3", device: undefined } });
+  assert.deepEqual(
+    [recipe.steps, recipe.seed, recipe.batchSize, recipe.keepLast, recipe.device],
+    [1, 2, 3, 9, "auto"],
+  );
+});
+
+test("numbers are YAML 1.2's, and off is a word", () => {
+  assert.equal(load("learningRate: 1e-5").learningRate, 1e-5);
+  assert.equal(load("", { sets: ["epsilon=1e-9"] }).epsilon, 1e-9);
+  assert.equal(load("", { flags: { learningRate: "3E-4" } }).learningRate, 3e-4);
+  assert.equal(load("earlyStopping: off").earlyStopping, "off");
+});
+
+test("text is never read as a number, a date or a word of YAML", () => {
+  const recipe = load("", { sets: ["data=[1"], flags: { base: "2024-01-01", out: "null" } });
+  assert.deepEqual([recipe.base, recipe.data, recipe.out], ["2024-01-01", "[1", "null"]);
+});
+
+test("tune is a comma list or a YAML list, put in order", () => {
+  for (const text of ["tune: norms, temperatures", "tune: [norms, temperatures, norms]"])
+    assert.deepEqual(load(text).tune, ["temperatures", "norms"]);
+  assert.deepEqual(load("", { sets: ["tune=[all]"] }).tune, ["all"]);
+  assert.match(complaint("tune: temperatures,normz"), /found "normz"; did you mean norms\?/);
+  assert.match(complaint("tune: []"), /expected one or several of temperatures, norms/);
+});
+
+test("a projection in a file is complete in itself; --set changes one part", () => {
+  const file = load("temperatures:\n  value: {}\n  key: {token: true}");
+  assert.deepEqual(file.temperatures, {
+    query: { token: true, position: true },
+    key: { token: true, position: false },
+    value: { token: false, position: false },
+  });
+  const set = load("", { sets: ["temperatures.key.token=true", "temperatures.query.token=false"] });
+  assert.deepEqual(set.temperatures, {
+    query: { token: false, position: true },
+    key: { token: true, position: false },
+    value: { token: true, position: false },
+  });
+});
+
+test("early stopping takes a patience, also as a bare number", () => {
+  const expected = { patience: 3 };
+  assert.deepEqual(load("earlyStopping: {patience: 3}").earlyStopping, expected);
+  assert.deepEqual(load("", { flags: { earlyStopping: "3" } }).earlyStopping, expected);
+  assert.deepEqual(load("", { sets: ["earlyStopping.patience=3"] }).earlyStopping, expected);
+  assert.match(
+    complaint("earlyStopping: {patience: 0}"),
+    /earlyStopping \(r.yaml:3\): expected off or \{patience.*found 0/,
+  );
+});
+
+test("warm-up by default is at most half of the steps", () => {
+  assert.equal(load("steps: 10").warmupSteps, 5);
+  assert.equal(load("steps: 10\nwarmupSteps: 10").warmupSteps, 10);
+  assert.match(complaint("steps: 10\nwarmupSteps: 11"), /warmupSteps \(r.yaml:4\): 11 is more/);
+});
+
+test("every mistake is reported, with its path and its origin", () => {
+  const message = complaint(
+    "learningrate: 1\nsteps: 1.5\nschedule: cosin\ntemperatures: {qery: {}}",
+    {
+      sets: ["temperatures.key.tokn=true", "seed=-1"],
+      flags: { batchSize: "many" },
+    },
+  );
+  assert.deepEqual(message.split("\n").toSorted(), [
+    '  batchSize (--batch-size): expected a whole number of at least 1, found "many"',
+    "  learningrate (r.yaml:3): unknown key; did you mean learningRate?",
+    '  schedule (r.yaml:5): expected constant, linear or cosine, found "cosin"; did you mean cosine?',
+    "  seed (--set): expected a whole number of at least 0, found -1",
+    "  steps (r.yaml:4): expected a whole number of at least 1, found 1.5",
+    "  temperatures.key.tokn (--set): unknown key; did you mean temperatures.key.token?",
+    "  temperatures.qery (r.yaml:6): unknown key; did you mean temperatures.query?",
+    "the recipe has 7 mistakes:",
+  ]);
+});
+
+test("a base and data are needed", () => {
+  assert.throws(() => loadRecipe({}), /base: missing; expected text\n  data: missing/);
+});
+
+test("YAML's own mistakes are the user's, with their place", () => {
+  assert.match(complaint("seed: 1\nseed: 2"), /r.yaml: Map keys must be unique at line 4/);
+  assert.match(complaint("seed: *none"), /r.yaml: .*alias.*none/);
+  assert.match(complaint("seed: ["), /r.yaml: .* line 3/);
+  assert.match(complaint("seed: !!secret 1"), /r.yaml: Unresolved tag/);
+  assert.throws(() => loadRecipe({ file: { path: "l.yaml", text: "- 1" } }), /expected keys/);
+  assert.throws(() => loadRecipe({ sets: ["steps"] }), /--set: expected path=value, found "steps"/);
+  assert.match(complaint("", { sets: ["steps=["] }), /steps \(--set\): /);
+});
+
+test("names of JavaScript's own are unknown keys", () => {
+  for (const set of ["__proto__.steps=1", "constructor=1", "toString.x=1"])
+    assert.match(complaint("", { sets: [set] }), /unknown key/);
+  assert.match(complaint("__proto__: {steps: 1}"), /__proto__ \(r.yaml:3\): unknown key/);
+  assert.match(complaint("", { sets: ["temperatures.__proto__.token=1"] }), /unknown key/);
+});
+
+test("keys that contradict each other are refused", () => {
+  const none = "temperatures: {query: {}, value: {}}";
+  assert.match(complaint(none), /temperatures \(r.yaml:3\): every part is off/);
+  assert.equal(load(`${none}\ntune: norms`).tune.length, 1);
+  assert.match(complaint("minLearningRate: 1"), /1 is more than learningRate, 0.01/);
+  assert.match(complaint("final: adapter\ntune: [temperatures, norms]"), /final \(r.yaml:3\)/);
+  assert.match(complaint("final: adapter\ninit: random"), /final \(r.yaml:3\)/);
+});
+
+test("what a recipe resolves to survives YAML", () => {
+  const word = fc.string({ minLength: 1 });
+  fc.assert(
+    fc.property(word, word, fc.double({ min: 1e-12, max: 1, noNaN: true }), (base, out, rate) => {
+      const flags = { base, data: "d", out, learningRate: rate, earlyStopping: 2 };
+      const recipe = loadRecipe({ flags });
+      const file = { path: "recipe.yaml", text: recipeToYaml(recipe) };
+      assert.deepEqual(loadRecipe({ file }), recipe);
+    }),
+  );
+});
+
+test("a resumed run's contradictions are what was given otherwise, but for its folder", () => {
+  const saved = load("steps: 10\nout: a");
+  const given = { steps: "20", out: "b", seed: "0" };
+  assert.deepEqual(contradictions(loadRecipe({ saved }), saved), []);
+  assert.deepEqual(contradictions(loadRecipe({ saved, flags: given }), saved), [
+    { key: "steps", saved: 10, given: 20 },
+  ]);
+});
+
+test("every option has a description, and a flag unless it is nested", () => {
+  for (const { key, description, flag, expected } of recipeOptions) {
+    assert.ok(description.length > 0 && description.length < 80, key);
+    assert.ok(expected, key);
+    assert.equal(flag === undefined, key === "temperatures", key);
+  }
+  const flags = Object.fromEntries(recipeOptions.map(({ key, flag }) => [key, flag]));
+  assert.equal(flags["gradientAccumulationSteps"], "--gradient-accumulation-steps <n>");
+  assert.equal(flags["recompute"], "--recompute [when]");
+});
