@@ -21,10 +21,14 @@ export interface ModelConfig {
   readonly initializerRange: number;
 }
 
+/** A key and what its absence means; without that, it must be there. */
+export type Key<Value> = readonly [key: string, fallback?: Value];
+
 /** A JSON object whose keys are read with their types; `path` names it in errors. */
 export class ConfigReader {
   readonly path: string;
   readonly #json: Readonly<Record<string, unknown>>;
+  readonly #asked = new Set<string>();
 
   constructor(path: string, json: Readonly<Record<string, unknown>>) {
     this.path = path;
@@ -33,7 +37,12 @@ export class ConfigReader {
 
   /** null counts as absent, as in Hugging Face's configs. */
   has(key: string): boolean {
-    return (this.#json[key] ?? null) !== null;
+    return this.#value(key) !== null;
+  }
+
+  #value(key: string): unknown {
+    this.#asked.add(key);
+    return this.#json[key] ?? null;
   }
 
   number(key: string, fallback?: number): number {
@@ -46,6 +55,11 @@ export class ConfigReader {
     return this.#read(key, "a positive integer", isCount, fallback);
   }
 
+  /** A positive integer or null, where null says something else than an absent key. */
+  countOrNull(key: string, fallback: number): number | null {
+    return this.#json[key] === null ? null : this.count(key, fallback);
+  }
+
   flag(key: string, fallback?: boolean): boolean {
     return this.#read(key, "true or false", (value) => typeof value === "boolean", fallback);
   }
@@ -54,21 +68,32 @@ export class ConfigReader {
     return this.#read(key, "a string", (value) => typeof value === "string", fallback);
   }
 
-  /** A nested object; undefined where absent. */
+  list(key: string): readonly unknown[] | undefined {
+    return this.has(key) ? this.#read(key, "a list", Array.isArray) : undefined;
+  }
+
+  /** A nested object; undefined where absent or empty. */
   object(key: string): ConfigReader | undefined {
-    if (!this.has(key)) return undefined;
     const isObject = (value: unknown) => typeof value === "object" && !Array.isArray(value);
-    const json = this.#read<Record<string, unknown>>(key, "an object", isObject);
-    return new ConfigReader(`${this.path}: ${key}`, json);
+    const json = this.#read<Record<string, unknown>>(key, "an object", isObject, {});
+    return Object.keys(json).length > 0
+      ? new ConfigReader(`${this.path}: ${key}`, json)
+      : undefined;
   }
 
   /** Refuses a setting that is present with another value than the supported one. */
   only(key: string, supported: unknown): void {
-    const value = this.#json[key] ?? null;
+    const value = this.#value(key);
     if (value === null || value === supported) return;
     throw new UserError(`${this.path}: ${key} = ${JSON.stringify(value)} is not supported`, {
       hint: `supported: ${JSON.stringify(supported)}`,
     });
+  }
+
+  /** Refuses what is set under a name that begins like this and that nothing has asked for. */
+  refuseUnread(start = ""): void {
+    for (const key of Object.keys(this.#json))
+      if (key.startsWith(start) && !this.#asked.has(key)) this.only(key, null);
   }
 
   #read<Value>(
@@ -77,7 +102,7 @@ export class ConfigReader {
     accepts: (value: unknown) => boolean,
     fallback?: Value,
   ): Value {
-    const value = this.#json[key] ?? null;
+    const value = this.#value(key);
     if (value === null) {
       if (fallback !== undefined) return fallback;
       throw new UserError(`${this.path}: "${key}" is missing, ${expected} is needed`);
@@ -88,10 +113,4 @@ export class ConfigReader {
       );
     return value as Value;
   }
-}
-
-/** A size that must be a multiple of another, such as hidden size and heads. */
-export function divided(config: ConfigReader, total: number, parts: number, what: string): number {
-  if (total % parts === 0) return total / parts;
-  throw new UserError(`${config.path}: ${what}: ${total} is not a multiple of ${parts}`);
 }

@@ -18,6 +18,8 @@ export interface AttentionOptions {
   /** Factor of the logits, usually 1 / √H. */
   readonly scale: number;
   readonly positions: Positions;
+  /** Keys that a query sees, its own among them; all by default. */
+  readonly window?: number;
   /** Applied to query and key, after the hooks. */
   readonly rotate?: (x: Tensor) => Tensor;
   readonly hooks: AttentionHooks;
@@ -35,7 +37,7 @@ export interface AttentionHooks {
   ) => Omit<Projections, "query">;
 }
 
-/** Rows of queries that share one block of visible keys: the upper triangle beyond a block is never computed. */
+/** Rows of queries that share one block of visible keys: what lies beyond a block's last row or before its window is never computed. */
 export const BLOCK_ROWS = 128;
 
 /** [B, T, D] as [B, heads, T, D / heads] */
@@ -47,35 +49,38 @@ export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
 
 /** Attention of every query to the keys it may see; [B, T, N · H]. */
 export function attention(projections: Projections, options: AttentionOptions): Tensor {
-  const { hooks, layer, positions, rotate } = options;
+  const { hooks, layer, positions, rotate, window = Infinity, scale } = options;
   const scaled = hooks.scale?.(projections, layer) ?? projections;
   const query = rotate ? rotate(scaled.query) : scaled.query;
   const present = { key: rotate ? rotate(scaled.key) : scaled.key, value: scaled.value };
   const { key, value } = hooks.cache?.(layer, present) ?? present;
+  const { mask } = positions;
   const y_BNTH =
-    typeof positions.mask === "function"
-      ? blockCausal(query, key, value, positions.mask, options.scale)
-      : attend(query, key, value, positions.mask, options.scale);
+    "given" in mask
+      ? attend(query, key, value, mask.given(window), scale)
+      : concat(causalBlocks(query, key, value, mask.causal, window, scale), 2);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
 }
 
-function blockCausal(
+function causalBlocks(
   query: Tensor,
   key: Tensor,
   value: Tensor,
   mask: CausalMask,
+  window: number,
   scale: number,
-): Tensor {
+): Tensor[] {
   const length = Number(query.shape[2]);
-  const blocks: Tensor[] = [];
-  for (let start = 0; start < length; start += BLOCK_ROWS) {
+  return Array.from({ length: Math.ceil(length / BLOCK_ROWS) }, (_, block) => {
+    const start = block * BLOCK_ROWS;
     const end = Math.min(start + BLOCK_ROWS, length);
-    const visible = [slice(key, 2, 0, end), slice(value, 2, 0, end)] as const;
-    blocks.push(attend(slice(query, 2, start, end), ...visible, mask(start, end), scale));
-  }
-  return concat(blocks, 2);
+    const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
+    const visible = [slice(key, 2, from, end), slice(value, 2, from, end)] as const;
+    const masked = mask(end - start, end - from, window);
+    return attend(slice(query, 2, start, end), ...visible, masked, scale);
+  });
 }
 
 /** softmax(scale · q kᵀ + mask) v, the softmax in F32. Queries of a group share their keys: they are rows of one product. */

@@ -62,7 +62,7 @@ test("newer spellings of a config mean the same", async (t) => {
 });
 
 const refusals: readonly [string, string, Json, RegExp][] = [
-  ["another architecture", "llama", { model_type: "mistral" }, /"mistral" is not supported/],
+  ["another architecture", "llama", { model_type: "falcon" }, /"falcon" is not supported/],
   ["a sliding window", "llama", { sliding_window: 4096 }, /sliding_window = 4096 is not supported/],
   ["another rope", "llama", { rope_scaling: { rope_type: "yarn", factor: 4 } }, /rope type "yarn"/],
   ["a quantized checkpoint", "llama", { quantization_config: { bits: 4 } }, /quantized/],

@@ -90,7 +90,7 @@ for (const [name, sizes] of cases)
       i % length > Math.floor(i / length) ? MASKED : 0,
     );
     const mask = g.constant(causal, [1, 1, length, length]);
-    const positions = givenPositions(ids, mask, length);
+    const positions = givenPositions(ids, () => mask, length);
     const masked = attention(projections, { ...without, positions });
 
     const program = await engine.compile({ y, masked }, new Map());
