@@ -3,44 +3,44 @@
 import type { Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
-import type { Activation } from "../nn/layers.ts";
 import type { Positions } from "../nn/positions.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
-import type { ConfigReader, ModelConfig } from "./config.ts";
+import type { ConfigReader, ModelConfig, SizeDefaults } from "./config.ts";
 
-/** A row of the table of families: modules by their names in checkpoints, and how they are read. No field is optional. */
-export interface Family {
-  readonly stem: {
-    /** Of all names but the head's; some checkpoints were saved without it. */
-    readonly prefix: string;
-    readonly embedding: string;
-    /** A table of learned positions. */
+/** A row of the table of families: modules by their names in checkpoints, and what a config means. No field is optional. */
+export interface Family extends SizeDefaults {
+  /** Of all names but the output embedding's; some checkpoints were saved without it. */
+  readonly prefix: string;
+  readonly embeddings: {
+    readonly input: string;
+    /** Learned ones. */
     readonly positions: string | null;
-    readonly layers: string;
-    /** The output embedding, where it is not tied. */
-    readonly head: string;
+    /** Where it is not tied. */
+    readonly output: string;
   };
-  readonly norms: { readonly attention: string; readonly mlp: string; readonly final: string };
+  readonly layers: string;
+  readonly norms: readonly [attention: string, mlp: string, final: string];
   readonly attention: {
     readonly name: string;
-    /** Query, key and value, or the one module that is all of them. */
-    readonly projections: readonly string[];
-    /** Norms of each head's query and key. */
+    /** Norms of each head's query and key; these and all projections are below `name`. */
     readonly headNorms: readonly [query: string, key: string] | null;
     readonly output: string;
+  };
+  /** Query, key and value are three modules, three parts of one, or three parts of each of its heads. */
+  readonly projections: {
+    readonly names: readonly string[];
+    readonly split: "modules" | "parts" | "heads";
   };
   readonly mlp: { readonly gate: string | null; readonly up: string; readonly down: string };
   readonly norm: "layer" | "rms";
   /** PyTorch's Linear keeps a weight as [out, in], GPT-2's Conv1D as [in, out]. */
   readonly layout: "FD" | "DF";
-  /** Whether query, key and value are three modules, three parts of one, or three parts of each of its heads. */
-  readonly split: "separate" | "parts" | "heads";
-  readonly readConfig: (config: ConfigReader) => DecoderConfig;
+  /** Its names for what config.json calls otherwise in most families; the first that is set counts. */
+  readonly aliases: Readonly<Record<string, readonly string[]>>;
+  readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
 }
 
-/** What a config.json says, in one vocabulary. */
-export interface DecoderConfig extends ModelConfig {
-  readonly activation: Activation;
+export interface Settings {
   /** null: positions are learned. */
   readonly rotary: RotaryConfig | null;
   /** Keys that a query of each layer sees, its own among them; null: all. */
@@ -59,7 +59,7 @@ export interface DecoderConfig extends ModelConfig {
 
 export interface ForwardContext {
   /** A weight by its canonical name; those of normalizations are F32, the others all of one format. */
-  readonly weight: (name: string) => Tensor;
+  readonly weight: (name: string, shape: Shape, group: WeightGroup) => Tensor;
   /** Token ids, I64 [B, T]. */
   readonly ids: Tensor;
   readonly positions: Positions;
@@ -70,6 +70,8 @@ export interface ForwardContext {
 
 /** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
 export type KeptPart = "stream" | "product";
+
+export type DecoderConfig = ModelConfig & Settings;
 
 /** A family with a config applied: nothing outside needs to know which it is. */
 export interface Model {

@@ -1,29 +1,32 @@
 // GPT-2 (Radford et al., 2019): learned positions, weights in Conv1D layout.
 
 import type { Family } from "./architecture.ts";
-import { readSizes } from "./read-config.ts";
 
 export const gpt2: Family = {
-  stem: { prefix: "transformer", embedding: "wte", positions: "wpe", layers: "h", head: "lm_head" },
-  norms: { attention: "ln_1", mlp: "ln_2", final: "ln_f" },
-  attention: { name: "attn", projections: ["c_attn"], headNorms: null, output: "c_proj" },
+  prefix: "transformer",
+  embeddings: { input: "wte", positions: "wpe", output: "lm_head" },
+  layers: "h",
+  norms: ["ln_1", "ln_2", "ln_f"],
+  attention: { name: "attn", headNorms: null, output: "c_proj" },
+  projections: { names: ["c_attn"], split: "parts" },
   mlp: { gate: null, up: "c_fc", down: "c_proj" },
   norm: "layer",
   layout: "DF",
-  split: "parts",
-  readConfig: (config) => {
+  aliases: {
+    num_hidden_layers: ["n_layer"],
+    hidden_size: ["n_embd"],
+    num_attention_heads: ["n_head"],
+    intermediate_size: ["n_inner"],
+    max_position_embeddings: ["n_positions", "n_ctx"],
+    rms_norm_eps: ["layer_norm_epsilon"],
+    hidden_act: ["activation_function"],
+  },
+  defaults: { maxPositions: 1024, normEpsilon: 1e-5, activation: "gelu_new", isTied: true },
+  headDim: null,
+  intermediateRatio: 4,
+  readSettings: (config) => {
     config.only("add_cross_attention", false);
     return {
-      ...readSizes(config, {
-        numLayers: "n_layer",
-        hiddenSize: "n_embd",
-        numHeads: "n_head",
-        intermediateSize: ["n_inner", 4 * config.count("n_embd")],
-        maxPositions: ["n_positions", config.count("n_ctx", 1024)],
-        normEpsilon: ["layer_norm_epsilon", 1e-5],
-        activation: ["activation_function", "gelu_new"],
-        isTied: true,
-      }),
       rotary: null,
       windows: [],
       hasAttentionBias: true,

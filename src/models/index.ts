@@ -2,7 +2,7 @@
 
 import { nearest, UserError } from "../core/errors.ts";
 import type { Family, Model } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, readSizes } from "./config.ts";
 import { decoder } from "./decoder.ts";
 import { gpt2 } from "./gpt2.ts";
 import { gpt_neox } from "./gpt_neox.ts";
@@ -32,7 +32,9 @@ export function readModel(path: string, json: Readonly<Record<string, unknown>>)
       hint: "use the checkpoint that it was quantized from (F32, F16 or BF16 weights)",
     });
   const family = families[modelType]!;
-  const config = family.readConfig(reader);
-  reader.refuseUnread("rope_");
-  return decoder(family, config);
+  const config = new ConfigReader(path, json, family.aliases);
+  const sizes = readSizes(config, family);
+  const settings = { ...sizes, ...family.readSettings(config, sizes) };
+  for (const start of ["rope_", "sliding_window", "layer_types"]) config.refuseUnread(start);
+  return decoder(family, settings);
 }

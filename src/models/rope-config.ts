@@ -3,65 +3,52 @@
 
 import { UserError } from "../core/errors.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
-import { ConfigReader, type Key, type ModelConfig } from "./config.ts";
+import { ConfigReader, type ModelConfig } from "./config.ts";
 
-/** The keys are older files' names of the base frequency and, where it may be another than 1, of the share that turns. */
+/** share: of each head that turns, where it may be another than 1 and the config does not say. */
 export function readRotary(
   config: ConfigReader,
   { headDim, maxPositions }: Pick<ModelConfig, "headDim" | "maxPositions">,
-  thetaKey = "rope_theta",
-  shareKey?: Key<number>,
+  share?: number,
 ): RotaryConfig {
-  const [scaling, parameters] = [config.object("rope_scaling"), config.object("rope_parameters")];
-  const nested = scaling ?? parameters ?? new ConfigReader(config.path, {});
-  const theta = config.number(thetaKey, 10000);
-  const share = shareKey ? config.number(...shareKey) : 1;
-  for (const [key, only] of Object.entries({
-    rope_theta: theta,
-    partial_rotary_factor: share,
-    rope_interleaved: false,
-  }))
-    config.only(key, only);
-  if (!shareKey) nested.only("partial_rotary_factor", 1);
-  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", share));
+  const [older, newer] = [config.object("rope_scaling"), config.object("rope_parameters")];
+  const nested = older ?? newer ?? new ConfigReader(config.path, {});
+  config.only("rope_interleaved", false);
+  if (share === undefined)
+    for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
+  const factor = config.number("partial_rotary_factor", share ?? 1);
+  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
   if (rotaryDim % 2 !== 0)
     throw new UserError(`${config.path}: rotary embedding of ${rotaryDim} elements, must be even`);
-  const rotary = {
-    rotaryDim,
-    theta: nested.number("rope_theta", theta),
-    scaling: readScaling(nested, config, maxPositions),
-  };
+  const theta = nested.number("rope_theta", config.number("rope_theta", 10000));
+  const type = nested.text("rope_type", nested.text("type", "default"));
+  if (!Object.hasOwn(scalings, type))
+    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
+      hint: `supported: ${Object.keys(scalings).join(", ")}`,
+    });
+  const scaling = scalings[type]!(nested, config, maxPositions);
   nested.refuseUnread();
-  return rotary;
+  return { rotaryDim, theta, scaling };
 }
 
-function readScaling(
-  nested: ConfigReader,
-  config: ConfigReader,
-  maxPositions: number,
-): RotaryScaling {
-  const type = nested.text("rope_type", nested.text("type", "default"));
-  const original = "original_max_position_embeddings";
-  switch (type) {
-    case "default":
-      return { type: "none" };
-    case "dynamic":
-      nested.number("factor", 1); // changes nothing within the trained length, and windows never exceed it
-      return { type: "none" };
-    case "linear":
-      return { type, factor: nested.number("factor") };
-    case "llama3":
-      return {
-        type,
-        factor: nested.number("factor"),
-        lowFrequencyFactor: nested.number("low_freq_factor"),
-        highFrequencyFactor: nested.number("high_freq_factor"),
-        // Beside the object it wins.
-        originalMaxPositions: config.count(original, nested.count(original, maxPositions)),
-      };
-    default:
-      throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
-        hint: "supported: default, linear, dynamic, llama3",
-      });
-  }
-}
+const ORIGINAL = "original_max_position_embeddings";
+
+/** By type, from the object that names it and the config around that. */
+const scalings: Readonly<
+  Record<string, (own: ConfigReader, config: ConfigReader, maxPositions: number) => RotaryScaling>
+> = {
+  default: () => ({ type: "none" }),
+  linear: (own) => ({ type: "linear", factor: own.number("factor") }),
+  // Changes nothing within the trained length, and windows never exceed it.
+  dynamic: (own) => {
+    own.number("factor", 1);
+    return { type: "none" };
+  },
+  llama3: (own, config, maxPositions) => ({
+    type: "llama3",
+    factor: own.number("factor"),
+    lowFrequencyFactor: own.number("low_freq_factor"),
+    highFrequencyFactor: own.number("high_freq_factor"),
+    originalMaxPositions: config.count(ORIGINAL, own.count(ORIGINAL, maxPositions)),
+  }),
+};

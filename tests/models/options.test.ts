@@ -124,13 +124,15 @@ test("rotary settings, wherever they stand", () => {
   assert.equal(original({ original_max_position_embeddings: 64 }), 64);
   assert.equal(rotary({ head_dim: 16 }, "gpt_neox")["rotaryDim"], 4);
   assert.equal(rotary({ rope_interleaved: false })["theta"], 10000);
+  // Not where GPT-NeoX has it.
+  assert.equal(rotary({ head_dim: 16, rope_theta: 5 }, "gpt_neox")["theta"], 10000);
+  assert.equal(rotary({ head_dim: 16, rotary_emb_base: 5 }, "gpt_neox")["theta"], 5);
 });
 
 const refused: readonly (readonly [string, Json, RegExp])[] = [
   ["llama", { rope_local_base_freq: 10000 }, /rope_local_base_freq = 10000 is not supported/],
   ["llama", { rope_interleaved: true }, /rope_interleaved = true is not supported/],
   ["gpt2", { n_embd: 8, n_head: 2, n_layer: 1, rope_theta: 1e4 }, /rope_theta = 10000/],
-  ["gpt_neox", { head_dim: 16, rope_theta: 5 }, /rope_theta = 5 is not supported/],
   ["llama", { rope_parameters: { partial_rotary_factor: 0.5 } }, /partial_rotary_factor = 0.5/],
   ["llama", { rope_scaling: { type: "linear", factor: 2, beta_fast: 32 } }, /beta_fast = 32/],
   ["qwen3", { rope_parameters: { full_attention: { rope_theta: 5 } } }, /full_attention = /],
