@@ -7,7 +7,7 @@ import type { Positions } from "../nn/positions.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
 import type { ConfigReader, ModelConfig, SizeDefaults } from "./config.ts";
 
-/** A row of the table of families: modules by their names in checkpoints, and what a config means. No field is optional. */
+/** A row of the table of families: names of modules in checkpoints, and what a config means; nothing is optional. */
 export interface Family extends SizeDefaults {
   /** Of all names but the output embedding's; some checkpoints were saved without it. */
   readonly prefix: string;

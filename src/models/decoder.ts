@@ -25,8 +25,8 @@ export function decoder(family: Family, config: DecoderConfig): Model {
     return parameter(name, shape);
   };
   const ids = input("ids", [1, 1], "I64");
-  const positions = fixedPositions(1);
-  forward(family, config, { weight, ids, positions, hooks: {}, keep: (x) => x });
+  const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
+  forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
   const outputEmbedding = `${embeddings.output}.weight`;
   if (!config.isTied) weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
 

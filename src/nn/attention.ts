@@ -37,7 +37,7 @@ export interface AttentionHooks {
   ) => Omit<Projections, "query">;
 }
 
-/** Rows of queries that share one block of visible keys: what lies beyond a block's last row or before its window is never computed. */
+/** Rows of queries that share a block of keys: what is later than its last row or before its window is never computed. */
 export const BLOCK_ROWS = 128;
 
 /** [B, T, D] as [B, heads, T, D / heads] */
