@@ -10,7 +10,7 @@ import {
   temporaryOwner,
   writeFailure,
 } from "../formats/atomic.ts";
-import { isRunning } from "../formats/file-lock.ts";
+import { isRunning } from "../formats/lock.ts";
 
 /** A line of every model card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";

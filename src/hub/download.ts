@@ -8,7 +8,7 @@ import { invariant, UserError } from "../core/errors.ts";
 import { flush } from "../formats/atomic.ts";
 import { type RepoCache, type RepoFile, type RepoListing, statIfPresent } from "./cache.ts";
 import { diskFailure, diskFull, networkFailure } from "./failures.ts";
-import { withLock } from "./lock.ts";
+import { withLock } from "../formats/lock.ts";
 import { type HubContext, request, retrying } from "./request.ts";
 
 /** How far one file is. */

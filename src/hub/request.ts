@@ -2,7 +2,7 @@
 
 import { buffer } from "node:stream/consumers";
 import type { HubSettings } from "./environment.ts";
-import { pause } from "./lock.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import { nameOf, networkFailure, statusFailure, TransientFailure } from "./failures.ts";
 import type { HubRepo } from "./repo-id.ts";
 
@@ -107,7 +107,7 @@ export async function retrying<T>(
       before = now;
       const waitMs = error.waitMs ?? settings.retryDelayMs * 2 ** failures;
       if (failures + 1 >= MAX_FAILURES || waitMs > LONGEST_WAIT_MS) throw error.reported;
-      await pause(waitMs, signal);
+      await sleep(waitMs, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 }

@@ -5,7 +5,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { runFiles } from "../formats/run-folder.ts";
-import { lockName } from "../formats/run-lock.ts";
+import { lockName } from "../formats/lock.ts";
 import { isRecord } from "../formats/safetensors-header.ts";
 import type { RunReport } from "../report/report.ts";
 

@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import type { UserError } from "../../src/core/errors.ts";
 import type { DownloadProgress } from "../../src/hub/download.ts";
-import { withLock } from "../../src/hub/lock.ts";
+import { withLock } from "../../src/formats/lock.ts";
 import { resolveModel } from "../../src/hub/model.ts";
 import type { Fault, SeenRequest, TreeEntry } from "../hub-server.ts";
 import { content, MODEL_FILES, WEIGHTS, withHub, type Fixture } from "./fixture.ts";
