@@ -1,41 +1,44 @@
-// One request to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat.
+// Requests to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat.
 
-import { buffer } from "node:stream/consumers";
-import type { HubSettings } from "./environment.ts";
 import { setTimeout as sleep } from "node:timers/promises";
-import { nameOf, networkFailure, statusFailure, TransientFailure } from "./failures.ts";
-import type { HubRepo } from "./repo-id.ts";
+import { didYouMean, messageOf, UserError } from "../core/errors.ts";
+import {
+  checkInside,
+  isSound,
+  type RepoFile,
+  repoFolder,
+  type RepoListing,
+  Snapshot,
+} from "./cache.ts";
+import * as failures from "./failures.ts";
+import {
+  type HubContext,
+  networkFailure,
+  notAHub,
+  NoRevisionError,
+  TransientError,
+} from "./failures.ts";
+import { isCommit, nameOf } from "./repo-id.ts";
 
 const MAX_FAILURES = 5;
 const LONGEST_WAIT_MS = 120_000;
-
-/** What a request is made for. */
-export interface HubContext {
-  readonly settings: HubSettings;
-  readonly repo: HubRepo;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface RequestOptions {
-  readonly headers?: HeadersInit | undefined;
-  /** How long the hub may be silent. */
-  readonly timeoutMs: number;
-  /** What is asked for; undefined for a listing. */
-  readonly file?: string;
-}
+// The hub advises against more than 100,000 files in a repository: 100 pages, some 30 MB.
+const MAX_PAGES = 1000;
+const MAX_LISTING_BYTES = 2 ** 26;
 
 /**
- * Sends one request and gives `use` a successful answer and the chunks of its body. Plain references throughout: in
- * Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what fetch keeps of a request once its headers
- * are there, can be collected before they fire.
+ * Sends one request and gives `use` a successful answer and the chunks of its body; `timeoutMs` is how long the hub may
+ * be silent. Plain references throughout: in Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what
+ * fetch keeps of a request once its headers are there, can be collected before they fire.
  */
 export async function request<T>(
   context: HubContext,
   url: string,
-  { headers: given, timeoutMs, file }: RequestOptions,
+  timeoutMs: number,
   use: (response: Response, chunks: AsyncIterable<Uint8Array>) => Promise<T>,
+  { file, headers: given }: { file?: string; headers?: HeadersInit } = {},
 ): Promise<T> {
-  const { settings, repo, signal: outer } = context;
+  const { settings, signal: outer } = context;
   const headers = new Headers(given);
   // A redirect to another host loses this header too: fetch sees to that.
   if (settings.token && new URL(url).origin === new URL(settings.endpoint).origin)
@@ -49,7 +52,7 @@ export async function request<T>(
   outer?.addEventListener("abort", onStop);
   const onBroken = (error: unknown): never => {
     outer?.throwIfAborted();
-    throw networkFailure(error, settings, file ?? nameOf(repo));
+    throw networkFailure(error, context, file);
   };
   async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
     const reader = body?.getReader();
@@ -67,7 +70,7 @@ export async function request<T>(
     const response = await fetch(url, { headers, signal }).catch(onBroken);
     if (response.ok) return await use(response, chunksOf(response));
     await response.body?.cancel();
-    throw statusFailure(response, repo, settings, file);
+    throw failures.statusFailure(response, context, file);
   } finally {
     clearTimeout(timer);
     outer?.removeEventListener("abort", onStop);
@@ -75,39 +78,118 @@ export async function request<T>(
   }
 }
 
-/** A `fetch` for short answers, to hand to a library: reads the whole body, repeats what may pass. */
-export function metadataFetch(context: HubContext): typeof fetch {
-  const timeoutMs = context.settings.metadataTimeoutMs;
-  return async (input, init) => {
-    const url = input instanceof Request ? input.url : String(input);
-    const options = { headers: init?.headers, timeoutMs };
-    const whole = async (response: Response, chunks: AsyncIterable<Uint8Array>) =>
-      new Response(await buffer(chunks), response);
-    return retrying(context, () => request(context, url, options, whole));
-  };
-}
-
 /**
  * Repeats `attempt` after failures that may pass, with doubling waits or those that the hub asks for,
  * until it has failed five times without `progress` having grown.
  */
 export async function retrying<T>(
-  { settings, signal }: Pick<HubContext, "settings" | "signal">,
+  { settings, signal }: HubContext,
   attempt: () => Promise<T>,
   progress: () => number = () => 0,
 ): Promise<T> {
   let before = progress();
-  for (let failures = 0; ; failures++) {
+  for (let numFailures = 0; ; numFailures++) {
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof TransientFailure)) throw error;
-      const now = progress();
-      if (now > before) failures = 0;
-      before = now;
-      const waitMs = error.waitMs ?? settings.retryDelayMs * 2 ** failures;
-      if (failures + 1 >= MAX_FAILURES || waitMs > LONGEST_WAIT_MS) throw error.reported;
+      if (!(error instanceof TransientError)) throw error;
+      if (progress() > before) numFailures = 0;
+      before = progress();
+      const waitMs = error.waitMs ?? settings.retryDelayMs * 2 ** numFailures;
+      if (numFailures + 1 >= MAX_FAILURES || waitMs > LONGEST_WAIT_MS) throw error;
       await sleep(waitMs, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
+}
+
+/** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
+export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
+  const { settings, repo } = context;
+  let snapshot: Snapshot;
+  let listing: RepoListing;
+  try {
+    snapshot = new Snapshot(repoFolder(settings, repo), await commitOf(context));
+    listing = snapshot.listing ?? (await filesOf(context, snapshot.commit));
+  } catch (error) {
+    // Whatever else we stumble over means an answer that no hub gives.
+    context.signal?.throwIfAborted();
+    throw error instanceof UserError ? error : notAHub(context, messageOf(error));
+  }
+  try {
+    await snapshot.remember(repo.revision, listing);
+  } catch (error) {
+    throw failures.diskFailure(error, `the listing of ${nameOf(repo)}`, settings.cacheDir);
+  }
+  return snapshot;
+}
+
+async function commitOf(context: HubContext): Promise<string> {
+  const { revision } = context.repo;
+  if (isCommit(revision)) return revision;
+  const url = `${apiOf(context)}/revision/${encodeURIComponent(revision)}?expand=sha`;
+  try {
+    const { sha } = (await getJson(context, url)).json as { sha: unknown };
+    if (isCommit(String(sha))) return String(sha);
+    throw notAHub(context, `its commit is ${JSON.stringify(sha)}`);
+  } catch (error) {
+    if (!(error instanceof NoRevisionError)) throw error;
+    const { json } = await getJson(context, `${apiOf(context)}/refs`).catch(() => ({ json: {} }));
+    const { branches = [], tags = [] } = json as Record<string, { name: string }[]>;
+    const names = [...branches, ...tags].map(({ name }) => name);
+    const hint = didYouMean(revision, names) ?? `it has ${names.slice(0, 10).join(", ")}`;
+    throw names.length > 0 ? new NoRevisionError(error.message, { hint }) : error;
+  }
+}
+
+async function filesOf(context: HubContext, commit: string): Promise<RepoListing> {
+  const listing = new Map<string, RepoFile>();
+  const pages = new Set<string>();
+  let url: string | undefined = `${apiOf(context)}/tree/${commit}?recursive=true`;
+  for (let numBytes = 0; url !== undefined;) {
+    if (pages.has(url) || pages.size === MAX_PAGES)
+      throw notAHub(context, `its listing has no end within ${pages.size} pages`);
+    pages.add(url);
+    const page = await getJson(context, url, MAX_LISTING_BYTES - numBytes);
+    for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
+      checkInside(path);
+      if (type !== "file") continue;
+      const large = lfs && { lfs_sha256: lfs.oid, lfs_size: lfs.size };
+      const file = { size: lfs?.size ?? size, blob_id: oid, ...large };
+      if (!isSound(file)) throw notAHub(context, `${path} has no size or checksum`);
+      listing.set(path, file);
+    }
+    numBytes += page.numBytes;
+    url = page.next && new URL(page.next, url).href;
+  }
+  return listing;
+}
+
+interface TreeEntry {
+  readonly type: string;
+  readonly path: string;
+  readonly size: number;
+  readonly oid: string;
+  readonly lfs?: { readonly oid: string; readonly size: number };
+}
+
+function apiOf({ settings, repo }: HubContext): string {
+  return `${settings.endpoint}/api/${repo.type}s/${repo.id}`;
+}
+
+/** A short answer in full, and the address of its next page; repeated where that may help. */
+function getJson(context: HubContext, url: string, maxBytes = MAX_LISTING_BYTES) {
+  const read = async ({ headers }: Response, chunks: AsyncIterable<Uint8Array>) => {
+    const parts = [];
+    let numBytes = 0;
+    for await (const part of chunks) {
+      numBytes += part.length;
+      if (numBytes > maxBytes)
+        throw notAHub(context, `its listing has more than ${MAX_LISTING_BYTES} bytes`);
+      parts.push(part);
+    }
+    const json: unknown = JSON.parse(String(Buffer.concat(parts)));
+    return { json, numBytes, next: /<([^>]*)>; *rel="next"/.exec(headers.get("link") ?? "")?.[1] };
+  };
+  const { metadataTimeoutMs } = context.settings;
+  return retrying(context, () => request(context, url, metadataTimeoutMs, read));
 }
