@@ -5,12 +5,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
-import {
-  absentAsUndefined,
-  readIfPresent,
-  temporaryName,
-  writeFileAtomic,
-} from "../formats/atomic.ts";
+import { absentAsUndefined, readIfPresent } from "../formats/atomic.ts";
+import { temporaryName, writeFileAtomic } from "../formats/atomic.ts";
 import { staysInside } from "../formats/safetensors.ts";
 import type { HubSettings } from "./environment.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
@@ -23,71 +19,51 @@ export type RepoFile = Readonly<{
   lfs_size?: number;
 }>;
 
-/** All files of one commit by path. */
-export type RepoListing = ReadonlyMap<string, RepoFile>;
-
 /** Throws unless a path from the hub stays inside the folder it is put in, by the rules of POSIX and of Windows. */
 export function checkInside(path: string): void {
   if (staysInside(path)) return;
   const problem = `the hub names a file ${JSON.stringify(path)}, which would leave its folder`;
-  throw new UserError(problem, {
-    hint: "do not use this repository, and tell its owner or the hub",
-  });
+  const hint = "do not use this repository, and tell its owner or the hub";
+  throw new UserError(problem, { hint });
 }
 
-/** True if the size is a size, and the hashes, which become file names, are hashes. */
-export function isSound({ size, blob_id, lfs_sha256 = "0".repeat(64) }: RepoFile): boolean {
-  const isHex = (text: unknown) => typeof text === "string" && /^[0-9a-f]+$/.test(text);
-  const areHashes = isHex(blob_id) && isHex(lfs_sha256);
-  return (
-    areHashes &&
-    blob_id.length === 40 &&
-    lfs_sha256.length === 64 &&
-    Number.isInteger(size) &&
-    size >= 0
-  );
+/** True if the hashes, which become file names, are hashes, and the size is a size. */
+export function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile): boolean {
+  const text = JSON.stringify([blob_id, lfs_sha256, size]);
+  return /^\["[0-9a-f]{40}","[0-9a-f]{64}",\d+\]$/.test(text);
 }
 
 /** The state of a file, links followed; undefined where there is none. */
-export async function statIfPresent(path: string) {
-  return stat(path).catch(absentAsUndefined);
-}
+export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
 
 /** Names a file's content: SHA-256 for large files, Git's hash for others. */
-export function hashOf(file: RepoFile): string {
-  return file.lfs_sha256 ?? file.blob_id;
-}
+export const hashOf = (file: RepoFile): string => file.lfs_sha256 ?? file.blob_id;
 
 /** What is cached of the commit that a revision meant when it was last asked for, under each name of the repository. */
-export async function* cachedSnapshots(settings: HubSettings, { revision, ...repo }: HubRepo) {
+export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
+  const { revision } = repo;
   if (settings.refresh && !settings.offline && !isCommit(revision)) return;
   for (const id of [repo.id, ...repo.formerIds]) {
-    const folder = repoFolder(settings, { ...repo, id });
-    const ref = await readIfPresent(join(folder, "refs", revision));
+    const ref = await readIfPresent(join(repoFolder(settings, repo.type, id), "refs", revision));
     const commit = isCommit(revision) ? revision : String(ref).trim();
-    if (isCommit(commit)) yield new Snapshot(folder, commit);
+    if (isCommit(commit)) yield new Snapshot(settings, { ...repo, id }, commit);
   }
-}
-
-/** Where a cache has a repository. */
-export function repoFolder({ cacheDir }: HubSettings, repo: Pick<HubRepo, "type" | "id">): string {
-  return join(cacheDir, [`${repo.type}s`, ...repo.id.split("/")].join("--"));
 }
 
 /** One commit in the cache. Reading makes no folder. */
 export class Snapshot {
   readonly commit: string;
   readonly folder: string;
-  /** Undefined where only the files that are here are known. */
-  listing: RepoListing | undefined;
+  /** All files of the commit by path; undefined where only the files that are here are known. */
+  listing: ReadonlyMap<string, RepoFile> | undefined;
   readonly #repo: string;
   readonly #tree: string;
 
-  constructor(repo: string, commit: string) {
+  constructor(settings: HubSettings, { type, id }: HubRepo, commit: string) {
     this.commit = commit;
-    this.folder = join(repo, "snapshots", commit);
-    this.#repo = repo;
-    this.#tree = join(repo, "trees", `${commit}.json`);
+    this.#repo = repoFolder(settings, type, id);
+    this.#tree = join(this.#repo, "trees", `${commit}.json`);
+    this.folder = join(this.#repo, "snapshots", commit);
     this.listing = readTree(this.#tree);
   }
 
@@ -120,12 +96,12 @@ export class Snapshot {
   }
 
   /** Records the files of the commit, and that the revision means it. */
-  async remember(revision: string, listing: RepoListing): Promise<void> {
+  async remember(revision: string, listing: ReadonlyMap<string, RepoFile>): Promise<void> {
     this.listing = listing;
     const tree = { format_version: 1, files: Object.fromEntries(listing) };
-    const texts = [[this.#tree, JSON.stringify(tree, undefined, 1)]];
-    if (!isCommit(revision)) texts.push([join(this.#repo, "refs", revision), this.commit]);
-    for (const [path, text] of texts as [string, string][]) {
+    const texts: Record<string, string> = { [this.#tree]: JSON.stringify(tree, undefined, 1) };
+    if (!isCommit(revision)) texts[join(this.#repo, "refs", revision)] = this.commit;
+    for (const [path, text] of Object.entries(texts)) {
       await mkdir(dirname(path), { recursive: true });
       await writeFileAtomic(path, text);
     }
@@ -158,13 +134,15 @@ export class Snapshot {
   }
 }
 
+const repoFolder = ({ cacheDir }: HubSettings, type: HubRepo["type"], id: string) =>
+  join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
+
 // A tree that another version wrote differently is as good as none.
-function readTree(path: string): RepoListing | undefined {
+function readTree(path: string): Snapshot["listing"] {
   try {
     const tree = JSON.parse(readFileSync(path, "utf8")) as { format_version: 1; files: object };
-    const files = Object.entries(tree.files) as [string, RepoFile][];
-    const isKnown = tree.format_version === 1 && files.every(([, file]) => isSound(file));
-    return isKnown ? new Map(files) : undefined;
+    const files = new Map(Object.entries(tree.files) as [string, RepoFile][]);
+    return tree.format_version === 1 && [...files.values()].every(isSound) ? files : undefined;
   } catch {
     return undefined;
   }

@@ -24,12 +24,8 @@ export interface ResolvedDataset {
 }
 
 type DatasetRepo = DatasetSpec & HubRepo;
-
 /** The files chosen from one commit, as paths in the repository. */
-interface Choice {
-  readonly config: string;
-  readonly splits: readonly (readonly [split: string, paths: readonly string[]])[];
-}
+type Choice = Readonly<{ config: string; splits: [split: string, paths: readonly string[]][] }>;
 
 // Where the hub keeps every public data set converted to parquet, as config/split/0000.parquet.
 const REVISIONS = ["main", "refs/convert/parquet"] as const;
@@ -63,11 +59,8 @@ export async function resolveDataset(
     const table = parquetTable((await snapshot?.files()) ?? []);
     if (snapshot === undefined || table.size === 0) continue;
     const choice = choose(table, repo, wanted);
-    await downloadFiles(
-      context,
-      snapshot,
-      choice.splits.flatMap(([, paths]) => paths),
-    );
+    const paths = choice.splits.flatMap(([, files]) => files);
+    await downloadFiles(context, snapshot, paths);
     return located(snapshot, repo, choice);
   }
   const problem = "has no parquet files, and the hub has converted none";
@@ -81,7 +74,7 @@ async function cachedChoice(
   snapshot: Snapshot,
   repo: DatasetRepo,
   isOffline: boolean,
-  wanted: readonly string[] | undefined,
+  wanted?: readonly string[],
 ): Promise<Choice | undefined> {
   const isListed = snapshot.listing !== undefined;
   const table = parquetTable(await snapshot.files());
@@ -98,11 +91,9 @@ async function cachedChoice(
     for (const path of paths) if (!(await snapshot.has(path))) return undefined;
   }
   // Without the list of what exists, a split that is not here may still exist.
-  const found = choice.splits.map(([split]) => split);
-  const hasAll = (wanted ?? ["train", "validation", "test"]).every((split) =>
-    found.includes(split),
-  );
-  return isListed || isOffline || hasAll ? choice : undefined;
+  const found = new Set(choice.splits.map(([split]) => split));
+  const hoped = wanted ?? ["train", "validation", "test"];
+  return isListed || isOffline || hoped.every((split) => found.has(split)) ? choice : undefined;
 }
 
 function located(snapshot: Snapshot, { id }: HubRepo, { config, splits }: Choice): ResolvedDataset {
@@ -112,23 +103,23 @@ function located(snapshot: Snapshot, { id }: HubRepo, { config, splits }: Choice
   return { files: Object.fromEntries(files), id, config, commit: snapshot.commit };
 }
 
-function choose(
-  table: ParquetTable,
-  repo: DatasetRepo,
-  wanted: readonly string[] | undefined,
-): Choice {
+function choose(table: ParquetTable, repo: DatasetRepo, wanted?: readonly string[]): Choice {
   const configs = [...table.keys()];
   const config = repo.config ?? (configs.length === 1 ? configs[0]! : DEFAULT_CONFIG);
-  const splits = [...(table.get(config) ?? [])];
-  const names = splits.map(([split]) => split);
-  if (names.length === 0 && repo.config === undefined)
+  const found = [...(table.get(config) ?? [])];
+  if (found.length === 0 && repo.config === undefined)
     throw new UserError(`${nameOf(repo)} has several configs: ${listed(configs)}`, {
       hint: `name one, for instance ${repo.id}:${configs[0]}`,
     });
-  if (names.length === 0) throw unknown(repo, "config", config, configs);
-  const chosen = splits.filter(([split]) => wanted === undefined || wanted.includes(split));
-  if (chosen.length === 0) throw unknown(repo, "split", listed(wanted ?? []), names);
-  return { config, splits: chosen };
+  if (found.length === 0) throw unknown(repo, "config", config, configs);
+  const splits = found.filter(([split]) => wanted?.includes(split) ?? true);
+  if (splits.length > 0) return { config, splits };
+  throw unknown(
+    repo,
+    "split",
+    listed(wanted ?? []),
+    found.map(([split]) => split),
+  );
 }
 
 function unknown(repo: HubRepo, what: string, word: string, known: readonly string[]): UserError {

@@ -4,22 +4,16 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { invariant, UserError } from "../core/errors.ts";
+import { invariant } from "../core/errors.ts";
 import { withLock } from "../formats/lock.ts";
 import { hashOf, type RepoFile, type Snapshot, statIfPresent } from "./cache.ts";
-import { diskFailure, networkFailure, pageOf, type HubContext } from "./failures.ts";
+import { diskFailure, failed, networkFailure, pageOf, type HubContext } from "./failures.ts";
 import { request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;
 
-/** One file on its way. */
-interface Download extends HubContext {
-  readonly name: string;
-  readonly file: RepoFile;
-  readonly snapshot: Snapshot;
-  readonly blob: string;
-  readonly incomplete: string;
-}
+type Download = HubContext &
+  Readonly<{ name: string; file: RepoFile; commit: string; blob: string }>;
 
 /** Brings the named files into the snapshot, whose listing is known; those already there cost nothing. */
 export async function downloadFiles(
@@ -54,8 +48,7 @@ async function bring(context: HubContext, snapshot: Snapshot, name: string): Pro
     // Another process may have brought it while we waited.
     if (await snapshot.has(name)) return;
     const isNew = (await statIfPresent(blob))?.size !== file.size;
-    const incomplete = `${blob}.incomplete`;
-    if (isNew) await download({ ...context, name, file, snapshot, blob, incomplete });
+    if (isNew) await download({ ...context, name, file, commit: snapshot.commit, blob });
     await snapshot.place(name, blob, settings.useSymlinks, isNew);
   };
   try {
@@ -67,7 +60,8 @@ async function bring(context: HubContext, snapshot: Snapshot, name: string): Pro
 }
 
 async function download(job: Download): Promise<void> {
-  const { name, file, blob, incomplete, onProgress } = job;
+  const { name, file, blob, onProgress } = job;
+  const incomplete = `${blob}.incomplete`;
   const resumedBytes = (await statIfPresent(incomplete))?.size ?? 0;
   const { bavail, bsize } = await statfs(dirname(blob));
   if (file.size - resumedBytes > bavail * bsize)
@@ -82,7 +76,7 @@ async function download(job: Download): Promise<void> {
   for (let attempts = resumedBytes > 0 ? 2 : 1; attempts > 0; attempts--) {
     await retrying(
       job,
-      () => append(job, onBytes),
+      () => append(job, incomplete, onBytes),
       () => received,
     );
     // SHA-256 for large files, Git's blob hash for others.
@@ -92,17 +86,17 @@ async function download(job: Download): Promise<void> {
     if (hash.digest("hex") === hashOf(file)) return rename(incomplete, blob);
     await rm(incomplete);
   }
-  throw new UserError(`${name} arrived corrupted: its checksum is not the one the hub states`, {
-    hint: "run it again; if it stays so, a proxy or mirror between you and the hub alters files",
-    exitCode: 1,
-  });
+  throw failed(
+    `${name} arrived corrupted: its checksum is not the one the hub states`,
+    "run it again; if it stays so, a proxy or mirror between you and the hub alters files",
+  );
 }
 
 /** Continues an incomplete file to its full size and on to the disk. */
-async function append(job: Download, onBytes: (received: number) => void): Promise<void> {
-  const { name, file, incomplete, settings } = job;
+async function append(job: Download, incomplete: string, onBytes: (received: number) => void) {
+  const { name, file, commit, settings } = job;
   const path = name.split("/").map(encodeURIComponent).join("/");
-  const url = `${pageOf(job)}/resolve/${job.snapshot.commit}/${path}`;
+  const url = `${pageOf(job)}/resolve/${commit}/${path}`;
   const handle = await open(incomplete, "a");
   let { size } = await handle.stat();
   const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {

@@ -1,6 +1,7 @@
 // What can go wrong between us and the hub, as errors that say what to do; none of them ever holds the token.
 
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
+import { writeFailure } from "../formats/atomic.ts";
 import type { HubSettings } from "./environment.ts";
 import { nameOf, suggestion, type HubRepo } from "./repo-id.ts";
 
@@ -11,7 +12,8 @@ export class TransientError extends UserError {
 
 export class NoRevisionError extends UserError {}
 
-const failed = (message: string, hint: string, cause?: unknown) =>
+/** Of work that failed, not of usage. */
+export const failed = (message: string, hint: string, cause?: unknown) =>
   new UserError(message, { hint, exitCode: 1, cause });
 
 /** What a request is made for. */
@@ -109,7 +111,7 @@ export function notAHub({ settings, repo }: HubContext, reason: string): UserErr
   );
 }
 
-/** The error for a write that the disk refused; anything else comes back as it is. */
+/** The error for a write that failed; anything else comes back as it is. */
 export function diskFailure(error: unknown, what: string, cacheDir: string): unknown {
   const code = codeOf(error instanceof UserError ? error.cause : error) ?? "";
   if (["ENOSPC", "EDQUOT"].includes(code))
@@ -117,11 +119,9 @@ export function diskFailure(error: unknown, what: string, cacheDir: string): unk
       `the disk is full: no room for ${what} in ${cacheDir}`,
       "free some space, or set HF_HOME to a folder on a larger disk; what has arrived is kept",
     );
+  if (!["EACCES", "EROFS", "EPERM"].includes(code)) return writeFailure(cacheDir, error);
   const message = `cannot write ${what} into the cache ${cacheDir} (${code})`;
-  const isRefused = ["EACCES", "EROFS", "EPERM"].includes(code);
-  return isRefused
-    ? failed(message, "set HF_HOME to a folder that you may write to", error)
-    : error;
+  return failed(message, "set HF_HOME to a folder that you may write to", error);
 }
 
 /** The error for something that is not cached while no request may be made. */

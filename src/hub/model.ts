@@ -47,10 +47,9 @@ export async function resolveModel(
   if (!nameOrPath.startsWith("hf:")) {
     const info = await statIfPresent(nameOrPath);
     if (info?.isDirectory()) return checkedFolder(nameOrPath);
+    const hint = "name the folder that holds config.json";
     if (info)
-      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, {
-        hint: "name the folder that holds config.json",
-      });
+      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, { hint });
     if (/^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(nameOrPath))
       throw new UserError(`there is no folder "${nameOrPath}"`, { hint: "check the path" });
   }

@@ -13,51 +13,49 @@ export interface HubRepo {
   readonly formerIds: readonly string[];
 }
 
-export interface DatasetSpec {
-  readonly id: string;
-  readonly formerIds: readonly string[];
+export interface DatasetSpec extends Pick<HubRepo, "id" | "formerIds"> {
   readonly config: string | undefined;
   readonly split: string | undefined;
 }
 
 const KINDS = { model: "model", dataset: "data set" } satisfies Record<HubRepo["type"], string>;
-const WIKITEXT = "Salesforce/wikitext";
 
+type Alias = readonly [name: string, meant: { readonly id: string; readonly config?: string }];
+const gpt2s = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"].map((name): Alias => [
+  name,
+  { id: `openai-community/${name}` },
+]);
+const wikitext = { id: "Salesforce/wikitext", config: "wikitext-2-raw-v1" };
 /** Bare names that the hub itself forwards to an organisation, and short ones with the config that they mean. */
 const ALIASES = {
-  model: new Map<string, { readonly id: string; readonly config?: string }>([
-    ...["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"].map(
-      (name) => [name, { id: `openai-community/${name}` }] as const,
-    ),
-    ["distilgpt2", { id: "distilbert/distilgpt2" }],
-  ]),
-  dataset: new Map<string, { readonly id: string; readonly config?: string }>([
-    ["wikitext", { id: WIKITEXT, config: "wikitext-2-raw-v1" }],
-    ["wikitext-2", { id: WIKITEXT, config: "wikitext-2-raw-v1" }],
-    ["wikitext-103", { id: WIKITEXT, config: "wikitext-103-raw-v1" }],
+  model: new Map([...gpt2s, ["distilgpt2", { id: "distilbert/distilgpt2" }]]),
+  dataset: new Map<Alias[0], Alias[1]>([
+    ["wikitext", wikitext],
+    ["wikitext-2", wikitext],
+    ["wikitext-103", { ...wikitext, config: "wikitext-103-raw-v1" }],
   ]),
 };
 
 // For suggestions only; any id can be asked for. The first are embedded, not on the hub.
-const PYTHIA_SIZES = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b");
+const pythias = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b").map(
+  (size) => `EleutherAI/pythia-${size}`,
+);
 const KNOWN = {
   model: [
     "tiny-gpt2",
-    ...ALIASES.model.keys(),
-    ...[...ALIASES.model.values()].map(({ id }) => id),
-    ...PYTHIA_SIZES.map((size) => `EleutherAI/pythia-${size}`),
-    ...PYTHIA_SIZES.map((size) => `EleutherAI/pythia-${size}-deduped`),
+    ...[...ALIASES.model].flatMap(([name, { id }]) => [name, id]),
+    ...pythias.flatMap((id) => [id, `${id}-deduped`]),
     ...words(`TinyLlama/TinyLlama-1.1B-Chat-v1.0 HuggingFaceTB/SmolLM-135M HuggingFaceTB/SmolLM2-135M
       HuggingFaceTB/SmolLM2-360M meta-llama/Llama-2-7b-hf meta-llama/Meta-Llama-3-8B
       meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-3B`),
   ],
-  dataset: words(`moby-dick sotu wikitext wikitext-2 wikitext-103 ${WIKITEXT}
+  dataset: words(`moby-dick sotu wikitext wikitext-2 wikitext-103 Salesforce/wikitext
     EleutherAI/wikitext_document_level EleutherAI/lambada_openai roneneldan/TinyStories`),
 };
 
 /** `gpt2`, `org/name`, `org/name@revision`, each also after `hf:`. */
 export function parseModelName(text: string): HubRepo {
-  const [name, revision = "main"] = splitOnce(text.replace(/^hf:/, ""), "@");
+  const [, name = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
   checkName("model", name);
   // A revision becomes a path under refs/.
   if (!/^\w[\w./+-]*$/.test(revision) || /\.\.|\/\/|\/\.|\/$/.test(revision))
@@ -69,9 +67,10 @@ export function parseModelName(text: string): HubRepo {
 
 /** `wikitext`, `org/name`, `org/name:config`, `org/name:config@split`, each also after `hf:`. */
 export function parseDatasetName(text: string): DatasetSpec {
-  const [path, split] = splitOnce(text.replace(/^hf:/, ""), "@");
-  const [name, config = ALIASES.dataset.get(path)?.config] = splitOnce(path, ":");
+  const parts = /^(?:hf:)?([^@:]*)(?::([^@]*))?(?:@(.*))?$/s.exec(text) ?? [];
+  const [, name = "", named, split] = parts;
   checkName("dataset", name);
+  const config = named ?? ALIASES.dataset.get(name)?.config;
   for (const [what, part] of Object.entries({ config, split })) {
     if (part !== undefined && !/^[\w][\w.+-]*$/.test(part))
       throw new UserError(`"${part}" cannot be the ${what} of data set "${name}"`, {
@@ -126,15 +125,8 @@ function idsOf(type: HubRepo["type"], name: string): Pick<HubRepo, "id" | "forme
   return { id, formerIds: ALIASES[type].get(bare)?.id === id ? [bare] : [] };
 }
 
-function bareOf(id: string): string {
-  return id.slice(id.indexOf("/") + 1);
-}
+const bareOf = (id: string) => id.slice(id.indexOf("/") + 1);
 
 function words(text: string): string[] {
   return text.trim().split(/\s+/);
-}
-
-function splitOnce(text: string, separator: string): [string, string | undefined] {
-  const at = text.indexOf(separator);
-  return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
 }

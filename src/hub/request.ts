@@ -2,22 +2,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { didYouMean, messageOf, UserError } from "../core/errors.ts";
-import {
-  checkInside,
-  isSound,
-  type RepoFile,
-  repoFolder,
-  type RepoListing,
-  Snapshot,
-} from "./cache.ts";
+import { checkInside, isSound, type RepoFile, Snapshot } from "./cache.ts";
 import * as failures from "./failures.ts";
-import {
-  type HubContext,
-  networkFailure,
-  notAHub,
-  NoRevisionError,
-  TransientError,
-} from "./failures.ts";
+import { type HubContext, notAHub, NoRevisionError } from "./failures.ts";
 import { isCommit, nameOf } from "./repo-id.ts";
 
 const MAX_FAILURES = 5;
@@ -52,7 +39,7 @@ export async function request<T>(
   outer?.addEventListener("abort", onStop);
   const onBroken = (error: unknown): never => {
     outer?.throwIfAborted();
-    throw networkFailure(error, context, file);
+    throw failures.networkFailure(error, context, file);
   };
   async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
     const reader = body?.getReader();
@@ -92,7 +79,7 @@ export async function retrying<T>(
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof TransientError)) throw error;
+      if (!(error instanceof failures.TransientError)) throw error;
       if (progress() > before) numFailures = 0;
       before = progress();
       const waitMs = error.waitMs ?? settings.retryDelayMs * 2 ** numFailures;
@@ -105,22 +92,18 @@ export async function retrying<T>(
 /** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
 export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
   const { settings, repo } = context;
-  let snapshot: Snapshot;
-  let listing: RepoListing;
   try {
-    snapshot = new Snapshot(repoFolder(settings, repo), await commitOf(context));
-    listing = snapshot.listing ?? (await filesOf(context, snapshot.commit));
-  } catch (error) {
-    // Whatever else we stumble over means an answer that no hub gives.
-    context.signal?.throwIfAborted();
-    throw error instanceof UserError ? error : notAHub(context, messageOf(error));
-  }
-  try {
+    const snapshot = new Snapshot(settings, repo, await commitOf(context));
+    const listing = snapshot.listing ?? (await filesOf(context, snapshot.commit));
     await snapshot.remember(repo.revision, listing);
+    return snapshot;
   } catch (error) {
-    throw failures.diskFailure(error, `the listing of ${nameOf(repo)}`, settings.cacheDir);
+    context.signal?.throwIfAborted();
+    const what = `the listing of ${nameOf(repo)}`;
+    const failure = failures.diskFailure(error, what, settings.cacheDir);
+    // Whatever else we stumble over means an answer that no hub gives.
+    throw failure instanceof UserError ? failure : notAHub(context, messageOf(failure));
   }
-  return snapshot;
 }
 
 async function commitOf(context: HubContext): Promise<string> {
@@ -141,15 +124,19 @@ async function commitOf(context: HubContext): Promise<string> {
   }
 }
 
-async function filesOf(context: HubContext, commit: string): Promise<RepoListing> {
+/** As a listing has it; `lfs` has the hash and the size of a large file. */
+type TreeEntry = { type: string; path: string; oid: string; size: number; lfs?: TreeEntry };
+
+async function filesOf(context: HubContext, commit: string): Promise<Map<string, RepoFile>> {
   const listing = new Map<string, RepoFile>();
   const pages = new Set<string>();
   let url: string | undefined = `${apiOf(context)}/tree/${commit}?recursive=true`;
-  for (let numBytes = 0; url !== undefined;) {
+  let bytesLeft = MAX_LISTING_BYTES;
+  while (url !== undefined) {
     if (pages.has(url) || pages.size === MAX_PAGES)
       throw notAHub(context, `its listing has no end within ${pages.size} pages`);
     pages.add(url);
-    const page = await getJson(context, url, MAX_LISTING_BYTES - numBytes);
+    const page = await getJson(context, url, bytesLeft);
     for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
       checkInside(path);
       if (type !== "file") continue;
@@ -158,23 +145,14 @@ async function filesOf(context: HubContext, commit: string): Promise<RepoListing
       if (!isSound(file)) throw notAHub(context, `${path} has no size or checksum`);
       listing.set(path, file);
     }
-    numBytes += page.numBytes;
+    bytesLeft -= page.numBytes;
     url = page.next && new URL(page.next, url).href;
   }
   return listing;
 }
 
-interface TreeEntry {
-  readonly type: string;
-  readonly path: string;
-  readonly size: number;
-  readonly oid: string;
-  readonly lfs?: { readonly oid: string; readonly size: number };
-}
-
-function apiOf({ settings, repo }: HubContext): string {
-  return `${settings.endpoint}/api/${repo.type}s/${repo.id}`;
-}
+const apiOf = ({ settings, repo }: HubContext) =>
+  `${settings.endpoint}/api/${repo.type}s/${repo.id}`;
 
 /** A short answer in full, and the address of its next page; repeated where that may help. */
 function getJson(context: HubContext, url: string, maxBytes = MAX_LISTING_BYTES) {
