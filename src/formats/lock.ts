@@ -72,8 +72,10 @@ async function tryLock(path: string, isSilent = false): Promise<FileLock | Owner
   } finally {
     await fs.rm(candidate, { force: true });
   }
-  const isOurs = async () => (await ownerOf(path))?.nonce === nonce;
-  return { release: async () => void ((await isOurs()) && (await fs.rm(path, { force: true }))) };
+  const release = async () => {
+    if ((await ownerOf(path))?.nonce === nonce) await fs.rm(path, { force: true });
+  };
+  return { release };
 }
 
 /**
@@ -84,14 +86,12 @@ async function tryLock(path: string, isSilent = false): Promise<FileLock | Owner
 async function acquire(from: string, path: string, isSilent: boolean): Promise<Owner | undefined> {
   for (;;) {
     try {
-      return await fs
-        .link(from, path)
-        .catch((error: unknown) => {
-          // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
-          if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
-          return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
-        })
-        .then();
+      await fs.link(from, path).catch((error: unknown) => {
+        // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
+        if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
+        return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
+      });
+      return undefined;
     } catch (error) {
       if (codeOf(error) !== "EEXIST") throw error;
     }
@@ -109,10 +109,10 @@ async function acquire(from: string, path: string, isSilent: boolean): Promise<O
 
 /** Who wrote the file; undefined where there is none. A file that a power cut left torn is a dead process's. */
 async function ownerOf(path: string): Promise<Owner | undefined> {
-  const text = String((await readIfPresent(path)) ?? "absent");
-  if (text === "absent") return undefined;
+  const bytes = await readIfPresent(path);
+  if (!bytes) return undefined;
   try {
-    const owner = JSON.parse(text) as Owner;
+    const owner = JSON.parse(String(bytes)) as Owner;
     if (Number.isInteger(owner.pid) && /^[0-9a-f]{16}$/.test(owner.nonce)) return owner;
   } catch {
     // torn

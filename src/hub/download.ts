@@ -7,7 +7,8 @@ import { dirname } from "node:path";
 import { invariant } from "../core/errors.ts";
 import { withLock } from "../formats/lock.ts";
 import { hashOf, type RepoFile, type Snapshot, statIfPresent } from "./cache.ts";
-import { diskFailure, failed, networkFailure, pageOf, type HubContext } from "./failures.ts";
+import type { HubContext } from "./environment.ts";
+import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
 import { request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
+import type { HubRepo } from "./repo-id.ts";
 
 export interface HubSettings {
   /** Without a trailing slash, e.g. `https://huggingface.co`. */
@@ -23,6 +24,21 @@ export interface HubSettings {
   readonly useSymlinks: boolean;
   /** First wait before a request is repeated; doubles each time. */
   readonly retryDelayMs: number;
+}
+
+/** What a request is made for. */
+export interface HubContext {
+  readonly settings: HubSettings;
+  readonly repo: HubRepo;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+}
+
+/** How far one file is. */
+export interface DownloadProgress {
+  readonly file: string;
+  readonly receivedBytes: number;
+  readonly totalBytes: number;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;

@@ -2,7 +2,7 @@
 
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 import { writeFailure } from "../formats/atomic.ts";
-import type { HubSettings } from "./environment.ts";
+import type { HubContext } from "./environment.ts";
 import { nameOf, suggestion, type HubRepo } from "./repo-id.ts";
 
 /** One that may pass when the request is repeated, after the wait that the hub asks for. */
@@ -15,21 +15,6 @@ export class NoRevisionError extends UserError {}
 /** Of work that failed, not of usage. */
 export const failed = (message: string, hint: string, cause?: unknown) =>
   new UserError(message, { hint, exitCode: 1, cause });
-
-/** What a request is made for. */
-export interface HubContext {
-  readonly settings: HubSettings;
-  readonly repo: HubRepo;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
-}
-
-/** How far one file is. */
-export interface DownloadProgress {
-  readonly file: string;
-  readonly receivedBytes: number;
-  readonly totalBytes: number;
-}
 
 /** The page of the repository, under which its files are too. */
 export function pageOf({ settings: { endpoint }, repo: { type, id } }: HubContext): string {

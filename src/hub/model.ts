@@ -5,15 +5,12 @@ import { UserError } from "../core/errors.ts";
 import { readIfPresent } from "../formats/atomic.ts";
 import { cachedSnapshots, type Snapshot, statIfPresent } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
-import type { HubSettings } from "./environment.ts";
-import { type DownloadProgress, offlineFailure } from "./failures.ts";
+import type { HubContext, HubSettings } from "./environment.ts";
+import { offlineFailure } from "./failures.ts";
 import { fetchSnapshot } from "./request.ts";
 import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
 
-export interface ResolveOptions {
-  readonly onProgress?: (progress: DownloadProgress) => void;
-  readonly signal?: AbortSignal;
-}
+export type ResolveOptions = Pick<HubContext, "onProgress" | "signal">;
 
 export interface ResolvedModel {
   /** Holds config.json, the tokenizer's files and the safetensors weights (in a cache, as links). */

@@ -3,8 +3,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { checkInside, isSound, type RepoFile, Snapshot } from "./cache.ts";
+import type { HubContext } from "./environment.ts";
 import * as failures from "./failures.ts";
-import { type HubContext, notAHub, NoRevisionError } from "./failures.ts";
+import { notAHub, NoRevisionError } from "./failures.ts";
 import { isCommit, nameOf } from "./repo-id.ts";
 
 const MAX_FAILURES = 5;

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import type { UserError } from "../../src/core/errors.ts";
-import type { DownloadProgress } from "../../src/hub/failures.ts";
+import type { DownloadProgress } from "../../src/hub/environment.ts";
 import { withLock } from "../../src/formats/lock.ts";
 import { resolveModel } from "../../src/hub/model.ts";
 import type { Fault, SeenRequest, TreeEntry } from "../hub-server.ts";
