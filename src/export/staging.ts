@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { replaceFolder, settleReplacement, temporaryOwner, writeFailure } from "../files/atomic.ts";
-import { isRunning } from "../files/file-lock.ts";
+import { isRunning } from "../files/lock.ts";
 
 /** A line of every model card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";

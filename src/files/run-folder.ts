@@ -18,14 +18,13 @@ import {
   writeFileAtomic,
 } from "./atomic.ts";
 import { filterLines } from "./json-lines.ts";
-import { isRunning } from "./file-lock.ts";
-import { lockName } from "./run-lock.ts";
+import { isRunning, lockName } from "./lock.ts";
 import { isRecord } from "./safetensors-header.ts";
 import { sha256OfFile } from "./safetensors.ts";
 import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
 
 export { appendLine, readLines } from "./json-lines.ts";
-export { lockRun } from "./run-lock.ts";
+export { lockRun } from "./lock.ts";
 
 /** Names in a run folder. */
 export const runFiles = {

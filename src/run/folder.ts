@@ -5,7 +5,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { runFiles } from "../files/run-folder.ts";
-import { lockName } from "../files/run-lock.ts";
+import { lockName } from "../files/lock.ts";
 import { isRecord } from "../files/safetensors-header.ts";
 import type { RunReport } from "../evaluate/results.ts";
 
