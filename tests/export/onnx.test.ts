@@ -134,7 +134,7 @@ test(
   },
   async (t) => {
     const out = join(await temporaryFolder(t), "half");
-    const { verification } = await convert({ model: stories, target: "onnx", out, dtype: "f16" });
+    const { verification } = await convert({ model: stories, target: "onnx", out, dtype: "fp16" });
     t.diagnostic(
       `f16: logits differ by ${verification.largest}, relative ${verification.relative}`,
     );
