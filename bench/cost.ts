@@ -5,7 +5,7 @@ import type { BatchShape } from "../src/model/graph.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
 import { smallTiles } from "../src/nn/tiling.ts";
-import type { Cost } from "../src/engines/speed.ts";
+import type { Cost } from "../src/engines/counts.ts";
 
 /**
  * Floats read and written for a token, besides products; fitted to the graphs of fourteen shapes of GPT-2 and Llama,

@@ -2,7 +2,7 @@
 
 import { type OpenedModel, countParameters } from "../src/model/open.ts";
 import { topologicalOrder } from "../src/graph/tensor.ts";
-import { sessionBytes } from "../src/engines/memory.ts";
+import { sessionBytes } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openConfig, weightBytes } from "./models.ts";

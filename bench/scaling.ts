@@ -1,6 +1,6 @@
 // The cost model against measurements: three sizes of GPT-2, each with windows of three lengths.
 
-import { ENGINE_BYTES, sessionBytes } from "../src/engines/memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";

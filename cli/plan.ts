@@ -35,10 +35,13 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
       `  ${part}`,
       `${formatBytes(memoryBytes[part as keyof typeof MEMORY])}, ${words}`,
     ]),
+    ...(plan.deviceBytes ? [["on the device", `about ${formatBytes(plan.deviceBytes)}`]] : []),
     ["recomputes", plan.recompute === "blocks" ? "whole blocks" : "what is cheap"],
     [
       "time",
-      `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`,
+      seconds
+        ? `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`
+        : "not known",
     ],
   ];
   return table([], rows, columns);

@@ -92,7 +92,7 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
     const fit = fitRun(recipe, prepared, {
       programBytes: process.memoryUsage.rss(),
       freeBytes: freemem(),
-      mapsWeights: engine.mapsWeights,
+      engine,
     });
     if (flags.dryRun) {
       const plan = await planRun(recipe, prepared, engine, fit);

@@ -1,6 +1,7 @@
 // What an engine offers: a graph compiled once, run many times.
 
 import type { Precision } from "../core/dtype.ts";
+import type { Cost } from "./counts.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import type { Tiling } from "../nn/tiling.ts";
 
@@ -21,6 +22,22 @@ export interface Program {
   dispose(): Promise<void>;
 }
 
+/** Bytes in this process's memory, and on a device with memory of its own; 0 without one. */
+export interface Room {
+  readonly host: number;
+  readonly device: number;
+}
+
+/** What a graph would take, compiled and run. */
+export interface Estimate {
+  /** In the process without the weights, on a device with them. */
+  readonly room: Room;
+  /** What a run moves and multiplies. */
+  readonly cost: Cost;
+  /** Of one run, from this machine's measured speed; null where the engine cannot tell. */
+  readonly seconds: (() => Promise<number>) | null;
+}
+
 export interface Engine {
   /** Where it computes, in a few words for people. */
   readonly description: string;
@@ -30,6 +47,9 @@ export interface Engine {
   readonly mapsWeights: boolean;
   /** How graphs are cut that it runs. */
   readonly tiling: Tiling;
+  /** What it takes itself, once for all programs. */
+  readonly room: Room;
+  estimate(outputs: Outputs): Estimate;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
   compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
   dispose(): Promise<void>;

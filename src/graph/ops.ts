@@ -1,4 +1,5 @@
-// The vocabulary: one row per op with its attributes and its shape and dtype rule.
+// The vocabulary: one row per op with its attributes, its shape and dtype rule, and what engines count by: whether its
+// result may lie where an operand lay, and what a run of it reads and writes.
 // The gradient table (vjps.ts) and each engine's lowering have the same rows; the compiler checks that none is missing.
 
 import type { Dtype } from "../core/dtype.ts";
@@ -84,6 +85,22 @@ interface Result {
 type Inputs = readonly Tensor[];
 type ShapeRule<Op extends OpType> = (inputs: Inputs, attributes: OpAttributes[Op]) => Result;
 
+interface OpRow<Op extends OpType> {
+  readonly result: ShapeRule<Op>;
+  /** Its values' place: its own; that of an operand of the same size that nothing else needs; the operand's very bytes. */
+  readonly place: "own" | "over" | "view";
+  /** What a run reads and writes: arrays whole, of its operands only what it takes, nothing; or a product's arithmetic. */
+  readonly traffic: "all" | "taken" | "none" | "product";
+}
+
+const row =
+  (place: OpRow<OpType>["place"], traffic: OpRow<OpType>["traffic"]) =>
+  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, traffic });
+const given = row("own", "none");
+const fresh = row("own", "all");
+const over = row("over", "all");
+const taking = row("own", "taken");
+
 const halves: readonly Dtype[] = ["F32", "F16", "BF16"];
 
 function operands(inputs: Inputs, count: number): Tensor[] {
@@ -149,38 +166,41 @@ function numElements(shape: Shape): number | undefined {
   return size;
 }
 
-export const shapeRules: { readonly [Op in OpType]: ShapeRule<Op> } = {
-  Input: leaf,
-  Parameter: leaf,
-  Constant: (_, { data, shape, dtype }) => {
+export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
+  Input: given(leaf),
+  Parameter: given(leaf),
+  Constant: given((_, { data, shape, dtype }) => {
     invariant(numElements(shape) === data.length, `${data.length} values`);
     return { shape, dtype };
-  },
-  Add: binary,
-  Sub: binary,
-  Mul: binary,
-  Div: binary,
-  Neg: unary,
-  Exp: unary,
-  Log: unary,
-  Tanh: unary,
-  Sigmoid: unary,
-  Erf: unary,
-  Gelu: unary,
-  Cast: (inputs, { to }) => ({ shape: operands(inputs, 1)[0]!.shape, dtype: to }),
-  LessOrEqual: (inputs) => ({ ...binary(inputs), dtype: "BOOL" }),
-  And: (inputs) => {
+  }),
+  Add: over(binary),
+  Sub: over(binary),
+  Mul: over(binary),
+  Div: over(binary),
+  Neg: over(unary),
+  Exp: over(unary),
+  Log: over(unary),
+  Tanh: over(unary),
+  Sigmoid: over(unary),
+  Erf: over(unary),
+  Gelu: fresh(unary),
+  Cast: fresh((inputs, { to }) => ({ shape: operands(inputs, 1)[0]!.shape, dtype: to })),
+  LessOrEqual: fresh((inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
+  And: fresh((inputs) => {
     const result = binary(inputs);
     invariant(result.dtype === "BOOL", `${result.dtype} where BOOL is needed`);
     return result;
-  },
-  Where: (inputs) => {
+  }),
+  Where: fresh((inputs) => {
     const [condition, a, b] = operands(inputs, 3);
     invariant(condition!.dtype === "BOOL", `${condition!.dtype} as a condition`);
     const { shape, dtype } = binary([a!, b!]);
     return { shape: broadcastShapes(condition!.shape, shape), dtype };
-  },
-  MatMul: (inputs, { transposeA, transposeB }) => {
+  }),
+  MatMul: row(
+    "own",
+    "product",
+  )((inputs, { transposeA, transposeB }) => {
     const [a, b] = operands(inputs, 2);
     invariant(float(a!).dtype === b!.dtype, `${a!.dtype} with ${b!.dtype}`);
     invariant(a!.shape.length >= 2 && b!.shape.length >= 2, "a matrix has two axes");
@@ -189,34 +209,37 @@ export const shapeRules: { readonly [Op in OpType]: ShapeRule<Op> } = {
     invariant(k === k2, `inner dimensions ${k} and ${k2}`);
     const batch = broadcastShapes(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
     return { shape: [...batch, m!, n!], dtype: a!.dtype };
-  },
-  ReduceSum: (inputs, { axes }) => {
+  }),
+  ReduceSum: fresh((inputs, { axes }) => {
     const [x] = operands(inputs, 1);
     const reduced = new Set(axes.map((axis) => normalizeAxis(axis, x!.shape.length)));
     return { shape: x!.shape.map((dim, i) => (reduced.has(i) ? 1 : dim)), dtype: float(x!).dtype };
-  },
-  LogSumExp: statistic(1),
-  Softmax: unary,
-  LayerNorm: normalization(3),
-  LayerNormMean: statistic(3),
-  LayerNormInvStd: statistic(3),
-  RmsNorm: normalization(2),
-  RmsNormInvStd: statistic(2),
-  Rotary: (inputs) => {
+  }),
+  LogSumExp: fresh(statistic(1)),
+  Softmax: over(unary),
+  LayerNorm: fresh(normalization(3)),
+  LayerNormMean: fresh(statistic(3)),
+  LayerNormInvStd: fresh(statistic(3)),
+  RmsNorm: fresh(normalization(2)),
+  RmsNormInvStd: fresh(statistic(2)),
+  Rotary: fresh((inputs) => {
     const [x, cos, sin] = operands(inputs, 3);
     const [width, rotated] = [x!.shape.at(-1)!, cos!.shape.at(-1)!];
     invariant(sameShape(cos!.shape, sin!.shape), "cos and sin differ in shape");
     invariant(2 * Number(rotated) <= Number(width), `rotates 2 · ${rotated} of ${width}`);
     broadcastShapes(x!.shape.slice(0, -1), cos!.shape.slice(0, -1));
     return float(x!);
-  },
-  Reshape: (inputs, { shape }) => {
+  }),
+  Reshape: row(
+    "view",
+    "none",
+  )((inputs, { shape }) => {
     const [x] = operands(inputs, 1);
     const [from, to] = [numElements(x!.shape), numElements(shape)];
     invariant(from === to, `${formatShape(x!.shape)} to ${formatShape(shape)}`);
     return { shape, dtype: x!.dtype };
-  },
-  Transpose: (inputs, { permutation }) => {
+  }),
+  Transpose: fresh((inputs, { permutation }) => {
     const [x] = operands(inputs, 1);
     const sorted = permutation.toSorted((a, b) => a - b);
     invariant(
@@ -227,23 +250,23 @@ export const shapeRules: { readonly [Op in OpType]: ShapeRule<Op> } = {
       `permutation ${permutation.join(" ")}`,
     );
     return { shape: permutation.map((axis) => x!.shape[axis]!), dtype: x!.dtype };
-  },
-  Expand: (inputs, { shape }) => {
+  }),
+  Expand: fresh((inputs, { shape }) => {
     const [x] = operands(inputs, 1);
     invariant(sameShape(broadcastShapes(x!.shape, shape), shape), `to ${formatShape(shape)}`);
     return { shape, dtype: x!.dtype };
-  },
-  Slice: (inputs, { axis, start, end }) => {
+  }),
+  Slice: taking((inputs, { axis, start, end }) => {
     const [x] = operands(inputs, 1);
     const dim = Number(x!.shape.at(axis));
     invariant(0 <= start && start < end && end <= dim, `${start}..${end} of ${dim}`);
     return withAxis(x!, axis, () => end - start);
-  },
-  Pad: (inputs, { axis, before, after }) => {
+  }),
+  Pad: fresh((inputs, { axis, before, after }) => {
     invariant(before >= 0 && after >= 0, "negative padding");
     return withAxis(operands(inputs, 1)[0]!, axis, (dim) => addDims(dim, before + after));
-  },
-  Concat: (inputs, { axis }) => {
+  }),
+  Concat: fresh((inputs, { axis }) => {
     invariant(inputs.length > 0, "nothing to join");
     const [first, ...rest] = inputs;
     let result: Result = first!;
@@ -256,21 +279,21 @@ export const shapeRules: { readonly [Op in OpType]: ShapeRule<Op> } = {
       invariant(sameShape(others, result.shape), `${formatShape(shape)} beside the others`);
     }
     return { shape: result.shape, dtype: result.dtype };
-  },
-  Gather: (inputs) => {
+  }),
+  Gather: taking((inputs) => {
     const [table, indices] = operands(inputs, 2);
     invariant(indices!.dtype === "I64", `${indices!.dtype} indices`);
     return { shape: [...indices!.shape, ...table!.shape.slice(1)], dtype: table!.dtype };
-  },
-  ScatterAdd: (inputs, { rows }) => {
+  }),
+  ScatterAdd: fresh((inputs, { rows }) => {
     const [indices, updates] = operands(inputs, 2);
     invariant(indices!.dtype === "I64", `${indices!.dtype} indices`);
     const { length } = indices!.shape;
     invariant(sameShape(updates!.shape.slice(0, length), indices!.shape), "updates per index");
     return { shape: [rows, ...updates!.shape.slice(length)], dtype: float(updates!).dtype };
-  },
-  CumSum: (inputs) => {
+  }),
+  CumSum: fresh((inputs) => {
     const [{ shape, dtype }] = operands(inputs, 1) as [Tensor];
     return { shape, dtype };
-  },
+  }),
 };

@@ -3,7 +3,7 @@
 import { sameShape } from "../core/shape.ts";
 import { invariant } from "../core/errors.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
-import { shapeRules } from "./ops.ts";
+import { ops } from "./ops.ts";
 import { isOp, leaves, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
 
 /**
@@ -80,7 +80,7 @@ const exactly = (value: number | bigint) => (Object.is(value, -0) ? "-0" : Strin
 /** Checks every node against its op's rule and the leaves' names for uniqueness; throws `internal:` if broken. */
 export function verify(outputs: Outputs): void {
   for (const tensor of topologicalOrder(Object.values(outputs))) {
-    const rule = shapeRules[tensor.op] as (
+    const rule = ops[tensor.op].result as (
       inputs: readonly Tensor[],
       attributes: OpAttributes[OpType],
     ) => Pick<Tensor, "shape" | "dtype">;

@@ -4,7 +4,7 @@
 import type { Dtype } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import { formatShape, type Shape } from "../core/shape.ts";
-import { type OpAttributes, type OpType, shapeRules } from "./ops.ts";
+import { type OpAttributes, type OpType, ops } from "./ops.ts";
 
 export interface Tensor<Op extends OpType = OpType> {
   readonly op: Op;
@@ -24,7 +24,7 @@ export function node<Op extends OpType>(
   attributes: OpAttributes[Op],
 ): Tensor<Op> {
   try {
-    const { shape, dtype } = shapeRules[op](inputs, attributes);
+    const { shape, dtype } = ops[op].result(inputs, attributes);
     return { op, inputs, attributes, shape, dtype };
   } catch (cause) {
     const operands = inputs.map(({ dtype, shape }) => dtype + formatShape(shape)).join(", ");

@@ -6,7 +6,7 @@ import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import type { Recipe } from "../options/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import { ENGINE_BYTES, sessionBytes } from "../engines/memory.ts";
+import type { Engine } from "../engines/index.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** What a run keeps in memory, in bytes. */
@@ -28,6 +28,8 @@ export interface Fit {
   readonly takesTurns: boolean;
   readonly memoryBytes: MemoryParts;
   readonly totalBytes: number;
+  /** On a device with memory of its own; 0 without one. */
+  readonly deviceBytes: number;
 }
 
 /** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
@@ -41,8 +43,7 @@ export interface Machine {
   readonly programBytes: number;
   /** What else there is. */
   readonly freeBytes: number;
-  /** As the engine says. */
-  readonly mapsWeights: boolean;
+  readonly engine: Pick<Engine, "tiling" | "room" | "estimate" | "mapsWeights">;
 }
 
 /**
@@ -74,45 +75,45 @@ export function fitRun(recipe: Recipe, prepared: Prepared, machine: Machine): Fi
 function fitBy(
   recipe: Recipe,
   prepared: Prepared,
-  { programBytes, mapsWeights }: Machine,
+  { programBytes, engine }: Machine,
   recompute: Fit["recompute"],
 ): Fit {
-  const memoryBytes = memoryParts(recipe, prepared, programBytes, recompute);
-  const { program, weights, trained, training, scoring } = memoryBytes;
-  const saved = weights + Math.min(training, scoring); // Weights that two sessions map count twice.
-  const takesTurns = mapsWeights && saved >= LEAST_SAVED_BYTES;
-  const sessions = takesTurns ? Math.max(training, scoring) : training + scoring;
-  return { recompute, takesTurns, memoryBytes, totalBytes: program + weights + trained + sessions };
-}
-
-function memoryParts(
-  recipe: Recipe,
-  prepared: Prepared,
-  programBytes: number,
-  recompute: Fit["recompute"],
-): MemoryParts {
-  const { training, scoring } = graphsOf(recipe, prepared, recompute);
-  const { weights } = prepared.opened;
-  return {
-    program: programBytes + ENGINE_BYTES,
-    weights: [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+  const graphs = graphsOf(recipe, prepared, engine, recompute);
+  const [training, scoring] = [engine.estimate(graphs.training), engine.estimate(graphs.scoring)];
+  const memoryBytes = {
+    program: programBytes + engine.room.host,
+    weights: [...prepared.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
     trained: 4 * COPIES_OF_TRAINED * prepared.parameters.trained,
-    training: sessionBytes(training),
-    scoring: sessionBytes(scoring),
+    training: training.room.host,
+    scoring: scoring.room.host,
+  };
+  const { program, weights, trained } = memoryBytes;
+  // Weights that two sessions map count twice.
+  const saved = weights + Math.min(memoryBytes.training, memoryBytes.scoring);
+  const takesTurns = engine.mapsWeights && saved >= LEAST_SAVED_BYTES;
+  const together = (a: number, b: number) => (takesTurns ? Math.max(a, b) : a + b);
+  const sessions = together(memoryBytes.training, memoryBytes.scoring);
+  return {
+    recompute,
+    takesTurns,
+    memoryBytes,
+    totalBytes: program + weights + trained + sessions,
+    deviceBytes: engine.room.device + together(training.room.device, scoring.room.device),
   };
 }
 
-/** What a run computes for each micro batch, training and scoring held-out text. */
+/** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
 export function graphsOf(
   { batchSize, precision }: Recipe,
   { opened, tensors, context }: Prepared,
+  { tiling }: Pick<Engine, "tiling">,
   recompute: Fit["recompute"],
 ): { readonly training: Outputs; readonly scoring: Outputs } {
   const window = { batchSize, context };
   const names = tensors.map(({ name }) => name);
-  const nats = natsOf(buildForward(opened, window, { trainable: new Set(names) }));
+  const nats = natsOf(buildForward(opened, window, { trainable: new Set(names), tiling }));
   return {
-    training: buildTrainingGraph(opened, window, names, { precision, recompute }),
+    training: buildTrainingGraph(opened, window, names, { precision, recompute, tiling }),
     scoring: simplify({ nats }),
   };
 }

@@ -4,7 +4,9 @@ import type { Engine } from "../engines/index.ts";
 import type { Recipe } from "../options/schema.ts";
 import { type Fit, graphsOf } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
-import { HOST_SECONDS, measureSpeed, secondsOf } from "../engines/speed.ts";
+
+/** What the host takes for a trained value: to pass it and add its gradient up for a micro batch; to update it in a step. */
+const HOST_SECONDS = 17e-9;
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -23,8 +25,8 @@ export interface RunPlan extends Fit {
     readonly evaluations: number;
   };
   readonly device: string;
-  /** From this machine's speed at products and passes; real runs take longer or shorter by up to a third. */
-  readonly seconds: { readonly training: number; readonly evaluation: number };
+  /** From this machine's speed at products and passes, within about a fifth; null where the engine cannot tell. */
+  readonly seconds: { readonly training: number; readonly evaluation: number } | null;
 }
 
 export async function planRun(
@@ -38,11 +40,10 @@ export async function planRun(
   const trainTokens = stream.tokens.length;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
-  const { hiddenSize: hidden, intermediateSize: intermediate } = opened.model.config;
-  const speed = await measureSpeed(engine, { rows: batchSize * context, hidden, intermediate });
-  const graphs = graphsOf(recipe, prepared, fit.recompute);
+  const graphs = graphsOf(recipe, prepared, engine, fit.recompute);
+  const training = await engine.estimate(graphs.training).seconds?.();
+  const scoring = await engine.estimate(graphs.scoring).seconds?.();
   const host = parameters.trained * HOST_SECONDS;
-  const microBatch = secondsOf(graphs.training, speed) + host;
   const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
     base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
@@ -61,9 +62,12 @@ export async function planRun(
     },
     device: engine.description,
     ...fit,
-    seconds: {
-      training: steps * (gradientAccumulationSteps * microBatch + host),
-      evaluation: (windows / batchSize) * secondsOf(graphs.scoring, speed),
-    },
+    seconds:
+      training === undefined || scoring === undefined
+        ? null
+        : {
+            training: steps * (gradientAccumulationSteps * (training + host) + host),
+            evaluation: (windows / batchSize) * scoring,
+          },
   };
 }

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stepCost } from "../../bench/cost.ts";
 import { openWithTemperatures, writeRandomModel } from "../../bench/models.ts";
-import { costOf } from "../../src/engines/speed.ts";
+import { costOf } from "../../src/engines/counts.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 

@@ -114,5 +114,8 @@ async function webEngine(
     };
   }
   const has = { precisions: ["fp32"] as const, mapsWeights: false, tiling: target.tiling };
-  return { description: provider, ...has, compile, dispose: () => Promise.resolve() };
+  const room = { host: 0, device: 0 };
+  const estimate = () => ({ room, cost: { operations: 0, bytes: 0 }, seconds: null });
+  const dispose = () => Promise.resolve();
+  return { description: provider, ...has, room, estimate, compile, dispose };
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openWithTemperatures, weightBytes, writeRandomModel } from "../../bench/models.ts";
 import { startTask } from "../../bench/processes.ts";
-import { ENGINE_BYTES, sessionBytes } from "../../src/engines/memory.ts";
+import { ENGINE_BYTES, sessionBytes } from "../../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 

@@ -4,9 +4,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openModel } from "../../src/model/open.ts";
 import { exp, input, mul, parameter, reduceSum, reshape, tanh } from "../../src/graph/build.ts";
-import { peakBytes } from "../../src/engines/memory.ts";
+import { peakBytes as peakBytesOf } from "../../src/engines/counts.ts";
+import { runOrderOf } from "../../src/engines/onnx/order.ts";
+import type { Outputs } from "../../src/graph/tensor.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { fixture } from "../export/fixture.ts";
+
+const peakBytes = (outputs: Outputs) =>
+  peakBytesOf(runOrderOf(outputs), outputs, { overwrites: true });
 
 test("values are held until their last use, and written over where they may be", () => {
   const x = input("x", [100], "F32");

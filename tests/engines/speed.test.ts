@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { openEngine } from "../../src/engines/index.ts";
 import { add, gather, input, matMul, parameter, reshape } from "../../src/graph/build.ts";
-import { costOf, measureSpeed } from "../../src/engines/speed.ts";
+import { costOf } from "../../src/engines/counts.ts";
+import { measureSpeed } from "../../src/engines/onnxruntime/estimate.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
 after(() => engine.dispose());

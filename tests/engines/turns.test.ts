@@ -14,6 +14,8 @@ function engineHolding(held: Set<string>): Engine {
     precisions: ["fp32"],
     mapsWeights: true,
     tiling: smallTiles,
+    room: { host: 0, device: 0 },
+    estimate: () => assert.fail("nobody asks"),
     compile: async (outputs) => {
       const [name] = Object.keys(outputs) as [string];
       assert.ok(!held.has(name), `${name} is compiled twice`);

@@ -4,16 +4,27 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { targets } from "../../src/engines/onnx/lowering.ts";
+import { estimate, roomOf } from "../../src/engines/onnxruntime/estimate.ts";
+import type { Outputs } from "../../src/graph/tensor.ts";
+import { topologicalOrder } from "../../src/graph/tensor.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
-import { fitRun } from "../../src/run/fit.ts";
+import { fitRun, graphsOf } from "../../src/run/fit.ts";
 import { openBase, prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
 
 const tiny = fileURLToPath(new URL("../../checkpoints/tiny-gpt2", import.meta.url));
 
-/** The tiny model's run with this shape. */
-async function prepared(t: TestContext, shape: object) {
+/** What an engine of ONNX Runtime says of itself, as if it mapped weights or not. */
+const engineOf = (provider: keyof typeof targets, mapsWeights: boolean) => ({
+  mapsWeights,
+  tiling: targets[provider].tiling,
+  room: roomOf(provider),
+  estimate: (outputs: Outputs) => estimate(outputs, provider, () => assert.fail("not asked")),
+});
+
+async function prepareTiny(t: TestContext, shape: object) {
   const data = await writeTokens(await temporaryFolder(t));
   const files = await findDataFiles(data);
   const splits = {
@@ -21,9 +32,18 @@ async function prepared(t: TestContext, shape: object) {
     evaluation: selectSplit(files, "validation"),
   };
   const recipe = recipeSchema.parse({ base: tiny, data, ...smallRecipe, ...shape });
-  const run = await prepareRun(recipe, await openBase(recipe), splits, {});
+  return { recipe, run: await prepareRun(recipe, await openBase(recipe), splits, {}) };
+}
+
+/** The tiny model's run with this shape. */
+async function prepared(t: TestContext, shape: object) {
+  const { recipe, run } = await prepareTiny(t, shape);
   return (recompute: "auto" | boolean, freeBytes: number, mapsWeights: boolean) =>
-    fitRun({ ...recipe, recompute }, run, { programBytes: 0, freeBytes, mapsWeights });
+    fitRun({ ...recipe, recompute }, run, {
+      programBytes: 0,
+      freeBytes,
+      engine: engineOf("cpu", mapsWeights),
+    });
 }
 
 // Large enough for activations to outweigh what a longer graph costs.
@@ -51,4 +71,19 @@ test("training and scoring take turns where an engine maps its weights and much 
   assert.equal(byTurns.totalBytes, together.totalBytes - together.memoryBytes.scoring);
   const small = await prepared(t, {});
   assert.equal(small("auto", 1e12, true).takesTurns, false);
+});
+
+test("a run on a card is planned by the card's graph, whose values lie there", async (t) => {
+  const { recipe, run } = await prepareTiny(t, large);
+  const fit = (provider: keyof typeof targets) =>
+    fitRun(recipe, run, { programBytes: 0, freeBytes: 1e12, engine: engineOf(provider, false) });
+  const numNodes = (provider: keyof typeof targets) => {
+    const { training } = graphsOf(recipe, run, targets[provider], "cheap");
+    return topologicalOrder(Object.values(training)).length;
+  };
+  assert.ok(numNodes("cuda") < numNodes("cpu"));
+  const [cpu, cuda] = [fit("cpu"), fit("cuda")];
+  assert.equal(cpu.deviceBytes, 0);
+  assert.ok(cuda.deviceBytes > roomOf("cuda").device);
+  assert.ok(cuda.memoryBytes.training < cpu.memoryBytes.training / 2);
 });

@@ -4,7 +4,6 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Worker } from "node:worker_threads";
-import type { InferenceSession } from "onnxruntime-node";
 import type { Precision } from "../../core/dtype.ts";
 import { UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
@@ -12,6 +11,7 @@ import { startWorker } from "../../core/worker.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Program, Results, Weight } from "../engine.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
+import { estimate, roomOf, speedsOf } from "./estimate.ts";
 import type { InputFormat, WorkerReply, WorkerRequest } from "./worker.ts";
 
 export interface OnnxRuntimeOptions {
@@ -19,7 +19,7 @@ export interface OnnxRuntimeOptions {
   readonly precisions: readonly Precision[];
   readonly target: LoweringTarget;
   /** The provider that runs every node, with its options; on any but the CPU's, nothing falls back to the CPU. */
-  readonly provider: InferenceSession.ExecutionProviderOption;
+  readonly provider: { readonly name: string };
   /** Threads of one operation; 0 lets ONNX Runtime take the physical cores. */
   readonly threads: number;
 }
@@ -32,12 +32,18 @@ const SPIN_MICROSECONDS = "20";
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = new SessionWorker();
+  const compileHere: Engine["compile"] = (outputs, weights) =>
+    compile(worker, outputs, weights, options);
+  const speed = speedsOf({ compile: compileHere });
+  const { name } = options.provider;
   return {
     description: options.description,
     precisions: options.precisions,
-    mapsWeights: options.provider.name === "cpu",
+    mapsWeights: name === "cpu",
     tiling: options.target.tiling,
-    compile: (outputs, weights) => compile(worker, outputs, weights, options),
+    room: roomOf(name),
+    estimate: (outputs) => estimate(outputs, name, speed),
+    compile: compileHere,
     dispose: () => worker.close(),
   };
 }

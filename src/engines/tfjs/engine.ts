@@ -4,12 +4,13 @@
 import { setImmediate } from "node:timers/promises";
 import { decodeFloats, type Dtype } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
-import { fixedShape } from "../../core/shape.ts";
+import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { readFloats } from "../../files/safetensors.ts";
 import type { OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
 import { smallTiles } from "../../nn/tiling.ts";
-import type { Engine, Feeds, Program, Results, Weight } from "../engine.ts";
+import { bytesOf, costOf, peakBytes } from "../counts.ts";
+import type { Engine, Estimate, Feeds, Program, Results, Weight } from "../engine.ts";
 import { loadTfjs, TFJS_DEVICES, type TfjsBackend, type TfjsDevice } from "./backend.ts";
 import { type Kernel, type KernelContext, kernels, type TfTensor } from "./kernels.ts";
 
@@ -23,6 +24,8 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
     precisions: ["fp32"],
     mapsWeights: false,
     tiling: smallTiles,
+    room: { host: LIBRARY_BYTES, device: 0 },
+    estimate,
     compile: async (outputs, weights) => {
       const compiled = await compile(backend, outputs, weights);
       const program: Program = {
@@ -39,6 +42,19 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
       for (const program of programs) await program.dispose();
     },
   };
+}
+
+/** The library, what its backend compiles and its own pools, about. */
+const LIBRARY_BYTES = 150e6;
+
+/** Every value has a place of its own until its last use; what is stored in half precision is loaded as float32. */
+function estimate(outputs: Outputs): Estimate {
+  const order = topologicalOrder(Object.values(outputs));
+  const widened = order.filter((tensor) => isOp(tensor, "Parameter"));
+  const host =
+    widened.reduce((sum, x) => sum + 4 * sizeOf(x.shape) - bytesOf(x), 0) +
+    peakBytes(order, outputs, { overwrites: false });
+  return { room: { host, device: 0 }, cost: costOf(outputs), seconds: null };
 }
 
 async function openBackend(devices: readonly TfjsDevice[]) {

@@ -1,0 +1,90 @@
+// What a run of a graph holds and moves, counted from its nodes.
+
+import { DTYPE_BYTES } from "../core/dtype.ts";
+import { sizeOf } from "../core/shape.ts";
+import { ops } from "../graph/ops.ts";
+import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
+
+export interface Cost {
+  /** Multiplications and additions of the matrix products. */
+  readonly operations: number;
+  /** Read and written by everything else: elementwise passes, reductions, copies. */
+  readonly bytes: number;
+}
+
+export function costOf(outputs: Outputs): Cost {
+  let [operations, bytes] = [0, 0];
+  for (const tensor of topologicalOrder(Object.values(outputs))) {
+    const { traffic } = ops[tensor.op];
+    if (isOp(tensor, "MatMul")) operations += operationsOf(tensor);
+    else if (traffic !== "none") {
+      const arrays = [tensor, ...(traffic === "taken" ? [tensor] : tensor.inputs)];
+      bytes += arrays.reduce((sum, array) => sum + bytesOf(array), 0);
+    }
+  }
+  return { operations, bytes };
+}
+
+export function operationsOf({ inputs, attributes, shape }: Tensor<"MatMul">): number {
+  return 2 * sizeOf(shape) * Number(inputs[0]!.shape.at(attributes.transposeA ? -2 : -1));
+}
+
+interface Buffer {
+  readonly bytes: number;
+  /** Values that lie in it and are still needed. */
+  values: number;
+}
+
+interface Habits {
+  /** Whether an op may write over an operand. */
+  readonly overwrites: boolean;
+  /** A weight in another number format is cast for each use, part by part, so many bytes at a time; 0: once, at load. */
+  readonly castBytes?: number;
+}
+
+/** The largest sum of bytes that a run in this order holds, weights, inputs and constants apart. */
+export function peakBytes(
+  order: readonly Tensor[],
+  outputs: Outputs,
+  { overwrites, castBytes = 0 }: Habits,
+): number {
+  const uses = new Map<Tensor, number>();
+  const use = (tensor: Tensor) => uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
+  for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
+    use(tensor);
+
+  const buffers = new Map<Tensor, Buffer>();
+  let held = 0;
+  let peak = 0;
+  for (const tensor of order) {
+    if (tensor.inputs.length === 0 || isCastWeight(tensor)) continue;
+    const { place } = ops[tensor.op];
+    const shared = tensor.inputs.find((x) => {
+      const isLast = uses.get(x) === 1 && buffers.get(x)?.values === 1;
+      const isOver = place === "over" && overwrites && isLast;
+      return buffers.has(x) && bytesOf(x) === bytesOf(tensor) && (isOver || place === "view");
+    });
+    const buffer = (shared && buffers.get(shared)) ?? { bytes: bytesOf(tensor), values: 0 };
+    if (!shared) held += buffer.bytes;
+    buffer.values++;
+    buffers.set(tensor, buffer);
+    const casts = tensor.inputs
+      .filter(isCastWeight)
+      .reduce((sum, x) => sum + Math.min(bytesOf(x), castBytes), 0);
+    peak = Math.max(peak, held + casts);
+    for (const x of tensor.inputs) {
+      uses.set(x, uses.get(x)! - 1);
+      const last = uses.get(x) === 0 ? buffers.get(x) : undefined;
+      if (last && --last.values === 0) held -= last.bytes;
+    }
+  }
+  return peak;
+}
+
+export function isCastWeight(tensor: Tensor): boolean {
+  return isOp(tensor, "Cast") && isOp(tensor.inputs[0]!, "Parameter");
+}
+
+export function bytesOf({ shape, dtype }: Tensor): number {
+  return sizeOf(shape) * DTYPE_BYTES[dtype];
+}
