@@ -242,7 +242,7 @@ function serve(
   if (fault.stall) return;
   if (fault.cutAfterBytes !== undefined) {
     response.write(body.subarray(0, fault.cutAfterBytes), () =>
-      setTimeout(() => response.destroy(), 20),
+      setTimeout(() => response.destroy(), 50),
     );
     return;
   }

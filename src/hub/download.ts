@@ -102,7 +102,7 @@ async function append(job: Download, incomplete: string, onBytes: (received: num
   let { size } = await handle.stat();
   const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
     // A server that knows no ranges answers 200 with the whole file.
-    if (response.status !== 206) await handle.truncate((size = 0));
+    if (response.status !== 206 && size > 0) await handle.truncate((size = 0));
     for await (const chunk of chunks) {
       size += chunk.length;
       if (size > file.size) return; // not the file that was listed: its checksum will say so

@@ -117,12 +117,16 @@ async function commitOf(context: HubContext): Promise<string> {
     throw notAHub(context, `its commit is ${JSON.stringify(sha)}`);
   } catch (error) {
     if (!(error instanceof NoRevisionError)) throw error;
-    const { json } = await getJson(context, `${apiOf(context)}/refs`).catch(() => ({ json: {} }));
-    const { branches = [], tags = [] } = json as Record<string, { name: string }[]>;
-    const names = [...branches, ...tags].map(({ name }) => name);
+    const names = await namesIn(context).catch(() => []);
     const hint = didYouMean(revision, names) ?? `it has ${names.slice(0, 10).join(", ")}`;
     throw names.length > 0 ? new NoRevisionError(error.message, { hint }) : error;
   }
+}
+
+async function namesIn(context: HubContext): Promise<string[]> {
+  const { json } = await getJson(context, `${apiOf(context)}/refs`);
+  const { branches, tags } = json as Record<"branches" | "tags", { name: string }[]>;
+  return [...branches, ...tags].map(({ name }) => name);
 }
 
 /** As a listing has it; `lfs` has the hash and the size of a large file. */

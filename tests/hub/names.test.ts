@@ -94,6 +94,18 @@ test("short names become ids, and revisions, configs and splits are split off", 
   assert.deepEqual(named(parseDatasetName("a/b@train")), ["a/b", undefined, "train"]);
 });
 
+test("a name that every object has is a name like any other", () => {
+  for (const name of ["constructor", "__proto__", "toString"]) {
+    assert.equal(parseModelName(name).id, name);
+    assert.deepEqual(parseDatasetName(name), {
+      id: name,
+      formerIds: [],
+      config: undefined,
+      split: undefined,
+    });
+  }
+});
+
 test("what cannot be a name is refused in one sentence", () => {
   for (const name of [
     "",
