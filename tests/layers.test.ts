@@ -21,7 +21,6 @@ const rows = [
 
 /** Every third-party package, and the only places that may import it. */
 const importers: Readonly<Record<string, readonly string[]>> = {
-  "@huggingface/hub": ["src/hub"],
   "@huggingface/transformers": ["src/data", "src/export", "src/generate"],
   "@tensorflow/*": ["src/engines"],
   "onnxruntime-common": ["src/engines"],

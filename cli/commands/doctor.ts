@@ -28,12 +28,7 @@ interface Health {
   };
 }
 
-const LIBRARIES = [
-  "onnxruntime-node",
-  "@huggingface/transformers",
-  "@huggingface/hub",
-  "hyparquet",
-];
+const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
 export function doctorCommand(program: Command, io: CommandIo): void {
   program
