@@ -28,13 +28,14 @@ interface Watched {
 export class TemperatureStatistics {
   readonly #watched = new Map<string, Watched>();
 
-  /** Registers a layer's τ and gives the name of the output that carries it. */
+  /** Registers a layer's τ, once in any number of graphs, and gives the name of the output that carries it. */
   watch(layer: number, projection: Projection, { shape }: Tensor): string {
     const name = `tau.${layer}.${projection}`;
-    const [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
     const hasBatch = shape.length === 4;
     const heads = Number(shape[hasBatch ? 1 : 0]);
-    this.#watched.set(name, { layer, projection, hasBatch, heads, min, max, sum: 0, count: 0 });
+    const nothing = { min: Infinity, max: -Infinity, sum: 0, count: 0 };
+    if (!this.#watched.has(name))
+      this.#watched.set(name, { layer, projection, hasBatch, heads, ...nothing });
     return name;
   }
 

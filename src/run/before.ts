@@ -5,7 +5,8 @@ import { UserError } from "../core/errors.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
-import { checkFinite, type WindowPlan } from "../evaluate/evaluation.ts";
+import { checkFinite } from "../evaluate/evaluation.ts";
+import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { readRecord } from "./folder.ts";
 import type { Prepared } from "./prepare.ts";
 
@@ -36,7 +37,7 @@ export async function scoreBase(
       });
   }
   const losses = await score();
-  checkFinite(losses, reportPlan);
+  checkFinite(losses, reportPlan.windows);
   const nats = losses.map((loss) => loss.nats);
   await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
   return losses;

@@ -6,7 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
 import { type Engine, takingTurns } from "../engines/index.ts";
-import { estimate, pairedDelta } from "../evaluate/perplexity.ts";
+import { estimate, pairedDelta } from "../evaluate/estimates.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import { writeFailure, writeFileAtomic } from "../files/atomic.ts";
 import {
@@ -26,7 +26,7 @@ import type { RunReport } from "../evaluate/results.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { scoreBase, subset } from "./before.ts";
-import { resultOf, type WindowPlan } from "../evaluate/evaluation.ts";
+import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { finishRun } from "./finish.ts";
 import { finishedReport, refuseUsed } from "./folder.ts";
 import type { Fit } from "./fit.ts";
@@ -106,7 +106,7 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 
 async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult> {
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
-  const { opened, evaluation, reportPlan, parameters } = prepared;
+  const { opened, reportPlan, parameters } = prepared;
   const started = now();
   const recipePath = join(runDir, runFiles.recipe);
   if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
@@ -129,11 +129,11 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
   if (outcome === "stopped early")
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
-  const { after, losses, finalStep, temperatures } = await finishRun(options, loop, base);
+  const { after, scores, finalStep, temperatures } = await finishRun(options, loop, base);
   const report: RunReport = {
-    before: resultOf(before, reportPlan, evaluation, baseSha256),
+    before: reportPlan.resultOf(before, baseSha256),
     after,
-    delta: pairedDelta(before, losses),
+    delta: pairedDelta(before, scores),
     parameters: {
       base: parameters.base,
       added: parameters.added,
@@ -229,14 +229,14 @@ interface HeldOut {
 
 async function openHeldOut(options: FinetuneOptions): Promise<HeldOut> {
   const { recipe, prepared, engine, onEvent, signal } = options;
-  const { opened, tensors, context, evaluation } = prepared;
+  const { opened, tensors, context } = prepared;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   const trainable = new Set(Object.keys(feeds));
   const { batchSize } = recipe;
   const scorer = await openScorer(engine, opened, { batchSize, context, trainable });
   return {
     score: (phase, plan) =>
-      scorer.score(evaluation.texts, plan.windows, {
+      scorer.score(plan.texts, plan.windows, {
         feeds,
         signal,
         onBatch: ({ windows }) =>

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type OpenedModel, openModel } from "../model/open.ts";
-import type { WindowLoss } from "../evaluate/scorer.ts";
+import type { WindowScore } from "../evaluate/scorer.ts";
 import type { TemperatureSummary } from "../evaluate/temperature-summary.ts";
 import { writeAdapter } from "../export/adapter.ts";
 import { writeModelFolder } from "../export/model-folder.ts";
@@ -18,7 +18,7 @@ import { type AdapterBase, storedTensors } from "../train/snapshot.ts";
 
 export interface Finished {
   readonly after: PerplexityResult;
-  readonly losses: readonly WindowLoss[];
+  readonly scores: readonly WindowScore[];
   readonly temperatures: readonly TemperatureSummary[];
   /** The step whose weights final/ holds: the last, or the best with early stopping. */
   readonly finalStep: number;
@@ -30,7 +30,7 @@ export async function finishRun(
   loop: LoopState,
   base: AdapterBase,
 ): Promise<Finished> {
-  const { opened, evaluation, reportPlan } = prepared;
+  const { opened, reportPlan } = prepared;
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const path = join(runDir, runFiles.final);
   const source: Source = {
@@ -52,7 +52,7 @@ export async function finishRun(
     recipe.final === "adapter"
       ? await openModel(opened.folder, { adapter: path })
       : await openModel(path);
-  const { result, ...rest } = await evaluate(engine, model, evaluation, reportPlan, {
+  const { result, ...rest } = await evaluate(engine, model, reportPlan, {
     batchSize: recipe.batchSize,
     signal,
     onBatch: ({ windows }) =>

@@ -10,7 +10,7 @@ import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
-import { tokenNats } from "../../src/nn/loss.ts";
+import { tokenNats, tokenRanks } from "../../src/nn/loss.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 
@@ -47,6 +47,7 @@ export async function modelCase(
   const outputs = simplify({
     logits: logitsOf(graph),
     loss,
+    ranks: tokenRanks(graph.hidden, graph.head, labels),
     ...Object.fromEntries(grads.map((grad, i) => [`grad.${names[i]}`, grad])),
   });
   verify(outputs);

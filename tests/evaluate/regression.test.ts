@@ -14,6 +14,7 @@ import type { PerplexityResult } from "../../src/evaluate/results.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 
 const result: PerplexityResult = {
+  task: "perplexity",
   lossNats: 3,
   perplexity: Math.exp(3),
   numTokens: 1000,

@@ -9,7 +9,7 @@ import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { plainWindowRule } from "../../src/data/conventions.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
-import { estimate } from "../../src/evaluate/perplexity.ts";
+import { estimate } from "../../src/evaluate/estimates.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
 import { allClose, sharedData, skipWithout } from "../helpers.ts";
 

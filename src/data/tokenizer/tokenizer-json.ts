@@ -42,10 +42,13 @@ export interface AddedToken {
 
 /** tokenizer_config.json, which may be absent. */
 export interface TokenizerConfig {
-  readonly eos_token?: string | { readonly content: string } | null;
+  readonly bos_token?: ConfiguredToken;
+  readonly eos_token?: ConfiguredToken;
   readonly remove_space?: boolean;
   readonly do_lowercase_and_remove_accent?: boolean;
 }
+
+type ConfiguredToken = string | { readonly content: string } | null;
 
 /** Whether parsed JSON has what the functions here rely on. */
 export function isTokenizerJson(json: unknown): json is TokenizerJson {
@@ -74,8 +77,16 @@ export function endOfText(
   json: TokenizerJson,
   { eos_token: eos }: TokenizerConfig,
 ): number | undefined {
-  if (eos) return tokenId(json, typeof eos === "string" ? eos : eos.content);
+  if (eos) return configured(json, eos);
   return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
+}
+
+/** The id of a configured token; undefined where none is configured. */
+export function configured(
+  json: TokenizerJson,
+  token: ConfiguredToken | undefined,
+): number | undefined {
+  return token ? tokenId(json, typeof token === "string" ? token : token.content) : undefined;
 }
 
 /** The special tokens that the post-processor puts in front of a text; undefined where that is not to be read here. */

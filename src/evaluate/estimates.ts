@@ -55,6 +55,12 @@ export function pairedDelta(
   };
 }
 
+/** The mean of independent values and its standard error; null under two. */
+export function estimateMean(values: readonly number[]) {
+  const { ratio, standardError } = ratioEstimate(values.map((nats) => ({ nats, numTokens: 1 })));
+  return { mean: ratio, standardError };
+}
+
 /**
  * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
  * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.

@@ -1,0 +1,97 @@
+// Perplexity of texts in windows.
+
+import { UserError } from "../../core/errors.ts";
+import { plainWindowRule, windowRule } from "../../data/conventions.ts";
+import type { Corpus } from "../../data/corpus.ts";
+import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
+import type { OpenedModel } from "../../model/model.ts";
+import { readCorpus } from "../../model/read-corpus.ts";
+import { estimate } from "../estimates.ts";
+import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
+import type { PerplexityResult } from "../results.ts";
+import type { WindowLoss } from "../scorer.ts";
+
+/** Longest default window: longer ones cost memory that nobody asked for. */
+const DEFAULT_CONTEXT = 1024;
+
+export const perplexity: Task<PerplexityResult> = {
+  takes: ["stride", "convention"],
+  plan: async (opened, split, options) =>
+    planWindows(opened, await readCorpus(opened, split, options), options),
+  summary({ windows, windowsTotal, standardError, ...result }) {
+    const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
+    const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
+    return [
+      ["perplexity", result.perplexity],
+      ["loss", `${result.lossNats.toFixed(5)}${error} nats per token`],
+      ["bits per byte", result.bitsPerByte?.toFixed(5) ?? ""],
+      ["per word", result.wordPerplexity ?? ""],
+      ["tokens scored", result.numTokens],
+      ["windows", `${windows.toLocaleString("en-US")} of ${result.context} tokens${subset}`],
+      ["convention", `${result.convention}, stride ${result.stride}`],
+    ];
+  },
+};
+
+/** The windows of a corpus, and what their losses amount to. */
+export interface WindowPlan extends EvaluationPlan<PerplexityResult> {
+  readonly windows: readonly Window[];
+  resultOf(losses: readonly WindowLoss[], modelSha256: string): PerplexityResult;
+}
+
+/** The tokens of a window; the model's length, at most 1,024, where nothing is asked for. */
+export function windowContext(opened: OpenedModel, asked: number | undefined): number {
+  return contextOf(opened, asked ?? Math.min(opened.model.config.maxPositions, DEFAULT_CONTEXT));
+}
+
+export function planWindows(
+  opened: OpenedModel,
+  corpus: Corpus,
+  { context: asked, stride: askedStride, windows: limit, convention: name }: EvaluateOptions,
+): WindowPlan {
+  const { texts, prefixLength, utf8Bytes, numWords, dataSha256 } = corpus;
+  const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
+  const length = windowContext(opened, longest);
+  const named = name && {
+    ...windowRule(name, length),
+    ...(askedStride && { stride: askedStride }),
+  };
+  const rule = named ?? plainWindowRule(length, askedStride);
+  const lengths = texts.map((text) => text.length);
+  const total = evaluationWindows(lengths, rule).length;
+  const windows = evaluationWindows(lengths, rule, limit);
+  if (windows.length === 0)
+    throw new UserError("the data holds no token that can be scored", {
+      hint: "a text needs at least two tokens",
+    });
+  const { context, stride } = rule;
+  const conditions = {
+    task: "perplexity",
+    convention: name ?? (stride === context ? "disjoint" : "stride"),
+    context,
+    stride,
+    dataSha256,
+    numTokens: numScored(windows),
+  } as const;
+  return {
+    texts,
+    windows,
+    groups: [{ context, windows }],
+    needsArgmax: false,
+    conditions,
+    resultOf(losses, modelSha256) {
+      const loss = estimate(losses);
+      // Unscored tokens are taken at the mean.
+      const textNats = loss.lossNats * (corpus.numTokens - texts.length * prefixLength);
+      return {
+        ...conditions,
+        ...loss,
+        bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
+        wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+        windows: windows.length,
+        windowsTotal: total,
+        modelSha256,
+      };
+    },
+  };
+}
