@@ -5,8 +5,8 @@ import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openModel } from "../../src/model/open.ts";
-import { keyIn, UserError } from "../../src/core/errors.ts";
-import { conventions } from "../../src/data/conventions.ts";
+import { UserError } from "../../src/core/errors.ts";
+import { type ConventionName, conventions } from "../../src/data/conventions.ts";
 import { selectSplit } from "../../src/data/readers/data-files.ts";
 import {
   checkComparable,
@@ -32,8 +32,8 @@ interface EvalOptions {
   readonly stride?: number;
   readonly windows: number | "all";
   readonly batchSize: number;
-  readonly convention?: string;
-  readonly task: string;
+  readonly convention?: ConventionName;
+  readonly task: keyof typeof tasks;
   readonly textColumn: string;
   readonly device: string;
   readonly threads: number;
@@ -59,7 +59,11 @@ export function evalCommand(program: Command, io: CommandIo): void {
       "all",
     )
     .option("--batch-size <n>", "windows at a time; the result does not depend on it", count, 1)
-    .option("--task <name>", `what to measure: ${Object.keys(tasks).join(", ")}`, "perplexity")
+    .addOption(
+      new Option("--task <name>", "what to measure")
+        .choices(Object.keys(tasks))
+        .default("perplexity"),
+    )
     .addOption(
       new Option("--convention <name>", "a published way to measure").choices(
         Object.keys(conventions),
@@ -84,7 +88,7 @@ Example, a CI job that fails when perplexity rises by more than 0.5 %:
 
 async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
   // What can be refused is refused before the work.
-  const task = chooseTask(options);
+  const task: Task = tasks[options.task];
   const gate = await readGate(options);
   const { saveBaseline } = options;
   if (saveBaseline && !existsSync(dirname(saveBaseline)))
@@ -139,19 +143,8 @@ async function readGate({ baseline, maxIncrease }: EvalOptions) {
   };
 }
 
-/** The task, which must have a use for all that is asked. */
-function chooseTask(options: EvalOptions): Task {
-  const name = keyIn(tasks, options.task, "task");
-  const task: Task = tasks[name];
-  for (const option of ["stride", "convention"] as const)
-    if (options[option] !== undefined && !task.takes.includes(option))
-      throw new UserError(`--${option} means nothing to the task ${name}`);
-  return task;
-}
-
 /** The model, and what is scored of the data. */
 async function prepareEval(task: Task, options: EvalOptions, io: CommandIo) {
-  const { convention } = options;
   const settings = hubOptions(io);
   const opened = await openModel(await findModel(options.model, io, settings), {
     ...(options.adapter && { adapter: options.adapter }),
@@ -170,8 +163,7 @@ async function prepareEval(task: Task, options: EvalOptions, io: CommandIo) {
       context: options.context,
       stride: options.stride,
       windows: options.windows === "all" ? undefined : options.windows,
-      convention:
-        convention === undefined ? undefined : keyIn(conventions, convention, "convention"),
+      convention: options.convention,
     })
     .finally(() => progress.done());
   return { opened, plan };

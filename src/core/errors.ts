@@ -54,20 +54,6 @@ export function didYouMean(word: string, known: Iterable<string>): string | unde
   return guess === undefined ? undefined : `did you mean "${guess}"?`;
 }
 
-/** A key of a table from what a user wrote; `what` is what the table lists. */
-export function keyIn<Key extends string>(
-  table: Readonly<Record<Key, unknown>>,
-  word: string,
-  what: string,
-): Key {
-  const keys = Object.keys(table) as Key[];
-  const found = keys.find((key) => key === word);
-  if (found !== undefined) return found;
-  throw new UserError(`no ${what} "${word}", only ${keys.join(", ")}`, {
-    hint: didYouMean(word, keys),
-  });
-}
-
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

@@ -60,15 +60,14 @@ export function somePrefix({ prefix, beginOfText, endOfText }: Tokenizer): reado
   return prefix.length > 0 || first === undefined ? prefix : [first];
 }
 
-/** How a convention cuts windows for a model that sees at most `maxContext` tokens. */
-export function windowRule(name: ConventionName, maxContext: number): WindowRule {
-  const convention: Convention = conventions[name];
+/** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */
+export function windowRule(
+  name: ConventionName | undefined,
+  maxContext: number,
+  asked?: number,
+): WindowRule {
+  const convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
-  const { stride = context, hasFinalTarget, tail } = convention;
-  return { context, stride, hasFinalTarget, tail };
-}
-
-/** The windows without a named convention: side by side where the stride is the context. */
-export function plainWindowRule(context: number, stride = context): WindowRule {
-  return { context, stride, hasFinalTarget: false, tail: "keep" };
+  const { stride = context, hasFinalTarget, tail }: Convention = convention;
+  return { context, stride: asked ?? stride, hasFinalTarget, tail };
 }

@@ -10,8 +10,8 @@ import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/model.ts";
 import type { ReadOptions } from "../model/read-corpus.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import { openScorer, type ScoreOptions, type WindowLoss, type WindowScore } from "./scorer.ts";
-import { TemperatureStatistics, type TemperatureSummary } from "./temperature-summary.ts";
+import { openScorer, type ScoreOptions, type WindowLoss } from "./scorer.ts";
+import { TemperatureStatistics } from "./temperature-summary.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -24,8 +24,6 @@ export interface EvaluateOptions {
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
-  /** Options that only some tasks have a use for. */
-  readonly takes: readonly ("stride" | "convention")[];
   /** Reads the data and chooses what is scored. */
   plan(
     opened: OpenedModel,
@@ -43,13 +41,17 @@ export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
   readonly conditions: Conditions;
-  /** Of scores in the order of the groups. */
-  resultOf(scores: readonly WindowScore[], modelSha256: string): Result;
+  /** Of losses in the order of the groups. */
+  resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;
 }
 
+/** Longest default context: longer ones cost memory that nobody asked for. */
+const DEFAULT_CONTEXT = 1024;
+
 /** The tokens that the model sees at once: what was asked for, within the model's length. */
-export function contextOf({ model, folder }: OpenedModel, asked: number): number {
+export function contextOf({ model, folder }: OpenedModel, asked: number | undefined): number {
   const { maxPositions } = model.config;
+  if (asked === undefined) return Math.min(maxPositions, DEFAULT_CONTEXT);
   if (asked <= maxPositions && asked >= 2) return asked;
   throw new UserError(`a context of ${asked} tokens does not fit ${folder}`, {
     hint: `the model takes 2 to ${maxPositions} tokens`,
@@ -70,39 +72,26 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   );
 }
 
-export interface Evaluation<Result extends TaskResult> {
-  readonly result: Result;
-  readonly scores: readonly WindowScore[];
-  readonly temperatures: readonly TemperatureSummary[];
-}
-
 /** Scores a model as planned. */
 export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
-  { batchSize, onBatch, signal }: Omit<ScoreOptions, "feeds"> & { readonly batchSize: number },
-): Promise<Evaluation<Result>> {
+  { batchSize, ...options }: Pick<ScoreOptions, "onBatch" | "signal"> & { batchSize: number },
+) {
   const sha256 = await modelSha256(opened.checkpoint);
   const observe = new TemperatureStatistics();
-  const scores: WindowScore[] = [];
-  let numTokens = 0;
+  const losses: WindowLoss[] = [];
+  const done = { windows: 0, numTokens: 0 };
   for (const { context, windows } of groups) {
     const scorer = await openScorer(engine, opened, { batchSize, context, observe, needsArgmax });
-    const [windowsBefore, tokensBefore] = [scores.length, numTokens];
     try {
-      const found = await scorer.score(texts, windows, {
-        signal,
-        onBatch: (done) => {
-          numTokens = tokensBefore + done.numTokens;
-          onBatch?.({ windows: windowsBefore + done.windows, numTokens });
-        },
-      });
+      const found = await scorer.score(texts, windows, { ...options, done });
       checkFinite(found, windows);
-      for (const score of found) scores.push(score);
+      for (const loss of found) losses.push(loss);
     } finally {
       await scorer.dispose();
     }
   }
-  return { result: resultOf(scores, sha256), scores, temperatures: observe.summary() };
+  return { result: resultOf(losses, sha256), losses, temperatures: observe.summary() };
 }

@@ -21,30 +21,23 @@ export interface WindowLoss {
   /** Sum over the window's scored tokens. */
   readonly nats: number;
   readonly numTokens: number;
+  /** Of each scored token, in order, where a scorer gave the loss: its nats, and 1 where it is the argmax. */
+  readonly tokenNats?: Float32Array;
+  readonly isArgmax?: Uint8Array;
 }
 
-export interface WindowScore extends WindowLoss {
-  /** Of each scored token, in order. */
-  readonly tokenNats: Float32Array;
-  /** 1 for a token that no other has a greater logit than; empty unless asked for. */
-  readonly isArgmax: Uint8Array;
+interface Done {
+  windows: number;
+  numTokens: number;
 }
 
 export interface ScoreOptions {
   /** Values of the tensors that train, by name. */
   readonly feeds?: Feeds;
-  readonly onBatch?: (done: { readonly windows: number; readonly numTokens: number }) => void;
+  readonly onBatch?: (done: Readonly<Done>) => void;
+  /** What was scored before, counted on. */
+  readonly done?: Done;
   readonly signal?: AbortSignal | undefined;
-}
-
-export interface Scorer {
-  /** In the order of the windows. */
-  score(
-    texts: readonly Tokens[],
-    windows: readonly Window[],
-    options?: ScoreOptions,
-  ): Promise<WindowScore[]>;
-  dispose(): Promise<void>;
 }
 
 export interface ScorerOptions extends BatchShape {
@@ -60,7 +53,7 @@ export async function openScorer(
   engine: Engine,
   opened: OpenedModel,
   { batchSize, context, trainable, observe: statistics, needsArgmax = false }: ScorerOptions,
-): Promise<Scorer> {
+) {
   const outputs: Record<string, Tensor> = {};
   const graph = buildForward(
     opened,
@@ -79,35 +72,40 @@ export async function openScorer(
   if (needsArgmax) outputs["ranks"] = ranksOf(graph);
   const program = await engine.compile(simplify(outputs), boundWeights(opened));
   return {
-    async score(texts, windows, { feeds = {}, onBatch, signal } = {}) {
-      const scores: WindowScore[] = [];
-      let numTokens = 0;
+    /** Losses in the order of the windows. */
+    async score(
+      texts: readonly Tokens[],
+      windows: readonly Window[],
+      { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
+    ) {
+      const losses: WindowLoss[] = [];
       for (const batch of packWindows(texts, windows, { batchSize, context })) {
         signal?.throwIfAborted();
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
         for (const [row, { length }] of batch.windows.entries()) {
-          scores.push(scoreOf(results, batch.labels, row * context, context));
+          losses.push(lossOf(results, batch.labels, row * context, context));
           statistics?.add(results, row, Math.min(length, context), context);
         }
-        numTokens += batch.numTargets;
-        onBatch?.({ windows: scores.length, numTokens });
+        done.windows += batch.windows.length;
+        done.numTokens += batch.numTargets;
+        onBatch?.(done);
       }
-      return scores;
+      return losses;
     },
     dispose: () => program.dispose(),
   };
 }
 
-/** The score of one row of a batch. */
-function scoreOf(
+/** Of one row of a batch. */
+function lossOf(
   { nats, ranks }: Results,
   labels: Int32Array,
   start: number,
   context: number,
-): WindowScore {
+): WindowLoss {
   const row = Array.from({ length: context }, (_, i) => start + i);
   const targets = row.filter((at) => labels[at]! >= 0);
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
-  const isArgmax = Uint8Array.from(ranks ? targets : [], (at) => (ranks![at] === 0 ? 1 : 0));
-  return { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats, isArgmax };
+  const loss = { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats };
+  return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
 }

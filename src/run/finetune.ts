@@ -129,11 +129,11 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
   if (outcome === "stopped early")
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
-  const { after, scores, finalStep, temperatures } = await finishRun(options, loop, base);
+  const { after, losses, finalStep, temperatures } = await finishRun(options, loop, base);
   const report: RunReport = {
     before: reportPlan.resultOf(before, baseSha256),
     after,
-    delta: pairedDelta(before, scores),
+    delta: pairedDelta(before, losses),
     parameters: {
       base: parameters.base,
       added: parameters.added,
@@ -220,30 +220,23 @@ async function train(
   return { outcome, loop, numTokens, trainSeconds, lastDir };
 }
 
-/** The held-out text, scored with the present values of the tensors that train. */
-interface HeldOut {
-  /** Throws the signal's reason where it is stopped on the way. */
-  score(phase: string, plan: WindowPlan): Promise<WindowLoss[]>;
-  dispose(): Promise<void>;
-}
+type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
-async function openHeldOut(options: FinetuneOptions): Promise<HeldOut> {
-  const { recipe, prepared, engine, onEvent, signal } = options;
+/** The held-out text, scored with the present values of the tensors that train. */
+async function openHeldOut({ recipe, prepared, engine, onEvent, signal }: FinetuneOptions) {
   const { opened, tensors, context } = prepared;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  const shape = { batchSize: recipe.batchSize, context };
   const trainable = new Set(Object.keys(feeds));
-  const { batchSize } = recipe;
-  const scorer = await openScorer(engine, opened, { batchSize, context, trainable });
-  return {
-    score: (phase, plan) =>
-      scorer.score(plan.texts, plan.windows, {
-        feeds,
-        signal,
-        onBatch: ({ windows }) =>
-          onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
-      }),
-    dispose: () => scorer.dispose(),
+  const scorer = await openScorer(engine, opened, { ...shape, trainable });
+  /** Throws the signal's reason where it is stopped on the way. */
+  const score = (phase: string, { texts, windows }: WindowPlan) => {
+    const of = windows.length;
+    const onBatch = (done: { readonly windows: number }) =>
+      onEvent({ kind: "scored", phase, windows: done.windows, of });
+    return scorer.score(texts, windows, { feeds, signal, onBatch });
   };
+  return { score, dispose: () => scorer.dispose() };
 }
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type OpenedModel, openModel } from "../model/open.ts";
-import type { WindowScore } from "../evaluate/scorer.ts";
+import type { WindowLoss } from "../evaluate/scorer.ts";
 import type { TemperatureSummary } from "../evaluate/temperature-summary.ts";
 import { writeAdapter } from "../export/adapter.ts";
 import { writeModelFolder } from "../export/model-folder.ts";
@@ -18,7 +18,7 @@ import { type AdapterBase, storedTensors } from "../train/snapshot.ts";
 
 export interface Finished {
   readonly after: PerplexityResult;
-  readonly scores: readonly WindowScore[];
+  readonly losses: readonly WindowLoss[];
   readonly temperatures: readonly TemperatureSummary[];
   /** The step whose weights final/ holds: the last, or the best with early stopping. */
   readonly finalStep: number;

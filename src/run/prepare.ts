@@ -8,7 +8,8 @@ import type { Tokens } from "../data/tokens.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
-import { planWindows, windowContext, type WindowPlan } from "../evaluate/tasks/perplexity.ts";
+import { contextOf } from "../evaluate/evaluation.ts";
+import { planWindows, type WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 /** Data of a run, found and chosen. */
@@ -43,7 +44,7 @@ export async function prepareRun(
 ): Promise<Prepared> {
   const isRandom = recipe.init === "random";
   const opened = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
-  const context = windowContext(opened, recipe.context === "auto" ? undefined : recipe.context);
+  const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const field = recipe.textColumn;
   const train = await readCorpus(opened, data.train, { ...options, field });
   const evaluation = await readCorpus(opened, data.evaluation, {

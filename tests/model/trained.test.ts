@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
-import { plainWindowRule } from "../../src/data/conventions.ts";
+import { windowRule } from "../../src/data/conventions.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { estimate } from "../../src/evaluate/estimates.ts";
@@ -82,7 +82,7 @@ async function lossOf(folder: string, texts: readonly Uint16Array[], context: nu
   const opened = await openModel(folder);
   const scorer = await openScorer(engine, opened, { batchSize: 4, context });
   const lengths = texts.map(({ length }) => length);
-  const windows = evaluationWindows(lengths, plainWindowRule(context));
+  const windows = evaluationWindows(lengths, windowRule(undefined, context));
   const result = estimate(await scorer.score(texts, windows));
   await scorer.dispose();
   return result;

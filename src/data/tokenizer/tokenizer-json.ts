@@ -72,21 +72,14 @@ export function vocabSizeOf({ model, added_tokens: added }: TokenizerJson): numb
   return size;
 }
 
-/** The configured end-of-text token, or one of the usual names. */
-export function endOfText(
-  json: TokenizerJson,
-  { eos_token: eos }: TokenizerConfig,
-): number | undefined {
-  if (eos) return configured(json, eos);
-  return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
-}
-
-/** The id of a configured token; undefined where none is configured. */
-export function configured(
+/** The id of a configured token; where none is configured, of the first of the usual ones. */
+export function specialToken(
   json: TokenizerJson,
   token: ConfiguredToken | undefined,
+  usual: readonly string[] = [],
 ): number | undefined {
-  return token ? tokenId(json, typeof token === "string" ? token : token.content) : undefined;
+  if (token) return tokenId(json, typeof token === "string" ? token : token.content);
+  return usual.map((content) => tokenId(json, content)).find((id) => id !== undefined);
 }
 
 /** The special tokens that the post-processor puts in front of a text; undefined where that is not to be read here. */

@@ -11,9 +11,8 @@ import { readIfPresent } from "../../files/atomic.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { mergePairs, mergeRanks } from "./pair-merging.ts";
 import {
-  configured,
-  endOfText,
   isTokenizerJson,
+  specialToken,
   templatePrefix,
   type TokenizerConfig,
   type TokenizerJson,
@@ -73,8 +72,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       .digest("hex"),
     vocabSize,
     prefix: templatePrefix(json) ?? addedInFront(library(), encodeWhole),
-    beginOfText: configured(json, config.bos_token),
-    endOfText: endOfText(json, config),
+    beginOfText: specialToken(json, config.bos_token),
+    endOfText: specialToken(json, config.eos_token, ["<|endoftext|>", "</s>"]),
     cuts,
     encode: wordEncoder(encodeWhole, cuts, vocabSize),
     decode(ids) {

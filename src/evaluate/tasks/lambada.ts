@@ -13,36 +13,50 @@ import type { Tokens } from "../../data/tokens.ts";
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
 import { tokenizerOf } from "../../model/read-corpus.ts";
 import { estimateMean } from "../estimates.ts";
-import { contextOf, type EvaluationPlan, type Task } from "../evaluation.ts";
-import type { LambadaResult } from "../results.ts";
+import { contextOf, type Task } from "../evaluation.ts";
+import type { Conditions, LambadaResult } from "../results.ts";
+import type { WindowLoss } from "../scorer.ts";
 
 export const lambada: Task<LambadaResult> = {
-  takes: [],
-  async plan(opened, split, { field, windows: limit, context: asked, signal }) {
+  async plan(opened, split, { field, windows: limit, context: asked, ...options }) {
     if (split.format === "bin")
       throw new UserError("lambada needs text, a token file has no words");
+    if (options.stride ?? options.convention)
+      throw new UserError("lambada scores whole documents: no stride and no convention");
     const context = contextOf(opened, asked ?? opened.model.config.maxPositions);
     const tokenizer = await tokenizerOf(opened);
     const hash = createHash("sha256");
     const texts: Tokens[] = [];
     const windows: Window[] = [];
-    for await (const document of wholeTexts(readTexts(split, field))) {
-      signal?.throwIfAborted();
+    let document = "";
+    for await (const { text, isLast } of readTexts(split, field)) {
+      options.signal?.throwIfAborted();
+      document += text;
+      if (!isLast) continue;
       hash.update(texts.length > 0 ? `\0${document}` : document);
       const { tokens, target } = encodeTarget(document, tokenizer);
+      document = "";
       // The last token is predicted, not seen.
       const start = Math.max(0, tokens.length - context - 1);
-      const length = tokens.length - start;
-      if (target <= start || target >= tokens.length)
+      const numTargets = tokens.length - target;
+      if (numTargets < 1 || numTargets > context)
         throw new UserError(
-          `${split.description}: document ${texts.length + 1} has ${tokens.length - target} tokens in its last word, expected 1 to ${context}`,
+          `${split.description}: the last word of document ${texts.length + 1} has ${numTargets} tokens, expected 1 to ${context}`,
         );
-      windows.push({ text: texts.length, start, length, scoreFrom: target - start });
+      const [length, scoreFrom] = [tokens.length - start, target - start];
+      windows.push({ text: texts.length, start, length, scoreFrom });
       texts.push(tokens);
     }
     if (windows.length === 0) throw new UserError(`${split.description} holds no document`);
-    const dataSha256 = hash.digest("hex");
-    return planOf(texts, evenSubset(windows, limit), context, dataSha256);
+    const chosen = evenSubset(windows, limit);
+    const conditions = {
+      task: "lambada",
+      context,
+      dataSha256: hash.digest("hex"),
+      numTokens: numScored(chosen),
+    } as const;
+    const groups = groupsByLength(chosen, context);
+    return { texts, groups, needsArgmax: true, conditions, resultOf: resultWith(conditions) };
   },
   summary: (result) => [
     ["accuracy", withError(result.accuracy, result.accuracyStandardError)],
@@ -52,72 +66,45 @@ export const lambada: Task<LambadaResult> = {
   ],
 };
 
-function planOf(
-  texts: readonly Tokens[],
-  windows: readonly Window[],
-  context: number,
-  dataSha256: string,
-): EvaluationPlan<LambadaResult> {
-  const numTokens = numScored(windows);
-  const conditions = { task: "lambada", context, dataSha256, numTokens } as const;
-  return {
-    texts,
-    groups: groupsByLength(windows, context),
-    needsArgmax: true,
-    conditions,
-    resultOf(scores, modelSha256) {
-      const isRight = scores.map(({ isArgmax }) => Number(isArgmax.every((is) => is === 1)));
-      const accuracy = estimateMean(isRight);
-      // Of documents, not of tokens.
-      const nats = estimateMean(scores.map((score) => score.nats));
-      const perplexity = Math.exp(nats.mean);
-      return {
-        ...conditions,
-        accuracy: accuracy.mean,
-        accuracyStandardError: accuracy.standardError,
-        perplexity,
-        // That of the mean, through the exponential's slope; the harness draws bootstrap samples.
-        perplexityStandardError:
-          nats.standardError === null ? null : perplexity * nats.standardError,
-        numDocuments: scores.length,
-        modelSha256,
-      };
-    },
+const resultWith =
+  (conditions: Conditions & { readonly task: "lambada" }) =>
+  (losses: readonly WindowLoss[], modelSha256: string): LambadaResult => {
+    const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
+    const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
+    const perplexity = Math.exp(nats.mean);
+    return {
+      ...conditions,
+      accuracy: accuracy.mean,
+      accuracyStandardError: accuracy.standardError,
+      perplexity,
+      // That of the mean times the exponential's slope; the harness draws bootstrap samples.
+      perplexityStandardError: nats.standardError && perplexity * nats.standardError,
+      numDocuments: losses.length,
+      modelSha256,
+    };
   };
-}
 
 /** A document's tokens, and the first of them that is of its last word. */
 function encodeTarget(document: string, tokenizer: Tokenizer) {
-  const space = document.lastIndexOf(" ");
-  const text = space < 0 ? ` ${document}` : document;
-  // Spaces before the last one are the target's too: tokenizers join them to what follows.
-  const before = tokenizer.encode(text.slice(0, Math.max(0, space)).trimEnd());
+  const text = document.includes(" ") ? document : ` ${document}`;
+  // All spaces before the last word are the target's: tokenizers join them to what follows.
+  const before = tokenizer.encode(text.slice(0, text.lastIndexOf(" ")).trimEnd());
   const prefix = before.length > 0 ? tokenizer.prefix : somePrefix(tokenizer);
   const tokens = Uint32Array.from([...prefix, ...tokenizer.encode(text)]);
   return { tokens, target: prefix.length + before.length };
 }
 
-/** Windows of similar length together: at most half of a group's places are empty. */
+/** Windows of similar length together, with at most half as much room again. */
 function groupsByLength(windows: readonly Window[], context: number) {
   const groups = new Map<number, Window[]>();
-  for (const window of windows.toSorted((a, b) => a.length - b.length)) {
+  for (const window of windows) {
     const step = 2 ** Math.max(4, Math.floor(Math.log2(window.length)) - 1);
-    const rounded = Math.min(context, Math.ceil((window.length - 1) / step) * step);
-    groups.set(rounded, [...(groups.get(rounded) ?? []), window]);
+    const places = Math.min(context, Math.ceil((window.length - 1) / step) * step);
+    groups.set(places, groups.get(places) ?? []);
+    groups.get(places)!.push(window);
   }
   return [...groups].map(([context, windows]) => ({ context, windows }));
 }
 
-function withError(value: number, error: number | null): string {
-  return value.toPrecision(5) + (error === null ? "" : ` ± ${error.toPrecision(2)}`);
-}
-
-async function* wholeTexts(pieces: ReturnType<typeof readTexts>): AsyncGenerator<string> {
-  let whole = "";
-  for await (const { text, isLast } of pieces) {
-    whole += text;
-    if (!isLast) continue;
-    yield whole;
-    whole = "";
-  }
-}
+const withError = (value: number, error: number | null) =>
+  value.toPrecision(5) + (error === null ? "" : ` ± ${error.toPrecision(2)}`);

@@ -1,7 +1,7 @@
 // Perplexity of texts in windows.
 
 import { UserError } from "../../core/errors.ts";
-import { plainWindowRule, windowRule } from "../../data/conventions.ts";
+import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/model.ts";
@@ -9,13 +9,8 @@ import { readCorpus } from "../../model/read-corpus.ts";
 import { estimate } from "../estimates.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
 import type { PerplexityResult } from "../results.ts";
-import type { WindowLoss } from "../scorer.ts";
-
-/** Longest default window: longer ones cost memory that nobody asked for. */
-const DEFAULT_CONTEXT = 1024;
 
 export const perplexity: Task<PerplexityResult> = {
-  takes: ["stride", "convention"],
   plan: async (opened, split, options) =>
     planWindows(opened, await readCorpus(opened, split, options), options),
   summary({ windows, windowsTotal, standardError, ...result }) {
@@ -36,12 +31,6 @@ export const perplexity: Task<PerplexityResult> = {
 /** The windows of a corpus, and what their losses amount to. */
 export interface WindowPlan extends EvaluationPlan<PerplexityResult> {
   readonly windows: readonly Window[];
-  resultOf(losses: readonly WindowLoss[], modelSha256: string): PerplexityResult;
-}
-
-/** The tokens of a window; the model's length, at most 1,024, where nothing is asked for. */
-export function windowContext(opened: OpenedModel, asked: number | undefined): number {
-  return contextOf(opened, asked ?? Math.min(opened.model.config.maxPositions, DEFAULT_CONTEXT));
 }
 
 export function planWindows(
@@ -51,12 +40,8 @@ export function planWindows(
 ): WindowPlan {
   const { texts, prefixLength, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
-  const length = windowContext(opened, longest);
-  const named = name && {
-    ...windowRule(name, length),
-    ...(askedStride && { stride: askedStride }),
-  };
-  const rule = named ?? plainWindowRule(length, askedStride);
+  const length = contextOf(opened, longest);
+  const rule = windowRule(name, length, askedStride);
   const lengths = texts.map((text) => text.length);
   const total = evaluationWindows(lengths, rule).length;
   const windows = evaluationWindows(lengths, rule, limit);
