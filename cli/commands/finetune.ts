@@ -216,7 +216,7 @@ function announce(
       `  ${projection.padEnd(6)}  ${parts.join(" + ")}, ${numLayers} layers of ${heads} heads: ${formatInteger(parameters)}`,
     );
   log.note(
-    `data      ${formatInteger(stream.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
+    `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
   );
   log.note(`held out  ${reportPlan.windows.length} windows of ${context} tokens`);
 }

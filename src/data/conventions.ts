@@ -48,16 +48,12 @@ export type ConventionName = keyof typeof conventions;
 /** How a convention reads data. */
 export function corpusOptions(
   name: ConventionName,
-  tokenizer: Tokenizer,
+  { prefix, beginOfText, endOfText }: Tokenizer,
 ): Pick<CorpusOptions, "separator" | "pages" | "prefix"> {
   const { separator, pages, alwaysPrefixed } = conventions[name];
-  return { separator, pages, prefix: alwaysPrefixed ? somePrefix(tokenizer) : tokenizer.prefix };
-}
-
-/** What a tokenizer puts in front of a text, else BOS, else EOS: something that the first token can follow. */
-export function somePrefix({ prefix, beginOfText, endOfText }: Tokenizer): readonly number[] {
   const first = beginOfText ?? endOfText;
-  return prefix.length > 0 || first === undefined ? prefix : [first];
+  const isBare = alwaysPrefixed && prefix.length === 0 && first !== undefined;
+  return { separator, pages, prefix: isBare ? [first] : prefix };
 }
 
 /** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */

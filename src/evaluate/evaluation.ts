@@ -3,7 +3,7 @@
 import { UserError } from "../core/errors.ts";
 import type { ConventionName } from "../data/conventions.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
-import type { Tokens } from "../data/tokens.ts";
+import type { TokenizedText } from "../data/document.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
@@ -35,7 +35,7 @@ export interface Task<Result extends TaskResult = TaskResult> {
 }
 
 export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
-  readonly texts: readonly Tokens[];
+  readonly texts: readonly TokenizedText[];
   /** Each group is compiled for its own number of tokens. */
   readonly groups: readonly { readonly context: number; readonly windows: readonly Window[] }[];
   /** Whether the result asks which targets are the argmax. */

@@ -1,6 +1,6 @@
 // A compiled model that scores windows of tokens: nats of each token, and summed per window in double precision.
 
-import type { Tokens } from "../data/tokens.ts";
+import type { TokenizedText } from "../data/document.ts";
 import { packWindows, type Window } from "../data/windows.ts";
 import type { Engine, Feeds, Results } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
@@ -74,7 +74,7 @@ export async function openScorer(
   return {
     /** Losses in the order of the windows. */
     async score(
-      texts: readonly Tokens[],
+      texts: readonly TokenizedText[],
       windows: readonly Window[],
       { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {

@@ -3,7 +3,7 @@
 import type { OpenedModel } from "./open.ts";
 import { UserError } from "../core/errors.ts";
 import { type ConventionName, corpusOptions } from "../data/conventions.ts";
-import { type Corpus, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
+import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
@@ -14,6 +14,7 @@ export interface ReadOptions {
   /** Makes one text of all rows, with this between them. */
   readonly separator?: string | undefined;
   readonly convention?: ConventionName | undefined;
+  readonly remake?: Exclude<CorpusOptions["remake"], undefined>;
   readonly threads?: number;
   readonly cacheFolder?: string;
   readonly onProgress?: (progress: TokenizeProgress) => void;
@@ -25,25 +26,20 @@ export interface ModelCorpus extends Corpus {
   readonly tokenizer?: Tokenizer;
 }
 
-/** A model's own tokenizer; one that gives ids beyond the model's vocabulary is refused. */
-export async function tokenizerOf({ folder, model }: OpenedModel): Promise<Tokenizer> {
-  const tokenizer = await loadTokenizer(folder);
-  const { vocabSize } = model.config;
-  if (tokenizer.vocabSize <= vocabSize) return tokenizer;
-  throw new UserError(
-    `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model ${vocabSize}`,
-    { hint: "tokenizer.json and config.json are not of the same model" },
-  );
-}
-
-/** Reads a split for a model. */
+/** Reads a split for a model; a tokenizer that gives ids beyond the model's vocabulary is refused. */
 export async function readCorpus(
-  opened: OpenedModel,
+  { folder, model }: OpenedModel,
   split: DataSplit,
   { convention, separator, ...options }: ReadOptions = {},
 ): Promise<ModelCorpus> {
-  if (split.format === "bin") return loadTokenCorpus(split, opened.model.config.vocabSize);
-  const tokenizer = await tokenizerOf(opened);
+  const { vocabSize } = model.config;
+  if (split.format === "bin") return loadTokenCorpus(split, vocabSize);
+  const tokenizer = await loadTokenizer(folder);
+  if (tokenizer.vocabSize > vocabSize)
+    throw new UserError(
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model ${vocabSize}`,
+      { hint: "tokenizer.json and config.json are not of the same model" },
+    );
   const corpus = await loadCorpus(split, tokenizer, {
     ...options,
     ...(separator !== undefined && { separator }),

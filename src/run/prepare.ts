@@ -4,7 +4,7 @@ import { countParameters, type OpenedModel, openModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
-import type { Tokens } from "../data/tokens.ts";
+import { countTargets, type TokenizedText } from "../data/document.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
@@ -27,7 +27,7 @@ export interface Prepared {
   readonly parameters: { readonly base: number; readonly added: number; readonly trained: number };
   readonly context: number;
   /** One stream of training tokens. */
-  readonly stream: Tokens;
+  readonly stream: TokenizedText;
   /** Of the training text or token file. */
   readonly trainSha256: string;
   readonly evaluation: ModelCorpus;
@@ -58,7 +58,7 @@ export async function prepareRun(
     endOfText: tokenizer?.endOfText,
     prefix: tokenizer?.prefix ?? [],
   });
-  if (stream.length < 2)
+  if (countTargets(stream, 1) < 1)
     throw new UserError(`${data.train.description} holds too little text to train on`);
   const plan = (windows: number | "all") =>
     planWindows(opened, evaluation, {

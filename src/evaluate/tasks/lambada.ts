@@ -1,61 +1,31 @@
 // LAMBADA (Paperno et al., 2016): is the last word of a passage what the model finds likeliest? As the language-model
-// evaluation harness measures its `lambada_openai`: the target is all behind the last space of a row's text with that
-// space, the context what is before; tokens are those of both together, of which the context's own tokens, as many as it
-// has by itself, are not scored. In front is what the tokenizer puts there by itself; where that leaves a target with
-// nothing before it, BOS or EOS. What is too long for the model loses its left end.
+// evaluation harness measures its `lambada_openai`: all behind the last space of a row's text is the target, together
+// with the spaces before it; the rest is its context. Tokens are those of the whole text, behind what the tokenizer
+// itself puts in front; a token that is of both parts is scored. What is too long for the model loses its left end.
 
-import { createHash } from "node:crypto";
 import { UserError } from "../../core/errors.ts";
-import { somePrefix } from "../../data/conventions.ts";
-import { readTexts } from "../../data/readers/read-texts.ts";
-import type { Tokenizer } from "../../data/tokenizer/tokenizer.ts";
-import type { Tokens } from "../../data/tokens.ts";
+import type { DocumentStream, Piece, TokenizedText } from "../../data/document.ts";
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
-import { tokenizerOf } from "../../model/read-corpus.ts";
+import { readCorpus } from "../../model/read-corpus.ts";
 import { estimateMean } from "../estimates.ts";
 import { contextOf, type Task } from "../evaluation.ts";
 import type { Conditions, LambadaResult } from "../results.ts";
 import type { WindowLoss } from "../scorer.ts";
 
 export const lambada: Task<LambadaResult> = {
-  async plan(opened, split, { field, windows: limit, context: asked, ...options }) {
-    if (split.format === "bin")
-      throw new UserError("lambada needs text, a token file has no words");
-    if (options.stride ?? options.convention)
+  async plan(opened, split, { windows: limit, context: asked, stride, convention, ...options }) {
+    if (stride ?? convention)
       throw new UserError("lambada scores whole documents: no stride and no convention");
     const context = contextOf(opened, asked ?? opened.model.config.maxPositions);
-    const tokenizer = await tokenizerOf(opened);
-    const hash = createHash("sha256");
-    const texts: Tokens[] = [];
-    const windows: Window[] = [];
-    let document = "";
-    for await (const { text, isLast } of readTexts(split, field)) {
-      options.signal?.throwIfAborted();
-      document += text;
-      if (!isLast) continue;
-      hash.update(texts.length > 0 ? `\0${document}` : document);
-      const { tokens, target } = encodeTarget(document, tokenizer);
-      document = "";
-      // The last token is predicted, not seen.
-      const start = Math.max(0, tokens.length - context - 1);
-      const numTargets = tokens.length - target;
-      if (numTargets < 1 || numTargets > context)
-        throw new UserError(
-          `${split.description}: the last word of document ${texts.length + 1} has ${numTargets} tokens, expected 1 to ${context}`,
-        );
-      const [length, scoreFrom] = [tokens.length - start, target - start];
-      windows.push({ text: texts.length, start, length, scoreFrom });
-      texts.push(tokens);
-    }
-    if (windows.length === 0) throw new UserError(`${split.description} holds no document`);
-    const chosen = evenSubset(windows, limit);
-    const conditions = {
-      task: "lambada",
-      context,
-      dataSha256: hash.digest("hex"),
-      numTokens: numScored(chosen),
-    } as const;
-    const groups = groupsByLength(chosen, context);
+    const remake = { name: "last words", of: lastWords };
+    const { texts, dataSha256 } = await readCorpus(opened, split, { ...options, remake });
+    const windows = evenSubset(
+      texts.map((text, i) => targetWindow(text, i, context)),
+      limit,
+    );
+    const numTokens = numScored(windows);
+    const conditions = { task: "lambada", context, dataSha256, numTokens } as const;
+    const groups = groupsByLength(windows, context);
     return { texts, groups, needsArgmax: true, conditions, resultOf: resultWith(conditions) };
   },
   summary: (result) => [
@@ -84,14 +54,29 @@ const resultWith =
     };
   };
 
-/** A document's tokens, and the first of them that is of its last word. */
-function encodeTarget(document: string, tokenizer: Tokenizer) {
-  const text = document.includes(" ") ? document : ` ${document}`;
-  // All spaces before the last word are the target's: tokenizers join them to what follows.
-  const before = tokenizer.encode(text.slice(0, text.lastIndexOf(" ")).trimEnd());
-  const prefix = before.length > 0 ? tokenizer.prefix : somePrefix(tokenizer);
-  const tokens = Uint32Array.from([...prefix, ...tokenizer.encode(text)]);
-  return { tokens, target: prefix.length + before.length };
+/** Makes all but the last word of each document a context that is not scored. */
+async function* lastWords(pieces: DocumentStream): AsyncGenerator<Piece> {
+  let text = "";
+  for await (const piece of pieces) {
+    text += piece.text;
+    if (!piece.isLast) continue;
+    const border = text.slice(0, Math.max(0, text.lastIndexOf(" "))).trimEnd().length;
+    yield { text: text.slice(0, border), isTarget: false, isLast: false };
+    yield { text: text.slice(border), isTarget: true, isLast: true };
+    text = "";
+  }
+}
+
+/** The end of a document that fits the model, and one token more, which is predicted but not seen. */
+function targetWindow({ tokens, isTarget }: TokenizedText, text: number, context: number): Window {
+  const target = 1 + (isTarget?.lastIndexOf(0) ?? -1);
+  const numTargets = tokens.length - target;
+  const [start, place] = [Math.max(0, tokens.length - context - 1), `document ${text + 1}`];
+  if (target === 0 || numTargets === 0)
+    throw new UserError(`${place} has no word before its last one, lambada needs text with both`);
+  if (numTargets > context)
+    throw new UserError(`${place} has ${numTargets} tokens in its last word, more than ${context}`);
+  return { text, start, length: tokens.length - start, scoreFrom: target - start, numTargets };
 }
 
 /** Windows of similar length together, with at most half as much room again. */

@@ -38,13 +38,12 @@ export function planWindows(
   corpus: Corpus,
   { context: asked, stride: askedStride, windows: limit, convention: name }: EvaluateOptions,
 ): WindowPlan {
-  const { texts, prefixLength, utf8Bytes, numWords, dataSha256 } = corpus;
+  const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);
   const rule = windowRule(name, length, askedStride);
-  const lengths = texts.map((text) => text.length);
-  const total = evaluationWindows(lengths, rule).length;
-  const windows = evaluationWindows(lengths, rule, limit);
+  const total = evaluationWindows(texts, rule).length;
+  const windows = evaluationWindows(texts, rule, limit);
   if (windows.length === 0)
     throw new UserError("the data holds no token that can be scored", {
       hint: "a text needs at least two tokens",
@@ -67,7 +66,7 @@ export function planWindows(
     resultOf(losses, modelSha256) {
       const loss = estimate(losses);
       // Unscored tokens are taken at the mean.
-      const textNats = loss.lossNats * (corpus.numTokens - texts.length * prefixLength);
+      const textNats = loss.lossNats * numTargets;
       return {
         ...conditions,
         ...loss,
