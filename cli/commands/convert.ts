@@ -1,19 +1,18 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
-import { existsSync } from "node:fs";
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+import { type Precision, precisionNamed } from "../../src/core/dtype.ts";
 import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
-import { EXPORT_DTYPES, type ExportDtype } from "../../src/export/weights.ts";
 import { formatBytes, formatInteger, table } from "../console.ts";
 import { type CommandIo, openProgress } from "../io.ts";
-import { findModel, hubOptions } from "../models.ts";
+import { opening } from "../models.ts";
 
 interface ConvertFlags {
   readonly model: string;
   readonly adapter?: string;
   readonly to: string;
   readonly out: string;
-  readonly dtype?: ExportDtype;
+  readonly dtype?: Precision;
   readonly force?: boolean;
   readonly json?: boolean;
 }
@@ -26,10 +25,10 @@ export function convertCommand(program: Command, io: CommandIo): void {
     .requiredOption("--to <target>", TARGETS.join(", "))
     .requiredOption("--out <folder>", "folder to write")
     .option("--adapter <folder>", "temperatures to put on the model")
-    .addOption(
-      new Option("--dtype <type>", "of the base's weights (default: as stored; onnx: f32)").choices(
-        EXPORT_DTYPES,
-      ),
+    .option(
+      "--dtype <type>",
+      "of the base's weights: f32, f16 or bf16 (default: as stored; onnx: f32)",
+      dtypeNamed,
     )
     .option("--force", "replace an earlier export at --out")
     .option("--json", "print one JSON document")
@@ -50,30 +49,18 @@ async function runConvert(flags: ConvertFlags, io: CommandIo): Promise<void> {
   const target = targetNamed(flags.to); // what can be refused is refused before a download
   const progress = openProgress(io);
   const conversion = await convert({
-    ...(await findSource(flags, io)),
+    ...opening(io, progress),
+    model: flags.model,
+    adapter: flags.adapter,
     target,
     out: flags.out,
-    ...(flags.dtype && { dtype: flags.dtype }),
+    dtype: flags.dtype,
     isForced: flags.force ?? false,
     onStage: (stage) => progress.update([stage]),
   }).finally(() => progress.done());
   const text = flags.json ? JSON.stringify(conversion, null, 2) : describe(conversion, io.columns);
   io.stdout.write(`${text}\n`);
   for (const note of conversion.notes) io.stderr.write(`${io.style.yellow("note:")} ${note}\n`);
-}
-
-/** What to export: a folder of any kind, or a model by name. */
-export async function findSource(
-  { model, adapter }: Pick<ConvertFlags, "model" | "adapter">,
-  io: CommandIo,
-) {
-  const settings = hubOptions(io);
-  return {
-    model: existsSync(model) ? model : await findModel(model, io, settings),
-    ...(adapter && { adapter }),
-    resolveBase: (name: string, revision?: string) =>
-      findModel(revision ? `${name}@${revision}` : name, io, settings),
-  };
 }
 
 function describe({ out, files, verification }: Conversion, columns: number): string {
@@ -88,4 +75,10 @@ function describe({ out, files, verification }: Conversion, columns: number): st
     columns,
   );
   return `${listed}\n\nchecked: ${formatInteger(numValues)} ${what === "logits" ? what : `values of ${what}`}, ${deviation}\nwritten: ${out}`;
+}
+
+function dtypeNamed(word: string): Precision {
+  const dtype = precisionNamed(word);
+  if (dtype) return dtype;
+  throw new InvalidArgumentError("f32, f16 or bf16 is needed.");
 }

@@ -22,7 +22,7 @@ import { formatDuration, formatInteger, formatPerplexity, formatRate, table } fr
 import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
-import { findModel, hubOptions } from "../models.ts";
+import { hubOptions, opening } from "../models.ts";
 
 interface EvalOptions {
   readonly model: string;
@@ -47,7 +47,10 @@ export function evalCommand(program: Command, io: CommandIo): void {
   program
     .command("eval")
     .description("measure perplexity, and fail when it rose over a baseline")
-    .requiredOption("--model <model>", "model folder, Hugging Face id[@revision] or embedded name")
+    .requiredOption(
+      "--model <model>",
+      "model folder, run folder, Hugging Face id[@revision] or embedded name",
+    )
     .requiredOption("--data <data>", "file, folder, Hugging Face id[:config][@split] or name")
     .option("--adapter <folder>", "temperatures to put on the model")
     .option("--context <n>", "tokens of a window (default: the model's, at most 1024)", count)
@@ -145,13 +148,9 @@ async function readGate({ baseline, maxIncrease }: EvalOptions) {
 
 /** The model, and what is scored of the data. */
 async function prepareEval(task: Task, options: EvalOptions, io: CommandIo) {
-  const settings = hubOptions(io);
-  const opened = await openModel(await findModel(options.model, io, settings), {
-    ...(options.adapter && { adapter: options.adapter }),
-    resolveBase: (name, revision) =>
-      findModel(revision ? `${name}@${revision}` : name, io, settings),
-  });
-  const data = await findData(options.data, io, settings);
+  const { model, adapter } = options;
+  const opened = await openModel(model, { ...opening(io), adapter });
+  const data = await findData(options.data, io, hubOptions(io));
   const progress = openProgress(io);
   const plan = await task
     .plan(opened, selectSplit(data, data.split ?? "evaluation"), {

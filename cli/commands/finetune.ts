@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { availableParallelism, freemem } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, join } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
 import { selectSplit } from "../../src/data/readers/data-files.ts";
@@ -17,13 +17,13 @@ import { insertions } from "../../src/train/groups.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
-import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
+import { openBase, type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { formatInteger, type Progress } from "../console.ts";
 import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo } from "../io.ts";
 import { type LogFormat, openLog, type RunLog } from "../log.ts";
-import { findModel, hubOptions } from "../models.ts";
+import { hubOptions, opening } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 
@@ -78,10 +78,9 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
     printReport(done);
     return;
   }
-  const settings = hubOptions(io);
   const { progress } = log;
-  const baseFolder = await findModel(recipe.base, io, settings, progress);
-  const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io, progress), {
+  const base = await openBase(recipe, { ...opening(io, progress), onNote: log.note });
+  const prepared = await prepareRun(recipe, base, await findRunData(recipe, io, progress), {
     cacheFolder: cacheFolder(io, "tokens"),
     threads: recipe.threads === "auto" ? availableParallelism() : recipe.threads,
     onProgress: tokenizing(progress),
@@ -107,8 +106,6 @@ async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
       prepared,
       engine,
       fit,
-      // A folder by its full path, so that an adapter finds it from anywhere.
-      base: { name: existsSync(recipe.base) ? resolve(recipe.base) : recipe.base },
       isResumed: flags.resume ?? false,
       onEvent: (event) => log.event(event),
       signal: stop.signal,

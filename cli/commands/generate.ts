@@ -6,7 +6,7 @@ import { generate, type Sampling } from "../../src/generate/generate.ts";
 import { formatRate } from "../console.ts";
 import { chooseProvider } from "../engine.ts";
 import { cacheFolder, type CommandIo, openProgress } from "../io.ts";
-import { findSource } from "./convert.ts";
+import { opening } from "../models.ts";
 import { count } from "./eval.ts";
 
 interface GenerateFlags {
@@ -53,14 +53,15 @@ async function runGenerate(flags: GenerateFlags, io: CommandIo): Promise<void> {
   const sampling = samplingOf(flags);
   const progress = openProgress(io);
   const provider = await chooseProvider(flags.device, (line) => progress.line(line));
-  const source = await findSource(flags, io);
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once("SIGINT", onSignal);
   let begun: number | undefined;
   try {
     const generation = await generate({
-      ...source,
+      ...opening(io, progress),
+      model: flags.model,
+      adapter: flags.adapter,
       provider,
       cacheFolder: cacheFolder(io, "exports"),
       prompt: flags.prompt,

@@ -4,24 +4,24 @@ import type { Command } from "commander";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
 import { formatBytes, formatInteger, formatParameters, table } from "../console.ts";
 import type { CommandIo } from "../io.ts";
-import { findModel, hubOptions } from "../models.ts";
+import { opening } from "../models.ts";
 
 export function inspectCommand(program: Command, io: CommandIo): void {
   program
     .command("inspect")
     .description("show a model's architecture, parameters, tensors and temperatures")
-    .argument("<model>", "a model folder, a Hugging Face id[@revision] or an embedded name")
+    .argument("<model>", "model folder, run folder, Hugging Face id[@revision] or embedded name")
+    .option("--adapter <folder>", "temperatures to put on the model")
     .option("--json", "print one JSON document")
     .option("--tensors", "list every tensor")
     .addHelpText("after", "\nExample:\n  $ ssa inspect tiny-gpt2 --tensors")
-    .action(async (name: string, options: { json?: boolean; tensors?: boolean }) => {
-      const find = (model: string) => findModel(model, io, hubOptions(io));
-      const inspection = await inspectModel(await find(name), {
-        resolveBase: (base, revision) => find(revision ? `${base}@${revision}` : base),
-      });
-      if (options.json) io.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
-      else io.stdout.write(`${describe(inspection, options.tensors ?? false, io.columns)}\n`);
-    });
+    .action(
+      async (name: string, options: { adapter?: string; json?: boolean; tensors?: boolean }) => {
+        const inspection = await inspectModel(name, { ...opening(io), adapter: options.adapter });
+        if (options.json) io.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
+        else io.stdout.write(`${describe(inspection, options.tensors ?? false, io.columns)}\n`);
+      },
+    );
 }
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {

@@ -1,8 +1,7 @@
 // The perplexity gate of a CI job: a result against a saved one, comparable or refused.
 
-import { readFile } from "node:fs/promises";
-import { messageOf, UserError } from "../core/errors.ts";
-import { writeFileAtomic } from "../files/atomic.ts";
+import { UserError } from "../core/errors.ts";
+import { readJson, writeJson } from "../files/json.ts";
 import type { Conditions, PerplexityResult, TaskResult } from "./results.ts";
 
 export interface Comparison {
@@ -27,13 +26,7 @@ export type Baseline = Conditions &
 /** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
 export async function readBaseline(path: string): Promise<Baseline> {
   const hint = "make one with: ssa eval ... --save-baseline FILE";
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(path, "utf8"));
-  } catch (cause) {
-    throw new UserError(`cannot read the baseline ${path}: ${messageOf(cause)}`, { hint, cause });
-  }
-  const record = (json ?? {}) as Record<string, unknown>;
+  const record = await readJson(path, hint);
   // Before there were other tasks, perplexity was not named.
   const result = { task: "perplexity", ...((record["after"] ?? record) as Partial<Baseline>) };
   const isResult = typeof result.perplexity === "number" && result.lossNats !== null;
@@ -44,15 +37,11 @@ export async function readBaseline(path: string): Promise<Baseline> {
 
 /** Writes what `readBaseline` reads. */
 export async function writeBaseline(path: string, result: TaskResult): Promise<void> {
-  if (!Number.isFinite(result.perplexity))
-    throw new UserError(
-      `a perplexity of ${result.perplexity} is no baseline: ${path} not written`,
-      {
-        hint: "is it the right model for this text?",
-        exitCode: 1,
-      },
-    );
-  await writeFileAtomic(path, `${JSON.stringify(result, null, 2)}\n`);
+  if (Number.isFinite(result.perplexity)) return writeJson(path, result);
+  throw new UserError(`a perplexity of ${result.perplexity} is no baseline: ${path} not written`, {
+    hint: "is it the right model for this text?",
+    exitCode: 1,
+  });
 }
 
 /** Refuses, naming what differs, to compare what was measured in another way than the baseline. */

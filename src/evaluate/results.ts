@@ -1,5 +1,8 @@
 // What is measured, as report.json and the commands' JSON state it.
 
+import { join } from "node:path";
+import { readJsonIfSound } from "../files/json.ts";
+import { runFiles } from "../files/names.ts";
 import type { LossDelta, LossEstimate } from "./estimates.ts";
 import type { TemperatureSummary } from "./temperature-summary.ts";
 import type { Recipe } from "../options/schema.ts";
@@ -61,4 +64,10 @@ export interface RunReport {
   readonly tokensPerSecond: number;
   readonly peakRssBytes: number;
   readonly elapsedSeconds: number;
+}
+
+/** The report in a run's folder; undefined where the run has none yet or it is damaged. */
+export async function readReport(runDir: string): Promise<RunReport | undefined> {
+  const json: Partial<RunReport> = (await readJsonIfSound(join(runDir, runFiles.report))) ?? {};
+  return json.after && json.before && json.delta && json.recipe ? (json as RunReport) : undefined;
 }

@@ -2,7 +2,7 @@
 import { LineCounter, isNode, parse, parseDocument, stringify } from "yaml";
 import type { Document } from "yaml";
 import { UserError, invariant, messageOf, nearest } from "../core/errors.ts";
-import { isRecord } from "../files/safetensors-header.ts";
+import { isRecord } from "../files/json.ts";
 import { flagName, recipeOptions, recipeSchema, wordingAt } from "./schema.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
 

@@ -1,5 +1,6 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
+import { precisionNamed } from "../core/dtype.ts";
 
 /** What the error messages and the help say of a value. */
 interface Wording {
@@ -13,6 +14,11 @@ interface Wording {
 const text = (value: string) => z.string().min(1).meta({ expected: "text", value });
 const wordFrom = <const T extends readonly string[]>(choices: T, value: string) =>
   z.enum(choices).meta({ expected: listed(choices), value, choices });
+/** The same, given in other spellings too. */
+const spelled = <T extends z.ZodType>(named: (word: string) => unknown, words: T) =>
+  z
+    .preprocess((word) => (typeof word === "string" ? (named(word) ?? word) : word), words)
+    .meta(words.meta() ?? {});
 const wholeNumber = (least: number) =>
   z
     .int()
@@ -178,7 +184,7 @@ export const recipeSchema = z.strictObject({
     .meta({ expected: DEVICES, value: "device" })
     .default("auto")
     .meta({ description: DEVICES }),
-  precision: wordFrom(["fp32", "fp16", "bf16"], "type")
+  precision: spelled(precisionNamed, wordFrom(["fp32", "fp16", "bf16"], "type"))
     .default("fp32")
     .meta({ description: "of frozen weights and activations" }),
   recompute: z

@@ -1,6 +1,6 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
-import { countParameters, type OpenedModel, openModel } from "../model/open.ts";
+import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
@@ -21,6 +21,8 @@ export interface RunData {
 }
 
 export interface Prepared {
+  /** As it was opened, and with the temperatures that train. */
+  readonly base: OpenedModel;
   readonly opened: OpenedModel;
   readonly tensors: readonly TrainedTensor[];
   /** Of the base, of the temperatures, and of all that trains. */
@@ -36,14 +38,18 @@ export interface Prepared {
   readonly evalPlan: WindowPlan;
 }
 
+/** A recipe's base, without weights where they are to be random. */
+export function openBase({ base, init }: Recipe, options: OpenOptions = {}): Promise<OpenedModel> {
+  return openModel(base, { ...options, withoutWeights: init === "random" });
+}
+
 export async function prepareRun(
   recipe: Recipe,
-  baseFolder: string,
+  base: OpenedModel,
   data: RunData,
   options: Omit<ReadOptions, "separator" | "convention" | "field">,
 ): Promise<Prepared> {
-  const isRandom = recipe.init === "random";
-  const opened = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
+  const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const field = recipe.textColumn;
   const train = await readCorpus(opened, data.train, { ...options, field });
@@ -67,6 +73,7 @@ export async function prepareRun(
     });
   const tensors = await trainedTensors(opened, recipe);
   return {
+    base,
     opened,
     tensors,
     parameters: {

@@ -45,7 +45,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --context 8 --stride 9`, /a stride of 9 does not fit a context of 8/],
     [`${evaluate} --device abacus`, /device "abacus" is not known/],
     [`${evaluate} --adapter nothing`, /cannot open nothing\/ssa_adapter.safetensors/],
-    [`${evaluate} --baseline none.json`, /cannot read the baseline none.json/],
+    [`${evaluate} --baseline none.json`, /cannot read none.json/],
     [`${evaluate} --baseline base/config.json`, /neither a report.json nor a saved baseline/],
     [`${evaluate} --max-increase 1%`, /--max-increase needs a --baseline/],
     [`${evaluate} --save-baseline nowhere/b.json`, /there is no folder nowhere/],
