@@ -7,9 +7,10 @@ import type { LossDelta, LossEstimate } from "./estimates.ts";
 import type { TemperatureSummary } from "./temperature-summary.ts";
 import type { Recipe } from "../options/schema.ts";
 
-/** What a result depends on beside the model: two compare only where these are equal. */
-export interface Conditions {
+/** What every result states: a figure, and what it depends on. */
+export interface TaskResult {
   readonly task: string;
+  readonly perplexity: number;
   /** Tokens that the model sees at once, at most. */
   readonly context: number;
   readonly convention?: string;
@@ -17,12 +18,11 @@ export interface Conditions {
   readonly dataSha256: string;
   /** Tokens scored. */
   readonly numTokens: number;
-}
-
-export interface TaskResult extends Conditions {
-  readonly perplexity: number;
   readonly modelSha256: string;
 }
+
+/** What is known before the work; two results compare only where it is equal. */
+export type Conditions = Omit<TaskResult, "perplexity" | "modelSha256">;
 
 export interface PerplexityResult extends TaskResult, LossEstimate {
   readonly task: "perplexity";

@@ -25,8 +25,8 @@ export const lambada: Task<LambadaResult> = {
     );
     const numTokens = numScored(windows);
     const conditions = { task: "lambada", context, dataSha256, numTokens } as const;
-    const groups = groupsByLength(windows, context);
-    return { texts, groups, needsArgmax: true, conditions, resultOf: resultWith(conditions) };
+    const resultOf = resultWith(conditions);
+    return { texts, groups: groupsByLength(windows), needsArgmax: true, conditions, resultOf };
   },
   summary: (result) => [
     ["accuracy", withError(result.accuracy, result.accuracyStandardError)],
@@ -71,24 +71,22 @@ async function* lastWords(pieces: DocumentStream): AsyncGenerator<Piece> {
 function targetWindow({ tokens, isTarget }: TokenizedText, text: number, context: number): Window {
   const target = 1 + (isTarget?.lastIndexOf(0) ?? -1);
   const numTargets = tokens.length - target;
-  const [start, place] = [Math.max(0, tokens.length - context - 1), `document ${text + 1}`];
-  if (target === 0 || numTargets === 0)
-    throw new UserError(`${place} has no word before its last one, lambada needs text with both`);
-  if (numTargets > context)
-    throw new UserError(`${place} has ${numTargets} tokens in its last word, more than ${context}`);
+  if (target === 0 || numTargets < 1 || numTargets > context)
+    throw new UserError(
+      `document ${text + 1} has ${target} tokens before its last word and ${numTargets} in it, expected at least 1 and 1 to ${context}`,
+    );
+  const start = Math.max(0, tokens.length - context - 1);
   return { text, start, length: tokens.length - start, scoreFrom: target - start, numTargets };
 }
 
-/** Windows of similar length together, with at most half as much room again. */
-function groupsByLength(windows: readonly Window[], context: number) {
-  const groups = new Map<number, Window[]>();
-  for (const window of windows) {
-    const step = 2 ** Math.max(4, Math.floor(Math.log2(window.length)) - 1);
-    const places = Math.min(context, Math.ceil((window.length - 1) / step) * step);
-    groups.set(places, groups.get(places) ?? []);
-    groups.get(places)!.push(window);
-  }
-  return [...groups].map(([context, windows]) => ({ context, windows }));
+/** At most four groups of windows of similar length, each as long as its longest needs. */
+function groupsByLength(windows: readonly Window[]) {
+  const sorted = windows.toSorted((a, b) => a.length - b.length);
+  const size = Math.ceil(sorted.length / 4);
+  return Array.from({ length: Math.ceil(sorted.length / size) }, (_, i) => {
+    const group = sorted.slice(i * size, (i + 1) * size);
+    return { context: group.at(-1)!.length - 1, windows: group };
+  });
 }
 
 const withError = (value: number, error: number | null) =>
