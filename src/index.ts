@@ -6,7 +6,7 @@ export { buildForward, logitsOf } from "./model/graph.ts";
 export { type TemperatureSpec } from "./insertions/spec.ts";
 
 /** Data: splits, tokens, and the named conventions of perplexity. */
-export { conventionByName } from "./data/conventions.ts";
+export { type ConventionName, conventions } from "./data/conventions.ts";
 export { findDataFiles, selectSplit } from "./data/readers/data-files.ts";
 export { EMBEDDED_DATA, embeddedData } from "./data/readers/embedded.ts";
 export { hubSettings } from "./hub/environment.ts";
@@ -20,9 +20,11 @@ export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./eng
 export { loadRecipe, recipeToYaml } from "./options/load.ts";
 export { type Recipe, recipeOptions } from "./options/schema.ts";
 export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";
-export { type PerplexityResult, type RunReport } from "./evaluate/results.ts";
+export { type LambadaResult, type PerplexityResult, type RunReport } from "./evaluate/results.ts";
 export { readCorpus } from "./model/read-corpus.ts";
-export { evaluate, planWindows } from "./evaluate/evaluation.ts";
+export { evaluate } from "./evaluate/evaluation.ts";
+export { tasks } from "./evaluate/tasks/index.ts";
+export { planWindows } from "./evaluate/tasks/perplexity.ts";
 export { finetune, type FinetuneResult, type RunEvent } from "./run/finetune.ts";
 export { inspectModel } from "./run/inspect.ts";
 export { prepareRun } from "./run/prepare.ts";

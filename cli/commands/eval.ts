@@ -1,4 +1,4 @@
-// `ssa eval`: perplexity of a model on data, with its uncertainty, and the gate of a CI job.
+// `ssa eval`: perplexity or another task of a model on data, with its uncertainty, and the gate of a CI job.
 
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -6,20 +6,18 @@ import { dirname } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
-import { writeFileAtomic } from "../../src/files/atomic.ts";
-import { conventionByName, conventions } from "../../src/data/conventions.ts";
+import { type ConventionName, conventions } from "../../src/data/conventions.ts";
 import { selectSplit } from "../../src/data/readers/data-files.ts";
-import { numScored } from "../../src/data/windows.ts";
 import {
   checkComparable,
   compareWithBaseline,
   type Comparison,
   parseIncrease,
   readBaseline,
+  writeBaseline,
 } from "../../src/evaluate/regression.ts";
-import type { PerplexityResult } from "../../src/evaluate/results.ts";
-import { readCorpus } from "../../src/model/read-corpus.ts";
-import { evaluate, planWindows } from "../../src/evaluate/evaluation.ts";
+import { evaluate, type Task } from "../../src/evaluate/evaluation.ts";
+import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { formatDuration, formatInteger, formatPerplexity, formatRate, table } from "../console.ts";
 import { findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
@@ -34,7 +32,8 @@ interface EvalOptions {
   readonly stride?: number;
   readonly windows: number | "all";
   readonly batchSize: number;
-  readonly convention?: string;
+  readonly convention?: ConventionName;
+  readonly task: keyof typeof tasks;
   readonly textColumn: string;
   readonly device: string;
   readonly threads: number;
@@ -64,8 +63,13 @@ export function evalCommand(program: Command, io: CommandIo): void {
     )
     .option("--batch-size <n>", "windows at a time; the result does not depend on it", count, 1)
     .addOption(
+      new Option("--task <name>", "what to measure")
+        .choices(Object.keys(tasks))
+        .default("perplexity"),
+    )
+    .addOption(
       new Option("--convention <name>", "a published way to measure").choices(
-        conventions.map(({ name }) => name),
+        Object.keys(conventions),
       ),
     )
     .option("--text-column <name>", "column with the text in jsonl and parquet data", "text")
@@ -87,40 +91,36 @@ Example, a CI job that fails when perplexity rises by more than 0.5 %:
 
 async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
   // What can be refused is refused before the work.
+  const task: Task = tasks[options.task];
   const gate = await readGate(options);
   const { saveBaseline } = options;
   if (saveBaseline && !existsSync(dirname(saveBaseline)))
     throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
   const started = io.now();
-  const { opened, corpus, plan } = await prepareEval(options, io);
-  const { context, stride } = plan.rule;
-  const { convention, windows } = plan;
-  if (gate) {
-    const { dataSha256 } = corpus;
-    const numTokens = numScored(windows);
-    checkComparable({ convention, context, stride, dataSha256, numTokens }, gate.baseline);
-  }
+  const { opened, plan } = await prepareEval(task, options, io);
+  if (gate) checkComparable(plan.conditions, gate.baseline);
+  const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
   const progress = openProgress(io);
   const engine = await startEngine(options.device, options.threads, (line) => progress.line(line));
   const begun = io.now();
-  const { result } = await evaluate(engine, opened, corpus, plan, {
+  const { result } = await evaluate(engine, opened, plan, {
     batchSize: options.batchSize,
     onBatch: ({ windows: done, numTokens }) => {
       const seconds = (io.now() - begun) / 1000;
-      const left = (seconds / done) * (windows.length - done);
+      const left = (seconds / done) * (total - done);
       progress.update(
         [
-          `window ${done} of ${windows.length}`,
+          `window ${done} of ${total}`,
           formatRate(numTokens / seconds),
           `${formatDuration(left)} left`,
         ],
-        done / windows.length,
+        done / total,
       );
     },
   }).finally(() => progress.done());
   await engine.dispose();
   const comparison = gate && compareWithBaseline(result, gate.baseline, gate.maxIncrease);
-  if (saveBaseline) await writeFileAtomic(saveBaseline, `${JSON.stringify(result, null, 2)}\n`);
+  if (saveBaseline) await writeBaseline(saveBaseline, result);
   if (comparison?.hasRegressed) io.exitCode = 1;
   if (options.json) {
     const document = comparison ? { ...result, comparison } : result;
@@ -129,7 +129,9 @@ async function runEval(options: EvalOptions, io: CommandIo): Promise<void> {
     return;
   }
   const seconds = (io.now() - started) / 1000;
-  io.stdout.write(`${resultTable(result, seconds, engine.description, io.columns)}\n`);
+  io.stdout.write(
+    `${resultTable(task.summary(result), seconds, engine.description, io.columns)}\n`,
+  );
   if (comparison) io.stdout.write(`${verdict(comparison)}\n`);
 }
 
@@ -144,59 +146,45 @@ async function readGate({ baseline, maxIncrease }: EvalOptions) {
   };
 }
 
-/** The model, the data as its tokens, and the windows to score. */
-async function prepareEval(options: EvalOptions, io: CommandIo) {
-  const convention = options.convention ? conventionByName(options.convention) : undefined;
+/** The model, and what is scored of the data. */
+async function prepareEval(task: Task, options: EvalOptions, io: CommandIo) {
   const { model, adapter } = options;
   const opened = await openModel(model, { ...opening(io), adapter });
   const data = await findData(options.data, io, hubOptions(io));
   const progress = openProgress(io);
-  const corpus = await readCorpus(opened, selectSplit(data, data.split ?? "evaluation"), {
-    field: options.textColumn,
-    separator: data.separator,
-    convention,
-    cacheFolder: cacheFolder(io, "tokens"),
-    threads: options.threads || availableParallelism(),
-    onProgress: tokenizing(progress),
-  }).finally(() => progress.done());
-  const plan = planWindows(opened, corpus, {
-    context: options.context,
-    stride: options.stride,
-    windows: options.windows === "all" ? undefined : options.windows,
-    convention,
-  });
-  return { opened, corpus, plan };
+  const plan = await task
+    .plan(opened, selectSplit(data, data.split ?? "evaluation"), {
+      field: options.textColumn,
+      separator: data.separator,
+      cacheFolder: cacheFolder(io, "tokens"),
+      threads: options.threads || availableParallelism(),
+      onProgress: tokenizing(progress),
+      context: options.context,
+      stride: options.stride,
+      windows: options.windows === "all" ? undefined : options.windows,
+      convention: options.convention,
+    })
+    .finally(() => progress.done());
+  return { opened, plan };
 }
 
 function resultTable(
-  result: PerplexityResult,
+  summary: ReturnType<Task["summary"]>,
   seconds: number,
   device: string,
   columns: number,
 ): string {
-  const {
-    lossNats,
-    standardError,
-    perplexity,
-    bitsPerByte,
-    wordPerplexity,
-    windows,
-    windowsTotal,
-  } = result;
-  const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
-  const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
-  const rows = [
-    ["perplexity", formatPerplexity(perplexity)],
-    ["loss", `${lossNats.toFixed(5)}${error} nats per token`],
-    ...(bitsPerByte === null ? [] : [["bits per byte", bitsPerByte.toFixed(5)]]),
-    ...(wordPerplexity === null ? [] : [["per word", formatPerplexity(wordPerplexity)]]),
-    ["tokens scored", formatInteger(result.numTokens)],
-    ["windows", `${formatInteger(windows)} of ${result.context} tokens${subset}`],
-    ["convention", `${result.convention}, stride ${result.stride}`],
-    ["device", device],
-    ["time", formatDuration(seconds)],
-  ];
-  return table([], rows, columns);
+  const shown = (value: string | number) =>
+    typeof value === "string"
+      ? value
+      : (Number.isInteger(value) ? formatInteger : formatPerplexity)(value);
+  const rows = summary.map(([what, value]) => [what, shown(value)]);
+  const facts = [...rows, ["device", device], ["time", formatDuration(seconds)]];
+  return table(
+    [],
+    facts.filter(([, value]) => value !== ""),
+    columns,
+  );
 }
 
 /** One line fit for a CI log. */

@@ -1,83 +1,69 @@
 // Named ways to measure perplexity, so that a number can be compared with a published one.
 
-import { didYouMean, UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "./corpus.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import type { WindowRule } from "./windows.ts";
 
-export interface Convention {
-  readonly name: string;
+interface Convention {
   /** What is put between rows to make one text of them, where that is not made pages of. */
   readonly separator: string;
-  /** Whether the text is cut into WikiText pages and detokenized. */
+  /** Whether the text is cut into WikiText pages and detokenized; perplexity per original word counts then. */
   readonly pages: boolean;
-  /** What is in front of a text: what the tokenizer puts there, or, where that is nothing, the end-of-text token. */
-  readonly prefix: "tokenizer" | "end-of-text";
+  /** Whether a text whose tokenizer puts nothing in front gets BOS there, or EOS where the model has no BOS. */
+  readonly alwaysPrefixed: boolean;
   /** Most tokens that a window may have, and its stride where that is not the context. */
   readonly maxContext: number;
-  readonly stride: number | undefined;
+  readonly stride?: number;
   readonly hasFinalTarget: boolean;
   readonly tail: WindowRule["tail"];
-  /** What the perplexity to be compared is per. */
-  readonly divisor: "tokens" | "words";
 }
 
 // Rows joined by blank lines, windows of the whole context side by side.
-const joinedRows = {
+const joinedRows: Convention = {
   separator: "\n\n",
   pages: false,
-  prefix: "tokenizer",
+  alwaysPrefixed: false,
   maxContext: Infinity,
-  stride: undefined,
   hasFinalTarget: false,
   tail: "keep",
-  divisor: "tokens",
-} as const;
+};
 
-export const conventions: readonly Convention[] = [
-  { ...joinedRows, name: "hf-disjoint" },
-  { ...joinedRows, name: "hf-stride", stride: 512 },
+export const conventions = {
+  "hf-disjoint": joinedRows,
+  "hf-stride": { ...joinedRows, stride: 512 },
   // Blocks of 2,048 tokens, the last partial one dropped.
-  { ...joinedRows, name: "gptq", maxContext: 2048, tail: "drop" },
-  // WikiText pages, detokenized, every token scored; perplexity per original word.
-  {
+  gptq: { ...joinedRows, maxContext: 2048, tail: "drop" },
+  // WikiText pages, detokenized, every token scored.
+  "lm-eval": {
     ...joinedRows,
-    name: "lm-eval",
     pages: true,
-    prefix: "end-of-text",
+    alwaysPrefixed: true,
     hasFinalTarget: true,
     tail: "backfill",
-    divisor: "words",
   },
-];
+} satisfies Readonly<Record<string, Convention>>;
 
-export function conventionByName(name: string): Convention {
-  const names = conventions.map((convention) => convention.name);
-  const found = conventions[names.indexOf(name)];
-  if (found) return found;
-  throw new UserError(`no convention "${name}", only ${names.join(", ")}`, {
-    hint: didYouMean(name, names),
-  });
-}
+export type ConventionName = keyof typeof conventions;
 
 /** How a convention reads data. */
 export function corpusOptions(
-  { separator, pages, prefix }: Convention,
-  tokenizer: Tokenizer,
+  name: ConventionName,
+  { prefix, beginOfText, endOfText }: Tokenizer,
 ): Pick<CorpusOptions, "separator" | "pages" | "prefix"> {
-  const { prefix: own, endOfText } = tokenizer;
-  const isBare = prefix === "end-of-text" && own.length === 0 && endOfText !== undefined;
-  return { separator, pages, prefix: isBare ? [endOfText] : own };
+  const { separator, pages, alwaysPrefixed } = conventions[name];
+  const first = beginOfText ?? endOfText;
+  const isBare = alwaysPrefixed && prefix.length === 0 && first !== undefined;
+  return { separator, pages, prefix: isBare ? [first] : prefix };
 }
 
-/** How a convention cuts windows for a model that sees at most `maxContext` tokens. */
-export function windowRule(convention: Convention, maxContext: number): WindowRule {
+/** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */
+export function windowRule(
+  name: ConventionName | undefined,
+  maxContext: number,
+  asked?: number,
+): WindowRule {
+  const convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
-  const { stride = context, hasFinalTarget, tail } = convention;
-  return { context, stride, hasFinalTarget, tail };
-}
-
-/** The windows without a named convention: side by side where the stride is the context. */
-export function plainWindowRule(context: number, stride = context): WindowRule {
-  return { context, stride, hasFinalTarget: false, tail: "keep" };
+  const { stride = context, hasFinalTarget, tail }: Convention = convention;
+  return { context, stride: asked ?? stride, hasFinalTarget, tail };
 }

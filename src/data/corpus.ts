@@ -40,6 +40,11 @@ export interface CorpusOptions extends Omit<TokenizeOptions, "prefix"> {
   readonly separator?: string;
   /** Makes WikiText's pages the texts, whatever the rows are, and undoes its spacing. */
   readonly pages?: boolean;
+  /** Makes other documents of them, in place of the two above. The cache knows it by its name. */
+  readonly remake?: {
+    readonly name: string;
+    readonly of: (documents: DocumentStream) => DocumentStream;
+  };
   /** What is put in front of each text; default: what the tokenizer itself puts there. */
   readonly prefix?: readonly number[];
   /** Where tokens are kept; without it nothing is. */
@@ -104,14 +109,16 @@ async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
   prefix: readonly number[],
-  { field, separator, pages = false, ...options }: CorpusOptions,
+  { field, separator, pages = false, remake, ...options }: CorpusOptions,
 ): Promise<CachedCorpus> {
   const rows = readTexts(split, field);
-  const made = pages
-    ? wikitextPages(rows)
-    : separator === undefined
-      ? rows
-      : joinDocuments(rows, separator);
+  const made = remake
+    ? remake.of(rows)
+    : pages
+      ? wikitextPages(rows)
+      : separator === undefined
+        ? rows
+        : joinDocuments(rows, separator);
   const counts = { utf8Bytes: 0, numWords: 0, hash: createHash("sha256") };
   const documents = counted(made, counts, pages);
   const tokenized = await tokenize(documents, tokenizer, { ...options, prefix });
@@ -147,11 +154,11 @@ async function cacheKey(
   { format, parts }: DataSplit,
   tokenizer: Tokenizer,
   prefix: readonly number[],
-  { field, separator, pages }: CorpusOptions,
+  { field, separator, pages, remake }: CorpusOptions,
 ): Promise<string> {
   const files = [];
   for (const { path, begin, end } of parts) files.push([await sha256OfFile(path), begin, end]);
-  const options = { prefix, field, separator, pages };
+  const options = { prefix, field, separator, pages, remake: remake?.name };
   const key = JSON.stringify({
     cacheVersion,
     format,

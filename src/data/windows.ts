@@ -32,8 +32,8 @@ export interface Window {
 export function evaluationWindows(
   texts: readonly TokenizedText[],
   rule: WindowRule,
-  limit = Infinity,
-): Window[] {
+  limit?: number,
+): readonly Window[] {
   const { context, stride } = rule;
   if (!(stride >= 1 && stride <= context)) {
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
@@ -41,10 +41,15 @@ export function evaluationWindows(
     });
   }
   const windows = texts.flatMap((text, i) => [...textWindows(i, text, rule)]);
-  if (windows.length <= limit) return windows;
+  return evenSubset(windows, limit);
+}
+
+/** So many of the items, evenly spread and always the same. */
+export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T[] {
+  if (items.length <= limit) return items;
   return Array.from(
     { length: limit },
-    (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / limit)]!,
+    (_, i) => items[Math.floor(((i + 0.5) * items.length) / limit)]!,
   );
 }
 

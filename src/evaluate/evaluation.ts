@@ -1,39 +1,54 @@
-// Perplexity of a model on data: windows, scoring, and a result that says all that it depends on.
+// Scores a model on what a task chose: windows of tokens in, a result that says all that it depends on out.
 
-import type { OpenedModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
-import { type Convention, plainWindowRule, windowRule } from "../data/conventions.ts";
-import type { Corpus } from "../data/corpus.ts";
-import { evaluationWindows, type Window, type WindowRule } from "../data/windows.ts";
+import type { ConventionName } from "../data/conventions.ts";
+import type { DataSplit } from "../data/readers/data-files.ts";
+import type { TokenizedText } from "../data/document.ts";
+import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
-import { estimate } from "./perplexity.ts";
-import { openScorer, type ScoreOptions, type WindowLoss } from "./scorer.ts";
-import type { TemperatureSummary } from "./temperature-summary.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import type { PerplexityResult } from "./results.ts";
-
-/** Longest default window: longer ones cost memory that nobody asked for. */
-const DEFAULT_CONTEXT = 1024;
+import type { OpenedModel } from "../model/model.ts";
+import type { ReadOptions } from "../model/read-corpus.ts";
+import type { Conditions, TaskResult } from "./results.ts";
+import { openScorer, type ScoreOptions, type WindowLoss } from "./scorer.ts";
+import { TemperatureStatistics } from "./temperature-summary.ts";
 
 export interface EvaluateOptions {
-  /** Tokens of a window; the model's length, at most 1,024, by default. */
+  /** Tokens that the model sees at once; the task says how many by default. */
   readonly context?: number | undefined;
   readonly stride?: number | undefined;
-  /** Scored windows, an even fixed subset; all by default. */
+  /** Scored windows, or documents, an even fixed subset; all by default. */
   readonly windows?: number | undefined;
-  readonly batchSize?: number;
-  readonly convention?: Convention | undefined;
+  readonly convention?: ConventionName | undefined;
 }
 
-/** Which windows are scored, of how many. */
-export interface WindowPlan {
-  readonly rule: WindowRule;
-  readonly convention: string;
-  readonly windows: readonly Window[];
-  readonly total: number;
+/** What can be measured of a model. */
+export interface Task<Result extends TaskResult = TaskResult> {
+  /** Reads the data and chooses what is scored. */
+  plan(
+    opened: OpenedModel,
+    split: DataSplit,
+    options: ReadOptions & EvaluateOptions,
+  ): Promise<EvaluationPlan<Result>>;
+  /** For people: lines of what it is and its value. */
+  summary(result: Result): readonly (readonly [string, string | number])[];
 }
 
-/** The tokens of a window: what was asked for, within the model's length. */
+export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
+  readonly texts: readonly TokenizedText[];
+  /** Each group is compiled for its own number of tokens. */
+  readonly groups: readonly { readonly context: number; readonly windows: readonly Window[] }[];
+  /** Whether the result asks which targets are the argmax. */
+  readonly needsArgmax: boolean;
+  readonly conditions: Conditions;
+  /** Of losses in the order of the groups. */
+  resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;
+}
+
+/** Longest default context: longer ones cost memory that nobody asked for. */
+const DEFAULT_CONTEXT = 1024;
+
+/** The tokens that the model sees at once: what was asked for, within the model's length. */
 export function contextOf({ model, folder }: OpenedModel, asked: number | undefined): number {
   const { maxPositions } = model.config;
   if (asked === undefined) return Math.min(maxPositions, DEFAULT_CONTEXT);
@@ -43,31 +58,8 @@ export function contextOf({ model, folder }: OpenedModel, asked: number | undefi
   });
 }
 
-export function planWindows(
-  opened: OpenedModel,
-  { texts }: Corpus,
-  { context, stride, windows: limit, convention }: EvaluateOptions,
-): WindowPlan {
-  const length =
-    convention && context === undefined
-      ? opened.model.config.maxPositions
-      : contextOf(opened, context);
-  const named = convention && windowRule(convention, length);
-  const rule = named
-    ? { ...named, ...(stride !== undefined && { stride }) }
-    : plainWindowRule(length, stride);
-  const total = evaluationWindows(texts, rule).length;
-  const windows = evaluationWindows(texts, rule, limit);
-  if (windows.length === 0)
-    throw new UserError("the data holds no token that can be scored", {
-      hint: "a text needs at least two tokens",
-    });
-  const plain = rule.stride === rule.context ? "disjoint" : "stride";
-  return { rule, convention: convention?.name ?? plain, windows, total };
-}
-
 /** A loss that is not a number says nothing, and an average hides where it came from. */
-export function checkFinite(losses: readonly WindowLoss[], { windows }: WindowPlan): void {
+export function checkFinite(losses: readonly WindowLoss[], windows: readonly Window[]): void {
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
@@ -80,54 +72,26 @@ export function checkFinite(losses: readonly WindowLoss[], { windows }: WindowPl
   );
 }
 
-/** The result of scored windows. */
-export function resultOf(
-  losses: readonly WindowLoss[],
-  plan: WindowPlan,
-  { numTargets, utf8Bytes, numWords, dataSha256 }: Corpus,
-  modelSha256: string,
-): PerplexityResult {
-  checkFinite(losses, plan);
-  const { rule, convention, windows, total } = plan;
-  const loss = estimate(losses);
-  // Unscored tokens are taken at the mean.
-  const textNats = loss.lossNats * numTargets;
-  return {
-    ...loss,
-    bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
-    wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
-    convention,
-    context: rule.context,
-    stride: rule.stride,
-    windows: windows.length,
-    windowsTotal: total,
-    dataSha256,
-    modelSha256,
-  };
-}
-
-export interface Evaluation {
-  readonly result: PerplexityResult;
-  readonly losses: readonly WindowLoss[];
-  readonly temperatures: readonly TemperatureSummary[];
-}
-
-/** Scores a model on a corpus. */
-export async function evaluate(
+/** Scores a model as planned. */
+export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
-  corpus: Corpus,
-  plan: WindowPlan,
-  { batchSize, ...options }: Omit<ScoreOptions, "feeds"> & { readonly batchSize: number },
-): Promise<Evaluation> {
-  const { context } = plan.rule;
+  { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
+  { batchSize, ...options }: Pick<ScoreOptions, "onBatch" | "signal"> & { batchSize: number },
+) {
   const sha256 = await modelSha256(opened.checkpoint);
-  const scorer = await openScorer(engine, opened, { batchSize, context, observe: true });
-  try {
-    const losses = await scorer.score(corpus.texts, plan.windows, options);
-    const result = resultOf(losses, plan, corpus, sha256);
-    return { result, losses, temperatures: scorer.temperatures() };
-  } finally {
-    await scorer.dispose();
+  const observe = new TemperatureStatistics();
+  const losses: WindowLoss[] = [];
+  const done = { windows: 0, numTokens: 0 };
+  for (const { context, windows } of groups) {
+    const scorer = await openScorer(engine, opened, { batchSize, context, observe, needsArgmax });
+    try {
+      const found = await scorer.score(texts, windows, { ...options, done });
+      checkFinite(found, windows);
+      for (const loss of found) losses.push(loss);
+    } finally {
+      await scorer.dispose();
+    }
   }
+  return { result: resultOf(losses, sha256), losses, temperatures: observe.summary() };
 }

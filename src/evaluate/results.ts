@@ -1,27 +1,52 @@
-// The result of a run, as report.json and `finetune --json` state it.
+// What is measured, as report.json and the commands' JSON state it.
 
 import { join } from "node:path";
 import { readJsonIfSound } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
-import type { LossDelta, LossEstimate } from "./perplexity.ts";
+import type { LossDelta, LossEstimate } from "./estimates.ts";
 import type { TemperatureSummary } from "./temperature-summary.ts";
 import type { Recipe } from "../options/schema.ts";
 
-/** A perplexity with all that it depends on; two compare only where these are equal. */
-export interface PerplexityResult extends LossEstimate {
+/** What every result states: a figure, and what it depends on. */
+export interface TaskResult {
+  readonly task: string;
+  readonly perplexity: number;
+  /** Tokens that the model sees at once, at most. */
+  readonly context: number;
+  readonly convention?: string;
+  readonly stride?: number;
+  readonly dataSha256: string;
+  /** Tokens scored. */
+  readonly numTokens: number;
+  readonly modelSha256: string;
+}
+
+/** What is known before the work; two results compare only where it is equal. */
+export type Conditions = Omit<TaskResult, "perplexity" | "modelSha256">;
+
+export interface PerplexityResult extends TaskResult, LossEstimate {
+  readonly task: "perplexity";
   /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
   readonly bitsPerByte: number | null;
   /** exp(summed nats / words of the original text); null but for conventions that count words. */
   readonly wordPerplexity: number | null;
   /** `disjoint` (stride = context), `stride`, or a named one. */
   readonly convention: string;
-  readonly context: number;
   readonly stride: number;
   /** Windows scored, and of how many. */
   readonly windows: number;
   readonly windowsTotal: number;
-  readonly dataSha256: string;
-  readonly modelSha256: string;
+}
+
+export interface LambadaResult extends TaskResult {
+  readonly task: "lambada";
+  /** Share of the documents whose target is what the model finds likeliest, token after token. */
+  readonly accuracy: number;
+  readonly accuracyStandardError: number | null;
+  /** exp of the mean, over documents, of the target's nats summed over its tokens. */
+  readonly perplexity: number;
+  readonly perplexityStandardError: number | null;
+  readonly numDocuments: number;
 }
 
 export interface RunReport {

@@ -13,28 +13,26 @@ export interface TemperatureSummary {
   readonly max: number;
 }
 
-interface Watched {
-  readonly layer: number;
-  readonly projection: Projection;
+/** Of one output, before any token is seen. */
+const nothingSeen = (layer: number, projection: Projection, { shape }: Tensor) => ({
+  layer,
+  projection,
   /** τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone. */
-  readonly hasBatch: boolean;
-  readonly heads: number;
-  min: number;
-  max: number;
-  sum: number;
-  count: number;
-}
+  hasBatch: shape.length === 4,
+  heads: Number(shape.at(-3)),
+  min: Infinity,
+  max: -Infinity,
+  sum: 0,
+  count: 0,
+});
 
 export class TemperatureStatistics {
-  readonly #watched = new Map<string, Watched>();
+  readonly #watched = new Map<string, ReturnType<typeof nothingSeen>>();
 
-  /** Registers a layer's τ and gives the name of the output that carries it. */
-  watch(layer: number, projection: Projection, { shape }: Tensor): string {
+  /** Registers a layer's τ, once for any number of graphs, and gives the name of the output that carries it. */
+  watch(layer: number, projection: Projection, tau: Tensor): string {
     const name = `tau.${layer}.${projection}`;
-    const [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-    const hasBatch = shape.length === 4;
-    const heads = Number(shape[hasBatch ? 1 : 0]);
-    this.#watched.set(name, { layer, projection, hasBatch, heads, min, max, sum: 0, count: 0 });
+    if (!this.#watched.has(name)) this.#watched.set(name, nothingSeen(layer, projection, tau));
     return name;
   }
 

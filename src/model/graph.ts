@@ -10,7 +10,7 @@ import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { KeptPart } from "../models/architecture.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
-import { tokenNats } from "../nn/loss.ts";
+import { tokenScores } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import {
@@ -139,7 +139,12 @@ export function totalNats(nats: Float32Array): number {
 export function natsOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
   const labels = input("labels", ids.shape, "I64");
   const weights = input("weights", ids.shape, "F32");
-  return mul(tokenNats(hidden, head, labels, tiling), weights);
+  return mul(tokenScores(hidden, head, labels, tiling).nats, weights);
+}
+
+/** How many tokens are likelier than each label, [B, T]; says nothing where there is no target. */
+export function ranksOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
+  return tokenScores(hidden, head, input("labels", ids.shape, "I64"), tiling).ranks;
 }
 
 /** Logits of every token, F32 [B, T, V]. */

@@ -2,8 +2,8 @@
 
 import type { OpenedModel } from "./open.ts";
 import { UserError } from "../core/errors.ts";
-import { type Convention, corpusOptions } from "../data/conventions.ts";
-import { type Corpus, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
+import { type ConventionName, corpusOptions } from "../data/conventions.ts";
+import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
@@ -13,7 +13,8 @@ export interface ReadOptions {
   readonly field?: string;
   /** Makes one text of all rows, with this between them. */
   readonly separator?: string | undefined;
-  readonly convention?: Convention | undefined;
+  readonly convention?: ConventionName | undefined;
+  readonly remake?: Exclude<CorpusOptions["remake"], undefined>;
   readonly threads?: number;
   readonly cacheFolder?: string;
   readonly onProgress?: (progress: TokenizeProgress) => void;

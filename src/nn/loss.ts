@@ -1,47 +1,63 @@
-// Next-token cross-entropy in nats per token; sums and means are the caller's, since batches differ in tokens.
+// Next-token cross-entropy in nats per token, and the label's rank; sums and means are the caller's, since batches
+// differ in tokens.
 // B = batch, T = sequence, D = hidden, V = vocabulary, R = rows of a chunk
 
 import { fixedShape } from "../core/shape.ts";
 import {
+  add,
   cast,
   concat,
   gather,
+  integers,
+  lessOrEqual,
   logSumExp,
   matMul,
   mul,
   reduceSum,
   reshape,
+  scalar,
   slice,
   sub,
+  where,
 } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { smallTiles } from "./tiling.ts";
 
 /**
- * -ln p(label) of every token, [B, T], from the hidden states and the output embedding [V, D]:
- * logsumexp(h Wᵀ) - h · W[label]. The label's logit comes from its row of W, so that the gradient,
- * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary. In F32, but for the product with W.
- * The logits of some tokens exist at a time: [R, V] instead of [B · T, V].
+ * Of every token, [B, T], from the hidden states and the output embedding [V, D]: `nats`, -ln p(label) =
+ * logsumexp(h Wᵀ) - h · W[label], and `ranks`, how many of the vocabulary have a greater logit than the label (0: it is
+ * the argmax, alone or among equals). For nats the label's logit comes from its row of W, so that the gradient,
+ * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary; for ranks from the row of logits, since another sum
+ * could differ in the last bit. In F32, but for the product with W. The logits of some tokens exist at a time: [R, V]
+ * instead of [B · T, V].
  */
-export function tokenNats(
+export function tokenScores(
   hidden_BTD: Tensor,
   head_VD: Tensor,
   labels_BT: Tensor,
   tiling = smallTiles,
-): Tensor {
+): { readonly nats: Tensor; readonly ranks: Tensor } {
   const [batch, length, width] = fixedShape(hidden_BTD.shape) as [number, number, number];
   const rows = batch * length;
   const hidden = reshape(hidden_BTD, [rows, width]);
   const labels = reshape(labels_BT, [rows]);
-  const lossRows = tiling.lossRows(Number(head_VD.shape[0]));
-  const chunks: Tensor[] = [];
+  const vocabulary = Number(head_VD.shape[0]);
+  const lossRows = tiling.lossRows(vocabulary);
+  const [nats, ranks]: [Tensor[], Tensor[]] = [[], []];
   for (let start = 0; start < rows; start += lossRows) {
     const end = Math.min(start + lossRows, rows);
     const h_RD = slice(hidden, 0, start, end);
-    const labelRows_RD = gather(head_VD, slice(labels, 0, start, end));
+    const labels_R = slice(labels, 0, start, end);
+    const labelRows_RD = gather(head_VD, labels_R);
     const labelLogit_R1 = reduceSum(mul(cast(h_RD, "F32"), cast(labelRows_RD, "F32")), [-1]);
     const logits_RV = cast(matMul(h_RD, head_VD, { transposeB: true }), "F32");
-    chunks.push(sub(logSumExp(logits_RV), labelLogit_R1));
+    nats.push(sub(logSumExp(logits_RV), labelLogit_R1));
+    const rowStarts = Array.from({ length: end - start }, (_, row) => row * vocabulary);
+    const places_R = add(labels_R, integers(rowStarts, [end - start]));
+    const own_R = gather(reshape(logits_RV, [(end - start) * vocabulary]), places_R);
+    const isNoGreater_RV = lessOrEqual(logits_RV, reshape(own_R, [end - start, 1]));
+    ranks.push(reduceSum(where(isNoGreater_RV, scalar(0), scalar(1)), [-1]));
   }
-  return reshape(concat(chunks, 0), [batch, length]);
+  const whole = (chunks: readonly Tensor[]) => reshape(concat(chunks, 0), [batch, length]);
+  return { nats: whole(nats), ranks: whole(ranks) };
 }

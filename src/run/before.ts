@@ -7,7 +7,8 @@ import type { WindowLoss } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
-import { checkFinite, type WindowPlan } from "../evaluate/evaluation.ts";
+import { checkFinite } from "../evaluate/evaluation.ts";
+import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
@@ -34,7 +35,7 @@ export async function scoreBase(
       });
   }
   const losses = await score();
-  checkFinite(losses, reportPlan);
+  checkFinite(losses, reportPlan.windows);
   const nats = losses.map((loss) => loss.nats);
   await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
   return losses;

@@ -6,7 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
 import { type Engine, takingTurns } from "../engines/index.ts";
-import { estimate, pairedDelta } from "../evaluate/perplexity.ts";
+import { estimate, pairedDelta } from "../evaluate/estimates.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import { writeFailure, writeFileAtomic } from "../files/atomic.ts";
 import {
@@ -28,7 +28,7 @@ import type { RunReport } from "../evaluate/results.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { scoreBase, subset } from "./before.ts";
-import { resultOf, type WindowPlan } from "../evaluate/evaluation.ts";
+import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { finishRun } from "./finish.ts";
 import { finishedReport, refuseUsed } from "./folder.ts";
 import type { Fit } from "./fit.ts";
@@ -100,7 +100,7 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 
 async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult> {
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
-  const { evaluation, reportPlan, parameters } = prepared;
+  const { reportPlan, parameters } = prepared;
   const started = now();
   const recipePath = join(runDir, runFiles.recipe);
   if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
@@ -125,7 +125,7 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
 
   const { after, losses, finalStep, temperatures } = await finishRun(options, loop, origin);
   const report: RunReport = {
-    before: resultOf(before, reportPlan, evaluation, baseSha256),
+    before: reportPlan.resultOf(before, baseSha256),
     after,
     delta: pairedDelta(before, losses),
     parameters: {
@@ -216,30 +216,23 @@ async function train(
   return { outcome, loop, numTokens, trainSeconds, lastDir };
 }
 
-/** The held-out text, scored with the present values of the tensors that train. */
-interface HeldOut {
-  /** Throws the signal's reason where it is stopped on the way. */
-  score(phase: string, plan: WindowPlan): Promise<WindowLoss[]>;
-  dispose(): Promise<void>;
-}
+type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
-async function openHeldOut(options: FinetuneOptions): Promise<HeldOut> {
-  const { recipe, prepared, engine, onEvent, signal } = options;
-  const { opened, tensors, context, evaluation } = prepared;
+/** The held-out text, scored with the present values of the tensors that train. */
+async function openHeldOut({ recipe, prepared, engine, onEvent, signal }: FinetuneOptions) {
+  const { opened, tensors, context } = prepared;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  const shape = { batchSize: recipe.batchSize, context };
   const trainable = new Set(Object.keys(feeds));
-  const { batchSize } = recipe;
-  const scorer = await openScorer(engine, opened, { batchSize, context, trainable });
-  return {
-    score: (phase, plan) =>
-      scorer.score(evaluation.texts, plan.windows, {
-        feeds,
-        signal,
-        onBatch: ({ windows }) =>
-          onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
-      }),
-    dispose: () => scorer.dispose(),
+  const scorer = await openScorer(engine, opened, { ...shape, trainable });
+  /** Throws the signal's reason where it is stopped on the way. */
+  const score = (phase: string, { texts, windows }: WindowPlan) => {
+    const of = windows.length;
+    const onBatch = (done: { readonly windows: number }) =>
+      onEvent({ kind: "scored", phase, windows: done.windows, of });
+    return scorer.score(texts, windows, { feeds, signal, onBatch });
   };
+  return { score, dispose: () => scorer.dispose() };
 }
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */

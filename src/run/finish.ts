@@ -28,7 +28,7 @@ export async function finishRun(
   loop: LoopState,
   { base, hasTrainedBase }: Provenance,
 ): Promise<Finished> {
-  const { evaluation, reportPlan } = prepared;
+  const { reportPlan } = prepared;
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const path = join(runDir, runFiles.final);
   const trained = await withSnapshot(prepared.opened, snapshotDir(runDir, finalStep));
@@ -42,7 +42,7 @@ export async function finishRun(
     recipe.final === "adapter"
       ? { ...prepared.base, temperatures: await readTemperatures(path, trained.model) }
       : await openModel(path);
-  const { result, ...rest } = await evaluate(engine, model, evaluation, reportPlan, {
+  const { result, ...rest } = await evaluate(engine, model, reportPlan, {
     batchSize: recipe.batchSize,
     signal,
     onBatch: ({ windows }) =>

@@ -8,7 +8,8 @@ import { countTargets, type TokenizedText } from "../data/document.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
-import { contextOf, planWindows, type WindowPlan } from "../evaluate/evaluation.ts";
+import { contextOf } from "../evaluate/evaluation.ts";
+import { planWindows, type WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 /** Data of a run, found and chosen. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fixture, readJson, writeTokens } from "../run/small-run.ts";
-import { allClose, sharedData, skipWithout } from "../helpers.ts";
+import { allClose, sharedCase, sharedData, skipWithout } from "../helpers.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";
 
 let cwd = "";
@@ -82,6 +82,31 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
     await ssa([...train, "--baseline", path], { cwd }),
     /dataSha256 is [0-9a-f]{12}, was/,
   );
+});
+
+test("--task measures something else; an unknown one is refused before anything is opened", async () => {
+  const documents = ["the people of the United States", "I am the man", "he was not a child"];
+  const rows = documents.map((text) => JSON.stringify({ text })).join("\n");
+  await writeFile(join(cwd, "documents.jsonl"), rows);
+  const task = ["eval", "--model", "tiny-gpt2", "--data", "documents.jsonl", "--device", "cpu"];
+  const { stdout, stderr } = await ssa([...task, "--task", "lambada", "--json"], { cwd });
+  const result = onlyJson(stdout || stderr);
+  assert.deepEqual([result["task"], result["numDocuments"]], ["lambada", 3]);
+  const share = 3 * Number(result["accuracy"]);
+  assert.ok(Math.abs(share - Math.round(share)) < 1e-9);
+  const table = await ssa([...task, "--task", "lambada"], { cwd });
+  assert.match(table.stdout, /^accuracy +[01]\.\d+ ± [\d.]+$/m);
+  assert.match(table.stdout, /^documents +3$/m);
+  const nowhere = ["eval", "--model", "no/such", "--data", "nowhere.txt", "--task", "lambda"];
+  assertRefused(await ssa(nowhere, { cwd }), /--task.*lambda.*lambada/s);
+});
+
+const bosCase = sharedCase("bos-differs-from-eos");
+test("lm-eval puts BOS in front, not EOS", { skip: skipWithout(bosCase) }, async () => {
+  const page = sharedCase("data/page.txt");
+  const lmEval = ["eval", "--model", bosCase, "--data", page, "--convention", "lm-eval", "--json"];
+  const { stdout, stderr } = await ssa([...lmEval, "--device", "cpu"], { cwd });
+  allClose([Number(onlyJson(stdout || stderr)["lossNats"])], [7.478553], { atol: 1e-6 });
 });
 
 test("inspect tells what a folder holds", async () => {

@@ -3,11 +3,11 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { conventionByName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
+import { type ConventionName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
 import type { Piece } from "../../src/data/document.ts";
-import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
@@ -15,13 +15,12 @@ import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
 
 /** Rows as WikiText has them: with their line ends, blank ones empty. */
-async function rowsByConvention(name: string, rows: readonly string[], maxContext: number) {
+async function rowsByConvention(name: ConventionName, rows: readonly string[], maxContext: number) {
   const folder = await mkdtemp(join(tmpdir(), "ssa-conventions-"));
   await writeFile(join(folder, "a.jsonl"), rows.map((text) => JSON.stringify({ text })).join("\n"));
   const split = selectSplit(await findDataFiles(join(folder, "a.jsonl")), "evaluation");
-  const convention = conventionByName(name);
-  const corpus = await loadCorpus(split, tokenizer, corpusOptions(convention, tokenizer));
-  const rule = windowRule(convention, maxContext);
+  const corpus = await loadCorpus(split, tokenizer, corpusOptions(name, tokenizer));
+  const rule = windowRule(name, maxContext);
   const windows = evaluationWindows(corpus.texts, rule);
   const spans = windows.map(({ start, length, scoreFrom }) => [
     start,
@@ -32,7 +31,6 @@ async function rowsByConvention(name: string, rows: readonly string[], maxContex
     texts: corpus.texts.map(({ tokens }) => tokenizer.decode(tokens)),
     spans,
     corpus,
-    convention,
   };
 }
 
@@ -60,24 +58,23 @@ test("hf-stride: windows that advance by 512", async () => {
 });
 
 test("gptq: blocks of 2,048 or what the model takes, the partial one dropped", async () => {
-  const { spans, convention } = await rowsByConvention("gptq", ["x".repeat(5000)], 4096);
+  const { spans } = await rowsByConvention("gptq", ["x".repeat(5000)], 4096);
   assert.deepEqual(spans, [
     [0, 2048, 1],
     [2048, 4096, 2049],
   ]);
-  assert.equal(windowRule(convention, 1024).context, 1024);
+  assert.equal(windowRule("gptq", 1024).context, 1024);
 });
 
 test("lm-eval: pages behind an end-of-text token, every token scored, words of the original", async () => {
   const page = [" = A = \n", "", " x @-@ y \n", " = = B = = \n", " x . y \n"];
-  const { texts, spans, corpus, convention } = await rowsByConvention(
+  const { texts, spans, corpus } = await rowsByConvention(
     "lm-eval",
     [...page, " = C = \n", " y \n"],
     4,
   );
   const [endOfText] = [tokenizer.decode([tokenizer.endOfText!])];
   assert.deepEqual(texts, [`${endOfText} = A =\n\nx-y\n== B ==\nx. y `, `${endOfText} = C =\ny\n`]);
-  assert.equal(convention.divisor, "words");
   // Split at runs of spaces, as Python does, also before the first and after the last word.
   // "", =, A, =, x, @-@, y, =, =, B, =, =, x, ., y, "" and "", =, C, =, y, "".
   assert.equal(corpus.numWords, 16 + 6);
@@ -89,18 +86,13 @@ test("lm-eval: pages behind an end-of-text token, every token scored, words of t
   assert.equal(scored, corpus.numTokens - 2);
 });
 
-test("lm-eval: a tokenizer's own prefix is kept instead", () => {
-  const convention = conventionByName("lm-eval");
-  assert.deepEqual(corpusOptions(convention, { ...tokenizer, prefix: [3] }).prefix, [3]);
-  assert.deepEqual(corpusOptions(convention, { ...tokenizer, endOfText: undefined }).prefix, []);
-  assert.deepEqual(corpusOptions(conventionByName("gptq"), tokenizer).prefix, []);
-});
-
-test("an unknown convention gets the nearest known one", () => {
-  assert.throws(() => conventionByName("hf-strde"), {
-    name: "UserError",
-    hint: 'did you mean "hf-stride"?',
-  });
+test("lm-eval: a tokenizer's own prefix is kept instead, and BOS goes before EOS", () => {
+  const prefix = (own: Partial<Tokenizer>) =>
+    corpusOptions("lm-eval", { ...tokenizer, ...own }).prefix;
+  assert.deepEqual(prefix({ prefix: [3], beginOfText: 4 }), [3]);
+  assert.deepEqual(prefix({ beginOfText: 4 }), [4]);
+  assert.deepEqual(prefix({ endOfText: undefined }), []);
+  assert.deepEqual(corpusOptions("gptq", tokenizer).prefix, []);
 });
 
 test("pages begin at level-one headings, wherever the stream is cut", async () => {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
-import { plainWindowRule } from "../../src/data/conventions.ts";
+import { windowRule } from "../../src/data/conventions.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
 import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
@@ -136,7 +136,7 @@ test("five stories as one text: 1,879 scored tokens at context 512", { skip }, a
   const data = await findDataFiles(join(shared, "tinystories/five-stories.txt"));
   const tokenizer = await loadTokenizer(join(shared, "stories260k"));
   const { texts } = await loadCorpus(selectSplit(data, "evaluation"), tokenizer);
-  const windows = evaluationWindows(texts, plainWindowRule(512));
+  const windows = evaluationWindows(texts, windowRule(undefined, 512));
   assert.equal(texts[0]!.tokens[0], 1);
   assert.equal(numScored(windows), 1879);
 });

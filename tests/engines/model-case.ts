@@ -10,7 +10,7 @@ import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
-import { tokenNats } from "../../src/nn/loss.ts";
+import { tokenScores } from "../../src/nn/loss.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 
@@ -38,7 +38,7 @@ export async function modelCase(
   const graph = buildForward(model, { batchSize, context }, { trainable: new Set(names) });
   const labels = input("labels", [batchSize, context], "I64");
   const shares = input("shares", [batchSize, context], "F32");
-  const nats = tokenNats(graph.hidden, graph.head, labels);
+  const { nats, ranks } = tokenScores(graph.hidden, graph.head, labels);
   const loss = reshape(reduceSum(mul(nats, shares), [0, 1]), []);
   const grads = gradients(
     loss,
@@ -47,6 +47,7 @@ export async function modelCase(
   const outputs = simplify({
     logits: logitsOf(graph),
     loss,
+    ranks,
     ...Object.fromEntries(grads.map((grad, i) => [`grad.${names[i]}`, grad])),
   });
   verify(outputs);

@@ -1,6 +1,7 @@
 // The gate's arithmetic and refusals, without a model.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -9,11 +10,13 @@ import {
   compareWithBaseline,
   parseIncrease,
   readBaseline,
+  writeBaseline,
 } from "../../src/evaluate/regression.ts";
 import type { PerplexityResult } from "../../src/evaluate/results.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 
 const result: PerplexityResult = {
+  task: "perplexity",
   lossNats: 3,
   perplexity: Math.exp(3),
   numTokens: 1000,
@@ -74,6 +77,34 @@ test("percentages are read with and without their sign", () => {
     assert.throws(() => parseIncrease(wrong), /takes a percentage such as 0.5%/);
 });
 
+test("a baseline that could not be read back is not written", async (t) => {
+  const path = join(await temporaryFolder(t), "baseline.json");
+  await writeBaseline(path, result);
+  assert.deepEqual(await readBaseline(path), result);
+  const infinite = { ...result, lossNats: 800, perplexity: Infinity };
+  await assert.rejects(writeBaseline(`${path}2`, infinite), {
+    name: "UserError",
+    message: /a perplexity of Infinity is no baseline/,
+  });
+  assert.ok(!existsSync(`${path}2`));
+});
+
+test("another task's result is refused; one saved before there were tasks is of perplexity", async (t) => {
+  const path = join(await temporaryFolder(t), "baseline.json");
+  const { task: _, ...old } = result;
+  await writeFile(path, JSON.stringify(old));
+  checkComparable(result, await readBaseline(path));
+  const other = { task: "lambada", perplexity: 9, context: 256, dataSha256: "aa", numTokens: 1000 };
+  await writeFile(path, JSON.stringify(other));
+  const baseline = await readBaseline(path);
+  checkComparable({ ...other, dataSha256: "aa" }, baseline);
+  const wrong = {
+    message: /task is perplexity, was lambada/,
+    hint: /: --task lambada --context 256/,
+  };
+  assert.throws(() => checkComparable(result, baseline), wrong);
+});
+
 test("a baseline is a saved result or a report's after; nothing else", async (t) => {
   const folder = await temporaryFolder(t);
   const read = async (content: unknown) => {
@@ -93,5 +124,8 @@ test("a baseline is a saved result or a report's after; nothing else", async (t)
     { after: { perplexity: 3 } },
     { ...result, lossNats: null },
   ])
-    await assert.rejects(read(wrong), /neither a report.json nor a saved baseline/);
+    await assert.rejects(
+      read(wrong),
+      /neither a report.json nor a saved baseline|must hold a JSON object/,
+    );
 });

@@ -9,7 +9,8 @@ import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
-import { checkFinite, planWindows } from "../../src/evaluate/evaluation.ts";
+import { checkFinite } from "../../src/evaluate/evaluation.ts";
+import { planWindows } from "../../src/evaluate/tasks/perplexity.ts";
 import { allClose } from "../helpers.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
@@ -71,11 +72,11 @@ test("scoring stops between two batches when its signal is given", async () => {
 
 test("a loss that is not a number is told with its place", async () => {
   const opened = await openModel(fixture("gpt2"));
-  const plan = planWindows(opened, corpusOf([tokens(20, 41), tokens(40, 41)]), {});
-  const losses = plan.windows.map(() => ({ nats: 1, numTokens: 1 }));
-  checkFinite(losses, plan);
+  const { windows } = planWindows(opened, corpusOf([tokens(20, 41), tokens(40, 41)]), {});
+  const losses = windows.map(() => ({ nats: 1, numTokens: 1 }));
+  checkFinite(losses, windows);
   losses[3] = { nats: Number.NaN, numTokens: 1 };
-  assert.throws(() => checkFinite(losses, plan), /the loss is NaN on tokens 16 to 31 of text 2/);
+  assert.throws(() => checkFinite(losses, windows), /the loss is NaN on tokens 16 to 31 of text 2/);
 });
 
 function corpusOf(texts: readonly TokenizedText[]) {

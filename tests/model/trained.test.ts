@@ -6,11 +6,11 @@ import { after, before, test } from "node:test";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
-import { plainWindowRule } from "../../src/data/conventions.ts";
+import { windowRule } from "../../src/data/conventions.ts";
 import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
-import { estimate } from "../../src/evaluate/perplexity.ts";
+import { estimate } from "../../src/evaluate/estimates.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
 import { allClose, sharedData, skipWithout } from "../helpers.ts";
 
@@ -86,7 +86,7 @@ test("gpt-nano-sort: PyTorch's dumped logits", { skip: skipWithout(sorter) }, as
 async function lossOf(folder: string, texts: readonly TokenizedText[], context: number) {
   const opened = await openModel(folder);
   const scorer = await openScorer(engine, opened, { batchSize: 4, context });
-  const windows = evaluationWindows(texts, plainWindowRule(context));
+  const windows = evaluationWindows(texts, windowRule(undefined, context));
   const result = estimate(await scorer.score(texts, windows));
   await scorer.dispose();
   return result;

@@ -19,7 +19,7 @@ import {
 import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
-import { tokenNats } from "../../src/nn/loss.ts";
+import { tokenScores } from "../../src/nn/loss.ts";
 import { temporaryFolder } from "../helpers.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
@@ -52,7 +52,7 @@ async function compare(opened: OpenedModel, expectedPath: string) {
   const graph = buildForward(opened, { batchSize, context }, { trainable: new Set(names) });
   const labels = input("labels", [batchSize, context], "I64");
   const weights = input("weights", [batchSize, context], "F32");
-  const nats = tokenNats(graph.hidden, graph.head, labels);
+  const { nats } = tokenScores(graph.hidden, graph.head, labels);
   const total = reshape(reduceSum(mul(nats, weights), [0, 1]), []);
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const grads = gradients(total, wrt).map((grad, i) => [`grad.${stored[i]!}`, grad] as const);

@@ -9,8 +9,8 @@ import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts
 import { openEngine } from "../../src/engines/index.ts";
 import { readLines } from "../../src/files/run-folder.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { readCorpus } from "../../src/model/read-corpus.ts";
-import { evaluate, planWindows } from "../../src/evaluate/evaluation.ts";
+import { evaluate } from "../../src/evaluate/evaluation.ts";
+import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import {
   fixture,
@@ -37,8 +37,8 @@ async function finished(run: Omit<SmallRun, "engine">) {
 async function evaluateFolder(folder: string, data: string) {
   const model = await openModel(folder, { resolve: (name) => Promise.resolve(name) });
   const split = selectSplit(await findDataFiles(data), "validation");
-  const corpus = await readCorpus(model, split);
-  return evaluate(engine, model, corpus, planWindows(model, corpus, {}), { batchSize: 1 });
+  const plan = await tasks.perplexity.plan(model, split, {});
+  return evaluate(engine, model, plan, { batchSize: 1 });
 }
 
 const names = (
@@ -192,7 +192,7 @@ test("the report has the fields that other programs read", async (t) => {
   const fields = (value: object) => Object.keys(value).sort().join(" ");
   const perplexity =
     "bitsPerByte context convention dataSha256 lossNats modelSha256 numTokens perplexity standardError " +
-    "stride windows windowsTotal wordPerplexity";
+    "stride task windows windowsTotal wordPerplexity";
   assert.equal(
     fields(report),
     "after before delta device elapsedSeconds finalStep parameters peakRssBytes recipe steps temperatures tokensPerSecond",

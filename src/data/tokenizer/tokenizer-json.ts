@@ -42,10 +42,13 @@ export interface AddedToken {
 
 /** tokenizer_config.json, which may be absent. */
 export interface TokenizerConfig {
-  readonly eos_token?: string | { readonly content: string } | null;
+  readonly bos_token?: ConfiguredToken;
+  readonly eos_token?: ConfiguredToken;
   readonly remove_space?: boolean;
   readonly do_lowercase_and_remove_accent?: boolean;
 }
+
+type ConfiguredToken = string | { readonly content: string } | null;
 
 /** Whether parsed JSON has what the functions here rely on. */
 export function isTokenizerJson(json: unknown): json is TokenizerJson {
@@ -69,13 +72,14 @@ export function vocabSizeOf({ model, added_tokens: added }: TokenizerJson): numb
   return size;
 }
 
-/** The configured end-of-text token, or one of the usual names. */
-export function endOfText(
+/** The id of a configured token; where none is configured, of the first of the usual ones. */
+export function specialToken(
   json: TokenizerJson,
-  { eos_token: eos }: TokenizerConfig,
+  token: ConfiguredToken | undefined,
+  usual: readonly string[] = [],
 ): number | undefined {
-  if (eos) return tokenId(json, typeof eos === "string" ? eos : eos.content);
-  return tokenId(json, "<|endoftext|>") ?? tokenId(json, "</s>");
+  if (token) return tokenId(json, typeof token === "string" ? token : token.content);
+  return usual.map((content) => tokenId(json, content)).find((id) => id !== undefined);
 }
 
 /** The special tokens that the post-processor puts in front of a text; undefined where that is not to be read here. */

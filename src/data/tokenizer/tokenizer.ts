@@ -11,8 +11,8 @@ import { readIfPresent } from "../../files/atomic.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { mergePairs, mergeRanks } from "./pair-merging.ts";
 import {
-  endOfText,
   isTokenizerJson,
+  specialToken,
   templatePrefix,
   type TokenizerConfig,
   type TokenizerJson,
@@ -28,6 +28,8 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** The special tokens that the tokenizer itself puts in front of a text, such as BOS. */
   readonly prefix: readonly number[];
+  /** BOS, where one is configured. */
+  readonly beginOfText: number | undefined;
   readonly endOfText: number | undefined;
   readonly cuts: CutRule | undefined;
   /** The tokens of a whole text, without special tokens around it; special tokens written in it count as such. */
@@ -70,7 +72,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       .digest("hex"),
     vocabSize,
     prefix: templatePrefix(json) ?? addedInFront(library(), encodeWhole),
-    endOfText: endOfText(json, config),
+    beginOfText: specialToken(json, config.bos_token),
+    endOfText: specialToken(json, config.eos_token, ["<|endoftext|>", "</s>"]),
     cuts,
     encode: wordEncoder(encodeWhole, cuts, vocabSize),
     decode(ids) {

@@ -55,6 +55,12 @@ export function pairedDelta(
   };
 }
 
+/** The mean of independent values and its standard error; null under two. */
+export function estimateMean(values: readonly number[]) {
+  const { ratio, standardError } = ratioEstimate(values.map((nats) => ({ nats, numTokens: 1 })));
+  return { mean: ratio, standardError };
+}
+
 /**
  * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
  * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.
@@ -69,19 +75,12 @@ function ratioEstimate(windows: readonly WindowLoss[]) {
 }
 
 /**
- * 97.5 % quantile of Student's t within 3e-4: from a table up to 4 degrees of freedom, then by its expansion around the
- * normal quantile (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5).
+ * 97.5 % quantile of Student's t within 3e-4: from a table up to 4 degrees of freedom, then by its expansion in their
+ * inverse around the normal quantile z = 1.959964 (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5:
+ * the first coefficient is (z³ + z) / 4).
  */
 export function studentT975(degrees: number): number {
-  const exact = [12.7062, 4.3027, 3.1824, 2.7764];
-  if (degrees <= exact.length) return exact[degrees - 1]!;
-  const z = 1.959964;
-  const [z3, z5, z7, z9] = [z ** 3, z ** 5, z ** 7, z ** 9];
-  return (
-    z +
-    (z3 + z) / (4 * degrees) +
-    (5 * z5 + 16 * z3 + 3 * z) / (96 * degrees ** 2) +
-    (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * degrees ** 3) +
-    (79 * z9 + 776 * z7 + 1482 * z5 - 1920 * z3 - 945 * z) / (92160 * degrees ** 4)
-  );
+  const exact = [12.7062, 4.3027, 3.1824, 2.7764][degrees - 1];
+  const coefficients = [1.959964, 2.372271, 2.822499, 2.55585, 1.589534];
+  return exact ?? coefficients.reduceRight((sum, coefficient) => sum / degrees + coefficient, 0);
 }

@@ -1,0 +1,81 @@
+// Perplexity of texts in windows.
+
+import { UserError } from "../../core/errors.ts";
+import { windowRule } from "../../data/conventions.ts";
+import type { Corpus } from "../../data/corpus.ts";
+import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
+import type { OpenedModel } from "../../model/model.ts";
+import { readCorpus } from "../../model/read-corpus.ts";
+import { estimate } from "../estimates.ts";
+import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
+import type { PerplexityResult } from "../results.ts";
+
+export const perplexity: Task<PerplexityResult> = {
+  plan: async (opened, split, options) =>
+    planWindows(opened, await readCorpus(opened, split, options), options),
+  summary({ windows, windowsTotal, standardError, ...result }) {
+    const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
+    const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
+    return [
+      ["perplexity", result.perplexity],
+      ["loss", `${result.lossNats.toFixed(5)}${error} nats per token`],
+      ["bits per byte", result.bitsPerByte?.toFixed(5) ?? ""],
+      ["per word", result.wordPerplexity ?? ""],
+      ["tokens scored", result.numTokens],
+      ["windows", `${windows.toLocaleString("en-US")} of ${result.context} tokens${subset}`],
+      ["convention", `${result.convention}, stride ${result.stride}`],
+    ];
+  },
+};
+
+/** The windows of a corpus, and what their losses amount to. */
+export interface WindowPlan extends EvaluationPlan<PerplexityResult> {
+  readonly windows: readonly Window[];
+}
+
+export function planWindows(
+  opened: OpenedModel,
+  corpus: Corpus,
+  { context: asked, stride: askedStride, windows: limit, convention: name }: EvaluateOptions,
+): WindowPlan {
+  const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
+  const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
+  const length = contextOf(opened, longest);
+  const rule = windowRule(name, length, askedStride);
+  const total = evaluationWindows(texts, rule).length;
+  const windows = evaluationWindows(texts, rule, limit);
+  if (windows.length === 0)
+    throw new UserError("the data holds no token that can be scored", {
+      hint: "a text needs at least two tokens",
+    });
+  const { context, stride } = rule;
+  const conditions = {
+    task: "perplexity",
+    convention: name ?? (stride === context ? "disjoint" : "stride"),
+    context,
+    stride,
+    dataSha256,
+    numTokens: numScored(windows),
+  } as const;
+  return {
+    texts,
+    windows,
+    groups: [{ context, windows }],
+    needsArgmax: false,
+    conditions,
+    resultOf(losses, modelSha256) {
+      const loss = estimate(losses);
+      // Unscored tokens are taken at the mean.
+      const textNats = loss.lossNats * numTargets;
+      return {
+        ...conditions,
+        ...loss,
+        bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
+        wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+        windows: windows.length,
+        windowsTotal: total,
+        modelSha256,
+      };
+    },
+  };
+}
