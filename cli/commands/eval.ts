@@ -8,7 +8,7 @@ import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { writeFileAtomic } from "../../src/files/atomic.ts";
 import { conventionByName, conventions } from "../../src/data/conventions.ts";
-import { selectSplit } from "../../src/data/readers/data-files.ts";
+import { selectSplit } from "../../src/data/readers/files.ts";
 import { numScored } from "../../src/data/windows.ts";
 import {
   checkComparable,

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
