@@ -1,6 +1,6 @@
 // A split of data as tokens: read, tokenized once, and kept in a cache on disk.
 
-import { createHash, type Hash } from "node:crypto";
+import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
 import type { DataSplit } from "./readers/files.ts";
@@ -124,40 +124,28 @@ async function tokenizeSplit(
   prefix: readonly number[],
   { field, separator, pages = false, ...options }: CorpusOptions,
 ): Promise<CachedCorpus> {
-  const rows = readDocuments(split, field);
-  const made = pages
-    ? wikitextPages(rows)
-    : separator === undefined
-      ? rows
-      : joinDocuments(rows, separator);
-  const counts = { utf8Bytes: 0, numWords: 0, hash: createHash("sha256") };
-  const documents = counted(made, counts, pages);
-  const tokenized = await tokenize(documents, tokenizer, { ...options, prefix });
-  return {
-    ...tokenized,
-    utf8Bytes: counts.utf8Bytes,
-    numWords: pages ? counts.numWords : null,
-    dataSha256: counts.hash.digest("hex"),
-  };
-}
-
-/** Passes documents on and counts and hashes what they were made of; a prompt's end is told from its text. */
-async function* counted(
-  documents: DocumentStream,
-  counts: { utf8Bytes: number; numWords: number; readonly hash: Hash },
-  countsWords: boolean,
-): AsyncGenerator<Piece> {
-  let isBetween = false;
-  for await (const piece of documents) {
-    const { isTarget, isLast, original = piece.text } = piece;
-    if (isBetween) counts.hash.update("\0");
-    isBetween = isLast;
-    counts.hash.update(original);
-    if (isTarget) counts.utf8Bytes += Buffer.byteLength(original);
-    else counts.hash.update("\u0001");
-    if (countsWords) counts.numWords += countWords(original);
-    yield piece;
+  const hash = createHash("sha256");
+  let [utf8Bytes, numWords] = [0, 0];
+  /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
+  async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
+    let isBetween = false;
+    for await (const piece of documents) {
+      const { isTarget, isLast, original = piece.text } = piece;
+      if (isBetween) hash.update("\0");
+      isBetween = isLast;
+      hash.update(original);
+      if (isTarget) utf8Bytes += Buffer.byteLength(original);
+      else hash.update("\u0001");
+      if (pages) numWords += countWords(original);
+      yield piece;
+    }
   }
+  let documents: DocumentStream = readDocuments(split, field);
+  if (pages) documents = wikitextPages(documents);
+  else if (separator !== undefined) documents = joinDocuments(documents, separator);
+  const tokenized = await tokenize(counted(documents), tokenizer, { ...options, prefix });
+  const dataSha256 = hash.digest("hex");
+  return { ...tokenized, utf8Bytes, numWords: pages ? numWords : null, dataSha256 };
 }
 
 /** Everything that the tokens depend on. */

@@ -70,22 +70,18 @@ export function selectSplit(data: DataFiles, use: string, holdOut = 0): DataSpli
     return selectSplit(data, split ?? "validation");
   }
   const isDivided = holdOut > 0 && !splits["validation"] && splits["train"];
-  const isHeldOut = isDivided && use === "validation";
-  const files = splits[isHeldOut ? "train" : use];
+  const side = isDivided && ({ train: "kept", validation: "held-out" } as const)[use];
+  const files = splits[side ? "train" : use];
   if (!files)
     throw new UserError(`${name} has no ${use} split, only ${Object.keys(splits).join(", ")}`);
-  const format = commonFormat(files);
-  const share = `${Number((100 * holdOut).toPrecision(3))} %`;
-  if (isHeldOut) {
-    const part = { side: "held-out", share: holdOut } as const;
-    return { split: use, format, files, part, description: `the last ${share} of ${name}` };
-  }
-  if (isDivided && use === "train") {
-    const part = { side: "kept", share: holdOut } as const;
-    return { split: use, format, files, part, description: `${name} without its last ${share}` };
+  const found = { split: use, format: commonFormat(files), files };
+  const end = `last ${Number((100 * holdOut).toPrecision(3))} %`;
+  if (side) {
+    const description = side === "kept" ? `${name} without its ${end}` : `the ${end} of ${name}`;
+    return { ...found, part: { side, share: holdOut }, description };
   }
   const isWhole = Object.keys(splits).length === 1 && use === "train";
-  return { split: use, format, files, description: isWhole ? name : `${name}, ${use}` };
+  return { ...found, description: isWhole ? name : `${name}, ${use}` };
 }
 
 function commonFormat(files: readonly string[]): DataFormat {

@@ -23,16 +23,18 @@ export async function* readJson(path: string): AsyncGenerator<Row> {
       });
     text += characters;
   }
-  const [, firstLine] = /^\s*(\{.*\})\s*\n\s*\{/.exec(text) ?? [];
-  if (firstLine !== undefined) return yield* readJsonLines(path);
-  const found = parseJson(text, path, "JSON");
-  const arrays = Array.isArray(found)
-    ? [found]
-    : Object.values(found ?? {}).filter((value) => Array.isArray(value));
-  if (arrays.length !== 1)
-    throw new UserError(`${path}: expected an array of rows, or an object with one`);
-  for (const [i, value] of (arrays[0] as unknown[]).entries())
-    yield { value, place: `${path}, row ${i}` };
+  if (/^\s*\{.*\}\s*\n\s*\{/.test(text)) yield* readJsonLines(path);
+  else
+    for (const [i, value] of rowsOf(parseJson(text, path, "JSON"), path).entries())
+      yield { value, place: `${path}, row ${i}` };
+}
+
+function rowsOf(found: unknown, path: string): unknown[] {
+  const [rows, ...others] = (Array.isArray(found) ? [found] : Object.values(found ?? {})).filter(
+    Array.isArray,
+  );
+  if (rows && others.length === 0) return rows;
+  throw new UserError(`${path}: expected an array of rows, or an object with one`);
 }
 
 // Strings end a little later.
