@@ -6,7 +6,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadCorpus } from "../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../src/data/readers/files.ts";
 import { loadTokenizer } from "../src/data/tokenizer/tokenizer.ts";
 
 const SIZE_BYTES = 10_000_000;

@@ -1,8 +1,8 @@
 // Data by name for every command: files and folders, embedded texts, or data sets from the hub with progress.
 
-import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { type DataFiles, findDataFiles } from "../src/data/readers/data-files.ts";
+import { type DataFiles, describeUnread, findDataFiles } from "../src/data/readers/files.ts";
+import { isDataPath } from "../src/data/readers/formats.ts";
 import { EMBEDDED_DATA, embeddedData } from "../src/data/readers/embedded.ts";
 import { resolveDataset } from "../src/hub/dataset.ts";
 import type { HubSettings } from "../src/hub/environment.ts";
@@ -32,8 +32,12 @@ export async function findData(
   settings: HubSettings,
   { splits, progress = openProgress(io) }: FindOptions = {},
 ): Promise<NamedData> {
-  if (existsSync(name) || /^(\.{0,2}[\\/]|~)|\.(txt|jsonl|parquet|bin)$/.test(name))
-    return findDataFiles(name);
+  if (isDataPath(name)) {
+    const data = await findDataFiles(name);
+    const unread = describeUnread(data);
+    if (unread !== undefined) io.stderr.write(`${unread}\n`);
+    return data;
+  }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
   const spec = parseDatasetName(name);
   try {

@@ -15,6 +15,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
   const { base, trained, data, training, evaluation, memoryBytes, seconds } = plan;
   const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
+  const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const rows = [
     ["base", `${base.name}, ${formatParameters(base.parameters)} parameters`],
@@ -23,6 +24,14 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
       `${formatInteger(trained.parameters)} parameters, ${formatInteger(trained.added)} new (${(100 * trained.share).toFixed(4)} %)`,
     ],
     ["data", `${formatInteger(data.trainTokens)} tokens, read ${data.epochs.toFixed(2)} times`],
+    ...(data.heldOut
+      ? [
+          [
+            "held out",
+            `${percent(data.heldOut.actual)} of the data, asked ${percent(data.heldOut.asked)}`,
+          ],
+        ]
+      : []),
     [
       "training",
       `${formatInteger(training.steps)} steps of ${formatInteger(training.tokensPerStep)} tokens`,

@@ -7,7 +7,7 @@ export { type TemperatureSpec } from "./insertions/spec.ts";
 
 /** Data: splits, tokens, and the named conventions of perplexity. */
 export { type ConventionName, conventions } from "./data/conventions.ts";
-export { findDataFiles, selectSplit } from "./data/readers/data-files.ts";
+export { findDataFiles, selectSplit } from "./data/readers/files.ts";
 export { EMBEDDED_DATA, embeddedData } from "./data/readers/embedded.ts";
 export { hubSettings } from "./hub/environment.ts";
 export { resolveDataset } from "./hub/dataset.ts";

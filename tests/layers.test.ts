@@ -27,7 +27,9 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   "onnxruntime-node": ["src/engines"],
   "onnxruntime-web": ["src/engines"],
   commander: ["cli"],
+  "csv-parse": ["src/data"],
   hyparquet: ["src/data"],
+  "hyparquet-compressors": ["src/data"],
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   yaml: ["src/options"],

@@ -7,7 +7,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { type ConventionName, conventions } from "../../src/data/conventions.ts";
-import { selectSplit } from "../../src/data/readers/data-files.ts";
+import { selectSplit } from "../../src/data/readers/files.ts";
 import {
   checkComparable,
   compareWithBaseline,

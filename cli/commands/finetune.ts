@@ -6,7 +6,7 @@ import { availableParallelism, freemem } from "node:os";
 import { basename, join } from "node:path";
 import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
-import { selectSplit } from "../../src/data/readers/data-files.ts";
+import { selectSplit } from "../../src/data/readers/files.ts";
 import { newestRun, nextRunName, runFiles } from "../../src/files/run-folder.ts";
 import { findRecipe } from "../../src/options/find.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";

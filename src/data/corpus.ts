@@ -1,10 +1,11 @@
 // A split of data as tokens: read, tokenized once, and kept in a cache on disk.
 
-import { createHash, type Hash } from "node:crypto";
-import { UserError } from "../core/errors.ts";
+import { createHash } from "node:crypto";
+import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
-import type { DataSplit } from "./readers/data-files.ts";
-import { readTexts } from "./readers/read-texts.ts";
+import type { DataSplit } from "./readers/files.ts";
+import { formats } from "./readers/formats.ts";
+import { readDocuments } from "./read-documents.ts";
 import {
   countTargets,
   joinDocuments,
@@ -13,7 +14,7 @@ import {
   type TokenizedText,
 } from "./document.ts";
 import { cacheVersion, readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
-import { readTokenFile } from "./readers/token-file.ts";
+import type { Tokens } from "./tokens.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { countWords, wikitextPages } from "./readers/wikitext.ts";
@@ -57,7 +58,7 @@ export async function loadCorpus(
   tokenizer: Tokenizer,
   options: CorpusOptions = {},
 ): Promise<Corpus> {
-  if (split.format === "bin") return await loadTokenCorpus(split, tokenizer.vocabSize);
+  if (holdsTokens(split)) return await loadTokenCorpus(split, tokenizer.vocabSize);
   const { prefix = tokenizer.prefix, cacheFolder } = options;
   const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, prefix, options);
   const cached = cacheFolder && (await readCache(cacheFolder, key, tokenizer.vocabSize));
@@ -83,16 +84,33 @@ export async function loadCorpus(
   };
 }
 
+/** Whether a split needs no tokenizer. */
+export function holdsTokens({ format }: DataSplit): boolean {
+  return formats[format].holds === "tokens";
+}
+
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
-export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Promise<Corpus> {
+export async function loadTokenCorpus(
+  { format, files, part, description }: DataSplit,
+  vocabSize: number,
+): Promise<Corpus> {
+  const reader = formats[format];
+  invariant(reader.holds === "tokens", `${format} files hold no tokens`);
+  const all: Tokens[] = [];
+  for (const path of files) all.push(await reader.read(path, vocabSize));
+  const total = all.reduce((sum, { length }) => sum + length, 0);
+  const cut = part ? Math.floor((1 - part.share) * total) : 0;
   const hash = createHash("sha256");
   const texts: TokenizedText[] = [];
-  for (const part of split.parts) {
-    const tokens = await readTokenFile(part, vocabSize);
+  let start = 0;
+  for (const whole of all) {
+    const inside = Math.min(whole.length, Math.max(0, cut - start));
+    const tokens = part?.side === "kept" ? whole.subarray(0, inside) : whole.slice(inside);
+    start += whole.length;
     hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
     if (tokens.length > 0) texts.push({ tokens });
   }
-  if (texts.length === 0) throw new UserError(`${split.description} holds no tokens`);
+  if (texts.length === 0) throw new UserError(`${description} holds no tokens`);
   const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   return {
     texts,
@@ -111,60 +129,42 @@ async function tokenizeSplit(
   prefix: readonly number[],
   { field, separator, pages = false, remake, ...options }: CorpusOptions,
 ): Promise<CachedCorpus> {
-  const rows = readTexts(split, field);
-  const made = remake
-    ? remake.of(rows)
-    : pages
-      ? wikitextPages(rows)
-      : separator === undefined
-        ? rows
-        : joinDocuments(rows, separator);
-  const counts = { utf8Bytes: 0, numWords: 0, hash: createHash("sha256") };
-  const documents = counted(made, counts, pages);
-  const tokenized = await tokenize(documents, tokenizer, { ...options, prefix });
-  return {
-    ...tokenized,
-    utf8Bytes: counts.utf8Bytes,
-    numWords: pages ? counts.numWords : null,
-    dataSha256: counts.hash.digest("hex"),
-  };
-}
-
-/** Passes documents on and counts and hashes what they were made of; a prompt's end is told from its text. */
-async function* counted(
-  documents: DocumentStream,
-  counts: { utf8Bytes: number; numWords: number; readonly hash: Hash },
-  countsWords: boolean,
-): AsyncGenerator<Piece> {
-  let isBetween = false;
-  for await (const piece of documents) {
-    const { isTarget, isLast, original = piece.text } = piece;
-    if (isBetween) counts.hash.update("\0");
-    isBetween = isLast;
-    counts.hash.update(original);
-    if (isTarget) counts.utf8Bytes += Buffer.byteLength(original);
-    else counts.hash.update("\u0001");
-    if (countsWords) counts.numWords += countWords(original);
-    yield piece;
+  const hash = createHash("sha256");
+  let [utf8Bytes, numWords] = [0, 0];
+  /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
+  async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
+    let isBetween = false;
+    for await (const piece of documents) {
+      const { isTarget, isLast, original = piece.text } = piece;
+      if (isBetween) hash.update("\0");
+      isBetween = isLast;
+      hash.update(original);
+      if (isTarget) utf8Bytes += Buffer.byteLength(original);
+      else hash.update("\u0001");
+      if (pages) numWords += countWords(original);
+      yield piece;
+    }
   }
+  let documents: DocumentStream = readDocuments(split, field);
+  if (remake) documents = remake.of(documents);
+  else if (pages) documents = wikitextPages(documents);
+  else if (separator !== undefined) documents = joinDocuments(documents, separator);
+  const tokenized = await tokenize(counted(documents), tokenizer, { ...options, prefix });
+  const dataSha256 = hash.digest("hex");
+  return { ...tokenized, utf8Bytes, numWords: pages ? numWords : null, dataSha256 };
 }
 
 /** Everything that the tokens depend on. */
 async function cacheKey(
-  { format, parts }: DataSplit,
+  { format, files, part }: DataSplit,
   tokenizer: Tokenizer,
   prefix: readonly number[],
   { field, separator, pages, remake }: CorpusOptions,
 ): Promise<string> {
-  const files = [];
-  for (const { path, begin, end } of parts) files.push([await sha256OfFile(path), begin, end]);
-  const options = { prefix, field, separator, pages, remake: remake?.name };
-  const key = JSON.stringify({
-    cacheVersion,
-    format,
-    files,
-    tokenizer: tokenizer.sha256,
-    ...options,
-  });
+  const hashes: string[] = [];
+  for (const path of files) hashes.push(await sha256OfFile(path));
+  const remade = remake?.name;
+  const options = { prefix, field, separator, pages, remade, tokenizer: tokenizer.sha256 };
+  const key = JSON.stringify({ cacheVersion, format, hashes, part, ...options });
   return createHash("sha256").update(key).digest("hex");
 }

@@ -2,7 +2,7 @@
 
 import { UserError } from "../core/errors.ts";
 import type { ConventionName } from "../data/conventions.ts";
-import type { DataSplit } from "../data/readers/data-files.ts";
+import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";

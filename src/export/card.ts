@@ -1,9 +1,9 @@
 // The model card, README.md of an export: what it is made of, what it scored, how it was checked, and whose licence
 // it has.
 
-import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
+import { isDataPath } from "../data/readers/formats.ts";
 import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/model.ts";
@@ -189,7 +189,7 @@ const conventionOf = ({
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
 function hubId(name: string, parse: (name: string) => string): string | undefined {
-  if (isPath(name)) return undefined;
+  if (isDataPath(name)) return undefined;
   try {
     const id = parse(name);
     return id.includes("/") ? id : undefined;
@@ -198,11 +198,8 @@ function hubId(name: string, parse: (name: string) => string): string | undefine
   }
 }
 
-const isPath = (name: string) =>
-  /^[./~\\]|^\w:\\|\.(txt|jsonl|parquet|bin)$/.test(name) || existsSync(name);
-
 /** A card is for others: a path of this machine says nothing to them but its last part. */
-const displayName = (name: string) => (isPath(name) ? basename(name) : name);
+const displayName = (name: string) => (isDataPath(name) ? basename(name) : name);
 
 const fixed = (value: number) => value.toFixed(2);
 const quoted = (value: string) => JSON.stringify(value);

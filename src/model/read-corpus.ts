@@ -3,8 +3,14 @@
 import type { OpenedModel } from "./open.ts";
 import { UserError } from "../core/errors.ts";
 import { type ConventionName, corpusOptions } from "../data/conventions.ts";
-import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
-import type { DataSplit } from "../data/readers/data-files.ts";
+import {
+  type Corpus,
+  type CorpusOptions,
+  holdsTokens,
+  loadCorpus,
+  loadTokenCorpus,
+} from "../data/corpus.ts";
+import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 
@@ -33,7 +39,7 @@ export async function readCorpus(
   { convention, separator, ...options }: ReadOptions = {},
 ): Promise<ModelCorpus> {
   const { vocabSize } = model.config;
-  if (split.format === "bin") return loadTokenCorpus(split, vocabSize);
+  if (holdsTokens(split)) return loadTokenCorpus(split, vocabSize);
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > vocabSize)
     throw new UserError(

@@ -3,7 +3,7 @@
 import type { Engine } from "../engines/index.ts";
 import type { Recipe } from "../options/schema.ts";
 import { type Fit, graphsOf } from "./fit.ts";
-import type { Prepared } from "./prepare.ts";
+import type { HeldOut, Prepared } from "./prepare.ts";
 
 /** What the host takes for a trained value: to pass it and add its gradient up for a micro batch; to update it in a step. */
 const HOST_SECONDS = 17e-9;
@@ -11,7 +11,11 @@ const HOST_SECONDS = 17e-9;
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
   readonly trained: { readonly parameters: number; readonly added: number; readonly share: number };
-  readonly data: { readonly trainTokens: number; readonly epochs: number };
+  readonly data: {
+    readonly trainTokens: number;
+    readonly epochs: number;
+    readonly heldOut: HeldOut | null;
+  };
   readonly training: {
     readonly steps: number;
     readonly tokensPerStep: number;
@@ -35,7 +39,7 @@ export async function planRun(
   engine: Engine,
   fit: Fit,
 ): Promise<RunPlan> {
-  const { opened, parameters, context, stream, reportPlan, evalPlan } = prepared;
+  const { opened, parameters, context, stream, heldOut, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
   const trainTokens = stream.tokens.length;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
@@ -52,7 +56,7 @@ export async function planRun(
       added: parameters.added,
       share: parameters.added / parameters.base,
     },
-    data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens },
+    data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
     training: { steps, tokensPerStep, context },
     evaluation: {
       context,

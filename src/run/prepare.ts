@@ -3,7 +3,7 @@
 import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
-import type { DataSplit } from "../data/readers/data-files.ts";
+import type { DataSplit } from "../data/readers/files.ts";
 import { countTargets, type TokenizedText } from "../data/document.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
@@ -20,6 +20,11 @@ export interface RunData {
   readonly evaluationSeparator?: string | undefined;
 }
 
+export interface HeldOut {
+  readonly asked: number;
+  readonly actual: number;
+}
+
 export interface Prepared {
   /** As it was opened, and with the temperatures that train. */
   readonly base: OpenedModel;
@@ -30,6 +35,8 @@ export interface Prepared {
   readonly context: number;
   /** One stream of training tokens. */
   readonly stream: TokenizedText;
+  /** Shares of the data's tokens, where an end of them is held out. */
+  readonly heldOut: HeldOut | null;
   /** Of the training text or token file. */
   readonly trainSha256: string;
   readonly evaluation: ModelCorpus;
@@ -58,6 +65,7 @@ export async function prepareRun(
     field,
     separator: data.evaluationSeparator,
   });
+  const heldOut = heldOutShare(data.evaluation, train.numTokens, evaluation.numTokens);
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {
     vocabSize: opened.model.config.vocabSize,
@@ -83,9 +91,25 @@ export async function prepareRun(
     },
     context,
     stream,
+    heldOut,
     trainSha256: train.dataSha256,
     evaluation,
     reportPlan: plan(recipe.reportWindows),
     evalPlan: plan(recipe.evalWindows),
   };
+}
+
+/** What is far from the asked share would measure something else than was meant. */
+function heldOutShare(
+  { part, description }: DataSplit,
+  trainTokens: number,
+  evaluationTokens: number,
+): HeldOut | null {
+  if (part?.side !== "held-out") return null;
+  const [asked, actual] = [part.share, evaluationTokens / (trainTokens + evaluationTokens)];
+  if (actual >= asked / 2 && actual <= asked * 2) return { asked, actual };
+  throw new UserError(
+    `${description} would be ${(100 * actual).toPrecision(2)} % of its ${trainTokens + evaluationTokens} tokens`,
+    { hint: "bring more data, hold out another share, or name evaluation data of its own" },
+  );
 }

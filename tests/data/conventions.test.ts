@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { type ConventionName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Piece } from "../../src/data/document.ts";
 import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";

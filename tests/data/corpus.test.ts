@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { windowRule } from "../../src/data/conventions.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
@@ -88,7 +88,7 @@ test("the cache gives the same corpus; content, tokenizer and options each have 
     await load({ field: "other" }),
     await load({}, neoX),
     await load({}, byteLevel, await splitOf("a.jsonl", `${rows}\n{"text":"more"}`)),
-    await load({}, byteLevel, { ...split, parts: [{ ...split.parts[0]!, end: 0.6 }] }),
+    await load({}, byteLevel, { ...split, part: { side: "kept", share: 0.4 } }),
   ];
   assert.ok(others.every(({ fromCache }) => !fromCache));
   assert.equal((await readdir(cacheFolder)).length, 1 + others.length);

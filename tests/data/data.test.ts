@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadTokenCorpus } from "../../src/data/corpus.ts";
-import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/data-files.ts";
-import { readTexts } from "../../src/data/readers/read-texts.ts";
+import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/files.ts";
+import { readDocuments } from "../../src/data/read-documents.ts";
 import { joinDocuments, type DocumentStream } from "../../src/data/document.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
@@ -29,7 +29,7 @@ async function collect(stream: DocumentStream): Promise<string[]> {
   return texts;
 }
 
-const names = ({ parts }: DataSplit) => parts.map(({ path }) => path.split("/").at(-1));
+const names = ({ files }: DataSplit) => files.map((path) => path.split("/").at(-1));
 
 test("a folder's files are told apart by name; evaluation means validation, then test, then all", async () => {
   const folder = await folderOf({
@@ -58,11 +58,9 @@ test("a folder's files are told apart by name; evaluation means validation, then
   );
   assert.deepEqual(names(selectSplit(tokens, "evaluation")), ["val.bin"]);
   const single = await findDataFiles(join(folder, "latest.txt"));
-  assert.deepEqual(selectSplit(single, "evaluation").parts, [
-    { path: join(folder, "latest.txt"), begin: 0, end: 1 },
-  ]);
+  assert.deepEqual(selectSplit(single, "evaluation").files, [join(folder, "latest.txt")]);
   const unnamed = await findDataFiles(await folderOf({ "b.txt": "B", "a.txt": "A" }));
-  assert.deepEqual(await collect(readTexts(selectSplit(unnamed, "evaluation"))), ["A", "B"]);
+  assert.deepEqual(await collect(readDocuments(selectSplit(unnamed, "evaluation"))), ["A", "B"]);
 });
 
 test("what is no data is refused with what would be", async () => {
@@ -73,7 +71,8 @@ test("what is no data is refused with what would be", async () => {
   });
   await assert.rejects(findDataFiles(join(folder, "notes.doc")), {
     name: "UserError",
-    hint: /\.txt, \.jsonl, \.parquet, \.bin/,
+    message:
+      /notes\.doc: .*expected \.txt, \.md, \.jsonl, \.json, \.csv, \.tsv, \.parquet, \.bin, \.npy, or text/,
   });
   await mkdir(join(folder, "empty"));
   await assert.rejects(findDataFiles(join(folder, "empty")), {
@@ -103,7 +102,7 @@ test("without a validation split the last twentieth is held out, cut after a lin
   });
   const halves = async (name: string) => {
     const data = await findDataFiles(join(folder, name));
-    const read = async (use: string) => await collect(readTexts(selectSplit(data, use, 0.05)));
+    const read = async (use: string) => await collect(readDocuments(selectSplit(data, use, 0.05)));
     return { train: await read("train"), validation: await read("validation") };
   };
   const plain = await halves("a.txt");
@@ -115,7 +114,7 @@ test("without a validation split the last twentieth is held out, cut after a lin
     assert.ok(validation.length >= 10 && validation.length <= 11, `${validation.length}`);
   }
   const whole = await findDataFiles(join(folder, "a.txt"));
-  assert.deepEqual(await collect(readTexts(selectSplit(whole, "train"))), [text]);
+  assert.deepEqual(await collect(readDocuments(selectSplit(whole, "train"))), [text]);
   assert.throws(() => selectSplit(whole, "validation"), { message: /no validation split/ });
   assert.equal(selectSplit(whole, "validation", 0.05).description, "the last 5 % of a.txt");
 });
@@ -124,7 +123,9 @@ test("a text is its file's bytes, whatever they are cut into; what is not UTF-8 
   const text = `\ufeff${"é字🙂\r\n".repeat(200_000)}`;
   const folder = await folderOf({ "a.txt": text, "latin1.txt": Buffer.from("caf\xe9", "latin1") });
   const read = async (name: string) =>
-    await collect(readTexts(selectSplit(await findDataFiles(join(folder, name)), "evaluation")));
+    await collect(
+      readDocuments(selectSplit(await findDataFiles(join(folder, name)), "evaluation")),
+    );
   assert.deepEqual(await read("a.txt"), [text]);
   await assert.rejects(read("latin1.txt"), {
     name: "UserError",
@@ -147,7 +148,7 @@ test("jsonl: rows are texts, blank lines none, errors name the line", async () =
   });
   const read = async (name: string, field?: string, use = "evaluation") =>
     await collect(
-      readTexts(selectSplit(await findDataFiles(join(folder, name)), use, 0.05), field),
+      readDocuments(selectSplit(await findDataFiles(join(folder, name)), use, 0.05), field),
     );
   assert.deepEqual(await read("good.jsonl"), ["one", big, ""]);
   assert.deepEqual(await read("unnamed.jsonl", "Text"), ["a"]);
@@ -189,14 +190,14 @@ test("parquet: the text column of every row group, whatever its name if it is th
   write("two.parquet", ["title", "texts"]);
   const read = async (name: string, field?: string) =>
     await collect(
-      readTexts(selectSplit(await findDataFiles(join(folder, name)), "evaluation"), field),
+      readDocuments(selectSplit(await findDataFiles(join(folder, name)), "evaluation"), field),
     );
   assert.deepEqual(await read("text.parquet"), text);
   assert.deepEqual(await read("page.parquet"), text);
   assert.deepEqual(await read("two.parquet", "title"), text);
   await assert.rejects(read("two.parquet"), {
     name: "UserError",
-    message: /no text column "text", only title, texts/,
+    message: /no field "text", only title, texts/,
     hint: 'did you mean "texts"?',
   });
   await assert.rejects(read("broken.parquet"), {
@@ -240,9 +241,9 @@ test("token files: both widths, the header of llm.c, shares; bad ids and sizes a
   );
   await assert.rejects(load("narrow.bin", 7), {
     name: "UserError",
-    message: /token 2 \(byte 4\) is 7, the vocabulary has 7/,
+    message: /token 2 \(byte 4\) is outside the vocabulary of 7/,
   });
-  await assert.rejects(load("llmc.bin", 7), { message: /token 2 \(byte 1028\) is 7/ });
+  await assert.rejects(load("llmc.bin", 7), { message: /token 2 \(byte 1028\) is outside/ });
   await assert.rejects(load("odd.bin", 8), {
     name: "UserError",
     message: /3 bytes are no whole number of uint16/,

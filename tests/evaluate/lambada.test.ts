@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { evaluate } from "../../src/evaluate/evaluation.ts";

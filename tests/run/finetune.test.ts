@@ -5,7 +5,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { openModel } from "../../src/model/open.ts";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { readLines } from "../../src/files/run-folder.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { targets } from "../../src/engines/onnx/lowering.ts";
 import { estimate, roomOf } from "../../src/engines/onnxruntime/estimate.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";

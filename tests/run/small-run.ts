@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createRandom } from "../../src/core/random.ts";
-import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Engine } from "../../src/engines/index.ts";
 import { readLines, snapshotFiles } from "../../src/files/run-folder.ts";
 import { openSafetensors, readFloats } from "../../src/files/safetensors.ts";

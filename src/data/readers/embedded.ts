@@ -5,7 +5,7 @@ import { readdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { UserError } from "../../core/errors.ts";
-import type { DataFiles } from "./data-files.ts";
+import type { DataFiles } from "./files.ts";
 
 const packages = {
   /** Herman Melville, Moby-Dick (1851): public domain. */

@@ -1,58 +1,64 @@
-// The text column of a parquet file, one row group in memory at a time.
+// The text columns of a parquet file, one row group in memory at a time. The parser is another's and can loop for ever
+// on a damaged file, so it works where it can be ended.
 
-import {
-  asyncBufferFromFile,
-  parquetMetadataAsync,
-  parquetReadObjects,
-  parquetSchema,
-  type FileMetaData,
-} from "hyparquet";
+import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
-import type { FilePart } from "./data-files.ts";
-import { atRow, fieldHint, rowText } from "./row-text.ts";
-import type { Piece } from "../document.ts";
+import { guarded } from "../../core/guarded.ts";
+import { textFields, type Row } from "./rows.ts";
 
-/** Each row is a text. `field` names the column; the only text column is taken whatever its name. */
-export async function* readParquetTexts(part: FilePart, field: string): AsyncGenerator<Piece> {
-  const file = await asyncBufferFromFile(part.path);
-  const unreadable = (error: unknown): never => {
-    throw new UserError(`${part.path} cannot be read as parquet: ${messageOf(error)}`, {
-      hint: "is it complete, and compressed with snappy or not at all?",
-      cause: error,
+// A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.
+const patienceSeconds = 5;
+const slowBytesPerSecond = 5_000_000;
+
+interface RowGroup {
+  readonly first: number;
+  readonly rows: readonly unknown[];
+  readonly fields: readonly string[];
+}
+
+export async function* readParquet(path: string, field?: string): AsyncGenerator<Row> {
+  const { size } = await stat(path);
+  const groups = guarded<RowGroup>("./parquet", "rowGroups", { path, field }, import.meta.url, {
+    seconds: patienceSeconds + size / slowBytesPerSecond,
+    task: `reading ${path} as parquet`,
+  });
+  for await (const { first, rows, fields } of groups)
+    for (const [i, value] of rows.entries())
+      yield { value, fields, place: `${path}, row ${first + i}` };
+}
+
+/** Runs in the guard's worker. Without a name, an only text column is taken whatever it is called. */
+export async function* rowGroups({
+  path,
+  field,
+}: {
+  readonly path: string;
+  readonly field?: string;
+}): AsyncGenerator<RowGroup> {
+  try {
+    yield* readGroups(path, field);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`${path} cannot be read as parquet: ${messageOf(error)}`, {
+      hint: "is it complete?",
     });
-  };
-  const metadata = await parquetMetadataAsync(file).catch(unreadable);
-  const column = textColumn(metadata, part.path, field);
-  const numRows = Number(metadata.num_rows);
-  const begin = Math.floor(part.begin * numRows);
-  const end = Math.floor(part.end * numRows);
-  let groupStart = 0;
-  for (const group of metadata.row_groups) {
-    const groupEnd = groupStart + Number(group.num_rows);
-    const rowStart = Math.max(begin, groupStart);
-    const rowEnd = Math.min(end, groupEnd);
-    groupStart = groupEnd;
-    if (rowStart >= rowEnd) continue;
-    const range = { file, metadata, columns: [column], rowStart, rowEnd };
-    const rows = await parquetReadObjects(range).catch(unreadable);
-    for (const [index, row] of rows.entries()) {
-      let text: string;
-      try {
-        text = rowText(row, column);
-      } catch (error) {
-        throw atRow(`${part.path}, row ${rowStart + index}`, error);
-      }
-      yield { text, isTarget: true, isLast: true };
-    }
   }
 }
 
-function textColumn(metadata: FileMetaData, path: string, field: string): string {
+async function* readGroups(path: string, field: string | undefined): AsyncGenerator<RowGroup> {
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } =
+    await import("hyparquet");
+  const { compressors } = await import("hyparquet-compressors");
+  const file = await asyncBufferFromFile(path);
+  const metadata = await parquetMetadataAsync(file);
   const columns = parquetSchema(metadata).children.map(({ element }) => element);
   const texts = columns.filter(({ type }) => type === "BYTE_ARRAY").map(({ name }) => name);
-  if (texts.includes(field)) return field;
-  if (texts.length === 1) return texts[0]!;
-  throw new UserError(`${path} has no text column "${field}", only ${texts.join(", ") || "none"}`, {
-    hint: fieldHint(field, texts),
-  });
+  const fields = !field && texts.length === 1 ? texts : textFields(texts, field, path);
+  let rowEnd = 0;
+  for (const group of metadata.row_groups) {
+    const rowStart = rowEnd;
+    rowEnd += Number(group.num_rows);
+    const range = { file, metadata, compressors, columns: [...fields], rowStart, rowEnd };
+    if (rowEnd > rowStart) yield { first: rowStart, fields, rows: await parquetReadObjects(range) };
+  }
 }

@@ -1,62 +1,95 @@
-// Token files: raw little-endian uint16 ids (uint32 where the vocabulary needs it), as nanoGPT writes them, or the
-// same behind the 1,024-byte header of llm.c.
+// Token files: little-endian ids, raw as nanoGPT writes them, behind llm.c's header of 1,024 bytes, or NumPy's.
 
-import { createReadStream } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { UserError } from "../../core/errors.ts";
-import type { FilePart } from "./data-files.ts";
-import { viewTokens, type Tokens } from "../tokens.ts";
+import { createTokens, type Tokens } from "../tokens.ts";
 
-const headerBytes = 1024;
-const headerMagic = 20240520;
-
-/** Reads a share of a token file; an id outside the vocabulary or a broken size is the user's matter. */
-export async function readTokenFile(part: FilePart, vocabSize: number): Promise<Tokens> {
-  const handle = await open(part.path, "r");
+/** Reads all ids, whatever their width; what is no token file for the vocabulary is the user's matter. */
+export async function readTokenFile(path: string, vocabSize: number): Promise<Tokens> {
+  const handle = await open(path, "r");
   try {
     const { size } = await handle.stat();
-    const width = vocabSize <= 65_536 ? 2 : 4;
-    const header = (await hasHeader(handle, size, width)) ? headerBytes : 0;
-    if (size % width !== 0) {
-      const type = `uint${8 * width}`;
-      throw new UserError(`${part.path}: ${size} bytes are no whole number of ${type} tokens`, {
-        hint: `a token file is raw little-endian ${type} for a vocabulary of ${vocabSize}`,
+    const { offset, width } = await headerOf(handle, path, size);
+    const bytes = new Uint8Array(size - offset);
+    for (let done = 0; done < bytes.length;) {
+      const { bytesRead } = await handle.read(bytes, done, undefined, offset + done);
+      if (bytesRead === 0)
+        throw new UserError("the token file shrank while it was read", { exitCode: 1 });
+      done += bytesRead;
+    }
+    const usual = width ?? (vocabSize <= 65_536 ? 2 : 4);
+    if (bytes.length % usual !== 0)
+      throw new UserError(
+        `${path}: ${bytes.length} bytes are no whole number of uint${8 * usual} tokens`,
+        {
+          hint: `a token file is raw little-endian uint${8 * usual} for a vocabulary of ${vocabSize}`,
+        },
+      );
+    // Read as narrower ids, every other token of a wider file would be 0: the widest that can be is what it is.
+    for (const wider of width ? [] : [8, 4].filter((wide) => wide > usual)) {
+      if (bytes.length % wider !== 0) continue;
+      const { tokens, bad } = decode(bytes.buffer, wider, vocabSize);
+      if (bad >= 0 || tokens.length === 0) continue;
+      if (tokens.length >= 8 && tokens.some((id) => id > 0)) return tokens;
+      throw new UserError(`${path} could hold uint${8 * usual} or uint${8 * wider} ids`, {
+        hint: "save it with numpy.save as .npy, which says what it is",
       });
     }
-    const count = (size - header) / width;
-    const first = Math.floor(part.begin * count);
-    const end = header + Math.floor(part.end * count) * width;
-    const tokens = viewTokens(await readRange(part.path, header + first * width, end), vocabSize);
-    const bad = tokens.findIndex((id) => id >= vocabSize);
-    if (bad >= 0) {
-      const offset = header + (first + bad) * width;
-      throw new UserError(
-        `${part.path}: token ${first + bad} (byte ${offset}) is ${tokens[bad]}, the vocabulary has ${vocabSize}`,
-        { hint: "was the file made with another tokenizer, or for a larger vocabulary?" },
-      );
-    }
-    return tokens;
+    const { tokens, bad } = decode(bytes.buffer, usual, vocabSize);
+    if (bad < 0) return tokens;
+    throw new UserError(
+      `${path}: token ${bad} (byte ${offset + bad * usual}) is outside the vocabulary of ${vocabSize}`,
+      {
+        hint: "was the file made with another tokenizer, or in a width other than uint16 and uint32?",
+      },
+    );
   } finally {
     await handle.close();
   }
 }
 
-async function readRange(path: string, begin: number, end: number): Promise<ArrayBuffer> {
-  const bytes = new Uint8Array(end - begin);
-  if (begin === end) return bytes.buffer;
-  let done = 0;
-  for await (const chunk of createReadStream(path, { start: begin, end: end - 1 })) {
-    bytes.set(chunk as Buffer, done);
-    done += (chunk as Buffer).length;
+/** The ids, and where one is not of the vocabulary. */
+function decode(bytes: ArrayBuffer, width: number, vocabSize: number) {
+  const words = width === 2 ? new Uint16Array(bytes) : new Uint32Array(bytes);
+  const step = width === 8 ? 2 : 1;
+  const own = createTokens(0, vocabSize).BYTES_PER_ELEMENT === width;
+  const tokens = own ? words : createTokens(words.length / step, vocabSize);
+  for (let i = 0; i < tokens.length; i++) {
+    const id = words[i * step]!;
+    if (id >= vocabSize || (step === 2 && words[2 * i + 1] !== 0)) return { tokens, bad: i };
+    if (!own) tokens[i] = id;
   }
-  if (done === bytes.length) return bytes.buffer;
-  throw new UserError("the token file shrank while it was read", { exitCode: 1 });
+  return { tokens, bad: -1 };
 }
 
-/** llm.c: int32 magic, version and token count, then zeros; taken for a header only if the count fits the file. */
-async function hasHeader(handle: FileHandle, size: number, width: number): Promise<boolean> {
-  if (size < headerBytes) return false;
-  const header = new Int32Array(3);
-  await handle.read(header, 0, 12, 0);
-  return header[0] === headerMagic && header[2]! * width === size - headerBytes;
+// llm.c's first word says the width: of its GPT-2 and of its Llama 3 files.
+const headerBytes = 1024;
+const llmcWidths: ReadonlyMap<number, number> = new Map([
+  [20240520, 2],
+  [20240801, 4],
+]);
+
+/** Where the ids begin and, where a header says so, how wide they are. */
+async function headerOf(handle: FileHandle, path: string, size: number) {
+  const start = Buffer.alloc(headerBytes);
+  await handle.read(start, 0, headerBytes, 0);
+  const llmcWidth = size < headerBytes ? undefined : llmcWidths.get(start.readInt32LE(0));
+  if (llmcWidth !== undefined) {
+    const count = start.readInt32LE(8);
+    if (count * llmcWidth === size - headerBytes) return { offset: headerBytes, width: llmcWidth };
+    throw new UserError(`${path}: the header says ${count} tokens, the size is another's`, {
+      hint: "is the file complete?",
+    });
+  }
+  if (start.toString("latin1", 1, 6) !== "NUMPY") {
+    if (/\.npy$/i.test(path)) throw new UserError(`${path} is not NumPy's format`);
+    return { offset: 0, width: undefined };
+  }
+  const isLong = start[6]! > 1;
+  const offset = isLong ? 12 + start.readUInt32LE(8) : 10 + start.readUInt16LE(8);
+  const header = start.toString("latin1", isLong ? 12 : 10, offset);
+  const type = /'descr': '([^']*)'/.exec(header)?.[1] ?? "?";
+  const width = Number(/^<[iu]([248])$/.exec(type)?.[1]);
+  if (/'shape': \(\d+,\)/.test(header) && width > 0) return { offset, width };
+  throw new UserError(`${path} holds no single row of 16, 32 or 64 bit ids, but ${header.trim()}`);
 }

@@ -4,9 +4,10 @@
 import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Dtype } from "../../core/dtype.ts";
 import { codeOf, UserError } from "../../core/errors.ts";
 import { openSafetensors, readBytes, writeSafetensors } from "../../files/safetensors.ts";
-import { viewTokens } from "../tokens.ts";
+import { viewTokens, type Tokens } from "../tokens.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
@@ -24,19 +25,11 @@ export async function writeCache(folder: string, key: string, corpus: CachedCorp
   const { tokens, isTarget, lengths, ...facts } = corpus;
   const json = JSON.stringify(facts);
   // Unsigned numbers under the names of signed ones, which every reader knows.
-  const dtype = tokens.BYTES_PER_ELEMENT === 2 ? "I16" : "I32";
   const tensors = [
-    { name: "tokens", dtype, shape: [tokens.length], data: bytesOf(tokens) },
-    {
-      name: "lengths",
-      dtype: "I32",
-      shape: [lengths.length],
-      data: bytesOf(Uint32Array.from(lengths)),
-    },
-    ...(isTarget
-      ? [{ name: "targets", dtype: "U8", shape: [isTarget.length], data: isTarget } as const]
-      : []),
-  ] as const;
+    tensor("tokens", tokens.BYTES_PER_ELEMENT === 2 ? "I16" : "I32", tokens),
+    tensor("lengths", "I32", Uint32Array.from(lengths)),
+    ...(isTarget ? [tensor("targets", "U8", isTarget)] : []),
+  ];
   try {
     await mkdir(folder, { recursive: true });
     const metadata = { facts: json, sha256: digest(json, ...tensors.map(({ data }) => data)) };
@@ -54,14 +47,10 @@ export async function readCache(
 ): Promise<CachedCorpus | undefined> {
   try {
     const { tensors, metadata } = await openSafetensors(pathOf(folder, key));
-    const read = async (name: string) =>
-      tensors.has(name) ? [await readBytes(tensors.get(name)!)] : [];
-    const [[tokens], [lengths], [isTarget]] = [
-      await read("tokens"),
-      await read("lengths"),
-      await read("targets"),
-    ];
-    const parts = [tokens!, lengths!, ...(isTarget ? [isTarget] : [])];
+    const parts = [];
+    for (const name of ["tokens", "lengths", ...(tensors.has("targets") ? ["targets"] : [])])
+      parts.push(await readBytes(tensors.get(name)!));
+    const [tokens, lengths, isTarget] = parts;
     const json = metadata["facts"]!;
     if (metadata["sha256"] !== digest(json, ...parts)) return undefined;
     const facts = JSON.parse(json) as Omit<CachedCorpus, keyof TokenizedTexts>;
@@ -86,6 +75,7 @@ function digest(...parts: readonly (string | Uint8Array)[]): string {
   return hash.digest("hex");
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: Uint16Array | Uint32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
+function tensor(name: string, dtype: Dtype, values: Tokens | Uint8Array) {
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return { name, dtype, shape: [values.length], data };
 }
