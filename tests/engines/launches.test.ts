@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { GEOMETRIES, openConfig } from "../../bench/models.ts";
+import { numNodes } from "../../bench/onnx-nodes.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { type Engine, openEngine, type Results } from "../../src/engines/index.ts";
 import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
@@ -17,7 +18,6 @@ import { openModel } from "../../src/model/open.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { modelCase, type ModelCase } from "./model-case.ts";
-import { numNodes } from "./onnx-nodes.ts";
 
 const gpus = ["cuda", "webgpu"] as const;
 
