@@ -97,26 +97,26 @@ function scaledOuter(x: Tensor): Tensor | undefined {
     : undefined;
 }
 
-/** Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ, where p v is there: of the attention's backward pass, rows instead of squares. */
+/**
+ * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ, where p v is there: of the attention's backward pass, rows instead of squares.
+ * In F32 alone: what rounding has in common in a row of a vᵀ would no longer cancel.
+ */
 function rowDots(x: Tensor, products: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor | undefined {
   const [square] = x.inputs;
   if (!isOp(x, "ReduceSum") || x.shape.at(-1) !== 1 || !isOp(square!, "Mul")) return undefined;
   if (x.attributes.axes.length !== 1 || x.attributes.axes[0] !== x.shape.length - 1)
     return undefined;
-  const [product, weights] = square.inputs.map(uncast);
+  const [product, weights] = square.inputs;
   if (!isOp(product!, "MatMul") || !product.attributes.transposeB) return undefined;
   const { transposeA, alpha } = product.attributes;
   const [a, v] = product.inputs;
   const attended = products.get(v!)?.find((y) => {
     const { transposeA, transposeB, alpha } = (y as Tensor<"MatMul">).attributes;
-    return uncast(y.inputs[0]!) === weights && !transposeA && !transposeB && alpha === 1;
+    return y.inputs[0] === weights && !transposeA && !transposeB && alpha === 1;
   });
   if (!attended || transposeA || alpha !== 1) return undefined;
-  const wide = (y: Tensor) => (y.dtype === x.dtype ? y : node("Cast", [y], { to: x.dtype }));
-  return reduceSum(mul(wide(a!), wide(attended)), [-1]);
+  return reduceSum(mul(a!, attended), [-1]);
 }
-
-const uncast = (x: Tensor): Tensor => (isOp(x, "Cast") ? x.inputs[0]! : x);
 
 /**
  * [B, T, D] as [B · T, D] from the first product with a matrix on, so that products are of matrices: they transpose and
