@@ -1,12 +1,15 @@
 // Steps of AdamW on the temperatures of a model folder on one device, and what they took; prints one line of JSON.
 // A process of its own, since what a process takes of a card is known only by what is there before and after.
 
-import { execFileSync } from "node:child_process";
 import type { Precision } from "../src/core/dtype.ts";
 import { openEngine } from "../src/engines/index.ts";
+import { type LoweringTarget, targets, toOnnx } from "../src/engines/onnx/onnx.ts";
+import { fewerLaunches } from "../src/graph/launches.ts";
 import { adamW } from "../src/train/adamw.ts";
-import { openTrainingStep } from "../src/train/step.ts";
+import { buildTrainingGraph, openTrainingStep } from "../src/train/step.ts";
+import { usedMb } from "./card.ts";
 import { openWithTemperatures, randomIds } from "./models.ts";
+import { numNodes } from "./onnx-nodes.ts";
 
 export interface GpuTask {
   readonly folder: string;
@@ -23,30 +26,25 @@ export interface GpuResult extends GpuTask {
   /** Mean nats per token of each step. */
   readonly losses: readonly number[];
   readonly compileSeconds: number;
+  /** Of the step's model; null where no ONNX model is made of it. */
+  readonly nodes: number | null;
   /** Median of the second half. */
   readonly stepMs: number;
   /** Of all processes on the first NVIDIA card, what came in addition; null without one. */
   readonly deviceMb: number | null;
 }
 
-function usedMb(): number | null {
-  try {
-    const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"];
-    return Number(execFileSync("nvidia-smi", query, { encoding: "utf8" }));
-  } catch {
-    return null;
-  }
-}
-
 const task = JSON.parse(process.argv[2]!) as GpuTask;
 const { folder, device, precision, recompute, steps, ...shape } = task;
 const before = usedMb();
+const target = device in targets ? targets[device as keyof typeof targets] : undefined;
 const engine = await openEngine(device, { threads: 0 });
 const opened = await openWithTemperatures(folder);
 const { values } = opened.temperatures!;
 const started = performance.now();
 const options = { precision, recompute };
-const training = await openTrainingStep(engine, opened, shape, [...values.keys()], options);
+const names = [...values.keys()];
+const training = await openTrainingStep(engine, opened, shape, names, options);
 const compileSeconds = (performance.now() - started) / 1000;
 
 const ids = randomIds(shape.batchSize * shape.context + 1, opened.model.config.vocabSize);
@@ -73,9 +71,16 @@ const result: GpuResult = {
   description: engine.description,
   losses,
   compileSeconds,
+  nodes: target ? nodesOf(target) : null,
   stepMs: late[late.length >> 1]!,
   deviceMb: before === null || after === null ? null : after - before,
 };
 console.log(JSON.stringify(result));
 await training.dispose();
 await engine.dispose();
+
+function nodesOf(target: LoweringTarget): number {
+  const graph = buildTrainingGraph(opened, shape, names, { ...options, tiling: target.tiling });
+  const weight = { location: "", offset: 0, byteLength: 0 };
+  return numNodes(toOnnx(target.fewLaunches ? fewerLaunches(graph) : graph, () => weight, target));
+}

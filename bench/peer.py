@@ -17,7 +17,8 @@ import torch.nn.functional as F
 layers, heads, hidden, vocabulary, batch, tokens, threads = map(int, sys.argv[1:8])
 options = sys.argv[8:]
 device = "cuda" if "cuda" in options else "cpu"
-torch.set_num_threads(threads)
+if threads:
+    torch.set_num_threads(threads)
 torch.set_default_device(device)
 head_dim = hidden // heads
 

@@ -100,12 +100,15 @@ export function matmulRate({ medianMs }: Measured): number {
 export function startPeer(
   geometry: { layers: number; heads: number; hidden: number; vocabulary: number },
   { batchSize, context, threads }: { batchSize: number; context: number; threads: number },
+  options: readonly string[] = [],
 ): Promise<Process | null> {
   const { layers, heads, hidden, vocabulary } = geometry;
   const sizes = [layers, heads, hidden, vocabulary, batchSize, context, threads].map(String);
   const script = new URL("peer.py", import.meta.url).pathname;
-  return Process.start("/usr/bin/python3", [script, ...sizes], {
-    OMP_NUM_THREADS: String(threads),
+  // Debian's own has PyTorch on a machine without a card; on one with a card, whichever is first.
+  const python = options.includes("cuda") ? "python3" : "/usr/bin/python3";
+  return Process.start(python, [script, ...sizes, ...options], {
+    ...(threads > 0 && { OMP_NUM_THREADS: String(threads) }),
     // Debian's OpenBLAS does not find its fast kernels by itself on newer processors.
     ...(hasAvx512() && { OPENBLAS_CORETYPE: "SKYLAKEX" }),
   });

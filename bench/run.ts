@@ -1,5 +1,5 @@
 // `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--json]`, CASE being eval, step,
-// memory, start, tokenize, growth, scaling, floors, exchanges or all: what the README and docs say of speed and memory.
+// memory, start, tokenize, growth, scaling, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -9,6 +9,8 @@ import { table } from "../cli/console.ts";
 import { openModel } from "../src/model/open.ts";
 import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
+import { cardName } from "./card.ts";
+import { measureGpu } from "./gpu.ts";
 import { measureGrowth } from "./growth.ts";
 import { exchanges, floors } from "./paper.ts";
 import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
@@ -129,10 +131,17 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   scaling: (root) => measureScaling(root, rounds, threads),
   floors,
   exchanges,
+  gpu: (root) => measureGpu(root, 4 * rounds),
 };
 
 const [chosen = "step"] = positionals;
-const names = chosen === "all" ? Object.keys(benchmarks) : [chosen];
+const card = chosen === "gpu" || chosen === "all" ? cardName() : null;
+if (chosen === "gpu" && card === null) {
+  console.error("bench gpu needs an NVIDIA card: nvidia-smi lists none");
+  process.exit(2);
+}
+const hasCard = (name: string) => name !== "gpu" || card !== null;
+const names = chosen === "all" ? Object.keys(benchmarks).filter(hasCard) : [chosen];
 const results: Record<string, Row[]> = {};
 for (const name of names) {
   const benchmark = benchmarks[name];
@@ -143,7 +152,8 @@ for (const name of names) {
   } finally {
     await rm(root, { recursive: true, force: true });
   }
-  if (!options.json) console.log(`${asTable(results[name])}\n`);
+  // With JSON on stdout, the table goes where people look.
+  (options.json ? console.error : console.log)(`${asTable(results[name])}\n`);
 }
 if (options.json) {
   const single = names.length === 1 ? results[names[0]!]! : undefined;

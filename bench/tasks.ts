@@ -1,6 +1,7 @@
 // What is measured, each in a process of its own (child.ts): prepared once, run many times.
 
 import { boundWeights, buildForward, natsOf } from "../src/model/graph.ts";
+import { createRandom } from "../src/core/random.ts";
 import { toInt64 } from "../src/core/dtype.ts";
 import { openEngine } from "../src/engines/index.ts";
 import { targets, toOnnx } from "../src/engines/onnx/onnx.ts";
@@ -47,11 +48,20 @@ async function matmul({ threads, size, count }: MatmulTask): Promise<Run> {
   const outputs = { sum: reduceSum(product, [0, 1]) };
   const model = toOnnx(outputs, () => new Uint8Array(), targets.cpu);
   const session = await runtime.InferenceSession.create(model, { intraOpNumThreads: threads });
-  const values = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i) / size);
-  const matrix = new runtime.Tensor("float32", values, [size, size]);
+  const matrix = new runtime.Tensor("float32", squareOf(size), [size, size]);
   return async () => {
     await session.run({ a: matrix, b: matrix });
   };
+}
+
+/**
+ * Independent values of variance 1 / size: those of a product of two such matrices have the same variance, so that a chain
+ * neither overflows nor falls to denormal numbers, with which processors are many times slower.
+ */
+export function squareOf(size: number): Float32Array {
+  const random = createRandom(0);
+  const limit = Math.sqrt(3 / size);
+  return Float32Array.from({ length: size * size }, () => (2 * random.uniform() - 1) * limit);
 }
 
 type ModelTask = Extract<Task, { kind: "eval" | "step" }>;

@@ -55,6 +55,8 @@ export const reduceSum = (x: Tensor, axes: readonly number[]) =>
   axes.length === 0
     ? x
     : node("ReduceSum", [x], { axes: axes.map((axis) => normalizeAxis(axis, x.shape.length)) });
+export const reduceMean = (x: Tensor, axes: readonly number[]) =>
+  node("ReduceMean", [x], { axes: axes.map((axis) => normalizeAxis(axis, x.shape.length)) });
 export const logSumExp = unary("LogSumExp");
 export const softmax = unary("Softmax");
 

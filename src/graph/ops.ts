@@ -16,6 +16,7 @@ import type { Tensor } from "./tensor.ts";
 
 type None = Readonly<Record<string, never>>;
 type Leaf = { readonly name: string; readonly shape: Shape; readonly dtype: Dtype };
+type Reduction = { readonly axes: readonly number[] };
 type Norm = { readonly epsilon: number };
 
 export interface OpAttributes {
@@ -47,8 +48,9 @@ export interface OpAttributes {
   Where: None;
   /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast. */
   MatMul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
-  /** Sum over axes, which stay as 1. */
-  ReduceSum: { readonly axes: readonly number[] };
+  /** Sum and mean over axes, which stay as 1. */
+  ReduceSum: Reduction;
+  ReduceMean: Reduction;
   /** Over the last axis, which stays as 1. */
   LogSumExp: None;
   /** Over the last axis. */
@@ -91,14 +93,17 @@ interface OpRow<Op extends OpType> {
   readonly place: "own" | "over" | "view";
   /** What a run reads and writes: arrays whole, of its operands only what it takes, nothing; or a product's arithmetic. */
   readonly traffic: "all" | "taken" | "none" | "product";
+  /** Each row of the last axis by itself, operands broadcast. */
+  readonly isRowwise: boolean;
 }
 
 const row =
-  (place: OpRow<OpType>["place"], traffic: OpRow<OpType>["traffic"]) =>
-  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, traffic });
+  (place: OpRow<OpType>["place"], traffic: OpRow<OpType>["traffic"], isRowwise = false) =>
+  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, traffic, isRowwise });
 const given = row("own", "none");
 const fresh = row("own", "all");
-const over = row("over", "all");
+const rowwise = row("own", "all", true);
+const over = row("over", "all", true);
 const taking = row("own", "taken");
 
 const halves: readonly Dtype[] = ["F32", "F16", "BF16"];
@@ -147,6 +152,12 @@ function normalization(count: number) {
   };
 }
 
+function reduced(inputs: Inputs, { axes }: Reduction): Result {
+  const [x] = operands(inputs, 1);
+  const gone = new Set(axes.map((axis) => normalizeAxis(axis, x!.shape.length)));
+  return { shape: x!.shape.map((dim, i) => (gone.has(i) ? 1 : dim)), dtype: float(x!).dtype };
+}
+
 function withAxis({ shape, dtype }: Tensor, axis: number, change: (dim: Dim) => Dim): Result {
   const at = normalizeAxis(axis, shape.length);
   return { shape: shape.map((dim, i) => (i === at ? change(dim) : dim)), dtype };
@@ -183,15 +194,15 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
   Tanh: over(unary),
   Sigmoid: over(unary),
   Erf: over(unary),
-  Gelu: fresh(unary),
-  Cast: fresh((inputs, { to }) => ({ shape: operands(inputs, 1)[0]!.shape, dtype: to })),
-  LessOrEqual: fresh((inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
-  And: fresh((inputs) => {
+  Gelu: rowwise(unary),
+  Cast: rowwise((inputs, { to }) => ({ shape: operands(inputs, 1)[0]!.shape, dtype: to })),
+  LessOrEqual: rowwise((inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
+  And: rowwise((inputs) => {
     const result = binary(inputs);
     invariant(result.dtype === "BOOL", `${result.dtype} where BOOL is needed`);
     return result;
   }),
-  Where: fresh((inputs) => {
+  Where: rowwise((inputs) => {
     const [condition, a, b] = operands(inputs, 3);
     invariant(condition!.dtype === "BOOL", `${condition!.dtype} as a condition`);
     const { shape, dtype } = binary([a!, b!]);
@@ -210,18 +221,15 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     const batch = broadcastShapes(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
     return { shape: [...batch, m!, n!], dtype: a!.dtype };
   }),
-  ReduceSum: fresh((inputs, { axes }) => {
-    const [x] = operands(inputs, 1);
-    const reduced = new Set(axes.map((axis) => normalizeAxis(axis, x!.shape.length)));
-    return { shape: x!.shape.map((dim, i) => (reduced.has(i) ? 1 : dim)), dtype: float(x!).dtype };
-  }),
-  LogSumExp: fresh(statistic(1)),
+  ReduceSum: fresh(reduced),
+  ReduceMean: fresh(reduced),
+  LogSumExp: rowwise(statistic(1)),
   Softmax: over(unary),
-  LayerNorm: fresh(normalization(3)),
-  LayerNormMean: fresh(statistic(3)),
-  LayerNormInvStd: fresh(statistic(3)),
-  RmsNorm: fresh(normalization(2)),
-  RmsNormInvStd: fresh(statistic(2)),
+  LayerNorm: rowwise(normalization(3)),
+  LayerNormMean: rowwise(statistic(3)),
+  LayerNormInvStd: rowwise(statistic(3)),
+  RmsNorm: rowwise(normalization(2)),
+  RmsNormInvStd: rowwise(statistic(2)),
   Rotary: fresh((inputs) => {
     const [x, cos, sin] = operands(inputs, 3);
     const [width, rotated] = [x!.shape.at(-1)!, cos!.shape.at(-1)!];
@@ -242,13 +250,8 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
   Transpose: fresh((inputs, { permutation }) => {
     const [x] = operands(inputs, 1);
     const sorted = permutation.toSorted((a, b) => a - b);
-    invariant(
-      sameShape(
-        sorted,
-        x!.shape.map((_, i) => i),
-      ),
-      `permutation ${permutation.join(" ")}`,
-    );
+    const isPermutation = sorted.length === x!.shape.length && sorted.every((at, i) => at === i);
+    invariant(isPermutation, `permutation ${permutation.join(" ")}`);
     return { shape: permutation.map((axis) => x!.shape[axis]!), dtype: x!.dtype };
   }),
   Expand: fresh((inputs, { shape }) => {
@@ -292,8 +295,5 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     invariant(sameShape(updates!.shape.slice(0, length), indices!.shape), "updates per index");
     return { shape: [rows, ...updates!.shape.slice(length)], dtype: float(updates!).dtype };
   }),
-  CumSum: fresh((inputs) => {
-    const [{ shape, dtype }] = operands(inputs, 1) as [Tensor];
-    return { shape, dtype };
-  }),
+  CumSum: fresh((inputs) => operands(inputs, 1)[0]!),
 };

@@ -14,7 +14,6 @@ export function simplify(outputs: Outputs): Outputs {
   const ids = new Map<Tensor, number>();
   const byKey = new Map<string, Tensor>();
   const dataIds = new Map<unknown, number>();
-  const replaced = new Map<Tensor, Tensor>();
 
   const intern = (tensor: Tensor): Tensor => {
     const key = `${tensor.op}(${tensor.inputs.map((x) => ids.get(x)).join(",")})${attributesKey(tensor, dataIds)}`;
@@ -25,13 +24,26 @@ export function simplify(outputs: Outputs): Outputs {
     return tensor;
   };
 
+  return mapNodes(outputs, (tensor) => {
+    const identity = identityOf(tensor);
+    // An identity may yield a node that is not interned yet (a merged reshape).
+    return identity && ids.has(identity) ? identity : intern(identity ?? tensor);
+  });
+}
+
+/** The graph with every node replaced, inputs before users; `change` gets the node with its new inputs, and as it was. */
+export function mapNodes(
+  outputs: Outputs,
+  change: (tensor: Tensor, original: Tensor) => Tensor,
+): Outputs {
+  const replaced = new Map<Tensor, Tensor>();
   for (const tensor of topologicalOrder(Object.values(outputs))) {
     const inputs = tensor.inputs.map((x) => replaced.get(x)!);
     const same = inputs.every((x, i) => x === tensor.inputs[i]);
-    const rebuilt = same ? tensor : node(tensor.op, inputs, tensor.attributes);
-    const identity = identityOf(rebuilt);
-    // An identity may yield a node that is not interned yet (a merged reshape).
-    replaced.set(tensor, identity && ids.has(identity) ? identity : intern(identity ?? rebuilt));
+    replaced.set(
+      tensor,
+      change(same ? tensor : node(tensor.op, inputs, tensor.attributes), tensor),
+    );
   }
   return Object.fromEntries(Object.entries(outputs).map(([name, t]) => [name, replaced.get(t)!]));
 }

@@ -48,6 +48,7 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
   },
   MatMul: matMulVjp,
   ReduceSum: (dy, _, [x]) => [g.expand(dy, x!.shape)],
+  ReduceMean: (dy, y, [x]) => [g.expand(g.scale(dy, sizeOf(y.shape) / sizeOf(x!.shape)), x!.shape)],
   // After y, which is made of x and its softmax as well: neither need wait for the end of the run.
   LogSumExp: (dy, y, [x]) => [g.mul(g.after(dy, y), g.softmax(x!))],
   Softmax: (dy, y) => [g.mul(y, g.sub(dy, g.reduceSum(g.mul(dy, y), [-1])))],

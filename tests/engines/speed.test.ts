@@ -28,6 +28,12 @@ test("products count as operations, passes as what they read and write", () => {
   assert.deepEqual(costOf({ rows }), { operations: 0, bytes: 4 * 2 * 10 });
 });
 
+test("a run's time is estimated from its own products, whether weights are bound or train", async () => {
+  const x = input("x", [64, 32], "F32");
+  for (const w of [parameter("w", [32, 64]), input("w", [32, 64], "F32")])
+    assert.ok((await engine.estimate({ y: matMul(x, w) }).seconds!()) > 0);
+});
+
 test("a machine multiplies faster than it passes over memory", async () => {
   const { operations, bytes } = await measureSpeed(engine, {
     rows: 128,

@@ -177,6 +177,11 @@ export const opCases: { readonly [Op in OpType]: OpRow } = {
       example(`axes ${axes.join(", ")}`, [normal(2, 3, 4)], (x) => g.reduceSum(x, axes)),
     ),
   ),
+  ReduceMean: checked(
+    ...[[0, 2], [-1]].map((axes) =>
+      example(`axes ${axes.join(", ")}`, [normal(2, 3, 4)], (x) => g.reduceMean(x, axes)),
+    ),
+  ),
   LogSumExp: checked(
     example("[2, 3, 5]", [normal(2, 3, 5)], (x) => g.logSumExp(x)),
     example("far from zero", [given([-40, -39, -41])], (x) => g.logSumExp(x)),

@@ -18,10 +18,18 @@ export function matMul(
       transB: Number(transposeB),
       alpha: { float: alpha },
     });
-  const left = transposeA ? swapLast(context, a, x.shape.length) : a;
-  const right = transposeB ? swapLast(context, b, y.shape.length) : b;
+  // Of three products with attention's squares two scale the same rows.
+  const scalesRows = context.target.fewLaunches && alpha !== 1;
+  const scaled = (z: string) =>
+    context.shared("Mul", [z, context.scalar(alpha, x.dtype)], ["scaled"], {})[0]!;
+  const isShorter = scalesRows && sizeOf(y.shape) < sizeOf(x.shape);
+  const [p, q] = [scalesRows && !isShorter ? scaled(a) : a, isShorter ? scaled(b) : b];
+  const left = transposeA ? swapLast(context, p, x.shape.length) : p;
+  const right = transposeB ? swapLast(context, q, y.shape.length) : q;
   const product = context.emit("MatMul", [left, right]);
-  return alpha === 1 ? product : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
+  return alpha === 1 || scalesRows
+    ? product
+    : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
 }
 
 function swapLast(context: Lowering, x: string, rank: number): string {

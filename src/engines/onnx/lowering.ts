@@ -13,8 +13,10 @@ export type WeightBytes = ExternalData | Uint8Array;
 export interface LoweringTarget {
   /** com.microsoft.FusedMatMul, which transposes and scales as it multiplies. */
   readonly fusedMatMul: boolean;
-  /** Mean and inverse deviation as further outputs of the normalizations. */
-  readonly normStatistics: boolean;
+  /** Which normalizations give their statistics as further outputs. */
+  readonly normStatistics: readonly ("LayerNormalization" | "SimplifiedLayerNormalization")[];
+  /** Each node is the launch of a kernel, so that fewer, larger ones are worth what they copy. */
+  readonly fewLaunches: boolean;
   /** A ScatterND that adds. */
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
@@ -30,15 +32,17 @@ export const CAST_BYTES = 128 * 1024 ** 2;
 
 const everything: LoweringTarget = {
   tiling: largeTiles,
+  fewLaunches: false,
   fusedMatMul: true,
-  normStatistics: true,
+  normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
   int64: true,
 };
 const little: LoweringTarget = {
   tiling: largeTiles,
+  fewLaunches: false,
   fusedMatMul: false,
-  normStatistics: false,
+  normStatistics: [],
   scatterAdd: false,
   int64: true,
 };
@@ -46,12 +50,12 @@ const little: LoweringTarget = {
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
-  cuda: everything,
+  cuda: { ...everything, fewLaunches: true },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
-  webgpu: { ...little, int64: false },
+  webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,
   coreml: little,
-  portable: { ...everything, fusedMatMul: false, normStatistics: false },
+  portable: { ...everything, fusedMatMul: false, normStatistics: [] },
 } as const satisfies Readonly<Record<string, LoweringTarget>>;
 
 export class Lowering {
@@ -59,6 +63,7 @@ export class Lowering {
   readonly target: LoweringTarget;
   readonly weightOf: (name: string) => WeightBytes;
   readonly #names = new Map<Tensor, string>();
+  readonly #scalars = new Map<string, string>();
   readonly #shared = new Map<string, readonly string[]>();
 
   constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
@@ -106,8 +111,11 @@ export class Lowering {
   /** A number of a floating-point dtype. */
   scalar(value: number, dtype: Dtype): string {
     const format = dtype === "F16" || dtype === "BF16" ? dtype : "F32";
-    const bytes = encodeFloats(format, Float32Array.of(value));
-    return this.model.initializer(this.model.name("constant"), format, [], bytes);
+    const name = this.#scalars.get(`${value} ${format}`) ?? this.model.name("constant");
+    if (!this.#scalars.has(`${value} ${format}`))
+      this.model.initializer(name, format, [], encodeFloats(format, Float32Array.of(value)));
+    this.#scalars.set(`${value} ${format}`, name);
+    return name;
   }
 
   /** Values of the graph's integers, in the target's format. */

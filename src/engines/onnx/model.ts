@@ -35,7 +35,8 @@ export interface ExternalData {
 
 /** Collects nodes and initializers in order; `encode` gives the model's bytes. */
 export class OnnxModel {
-  readonly #nodes: pb.Field[] = [];
+  readonly #nodes: OnnxNode[] = [];
+  readonly #aliases = new Map<string, string>();
   readonly #initializers: pb.Field[] = [];
   readonly #inputs: pb.Field[] = [];
   readonly #outputs: pb.Field[] = [];
@@ -54,17 +55,17 @@ export class OnnxModel {
     outputs: readonly string[],
     attributes: Readonly<Record<string, Attribute>> = {},
   ): readonly string[] {
-    const dot = op.lastIndexOf(".");
-    const fields = [
-      ...inputs.map((name) => pb.text(1, name)),
-      ...outputs.map((name) => pb.text(2, name)),
-      pb.text(3, `${op.slice(dot + 1)}_${this.#nodes.length}`),
-      pb.text(4, op.slice(dot + 1)),
-      ...Object.entries(attributes).map(([name, value]) => pb.message(5, attribute(name, value))),
-    ];
-    if (dot > 0) fields.push(pb.text(7, op.slice(0, dot)));
-    this.#nodes.push(pb.message(1, fields));
+    this.#nodes.push({ op, inputs, outputs, attributes });
     return outputs;
+  }
+
+  get nodes(): readonly OnnxNode[] {
+    return this.#nodes;
+  }
+
+  /** Gives what a node computes another name, wherever it is used. */
+  rename(from: string, to: string): void {
+    this.#aliases.set(from, to);
   }
 
   initializer(name: string, dtype: Dtype, shape: readonly number[], data: Uint8Array): string {
@@ -111,12 +112,26 @@ export class OnnxModel {
     this.#outputs.push(pb.message(12, valueInfo(name, dtype, shape)));
   }
 
+  #encodeNode({ op, inputs, outputs, attributes }: OnnxNode, index: number): pb.Field {
+    const named = (name: string) => this.#aliases.get(name) ?? name;
+    const dot = op.lastIndexOf(".");
+    const fields = [
+      ...inputs.map((name) => pb.text(1, named(name))),
+      ...outputs.map((name) => pb.text(2, named(name))),
+      pb.text(3, `${op.slice(dot + 1)}_${index}`),
+      pb.text(4, op.slice(dot + 1)),
+      ...Object.entries(attributes).map(([name, value]) => pb.message(5, attribute(name, value))),
+    ];
+    if (dot > 0) fields.push(pb.text(7, op.slice(0, dot)));
+    return pb.message(1, fields);
+  }
+
   encode(): Uint8Array {
     return pb.encode([
       pb.int(1, IR_VERSION),
       pb.text(2, "ssa"),
       pb.message(7, [
-        ...this.#nodes,
+        ...this.#nodes.map((node, i) => this.#encodeNode(node, i)),
         pb.text(2, "main"),
         ...this.#initializers,
         ...this.#inputs,
@@ -126,6 +141,13 @@ export class OnnxModel {
       opset(MICROSOFT, 1),
     ]);
   }
+}
+
+export interface OnnxNode {
+  readonly op: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Readonly<Record<string, Attribute>>;
 }
 
 const opset = (domain: string, version: number) =>

@@ -5,6 +5,7 @@ import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
+import { mergeable, mergedNode } from "./launches.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
@@ -19,17 +20,24 @@ export function toOnnx(
   target: LoweringTarget,
 ): Uint8Array {
   const context = new Lowering(target, weightOf);
+  const merged = target.fewLaunches ? mergeable(outputs) : new Set<Tensor>();
   for (const tensor of orderOf(outputs)) {
     const rule = rules[tensor.op] as Rule<OpType>;
-    if (isLateCast(context, tensor)) continue;
+    if (isLateCast(context, tensor) || (isOp(tensor, "MatMul") && merged.has(tensor))) continue;
     const lower = (inputs: readonly string[]) => rule(context, inputs, tensor.attributes, tensor);
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
-    context.setName(tensor, byParts ?? lower(operandsOf(context, tensor)));
+    const byOther = mergedNode(context, tensor, merged) ?? byParts;
+    context.setName(tensor, byOther ?? lower(operandsOf(context, tensor)));
   }
+  const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
-    context.model.node("Identity", [context.nameOf(tensor)], [name]);
+    const computed = context.nameOf(tensor);
+    if (target.fewLaunches && tensor.inputs.length > 0 && !named.has(tensor))
+      context.model.rename(computed, name);
+    else context.model.node("Identity", [computed], [name]);
+    named.add(tensor);
     context.model.output(name, tensor.dtype, tensor.shape);
   }
   return context.model.encode();
@@ -52,14 +60,14 @@ type NormRule = Rule<"LayerNorm" | "RmsNorm">;
 
 /** One output of a normalization: the values themselves, or a statistic, composed where the provider gives none. */
 function norm(
-  op: string,
+  op: LoweringTarget["normStatistics"][number],
   outputs: readonly string[],
   index: number,
   compose?: (context: Lowering, x: string, tensor: Tensor, epsilon: number) => string,
 ): NormRule {
   return (context, inputs, { epsilon }, tensor) => {
     const attributes = { axis: -1, epsilon: { float: epsilon } };
-    if (context.target.normStatistics)
+    if (context.target.normStatistics.includes(op))
       return context.shared(op, inputs, outputs, attributes)[index]!;
     return compose
       ? compose(context, inputs[0]!, tensor.inputs[0]!, epsilon)
@@ -111,6 +119,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   MatMul: lowerMatMul,
   ReduceSum: (context, [x], { axes }) =>
     context.emit("ReduceSum", [x!, context.model.integers(axes)]),
+  ReduceMean: (context, [x], { axes }) =>
+    context.emit("ReduceMean", [x!, context.model.integers(axes)]),
   LogSumExp: (context, [x]) => composed.logSumExp(context, x!),
   Softmax: (context, [x]) => composed.softmax(context, x!),
   LayerNorm: layerNorm(0),

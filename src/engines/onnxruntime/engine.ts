@@ -8,6 +8,7 @@ import type { Precision } from "../../core/dtype.ts";
 import { UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { startWorker } from "../../core/worker.ts";
+import { fewerLaunches } from "../../graph/launches.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Program, Results, Weight } from "../engine.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
@@ -32,8 +33,10 @@ const SPIN_MICROSECONDS = "20";
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = new SessionWorker();
+  const shaped = (outputs: Outputs) =>
+    options.target.fewLaunches ? fewerLaunches(outputs) : outputs;
   const compileHere: Engine["compile"] = (outputs, weights) =>
-    compile(worker, outputs, weights, options);
+    compile(worker, shaped(outputs), weights, options);
   const speed = speedsOf({ compile: compileHere });
   const { name } = options.provider;
   return {
@@ -42,7 +45,7 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
     mapsWeights: name === "cpu",
     tiling: options.target.tiling,
     room: roomOf(name),
-    estimate: (outputs) => estimate(outputs, name, speed),
+    estimate: (outputs) => estimate(shaped(outputs), name, speed),
     compile: compileHere,
     dispose: () => worker.close(),
   };

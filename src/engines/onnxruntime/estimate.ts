@@ -23,10 +23,10 @@ export const ENGINE_BYTES = 100e6;
 
 /**
  * What a process takes of a card apart from weights and values: the driver's context, the libraries' workspaces, the rest
- * of a region of the arena. With the share above, five shapes of GPT-2 on an H200 (CUDA; 3.8 to 17 GB; f32 and bf16, one
- * to sixteen windows) are met within 17 %.
+ * of a region of the arena, which grows by powers of two. With the share above, five shapes of GPT-2 on an H200 (CUDA, 3.8
+ * to 17 GB, f32 and bf16, one to sixteen windows) are met within 17 %; WebGPU was measured once.
  */
-const CONTEXT_BYTES: Readonly<Record<string, number>> = { cpu: 0, webgpu: 4e8 };
+const CONTEXT_BYTES: Readonly<Record<string, number>> = { cpu: 0, webgpu: 2e8 };
 const OTHER_CONTEXT_BYTES = 1e9;
 
 /** Of a provider, once for all sessions. */
@@ -81,12 +81,14 @@ const SHARE_OF_PASSES = 0.55;
 export type Sizes = Readonly<Record<"rows" | "hidden" | "intermediate", number>>;
 export type SpeedOf = (sizes: Sizes) => Promise<Speed>;
 
-/** Of the products with bound matrices, forward and back, that take most of the graph's arithmetic: an MLP's, as a rule. */
+/** Of the products with weights, forward and back, that take most of the graph's arithmetic: an MLP's, as a rule. */
 function sizesOf(outputs: Outputs): Sizes {
   const totals = new Map<string, { sizes: Sizes; operations: number }>();
   for (const tensor of topologicalOrder(Object.values(outputs))) {
     const [, matrix] = tensor.inputs;
-    if (!isOp(tensor, "MatMul") || !(isOp(matrix!, "Parameter") || isCastWeight(matrix!))) continue;
+    const stored = matrix && isOp(matrix, "Cast") ? matrix.inputs[0] : matrix;
+    if (!isOp(tensor, "MatMul") || stored!.inputs.length > 0 || matrix!.shape.length !== 2)
+      continue;
     const [hidden, intermediate] = fixedShape(matrix!.shape).toSorted((a, b) => a - b);
     const rows = sizeOf(tensor.shape) / Number(tensor.shape.at(-1));
     const sizes = { rows, hidden: hidden!, intermediate: intermediate! };

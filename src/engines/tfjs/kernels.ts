@@ -68,6 +68,7 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Where: ({ tf }, [condition, a, b]) => tf.where(condition!, a!, b!),
   MatMul: matMul,
   ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x!, [...axes], true),
+  ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x!, [...axes], true),
   LogSumExp: ({ tf }, [x]) => {
     const largest = tf.max(x!, -1, true);
     return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x!, largest)), -1, true)), largest);

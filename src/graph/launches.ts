@@ -1,0 +1,211 @@
+// The same values from fewer, larger nodes, for devices on which every node is the launch of a kernel. What processors
+// compute stays as it is.
+
+import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
+import {
+  concat,
+  constant,
+  layerNorm,
+  mul,
+  reduceMean,
+  reduceSum,
+  reshape,
+  slice,
+  transpose,
+} from "./build.ts";
+import { ops } from "./ops.ts";
+import { mapNodes, simplify } from "./passes.ts";
+import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
+import { stackTwins } from "./twins.ts";
+
+/** Outputs and inputs are of the same names and values, but may be of other shapes of the same size. */
+export function fewerLaunches(outputs: Outputs): Outputs {
+  const products = new Map<Tensor, Tensor[]>();
+  let graph = mapNodes(bare(outputs), (x) => {
+    const found =
+      asMean(x) ?? asNorm(x) ?? overOnes(x) ?? scaledOuter(x) ?? rowDots(x, products) ?? x;
+    if (isOp(found, "MatMul"))
+      products.set(found.inputs[1]!, [...(products.get(found.inputs[1]!) ?? []), found]);
+    return found;
+  });
+  graph = mapNodes(graph, (x) => inRows(x) ?? x);
+  graph = mapNodes(graph, (x) => headsOfAll(x) ?? joinedHeads(x) ?? afterOnes(x) ?? x);
+  graph = inputsAsUsed(simplify(bare(graph)));
+  return simplify(bare(stackTwins(graph)));
+}
+
+/** Outputs without what only reshapes them: results are read as flat arrays. */
+function bare(outputs: Outputs): Outputs {
+  const stripped = (x: Tensor): Tensor => (isOp(x, "Reshape") ? stripped(x.inputs[0]!) : x);
+  return Object.fromEntries(Object.entries(outputs).map(([name, x]) => [name, stripped(x)]));
+}
+
+/** Inputs that are used in one other shape only are fed in it. */
+function inputsAsUsed(outputs: Outputs): Outputs {
+  const users = new Map<Tensor, Tensor[]>();
+  const order = topologicalOrder(Object.values(outputs));
+  for (const user of order)
+    for (const x of user.inputs) users.set(x, [...(users.get(x) ?? []), user]);
+  const shapeOf = (x: Tensor) => {
+    const [user, ...others] = users.get(x) ?? [];
+    return user && isOp(user, "Reshape") && others.length === 0 ? user.shape : x.shape;
+  };
+  return simplify(
+    mapNodes(outputs, (x, original) =>
+      isOp(x, "Input") ? node("Input", [], { ...x.attributes, shape: shapeOf(original) }) : x,
+    ),
+  );
+}
+
+/** A sum over n elements times 1 / n. */
+function asMean(x: Tensor): Tensor | undefined {
+  const [sum, factor] = x.inputs;
+  if (!isOp(x, "Mul") || !isOp(sum!, "ReduceSum") || !isOp(factor!, "Constant")) return undefined;
+  const count = sizeOf(sum.inputs[0]!.shape) / sizeOf(sum.shape);
+  const isInverse =
+    factor.shape.length === 0 && factor.attributes.data[0] === Math.fround(1 / count);
+  return isInverse ? reduceMean(sum.inputs[0]!, sum.attributes.axes) : undefined;
+}
+
+/** x̂ = (x - mean) / deviation of a layer normalization: one with weights of one and no bias. */
+function asNorm(x: Tensor): Tensor | undefined {
+  const [centered, invStd] = x.inputs;
+  if (!isOp(x, "Mul") || !isOp(centered!, "Sub") || !isOp(invStd!, "LayerNormInvStd"))
+    return undefined;
+  const [from, mean] = centered.inputs;
+  if (!isOp(mean!, "LayerNormMean") || mean.inputs[0] !== from || invStd.inputs[0] !== from)
+    return undefined;
+  const width = Number(from!.shape.at(-1));
+  const [one, zero] = [1, 0].map((value) => constant(Array<number>(width).fill(value), [width]));
+  return layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
+}
+
+/** A sum over axes of length 1. */
+function overOnes(x: Tensor): Tensor | undefined {
+  const isSame = isOp(x, "ReduceSum") && sameShape(x.shape, x.inputs[0]!.shape);
+  return isSame ? x.inputs[0] : undefined;
+}
+
+/** c · (a bᵀ) with columns a and c is (c · a) bᵀ: what is multiplied is a column. */
+function scaledOuter(x: Tensor): Tensor | undefined {
+  const [factor, product] = x.inputs;
+  if (!isOp(x, "Mul") || !isOp(product!, "MatMul")) return undefined;
+  const [a, b] = product.inputs;
+  const isOuter = !product.attributes.transposeA && a!.shape.at(-1) === 1;
+  return isOuter && sameShape(factor!.shape, a!.shape)
+    ? node("MatMul", [mul(factor!, a!), b!], product.attributes)
+    : undefined;
+}
+
+/**
+ * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ, where p v is there: of the attention's backward pass, rows instead of squares.
+ * In F32 alone: what rounding has in common in a row of a vᵀ would no longer cancel.
+ */
+function rowDots(x: Tensor, products: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor | undefined {
+  const [square] = x.inputs;
+  if (!isOp(x, "ReduceSum") || x.shape.at(-1) !== 1 || !isOp(square!, "Mul")) return undefined;
+  if (x.attributes.axes.length !== 1 || x.attributes.axes[0] !== x.shape.length - 1)
+    return undefined;
+  const [product, weights] = square.inputs;
+  if (!isOp(product!, "MatMul") || !product.attributes.transposeB) return undefined;
+  const { transposeA, alpha } = product.attributes;
+  const [a, v] = product.inputs;
+  const attended = products.get(v!)?.find((y) => {
+    const { transposeA, transposeB, alpha } = (y as Tensor<"MatMul">).attributes;
+    return y.inputs[0] === weights && !transposeA && !transposeB && alpha === 1;
+  });
+  if (!attended || transposeA || alpha !== 1) return undefined;
+  return reduceSum(mul(a!, attended), [-1]);
+}
+
+/**
+ * [B, T, D] as [B · T, D] from the first product with a matrix on, so that products are of matrices: they transpose and
+ * add a bias as they multiply.
+ */
+function inRows(x: Tensor): Tensor | undefined {
+  if (x.shape.length !== 3 || x.inputs.length === 0) return undefined;
+  const [first, second] = x.inputs;
+  const [batch, length] = fixedShape(x.shape) as [number, number];
+  const flat = (y: Tensor) => reshape(y, [batch * length, ...y.shape.slice(2)]);
+  const lift = (y: Tensor) => reshape(y, x.shape);
+  const isLifted = (y: Tensor) => isOp(y, "Reshape") && y.inputs[0]!.shape.length === 2;
+  const isFull = (y: Tensor) => sameShape(y.shape.slice(0, 2), [batch, length]);
+  if (isOp(x, "MatMul"))
+    return second!.shape.length === 2 && first!.shape.length === 3 && !x.attributes.transposeA
+      ? lift(node("MatMul", [flat(first!), second!], x.attributes))
+      : undefined;
+  if (!x.inputs.some(isLifted)) return undefined;
+  const rowwise = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
+  if (!rowwise) return undefined;
+  const inputs = x.inputs.map((y) => (y.shape.length === 3 ? flat(y) : y));
+  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean"))
+    return x.attributes.axes.every((axis) => axis === 2)
+      ? lift(node(x.op, inputs, { axes: [1] }))
+      : undefined;
+  return ops[x.op].isRowwise ? lift(node(x.op, inputs, x.attributes)) : undefined;
+}
+
+const HEADS_FIRST = [0, 2, 1, 3];
+const isHeadsFirst = (x: Tensor): x is Tensor<"Transpose"> =>
+  isOp(x, "Transpose") && sameShape(x.attributes.permutation, HEADS_FIRST);
+const unshaped = (x: Tensor): Tensor => (isOp(x, "Reshape") ? unshaped(x.inputs[0]!) : x);
+
+/** Heads of a part of a row are a part of the heads of the row. */
+function headsOfAll(x: Tensor): Tensor | undefined {
+  if (!isHeadsFirst(x)) return undefined;
+  const part = unshaped(x.inputs[0]!);
+  const [batch, length, , width] = fixedShape(x.inputs[0]!.shape) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (!isOp(part, "Slice") || part.attributes.axis !== part.shape.length - 1) return undefined;
+  const [{ start, end }, [row]] = [part.attributes, part.inputs];
+  const rowWidth = Number(row!.shape.at(-1));
+  const isWhole = [start, end, rowWidth].every((at) => at % width === 0);
+  if (!isWhole || sizeOf(row!.shape) !== batch * length * rowWidth) return undefined;
+  const heads = transpose(reshape(row!, [batch, length, rowWidth / width, width]), HEADS_FIRST);
+  return slice(heads, 1, start / width, end / width);
+}
+
+/** The other way round: rows joined of heads are the heads' join as rows. */
+function joinedHeads(x: Tensor): Tensor | undefined {
+  if (!isOp(x, "Concat") || x.attributes.axis !== x.shape.length - 1) return undefined;
+  const parts = x.inputs.map(unshaped);
+  const isRows = ({ shape }: Tensor, i: number) =>
+    Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
+  if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
+  return reshape(
+    transpose(
+      concat(
+        parts.map((part) => part.inputs[0]!),
+        1,
+      ),
+      HEADS_FIRST,
+    ),
+    x.shape,
+  );
+}
+
+/** What is done after leading axes of length 1 are dropped, before they are; rows stay matrices. */
+function afterOnes(x: Tensor): Tensor | undefined {
+  const wide = (y: Tensor): Tensor => {
+    const [source] = y.inputs;
+    const dropped = source ? source.shape.length - y.shape.length : 0;
+    const isDrop =
+      isOp(y, "Reshape") &&
+      dropped > 0 &&
+      y.shape.length > 2 &&
+      sameShape(source!.shape.slice(dropped), y.shape);
+    return isDrop && source!.shape.slice(0, dropped).every((dim) => dim === 1) ? source! : y;
+  };
+  const inputs = x.inputs.map(wide);
+  if (inputs.every((y, i) => y === x.inputs[i])) return undefined;
+  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean")) {
+    const more = inputs[0]!.shape.length - x.shape.length;
+    const axes = x.attributes.axes.map((axis) => axis + more);
+    return reshape(node(x.op, inputs, { axes }), x.shape);
+  }
+  return ops[x.op].isRowwise ? reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+}

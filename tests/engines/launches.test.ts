@@ -1,0 +1,117 @@
+// Graphs for devices on which every node is the launch of a kernel: how many nodes a step has there, and that it computes
+// what the processor's own graph computes. The GPUs' lowerings are run by the processor's kernels.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { GEOMETRIES, openConfig } from "../../bench/models.ts";
+import { numNodes } from "../../bench/onnx-nodes.ts";
+import { createRandom } from "../../src/core/random.ts";
+import { type Engine, openEngine, type Results } from "../../src/engines/index.ts";
+import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
+import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
+import { fewerLaunches } from "../../src/graph/launches.ts";
+import { verify } from "../../src/graph/passes.ts";
+import { largeTiles } from "../../src/nn/tiling.ts";
+import { boundWeights } from "../../src/model/graph.ts";
+import { openModel } from "../../src/model/open.ts";
+import { buildTrainingGraph } from "../../src/train/step.ts";
+import { temporaryFolder } from "../helpers.ts";
+import { modelCase, type ModelCase } from "./model-case.ts";
+
+const gpus = ["cuda", "webgpu"] as const;
+
+test("a step of GPT-2 small has at most 1,500 nodes on a GPU", async (t) => {
+  const opened = await openConfig(await temporaryFolder(t), GEOMETRIES.gpt2, "F32");
+  const names = [...opened.temperatures!.values.keys()];
+  const step = buildTrainingGraph(opened, { batchSize: 1, context: 1024 }, names, {
+    recompute: "nothing",
+    tiling: largeTiles,
+  });
+  for (const gpu of gpus) {
+    const weight = { location: "", offset: 0, byteLength: 0 };
+    const count = numNodes(toOnnx(fewerLaunches(step), () => weight, targets[gpu]));
+    t.diagnostic(`${gpu}: ${count}`);
+    assert.ok(count <= 1500, `${gpu}: ${count}`);
+    assert.ok(count > 1000, "what is counted are the model's nodes");
+  }
+});
+
+let reference: Engine;
+before(async () => (reference = await openEngine("cpu", { threads: 1 })));
+after(() => reference.dispose());
+
+for (const gpu of gpus)
+  test(`${gpu}'s graph computes the processor's losses and gradients`, async (t) => {
+    const engine = onnxRuntimeEngine({
+      description: `${gpu}'s graph on the processor`,
+      precisions: ["fp32"],
+      target: targets[gpu],
+      provider: { name: "cpu" },
+      threads: 1,
+    });
+    t.after(() => engine.dispose());
+    const deviation = async ({ outputs, weights, feeds }: ModelCase) => {
+      verify(fewerLaunches(outputs));
+      const [expected, actual] = [reference, engine].map(async (each) => {
+        const program = await each.compile(outputs, weights);
+        const results = await program.run(feeds);
+        await program.dispose();
+        return results;
+      }) as [Promise<Results>, Promise<Results>];
+      let largest = 0;
+      for (const [name, values] of Object.entries(await expected)) {
+        const found = (await actual)[name]!;
+        assert.equal(found.length, values.length, name);
+        const scale = values.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
+        assert.ok(scale > 0, name);
+        for (const [i, v] of values.entries())
+          largest = Math.max(largest, Math.abs(v - found[i]!) / scale);
+      }
+      t.diagnostic(largest.toExponential(1));
+      return largest;
+    };
+    for (const variant of ["gpt2", "llama", "gpt_neox"]) {
+      for (const [batchSize, recompute] of [
+        [1, "nothing"],
+        [3, "nothing"],
+        [2, "cheap"],
+        [2, "blocks"],
+      ] as const)
+        await t.test(`${variant}, ${batchSize} windows, recomputes ${recompute}`, async () =>
+          assert.ok((await deviation(await stepOf(variant, batchSize, recompute))) <= 1e-4),
+        );
+      await t.test(`${variant}, weights train as well`, async () =>
+        assert.ok(
+          (await deviation(await modelCase(variant, (name) => !name.includes(".1.")))) <= 1e-4,
+        ),
+      );
+    }
+  });
+
+/** A training step of a fixture with temperatures that are not zero. */
+async function stepOf(
+  variant: string,
+  batchSize: number,
+  recompute: "nothing" | "cheap" | "blocks",
+): Promise<ModelCase> {
+  const folder = fileURLToPath(new URL(`../fixtures/${variant}/`, import.meta.url));
+  const opened = await openModel(folder, { adapter: `${folder}ssa/default` });
+  const { values } = opened.temperatures!;
+  const shape = { batchSize, context: 12 };
+  const options = { recompute, tiling: largeTiles };
+  const random = createRandom(5);
+  const ids = BigInt64Array.from({ length: batchSize * shape.context }, () =>
+    BigInt(Math.floor(random.uniform() * opened.model.config.vocabSize)),
+  );
+  return {
+    outputs: buildTrainingGraph(opened, shape, [...values.keys()], options),
+    weights: boundWeights(opened),
+    feeds: {
+      ids,
+      labels: ids.toReversed(),
+      weights: new Float32Array(ids.length).fill(1),
+      ...Object.fromEntries(values),
+    },
+  };
+}
