@@ -57,10 +57,14 @@ export function applyConfig<Config extends ModelConfig>(
   reader: ConfigReader,
 ): Model {
   const config = architecture.readConfig(reader);
+  let weights: ReadonlyMap<string, Shape> | undefined;
   return {
     ...architecture,
     config,
-    weights: architecture.weights(config),
+    // Not before they are asked for: a config may claim a million layers.
+    get weights() {
+      return (weights ??= architecture.weights(config));
+    },
     groupOf: (name) => {
       if (architecture.isNorm(name)) return "norms";
       if (name.endsWith(".bias")) return "biases";
