@@ -6,19 +6,7 @@
 import { buildWith, logitsOf } from "../model/graph.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { OpenedModel } from "../model/open.ts";
-import {
-  and,
-  cast,
-  concat,
-  cumSum,
-  input,
-  integers,
-  lessOrEqual,
-  reshape,
-  scalar,
-  sub,
-  where,
-} from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
@@ -33,9 +21,9 @@ const S = `${P} + ${T}`;
  */
 export function buildInferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
   const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
-  const ids = input("input_ids", [B, T], "I64");
-  const positionIds = input("position_ids", [B, T], "I64");
-  const mask = additiveMask(input("attention_mask", [B, S], "I64"), positionIds);
+  const ids = g.input("input_ids", [B, T], "I64");
+  const positionIds = g.input("position_ids", [B, T], "I64");
+  const mask = additiveMask(g.input("attention_mask", [B, S], "I64"), positionIds);
   const presents: Record<string, Tensor> = {};
   const graph = buildWith(
     opened,
@@ -45,28 +33,28 @@ export function buildInferenceGraph(opened: OpenedModel, precision: Precision): 
     {
       cache: (layer, { key, value }) => {
         const joined = (kind: string, present: Tensor) => {
-          const past = input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
-          const all = concat([past, cast(present, "F32")], 2);
+          const past = g.input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
+          const all = g.concat([past, g.cast(present, "F32")], 2);
           presents[`present.${layer}.${kind}`] = all;
-          return cast(all, present.dtype);
+          return g.cast(all, present.dtype);
         };
         return { key: joined("key", key), value: joined("value", value) };
       },
     },
   );
-  const outputs = simplify({ logits: cast(logitsOf(graph), "F32"), ...presents });
+  const outputs = simplify({ logits: g.cast(logitsOf(graph), "F32"), ...presents });
   verify(outputs);
   return outputs;
 }
 
 /** 0 where a query may see a key: a real token at its own position or before; [B, 1, T, S]. */
 function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor): Tensor {
-  const one = integers([1], []);
-  const keyPositions_BS = sub(cumSum(attention_BS), one);
-  const isPast = lessOrEqual(
-    reshape(keyPositions_BS, [B, 1, 1, S]),
-    reshape(positionIds_BT, [B, 1, T, 1]),
+  const one = g.integers([1], []);
+  const keyPositions_BS = g.sub(g.cumSum(attention_BS), one);
+  const isPast = g.lessOrEqual(
+    g.reshape(keyPositions_BS, [B, 1, 1, S]),
+    g.reshape(positionIds_BT, [B, 1, T, 1]),
   );
-  const isReal = lessOrEqual(one, reshape(attention_BS, [B, 1, 1, S]));
-  return where(and(isPast, isReal), scalar(0), scalar(MASKED));
+  const isReal = g.lessOrEqual(one, g.reshape(attention_BS, [B, 1, 1, S]));
+  return g.where(g.and(isPast, isReal), g.scalar(0), g.scalar(MASKED));
 }
