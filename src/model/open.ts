@@ -54,20 +54,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
-  if (adapter && inside.size > 0)
+  if (!adapter) {
+    const temperatures = inside.size > 0 && (await readTemperatures(folder, model, inside));
+    return { ...opened, checkpoint, weights, ...(temperatures && { temperatures }) };
+  }
+  const { tensors } = await openSafetensors(join(adapter, adapterFiles.weights));
+  if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
-  if (adapter) await checkBase(adapter, folder, checkpoint);
-  if (!adapter && inside.size === 0) return { ...opened, checkpoint, weights };
-  const temperatures = adapter
-    ? await readTemperatures(adapter, model)
-    : await readTemperatures(folder, model, inside);
-  return {
-    ...opened,
-    checkpoint,
-    weights,
-    temperatures,
-    ...(adapter && { adapter: resolve(adapter) }),
-  };
+  await checkBase(adapter, folder, checkpoint);
+  const temperatures = await readTemperatures(adapter, model, tensors);
+  return { ...opened, checkpoint, weights, temperatures, adapter: resolve(adapter) };
 }
 
 const none = new Map<string, never>();
