@@ -7,7 +7,6 @@ import { isDataPath } from "../data/readers/formats.ts";
 import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/model.ts";
-import type { Recipe } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
@@ -26,74 +25,57 @@ export interface CardOptions {
 export async function modelCard(
   opened: OpenedModel,
   provenance: Provenance,
-  options: CardOptions,
+  { folder, target, title, verification }: CardOptions,
 ): Promise<string> {
-  const { report } = provenance;
+  const { base, report } = provenance;
   const licence = await licenceOf(opened);
-  const file = (await readdir(options.folder)).find((name) => /^licen[cs]e/i.test(name));
+  const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
   const values = licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ");
-  return `---
-${frontMatter(opened, provenance, options, licence).join("\n")}
----
-${CARD_MARK}
-
-# ${options.title}
-
-${description(opened, provenance, options.target).join("\n")}
-
-${report ? perplexity(report) : ""}## Checked
-
-${verified(options)}
-
-## Licence
-
-${
-  file || values
-    ? `The base model's: ${file ? `[${file}](${file})` : values}.`
-    : "That of the base model, whose card was not at hand when this was written."
-}
-`;
-}
-
-function frontMatter(
-  { temperatures }: OpenedModel,
-  { base, report }: Provenance,
-  { target, title }: CardOptions,
-  licence: readonly string[],
-): string[] {
-  const data = report?.recipe.data ?? "unknown";
   const baseId = base.name && hubId(base.name, (name) => parseModelName(name).id);
-  const dataId = hubId(data, (name) => parseDatasetName(name).id);
-  const results = ({ perplexity, ...rest }: PerplexityResult) => `model-index:
-  - name: ${quoted(title)}
-    results:
-      - task:
-          type: text-generation
-        dataset:
-          name: ${quoted(displayName(data))}
-          type: ${quoted(displayName(data))}
-        metrics:
-          - type: perplexity
-            value: ${perplexity}
-            name: ${quoted(conventionOf(rest))}`;
-  return [
+  const dataId = report && hubId(report.recipe.data, (name) => parseDatasetName(name).id);
+  const lines = [
+    "---",
     ...licence,
     ...(baseId ? [`base_model: ${quoted(baseId)}`] : []),
     ...(dataId ? ["datasets:", `  - ${quoted(dataId)}`] : []),
     `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
     "pipeline_tag: text-generation",
     "tags:",
-    ...(temperatures ? ["  - selective-self-attention"] : []),
+    ...(opened.temperatures ? ["  - selective-self-attention"] : []),
     `  - ${target}`,
-    ...(report ? [results(report.after)] : []),
+    ...(report ? [modelIndex(title, report)] : []),
+    "---",
+    CARD_MARK,
+    `\n# ${title}\n`,
+    ...description(opened, provenance),
+    ...(opened.temperatures ? ["", usage[target]] : []),
+    ...(report ? [perplexity(report)] : []),
+    `\n## Checked\n\n${verified(verification)}`,
+    "\n## Licence\n",
+    file || values
+      ? `The base model's: ${file ? `[${file}](${file})` : values}.`
+      : "That of the base model, whose card was not at hand when this was written.",
   ];
+  return `${lines.join("\n")}\n`;
 }
+
+const modelIndex = (title: string, { recipe, after }: RunReport) => `model-index:
+  - name: ${quoted(title)}
+    results:
+      - task:
+          type: text-generation
+        dataset:
+          name: ${quoted(displayName(recipe.data))}
+          type: ${quoted(displayName(recipe.data))}
+        metrics:
+          - type: perplexity
+            value: ${after.perplexity}
+            name: ${quoted(conventionOf(after))}`;
 
 function description(
   { model, temperatures, configJson }: OpenedModel,
   { base, hasTrainedBase, report }: Provenance,
-  target: Target,
 ): string[] {
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
@@ -109,8 +91,6 @@ function description(
     `attention layer: ${added.toLocaleString("en-US")} new parameters, ${share.toPrecision(2)} % of the base's.`,
     ...(hasTrainedBase ? ["Weights of the base were trained as well."] : []),
     ...(base.sha256 ? ["", `SHA-256 of the base's weights: \`${base.sha256}\`.`] : []),
-    "",
-    usage[target],
   ];
 }
 
@@ -125,66 +105,53 @@ const generator = await pipeline("text-generation", "/path/of/this/folder");
 \`\`\``,
 };
 
-const recipeKeys: readonly (keyof Recipe)[] = [
-  "data",
-  "evalData",
-  "tune",
-  "steps",
-  "context",
-  "batchSize",
-  "gradientAccumulationSteps",
-  "learningRate",
-  "schedule",
-  "seed",
-];
+const RECIPE_KEYS =
+  /^(data|evalData|tune|steps|context|batchSize|gradientAccumulationSteps|learningRate|schedule|seed)$/;
 
 /** A table, the change and the recipe. */
 function perplexity({ recipe, before, after, delta }: RunReport): string {
-  const { interval95: interval, percent } = delta;
-  const between = interval
-    ? `, 95 % interval ${fixed(interval[0])} to ${fixed(interval[1])} %`
-    : "";
+  const [from, to] = delta.interval95?.map((value) => value.toFixed(2)) ?? [];
+  const between = from ? `, 95 % interval ${from} to ${to} %` : "";
   const row = (when: string, { perplexity, lossNats }: PerplexityResult) =>
     `| ${when} | ${perplexity.toFixed(4)} | ${lossNats.toFixed(5)} |`;
-  const settings = recipeKeys
-    .filter((key) => (recipe[key] ?? null) !== null)
-    .map((key) => `- ${key}: ${oneLine(recipe[key])}`);
-  return `## Perplexity
+  const settings = Object.entries(recipe)
+    .filter(([key, value]) => RECIPE_KEYS.test(key) && value !== null)
+    .map(([key, value]) => {
+      return `- ${key}: ${typeof value === "string" ? displayName(value) : JSON.stringify(value)}`;
+    });
+  return `
+## Perplexity
 
 | | perplexity | nats per token |
 |---|---|---|
 ${row("before", before)}
 ${row("after", after)}
 
-Change: ${fixed(percent)} %${between}. Measured on ${after.numTokens} tokens, ${conventionOf(after)},
+Change: ${delta.percent.toFixed(2)} %${between}. Measured on ${after.numTokens} tokens, ${conventionOf(after)},
 data SHA-256 \`${after.dataSha256}\`.
 
 ## Recipe
 
-${settings.join("\n")}
-
-`;
+${settings.join("\n")}`;
 }
 
-function verified({ verification }: CardOptions): string {
-  const { what, numValues, largest, relative } = verification;
-  const figure =
-    largest === 0
-      ? "all equal"
-      : `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
-  const how =
-    what === "logits"
-      ? "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source"
-      : `Every ${what === "weights" ? "tensor" : "temperature"} was read back and compared with the source`;
-  const values = what === "logits" ? what : "values";
+const checks: Record<Verification["what"], readonly [how: string, values: string]> = {
+  logits: [
+    "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source",
+    "logits",
+  ],
+  weights: ["Every tensor was read back and compared with the source", "values"],
+  temperatures: ["Every temperature was read back and compared with the source", "values"],
+};
+
+function verified({ what, numValues, largest, relative }: Verification): string {
+  const [how, values] = checks[what];
+  const differences = `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
+  const figure = largest === 0 ? "all equal" : differences;
   return `${how}: ${numValues.toLocaleString("en-US")} ${values}, ${figure}.`;
 }
 
-const conventionOf = ({
-  convention,
-  context,
-  stride,
-}: Pick<PerplexityResult, "convention" | "context" | "stride">) =>
+const conventionOf = ({ convention, context, stride }: PerplexityResult) =>
   `convention ${convention}, context ${context}, stride ${stride}`;
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
@@ -201,7 +168,4 @@ function hubId(name: string, parse: (name: string) => string): string | undefine
 /** A card is for others: a path of this machine says nothing to them but its last part. */
 const displayName = (name: string) => (isDataPath(name) ? basename(name) : name);
 
-const fixed = (value: number) => value.toFixed(2);
 const quoted = (value: string) => JSON.stringify(value);
-const oneLine = (value: unknown) =>
-  typeof value === "string" ? displayName(value) : JSON.stringify(value);

@@ -6,19 +6,7 @@
 import { buildWith, logitsOf } from "../model/graph.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { OpenedModel } from "../model/open.ts";
-import {
-  and,
-  cast,
-  concat,
-  cumSum,
-  input,
-  integers,
-  lessOrEqual,
-  reshape,
-  scalar,
-  sub,
-  where,
-} from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
@@ -33,9 +21,9 @@ const S = `${P} + ${T}`;
  */
 export function buildInferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
   const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
-  const ids = input("input_ids", [B, T], "I64");
-  const positionIds = input("position_ids", [B, T], "I64");
-  const attention = input("attention_mask", [B, S], "I64");
+  const ids = g.input("input_ids", [B, T], "I64");
+  const positionIds = g.input("position_ids", [B, T], "I64");
+  const attention = g.input("attention_mask", [B, S], "I64");
   const mask = (window: number) => additiveMask(attention, positionIds, window);
   const presents: Record<string, Tensor> = {};
   const graph = buildWith(
@@ -46,28 +34,32 @@ export function buildInferenceGraph(opened: OpenedModel, precision: Precision): 
     {
       cache: (layer, { key, value }) => {
         const joined = (kind: string, present: Tensor) => {
-          const past = input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
-          const all = concat([past, cast(present, "F32")], 2);
+          const past = g.input(`past_key_values.${layer}.${kind}`, [B, K, P, H], "F32");
+          const all = g.concat([past, g.cast(present, "F32")], 2);
           presents[`present.${layer}.${kind}`] = all;
-          return cast(all, present.dtype);
+          return g.cast(all, present.dtype);
         };
         return { key: joined("key", key), value: joined("value", value) };
       },
     },
   );
-  const outputs = simplify({ logits: cast(logitsOf(graph), "F32"), ...presents });
+  const outputs = simplify({ logits: g.cast(logitsOf(graph), "F32"), ...presents });
   verify(outputs);
   return outputs;
 }
 
 /** 0 where a query may see a key: a real token at its own position or less than `window` before; [B, 1, T, S]. */
 function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor, window: number): Tensor {
-  const one = integers([1], []);
-  const keys = reshape(sub(cumSum(attention_BS), one), [B, 1, 1, S]);
-  const queries = reshape(positionIds_BT, [B, 1, T, 1]);
-  const isPast = lessOrEqual(keys, queries);
-  const isReal = lessOrEqual(one, reshape(attention_BS, [B, 1, 1, S]));
-  const isSeen = and(isPast, isReal);
-  const isNear = () => lessOrEqual(sub(queries, integers([window - 1], [])), keys);
-  return where(window < Infinity ? and(isSeen, isNear()) : isSeen, scalar(0), scalar(MASKED));
+  const one = g.integers([1], []);
+  const keys = g.reshape(g.sub(g.cumSum(attention_BS), one), [B, 1, 1, S]);
+  const queries = g.reshape(positionIds_BT, [B, 1, T, 1]);
+  const isPast = g.lessOrEqual(keys, queries);
+  const isReal = g.lessOrEqual(one, g.reshape(attention_BS, [B, 1, 1, S]));
+  const isSeen = g.and(isPast, isReal);
+  const isNear = () => g.lessOrEqual(g.sub(queries, g.integers([window - 1], [])), keys);
+  return g.where(
+    window < Infinity ? g.and(isSeen, isNear()) : isSeen,
+    g.scalar(0),
+    g.scalar(MASKED),
+  );
 }

@@ -33,8 +33,9 @@ export async function writeOnnx(
   const file = precision === "fp16" ? "model_fp16.onnx" : "model.onnx";
   await mkdir(join(folder, "onnx"), { recursive: true });
   const weights = [...opened.weights].map(([name, info]): Stored => {
-    const stored = storedAs(info, precision);
-    return { name, info, dtype: stored, byteLength: byteLengthAs(info, stored) };
+    // Vectors (norms, biases) are too small to matter and the most sensitive.
+    const dtype = precision === "fp16" && info.shape.length > 1 ? "F16" : "F32";
+    return { name, info, dtype, byteLength: byteLengthAs(info, dtype) };
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
   const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
@@ -44,24 +45,25 @@ export async function writeOnnx(
   for (const [name, weight] of boundWeights(opened))
     if (weight instanceof Uint8Array) bytes.set(name, weight);
   const isInline = weights.reduce((sum, { byteLength }) => sum + byteLength, 0) <= maxFileBytes;
-  const groups = isInline ? [] : dataFiles(weights, maxFileBytes);
   if (isInline)
     for (const { name, info, dtype } of weights) bytes.set(name, await bytesAs(info, dtype));
+  const groups = isInline ? [] : dataFiles(weights, maxFileBytes);
   for (const [i, group] of groups.entries()) {
     const location = `${file}_data${i === 0 ? "" : `_${i}`}`;
-    await writeData(join(folder, "onnx", location), group);
-    for (const { name, offset, byteLength } of group)
-      bytes.set(name, { location, offset, byteLength });
+    await replaceFile(join(folder, "onnx", location), async (handle) => {
+      let position = 0;
+      for (const { name, info, dtype, offset, byteLength } of group) {
+        bytes.set(name, { location, offset, byteLength });
+        await handle.writeFile(new Uint8Array(offset - position));
+        for await (const chunk of streamAs(info, dtype)) await handle.writeFile(chunk);
+        position = offset + byteLength;
+      }
+    });
   }
   // Plain ops only: the clients' WebGPU provider has no FusedMatMul.
   const model = toOnnx(outputs, (name) => bytes.get(name)!, targets.portable);
   await writeFileAtomic(join(folder, "onnx", file), model);
   return { dtype: precision, ...(!isInline && { use_external_data_format: groups.length }) };
-}
-
-/** Vectors (norms, biases) are too small to matter and the most sensitive. */
-function storedAs({ shape }: TensorInfo, precision: OnnxOptions["precision"]): Dtype {
-  return precision === "fp16" && shape.length > 1 ? "F16" : "F32";
 }
 
 /** A weight in the format in which it will be written. */
@@ -88,15 +90,4 @@ function dataFiles(weights: readonly Stored[], maxFileBytes: number): Placed[][]
     end = offset + weight.byteLength;
   }
   return files;
-}
-
-async function writeData(path: string, tensors: readonly Placed[]): Promise<void> {
-  await replaceFile(path, async (handle) => {
-    let position = 0;
-    for (const { info, dtype, offset, byteLength } of tensors) {
-      await handle.writeFile(new Uint8Array(offset - position));
-      for await (const chunk of streamAs(info, dtype)) await handle.writeFile(chunk);
-      position = offset + byteLength;
-    }
-  });
 }

@@ -33,7 +33,12 @@ export async function stageFolder<T>(
   await mkdir(dirname(target), { recursive: true }).catch((error: unknown) => {
     throw writeFailure(target, error);
   });
-  await removeLeftovers(target);
+  // What killed conversions to the same place have left.
+  for (const name of await readdir(dirname(target))) {
+    const owner = name.startsWith(`${basename(target)}.tmp-`) ? temporaryOwner(name) : undefined;
+    if (owner !== undefined && !isRunning(owner))
+      await rm(join(dirname(target), name), { recursive: true, force: true });
+  }
   return replaceFolder(target, write);
 }
 
@@ -63,13 +68,4 @@ async function checkTarget(
 
 function refusal(target: string, problem: string, or = ""): UserError {
   return new UserError(`${target} ${problem}`, { hint: `choose another --out${or}` });
-}
-
-/** What killed conversions to the same place have left. */
-async function removeLeftovers(target: string): Promise<void> {
-  for (const name of await readdir(dirname(target))) {
-    const owner = name.startsWith(`${basename(target)}.tmp-`) ? temporaryOwner(name) : undefined;
-    if (owner !== undefined && !isRunning(owner))
-      await rm(join(dirname(target), name), { recursive: true, force: true });
-  }
 }

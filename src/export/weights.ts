@@ -34,38 +34,29 @@ export interface Deviation {
 
 /** Collects the differences of a copy from its original. */
 export class DeviationMeter {
-  #numValues = 0;
-  #largest = 0;
+  numValues = 0;
+  largest = 0;
+  /** The largest |original|. */
+  scale = 0;
   #squares = 0;
   #originalSquares = 0;
-  #largestOriginal = 0;
 
   add(original: Float32Array, copy: Float32Array): void {
     invariant(original.length === copy.length, `${copy.length} values of ${original.length}`);
-    this.#numValues += original.length;
+    this.numValues += original.length;
     for (let i = 0; i < original.length; i++) {
-      const difference = Math.abs(copy[i]! - original[i]!);
-      if (difference > this.#largest || Number.isNaN(difference)) this.#largest = difference; // NaN stays
+      const value = original[i]!;
+      const difference = Math.abs(copy[i]! - value);
+      if (difference > this.largest || Number.isNaN(difference)) this.largest = difference; // NaN stays
       this.#squares += difference * difference;
-      this.#originalSquares += original[i]! * original[i]!;
-      if (Math.abs(original[i]!) > this.#largestOriginal)
-        this.#largestOriginal = Math.abs(original[i]!);
+      this.#originalSquares += value * value;
+      this.scale = Math.max(this.scale, Math.abs(value));
     }
-  }
-
-  /** Values that are stored as they were. */
-  addEqual(count: number): void {
-    this.#numValues += count;
-  }
-
-  /** The largest |original|. */
-  get scale(): number {
-    return this.#largestOriginal;
   }
 
   result(): Deviation {
     const relative = this.#squares === 0 ? 0 : Math.sqrt(this.#squares / this.#originalSquares);
-    return { numValues: this.#numValues, largest: this.#largest, relative };
+    return { numValues: this.numValues, largest: this.largest, relative };
   }
 }
 
@@ -80,7 +71,7 @@ export async function sameWeight(
   for await (const chunk of streamBytes(source, CHUNK_BYTES)) {
     const { value: copy } = (await copies.next()) as { value?: Uint8Array };
     if (!copy || Buffer.compare(converted(source, chunk, to), copy) !== 0) return false;
-    if (from === to) meter.addEqual(chunk.length / DTYPE_BYTES[from]);
+    if (from === to) meter.numValues += chunk.length / DTYPE_BYTES[from];
     else meter.add(decodeFloats(from, chunk)!, decodeFloats(to, copy)!);
   }
   return (await copies.next()).done === true;

@@ -17,7 +17,7 @@ import {
 } from "./atomic.ts";
 import { filterLines } from "./json-lines.ts";
 import { isRunning, lockName } from "./lock.ts";
-import { isRecord, readJsonIfSound, writeJson } from "./json.ts";
+import { isRecord, type JsonObject, readJsonIfSound, writeJson } from "./json.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile } from "./safetensors.ts";
 import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
@@ -68,12 +68,13 @@ export async function saveSnapshot(
     if (tensors.adapter.length > 0)
       await writeJson(join(folder, snapshotFiles.adapterConfig), adapterConfig);
     const files: Record<string, string> = {};
-    for (const name of (await readdir(folder)).sort()) {
+    for (const name of (await readdir(folder)).sort())
       files[name] = await sha256OfFile(join(folder, name));
-    }
     const content = { format_version: formatVersion, step, files, state };
-    const whole = { sha256: sha256OfJson(content), ...content };
-    await writeJson(join(folder, snapshotFiles.state), whole);
+    await writeJson(join(folder, snapshotFiles.state), {
+      sha256: sha256OfJson(content),
+      ...content,
+    });
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await flush(metrics);
   }).catch((error: unknown) => {
@@ -119,8 +120,7 @@ export async function pruneSnapshots(
 
 /** Drops the metrics after the step that a run is resumed from, and a torn last line. */
 export async function truncateMetrics(runDir: string, step: number): Promise<void> {
-  const isKept = (record: Readonly<Record<string, unknown>>) =>
-    !(typeof record["step"] === "number" && record["step"] > step);
+  const isKept = ({ step: at }: JsonObject) => !(typeof at === "number" && at > step);
   await filterLines(join(runDir, runFiles.metrics), isKept);
 }
 

@@ -88,17 +88,11 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
       streamer,
     })) as { readonly data: BigInt64Array };
     const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
-    const stop = interruption.interrupted
-      ? "interrupted"
-      : stopOf(tokens.length, maxNewTokens, room);
+    const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
+    const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
     return { text: pieces.join(""), numPromptTokens, tokens, stop };
   } finally {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();
   }
-}
-
-function stopOf(numTokens: number, maxNewTokens: number, room: number): Generation["stop"] {
-  if (numTokens === maxNewTokens) return "maxNewTokens";
-  return numTokens === room ? "context" : "end";
 }

@@ -29,8 +29,13 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
 
   const missing = [...model.weights.keys()].filter((name) => !weights.has(name));
   checkPrefix(folder, missing, unexpected);
+  const whereabouts = (name: string): string => {
+    const [place, near] = [absent.get(name), nearest(name, unexpected)];
+    if (place) return ` (the index places it in ${place}, which does not hold it)`;
+    return near ? ` (is ${near} it?)` : "";
+  };
   const problems = [
-    ...missing.map((name) => `missing: ${name}${whereabouts(name, absent, unexpected)}`),
+    ...missing.map((name) => `missing: ${name}${whereabouts(name)}`),
     ...unexpected.map((name) => `unexpected: ${name}`),
     ...[...weights].flatMap(([name, info]) => mismatch(name, info, model.weights.get(name)!)),
   ];
@@ -46,9 +51,9 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
 /** Before anything is made of the config: a wrong number of layers would be thousands of missing tensors. */
 function checkLayers(folder: string, model: Model, stored: readonly string[]): void {
   const { numLayers } = model.config;
-  const names = stored.map((name) => model.canonicalName(name) ?? "");
+  const names = stored.map(model.canonicalName);
   let found = 0;
-  while (names.some((name) => name.startsWith(`${model.attentionPrefix(found)}.`))) found++;
+  while (names.some((name) => name?.startsWith(`${model.attentionPrefix(found)}.`))) found++;
   // Names that are all unknown are for a later message, but no model has more layers than tensors.
   if (numLayers <= (found || stored.length)) return;
   const holds = found > 0 ? `${found} layers` : `${stored.length} tensors`;
@@ -78,17 +83,10 @@ async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo
 }
 
 /** Names that a wrapper has prefixed (`module.`, `_orig_mod.`) are one problem, not one for each tensor. */
-function checkPrefix(
-  folder: string,
-  missing: readonly string[],
-  unexpected: readonly string[],
-): void {
-  const [first] = missing;
-  if (first === undefined) return;
-  const stored = new Set(unexpected);
-  const prefixed = unexpected.find((name) => name.endsWith(`.${first}`));
-  const prefix = prefixed?.slice(0, -first.length);
-  if (prefix === undefined || missing.some((name) => !stored.has(prefix + name))) return;
+function checkPrefix(folder: string, missing: readonly string[], stored: readonly string[]): void {
+  const [first = ""] = missing;
+  const prefix = stored.find((name) => name.endsWith(`.${first}`))?.slice(0, -first.length);
+  if (!prefix || !missing.every((name) => stored.includes(prefix + name))) return;
   throw new UserError(
     `${folder}: all ${missing.length} tensors have "${prefix}" before their names`,
     {
@@ -100,19 +98,6 @@ function checkPrefix(
 function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {
   if (!["F64", "F32", "F16", "BF16"].includes(dtype))
     return [`${name} is ${dtype}, weights must be F32, F16, BF16 or F64`];
-  return sameShape(shape, expected)
-    ? []
-    : [`${name} is ${formatShape(shape)}, expected ${formatShape(expected)}`];
-}
-
-/** What is known of a missing tensor. */
-function whereabouts(
-  name: string,
-  absent: ReadonlyMap<string, string>,
-  others: readonly string[],
-): string {
-  const place = absent.get(name);
-  if (place) return ` (the index places it in ${place}, which does not hold it)`;
-  const near = nearest(name, others);
-  return near ? ` (is ${near} it?)` : "";
+  if (sameShape(shape, expected)) return [];
+  return [`${name} is ${formatShape(shape)}, expected ${formatShape(expected)}`];
 }

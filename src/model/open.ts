@@ -19,13 +19,7 @@ import { matchTensors } from "./match.ts";
 import { hostOf, type OpenedModel, type Temperatures } from "./model.ts";
 import { findPlace, refuseForeign, type ResolveName } from "./resolve.ts";
 
-export {
-  type OpenedModel,
-  countParameters,
-  hostOf,
-  type Temperatures,
-  weightDtype,
-} from "./model.ts";
+export { type OpenedModel, countParameters, hostOf, type Temperatures } from "./model.ts";
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -57,31 +51,23 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);
   const opened = { ...place, configJson, model };
-  if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: new Map() };
+  if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
-  if (adapter && inside.size > 0)
+  if (!adapter) {
+    const temperatures = inside.size > 0 && (await readTemperatures(folder, model, inside));
+    return { ...opened, checkpoint, weights, ...(temperatures && { temperatures }) };
+  }
+  const { tensors } = await openSafetensors(join(adapter, adapterFiles.weights));
+  if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
-  if (adapter) await checkBase(adapter, folder, checkpoint);
-  if (!adapter && inside.size === 0) return { ...opened, checkpoint, weights };
-  const temperatures = adapter
-    ? await readTemperatures(adapter, model)
-    : await readTemperatures(folder, model, inside);
-  return {
-    ...opened,
-    checkpoint,
-    weights,
-    temperatures,
-    ...(adapter && { adapter: resolve(adapter) }),
-  };
+  await checkBase(adapter, folder, checkpoint);
+  const temperatures = await readTemperatures(adapter, model, tensors);
+  return { ...opened, checkpoint, weights, temperatures, adapter: resolve(adapter) };
 }
 
-const noCheckpoint: Checkpoint = {
-  files: [],
-  tensors: new Map(),
-  metadata: {},
-  absent: new Map(),
-};
+const none = new Map<string, never>();
+const noCheckpoint: Checkpoint = { files: [], tensors: none, metadata: {}, absent: none };
 
 /** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
 async function openUnfinished(

@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openSafetensors, readBytes, writeSafetensors } from "../../src/files/safetensors.ts";
-import { temporaryFolder } from "../helpers.ts";
+import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 
@@ -153,3 +153,43 @@ test("an adapter is refused on a base of another shape", async (t) => {
     /temperature .* missing/,
   );
 });
+
+test("a wrapper's prefix is one problem, and so is a wrong number of layers", async (t) => {
+  const wrapped = await altered(t, "llama", {
+    tensors: (list) => list.map((tensor) => ({ ...tensor, name: `_orig_mod.${tensor.name}` })),
+  });
+  await assert.rejects(
+    openModel(wrapped),
+    /: all \d+ tensors have "_orig_mod\." before their names$/,
+  );
+  const layers = (n_layer: number) =>
+    altered(t, "gpt2", { config: (config) => ({ ...config, n_layer }) });
+  await assert.rejects(
+    openModel(await layers(1e6)),
+    /has 1000000 layers, the checkpoint 2 layers$/,
+  );
+});
+
+test("a tied head that is stored and differs is refused", async (t) => {
+  const folder = await altered(t, "gpt2", {
+    tensors: (list) => {
+      const embedding = list.find(({ name }) => name === "transformer.wte.weight")!;
+      const data = embedding.data.slice();
+      data[data.length - 1]! ^= 1;
+      return [...list, { ...embedding, data, name: "lm_head.weight" }];
+    },
+  });
+  await assert.rejects(openModel(folder), /ties the embeddings, but lm_head\.weight differs from/);
+});
+
+for (const name of ["index-lists-absent-inv-freq", "index-lists-absent-tied-head"]) {
+  const folder = join(sharedData(), "../cases", name);
+  test(
+    `${name}: a weight is what a model cannot do without`,
+    { skip: skipWithout(folder) },
+    async () => {
+      const { model, weights } = await openModel(folder);
+      assert.equal(weights.size, model.weights.size);
+    },
+  );
+}
