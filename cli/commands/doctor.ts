@@ -5,10 +5,11 @@ import { readdir, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
-import type { Command } from "commander";
 import { type DeviceReport, surveyDevices } from "../../src/engines/index.ts";
+import { shared } from "../../src/options/shared.ts";
+import { defineCommand } from "../command.ts";
 import { formatBytes, table } from "../console.ts";
-import { cacheFolder, type CommandIo } from "../io.ts";
+import { cacheFolder, type CommandIo, print } from "../io.ts";
 import { hubOptions } from "../models.ts";
 
 interface Health {
@@ -35,17 +36,14 @@ const LIBRARIES = [
   "hyparquet",
 ];
 
-export function doctorCommand(program: Command, io: CommandIo): void {
-  program
-    .command("doctor")
-    .description("show versions, devices and why one is unavailable, memory, caches, offline state")
-    .option("--json", "print one JSON document")
-    .addHelpText("after", "\nExample:\n  $ ssa doctor --json > doctor.json")
-    .action(async ({ json }: { json?: boolean }) => {
-      const health = await examine(io);
-      io.stdout.write(`${json ? JSON.stringify(health, null, 2) : describe(health, io.columns)}\n`);
-    });
-}
+export const command = defineCommand({
+  options: { json: shared.json },
+  examples: "Example:\n  $ ssa doctor --json > doctor.json",
+  async run({ json }, io) {
+    const health = await examine(io);
+    print(io, json, health, () => describe(health, io.columns));
+  },
+});
 
 async function examine(io: CommandIo): Promise<Health> {
   const { cacheDir, endpoint, offline, token } = hubOptions(io);

@@ -1,28 +1,25 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
-import type { Command } from "commander";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
+import { shared } from "../../src/options/shared.ts";
+import { flag } from "../../src/options/values.ts";
+import { defineCommand } from "../command.ts";
 import { formatBytes, formatInteger, formatParameters, table } from "../console.ts";
-import type { CommandIo } from "../io.ts";
+import { print } from "../io.ts";
 import { findModel, hubOptions } from "../models.ts";
 
-export function inspectCommand(program: Command, io: CommandIo): void {
-  program
-    .command("inspect")
-    .description("show a model's architecture, parameters, tensors and temperatures")
-    .argument("<model>", "a model folder, a Hugging Face id[@revision] or an embedded name")
-    .option("--json", "print one JSON document")
-    .option("--tensors", "list every tensor")
-    .addHelpText("after", "\nExample:\n  $ ssa inspect tiny-gpt2 --tensors")
-    .action(async (name: string, options: { json?: boolean; tensors?: boolean }) => {
-      const find = (model: string) => findModel(model, io, hubOptions(io));
-      const inspection = await inspectModel(await find(name), {
-        resolveBase: (base, revision) => find(revision ? `${base}@${revision}` : base),
-      });
-      if (options.json) io.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
-      else io.stdout.write(`${describe(inspection, options.tensors ?? false, io.columns)}\n`);
+export const command = defineCommand({
+  argument: "model",
+  options: { model: shared.model, json: shared.json, tensors: flag("list every tensor") },
+  examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
+  async run({ model, json, tensors }, io) {
+    const find = (name: string) => findModel(name, io, hubOptions(io));
+    const inspection = await inspectModel(await find(model), {
+      resolveBase: (base, revision) => find(revision ? `${base}@${revision}` : base),
     });
-}
+    print(io, json, inspection, () => describe(inspection, tensors, io.columns));
+  },
+});
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;

@@ -23,6 +23,20 @@ export const precisions = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const sa
 >;
 export type Precision = keyof typeof precisions;
 
+/** Their other spellings, which users may write too: the short one, and PyTorch's in config.json. */
+export const spellings = {
+  fp32: ["f32", "float32"],
+  fp16: ["f16", "float16"],
+  bf16: ["bf16", "bfloat16"],
+} as const satisfies Record<Precision, readonly [short: string, torch: string]>;
+
+/** A number format by any of its spellings. */
+export function precisionNamed(word: string): Precision | undefined {
+  const lower = word.toLowerCase();
+  const named = (name: Precision) => [name, ...spellings[name]].some((known) => known === lower);
+  return (Object.keys(precisions) as Precision[]).find(named);
+}
+
 const scratch = new Float32Array(1);
 const scratchBits = new Uint32Array(scratch.buffer);
 

@@ -58,7 +58,7 @@ test("a pipe gets plain lines, seldom, and no bar", () => {
 test("control characters in names do not reach the terminal", () => {
   const output = paper();
   format.progress(output, { isTty: true, now: () => 0 }).update(["a\x1b[2Jb\nc\u009b"]);
-  assert.deepEqual(output.written, ["a?[2Jb?c?"]);
+  assert.deepEqual(output.written, ["a\\u001b[2Jb\\u000ac\\u009b"]);
 });
 
 test("tables: numbers to the right, text to the left, colours without width", () => {
