@@ -20,6 +20,9 @@ export function sharedData(...names: readonly string[]): string {
   return join(fileURLToPath(new URL("../../shared/data", import.meta.url)), ...names);
 }
 
+/** A model folder among the cases that once failed, which lie beside the real models. */
+export const sharedCase = (name: string) => sharedData("..", "cases", name);
+
 /** The `skip` option of a test that needs this path of sharedData. */
 export function skipWithout(path: string): string | false {
   return existsSync(path) ? false : `${path} is not there`;

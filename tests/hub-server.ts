@@ -31,6 +31,7 @@ export interface TreeEntry {
 /** What to do to one request instead of, or while, answering it. */
 export interface Fault {
   readonly status?: number;
+  /** Of a refusal, or of a listing. */
   readonly headers?: Readonly<Record<string, string>>;
   /** Breaks the connection after so many bytes of the body. */
   readonly cutAfterBytes?: number;
@@ -155,7 +156,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
       return refuse(response, 404, { headers: { "x-error-code": "RevisionNotFound" } });
     if (api?.[3] === "revision")
       return json(response, { _id: commit.oid, id: repo.id, sha: commit.oid, private: false });
-    if (api?.[3] === "tree") return json(response, treeOf(commit));
+    if (api?.[3] === "tree") return json(response, treeOf(commit), fault?.headers);
     if (repo.source.access === "gated" && !isKnown)
       return refuse(response, 401, { headers: { "x-error-code": "GatedRepo" } });
     const bytes = commit.files.get(decodeURIComponent(file?.[4] ?? ""));
@@ -257,8 +258,9 @@ function refuse(response: ServerResponse, status: number, fault: Fault = {}): vo
   response.end(JSON.stringify({ error: `status ${status}` }));
 }
 
-function json(response: ServerResponse, value: unknown): void {
-  response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value));
+function json(response: ServerResponse, value: unknown, headers?: Fault["headers"]): void {
+  const type = { "content-type": "application/json" };
+  response.writeHead(200, { ...type, ...headers }).end(JSON.stringify(value));
 }
 
 function addressOf(server: Server, host = "127.0.0.1"): string {

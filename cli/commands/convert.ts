@@ -1,13 +1,12 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
-import { spellings } from "../../src/core/dtype.ts";
 import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
 import { shared } from "../../src/options/shared.ts";
 import { flag, maybe, needed, numberFormat, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatInteger, table } from "../console.ts";
 import { print } from "../io.ts";
-import { findSource } from "../models.ts";
+import { opening } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 export const command = defineCommand({
@@ -28,13 +27,13 @@ Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
   async run({ to, out, dtype, force, json, ...named }, io) {
     const target = targetNamed(to); // what can be refused is refused before a download
-    const source = await findSource(named, io);
     await stoppable(io, "before the next part; what was there stays", async (signal) => {
       const conversion = await convert({
-        ...source,
+        ...opening(io),
+        ...named,
         target,
         out,
-        ...(dtype && { dtype: spellings[dtype][0] }),
+        dtype,
         isForced: force,
         onStage: (stage) => {
           signal.throwIfAborted();

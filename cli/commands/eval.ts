@@ -34,7 +34,7 @@ import { formatDuration, formatInteger, formatPerplexity, formatRate, table } fr
 import { checkData, findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";
-import { checkModel, findModel, hubOptions } from "../models.ts";
+import { checkModel, hubOptions, opening } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const options = {
@@ -122,16 +122,11 @@ export const command = defineCommand({
 async function prepareEval(given: EvalOptions, io: CommandIo) {
   const convention = given.convention ? conventionByName(given.convention) : undefined;
   const { threads, windows, context, stride } = given;
-  const settings = hubOptions(io);
   // A mistyped name is told before the other one is fetched.
   checkModel(given.model);
   await checkData(given.data);
-  const opened = await openModel(await findModel(given.model, io, settings), {
-    ...(given.adapter && { adapter: given.adapter }),
-    resolveBase: (name, revision) =>
-      findModel(revision ? `${name}@${revision}` : name, io, settings),
-  });
-  const data = await findData(given.data, io, settings);
+  const opened = await openModel(given.model, { ...opening(io), adapter: given.adapter });
+  const data = await findData(given.data, io, hubOptions(io));
   const corpus = await readCorpus(opened, selectSplit(data, data.split ?? "evaluation"), {
     field: given.textColumn,
     separator: data.separator,

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { availableParallelism, freemem } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
 import { selectSplit } from "../../src/data/readers/data-files.ts";
 import { claimRunFolder, newestRun, runFiles } from "../../src/files/run-folder.ts";
@@ -17,14 +17,14 @@ import { insertions } from "../../src/train/groups.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
-import { type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
+import { openBase, type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
 import { defineCommand, type Typed } from "../command.ts";
 import { formatInteger } from "../console.ts";
 import { checkData, findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";
 import { LOG_FORMATS, openLog, type RunLog } from "../log.ts";
-import { checkModel, findModel, hubOptions } from "../models.ts";
+import { checkModel, hubOptions, opening } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 import { stoppable } from "../stop.ts";
@@ -65,8 +65,8 @@ export const command = defineCommand({
     // A mistyped name is told before another one is fetched.
     checkModel(recipe.base);
     for (const data of [recipe.data, recipe.evalData]) if (data) await checkData(data);
-    const baseFolder = await findModel(recipe.base, io, hubOptions(io));
-    const prepared = await prepareRun(recipe, baseFolder, await findRunData(recipe, io), {
+    const base = await openBase(recipe, { ...opening(io), onNote: log.note });
+    const prepared = await prepareRun(recipe, base, await findRunData(recipe, io), {
       cacheFolder: cacheFolder(io, "tokens"),
       threads: threads === "auto" ? availableParallelism() : threads,
       onProgress: tokenizing(io.progress),
@@ -90,8 +90,6 @@ export const command = defineCommand({
         prepared,
         engine,
         fit,
-        // A folder by its full path, so that an adapter finds it from anywhere.
-        base: { name: existsSync(recipe.base) ? resolve(recipe.base) : recipe.base },
         isResumed: flags.resume,
         onEvent: (event) => log.event(event),
         signal,
@@ -213,7 +211,7 @@ function announce(
       `  ${projection.padEnd(6)}  ${parts.join(" + ")}, ${numLayers} layers of ${heads} heads: ${formatInteger(parameters)}`,
     );
   log.note(
-    `data      ${formatInteger(stream.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
+    `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
   );
   log.note(`held out  ${reportPlan.windows.length} windows of ${context} tokens`);
 }

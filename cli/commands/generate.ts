@@ -16,7 +16,7 @@ import { defineCommand } from "../command.ts";
 import { formatRate } from "../console.ts";
 import { chooseProvider } from "../engine.ts";
 import { cacheFolder } from "../io.ts";
-import { findSource } from "../models.ts";
+import { opening } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const sampled = {
@@ -40,15 +40,16 @@ export const command = defineCommand({
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
-  async run({ device, prompt, maxNewTokens, json, ...options }, io) {
+  async run({ model, adapter, device, prompt, maxNewTokens, json, ...options }, io) {
     const sampling = samplingOf(options);
     const { progress } = io;
     const provider = await chooseProvider(device, (line) => progress.line(line));
-    const source = await findSource(options, io);
     let begun: number | undefined;
     await stoppable(io, "after this token", async (signal) => {
       const generation = await generate({
-        ...source,
+        ...opening(io),
+        model,
+        adapter,
         provider,
         cacheFolder: cacheFolder(io, "exports"),
         prompt,

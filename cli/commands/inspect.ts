@@ -6,17 +6,19 @@ import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatInteger, formatParameters, table } from "../console.ts";
 import { print } from "../io.ts";
-import { findModel, hubOptions } from "../models.ts";
+import { opening } from "../models.ts";
 
 export const command = defineCommand({
   argument: "model",
-  options: { model: shared.model, json: shared.json, tensors: flag("list every tensor") },
+  options: {
+    model: shared.model,
+    adapter: shared.adapter,
+    json: shared.json,
+    tensors: flag("list every tensor"),
+  },
   examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
-  async run({ model, json, tensors }, io) {
-    const find = (name: string) => findModel(name, io, hubOptions(io));
-    const inspection = await inspectModel(await find(model), {
-      resolveBase: (base, revision) => find(revision ? `${base}@${revision}` : base),
-    });
+  async run({ model, adapter, json, tensors }, io) {
+    const inspection = await inspectModel(model, { ...opening(io), adapter });
     print(io, json, inspection, () => describe(inspection, tensors, io.columns));
   },
 });

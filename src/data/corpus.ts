@@ -5,24 +5,29 @@ import { UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
 import type { DataSplit } from "./readers/data-files.ts";
 import { readTexts } from "./readers/read-texts.ts";
-import { joinTexts, type TextStream } from "./readers/text.ts";
-import { readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
+import {
+  countTargets,
+  joinDocuments,
+  type DocumentStream,
+  type Piece,
+  type TokenizedText,
+} from "./document.ts";
+import { cacheVersion, readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
 import { readTokenFile } from "./readers/token-file.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { splitTokens, type Tokens } from "./tokens.ts";
 import { countWords, wikitextPages } from "./readers/wikitext.ts";
 
 export interface Corpus {
   /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */
-  readonly texts: readonly Tokens[];
-  /** How many tokens in front of each text are not of the text. */
-  readonly prefixLength: number;
+  readonly texts: readonly TokenizedText[];
   readonly numTokens: number;
-  /** Of the original texts; undefined for token files. */
+  /** Targets among the tokens, without the prefixes. */
+  readonly numTargets: number;
+  /** Of the original texts, as far as they are targets; undefined for token files. */
   readonly utf8Bytes: number | undefined;
-  /** Words of the original texts, counted where pages are made. */
-  readonly numWords: number | undefined;
+  /** Words of the original texts, counted where pages are made, else null. */
+  readonly numWords: number | null;
   /** Of the joined text (several texts: a zero byte between them), or of the token file's bytes. */
   readonly dataSha256: string;
   readonly fromCache: boolean;
@@ -56,12 +61,19 @@ export async function loadCorpus(
   if (found.lengths.length === 0) {
     throw new UserError(`${split.description} holds no text`, { hint: "is it the right file?" });
   }
-  const { tokens, lengths, ...rest } = found;
+  const { tokens, isTarget, lengths, ...rest } = found;
+  let end = 0;
+  const texts = lengths.map((length) => {
+    const start = end;
+    end += length;
+    const targets = isTarget && { isTarget: isTarget.subarray(start, end) };
+    return { tokens: tokens.subarray(start, end), ...targets };
+  });
   return {
     ...rest,
-    texts: splitTokens(tokens, lengths),
-    prefixLength: prefix.length,
+    texts,
     numTokens: tokens.length,
+    numTargets: texts.reduce((sum, text) => sum + countTargets(text, prefix.length), 0),
     fromCache: Boolean(cached),
   };
 }
@@ -69,19 +81,20 @@ export async function loadCorpus(
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
 export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Promise<Corpus> {
   const hash = createHash("sha256");
-  const texts: Tokens[] = [];
+  const texts: TokenizedText[] = [];
   for (const part of split.parts) {
     const tokens = await readTokenFile(part, vocabSize);
     hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
-    if (tokens.length > 0) texts.push(tokens);
+    if (tokens.length > 0) texts.push({ tokens });
   }
   if (texts.length === 0) throw new UserError(`${split.description} holds no tokens`);
+  const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   return {
     texts,
-    prefixLength: 0,
-    numTokens: texts.reduce((sum, { length }) => sum + length, 0),
+    numTokens,
+    numTargets: numTokens,
     utf8Bytes: undefined,
-    numWords: undefined,
+    numWords: null,
     dataSha256: hash.digest("hex"),
     fromCache: false,
   };
@@ -98,33 +111,34 @@ async function tokenizeSplit(
     ? wikitextPages(rows)
     : separator === undefined
       ? rows
-      : joinTexts(rows, separator);
+      : joinDocuments(rows, separator);
   const counts = { utf8Bytes: 0, numWords: 0, hash: createHash("sha256") };
-  const texts = counted(made, counts, pages);
-  const { tokens, lengths } = await tokenize(texts, tokenizer, { ...options, prefix });
+  const documents = counted(made, counts, pages);
+  const tokenized = await tokenize(documents, tokenizer, { ...options, prefix });
   return {
-    tokens,
-    lengths,
+    ...tokenized,
     utf8Bytes: counts.utf8Bytes,
-    numWords: pages ? counts.numWords : undefined,
+    numWords: pages ? counts.numWords : null,
     dataSha256: counts.hash.digest("hex"),
   };
 }
 
-/** Passes the texts on and counts and hashes what they were made of. */
+/** Passes documents on and counts and hashes what they were made of; a prompt's end is told from its text. */
 async function* counted(
-  texts: TextStream,
+  documents: DocumentStream,
   counts: { utf8Bytes: number; numWords: number; readonly hash: Hash },
   countsWords: boolean,
-): AsyncGenerator<{ text: string; isLast: boolean }> {
+): AsyncGenerator<Piece> {
   let isBetween = false;
-  for await (const { text, isLast, original = text } of texts) {
+  for await (const piece of documents) {
+    const { isTarget, isLast, original = piece.text } = piece;
     if (isBetween) counts.hash.update("\0");
     isBetween = isLast;
     counts.hash.update(original);
-    counts.utf8Bytes += Buffer.byteLength(original);
+    if (isTarget) counts.utf8Bytes += Buffer.byteLength(original);
+    else counts.hash.update("\u0001");
     if (countsWords) counts.numWords += countWords(original);
-    yield { text, isLast };
+    yield piece;
   }
 }
 
@@ -138,6 +152,12 @@ async function cacheKey(
   const files = [];
   for (const { path, begin, end } of parts) files.push([await sha256OfFile(path), begin, end]);
   const options = { prefix, field, separator, pages };
-  const key = JSON.stringify({ format, files, tokenizer: tokenizer.sha256, ...options });
+  const key = JSON.stringify({
+    cacheVersion,
+    format,
+    files,
+    tokenizer: tokenizer.sha256,
+    ...options,
+  });
   return createHash("sha256").update(key).digest("hex");
 }

@@ -1,7 +1,5 @@
 // Token ids in memory: two bytes each where the vocabulary allows, else four.
 
-import { invariant } from "../core/errors.ts";
-
 export type Tokens = Uint16Array | Uint32Array;
 
 /** Zeroed ids for a vocabulary: uint16 up to 65,536 entries, uint32 above. */
@@ -44,13 +42,4 @@ export class TokenBuffer {
   view(): Tokens {
     return this.#tokens.subarray(0, this.#length);
   }
-}
-
-/** Cuts one array into consecutive views of the given lengths. */
-export function splitTokens(tokens: Tokens, lengths: Iterable<number>): Tokens[] {
-  const views: Tokens[] = [];
-  let start = 0;
-  for (const length of lengths) views.push(tokens.subarray(start, (start += length)));
-  invariant(start === tokens.length, `texts hold ${start} of ${tokens.length} tokens`);
-  return views;
 }

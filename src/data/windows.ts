@@ -1,8 +1,8 @@
 // Which tokens are scored in which window. A convention of perplexity is a WindowRule, not code.
 
 import { UserError } from "../core/errors.ts";
-import type { Batch } from "./batch.ts";
-import type { Tokens } from "./tokens.ts";
+import type { Batch } from "./batches.ts";
+import { countTargets, putLabels, type TokenizedText } from "./document.ts";
 
 export interface WindowRule {
   /** Tokens that the model sees at once. */
@@ -21,14 +21,16 @@ export interface Window {
   readonly start: number;
   readonly length: number;
   readonly scoreFrom: number;
+  /** How many tokens from there on are targets, at least 1. */
+  readonly numTargets: number;
 }
 
 /**
- * The windows over texts of the given lengths. They never cross texts; each scores the tokens that no earlier one did,
- * but not its own first, which nothing predicts. `limit` keeps so many of them, evenly spread and always the same.
+ * The windows over texts. They never cross texts; each scores the targets that no earlier one did, but not its own
+ * first token, which nothing predicts; one without any is left out. `limit` keeps so many of them, evenly spread and always the same.
  */
 export function evaluationWindows(
-  textLengths: readonly number[],
+  texts: readonly TokenizedText[],
   rule: WindowRule,
   limit = Infinity,
 ): Window[] {
@@ -38,7 +40,7 @@ export function evaluationWindows(
       hint: "the stride is at least 1 and at most the context",
     });
   }
-  const windows = textLengths.flatMap((length, text) => [...textWindows(text, length, rule)]);
+  const windows = texts.flatMap((text, i) => [...textWindows(i, text, rule)]);
   if (windows.length <= limit) return windows;
   return Array.from(
     { length: limit },
@@ -46,7 +48,8 @@ export function evaluationWindows(
   );
 }
 
-function* textWindows(text: number, numTokens: number, rule: WindowRule): Generator<Window> {
+function* textWindows(text: number, tokenized: TokenizedText, rule: WindowRule): Generator<Window> {
+  const numTokens = tokenized.tokens.length;
   const span = rule.context + (rule.hasFinalTarget ? 1 : 0);
   let scored = 0;
   for (let start = 0; scored < numTokens; start += rule.stride) {
@@ -55,13 +58,15 @@ function* textWindows(text: number, numTokens: number, rule: WindowRule): Genera
     if (isShort && rule.tail === "drop") return;
     const first = Math.max(scored, start + 1);
     const begin = isShort && rule.tail === "backfill" ? Math.max(0, end - span) : start;
-    if (first < end) yield { text, start: begin, length: end - begin, scoreFrom: first - begin };
+    const numTargets = countTargets(tokenized, first, end);
+    const [length, scoreFrom] = [end - begin, first - begin];
+    if (numTargets > 0) yield { text, start: begin, length, scoreFrom, numTargets };
     scored = end;
   }
 }
 
 export function numScored(windows: readonly Window[]): number {
-  return windows.reduce((sum, { length, scoreFrom }) => sum + length - scoreFrom, 0);
+  return windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
 }
 
 export interface WindowBatch extends Batch {
@@ -71,7 +76,7 @@ export interface WindowBatch extends Batch {
 
 /** Windows in batches of one static shape. */
 export function* packWindows(
-  texts: readonly Tokens[],
+  texts: readonly TokenizedText[],
   windows: readonly Window[],
   { batchSize, context }: { readonly batchSize: number; readonly context: number },
 ): Generator<WindowBatch> {
@@ -80,10 +85,11 @@ export function* packWindows(
     const ids = new Int32Array(batchSize * context);
     const labels = new Int32Array(batchSize * context).fill(-1);
     for (const [row, { text, start, length, scoreFrom }] of chosen.entries()) {
-      const tokens = texts[text]!.subarray(start, start + length);
-      ids.set(tokens.subarray(0, context), row * context);
+      const end = start + length;
+      ids.set(texts[text]!.tokens.subarray(start, Math.min(end, start + context)), row * context);
       // The input before a token predicts it.
-      labels.set(tokens.subarray(scoreFrom), row * context + scoreFrom - 1);
+      const at = row * context + scoreFrom - 1;
+      putLabels(labels, at, texts[text]!, start + scoreFrom, end);
     }
     yield { ids, labels, numTargets: numScored(chosen), windows: chosen };
   }

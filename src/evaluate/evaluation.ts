@@ -56,9 +56,8 @@ export function planWindows(
   const rule = named
     ? { ...named, ...(stride !== undefined && { stride }) }
     : plainWindowRule(length, stride);
-  const lengths = texts.map((text) => text.length);
-  const total = evaluationWindows(lengths, rule).length;
-  const windows = evaluationWindows(lengths, rule, limit);
+  const total = evaluationWindows(texts, rule).length;
+  const windows = evaluationWindows(texts, rule, limit);
   if (windows.length === 0)
     throw new UserError("the data holds no token that can be scored", {
       hint: "a text needs at least two tokens",
@@ -85,14 +84,14 @@ export function checkFinite(losses: readonly WindowLoss[], { windows }: WindowPl
 export function resultOf(
   losses: readonly WindowLoss[],
   plan: WindowPlan,
-  { numTokens, texts, prefixLength, utf8Bytes, numWords, dataSha256 }: Corpus,
+  { numTargets, utf8Bytes, numWords, dataSha256 }: Corpus,
   modelSha256: string,
 ): PerplexityResult {
   checkFinite(losses, plan);
   const { rule, convention, windows, total } = plan;
   const loss = estimate(losses);
   // Unscored tokens are taken at the mean.
-  const textNats = loss.lossNats * (numTokens - texts.length * prefixLength);
+  const textNats = loss.lossNats * numTargets;
   return {
     ...loss,
     bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,

@@ -1,7 +1,7 @@
 // The perplexity gate of a CI job: a result against a saved one, comparable or refused.
 
-import { readFile } from "node:fs/promises";
-import { messageOf, UserError } from "../core/errors.ts";
+import { UserError } from "../core/errors.ts";
+import { readJson } from "../files/json.ts";
 import type { PerplexityResult } from "./results.ts";
 
 export interface Comparison {
@@ -20,22 +20,12 @@ const COMPARED = ["convention", "context", "stride", "dataSha256", "numTokens"] 
 
 /** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
 export async function readBaseline(path: string): Promise<PerplexityResult> {
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(path, "utf8"));
-  } catch (cause) {
-    throw new UserError(`cannot read the baseline ${path}: ${messageOf(cause)}`, {
-      hint: "make one with: ssa eval ... --save-baseline FILE",
-      cause,
-    });
-  }
-  const record = (json ?? {}) as Record<string, unknown>;
+  const hint = "make one with: ssa eval ... --save-baseline FILE";
+  const record = await readJson(path, hint);
   const result = (record["after"] ?? record) as Partial<PerplexityResult>;
   const isResult = typeof result.perplexity === "number" && typeof result.lossNats === "number";
   if (!isResult || COMPARED.some((key) => result[key] === undefined))
-    throw new UserError(`${path} is neither a report.json nor a saved baseline`, {
-      hint: "make one with: ssa eval ... --save-baseline FILE",
-    });
+    throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
   return result as PerplexityResult;
 }
 

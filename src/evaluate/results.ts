@@ -1,5 +1,8 @@
 // The result of a run, as report.json and `finetune --json` state it.
 
+import { join } from "node:path";
+import { readJsonIfSound } from "../files/json.ts";
+import { runFiles } from "../files/names.ts";
 import type { LossDelta, LossEstimate } from "./perplexity.ts";
 import type { TemperatureSummary } from "./temperature-summary.ts";
 import type { Recipe } from "../options/schema.ts";
@@ -36,4 +39,10 @@ export interface RunReport {
   readonly tokensPerSecond: number;
   readonly peakRssBytes: number;
   readonly elapsedSeconds: number;
+}
+
+/** The report in a run's folder; undefined where the run has none yet or it is damaged. */
+export async function readReport(runDir: string): Promise<RunReport | undefined> {
+  const json: Partial<RunReport> = (await readJsonIfSound(join(runDir, runFiles.report))) ?? {};
+  return json.after && json.before && json.delta && json.recipe ? (json as RunReport) : undefined;
 }

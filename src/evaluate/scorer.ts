@@ -1,6 +1,6 @@
 // A compiled model that scores windows of tokens: nats summed per window, in double precision.
 
-import type { Tokens } from "../data/tokens.ts";
+import type { TokenizedText } from "../data/document.ts";
 import { packWindows, type Window } from "../data/windows.ts";
 import type { Engine, Feeds, Program } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
@@ -32,7 +32,7 @@ export interface ScoreOptions {
 export interface Scorer {
   /** Losses in the order of the windows. */
   score(
-    texts: readonly Tokens[],
+    texts: readonly TokenizedText[],
     windows: readonly Window[],
     options?: ScoreOptions,
   ): Promise<WindowLoss[]>;
@@ -83,7 +83,7 @@ async function scoreWindows(
   program: Program,
   shape: BatchShape,
   statistics: TemperatureStatistics,
-  texts: readonly Tokens[],
+  texts: readonly TokenizedText[],
   windows: readonly Window[],
   { feeds = {}, onBatch, signal }: ScoreOptions,
 ): Promise<WindowLoss[]> {
@@ -92,10 +92,10 @@ async function scoreWindows(
   for (const batch of packWindows(texts, windows, shape)) {
     signal?.throwIfAborted();
     const results = await program.run({ ...feeds, ...batchFeeds(batch) });
-    for (const [row, { length, scoreFrom }] of batch.windows.entries()) {
+    for (const [row, { length, numTargets }] of batch.windows.entries()) {
       const start = row * shape.context;
       const nats = totalNats(results["nats"]!.subarray(start, start + shape.context));
-      losses.push({ nats, numTokens: length - scoreFrom });
+      losses.push({ nats, numTokens: numTargets });
       statistics.add(results, row, Math.min(length, shape.context), shape.context);
     }
     numTokens += batch.numTargets;

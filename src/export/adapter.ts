@@ -1,41 +1,54 @@
 // Writes the temperatures alone, tens of kilobytes, with the identity of the base that they belong to.
 
 import { join } from "node:path";
+import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../model/open.ts";
-import { writeSafetensors } from "../files/safetensors.ts";
-import { specToJson } from "../insertions/spec.ts";
-import { writeJson } from "./companions.ts";
-import { temperatureTensors } from "./model-folder.ts";
-import type { Source } from "./source.ts";
+import { fixedShape } from "../core/shape.ts";
+import { writeJson } from "../files/json.ts";
+import { adapterFiles } from "../files/names.ts";
+import { type TensorSource, writeSafetensors } from "../files/safetensors.ts";
+import { temperatureShapes } from "../insertions/temperature-hook.ts";
+import { adapterJson, type BaseIdentity, hostOf, type OpenedModel } from "../model/model.ts";
+import type { Provenance } from "./provenance.ts";
 
-/** Refuses a source of which temperatures are not the whole difference from its base. */
-export function checkAdapterSource({ opened, hasTrainedBase, base }: Source): void {
-  if (!opened.temperatures)
-    throw new UserError(
-      `${opened.folder} has no temperatures, so there is nothing to put into an adapter`,
-    );
-  const hint = "export the whole model: --to safetensors";
+/** Refuses a model of which temperatures are not the whole difference from its base. */
+export function checkAdapterSource(
+  { folder, temperatures }: OpenedModel,
+  { hasTrainedBase, base }: Provenance,
+): void {
+  const whole = "export the whole model: --to safetensors";
+  const refuse = (problem: string, hint?: string): never => {
+    throw new UserError(`${folder}${problem}`, { hint });
+  };
+  if (!temperatures) refuse(" has no temperatures, so there is nothing to put into an adapter");
   if (hasTrainedBase)
-    throw new UserError(
-      `${opened.folder}: more than temperatures was trained, which an adapter cannot hold`,
-      { hint },
-    );
+    refuse(": more than temperatures was trained, which an adapter cannot hold", whole);
   if (hasTrainedBase === undefined || base.name === undefined)
-    throw new UserError(
-      `${opened.folder} does not say what base its temperatures belong to, or whether more was trained`,
-      { hint: `convert the folder of the run that trained it, or ${hint}` },
+    refuse(
+      " does not say what base its temperatures belong to, or whether more was trained",
+      `convert the folder of the run that trained it, or ${whole}`,
     );
 }
 
 /** Writes `ssa_adapter.safetensors` and `ssa_config.json` with the fields `base_*`. */
-export async function writeAdapter(folder: string, { opened, base }: Source): Promise<void> {
-  const temperatures = opened.temperatures!;
-  await writeSafetensors(join(folder, ADAPTER_WEIGHTS), temperatureTensors(opened, temperatures));
-  await writeJson(join(folder, ADAPTER_CONFIG), {
-    ...specToJson(temperatures.spec),
-    base_model_name_or_path: base.name,
-    ...(base.revision !== undefined && { base_revision: base.revision }),
-    ...(base.sha256 !== undefined && { base_sha256: base.sha256 }),
-  });
+export async function writeAdapter(
+  folder: string,
+  opened: OpenedModel,
+  base: BaseIdentity,
+): Promise<void> {
+  await writeSafetensors(join(folder, adapterFiles.weights), temperatureTensors(opened));
+  const json = adapterJson(opened.temperatures!.spec, base);
+  await writeJson(join(folder, adapterFiles.config), json);
+}
+
+/** The temperatures as F32 tensors; none where the model has none. */
+export function temperatureTensors({ model, temperatures }: OpenedModel): TensorSource[] {
+  if (!temperatures) return [];
+  const { spec, values } = temperatures;
+  return [...temperatureShapes(spec, hostOf(model))].map(([name, shape]) => ({
+    name,
+    dtype: "F32",
+    shape: fixedShape(shape),
+    data: encodeFloats("F32", values.get(name)!),
+  }));
 }

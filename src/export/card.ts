@@ -4,61 +4,68 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
-import { countParameters } from "../model/open.ts";
+import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
+import { countParameters, type OpenedModel } from "../model/model.ts";
+import type { Recipe } from "../options/schema.ts";
+import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
-import { licenceOf, record, type Source } from "./source.ts";
+import { licenceOf, type Provenance } from "./provenance.ts";
 import { CARD_MARK } from "./staging.ts";
-import type { Verification } from "./verify.ts";
+import type { Target, Verification } from "./verify.ts";
 
 export interface CardOptions {
   /** Where the other files are. */
   readonly folder: string;
-  readonly target: "safetensors" | "adapter" | "onnx";
+  readonly target: Target;
   readonly title: string;
   readonly verification: Verification;
 }
 
 /** The card's text, with the licence fields of the base's own card where there is one. */
-export async function modelCard(source: Source, options: CardOptions): Promise<string> {
-  const licence = await licenceOf(source.opened);
+export async function modelCard(
+  opened: OpenedModel,
+  provenance: Provenance,
+  options: CardOptions,
+): Promise<string> {
+  const { report } = provenance;
+  const licence = await licenceOf(opened);
   const file = (await readdir(options.folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
+  const values = licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ");
   return `---
-${frontMatter(source, options, licence).join("\n")}
+${frontMatter(opened, provenance, options, licence).join("\n")}
 ---
 ${CARD_MARK}
 
 # ${options.title}
 
-${description(source, options.target).join("\n")}
+${description(opened, provenance, options.target).join("\n")}
 
-${perplexity(source)}## Checked
+${report ? perplexity(report) : ""}## Checked
 
 ${verified(options)}
 
 ## Licence
 
-${file ? `The base model's: [${file}](${file}).` : licenceText(licence)}
+${
+  file || values
+    ? `The base model's: ${file ? `[${file}](${file})` : values}.`
+    : "That of the base model, whose card was not at hand when this was written."
+}
 `;
 }
 
-function licenceText(lines: readonly string[]): string {
-  return lines.length > 0
-    ? `The base model's: ${lines.map((line) => line.replace(/^.*?:\s*/, "")).join(", ")}.`
-    : "That of the base model, whose card was not at hand when this was written.";
-}
-
 function frontMatter(
-  { opened, base, report }: Source,
+  { temperatures }: OpenedModel,
+  { base, report }: Provenance,
   { target, title }: CardOptions,
   licence: readonly string[],
 ): string[] {
-  const { recipe, after } = partsOf(report);
-  const data = typeof recipe["data"] === "string" ? recipe["data"] : "unknown";
+  const data = report?.recipe.data ?? "unknown";
   const baseId = base.name && hubId(base.name, (name) => parseModelName(name).id);
   const dataId = hubId(data, (name) => parseDatasetName(name).id);
-  const results = `model-index:
+  const results = ({ perplexity, ...rest }: PerplexityResult) => `model-index:
   - name: ${quoted(title)}
     results:
       - task:
@@ -68,8 +75,8 @@ function frontMatter(
           type: ${quoted(displayName(data))}
         metrics:
           - type: perplexity
-            value: ${String(after["perplexity"])}
-            name: ${quoted(conventionOf(after))}`;
+            value: ${perplexity}
+            name: ${quoted(conventionOf(rest))}`;
   return [
     ...licence,
     ...(baseId ? [`base_model: ${quoted(baseId)}`] : []),
@@ -77,17 +84,17 @@ function frontMatter(
     `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
     "pipeline_tag: text-generation",
     "tags:",
-    ...(opened.temperatures ? ["  - selective-self-attention"] : []),
+    ...(temperatures ? ["  - selective-self-attention"] : []),
     `  - ${target}`,
-    ...(typeof after["perplexity"] === "number" ? [results] : []),
+    ...(report ? [results(report.after)] : []),
   ];
 }
 
 function description(
-  { opened, base, hasTrainedBase, report }: Source,
-  target: CardOptions["target"],
+  { model, temperatures, configJson }: OpenedModel,
+  { base, hasTrainedBase, report }: Provenance,
+  target: Target,
 ): string[] {
-  const { model, temperatures, configJson } = opened;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {
@@ -95,7 +102,7 @@ function description(
     const change = isTuned ? "fine-tuned without temperatures" : "unchanged but for its format";
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
-  const added = [...temperatures.values.values()].reduce((sum, { length }) => sum + length, 0);
+  const added = addedParameters(temperatures.values);
   const share = (100 * added) / countParameters(model);
   return [
     `${origin} with temperatures of Selective Self-Attention (Zhang et al., NeurIPS 2024, arXiv 2411.12892) on every`,
@@ -107,7 +114,7 @@ function description(
   ];
 }
 
-const usage = {
+const usage: Record<Target, string> = {
   safetensors: `> **Warning.** ${SILENT_LOSS}`,
   adapter: "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
   onnx: `The temperatures are part of the graph: \`@huggingface/transformers\` runs it as it is, in Node and in browsers.
@@ -116,25 +123,31 @@ const usage = {
 import { pipeline } from "@huggingface/transformers";
 const generator = await pipeline("text-generation", "/path/of/this/folder");
 \`\`\``,
-} as const;
+};
 
-const recipeKeys =
-  "data evalData tune steps context batchSize gradientAccumulationSteps learningRate schedule seed";
+const recipeKeys: readonly (keyof Recipe)[] = [
+  "data",
+  "evalData",
+  "tune",
+  "steps",
+  "context",
+  "batchSize",
+  "gradientAccumulationSteps",
+  "learningRate",
+  "schedule",
+  "seed",
+];
 
-/** A table, the change and the recipe; empty where the source is of no run. */
-function perplexity({ report }: Source): string {
-  const { recipe, before, after, delta } = partsOf(report);
-  if (typeof before["perplexity"] !== "number" || typeof after["perplexity"] !== "number")
-    return "";
-  const interval = delta["interval95"];
-  const between = Array.isArray(interval)
-    ? `, 95 % interval ${interval.map((value) => Number(value).toFixed(2)).join(" to ")} %`
+/** A table, the change and the recipe. */
+function perplexity({ recipe, before, after, delta }: RunReport): string {
+  const { interval95: interval, percent } = delta;
+  const between = interval
+    ? `, 95 % interval ${fixed(interval[0])} to ${fixed(interval[1])} %`
     : "";
-  const row = (when: string, { perplexity, lossNats }: typeof before) =>
-    `| ${when} | ${fixed(perplexity, 4)} | ${fixed(lossNats, 5)} |`;
+  const row = (when: string, { perplexity, lossNats }: PerplexityResult) =>
+    `| ${when} | ${perplexity.toFixed(4)} | ${lossNats.toFixed(5)} |`;
   const settings = recipeKeys
-    .split(" ")
-    .filter((key) => recipe[key] !== undefined && recipe[key] !== null)
+    .filter((key) => (recipe[key] ?? null) !== null)
     .map((key) => `- ${key}: ${oneLine(recipe[key])}`);
   return `## Perplexity
 
@@ -143,8 +156,8 @@ function perplexity({ report }: Source): string {
 ${row("before", before)}
 ${row("after", after)}
 
-Change: ${fixed(delta["percent"], 2)} %${between}. Measured on ${String(after["numTokens"])} tokens, ${conventionOf(after)},
-data SHA-256 \`${String(after["dataSha256"])}\`.
+Change: ${fixed(percent)} %${between}. Measured on ${after.numTokens} tokens, ${conventionOf(after)},
+data SHA-256 \`${after.dataSha256}\`.
 
 ## Recipe
 
@@ -153,32 +166,26 @@ ${settings.join("\n")}
 `;
 }
 
-function verified({ verification, target }: CardOptions): string {
+function verified({ verification }: CardOptions): string {
   const { what, numValues, largest, relative } = verification;
   const figure =
     largest === 0
       ? "all equal"
       : `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
-  const how = {
-    logits:
-      "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source",
-    weights: "Every tensor was read back and compared with the source",
-    temperatures: "Every temperature was read back and compared with the source",
-  }[what];
-  return `${how}: ${numValues.toLocaleString("en-US")} ${target === "onnx" ? "logits" : "values"}, ${figure}.`;
+  const how =
+    what === "logits"
+      ? "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source"
+      : `Every ${what === "weights" ? "tensor" : "temperature"} was read back and compared with the source`;
+  const values = what === "logits" ? what : "values";
+  return `${how}: ${numValues.toLocaleString("en-US")} ${values}, ${figure}.`;
 }
 
-function partsOf({ recipe, before, after, delta }: NonNullable<Source["report"]> = {}) {
-  return {
-    recipe: record(recipe),
-    before: record(before),
-    after: record(after),
-    delta: record(delta),
-  };
-}
-
-const conventionOf = ({ convention, context, stride }: Readonly<Record<string, unknown>>) =>
-  `convention ${String(convention)}, context ${String(context)}, stride ${String(stride)}`;
+const conventionOf = ({
+  convention,
+  context,
+  stride,
+}: Pick<PerplexityResult, "convention" | "context" | "stride">) =>
+  `convention ${convention}, context ${context}, stride ${stride}`;
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
 function hubId(name: string, parse: (name: string) => string): string | undefined {
@@ -197,7 +204,7 @@ const isPath = (name: string) =>
 /** A card is for others: a path of this machine says nothing to them but its last part. */
 const displayName = (name: string) => (isPath(name) ? basename(name) : name);
 
-const fixed = (value: unknown, digits: number) => Number(value).toFixed(digits);
+const fixed = (value: number) => value.toFixed(2);
 const quoted = (value: string) => JSON.stringify(value);
 const oneLine = (value: unknown) =>
   typeof value === "string" ? displayName(value) : JSON.stringify(value);

@@ -2,29 +2,28 @@
 
 import { readdir, stat } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
+import type { Precision } from "../core/dtype.ts";
 import { nearest, UserError } from "../core/errors.ts";
-import { openEngine } from "../engines/index.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
+import { modelFiles } from "../files/names.ts";
+import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { checkAdapterSource, writeAdapter } from "./adapter.ts";
 import { modelCard } from "./card.ts";
-import { writeCompanions } from "./companions.ts";
+import { writeCompanions, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
-import { writeModelFolder } from "./model-folder.ts";
-import { openSource, type Source, type SourceOptions } from "./source.ts";
+import { type Provenance, provenanceOf } from "./provenance.ts";
 import { stageFolder } from "./staging.ts";
-import { type Verification, verifyAdapter, verifyOnnx, verifyWeights } from "./verify.ts";
-import type { ExportDtype } from "./weights.ts";
+import { type Target, TARGETS, type Verification, verify } from "./verify.ts";
 
-export const TARGETS = ["safetensors", "adapter", "onnx"] as const;
-export type Target = (typeof TARGETS)[number];
+export { type Target, TARGETS } from "./verify.ts";
 
-export interface ConvertOptions extends SourceOptions {
-  /** A model folder, an adapter's folder or a run's. */
+export interface ConvertOptions extends OpenOptions {
+  /** As `openModel` takes it. */
   readonly model: string;
   readonly target: Target;
   readonly out: string;
-  /** Of the base's weights; as stored (safetensors) or f32 (onnx) by default. */
-  readonly dtype?: ExportDtype;
+  /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. */
+  readonly dtype?: Precision | undefined;
   /** Replaces an earlier export. */
   readonly isForced?: boolean;
   /** Largest file of weights, bytes; 5 GB (safetensors) or 2 GB (onnx) by default. */
@@ -53,25 +52,30 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
   if (target === "adapter" && dtype !== undefined)
     throw new UserError("an adapter's temperatures are always f32", { hint: "leave --dtype out" });
   onStage?.("reading the source");
-  const source = await openSource(options.model, options);
-  if (target === "adapter") checkAdapterSource(source);
-  const staging = { isForced: options.isForced ?? false, sources: source.folders };
-  return stageFolder(options.out, staging, async (folder) => {
-    onStage?.("writing");
-    const write = { safetensors: writeSafetensors, adapter: writeTemperatures, onnx: writeGraph };
-    const check = await write[target](folder, source, options);
-    onStage?.("checking what was written");
-    const verification = await check();
-    const title = basename(resolve(options.out));
-    const card = await modelCard(source, { folder, target, title, verification });
-    await writeFileAtomic(join(folder, "README.md"), card);
-    const files = await listFiles(folder);
-    const notes =
-      target === "adapter" || files.some(({ name }) => name === "tokenizer.json")
-        ? []
-        : ["the source has no tokenizer.json: its users will have to bring one"];
-    return { out: resolve(options.out), target, files, verification, notes };
-  });
+  const opened = await openModel(options.model, options);
+  const provenance = await provenanceOf(opened);
+  if (target === "adapter") checkAdapterSource(opened, provenance);
+  const { folder: base, adapter, run } = opened;
+  const sources = [base, adapter, run].filter((folder) => folder !== undefined);
+  return stageFolder(
+    options.out,
+    { isForced: options.isForced ?? false, sources },
+    async (folder) => {
+      onStage?.("writing");
+      await writers[target](folder, opened, provenance, options);
+      onStage?.("checking what was written");
+      const verification = await verify(target, folder, opened, dtype === "fp16");
+      const title = basename(resolve(options.out));
+      const card = await modelCard(opened, provenance, { folder, target, title, verification });
+      await writeFileAtomic(join(folder, modelFiles.card), card);
+      const files = await listFiles(folder);
+      const notes =
+        target === "adapter" || files.some(({ name }) => name === modelFiles.tokenizer)
+          ? []
+          : ["the source has no tokenizer.json: its users will have to bring one"];
+      return { out: resolve(options.out), target, files, verification, notes };
+    },
+  );
 }
 
 /** A target by name; what cannot be one is refused with the reason. */
@@ -89,41 +93,23 @@ export function targetNamed(name: string): Target {
   });
 }
 
-/** Writes the target's files and gives the comparison to be made with them. */
 type Write = (
   folder: string,
-  source: Source,
+  opened: OpenedModel,
+  provenance: Provenance,
   options: ConvertOptions,
-) => Promise<() => Promise<Verification>>;
+) => Promise<void>;
 
-const writeSafetensors: Write = async (folder, source, { dtype, maxFileBytes }) => {
-  await writeModelFolder(folder, source, {
-    ...(dtype && { dtype }),
-    ...(maxFileBytes && { maxShardBytes: maxFileBytes }),
-  });
-  return () => verifyWeights(folder, source.opened);
-};
-
-const writeTemperatures: Write = async (folder, source) => {
-  await writeAdapter(folder, source);
-  return () => verifyAdapter(folder, source.opened);
-};
-
-const writeGraph: Write = async (folder, { opened }, { dtype, maxFileBytes }) => {
-  const settings = await writeOnnx(folder, opened, {
-    dtype: dtype === "f16" ? "f16" : "f32",
-    ...(maxFileBytes && { maxFileBytes }),
-  });
-  const config = { ...opened.configJson, "transformers.js_config": settings };
-  await writeCompanions(opened.folder, folder, config);
-  return async () => {
-    const engine = await openEngine("cpu", { threads: 0 });
-    try {
-      return await verifyOnnx(folder, opened, engine, dtype === "f16");
-    } finally {
-      await engine.dispose();
-    }
-  };
+const writers: Record<Target, Write> = {
+  safetensors: (folder, opened, provenance, { dtype, maxFileBytes }) =>
+    writeModelFolder(folder, opened, provenance, { dtype, maxShardBytes: maxFileBytes }),
+  adapter: (folder, opened, { base }) => writeAdapter(folder, opened, base),
+  onnx: async (folder, opened, _, { dtype, maxFileBytes }) => {
+    const precision = dtype === "fp16" ? dtype : "fp32";
+    const settings = await writeOnnx(folder, opened, { precision, maxFileBytes });
+    const config = { ...opened.configJson, "transformers.js_config": settings };
+    await writeCompanions(opened.folder, folder, config);
+  },
 };
 
 async function listFiles(folder: string): Promise<Conversion["files"]> {

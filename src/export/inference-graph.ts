@@ -35,7 +35,8 @@ export function buildInferenceGraph(opened: OpenedModel, precision: Precision): 
   const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
   const ids = input("input_ids", [B, T], "I64");
   const positionIds = input("position_ids", [B, T], "I64");
-  const mask = additiveMask(input("attention_mask", [B, S], "I64"), positionIds);
+  const attention = input("attention_mask", [B, S], "I64");
+  const mask = (window: number) => additiveMask(attention, positionIds, window);
   const presents: Record<string, Tensor> = {};
   const graph = buildWith(
     opened,
@@ -59,14 +60,14 @@ export function buildInferenceGraph(opened: OpenedModel, precision: Precision): 
   return outputs;
 }
 
-/** 0 where a query may see a key: a real token at its own position or before; [B, 1, T, S]. */
-function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor): Tensor {
+/** 0 where a query may see a key: a real token at its own position or less than `window` before; [B, 1, T, S]. */
+function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor, window: number): Tensor {
   const one = integers([1], []);
-  const keyPositions_BS = sub(cumSum(attention_BS), one);
-  const isPast = lessOrEqual(
-    reshape(keyPositions_BS, [B, 1, 1, S]),
-    reshape(positionIds_BT, [B, 1, T, 1]),
-  );
+  const keys = reshape(sub(cumSum(attention_BS), one), [B, 1, 1, S]);
+  const queries = reshape(positionIds_BT, [B, 1, T, 1]);
+  const isPast = lessOrEqual(keys, queries);
   const isReal = lessOrEqual(one, reshape(attention_BS, [B, 1, 1, S]));
-  return where(and(isPast, isReal), scalar(0), scalar(MASKED));
+  const isSeen = and(isPast, isReal);
+  const isNear = () => lessOrEqual(sub(queries, integers([window - 1], [])), keys);
+  return where(window < Infinity ? and(isSeen, isNear()) : isSeen, scalar(0), scalar(MASKED));
 }

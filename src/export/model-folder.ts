@@ -1,16 +1,18 @@
-// Writes a Hugging Face folder: base weights and temperatures in model.safetensors (or shards), config and tokenizer.
+// Writes a Hugging Face folder: base weights and temperatures in model.safetensors (or shards), config, and the small
+// files that go along: generation config, tokenizer, licence.
 
+import { existsSync } from "node:fs";
+import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { encodeFloats } from "../core/dtype.ts";
-import { fixedShape } from "../core/shape.ts";
-import { type OpenedModel, hostOf, type Temperatures, weightDtype } from "../model/model.ts";
-import { ADAPTER_CONFIG } from "../model/open.ts";
+import { type Precision, precisions, spellings } from "../core/dtype.ts";
+import { type JsonObject, writeJson } from "../files/json.ts";
+import { adapterFiles, modelFiles } from "../files/names.ts";
 import { type TensorSource, writeSharded } from "../files/safetensors.ts";
 import { specToJson } from "../insertions/spec.ts";
-import { temperatureShapes } from "../insertions/temperature-hook.ts";
-import { writeCompanions, writeJson } from "./companions.ts";
-import { licenceOf, provenanceKeys, type Source } from "./source.ts";
-import { type ExportDtype, streamAs, tensorDtypes } from "./weights.ts";
+import { type OpenedModel, weightDtype } from "../model/model.ts";
+import { temperatureTensors } from "./adapter.ts";
+import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
+import { streamAs } from "./weights.ts";
 
 /** What every reader must know that does not know temperatures. */
 export const SILENT_LOSS =
@@ -19,66 +21,68 @@ export const SILENT_LOSS =
 
 export interface SafetensorsOptions {
   /** Of the base's weights; as they are stored by default. Temperatures stay F32. */
-  readonly dtype?: ExportDtype;
-  readonly maxShardBytes?: number;
+  readonly dtype?: Precision | undefined;
+  readonly maxShardBytes?: number | undefined;
 }
 
 /** Writes the folder's files but for the model card; any size passes through little memory. */
 export async function writeModelFolder(
   folder: string,
-  source: Source,
-  { dtype, maxShardBytes }: SafetensorsOptions,
+  opened: OpenedModel,
+  provenance: Provenance,
+  { dtype, maxShardBytes }: SafetensorsOptions = {},
 ): Promise<void> {
-  const { opened } = source;
   const { weights, temperatures, configJson } = opened;
   const sources = [...weights].map(([name, info]): TensorSource => {
-    const target = dtype ? tensorDtypes[dtype] : weightDtype(info);
+    const target = dtype ? precisions[dtype] : weightDtype(info);
     return { name, dtype: target, shape: info.shape, data: () => streamAs(info, target) };
   });
-  if (temperatures) {
-    sources.push(...temperatureTensors(opened, temperatures));
-    await writeJson(join(folder, ADAPTER_CONFIG), specToJson(temperatures.spec));
-  }
-  const metadata = await metadataOf(source);
-  await writeSharded(folder, sources, { metadata, ...(maxShardBytes && { maxShardBytes }) });
+  if (temperatures)
+    await writeJson(join(folder, adapterFiles.config), specToJson(temperatures.spec));
+  const metadata = await metadataOf(opened, provenance);
+  await writeSharded(folder, [...sources, ...temperatureTensors(opened)], {
+    metadata,
+    ...(maxShardBytes && { maxShardBytes }),
+  });
+  const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
   await writeCompanions(opened.folder, folder, {
     ...configJson,
-    ...(dtype && { [dtypeKey(configJson)]: torchDtypes[dtype] }),
+    ...(dtype && { [dtypeKey]: spellings[dtype][1] }),
   });
 }
 
 /** What the weights say of themselves: the warning, and where they come from. */
-async function metadataOf({ opened, base, hasTrainedBase }: Source) {
-  const licence = await licenceOf(opened);
-  const provenance = {
-    ...base,
-    hasTrainedBase,
-    licence: licence.length > 0 ? licence.join("\n") : undefined,
-  };
+async function metadataOf(opened: OpenedModel, { base, hasTrainedBase }: Provenance) {
+  const licence = (await licenceOf(opened)).join("\n") || undefined;
+  const values = { ...base, hasTrainedBase, licence };
   const metadata: Record<string, string> = { format: "pt" };
   if (opened.temperatures) metadata["ssa"] = SILENT_LOSS;
   for (const [key, name] of Object.entries(provenanceKeys)) {
-    const value = provenance[key as keyof typeof provenanceKeys];
+    const value = values[key as keyof typeof provenanceKeys];
     if (value !== undefined) metadata[name] = String(value);
   }
   return metadata;
 }
 
-/** The temperatures as F32 tensors. */
-export function temperatureTensors(
-  { model }: OpenedModel,
-  { spec, values }: Temperatures,
-): TensorSource[] {
-  return [...temperatureShapes(spec, hostOf(model))].map(([name, shape]) => ({
-    name,
-    dtype: "F32",
-    shape: fixedShape(shape),
-    data: encodeFloats("F32", values.get(name)!),
-  }));
+const COMPANIONS = [
+  /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|generation_config|vocab)\.json$/,
+  /^(merges\.txt|tokenizer\.model|chat_template\.(jinja|json))$/,
+  /^(LICEN[CS]E|NOTICE|COPYING)(\.(md|txt))?$/i,
+];
+
+/** The small files of a model folder that go along with its weights, sorted, config.json aside. */
+export async function companionsOf(folder: string): Promise<string[]> {
+  const names = await readdir(folder);
+  return names.filter((name) => COMPANIONS.some((pattern) => pattern.test(name))).sort();
 }
 
-const torchDtypes = { f32: "float32", f16: "float16", bf16: "bfloat16" } as const;
-
-/** Newer configs say `dtype`. */
-const dtypeKey = (config: Readonly<Record<string, unknown>>) =>
-  "dtype" in config ? "dtype" : "torch_dtype";
+/** Copies the companions and writes the given config; a missing generation config is made from it. */
+export async function writeCompanions(from: string, to: string, config: JsonObject): Promise<void> {
+  for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
+  await writeJson(join(to, modelFiles.config), config);
+  const generation = join(to, modelFiles.generationConfig);
+  if (existsSync(generation)) return;
+  const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
+  const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
+  await writeJson(generation, { _from_model_config: true, ...values });
+}

@@ -18,33 +18,26 @@ const MAX_FILE_BYTES = 2e9;
 const ALIGNMENT = 65536;
 
 export interface OnnxOptions {
-  /** f16: matrices and activations; vectors, norms, softmax, temperatures, logits and the cache stay F32. */
-  readonly dtype: "f32" | "f16";
-  readonly maxFileBytes?: number;
+  /** fp16: matrices and activations; vectors, norms, softmax, temperatures, logits and the cache stay F32. */
+  readonly precision: "fp32" | "fp16";
+  readonly maxFileBytes?: number | undefined;
 }
-
-/** transformers.js's names: of the format, and the end of the file's name. */
-const FORMATS = {
-  f32: { name: "fp32", suffix: "" },
-  f16: { name: "fp16", suffix: "_fp16" },
-} as const;
 
 /** Writes the files into `<folder>/onnx` and returns config.json's `transformers.js_config` for them. */
 export async function writeOnnx(
   folder: string,
   opened: OpenedModel,
-  { dtype, maxFileBytes = MAX_FILE_BYTES }: OnnxOptions,
+  { precision, maxFileBytes = MAX_FILE_BYTES }: OnnxOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
-  const { name: dtypeName, suffix } = FORMATS[dtype];
-  const file = `model${suffix}.onnx`;
+  // transformers.js's names, of the file and of the format below.
+  const file = precision === "fp16" ? "model_fp16.onnx" : "model.onnx";
   await mkdir(join(folder, "onnx"), { recursive: true });
   const weights = [...opened.weights].map(([name, info]): Stored => {
-    const stored = storedAs(info, dtype);
+    const stored = storedAs(info, precision);
     return { name, info, dtype: stored, byteLength: byteLengthAs(info, stored) };
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
   const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
-  const precision = dtype === "f16" ? "fp16" : "fp32";
   const outputs = buildInferenceGraph({ ...opened, weights: retyped }, precision);
 
   const bytes = new Map<string, WeightBytes>();
@@ -63,12 +56,12 @@ export async function writeOnnx(
   // Plain ops only: the clients' WebGPU provider has no FusedMatMul.
   const model = toOnnx(outputs, (name) => bytes.get(name)!, targets.portable);
   await writeFileAtomic(join(folder, "onnx", file), model);
-  return { dtype: dtypeName, ...(!isInline && { use_external_data_format: groups.length }) };
+  return { dtype: precision, ...(!isInline && { use_external_data_format: groups.length }) };
 }
 
 /** Vectors (norms, biases) are too small to matter and the most sensitive. */
-function storedAs({ shape }: TensorInfo, dtype: OnnxOptions["dtype"]): Dtype {
-  return dtype === "f16" && shape.length > 1 ? "F16" : "F32";
+function storedAs({ shape }: TensorInfo, precision: OnnxOptions["precision"]): Dtype {
+  return precision === "fp16" && shape.length > 1 ? "F16" : "F32";
 }
 
 /** A weight in the format in which it will be written. */

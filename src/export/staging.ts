@@ -5,7 +5,8 @@ import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { replaceFolder, settleReplacement, temporaryOwner, writeFailure } from "../files/atomic.ts";
-import { isRunning } from "../files/file-lock.ts";
+import { modelFiles } from "../files/names.ts";
+import { isRunning } from "../files/lock.ts";
 
 /** A line of every model card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";
@@ -53,7 +54,7 @@ async function checkTarget(
   if ((await readdir(target)).length === 0) return;
   if (!isForced)
     throw refusal(target, "exists already", ", or replace an earlier export with --force");
-  const card = await readFile(join(target, "README.md"), "utf8").catch(() => "");
+  const card = await readFile(join(target, modelFiles.card), "utf8").catch(() => "");
   if (!card.includes(CARD_MARK)) {
     const problem = "was not written by `ssa convert`, so --force does not remove it";
     throw refusal(target, problem, ", or remove the folder yourself");

@@ -1,27 +1,78 @@
 // Nothing is written on trust: what an export wrote is opened as its users open it and compared with its source.
 // B = batch, T = sequence, V = vocabulary
 
-import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
-import {
-  ADAPTER_CONFIG,
-  ADAPTER_WEIGHTS,
-  type OpenedModel,
-  openModel,
-  readJson,
-  type Temperatures,
-} from "../model/open.ts";
-import type { Engine } from "../engines/index.ts";
-import { openSafetensors, readFloats } from "../files/safetensors.ts";
+import { openEngine } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
-import { specFromJson } from "../insertions/spec.ts";
+import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
+import { type OpenedModel, openModel, readTemperatures } from "../model/open.ts";
 import { type Client, openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
 
+export const TARGETS = ["safetensors", "adapter", "onnx"] as const;
+/** What an export is for. */
+export type Target = (typeof TARGETS)[number];
+
 export interface Verification extends Deviation {
   readonly what: "logits" | "weights" | "temperatures";
+}
+
+/** Feeds the differences of what was written to the meter; a mismatch is thrown. */
+type Compare = (
+  folder: string,
+  source: OpenedModel,
+  meter: DeviationMeter,
+  isRounded: boolean,
+) => Promise<void>;
+
+const comparisons: Record<Target, readonly [Verification["what"], Compare]> = {
+  safetensors: [
+    "weights",
+    async (folder, source, meter) => compareTensors(source, await openModel(folder), meter),
+  ],
+  adapter: [
+    "temperatures",
+    async (folder, source, meter) => {
+      const temperatures = await readTemperatures(folder, source.model);
+      await compareTensors({ ...source, weights: new Map() }, { temperatures }, meter);
+    },
+  ],
+  onnx: ["logits", compareLogits],
+};
+
+/** Compares a written folder with its source; `isRounded` allows for logits of half precision. Throws a UserError (exit 1) on a mismatch. */
+export async function verify(
+  target: Target,
+  folder: string,
+  source: OpenedModel,
+  isRounded = false,
+): Promise<Verification> {
+  const [what, compare] = comparisons[target];
+  const meter = new DeviationMeter();
+  await compare(folder, source, meter, isRounded);
+  return { what, ...meter.result() };
+}
+
+/** Every tensor of the source: weights by their bytes after the conversion, temperatures by value. */
+async function compareTensors(
+  { weights, temperatures }: OpenedModel,
+  written: Partial<OpenedModel>,
+  meter: DeviationMeter,
+): Promise<void> {
+  for (const [name, info] of weights) {
+    const copy = written.weights?.get(name);
+    if (!copy || !(await sameWeight(info, copy, meter)))
+      throw mismatch(`tensor "${name}" is another`);
+  }
+  if (JSON.stringify(written.temperatures?.spec) !== JSON.stringify(temperatures?.spec))
+    throw mismatch("the temperatures are of another form");
+  for (const [name, values] of temperatures?.values ?? []) {
+    const copy = written.temperatures?.values.get(name);
+    if (copy?.length !== values.length || !values.every((value, i) => value === copy[i]))
+      throw mismatch(`temperature "${name}" is another`);
+    meter.addEqual(values.length);
+  }
 }
 
 /** Prompts: tokens of the first, and of the second, which is padded on its left to the same length. */
@@ -29,14 +80,14 @@ const LENGTHS = [24, 15] as const;
 
 /**
  * Runs a written ONNX folder in its client: without and with its cache, alone and in a batch of two with left padding;
- * all logits are compared with those of the source's fixed window. Throws a UserError (exit 1) on a mismatch.
+ * all logits are compared with those of the source's fixed window.
  */
-export async function verifyOnnx(
+async function compareLogits(
   folder: string,
   source: OpenedModel,
-  engine: Engine,
+  meter: DeviationMeter,
   isRounded: boolean,
-): Promise<Verification> {
+): Promise<void> {
   const { maxPositions, vocabSize } = source.model.config;
   const length = Math.min(LENGTHS[0], maxPositions);
   const padding = length - Math.max(1, Math.min(LENGTHS[1], length - 1));
@@ -46,8 +97,7 @@ export async function verifyOnnx(
   const [prompt, other] = [tokens(length), tokens(length - padding)];
   const [zeros, ones] = [repeated(0, padding), repeated(1, length)];
 
-  const expected = await windowLogits(source, engine, [prompt, [...other, ...zeros]]);
-  const meter = new DeviationMeter();
+  const expected = await windowLogits(source, [prompt, [...other, ...zeros]]);
   const compare = (row: number, from: number, actual: Float32Array) => {
     const start = (row * length + from) * vocabSize;
     meter.add(expected.subarray(start, start + actual.length), actual);
@@ -69,11 +119,10 @@ export async function verifyOnnx(
   } finally {
     await client.dispose();
   }
-  const deviation = meter.result();
+  const { largest } = meter.result();
   const limit = isRounded ? 0.05 * meter.scale : 1e-4 * Math.max(1, meter.scale / 10);
-  if (!(deviation.largest <= limit))
-    throw mismatch(`logits differ by ${deviation.largest}, at most ${limit} is expected`);
-  return { what: "logits", ...deviation };
+  if (!(largest <= limit))
+    throw mismatch(`logits differ by ${largest}, at most ${limit} is expected`);
 }
 
 /** Runs a batch with its cache: half of it, three tokens at once, then one by one; logits from column `start` on. */
@@ -98,53 +147,20 @@ async function* inSteps(
 
 const repeated = (value: number, count: number) => Array.from({ length: count }, () => value);
 
-/** Opens a written folder and compares every tensor with its source. Throws a UserError (exit 1) on a mismatch. */
-export async function verifyWeights(folder: string, source: OpenedModel): Promise<Verification> {
-  const written = await openModel(folder);
-  const meter = new DeviationMeter();
-  for (const [name, info] of source.weights)
-    if (!(await sameWeight(info, written.weights.get(name)!, meter)))
-      throw mismatch(`tensor "${name}" is another`);
-  compareTemperatures(source.temperatures, written.temperatures);
-  return { what: "weights", ...meter.result() };
-}
-
-/** Opens a written adapter and compares every temperature with its source. Throws a UserError (exit 1) on a mismatch. */
-export async function verifyAdapter(folder: string, source: OpenedModel): Promise<Verification> {
-  const config = join(folder, ADAPTER_CONFIG);
-  const { tensors } = await openSafetensors(join(folder, ADAPTER_WEIGHTS));
-  const values = new Map<string, Float32Array>();
-  for (const [name, info] of tensors) values.set(name, await readFloats(info));
-  const spec = specFromJson(config, await readJson(config));
-  compareTemperatures(source.temperatures, { spec, values });
-  const numValues = [...values.values()].reduce((sum, { length }) => sum + length, 0);
-  return { what: "temperatures", numValues, largest: 0, relative: 0 };
-}
-
-function compareTemperatures(source?: Temperatures, written?: Temperatures): void {
-  if (JSON.stringify(written?.spec) !== JSON.stringify(source?.spec))
-    throw mismatch("the temperatures are of another form");
-  for (const [name, values] of source?.values ?? []) {
-    const copy = written?.values.get(name);
-    if (copy?.length !== values.length || !values.every((value, i) => value === copy[i]))
-      throw mismatch(`temperature "${name}" is another`);
-  }
-}
-
 /** Logits [B, T, V] of the source, evaluated as `ssa eval` does. */
 async function windowLogits(
   source: OpenedModel,
-  engine: Engine,
   rows: readonly (readonly number[])[],
 ): Promise<Float32Array> {
   const window = { batchSize: rows.length, context: rows[0]!.length };
   const outputs = simplify({ logits: logitsOf(buildForward(source, window)) });
-  const program = await engine.compile(outputs, boundWeights(source));
+  const engine = await openEngine("cpu", { threads: 0 });
   try {
+    const program = await engine.compile(outputs, boundWeights(source));
     const { logits } = await program.run({ ids: BigInt64Array.from(rows.flat(), BigInt) });
     return logits!.slice();
   } finally {
-    await program.dispose();
+    await engine.dispose();
   }
 }
 

@@ -2,14 +2,8 @@
 
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
-import { streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import { readBytes, streamBytes, type TensorInfo } from "../files/safetensors.ts";
 import { weightDtype } from "../model/model.ts";
-
-export const EXPORT_DTYPES = ["f32", "f16", "bf16"] as const;
-/** Number formats by the names of the `--dtype` option. */
-export type ExportDtype = (typeof EXPORT_DTYPES)[number];
-
-export const tensorDtypes = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
 
 /** Bytes of a source that are read at a time; a multiple of every element's size. */
 const CHUNK_BYTES = 16 * 2 ** 20;
@@ -21,13 +15,7 @@ export async function* streamAs(info: TensorInfo, dtype: Dtype): AsyncGenerator<
 
 /** All of streamAs at once. */
 export async function bytesAs(info: TensorInfo, dtype: Dtype): Promise<Uint8Array> {
-  const bytes = new Uint8Array(byteLengthAs(info, dtype));
-  let offset = 0;
-  for await (const chunk of streamAs(info, dtype)) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return bytes;
+  return converted(info, await readBytes(info), dtype);
 }
 
 export function byteLengthAs(info: TensorInfo, dtype: Dtype): number {

@@ -8,41 +8,23 @@ import { pid } from "node:process";
 import { codeOf, invariant, messageOf, UserError } from "../core/errors.ts";
 import {
   flush,
-  readIfPresent,
   removeFolder,
   replacedSuffix,
   replaceFolder,
   settleReplacement,
   temporaryOwner,
   writeFailure,
-  writeFileAtomic,
 } from "./atomic.ts";
 import { filterLines } from "./json-lines.ts";
-import { isRunning } from "./file-lock.ts";
-import { lockName } from "./run-lock.ts";
-import { isRecord } from "./safetensors-header.ts";
+import { isRunning, lockName } from "./lock.ts";
+import { isRecord, readJsonIfSound, writeJson } from "./json.ts";
+import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile } from "./safetensors.ts";
 import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
 
 export { appendLine, readLines } from "./json-lines.ts";
-export { lockRun } from "./run-lock.ts";
-
-/** Names in a run folder. */
-export const runFiles = {
-  recipe: "recipe.yaml",
-  metrics: "metrics.jsonl",
-  report: "report.json",
-  final: "final",
-} as const;
-
-/** Names in a snapshot's folder. */
-export const snapshotFiles = {
-  adapter: "ssa_adapter.safetensors",
-  adapterConfig: "ssa_config.json",
-  trained: "trained.safetensors",
-  optimizer: "optimizer.safetensors",
-  state: "state.json",
-} as const;
+export { runFiles, snapshotFiles } from "./names.ts";
+export { lockRun } from "./lock.ts";
 
 /** All that a run needs to go on from a step; kinds without tensors get no file. */
 export interface Snapshot {
@@ -83,18 +65,15 @@ export async function saveSnapshot(
       if (tensors[kind].length === 0) continue;
       await writeSafetensors(join(folder, snapshotFiles[kind]), tensors[kind]);
     }
-    if (tensors.adapter.length > 0) {
-      await writeFileAtomic(join(folder, snapshotFiles.adapterConfig), pretty(adapterConfig));
-    }
+    if (tensors.adapter.length > 0)
+      await writeJson(join(folder, snapshotFiles.adapterConfig), adapterConfig);
     const files: Record<string, string> = {};
     for (const name of (await readdir(folder)).sort()) {
       files[name] = await sha256OfFile(join(folder, name));
     }
     const content = { format_version: formatVersion, step, files, state };
-    await writeFileAtomic(
-      join(folder, snapshotFiles.state),
-      pretty({ sha256: sha256OfJson(content), ...content }),
-    );
+    const whole = { sha256: sha256OfJson(content), ...content };
+    await writeJson(join(folder, snapshotFiles.state), whole);
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await flush(metrics);
   }).catch((error: unknown) => {
@@ -160,14 +139,18 @@ export async function removeLeftovers(runDir: string): Promise<void> {
   }
 }
 
+/** Whether a folder is a run's; a model folder that ships the recipe it was made with is none. */
+export function isRun(folder: string): boolean {
+  const [recipe, config] = [runFiles.recipe, modelFiles.config].map((name) => join(folder, name));
+  return existsSync(recipe!) && !existsSync(config!);
+}
+
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
   let newest: { readonly dir: string; readonly time: number } | undefined;
   for (const name of await namesIn(checkpointsDir)) {
     const dir = join(checkpointsDir, name);
-    // A model folder that ships the recipe it was made with is no run.
-    const isRun = existsSync(join(dir, runFiles.recipe)) && !existsSync(join(dir, "config.json"));
-    if (!isRun) continue;
+    if (!isRun(dir)) continue;
     const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
     const states = await Promise.all(paths.filter(existsSync).map((path) => stat(path)));
     const time = Math.max(...states.map(({ mtimeMs }) => mtimeMs));
@@ -210,9 +193,9 @@ async function listSnapshots(runDir: string): Promise<{ dir: string; step: numbe
 
 /** The state of a snapshot, or an error whose message is the reason why it cannot be used. */
 async function verifiedState(dir: string, step: number): Promise<unknown> {
-  const bytes = await readIfPresent(join(dir, snapshotFiles.state));
-  if (!bytes) throw new Error(`${snapshotFiles.state} is missing`);
-  const { sha256, ...content } = parseState(bytes.toString());
+  const path = join(dir, snapshotFiles.state);
+  if (!existsSync(path)) throw new Error(`${snapshotFiles.state} is missing`);
+  const { sha256, ...content } = (await readJsonIfSound(path)) ?? {};
   const { format_version: version, files, state } = content;
   if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files)) {
     throw new Error(`${snapshotFiles.state} is damaged`);
@@ -226,23 +209,10 @@ async function verifiedState(dir: string, step: number): Promise<unknown> {
   return state;
 }
 
-function parseState(text: string): Record<string, unknown> {
-  try {
-    const json: unknown = JSON.parse(text);
-    return isRecord(json) ? json : {};
-  } catch {
-    return {};
-  }
-}
-
 async function namesIn(folder: string): Promise<string[]> {
   return existsSync(folder) ? (await readdir(folder)).sort() : [];
 }
 
 function sha256OfJson(value: unknown): string {
   return createHash("sha256").update(JSON.stringify(value)).digest("hex");
-}
-
-function pretty(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
 }

@@ -3,6 +3,7 @@
 
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
+import { isRecord } from "./json.ts";
 
 /** The longest header that the format allows, in bytes. */
 export const maxHeaderBytes = 100_000_000;
@@ -188,11 +189,6 @@ function byteSize(shape: readonly number[], bits: number): number | undefined {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
-}
-
-/** Whether a JSON value is an object, neither null nor a list. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A JSON value for an error message, cut where it is long. */

@@ -6,6 +6,7 @@ import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
 import { replaceFile, writeFileAtomic } from "./atomic.ts";
+import { modelFiles } from "./names.ts";
 import { maxHeaderBytes } from "./safetensors-header.ts";
 
 /** A tensor to be written. */
@@ -73,7 +74,7 @@ export async function writeSharded(
       await writeSafetensors(paths[i]!, shard, metadata);
     }
     if (shards.length > 1) {
-      paths.push(join(folder, "model.safetensors.index.json"));
+      paths.push(join(folder, modelFiles.index));
       await writeFileAtomic(paths.at(-1)!, indexJson(shards, names));
     }
   } catch (error) {
@@ -143,7 +144,7 @@ function splitIntoShards(
 }
 
 function shardName(i: number, count: number): string {
-  if (count === 1) return "model.safetensors";
+  if (count === 1) return modelFiles.weights;
   const [number, total] = [i + 1, count].map((n) => String(n).padStart(5, "0"));
   return `model-${number}-of-${total}.safetensors`;
 }
@@ -160,7 +161,7 @@ function indexJson(shards: readonly (readonly TensorSource[])[], names: readonly
 
 /** Weights under other names would stay beside the new ones, and a reader could take either. */
 async function refuseOtherWeights(folder: string, names: readonly string[]): Promise<void> {
-  const replaced = new Set(names.length > 1 ? [...names, "model.safetensors.index.json"] : names);
+  const replaced = new Set(names.length > 1 ? [...names, modelFiles.index] : names);
   const other = (await readdir(folder)).find(
     (name) =>
       /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/.test(name) && !replaced.has(name),

@@ -7,10 +7,11 @@ import { open, readdir, readFile, realpath, stat, type FileHandle } from "node:f
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
+import { isRecord } from "./json.ts";
+import { modelFiles } from "./names.ts";
 import {
   headerLength,
   isReadableDtype,
-  isRecord,
   parseHeader,
   parseUniqueJson,
 } from "./safetensors-header.ts";
@@ -35,10 +36,11 @@ export interface Checkpoint {
   /** By name; in the order of files and of bytes in them. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Names that an index lists in vain, with the file they should be in: fine for buffers, not for weights. */
+  readonly absent: ReadonlyMap<string, string>;
 }
 
-const singleName = "model.safetensors";
-const indexName = "model.safetensors.index.json";
+const { weights: singleName, index: indexName } = modelFiles;
 
 /** Opens a `.safetensors` file, an index of shards, or a model folder that holds either; reads headers only. */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
@@ -116,7 +118,8 @@ async function fileOrFolder(path: string): Promise<"file" | "folder"> {
 
 async function openSingle(path: string): Promise<Checkpoint> {
   const { tensors, metadata } = await readHeader(path);
-  return { files: [path], tensors: new Map(tensors.map((info) => [info.name, info])), metadata };
+  const byName = new Map(tensors.map((info) => [info.name, info]));
+  return { files: [path], tensors: byName, metadata, absent: new Map() };
 }
 
 async function openShards(indexPath: string): Promise<Checkpoint> {
@@ -128,21 +131,18 @@ async function openShards(indexPath: string): Promise<Checkpoint> {
     const shard = await readHeader(file, indexPath);
     for (const info of shard.tensors) {
       const place = placed.get(info.name);
-      if (place === undefined || join(dirname(indexPath), place) !== file) {
-        const instead = place === undefined ? "does not list it" : `places it in ${place}`;
-        throw new UserError(`${file}: holds tensor "${info.name}", but ${indexPath} ${instead}`);
-      }
+      if (place !== undefined && join(dirname(indexPath), place) !== file)
+        throw new UserError(
+          `${file}: holds tensor "${info.name}", but ${indexPath} places it in ${place}`,
+        );
+      if (tensors.has(info.name))
+        throw new UserError(`${file}: holds tensor "${info.name}", as another file does`);
       tensors.set(info.name, info);
     }
     Object.assign(metadata, shard.metadata);
   }
-  for (const [name, place] of placed) {
-    if (tensors.has(name)) continue;
-    throw new UserError(
-      `${indexPath}: places tensor "${name}" in ${place}, which does not hold it`,
-    );
-  }
-  return { files, tensors, metadata };
+  const absent = new Map([...placed].filter(([name]) => !tensors.has(name)));
+  return { files, tensors, metadata, absent };
 }
 
 /** Tensor name to shard name. */

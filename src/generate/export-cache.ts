@@ -3,14 +3,14 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../model/open.ts";
-import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
-import { companionsOf } from "../export/companions.ts";
 import { convert } from "../export/convert.ts";
-import { openSource, type Source, type SourceOptions } from "../export/source.ts";
+import { companionsOf } from "../export/model-folder.ts";
+import { adapterFiles, modelFiles } from "../files/names.ts";
+import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 
-export interface CacheOptions extends SourceOptions {
-  /** A model folder, an adapter's folder, a run's, or an ONNX export, which is taken as it is. */
+export interface CacheOptions extends OpenOptions {
+  /** As `openModel` takes it, or an ONNX export, which is used as it is. */
   readonly model: string;
   /** Where exports are kept, each in a folder named by its checksum. */
   readonly cacheFolder: string;
@@ -26,8 +26,8 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
   const { model, adapter, cacheFolder, onStage } = options;
   if (!adapter && existsSync(join(model, "onnx"))) return model;
   onStage?.("looking for the model's export");
-  const out = join(cacheFolder, await keyOf(await openSource(model, options)));
-  const isThere = () => existsSync(join(out, "config.json"));
+  const out = join(cacheFolder, await keyOf(await openModel(model, options)));
+  const isThere = () => existsSync(join(out, modelFiles.config));
   if (isThere()) return out;
   try {
     await convert({ ...options, target: "onnx", out });
@@ -37,12 +37,13 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
   return out;
 }
 
-async function keyOf({ opened, adapter }: Source): Promise<string> {
-  const { folder, checkpoint } = opened;
+async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
   const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
-  const files = ["config.json", ...(await companionsOf(folder))].map((name) => join(folder, name));
-  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
-    if (adapter) files.push(join(adapter, name));
+  const files = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
+    join(folder, name),
+  );
+  const added = Object.values(adapterFiles).map((name) => join(adapter ?? "", name));
+  if (adapter) files.push(...added.filter((path) => existsSync(path)));
   for (const file of files) hash.update(` ${await sha256OfFile(file)}`);
   return hash.digest("hex").slice(0, 32);
 }

@@ -2,7 +2,8 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readJson } from "../model/open.ts";
+import { readJson } from "../files/json.ts";
+import { modelFiles } from "../files/names.ts";
 import type { Provider } from "../engines/index.ts";
 import { readModel } from "../models/index.ts";
 import { cachedExport, type CacheOptions } from "./export-cache.ts";
@@ -49,7 +50,7 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
   const tokenizer = await openClientTokenizer(folder);
-  const configPath = join(folder, "config.json");
+  const configPath = join(folder, modelFiles.config);
   const { maxPositions } = readModel(configPath, await readJson(configPath)).config;
   const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
   const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;

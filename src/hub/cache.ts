@@ -1,180 +1,149 @@
 // The folder layout that huggingface_hub shares between languages:
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
-import { randomUUID } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
-import { absentAsUndefined, readIfPresent, writeFileAtomic } from "../files/atomic.ts";
+import { absentAsUndefined, readIfPresent } from "../files/atomic.ts";
+import { temporaryName, writeFileAtomic } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
+import type { HubSettings } from "./environment.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
 
-/** What the hub says of one file of a commit. */
-export interface RepoFile {
-  readonly sizeBytes: number;
-  /** Git's hash of the file, or of its pointer where `sha256` is known. */
-  readonly gitSha1: string;
-  readonly sha256: string | undefined;
-}
-
-/** All files of one commit by path. */
-export type RepoListing = ReadonlyMap<string, RepoFile>;
+/** What is known of one file of a commit, as a tree on disk has it; large files have their SHA-256 besides Git's hash. */
+export type RepoFile = Readonly<{
+  size: number;
+  blob_id: string;
+  lfs_sha256?: string;
+  lfs_size?: number;
+}>;
 
 /** Throws unless a path from the hub stays inside the folder it is put in, by the rules of POSIX and of Windows. */
 export function checkInside(path: string): void {
   if (staysInside(path)) return;
-  throw new UserError(
-    `the hub names a file ${JSON.stringify(path)}, which would leave its folder`,
-    {
-      hint: "do not use this repository, and tell its owner or the hub",
-    },
-  );
+  const problem = `the hub names a file ${JSON.stringify(path)}, which would leave its folder`;
+  const hint = "do not use this repository, and tell its owner or the hub";
+  throw new UserError(problem, { hint });
 }
 
-/** One repository in the cache. Reading makes no folder; absent things are `undefined`. */
-export class RepoCache {
-  readonly cacheDir: string;
-  readonly folder: string;
-
-  constructor(cacheDir: string, type: HubRepo["type"], id: string) {
-    this.cacheDir = cacheDir;
-    this.folder = join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
-  }
-
-  /** The commit that a revision meant when it was last asked for. */
-  async commitOf(revision: string): Promise<string | undefined> {
-    if (isCommit(revision)) return revision;
-    const commit = (await readIfPresent(this.#ref(revision)))?.toString().trim();
-    return commit !== undefined && isCommit(commit) ? commit : undefined;
-  }
-
-  async rememberCommit(revision: string, commit: string): Promise<void> {
-    if (!isCommit(revision)) await write(this.#ref(revision), commit);
-  }
-
-  snapshot(commit: string): string {
-    return join(this.folder, "snapshots", commit);
-  }
-
-  /** Where a file of a commit is, or will be. */
-  pathOf(commit: string, file: string): string {
-    checkInside(file);
-    return join(this.snapshot(commit), file);
-  }
-
-  /** True if the file is there, in its full length where that is known. */
-  async has(commit: string, file: string, sizeBytes?: number): Promise<boolean> {
-    const info = await statIfPresent(this.pathOf(commit, file));
-    return info !== undefined && info.isFile() && (sizeBytes ?? info.size) === info.size;
-  }
-
-  /** True if it is on record that the commit has no such file. */
-  async isKnownAbsent(commit: string, file: string): Promise<boolean> {
-    return (await statIfPresent(join(this.folder, ".no_exist", commit, file))) !== undefined;
-  }
-
-  /** The files of a commit that are here, by path. */
-  async cachedFiles(commit: string): Promise<string[]> {
-    const root = this.snapshot(commit);
-    const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(() => []);
-    return entries
-      .filter((entry) => !entry.isDirectory())
-      .map((entry) => relative(root, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
-      .toSorted();
-  }
-
-  async readListing(commit: string): Promise<RepoListing | undefined> {
-    const bytes = await readIfPresent(this.#tree(commit));
-    return bytes && parseTree(bytes.toString());
-  }
-
-  async writeListing(commit: string, listing: RepoListing): Promise<void> {
-    const files = [...listing]
-      .toSorted(([a], [b]) => (a < b ? -1 : 1))
-      .map(([path, { sizeBytes, gitSha1, sha256 }]) => {
-        const lfs = sha256 === undefined ? {} : { lfs_sha256: sha256, lfs_size: sizeBytes };
-        return [path, { size: sizeBytes, blob_id: gitSha1, ...lfs }] as const;
-      });
-    const tree = { format_version: 1, files: Object.fromEntries(files) };
-    await write(this.#tree(commit), JSON.stringify(tree, null, 1));
-  }
-
-  /** Where the content of a file is kept: once, whatever commits and names it has. */
-  blob(file: RepoFile): string {
-    return join(this.folder, "blobs", file.sha256 ?? file.gitSha1);
-  }
-
-  /** The lock of a blob's download, apart from the locks that Python leaves behind. */
-  lock(file: RepoFile): string {
-    const name = `${basename(this.blob(file))}.node.lock`;
-    return join(this.cacheDir, ".locks", basename(this.folder), name);
-  }
-
-  /** Makes a blob appear in a snapshot: as a relative link, or as the file itself where links cannot be made. */
-  async place(
-    commit: string,
-    path: string,
-    file: RepoFile,
-    options: { readonly useSymlinks: boolean; readonly isNewBlob: boolean },
-  ): Promise<void> {
-    const blob = this.blob(file);
-    const pointer = this.pathOf(commit, path);
-    await mkdir(dirname(pointer), { recursive: true });
-    await rm(pointer, { force: true });
-    if (options.useSymlinks) {
-      try {
-        await symlink(relative(dirname(pointer), blob), pointer);
-        return;
-      } catch (error) {
-        const code = codeOf(error) ?? "";
-        if (code === "EEXIST") return; // another process was faster
-        if (!["EPERM", "ENOSYS", "ENOTSUP", "EINVAL"].includes(code)) throw error;
-      }
-    }
-    // A blob that was here before may have links to it.
-    if (options.isNewBlob) return rename(blob, pointer);
-    const beside = `${pointer}.${randomUUID()}`;
-    await copyFile(blob, beside);
-    await rename(beside, pointer);
-  }
-
-  #ref(revision: string): string {
-    return join(this.folder, "refs", revision);
-  }
-
-  #tree(commit: string): string {
-    return join(this.folder, "trees", `${commit}.json`);
-  }
+/** True if the hashes, which become file names, are hashes, and the size is a size. */
+export function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile): boolean {
+  const text = JSON.stringify([blob_id, lfs_sha256, size]);
+  return /^\["[0-9a-f]{40}","[0-9a-f]{64}",\d+\]$/.test(text);
 }
 
 /** The state of a file, links followed; undefined where there is none. */
-export async function statIfPresent(
-  path: string,
-): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
-  return stat(path).catch(absentAsUndefined);
-}
+export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
 
-// A tree that another version wrote differently is as good as none.
-function parseTree(text: string): RepoListing | undefined {
-  try {
-    const tree = JSON.parse(text) as {
-      format_version: number;
-      files: Record<string, { size: number; blob_id: string; lfs_sha256?: string }>;
-    };
-    if (tree.format_version !== 1) return undefined;
-    return new Map(
-      Object.entries(tree.files).map(([path, { size, blob_id, lfs_sha256 }]) => {
-        checkInside(path);
-        return [path, { sizeBytes: size, gitSha1: blob_id, sha256: lfs_sha256 }];
-      }),
-    );
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    return undefined;
+/** Names a file's content: SHA-256 for large files, Git's hash for others. */
+export const hashOf = (file: RepoFile): string => file.lfs_sha256 ?? file.blob_id;
+
+/** What is cached of the commit that a revision meant when it was last asked for, under each name of the repository. */
+export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
+  const { revision } = repo;
+  if (settings.refresh && !settings.offline && !isCommit(revision)) return;
+  for (const id of [repo.id, ...repo.formerIds]) {
+    const ref = await readIfPresent(join(repoFolder(settings, repo.type, id), "refs", revision));
+    const commit = isCommit(revision) ? revision : String(ref).trim();
+    if (isCommit(commit)) yield new Snapshot(settings, { ...repo, id }, commit);
   }
 }
 
-async function write(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  await writeFileAtomic(path, text);
+/** One commit in the cache. Reading makes no folder. */
+export class Snapshot {
+  readonly commit: string;
+  readonly folder: string;
+  /** All files of the commit by path; undefined where only the files that are here are known. */
+  listing: ReadonlyMap<string, RepoFile> | undefined;
+  readonly #repo: string;
+  readonly #tree: string;
+
+  constructor(settings: HubSettings, { type, id }: HubRepo, commit: string) {
+    this.commit = commit;
+    this.#repo = repoFolder(settings, type, id);
+    this.#tree = join(this.#repo, "trees", `${commit}.json`);
+    this.folder = join(this.#repo, "snapshots", commit);
+    this.listing = readTree(this.#tree);
+  }
+
+  /** Where a file is, or will be. */
+  pathOf(file: string): string {
+    checkInside(file);
+    return join(this.folder, file);
+  }
+
+  /** True if the file is there, in its full length where that is known. */
+  async has(file: string): Promise<boolean> {
+    const info = await statIfPresent(this.pathOf(file));
+    return info?.isFile() === true && (this.listing?.get(file)?.size ?? info.size) === info.size;
+  }
+
+  /** False if it is on record that the commit has no such file. */
+  expects(file: string): boolean {
+    return this.listing?.has(file) ?? !existsSync(join(this.#repo, ".no_exist", this.commit, file));
+  }
+
+  /** All files where they are known, else those that are here. */
+  async files(): Promise<string[]> {
+    if (this.listing) return [...this.listing.keys()];
+    const options = { recursive: true, withFileTypes: true } as const;
+    const entries = await readdir(this.folder, options).catch(() => []);
+    return entries
+      .filter((entry) => !entry.isDirectory())
+      .map(({ parentPath, name }) => relative(this.folder, join(parentPath, name)))
+      .map((path) => path.replaceAll("\\", "/"));
+  }
+
+  /** Records the files of the commit, and that the revision means it. */
+  async remember(revision: string, listing: ReadonlyMap<string, RepoFile>): Promise<void> {
+    this.listing = listing;
+    const tree = { format_version: 1, files: Object.fromEntries(listing) };
+    const texts: Record<string, string> = { [this.#tree]: JSON.stringify(tree, undefined, 1) };
+    if (!isCommit(revision)) texts[join(this.#repo, "refs", revision)] = this.commit;
+    for (const [path, text] of Object.entries(texts)) {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFileAtomic(path, text);
+    }
+  }
+
+  /** Where the content of a file is kept, once whatever commits and names it has, and the lock of its download. */
+  placesOf(file: RepoFile): { readonly blob: string; readonly lock: string } {
+    // Not the lock of Python's own, which it leaves behind.
+    const lock = `../.locks/${basename(this.#repo)}/${hashOf(file)}.node.lock`;
+    return { blob: join(this.#repo, "blobs", hashOf(file)), lock: join(this.#repo, lock) };
+  }
+
+  /** Makes a blob appear: as a relative link, or as the file itself where links cannot be made. */
+  async place(file: string, blob: string, useSymlinks: boolean, isNewBlob: boolean): Promise<void> {
+    const pointer = this.pathOf(file);
+    await mkdir(dirname(pointer), { recursive: true });
+    await rm(pointer, { force: true });
+    try {
+      if (useSymlinks) return await symlink(relative(dirname(pointer), blob), pointer);
+    } catch (error) {
+      const code = codeOf(error) ?? "";
+      if (code === "EEXIST") return; // another process was faster
+      if (!["EPERM", "ENOSYS", "ENOTSUP", "EINVAL"].includes(code)) throw error;
+    }
+    // A blob that was here before may have links to it.
+    if (isNewBlob) return rename(blob, pointer);
+    const beside = temporaryName(pointer);
+    await copyFile(blob, beside);
+    await rename(beside, pointer);
+  }
+}
+
+const repoFolder = ({ cacheDir }: HubSettings, type: HubRepo["type"], id: string) =>
+  join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
+
+// A tree that another version wrote differently is as good as none.
+function readTree(path: string): Snapshot["listing"] {
+  try {
+    const tree = JSON.parse(readFileSync(path, "utf8")) as { format_version: 1; files: object };
+    const files = new Map(Object.entries(tree.files) as [string, RepoFile][]);
+    return tree.format_version === 1 && [...files.values()].every(isSound) ? files : undefined;
+  } catch {
+    return undefined;
+  }
 }

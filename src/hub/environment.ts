@@ -3,32 +3,19 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-
-/** A value that no log, JSON or inspection shows, being private; `reveal` is for the request that needs it. */
-export class Secret {
-  readonly #value: string;
-
-  constructor(value: string) {
-    this.#value = value;
-  }
-
-  reveal(): string {
-    return this.#value;
-  }
-
-  toString(): string {
-    return "[hidden]";
-  }
-}
+import type { HubRepo } from "./repo-id.ts";
 
 export interface HubSettings {
   /** Without a trailing slash, e.g. `https://huggingface.co`. */
   readonly endpoint: string;
   /** The folder that holds `models--org--name` and `datasets--org--name`. */
   readonly cacheDir: string;
-  readonly token: Secret | undefined;
+  /** A function, so that no log, JSON or inspection shows it. */
+  readonly token: { readonly reveal: () => string } | undefined;
   /** No request is made; only what is cached is used. */
   readonly offline: boolean;
+  /** The hub is asked what a branch or tag means now, even where it is cached; `offline` overrules it. */
+  readonly refresh: boolean;
   /** How long the hub may be silent while it lists. */
   readonly metadataTimeoutMs: number;
   /** How long a download may be silent. */
@@ -37,6 +24,21 @@ export interface HubSettings {
   readonly useSymlinks: boolean;
   /** First wait before a request is repeated; doubles each time. */
   readonly retryDelayMs: number;
+}
+
+/** What a request is made for. */
+export interface HubContext {
+  readonly settings: HubSettings;
+  readonly repo: HubRepo;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+}
+
+/** How far one file is. */
+export interface DownloadProgress {
+  readonly file: string;
+  readonly receivedBytes: number;
+  readonly totalBytes: number;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -51,16 +53,16 @@ export function hubSettings(env: Environment, homeDir: string): HubSettings {
   const isOn = (name: string) => /^(1|on|yes|true)$/i.test(env[name] ?? "");
   const home =
     path("HF_HOME") ?? join(path("XDG_CACHE_HOME") ?? join(homeDir, ".cache"), "huggingface");
-  const token = isOn("HF_HUB_DISABLE_IMPLICIT_TOKEN")
-    ? undefined
-    : (tokenFrom(env["HF_TOKEN"]) ??
-      tokenFrom(env["HUGGING_FACE_HUB_TOKEN"]) ??
-      tokenFrom(readIfPresent(path("HF_TOKEN_PATH") ?? join(home, "token"))));
+  const token = () =>
+    env["HF_TOKEN"]?.trim() ||
+    env["HUGGING_FACE_HUB_TOKEN"]?.trim() ||
+    textIfPresent(path("HF_TOKEN_PATH") ?? join(home, "token")).trim();
   return {
     endpoint: endpointFrom(env["HF_ENDPOINT"]),
     cacheDir: path("HF_HUB_CACHE") ?? path("HUGGINGFACE_HUB_CACHE") ?? join(home, "hub"),
-    token,
+    token: isOn("HF_HUB_DISABLE_IMPLICIT_TOKEN") ? undefined : checkedToken(token()),
     offline: isOn("HF_HUB_OFFLINE") || isOn("TRANSFORMERS_OFFLINE"),
+    refresh: false,
     metadataTimeoutMs: millisecondsFrom("HF_HUB_ETAG_TIMEOUT", env),
     downloadTimeoutMs: millisecondsFrom("HF_HUB_DOWNLOAD_TIMEOUT", env),
     useSymlinks: !isOn("HF_HUB_DISABLE_SYMLINKS"),
@@ -68,15 +70,13 @@ export function hubSettings(env: Environment, homeDir: string): HubSettings {
   };
 }
 
-function tokenFrom(text: string | undefined): Secret | undefined {
-  const token = text?.trim();
-  if (!token) return undefined;
+function checkedToken(token: string): HubSettings["token"] {
   // A header takes visible ASCII only; the value itself must not appear in the message.
-  if (!/^[\x21-\x7e]+$/.test(token))
+  if (!/^[\x21-\x7e]*$/.test(token))
     throw new UserError("the hub token holds spaces or characters that no token has", {
       hint: "copy it again from the hub's token page into HF_TOKEN",
     });
-  return new Secret(token);
+  return token === "" ? undefined : { reveal: () => token };
 }
 
 function endpointFrom(text: string | undefined): string {
@@ -94,10 +94,10 @@ function millisecondsFrom(name: string, env: Environment): number {
   return seconds * 1000;
 }
 
-function readIfPresent(path: string): string | undefined {
+function textIfPresent(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {
-    return undefined;
+    return "";
   }
 }

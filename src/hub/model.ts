@@ -3,17 +3,14 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readIfPresent } from "../files/atomic.ts";
-import { RepoCache, statIfPresent, type RepoListing } from "./cache.ts";
-import { downloadFiles, type DownloadProgress } from "./download.ts";
-import type { HubSettings } from "./environment.ts";
-import { nameOf, offlineFailure } from "./failures.ts";
-import { fetchCommit } from "./listing.ts";
-import { isHubOnly, isName, parseModelName, type HubRepo } from "./repo-id.ts";
+import { cachedSnapshots, type Snapshot, statIfPresent } from "./cache.ts";
+import { downloadFiles } from "./download.ts";
+import type { HubContext, HubSettings } from "./environment.ts";
+import { offlineFailure } from "./failures.ts";
+import { fetchSnapshot } from "./request.ts";
+import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
 
-export interface ResolveOptions {
-  readonly onProgress?: (progress: DownloadProgress) => void;
-  readonly signal?: AbortSignal;
-}
+export type ResolveOptions = Pick<HubContext, "onProgress" | "signal">;
 
 export interface ResolvedModel {
   /** Holds config.json, the tokenizer's files and the safetensors weights (in a cache, as links). */
@@ -25,24 +22,14 @@ export interface ResolvedModel {
 
 // Without these three no run can start, unless the repository is known not to have one.
 const ESSENTIAL = ["config.json", "tokenizer.json", "tokenizer_config.json"];
-const USEFUL = [
-  "generation_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-  "tokenizer.model",
-  "chat_template.jinja",
-  "chat_template.json",
-  "ssa_config.json",
-  // For the card and the licence of what is made of it.
-  "README.md",
-  "LICENSE",
-];
+// The last two are for the card and the licence of what is made of it.
+const USEFUL =
+  `generation_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt tokenizer.model
+  chat_template.jinja chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
 const WEIGHTS = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
 /** A folder with this and no config.json is opened through the base that it names. */
 const ADAPTER = "ssa_adapter.safetensors";
-const INDEX = "model.safetensors.index.json";
 const PICKLED = /\.(bin|pt|pth|ckpt|pkl)$/;
 
 /**
@@ -54,25 +41,40 @@ export async function resolveModel(
   settings: HubSettings,
   options: ResolveOptions = {},
 ): Promise<ResolvedModel> {
-  if (!isHubOnly(nameOrPath)) {
+  if (!nameOrPath.startsWith("hf:")) {
     const info = await statIfPresent(nameOrPath);
     if (info?.isDirectory()) return checkedFolder(nameOrPath);
+    const hint = "name the folder that holds config.json";
     if (info)
-      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, {
-        hint: "name the folder that holds config.json",
-      });
-    if (/^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])/.test(nameOrPath) || nameOrPath.endsWith("/"))
+      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, { hint });
+    if (/^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(nameOrPath))
       throw new UserError(`there is no folder "${nameOrPath}"`, { hint: "check the path" });
   }
   const repo = parseModelName(nameOrPath);
-  const missing = [];
-  for (const id of [repo.id, ...repo.formerIds]) {
-    const cached = await findCached(new RepoCache(settings.cacheDir, "model", id), repo.revision);
-    if ("folder" in cached) return { ...cached, id: repo.id };
-    missing.push(cached.missing);
+  let missing: string | undefined;
+  for await (const snapshot of cachedSnapshots(settings, repo)) {
+    const lost = await missingFrom(snapshot);
+    if (lost === undefined) return located(snapshot, repo);
+    missing ??= lost;
   }
-  if (settings.offline) throw offlineFailure(repo, missing[0] ?? "config.json", settings.cacheDir);
-  return fetchModel(repo, settings, options);
+  if (settings.offline) throw offlineFailure(repo, missing ?? "config.json", settings.cacheDir);
+  const context = { settings, repo, ...options };
+  const snapshot = await fetchSnapshot(context);
+  const files = await snapshot.files();
+  const weights = weightsIn(repo, files);
+  // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
+  const small = [...ESSENTIAL, ...USEFUL].filter((file) => files.includes(file));
+  await downloadFiles(context, snapshot, weights === INDEX ? [...small, INDEX] : small);
+  const shards = weights === INDEX ? await shardsOf(snapshot) : [WEIGHTS];
+  const lost = shards.find((shard) => !files.includes(shard));
+  if (lost !== undefined)
+    throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
+  await downloadFiles(context, snapshot, shards);
+  return located(snapshot, repo);
+}
+
+function located({ folder, commit }: Snapshot, { id }: HubRepo): ResolvedModel {
+  return { folder, id, commit };
 }
 
 async function checkedFolder(folder: string): Promise<ResolvedModel> {
@@ -85,72 +87,37 @@ async function checkedFolder(folder: string): Promise<ResolvedModel> {
   });
 }
 
-async function fetchModel(
-  repo: HubRepo,
-  settings: HubSettings,
-  options: ResolveOptions,
-): Promise<ResolvedModel> {
-  const cache = new RepoCache(settings.cacheDir, "model", repo.id);
-  const { commit, listing } = await fetchCommit({ settings, repo, signal: options.signal }, cache);
-  const weights = weightsIn(repo, listing);
-  const context = { settings, repo, cache, commit, ...options };
-  const folder = cache.snapshot(commit);
-
-  // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
-  const small = [...ESSENTIAL, ...USEFUL].filter((file) => listing.has(file));
-  await downloadFiles(context, listing, weights === INDEX ? [...small, INDEX] : small);
-  const shards = weights === INDEX ? await shardsOf(cache, commit) : [WEIGHTS];
-  const lost = shards.find((shard) => !listing.has(shard));
-  if (lost !== undefined)
-    throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
-  await downloadFiles(context, listing, shards);
-  return { folder, id: repo.id, commit };
-}
-
-function weightsIn(repo: HubRepo, listing: RepoListing): typeof WEIGHTS | typeof INDEX {
-  if (!listing.has("config.json"))
+function weightsIn(repo: HubRepo, files: readonly string[]): string {
+  if (!files.includes("config.json"))
     throw new UserError(`${nameOf(repo)} has no config.json, so it is not a transformers model`, {
       hint: "look for the original that it was converted from",
     });
-  if (listing.has(WEIGHTS)) return WEIGHTS;
-  if (listing.has(INDEX)) return INDEX;
-  const pickled = [...listing.keys()].find((file) => PICKLED.test(file));
+  const weights = [WEIGHTS, INDEX].find((file) => files.includes(file));
+  if (weights !== undefined) return weights;
+  const pickled = files.find((file) => PICKLED.test(file));
   if (pickled === undefined) throw new UserError(`${nameOf(repo)} has no ${WEIGHTS}`);
-  throw new UserError(
-    `${nameOf(repo)} has only pickled weights (${pickled}), which are never loaded`,
-    {
-      hint: "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
-    },
-  );
+  const problem = `has only pickled weights (${pickled}), which are never loaded`;
+  throw new UserError(`${nameOf(repo)} ${problem}`, {
+    hint: "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
+  });
 }
 
-/** The snapshot of a revision if it is whole, else the first essential file that it lacks. */
-async function findCached(
-  cache: RepoCache,
-  revision: string,
-): Promise<{ folder: string; commit: string } | { missing: string }> {
-  const commit = await cache.commitOf(revision);
-  if (commit === undefined) return { missing: "config.json" };
-  const listing = await cache.readListing(commit);
-  const isHere = (file: string) => cache.has(commit, file, listing?.get(file)?.sizeBytes);
-  for (const file of ESSENTIAL) {
-    const isExpected = listing ? listing.has(file) : !(await cache.isKnownAbsent(commit, file));
-    if (isExpected && !(await isHere(file))) return { missing: file };
-  }
-  const isSharded = !(await isHere(WEIGHTS)) && (await isHere(INDEX));
-  for (const file of isSharded ? await shardsOf(cache, commit) : [WEIGHTS])
-    if (!(await isHere(file))) return { missing: file };
-  return { folder: cache.snapshot(commit), commit };
+/** The first essential file that a cached snapshot lacks. */
+async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
+  for (const file of ESSENTIAL)
+    if (snapshot.expects(file) && !(await snapshot.has(file))) return file;
+  const isSharded = !(await snapshot.has(WEIGHTS)) && (await snapshot.has(INDEX));
+  for (const file of isSharded ? await shardsOf(snapshot) : [WEIGHTS])
+    if (!(await snapshot.has(file))) return file;
+  return undefined;
 }
 
-/** The files that a snapshot's index names; `cache.pathOf` refuses those outside it. */
-async function shardsOf(cache: RepoCache, commit: string): Promise<string[]> {
-  const path = cache.pathOf(commit, INDEX);
+/** The files that a snapshot's index names; `pathOf` refuses those outside it. */
+async function shardsOf(snapshot: Snapshot): Promise<string[]> {
+  const path = snapshot.pathOf(INDEX);
   try {
-    const index = JSON.parse(String(await readIfPresent(path))) as {
-      weight_map: Record<string, string>;
-    };
-    return [...new Set(Object.values(index.weight_map))].toSorted();
+    const index = JSON.parse(String(await readIfPresent(path))) as { weight_map: object };
+    return [...new Set(Object.values(index.weight_map).map(String))].toSorted();
   } catch (error) {
     throw new UserError(`${path} is not an index of weights`, { cause: error, exitCode: 1 });
   }

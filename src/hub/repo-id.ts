@@ -13,100 +13,89 @@ export interface HubRepo {
   readonly formerIds: readonly string[];
 }
 
-export interface DatasetSpec {
-  readonly id: string;
-  readonly formerIds: readonly string[];
+export interface DatasetSpec extends Pick<HubRepo, "id" | "formerIds"> {
   readonly config: string | undefined;
   readonly split: string | undefined;
 }
 
-/** Bare names that the hub itself forwards to an organisation. */
-const MODEL_ALIASES: Readonly<Record<string, string>> = {
-  gpt2: "openai-community/gpt2",
-  "gpt2-medium": "openai-community/gpt2-medium",
-  "gpt2-large": "openai-community/gpt2-large",
-  "gpt2-xl": "openai-community/gpt2-xl",
-  distilgpt2: "distilbert/distilgpt2",
+const KINDS = { model: "model", dataset: "data set" } satisfies Record<HubRepo["type"], string>;
+
+type Alias = readonly [name: string, meant: { readonly id: string; readonly config?: string }];
+const gpt2s = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"].map((name): Alias => [
+  name,
+  { id: `openai-community/${name}` },
+]);
+const wikitext = { id: "Salesforce/wikitext", config: "wikitext-2-raw-v1" };
+/** Bare names that the hub itself forwards to an organisation, and short ones with the config that they mean. */
+const ALIASES = {
+  model: new Map([...gpt2s, ["distilgpt2", { id: "distilbert/distilgpt2" }]]),
+  dataset: new Map<Alias[0], Alias[1]>([
+    ["wikitext", wikitext],
+    ["wikitext-2", wikitext],
+    ["wikitext-103", { ...wikitext, config: "wikitext-103-raw-v1" }],
+  ]),
 };
 
-/** Short names of data sets, with the config meant when none is named. */
-const DATASET_ALIASES: Readonly<Record<string, { readonly id: string; readonly config: string }>> =
-  {
-    wikitext: { id: "Salesforce/wikitext", config: "wikitext-2-raw-v1" },
-    "wikitext-2": { id: "Salesforce/wikitext", config: "wikitext-2-raw-v1" },
-    "wikitext-103": { id: "Salesforce/wikitext", config: "wikitext-103-raw-v1" },
-  };
-
 // For suggestions only; any id can be asked for. The first are embedded, not on the hub.
-const KNOWN_MODELS = [
-  "tiny-gpt2",
-  ...Object.keys(MODEL_ALIASES),
-  ...Object.values(MODEL_ALIASES),
-  ...["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"].flatMap((size) => [
-    `EleutherAI/pythia-${size}`,
-    `EleutherAI/pythia-${size}-deduped`,
-  ]),
-  "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
-  "HuggingFaceTB/SmolLM-135M",
-  "HuggingFaceTB/SmolLM2-135M",
-  "HuggingFaceTB/SmolLM2-360M",
-  "meta-llama/Llama-2-7b-hf",
-  "meta-llama/Meta-Llama-3-8B",
-  "meta-llama/Llama-3.2-1B",
-  "meta-llama/Llama-3.2-3B",
-];
-const KNOWN_DATASETS = [
-  "moby-dick",
-  "sotu",
-  ...Object.keys(DATASET_ALIASES),
-  "Salesforce/wikitext",
-  "EleutherAI/wikitext_document_level",
-  "EleutherAI/lambada_openai",
-  "roneneldan/TinyStories",
-];
-
-/** True for `hf:name`, which means the hub even where a file or folder of that name exists. */
-export function isHubOnly(name: string): boolean {
-  return name.startsWith("hf:");
-}
+const pythias = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b").map(
+  (size) => `EleutherAI/pythia-${size}`,
+);
+const KNOWN = {
+  model: [
+    "tiny-gpt2",
+    ...[...ALIASES.model].flatMap(([name, { id }]) => [name, id]),
+    ...pythias.flatMap((id) => [id, `${id}-deduped`]),
+    ...words(`TinyLlama/TinyLlama-1.1B-Chat-v1.0 HuggingFaceTB/SmolLM-135M HuggingFaceTB/SmolLM2-135M
+      HuggingFaceTB/SmolLM2-360M meta-llama/Llama-2-7b-hf meta-llama/Meta-Llama-3-8B
+      meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-3B`),
+  ],
+  dataset: words(`moby-dick sotu wikitext wikitext-2 wikitext-103 Salesforce/wikitext
+    EleutherAI/wikitext_document_level EleutherAI/lambada_openai roneneldan/TinyStories`),
+};
 
 /** `gpt2`, `org/name`, `org/name@revision`, each also after `hf:`. */
 export function parseModelName(text: string): HubRepo {
-  const [name, revision = "main"] = splitOnce(withoutPrefix(text), "@");
-  checkId("model", name);
-  if (!isRevision(revision))
+  const [, name = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
+  checkName("model", name);
+  // A revision becomes a path under refs/.
+  if (!/^\w[\w./+-]*$/.test(revision) || /\.\.|\/\/|\/\.|\/$/.test(revision))
     throw new UserError(`"${revision}" cannot be a revision of model "${name}"`, {
       hint: "name a branch, a tag or a commit after @, for instance gpt2@main",
     });
-  const id = MODEL_ALIASES[name] ?? name;
-  return { type: "model", id, revision, formerIds: formerIdsOf(id, name) };
+  return { type: "model", revision, ...idsOf("model", name) };
 }
 
 /** `wikitext`, `org/name`, `org/name:config`, `org/name:config@split`, each also after `hf:`. */
 export function parseDatasetName(text: string): DatasetSpec {
-  const [path, split] = splitOnce(withoutPrefix(text), "@");
-  const [name, config] = splitOnce(path, ":");
-  checkId("dataset", name);
+  const parts = /^(?:hf:)?([^@:]*)(?::([^@]*))?(?:@(.*))?$/s.exec(text) ?? [];
+  const [, name = "", named, split] = parts;
+  checkName("dataset", name);
+  const config = named ?? ALIASES.dataset.get(name)?.config;
   for (const [what, part] of Object.entries({ config, split })) {
     if (part !== undefined && !/^[\w][\w.+-]*$/.test(part))
       throw new UserError(`"${part}" cannot be the ${what} of data set "${name}"`, {
         hint: "write id:config@split, for instance Salesforce/wikitext:wikitext-2-raw-v1@test",
       });
   }
-  const alias = DATASET_ALIASES[name];
-  const id = alias?.id ?? name;
-  return { id, formerIds: formerIdsOf(id, name), config: config ?? alias?.config, split };
+  return { ...idsOf("dataset", name), config, split };
+}
+
+/** `model "org/name"`. */
+export function nameOf({ type, id }: Pick<HubRepo, "type" | "id">): string {
+  return `${KINDS[type]} "${id}"`;
 }
 
 /** The known model or data set nearest to a mistyped one, if any; the organisation may be left out. */
 export function nearestName(type: HubRepo["type"], name: string): string | undefined {
-  const known = new Map<string, string>();
-  for (const id of type === "model" ? KNOWN_MODELS : KNOWN_DATASETS)
-    for (const word of [id, id.slice(id.indexOf("/") + 1)])
-      if (word === id || !known.has(word)) known.set(word, id);
-  const found = nearest(name, known.keys());
-  const id = found === undefined ? undefined : known.get(found);
+  const found = nearest(name, [...KNOWN[type], ...KNOWN[type].map(bareOf)]);
+  const id = KNOWN[type].find((known) => known === found || bareOf(known) === found);
   return id === name ? undefined : id;
+}
+
+/** `did you mean "…"?`, where a known name is near. */
+export function suggestion({ type, id }: Pick<HubRepo, "type" | "id">): string | undefined {
+  const near = nearestName(type, id);
+  return near && `did you mean "${near}"?`;
 }
 
 /** True for a full commit hash, which names one state forever. */
@@ -122,38 +111,22 @@ export function isName(text: string): boolean {
   );
 }
 
-function checkId(type: HubRepo["type"], id: string): void {
+function checkName(type: HubRepo["type"], id: string): void {
   if (isName(id)) return;
-  const what = type === "model" ? "model" : "data set";
   throw new UserError(
-    `"${id}" is neither an existing path nor the name of a ${what}, which is org/name with letters, digits, "-", "_" and "."`,
-    { hint: suggestion(type, id) ?? "check the path" },
+    `"${id}" is neither an existing path nor the name of a ${KINDS[type]}, which is org/name with letters, digits, "-", "_" and "."`,
+    { hint: suggestion({ type, id }) ?? "check the path" },
   );
 }
 
-/** `did you mean "…"?`, where a known name is near. */
-export function suggestion(type: HubRepo["type"], name: string): string | undefined {
-  const near = nearestName(type, name);
-  return near === undefined ? undefined : `did you mean "${near}"?`;
+function idsOf(type: HubRepo["type"], name: string): Pick<HubRepo, "id" | "formerIds"> {
+  const id = ALIASES[type].get(name)?.id ?? name;
+  const bare = bareOf(id);
+  return { id, formerIds: ALIASES[type].get(bare)?.id === id ? [bare] : [] };
 }
 
-// A revision becomes a path under refs/.
-function isRevision(text: string): boolean {
-  return /^\w[\w./+-]*$/.test(text) && !/\.\.|\/\/|\/\.|\/$/.test(text);
-}
+const bareOf = (id: string) => id.slice(id.indexOf("/") + 1);
 
-function formerIdsOf(id: string, name: string): readonly string[] {
-  if (name !== id) return [name];
-  const bare = id.slice(id.indexOf("/") + 1);
-  const alias = MODEL_ALIASES[bare] ?? DATASET_ALIASES[bare]?.id;
-  return alias === id ? [bare] : [];
-}
-
-function withoutPrefix(text: string): string {
-  return isHubOnly(text) ? text.slice("hf:".length) : text;
-}
-
-function splitOnce(text: string, separator: string): [string, string | undefined] {
-  const at = text.indexOf(separator);
-  return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+function words(text: string): string[] {
+  return text.trim().split(/\s+/);
 }

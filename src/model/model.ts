@@ -1,27 +1,54 @@
 // A model with its temperatures, wherever it came from, and what the rest needs to know of it.
 
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
+import { sizeOf } from "../core/shape.ts";
+import type { JsonObject } from "../files/json.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
-import type { Model } from "../models/index.ts";
+import { specToJson, type TemperatureSpec } from "../insertions/spec.ts";
 import type { Host } from "../insertions/temperature-hook.ts";
-import type { TemperatureSpec } from "../insertions/spec.ts";
+import type { Model } from "../models/index.ts";
 
 /** A model as it lies on disk, ready to be built as a graph. */
 export interface OpenedModel {
-  /** The folder of config, weights and tokenizer (an adapter's base). */
+  /** What finds it again: a hub id, an embedded name, or its path (an adapter's base; an unfinished run). */
+  readonly name: string;
+  /** The folder of config, tokenizer and, as a rule, weights (an adapter's base). */
   readonly folder: string;
-  readonly configJson: Readonly<Record<string, unknown>>;
+  readonly configJson: JsonObject;
   readonly model: Model;
+  /** The files that its weights are read from. */
   readonly checkpoint: Checkpoint;
   /** Weights by canonical name. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
   /** Present where the model has temperatures. */
   readonly temperatures?: Temperatures;
+  /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
+  readonly adapter?: string;
+  /** The folder of the run that made it. */
+  readonly run?: string;
 }
 
 export interface Temperatures {
   readonly spec: TemperatureSpec;
   readonly values: ReadonlyMap<string, Float32Array>;
+}
+
+/** The model that temperatures were put on. */
+export interface BaseIdentity {
+  /** A Hugging Face id or a path. */
+  readonly name?: string | undefined;
+  readonly revision?: string | undefined;
+  readonly sha256?: string | undefined;
+}
+
+/** The content of an adapter's ssa_config.json. */
+export function adapterJson(spec: TemperatureSpec, base: BaseIdentity): JsonObject {
+  return {
+    ...specToJson(spec),
+    base_model_name_or_path: base.name,
+    base_revision: base.revision,
+    base_sha256: base.sha256,
+  };
 }
 
 /** What the insertion of temperatures needs to know of a model. */
@@ -30,11 +57,8 @@ export function hostOf({ config, attentionPrefix }: Model): Host {
 }
 
 /** Number of parameters of the base; a tied output embedding counts once. */
-export function countParameters(model: Model): number {
-  let count = 0;
-  for (const shape of model.weights.values())
-    count += shape.reduce<number>((product, dim) => product * Number(dim), 1);
-  return count;
+export function countParameters({ weights }: Model): number {
+  return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
 }
 
 /** The number format of a stored weight, which `openModel` has checked. */

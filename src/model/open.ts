@@ -1,22 +1,23 @@
-// Opens a model folder, plain or augmented, or a base with an adapter beside it: the config is read, every tensor of
-// the checkpoint is matched with the architecture's, and nothing but headers (and the temperatures) is loaded.
+// The one opener: a model folder, plain or augmented, a run, an adapter through its base, or a base with an adapter.
+// The config is read, every tensor of the checkpoint is matched with the architecture's, and nothing but headers (and
+// the temperatures) is loaded.
 
-import { readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
-import { messageOf, nearest, UserError } from "../core/errors.ts";
-import { formatShape, sameShape, type Shape } from "../core/shape.ts";
-import {
-  modelSha256,
-  openSafetensors,
-  readFloats,
-  type Checkpoint,
-  type TensorInfo,
-} from "../files/safetensors.ts";
-import { type Model, readModel } from "../models/index.ts";
-import { type Host, isTemperatureName, temperatureShapes } from "../insertions/temperature-hook.ts";
+import { readFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { formatShape, sameShape } from "../core/shape.ts";
+import { readJson } from "../files/json.ts";
+import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
+import { latestSnapshot, snapshotDir } from "../files/run-folder.ts";
+import { type Checkpoint, modelSha256, openSafetensors, readFloats } from "../files/safetensors.ts";
 import { specFromJson } from "../insertions/spec.ts";
-import { type OpenedModel, hostOf, type Temperatures } from "./model.ts";
+import { temperatureShapes } from "../insertions/temperature-hook.ts";
+import { type Model, readModel } from "../models/index.ts";
+import { loadRecipe } from "../options/load.ts";
+import { matchTensors } from "./match.ts";
+import { hostOf, type OpenedModel, type Temperatures } from "./model.ts";
+import { findPlace, refuseForeign, type ResolveName } from "./resolve.ts";
 
 export {
   type OpenedModel,
@@ -26,68 +27,130 @@ export {
   weightDtype,
 } from "./model.ts";
 
-export const ADAPTER_WEIGHTS = "ssa_adapter.safetensors";
-export const ADAPTER_CONFIG = "ssa_config.json";
-
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
-  readonly adapter?: string;
+  readonly adapter?: string | undefined;
   /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
   readonly withoutWeights?: boolean;
-  /** Finds the base that an adapter names, when the adapter alone is opened; a folder. */
-  readonly resolveBase?: (nameOrPath: string, revision?: string) => Promise<string>;
+  /** Finds models by name, also the base that an adapter names; only folders are known without it. */
+  readonly resolve?: ResolveName;
+  /** Told which checkpoint of an unfinished run is taken. */
+  readonly onNote?: (note: string) => void;
 }
 
-/** Opens a base folder, an augmented folder, an adapter folder (through its base), or a base with `adapter`. */
-export async function openModel(folder: string, options: OpenOptions = {}): Promise<OpenedModel> {
-  const isAdapter =
-    !existsSync(join(folder, "config.json")) && existsSync(join(folder, ADAPTER_WEIGHTS));
-  if (isAdapter && !options.adapter) {
-    const { base_model_name_or_path: base, base_revision: revision } = await readJson(
-      join(folder, ADAPTER_CONFIG),
-    );
-    if (typeof base !== "string" || !options.resolveBase)
-      throw new UserError(`${folder} is an adapter and does not name its base`, {
-        hint: "name both: --model BASE --adapter DIR",
-      });
-    const baseFolder = await options.resolveBase(
-      base,
-      typeof revision === "string" ? revision : undefined,
-    );
-    return openModel(baseFolder, { ...options, adapter: folder });
+/** Opens what a user calls a model: a name, a folder of any kind, or a base with `adapter`. */
+export async function openModel(name: string, options: OpenOptions = {}): Promise<OpenedModel> {
+  const { adapter, withoutWeights } = options;
+  const place = await findPlace(name, options.resolve);
+  const { folder, run } = place;
+  if (run && !existsSync(folder)) return openUnfinished(run, options);
+  const [configPath, adapterPath] = [
+    join(folder, modelFiles.config),
+    join(folder, adapterFiles.weights),
+  ];
+  if (!adapter && !existsSync(configPath) && existsSync(adapterPath)) {
+    const opened = await openModel(await baseOf(folder), { ...options, adapter: folder });
+    return { ...opened, ...(run && { run }) };
   }
-  const configPath = join(folder, "config.json");
-  const configJson = await readJson(configPath);
+  if (adapter) refuseOther(adapter);
+  const hint = "a model folder holds config.json and model.safetensors";
+  const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);
-  if (options.withoutWeights) {
-    const checkpoint: Checkpoint = { files: [], tensors: new Map(), metadata: {} };
-    return { folder: resolve(folder), configJson, model, checkpoint, weights: new Map() };
-  }
+  const opened = { ...place, configJson, model };
+  if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: new Map() };
   const checkpoint = await openSafetensors(folder);
-  const { weights, temperatures: inside } = matchTensors(folder, model, checkpoint);
-  const source = options.adapter
-    ? (await openSafetensors(join(options.adapter, ADAPTER_WEIGHTS))).tensors
-    : inside;
-  if (options.adapter && inside.size > 0)
+  const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
+  if (adapter && inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
-  if (options.adapter) await checkBase(options.adapter, folder, checkpoint);
-  const temperatures =
-    options.adapter || inside.size > 0
-      ? await readTemperatures(options.adapter ?? folder, source, hostOf(model))
-      : undefined;
+  if (adapter) await checkBase(adapter, folder, checkpoint);
+  if (!adapter && inside.size === 0) return { ...opened, checkpoint, weights };
+  const temperatures = adapter
+    ? await readTemperatures(adapter, model)
+    : await readTemperatures(folder, model, inside);
   return {
-    folder: resolve(folder),
-    configJson,
-    model,
+    ...opened,
     checkpoint,
     weights,
-    ...(temperatures && { temperatures }),
+    temperatures,
+    ...(adapter && { adapter: resolve(adapter) }),
   };
+}
+
+const noCheckpoint: Checkpoint = {
+  files: [],
+  tensors: new Map(),
+  metadata: {},
+  absent: new Map(),
+};
+
+/** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
+async function openUnfinished(
+  run: string,
+  { adapter, ...options }: OpenOptions,
+): Promise<OpenedModel> {
+  const path = join(run, runFiles.recipe);
+  const recipe = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
+  if (options.withoutWeights) return openModel(recipe.base, options);
+  const found = await latestSnapshot(run);
+  if (!found || adapter) {
+    const lacks = found ? "an adapter needs a plain base" : "it has no checkpoint yet";
+    throw new UserError(`the run ${run} is not finished, and ${lacks}`, {
+      hint: `finish it: ssa finetune --resume --out ${run}`,
+    });
+  }
+  const { bestStep } = (found.state as { loop?: { bestStep?: number } }).loop ?? {};
+  const best = snapshotDir(run, bestStep ?? found.step);
+  const dir = recipe.earlyStopping !== "off" && existsSync(best) ? best : found.dir;
+  options.onNote?.(`the run ${run} is not finished: ${basename(dir)} is taken`);
+  const withoutWeights = recipe.init === "random";
+  const base = await openModel(recipe.base, { ...options, withoutWeights });
+  return { ...(await withSnapshot(base, dir)), name: resolve(run), run };
+}
+
+/** The model with a snapshot's tensors in place of those that it was trained from. */
+export async function withSnapshot(opened: OpenedModel, dir: string): Promise<OpenedModel> {
+  const { model, checkpoint } = opened;
+  const [path, adapter] = [join(dir, snapshotFiles.trained), join(dir, snapshotFiles.adapter)];
+  const trained = existsSync(path) ? await openSafetensors(path) : noCheckpoint;
+  const temperatures = existsSync(adapter)
+    ? await readTemperatures(dir, model)
+    : opened.temperatures;
+  return {
+    ...opened,
+    checkpoint: {
+      ...checkpoint,
+      files: [...checkpoint.files, ...trained.files],
+      tensors: new Map([...checkpoint.tensors, ...trained.tensors]),
+    },
+    weights: new Map([...opened.weights, ...trained.tensors]),
+    ...(temperatures && { temperatures }),
+    adapter: dir,
+  };
+}
+
+/** The name of an adapter's base. */
+async function baseOf(adapter: string): Promise<string> {
+  const config = await readJson(join(adapter, adapterFiles.config));
+  const { base_model_name_or_path: name, base_revision: revision } = config;
+  if (typeof name !== "string")
+    throw new UserError(`${adapter} is an adapter and does not name its base`, {
+      hint: "name both: --model BASE --adapter DIR",
+    });
+  return typeof revision === "string" ? `${name}@${revision}` : name;
+}
+
+/** Refuses what is no adapter of ours, and a run's snapshot that holds more than temperatures. */
+function refuseOther(adapter: string): void {
+  refuseForeign(adapter);
+  if (existsSync(join(adapter, snapshotFiles.trained)))
+    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
+      hint: "name the run's folder as the model: it has all that was trained",
+    });
 }
 
 /** Refuses an adapter that names another base by its checksum. */
 async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  const config = await readJson(join(adapter, ADAPTER_CONFIG));
+  const config = await readJson(join(adapter, adapterFiles.config));
   const { base_sha256: expected, base_model_name_or_path: name } = config;
   if (expected === undefined) return;
   const found = await modelSha256(checkpoint);
@@ -97,87 +160,16 @@ async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint
     });
 }
 
-/** A JSON object from a file; a UserError names the file if it is missing or broken. */
-export async function readJson(path: string): Promise<Record<string, unknown>> {
-  let content: string;
-  try {
-    content = await readFile(path, "utf8");
-  } catch (cause) {
-    throw new UserError(`cannot read ${path}: ${messageOf(cause)}`, {
-      hint: "a model folder holds config.json and model.safetensors",
-      cause,
-    });
-  }
-  try {
-    const json: unknown = JSON.parse(content);
-    if (typeof json === "object" && json !== null && !Array.isArray(json))
-      return json as Record<string, unknown>;
-  } catch (cause) {
-    throw new UserError(`${path} is not valid JSON: ${messageOf(cause)}`, { cause });
-  }
-  throw new UserError(`${path} must hold a JSON object`);
-}
-
-/** Every stored tensor is a weight, a temperature or a known buffer; every weight is stored, in its shape. */
-function matchTensors(folder: string, model: Model, { tensors }: Checkpoint) {
-  const weights = new Map<string, TensorInfo>();
-  const temperatures = new Map<string, TensorInfo>();
-  const unexpected: string[] = [];
-  for (const [stored, info] of tensors) {
-    const name = model.canonicalName(stored);
-    if (name === null) continue;
-    if (isTemperatureName(name)) temperatures.set(name, info);
-    else if (model.weights.has(name)) weights.set(name, info);
-    else if (name !== model.outputEmbedding || !model.config.isTied) unexpected.push(stored);
-  }
-  const head = tensors.get(model.outputEmbedding);
-  if (model.config.isTied && head && !weights.has(model.inputEmbedding))
-    weights.set(model.inputEmbedding, head); // a tied pair may be stored under either name
-
-  const missing = [...model.weights.keys()].filter((name) => !weights.has(name));
-  const problems = [
-    ...missing.map((name) => `missing: ${name}${suggestion(name, unexpected)}`),
-    ...unexpected.map((name) => `unexpected: ${name}`),
-    ...[...weights].flatMap(([name, info]) => mismatch(name, info, model.weights.get(name)!)),
-  ];
-  if (problems.length > 0)
-    throw new UserError(
-      `${folder}: the tensors do not fit config.json:\n  ${firstFew(problems).join("\n  ")}`,
-      { hint: "is this the model that config.json describes?" },
-    );
-  return { weights, temperatures };
-}
-
-function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {
-  if (!["F64", "F32", "F16", "BF16"].includes(dtype))
-    return [`${name} is ${dtype}, weights must be F32, F16, BF16 or F64`];
-  return sameShape(shape, expected)
-    ? []
-    : [`${name} is ${formatShape(shape)}, expected ${formatShape(expected)}`];
-}
-
-const suggestion = (name: string, others: readonly string[]) => {
-  const near = nearest(name, others);
-  return near ? ` (is ${near} it?)` : "";
-};
-
-function firstFew(problems: readonly string[]): string[] {
-  const shown = problems.slice(0, 12);
-  return problems.length > shown.length
-    ? [...shown, `and ${problems.length - shown.length} more`]
-    : shown;
-}
-
-async function readTemperatures(
+/** The temperatures of a folder's ssa_config.json, from an adapter's file or the given tensors. */
+export async function readTemperatures(
   folder: string,
-  tensors: ReadonlyMap<string, TensorInfo>,
-  host: Host,
+  model: Model,
+  stored?: Checkpoint["tensors"],
 ): Promise<Temperatures> {
-  const spec = specFromJson(
-    join(folder, ADAPTER_CONFIG),
-    await readJson(join(folder, ADAPTER_CONFIG)),
-  );
-  const shapes = temperatureShapes(spec, host);
+  const tensors = stored ?? (await openSafetensors(join(folder, adapterFiles.weights))).tensors;
+  const path = join(folder, adapterFiles.config);
+  const spec = specFromJson(path, await readJson(path));
+  const shapes = temperatureShapes(spec, hostOf(model));
   const values = new Map<string, Float32Array>();
   for (const [name, shape] of shapes) {
     const info = tensors.get(name);
@@ -190,6 +182,8 @@ async function readTemperatures(
   }
   const extra = [...tensors.keys()].find((name) => !shapes.has(name));
   if (extra)
-    throw new UserError(`${folder}: unexpected temperature ${extra}, not in ${ADAPTER_CONFIG}`);
+    throw new UserError(
+      `${folder}: unexpected temperature ${extra}, not in ${adapterFiles.config}`,
+    );
   return { spec, values };
 }

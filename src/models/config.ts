@@ -2,8 +2,9 @@
 // mathematics without being implemented is refused by name.
 
 import { UserError } from "../core/errors.ts";
+import { type Activation, activationNamed } from "../nn/layers.ts";
 
-/** What the rest of the program needs to know of any architecture. */
+/** What config.json says of a model of any family. */
 export interface ModelConfig {
   readonly numLayers: number;
   readonly hiddenSize: number;
@@ -19,21 +20,72 @@ export interface ModelConfig {
   readonly isTied: boolean;
   /** Standard deviation of random initial weights. */
   readonly initializerRange: number;
+  readonly activation: Activation;
+}
+
+/** What the absence of a size means to a family. */
+export interface SizeDefaults {
+  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
+  /** null: hidden size over heads. */
+  readonly headDim: number | null;
+  /** Feed-forward over hidden size; null: it must be there. */
+  readonly intermediateRatio: number | null;
+}
+
+export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConfig {
+  const { defaults, intermediateRatio: ratio } = family;
+  const [hiddenSize, numHeads] = [config.count("hidden_size"), config.count("num_attention_heads")];
+  const over = (total: number, parts: number, what: string): number => {
+    if (total % parts === 0) return total / parts;
+    throw new UserError(`${config.path}: ${what}: ${total} is not a multiple of ${parts}`);
+  };
+  const numKeyValueHeads = config.count("num_key_value_heads", numHeads);
+  over(numHeads, numKeyValueHeads, "attention heads over key-value heads");
+  return {
+    numLayers: config.count("num_hidden_layers"),
+    hiddenSize,
+    numHeads,
+    numKeyValueHeads,
+    headDim: config.has("head_dim")
+      ? config.count("head_dim")
+      : (family.headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads")),
+    intermediateSize: config.count("intermediate_size", ratio ? ratio * hiddenSize : undefined),
+    vocabSize: config.count("vocab_size"),
+    maxPositions: config.count("max_position_embeddings", defaults.maxPositions),
+    normEpsilon: config.number("rms_norm_eps", defaults.normEpsilon),
+    isTied: config.flag("tie_word_embeddings", defaults.isTied),
+    initializerRange: config.number("initializer_range", 0.02),
+    activation: activationNamed(config.text("hidden_act", defaults.activation)),
+  };
 }
 
 /** A JSON object whose keys are read with their types; `path` names it in errors. */
 export class ConfigReader {
   readonly path: string;
   readonly #json: Readonly<Record<string, unknown>>;
+  readonly #aliases: Readonly<Record<string, readonly string[]>>;
+  readonly #asked = new Set<string>();
 
-  constructor(path: string, json: Readonly<Record<string, unknown>>) {
+  constructor(
+    path: string,
+    json: Readonly<Record<string, unknown>>,
+    aliases: Readonly<Record<string, readonly string[]>> = {},
+  ) {
     this.path = path;
     this.#json = json;
+    this.#aliases = aliases;
   }
 
-  /** null counts as absent, as in Hugging Face's configs. */
+  /** A setting and the name under which it stands; null counts as absent, as in Hugging Face's configs. */
+  #find(key: string): { readonly name: string; readonly value: unknown } {
+    const names = this.#aliases[key] ?? [key];
+    for (const name of [key, ...names]) this.#asked.add(name);
+    const name = names.find((name) => (this.#json[name] ?? null) !== null) ?? names[0]!;
+    return { name, value: this.#json[name] ?? null };
+  }
+
   has(key: string): boolean {
-    return (this.#json[key] ?? null) !== null;
+    return this.#find(key).value !== null;
   }
 
   number(key: string, fallback?: number): number {
@@ -46,6 +98,11 @@ export class ConfigReader {
     return this.#read(key, "a positive integer", isCount, fallback);
   }
 
+  /** A positive integer or null, where null says something else than an absent key. */
+  countOrNull(key: string, fallback: number): number | null {
+    return this.#json[key] === null ? null : this.count(key, fallback);
+  }
+
   flag(key: string, fallback?: boolean): boolean {
     return this.#read(key, "true or false", (value) => typeof value === "boolean", fallback);
   }
@@ -54,21 +111,32 @@ export class ConfigReader {
     return this.#read(key, "a string", (value) => typeof value === "string", fallback);
   }
 
-  /** A nested object; undefined where absent. */
+  list(key: string): readonly unknown[] | undefined {
+    return this.has(key) ? this.#read(key, "a list", Array.isArray) : undefined;
+  }
+
+  /** A nested object; undefined where absent or empty. */
   object(key: string): ConfigReader | undefined {
-    if (!this.has(key)) return undefined;
     const isObject = (value: unknown) => typeof value === "object" && !Array.isArray(value);
-    const json = this.#read<Record<string, unknown>>(key, "an object", isObject);
-    return new ConfigReader(`${this.path}: ${key}`, json);
+    const json = this.#read<Record<string, unknown>>(key, "an object", isObject, {});
+    return Object.keys(json).length > 0
+      ? new ConfigReader(`${this.path}: ${key}`, json)
+      : undefined;
   }
 
   /** Refuses a setting that is present with another value than the supported one. */
   only(key: string, supported: unknown): void {
-    const value = this.#json[key] ?? null;
+    const { name, value } = this.#find(key);
     if (value === null || value === supported) return;
-    throw new UserError(`${this.path}: ${key} = ${JSON.stringify(value)} is not supported`, {
+    throw new UserError(`${this.path}: ${name} = ${JSON.stringify(value)} is not supported`, {
       hint: `supported: ${JSON.stringify(supported)}`,
     });
+  }
+
+  /** Refuses what is set under a name that begins like this and that nothing has asked for. */
+  refuseUnread(start = ""): void {
+    for (const key of Object.keys(this.#json))
+      if (key.startsWith(start) && !this.#asked.has(key)) this.only(key, null);
   }
 
   #read<Value>(
@@ -77,21 +145,15 @@ export class ConfigReader {
     accepts: (value: unknown) => boolean,
     fallback?: Value,
   ): Value {
-    const value = this.#json[key] ?? null;
+    const { name, value } = this.#find(key);
     if (value === null) {
       if (fallback !== undefined) return fallback;
-      throw new UserError(`${this.path}: "${key}" is missing, ${expected} is needed`);
+      throw new UserError(`${this.path}: "${name}" is missing, ${expected} is needed`);
     }
     if (!accepts(value))
       throw new UserError(
-        `${this.path}: "${key}" must be ${expected}, found ${JSON.stringify(value)}`,
+        `${this.path}: "${name}" must be ${expected}, found ${JSON.stringify(value)}`,
       );
     return value as Value;
   }
-}
-
-/** A size that must be a multiple of another, such as hidden size and heads. */
-export function divided(config: ConfigReader, total: number, parts: number, what: string): number {
-  if (total % parts === 0) return total / parts;
-  throw new UserError(`${config.path}: ${what}: ${total} is not a multiple of ${parts}`);
 }

@@ -1,46 +1,54 @@
 // Rotary settings in a config.json: `rope_theta` and `rope_scaling`, or both inside `rope_parameters` in newer files.
+// Where both objects are there, `rope_scaling` is the one that counts, as in transformers 5.
 
 import { UserError } from "../core/errors.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
-import type { ConfigReader } from "./config.ts";
+import { ConfigReader, type ModelConfig } from "./config.ts";
 
-/** thetaKey is the older files' name of the base frequency. */
+/** share: of each head that turns, where it may be another than 1 and the config does not say. */
 export function readRotary(
   config: ConfigReader,
-  rotaryDim: number,
-  thetaKey: string,
+  { headDim, maxPositions }: Pick<ModelConfig, "headDim" | "maxPositions">,
+  share?: number,
 ): RotaryConfig {
+  const [older, newer] = [config.object("rope_scaling"), config.object("rope_parameters")];
+  const nested = older ?? newer ?? new ConfigReader(config.path, {});
+  config.only("rope_interleaved", false);
+  if (share === undefined)
+    for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
+  const factor = config.number("partial_rotary_factor", share ?? 1);
+  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
   if (rotaryDim % 2 !== 0)
     throw new UserError(`${config.path}: rotary embedding of ${rotaryDim} elements, must be even`);
-  const parameters = config.object("rope_parameters");
-  const theta = parameters?.has("rope_theta") ? parameters.number("rope_theta") : undefined;
-  const scaling = parameters ?? config.object("rope_scaling");
-  return {
-    rotaryDim,
-    theta: theta ?? config.number(thetaKey, 10000),
-    scaling: scaling ? readScaling(scaling) : { type: "none" },
-  };
+  const theta = nested.number("rope_theta", config.number("rope_theta", 10000));
+  const type = nested.text("rope_type", nested.text("type", "default"));
+  if (!Object.hasOwn(scalings, type))
+    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
+      hint: `supported: ${Object.keys(scalings).join(", ")}`,
+    });
+  const scaling = scalings[type]!(nested, config, maxPositions);
+  nested.refuseUnread();
+  return { rotaryDim, theta, scaling };
 }
 
-function readScaling(config: ConfigReader): RotaryScaling {
-  const type = config.text("rope_type", config.text("type", "default"));
-  switch (type) {
-    case "default":
-    case "dynamic": // changes nothing within the trained length, and windows never exceed it
-      return { type: "none" };
-    case "linear":
-      return { type: "linear", factor: config.number("factor") };
-    case "llama3":
-      return {
-        type: "llama3",
-        factor: config.number("factor"),
-        lowFrequencyFactor: config.number("low_freq_factor"),
-        highFrequencyFactor: config.number("high_freq_factor"),
-        originalMaxPositions: config.count("original_max_position_embeddings"),
-      };
-    default:
-      throw new UserError(`${config.path}: rope type "${type}" is not supported`, {
-        hint: "supported: default, linear, dynamic, llama3",
-      });
-  }
-}
+const ORIGINAL = "original_max_position_embeddings";
+
+/** By type, from the object that names it and the config around that. */
+const scalings: Readonly<
+  Record<string, (own: ConfigReader, config: ConfigReader, maxPositions: number) => RotaryScaling>
+> = {
+  default: () => ({ type: "none" }),
+  linear: (own) => ({ type: "linear", factor: own.number("factor") }),
+  // Changes nothing within the trained length, and windows never exceed it.
+  dynamic: (own) => {
+    own.number("factor", 1);
+    return { type: "none" };
+  },
+  llama3: (own, config, maxPositions) => ({
+    type: "llama3",
+    factor: own.number("factor"),
+    lowFrequencyFactor: own.number("low_freq_factor"),
+    highFrequencyFactor: own.number("high_freq_factor"),
+    originalMaxPositions: config.count(ORIGINAL, own.count(ORIGINAL, maxPositions)),
+  }),
+};

@@ -18,6 +18,8 @@ export interface AttentionOptions {
   /** Factor of the logits, usually 1 / √H. */
   readonly scale: number;
   readonly positions: Positions;
+  /** Keys that a query sees, its own among them; all by default. */
+  readonly window?: number;
   /** Applied to query and key, after the hooks. */
   readonly rotate?: (x: Tensor) => Tensor;
   readonly hooks: AttentionHooks;
@@ -44,37 +46,40 @@ export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
 
 /** Attention of every query to the keys it may see; [B, T, N · H]. */
 export function attention(projections: Projections, options: AttentionOptions): Tensor {
-  const { hooks, layer, positions, rotate } = options;
+  const { hooks, layer, positions, rotate, window = Infinity, scale } = options;
   const scaled = hooks.scale?.(projections, layer) ?? projections;
   const query = rotate ? rotate(scaled.query) : scaled.query;
   const present = { key: rotate ? rotate(scaled.key) : scaled.key, value: scaled.value };
   const { key, value } = hooks.cache?.(layer, present) ?? present;
+  const { mask } = positions;
   const y_BNTH =
-    typeof positions.mask === "function"
-      ? blockCausal(query, key, value, positions, positions.mask, options.scale)
-      : attend(query, key, value, positions.mask, options.scale);
+    "given" in mask
+      ? attend(query, key, value, mask.given(window), scale)
+      : concat(causalBlocks(query, key, value, mask, window, scale), 2);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
 }
 
-/** By blocks of queries that share their visible keys: the upper triangle beyond a block is never computed. */
-function blockCausal(
+/** By blocks of queries that share their keys: what is later than a block or before its window is never computed. */
+function causalBlocks(
   query: Tensor,
   key: Tensor,
   value: Tensor,
-  { queryRows }: Positions,
-  mask: CausalMask,
+  { causal, queryRows }: CausalMask,
+  window: number,
   scale: number,
-): Tensor {
+): Tensor[] {
   const length = Number(query.shape[2]);
-  const blocks: Tensor[] = [];
-  for (let start = 0; start < length; start += queryRows) {
-    const end = Math.min(start + queryRows, length);
-    const visible = [slice(key, 2, 0, end), slice(value, 2, 0, end)] as const;
-    blocks.push(attend(slice(query, 2, start, end), ...visible, mask(start, end), scale));
-  }
-  return concat(blocks, 2);
+  const rows = Math.min(queryRows, length);
+  return Array.from({ length: Math.ceil(length / rows) }, (_, block) => {
+    const start = block * rows;
+    const end = Math.min(start + rows, length);
+    const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
+    const visible = [slice(key, 2, from, end), slice(value, 2, from, end)] as const;
+    const masked = causal(end - start, end - from, window);
+    return attend(slice(query, 2, start, end), ...visible, masked, scale);
+  });
 }
 
 /** softmax(scale · q kᵀ + mask) v, the softmax in F32. Queries of a group share their keys: they are rows of one product. */

@@ -24,12 +24,15 @@ export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
 export const rmsNorm = (x: Tensor, weight: Tensor, epsilon: number) =>
   g.cast(g.rmsNorm(g.cast(x, "F32"), weight, epsilon), x.dtype);
 
+const silu = (x: Tensor) => g.mul(x, g.sigmoid(x));
+
 const activations = {
   gelu: (x: Tensor) => g.gelu(x, "none"),
   gelu_new: (x: Tensor) => g.gelu(x, "tanh"),
   gelu_fast: (x: Tensor) => g.gelu(x, "tanh"),
   gelu_pytorch_tanh: (x: Tensor) => g.gelu(x, "tanh"),
-  silu: (x: Tensor) => g.mul(x, g.sigmoid(x)),
+  silu,
+  swish: silu,
 } as const;
 
 /** An activation by its Hugging Face name. */

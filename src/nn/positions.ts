@@ -8,16 +8,20 @@ import { smallTiles } from "./tiling.ts";
 export interface Positions {
   /** Rows that a table of positions must have. */
   readonly numPositions: number;
-  /** Queries of a fixed window that are computed at a time, all seeing the same keys. */
-  readonly queryRows: number;
   /** The tokens' rows of a table [P, W]: [T, W], or [B, T, W] where every sequence has its own positions. */
   rows(table_PW: Tensor): Tensor;
-  /** Which keys a query may see: all up to its own in a fixed window, or what an additive mask says. */
-  readonly mask: CausalMask | Tensor;
+  /**
+   * Additive mask: of the last `rows` of `keys` consecutive tokens against them all, [rows, keys], or given for all
+   * queries at once, [B, 1, T, S]. A query sees the last `window` keys, its own among them; Infinity is all.
+   */
+  readonly mask: CausalMask | { readonly given: (window: number) => Tensor };
 }
 
-/** The additive mask of queries start to end against keys 0 to end: [end - start, end]. */
-export type CausalMask = (start: number, end: number) => Tensor;
+export interface CausalMask {
+  readonly causal: (rows: number, keys: number, window: number) => Tensor;
+  /** Queries that are computed at a time. */
+  readonly queryRows: number;
+}
 
 /** Finite: as fast as -inf in ONNX Runtime, and free of NaN where a row sees nothing. */
 export const MASKED = -1e9;
@@ -25,28 +29,33 @@ export const MASKED = -1e9;
 /** Tokens 0 to length - 1 of a window. */
 export function fixedPositions(length: number, { queryRows } = smallTiles): Positions {
   const masks = new Map<string, Tensor>();
-  const mask: CausalMask = (start, end) => {
-    const known = masks.get(`${start} ${end}`);
+  const causal: CausalMask["causal"] = (rows, keys, window) => {
+    const visible = Math.min(window, keys); // one table for all windows that hide nothing
+    const id = [rows, keys, visible].join();
+    const known = masks.get(id);
     if (known) return known;
-    const values = Float32Array.from({ length: (end - start) * end }, (_, i) =>
-      i % end > start + Math.floor(i / end) ? MASKED : 0,
-    );
-    const table = constant(values, [end - start, end]);
-    masks.set(`${start} ${end}`, table);
+    const values = Float32Array.from({ length: rows * keys }, (_, i) => {
+      const distance = keys - rows + Math.floor(i / keys) - (i % keys);
+      return distance < 0 || distance >= visible ? MASKED : 0;
+    });
+    const table = constant(values, [rows, keys]);
+    masks.set(id, table);
     return table;
   };
   return {
     numPositions: length,
-    queryRows,
     rows: (table_PW) => slice(table_PW, 0, 0, length),
-    mask,
+    mask: { causal, queryRows },
   };
 }
 
-/** Tokens whose 0-based positions are an input, I64 [B, T]; numPositions bounds them; mask is [B, 1, T, S]. */
-export function givenPositions(ids_BT: Tensor, mask: Tensor, numPositions: number): Positions {
-  const rows = (table_PW: Tensor) => gather(table_PW, ids_BT);
-  return { numPositions, queryRows: numPositions, rows, mask };
+/** Tokens whose 0-based positions are an input, I64 [B, T]; numPositions bounds them; masks are [B, 1, T, S]. */
+export function givenPositions(
+  ids_BT: Tensor,
+  given: (window: number) => Tensor,
+  numPositions: number,
+): Positions {
+  return { numPositions, rows: (table_PW) => gather(table_PW, ids_BT), mask: { given } };
 }
 
 /** The tokens' rows of a table of a function of the 0-based position. */

@@ -4,7 +4,7 @@
 import { parse } from "yaml";
 import * as z from "zod";
 import { invariant, messageOf, nearest, UserError } from "../core/errors.ts";
-import { isRecord } from "../files/safetensors-header.ts";
+import { isRecord } from "../files/json.ts";
 import { flagName, optionsOf, type Shape, type Values, wordingAt } from "./values.ts";
 
 export type Tree = Record<string, unknown>;

@@ -1,7 +1,7 @@
 // From YAML, `--set path=value` and flags to one checked recipe: later layers win, and all mistakes come at once.
 import { type Document, isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf } from "../core/errors.ts";
-import { isRecord } from "../files/safetensors-header.ts";
+import { isRecord } from "../files/json.ts";
 import {
   check,
   emptyTree,

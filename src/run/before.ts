@@ -5,12 +5,10 @@ import { UserError } from "../core/errors.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
+import { readJsonIfSound } from "../files/json.ts";
+import { runFiles } from "../files/names.ts";
 import { checkFinite, type WindowPlan } from "../evaluate/evaluation.ts";
-import { readRecord } from "./folder.ts";
 import type { Prepared } from "./prepare.ts";
-
-/** Its name in the run folder. */
-const BEFORE = "before.json";
 
 /** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
 export async function scoreBase(
@@ -18,10 +16,10 @@ export async function scoreBase(
   baseSha256: string,
   score: () => Promise<WindowLoss[]>,
 ): Promise<readonly WindowLoss[]> {
-  const path = join(runDir, BEFORE);
+  const path = join(runDir, runFiles.before);
   const { trainSha256, evaluation, reportPlan } = prepared;
   const inputs = { base: baseSha256, data: trainSha256, evalData: evaluation.dataSha256 };
-  const stored = await readRecord(path);
+  const stored = await readJsonIfSound(path);
   if (stored) {
     const known = (stored["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
     for (const [name, sha256] of Object.entries(inputs))

@@ -19,7 +19,9 @@ import {
   saveSnapshot,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import { modelSha256 } from "../files/safetensors.ts";
+import { writeJson } from "../files/json.ts";
+import { adapterJson, type BaseIdentity } from "../model/model.ts";
+import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import type { Recipe } from "../options/schema.ts";
 import { recipeToYaml } from "../options/load.ts";
 import type { RunReport } from "../evaluate/results.ts";
@@ -31,13 +33,7 @@ import { finishRun } from "./finish.ts";
 import { finishedReport, refuseUsed } from "./folder.ts";
 import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
-import {
-  type AdapterBase,
-  adapterConfig,
-  type RunState,
-  restoreTensors,
-  toSnapshot,
-} from "../train/snapshot.ts";
+import { type RunState, restoreTensors, toSnapshot } from "../train/snapshot.ts";
 
 /** What happens on the way, for logs and progress. */
 export type RunEvent =
@@ -63,8 +59,6 @@ export interface FinetuneOptions {
   readonly engine: Engine;
   /** As `fitRun` chose. */
   readonly fit: Pick<Fit, "recompute" | "takesTurns">;
-  /** What the base is called, for adapters and cards. */
-  readonly base: { readonly name: string; readonly revision?: string | undefined };
   readonly isResumed: boolean;
   readonly onEvent: (event: RunEvent) => void;
   /** Stops the run: after the present step, or between two windows that are scored. */
@@ -106,17 +100,17 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 
 async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult> {
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
-  const { opened, evaluation, reportPlan, parameters } = prepared;
+  const { evaluation, reportPlan, parameters } = prepared;
   const started = now();
   const recipePath = join(runDir, runFiles.recipe);
   if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
-  const baseSha256 =
-    opened.checkpoint.files.length > 0 ? await modelSha256(opened.checkpoint) : "random";
-  const base: AdapterBase = {
-    base_model_name_or_path: options.base.name,
-    ...(options.base.revision && { base_revision: options.base.revision }),
-    base_sha256: baseSha256,
-  };
+  const own = await identityOf(prepared.base);
+  const baseSha256 = own.sha256!;
+  // Temperatures that were there before belong to the base that they were put on.
+  const origin: Provenance = prepared.base.temperatures
+    ? await provenanceOf(prepared.base)
+    : { base: own, hasTrainedBase: false };
+  const base = origin.hasTrainedBase === false ? origin.base : own;
   const heldOut = await openHeldOut(options);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const before = await scoreBase(options, baseSha256, () => heldOut.score("before", reportPlan));
@@ -129,7 +123,7 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
   if (outcome === "stopped early")
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
-  const { after, losses, finalStep, temperatures } = await finishRun(options, loop, base);
+  const { after, losses, finalStep, temperatures } = await finishRun(options, loop, origin);
   const report: RunReport = {
     before: resultOf(before, reportPlan, evaluation, baseSha256),
     after,
@@ -148,12 +142,13 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
     peakRssBytes: options.peakRssBytes(),
     elapsedSeconds: elapsedSeconds(),
   };
-  await writeFileAtomic(join(runDir, runFiles.report), `${JSON.stringify(report, null, 2)}\n`);
+  await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
 
 interface TrainingInputs {
-  readonly base: AdapterBase;
+  /** What adapters say that they belong to. */
+  readonly base: BaseIdentity;
   readonly heldOut: HeldOut;
   readonly before: readonly WindowLoss[];
   readonly state: RunState;
@@ -206,8 +201,9 @@ async function train(
       save: async (loop) => {
         const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
         const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
-        const config = { adapterConfig: adapterConfig(opened, base) };
-        lastDir = await saveSnapshot(runDir, snapshot, config);
+        const spec = opened.temperatures?.spec;
+        const adapterConfig = spec && adapterJson(spec, base);
+        lastDir = await saveSnapshot(runDir, snapshot, { adapterConfig });
         const best = earlyStopping === "off" ? [] : [loop.bestStep];
         await pruneSnapshots(runDir, recipe.keepLast, best);
         onEvent({ kind: "saved", step: loop.step, dir: lastDir });

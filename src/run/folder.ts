@@ -1,13 +1,12 @@
 // What a run folder tells before its run is opened: whether it is free for a new run, or holds a finished one.
 
 import { existsSync } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { runFiles } from "../files/run-folder.ts";
-import { lockName } from "../files/run-lock.ts";
-import { isRecord } from "../files/safetensors-header.ts";
-import type { RunReport } from "../evaluate/results.ts";
+import { runFiles } from "../files/names.ts";
+import { lockName } from "../files/lock.ts";
+import { readReport, type RunReport } from "../evaluate/results.ts";
 
 /** Refuses a folder that a new run cannot have. */
 export async function refuseUsed(runDir: string): Promise<void> {
@@ -22,21 +21,5 @@ export async function refuseUsed(runDir: string): Promise<void> {
 
 /** The report of a run that is finished; undefined for any other, and where the report is damaged. */
 export async function finishedReport(runDir: string): Promise<RunReport | undefined> {
-  if (!existsSync(join(runDir, runFiles.final))) return undefined;
-  const report = (await readRecord(join(runDir, runFiles.report))) as
-    | Partial<RunReport>
-    | undefined;
-  return report?.after && report.before && report.delta ? (report as RunReport) : undefined;
-}
-
-/** A JSON object from a file; undefined where there is none or it is damaged. */
-export async function readRecord(
-  path: string,
-): Promise<Readonly<Record<string, unknown>> | undefined> {
-  try {
-    const json: unknown = JSON.parse(await readFile(path, "utf8"));
-    return isRecord(json) ? json : undefined;
-  } catch {
-    return undefined;
-  }
+  return existsSync(join(runDir, runFiles.final)) ? readReport(runDir) : undefined;
 }

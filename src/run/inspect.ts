@@ -1,11 +1,12 @@
-// What a model folder holds, from headers alone.
+// What a model holds, from headers alone.
 
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { sizeOf } from "../core/shape.ts";
+import type { TemperatureSpec } from "../insertions/spec.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import type { ModelConfig } from "../models/index.ts";
-import type { TemperatureSpec } from "../insertions/spec.ts";
 import { addedParameters } from "../train/groups.ts";
 
 export interface Inspection {
@@ -35,40 +36,34 @@ export interface Inspection {
 }
 
 /** Reads headers and configs only (and an augmented model's temperatures): instant at any size. */
-export async function inspectModel(
-  folder: string,
-  options: Pick<OpenOptions, "resolveBase"> = {},
-): Promise<Inspection> {
-  const opened = await openModel(folder, options);
-  const { model, configJson, checkpoint, temperatures, folder: path } = opened;
+export async function inspectModel(name: string, options: OpenOptions = {}): Promise<Inspection> {
+  const { model, configJson, checkpoint, temperatures, folder } = await openModel(name, options);
+  const stored = [...checkpoint.tensors.values()];
   const total = countParameters(model);
-  const groups: Record<string, number> = {};
-  for (const [name, shape] of model.weights) {
-    const size = shape.reduce<number>((product, dim) => product * Number(dim), 1);
-    const group = model.groupOf(name);
-    groups[group] = (groups[group] ?? 0) + size;
-  }
-  const dtypes: Record<string, number> = {};
-  for (const { dtype } of checkpoint.tensors.values()) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
-  const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const added = addedParameters(temperatures?.values);
+  const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.json"];
+  const weights = [...model.weights];
+  const groups = weights.map(([name, shape]) => [model.groupOf(name), sizeOf(shape)] as const);
   return {
     modelType: String(configJson["model_type"]),
     config: model.config,
-    parameters: { total, groups },
-    dtypes,
+    parameters: { total, groups: sums(groups) },
+    dtypes: sums(stored.map(({ dtype }) => [dtype, 1])),
     files: checkpoint.files,
     sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
-    tokenizer: tokenizer.find((name) => existsSync(join(path, name))) ?? null,
+    tokenizer: tokenizer.find((name) => existsSync(join(folder, name))) ?? null,
     isAugmented: temperatures !== undefined,
     temperatures: temperatures
       ? { parameters: added, share: added / total, spec: temperatures.spec }
       : null,
-    tensors: [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => ({
-      name,
-      dtype,
-      shape,
-    })),
+    tensors: stored.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
   };
+}
+
+/** The amounts of each key together. */
+function sums(amounts: Iterable<readonly [string, number]>): Record<string, number> {
+  const all: Record<string, number> = {};
+  for (const [key, amount] of amounts) all[key] = (all[key] ?? 0) + amount;
+  return all;
 }

@@ -35,6 +35,7 @@ export async function planRun(
 ): Promise<RunPlan> {
   const { opened, parameters, context, stream, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
+  const trainTokens = stream.tokens.length;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
   const { hiddenSize: hidden, intermediateSize: intermediate } = opened.model.config;
@@ -50,7 +51,7 @@ export async function planRun(
       added: parameters.added,
       share: parameters.added / parameters.base,
     },
-    data: { trainTokens: stream.length, epochs: (steps * tokensPerStep) / stream.length },
+    data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens },
     training: { steps, tokensPerStep, context },
     evaluation: {
       context,

@@ -1,10 +1,10 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
-import { countParameters, type OpenedModel, openModel } from "../model/open.ts";
+import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
 import type { DataSplit } from "../data/readers/data-files.ts";
-import type { Tokens } from "../data/tokens.ts";
+import { countTargets, type TokenizedText } from "../data/document.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
 import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
@@ -20,13 +20,15 @@ export interface RunData {
 }
 
 export interface Prepared {
+  /** As it was opened, and with the temperatures that train. */
+  readonly base: OpenedModel;
   readonly opened: OpenedModel;
   readonly tensors: readonly TrainedTensor[];
   /** Of the base, of the temperatures, and of all that trains. */
   readonly parameters: { readonly base: number; readonly added: number; readonly trained: number };
   readonly context: number;
   /** One stream of training tokens. */
-  readonly stream: Tokens;
+  readonly stream: TokenizedText;
   /** Of the training text or token file. */
   readonly trainSha256: string;
   readonly evaluation: ModelCorpus;
@@ -35,14 +37,18 @@ export interface Prepared {
   readonly evalPlan: WindowPlan;
 }
 
+/** A recipe's base, without weights where they are to be random. */
+export function openBase({ base, init }: Recipe, options: OpenOptions = {}): Promise<OpenedModel> {
+  return openModel(base, { ...options, withoutWeights: init === "random" });
+}
+
 export async function prepareRun(
   recipe: Recipe,
-  baseFolder: string,
+  base: OpenedModel,
   data: RunData,
   options: Omit<ReadOptions, "separator" | "convention" | "field">,
 ): Promise<Prepared> {
-  const isRandom = recipe.init === "random";
-  const opened = augment(await openModel(baseFolder, { withoutWeights: isRandom }), recipe);
+  const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const field = recipe.textColumn;
   const train = await readCorpus(opened, data.train, { ...options, field });
@@ -57,7 +63,7 @@ export async function prepareRun(
     endOfText: tokenizer?.endOfText,
     prefix: tokenizer?.prefix ?? [],
   });
-  if (stream.length < 2)
+  if (countTargets(stream, 1) < 1)
     throw new UserError(`${data.train.description} holds too little text to train on`);
   const plan = (windows: number | "all") =>
     planWindows(opened, evaluation, {
@@ -66,6 +72,7 @@ export async function prepareRun(
     });
   const tensors = await trainedTensors(opened, recipe);
   return {
+    base,
     opened,
     tensors,
     parameters: {

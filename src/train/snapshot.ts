@@ -2,7 +2,6 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { OpenedModel } from "../model/open.ts";
 import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import type { DataCursor } from "../data/batches.ts";
@@ -14,7 +13,6 @@ import {
   type TensorSource,
 } from "../files/safetensors.ts";
 import { isTemperatureName } from "../insertions/temperature-hook.ts";
-import { specToJson } from "../insertions/spec.ts";
 import type { TrainedTensor } from "./adamw.ts";
 import type { LoopState } from "./loop.ts";
 
@@ -50,18 +48,6 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
   };
 }
 
-/** The content of a snapshot's ssa_config.json. */
-export function adapterConfig({ temperatures }: OpenedModel, base: AdapterBase): unknown {
-  return temperatures && { ...specToJson(temperatures.spec), ...base };
-}
-
-/** What an adapter says of the model that it belongs to. */
-export interface AdapterBase {
-  readonly base_model_name_or_path: string;
-  readonly base_revision?: string;
-  readonly base_sha256: string;
-}
-
 /** Loads a snapshot's values and moments into the tensors. */
 export async function restoreTensors(
   dir: string,
@@ -82,7 +68,7 @@ export async function restoreTensors(
 }
 
 /** Every tensor of a snapshot, by name. */
-export async function storedTensors(dir: string): Promise<Map<string, TensorInfo>> {
+async function storedTensors(dir: string): Promise<Map<string, TensorInfo>> {
   const { adapter, trained, optimizer } = snapshotFiles;
   const all = new Map<string, TensorInfo>();
   for (const file of [adapter, trained, optimizer]) {

@@ -54,7 +54,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ],
     ["convert --model base --to onnx --out x --dtype fp17", /dtype .* did you mean fp16\?/],
     [`${evaluate} --adapter nothing`, /cannot open nothing\/ssa_adapter.safetensors/],
-    [`${evaluate} --baseline none.json`, /cannot read the baseline none.json/],
+    [`${evaluate} --baseline none.json`, /cannot read none.json/],
     [`${evaluate} --baseline base/config.json`, /neither a report.json nor a saved baseline/],
     [`${evaluate} --max-increase 1%`, /--max-increase needs a --baseline/],
     [`${evaluate} --save-baseline nowhere/b.json`, /there is no folder nowhere/],

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { conventionByName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
-import type { TextPiece } from "../../src/data/readers/text.ts";
+import type { Piece } from "../../src/data/document.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
@@ -22,17 +22,14 @@ async function rowsByConvention(name: string, rows: readonly string[], maxContex
   const convention = conventionByName(name);
   const corpus = await loadCorpus(split, tokenizer, corpusOptions(convention, tokenizer));
   const rule = windowRule(convention, maxContext);
-  const windows = evaluationWindows(
-    corpus.texts.map(({ length }) => length),
-    rule,
-  );
+  const windows = evaluationWindows(corpus.texts, rule);
   const spans = windows.map(({ start, length, scoreFrom }) => [
     start,
     start + length,
     start + scoreFrom,
   ]);
   return {
-    texts: corpus.texts.map((tokens) => tokenizer.decode(tokens)),
+    texts: corpus.texts.map(({ tokens }) => tokenizer.decode(tokens)),
     spans,
     corpus,
     convention,
@@ -85,7 +82,7 @@ test("lm-eval: pages behind an end-of-text token, every token scored, words of t
   // "", =, A, =, x, @-@, y, =, =, B, =, =, x, ., y, "" and "", =, C, =, y, "".
   assert.equal(corpus.numWords, 16 + 6);
   assert.equal(corpus.utf8Bytes, page.join("").length + " \n".length - 1 + " = C = \n y \n".length);
-  const length = corpus.texts[1]!.length;
+  const length = corpus.texts[1]!.tokens.length;
   const last = spans.at(-1)!;
   assert.deepEqual([last[0], last[1]], [length - 5, length]);
   const scored = spans.reduce((sum, [, end, from]) => sum + end! - from!, 0);
@@ -115,9 +112,13 @@ test("pages begin at level-one headings, wherever the stream is cut", async () =
     " = Two = \n end \n",
   ];
   for (const size of [1, 3, 7, 100]) {
-    const pieces: TextPiece[] = [];
+    const pieces: Piece[] = [];
     for (let at = 0; at < text.length; at += size) {
-      pieces.push({ text: text.slice(at, at + size), isLast: at + size >= text.length });
+      pieces.push({
+        text: text.slice(at, at + size),
+        isTarget: true,
+        isLast: at + size >= text.length,
+      });
     }
     const pages: (string | undefined)[] = [];
     for await (const { original } of wikitextPages(pieces)) pages.push(original);
@@ -128,7 +129,7 @@ test("pages begin at level-one headings, wherever the stream is cut", async () =
   for (const rows of [lines, expected]) {
     const pages: (string | undefined)[] = [];
     for await (const { original } of wikitextPages(
-      rows.map((row) => ({ text: row, isLast: true })),
+      rows.map((row) => ({ text: row, isTarget: true, isLast: true })),
     )) {
       pages.push(original?.replaceAll(" \n \n", " \n\n"));
     }

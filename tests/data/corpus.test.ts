@@ -32,13 +32,13 @@ test("a text file is one text, with the facts that results carry", async () => {
   const tokenizer = await byteLevel;
   const corpus = await loadCorpus(await splitOf("a.txt", text), tokenizer, { prefix: [0] });
   assert.deepEqual(
-    corpus.texts.map((tokens) => [...tokens]),
+    corpus.texts.map(({ tokens }) => [...tokens]),
     [[0, ...tokenizer.encode(text)]],
   );
   assert.equal(corpus.numTokens, 1 + tokenizer.encode(text).length);
-  assert.equal(corpus.prefixLength, 1);
+  assert.equal(corpus.numTargets, corpus.numTokens - 1);
   assert.equal(corpus.utf8Bytes, 27);
-  assert.equal(corpus.numWords, undefined);
+  assert.equal(corpus.numWords, null);
   assert.equal(corpus.dataSha256, sha256(text));
 });
 
@@ -48,14 +48,14 @@ test("rows are texts, or one text by a separator", async () => {
   const tokenizer = await byteLevel;
   const apart = await loadCorpus(split, tokenizer);
   assert.deepEqual(
-    apart.texts.map((tokens) => tokenizer.decode(tokens)),
+    apart.texts.map(({ tokens }) => tokenizer.decode(tokens)),
     ["the hen", "the dog"],
   );
   assert.equal(apart.utf8Bytes, 14);
   assert.equal(apart.dataSha256, sha256("the hen\0\0the dog"));
   const joined = await loadCorpus(split, tokenizer, { separator: "\n\n" });
   assert.deepEqual(
-    joined.texts.map((tokens) => tokenizer.decode(tokens)),
+    joined.texts.map(({ tokens }) => tokenizer.decode(tokens)),
     ["the hen\n\n\n\nthe dog"],
   );
   assert.equal(joined.utf8Bytes, 18);
@@ -136,10 +136,7 @@ test("five stories as one text: 1,879 scored tokens at context 512", { skip }, a
   const data = await findDataFiles(join(shared, "tinystories/five-stories.txt"));
   const tokenizer = await loadTokenizer(join(shared, "stories260k"));
   const { texts } = await loadCorpus(selectSplit(data, "evaluation"), tokenizer);
-  const windows = evaluationWindows(
-    texts.map(({ length }) => length),
-    plainWindowRule(512),
-  );
-  assert.equal(texts[0]![0], 1);
+  const windows = evaluationWindows(texts, plainWindowRule(512));
+  assert.equal(texts[0]!.tokens[0], 1);
   assert.equal(numScored(windows), 1879);
 });

@@ -8,7 +8,7 @@ import { parquetWriteFile } from "hyparquet-writer";
 import { loadTokenCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/data-files.ts";
 import { readTexts } from "../../src/data/readers/read-texts.ts";
-import { joinTexts, type TextStream } from "../../src/data/readers/text.ts";
+import { joinDocuments, type DocumentStream } from "../../src/data/document.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "ssa-data-"));
@@ -17,7 +17,7 @@ async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): P
 }
 
 /** The texts of a stream, whole. */
-async function collect(stream: TextStream): Promise<string[]> {
+async function collect(stream: DocumentStream): Promise<string[]> {
   const texts = [];
   let text = "";
   for await (const piece of stream) {
@@ -206,8 +206,8 @@ test("parquet: the text column of every row group, whatever its name if it is th
 });
 
 test("joined rows are one text", async () => {
-  const rows = ["a", "", "b"].map((text) => ({ text, isLast: true }));
-  assert.deepEqual(await collect(joinTexts(rows, "\n\n")), ["a\n\n\n\nb"]);
+  const rows = ["a", "", "b"].map((text) => ({ text, isTarget: true, isLast: true }));
+  assert.deepEqual(await collect(joinDocuments(rows, "\n\n")), ["a\n\n\n\nb"]);
 });
 
 test("token files: both widths, the header of llm.c, shares; bad ids and sizes are named", async () => {
@@ -228,14 +228,14 @@ test("token files: both widths, the header of llm.c, shares; bad ids and sizes a
       vocabSize,
     );
   const narrow = await load("narrow.bin", 8);
-  assert.deepEqual(narrow.texts, [Uint16Array.of(5, 6, 7)]);
-  assert.deepEqual([narrow.numTokens, narrow.prefixLength, narrow.utf8Bytes], [3, 0, undefined]);
+  assert.deepEqual(narrow.texts, [{ tokens: Uint16Array.of(5, 6, 7) }]);
+  assert.deepEqual([narrow.numTokens, narrow.numTargets, narrow.utf8Bytes], [3, 3, undefined]);
   assert.equal(narrow.dataSha256, createHash("sha256").update(ids).digest("hex"));
-  assert.deepEqual((await load("wide.bin", 70_001)).texts, [Uint32Array.of(70_000, 1)]);
-  assert.deepEqual((await load("llmc.bin", 8)).texts, [Uint16Array.of(5, 6, 7)]);
+  assert.deepEqual((await load("wide.bin", 70_001)).texts, [{ tokens: Uint32Array.of(70_000, 1) }]);
+  assert.deepEqual((await load("llmc.bin", 8)).texts, [{ tokens: Uint16Array.of(5, 6, 7) }]);
   assert.equal((await load("hundred.bin", 100, "train")).numTokens, 95);
   assert.deepEqual(
-    [...(await load("hundred.bin", 100, "validation")).texts[0]!],
+    [...(await load("hundred.bin", 100, "validation")).texts[0]!.tokens],
     [95, 96, 97, 98, 99],
   );
   await assert.rejects(load("narrow.bin", 7), {

@@ -5,8 +5,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { tokenizingJobs } from "../../src/data/tokenizer/segments.ts";
-import type { TextPiece } from "../../src/data/readers/text.ts";
+import { encodeJob, tokenizingJobs } from "../../src/data/tokenizer/segments.ts";
+import type { Piece } from "../../src/data/document.ts";
 import { tokenize } from "../../src/data/tokenizer/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { kinds, mark, writeTokenizer } from "./tiny-tokenizers.ts";
@@ -52,25 +52,32 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
     );
   });
 
-  test(`${name}: a stream cut anywhere gives the tokens of the whole text`, async () => {
+  test(`${name}: a stream cut anywhere, of prompts and answers, gives the tokens of the whole text`, async () => {
     const tokenizer = await loadTokenizer(await writeTokenizer(json));
     await fc.assert(
       fc.asyncProperty(
-        fc.array(texts, { maxLength: 6 }),
+        fc.array(fc.tuple(texts, fc.boolean()), { maxLength: 6 }),
+        fc.boolean(),
         fc.integer({ min: 1, max: 30 }),
-        async (parts, size) => {
-          const pieces: TextPiece[] = parts.map((text) => ({ text, isLast: false }));
+        async (parts, hasPrompts, size) => {
+          const pieces: Piece[] = parts.map(([text, flag]) => {
+            return { text, isTarget: !hasPrompts || flag, isLast: false };
+          });
           const ids: number[] = [];
           const ends: boolean[] = [];
           for await (const job of tokenizingJobs(
-            [...pieces, { text: "", isLast: true }],
+            [...pieces, { text: "", isTarget: true, isLast: true }],
             tokenizer.cuts,
             size,
           )) {
-            for (const segment of job.segments) ids.push(...tokenizer.encode(segment));
-            ends.push(...job.ends);
+            const encoded = encodeJob(tokenizer, job);
+            ids.push(...encoded.ids);
+            ends.push(...encoded.runs.map(({ isEnd }) => isEnd));
+            const numTokens = encoded.runs.reduce((sum, { length }) => sum + length, 0);
+            assert.equal(numTokens, encoded.ids.length);
           }
-          assert.deepEqual(ids, [...tokenizer.encode(parts.join(""))]);
+          const whole = pieces.map(({ text }) => text).join("");
+          assert.deepEqual(ids, [...tokenizer.encode(whole)]);
           assert.equal(ends.filter(Boolean).length, 1);
         },
       ),
@@ -164,7 +171,7 @@ for (const [folder, file, expected] of counts) {
     async () => {
       const tokenizer = await loadTokenizer(join(shared, folder));
       const text = await readFile(join(shared, file), "utf8");
-      const pieces = [{ text, isLast: true }];
+      const pieces = [{ text, isTarget: true, isLast: true }];
       const { prefix } = tokenizer;
       const one = await tokenize(pieces, tokenizer, { prefix });
       const two = await tokenize(cutUp(text), tokenizer, {
@@ -218,16 +225,16 @@ test("tokenizing tells its progress, stops on a signal, and hands on what a thre
 
 test("each text has the prefix once, and texts without tokens are left out", async () => {
   const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
-  const rows = ["the", "", "dog"].map((text) => ({ text, isLast: true }));
+  const rows = ["the", "", "dog"].map((text) => ({ text, isTarget: true, isLast: true }));
   const { tokens, lengths } = await tokenize(rows, tokenizer, { prefix: [7] });
   const [the, dog] = [[...tokenizer.encode("the")], [...tokenizer.encode("dog")]];
   assert.deepEqual([...tokens], [7, ...the, 7, ...dog]);
   assert.deepEqual(lengths, [1 + the.length, 1 + dog.length]);
 });
 
-function* cutUp(text: string): Generator<TextPiece> {
+function* cutUp(text: string): Generator<Piece> {
   const size = 100_000;
   for (let at = 0; at < text.length; at += size) {
-    yield { text: text.slice(at, at + size), isLast: at + size >= text.length };
+    yield { text: text.slice(at, at + size), isTarget: true, isLast: at + size >= text.length };
   }
 }

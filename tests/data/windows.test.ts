@@ -10,14 +10,14 @@ import {
 
 const plain = { hasFinalTarget: false, tail: "keep" } as const;
 
+const textsOf = (lengths: readonly number[]) =>
+  lengths.map((length) => ({ tokens: new Uint16Array(length) }));
+
 /** Windows as [text, start, end, first scored token], all counted in the text. */
 function spans(lengths: readonly number[], rule: WindowRule, limit?: number) {
-  return evaluationWindows(lengths, rule, limit).map(({ text, start, length, scoreFrom }) => [
-    text,
-    start,
-    start + length,
-    start + scoreFrom,
-  ]);
+  return evaluationWindows(textsOf(lengths), rule, limit).map(
+    ({ text, start, length, scoreFrom }) => [text, start, start + length, start + scoreFrom],
+  );
 }
 
 test("side by side: no window's first token is scored, a last shorter one counts", () => {
@@ -76,7 +76,7 @@ test("a limit takes an even subset, the same each time", () => {
 
 test("a stride over the context is refused", () => {
   for (const stride of [0, 5]) {
-    assert.throws(() => evaluationWindows([9], { context: 4, stride, ...plain }), {
+    assert.throws(() => evaluationWindows(textsOf([9]), { context: 4, stride, ...plain }), {
       name: "UserError",
       message: `a stride of ${stride} does not fit a context of 4 tokens`,
     });
@@ -94,7 +94,7 @@ test("every token but each text's first is scored once, side by side but each wi
   fc.assert(
     fc.property(sizes, ({ lengths, ...rule }) => {
       fc.pre(rule.stride <= rule.context);
-      const windows = evaluationWindows(lengths, rule);
+      const windows = evaluationWindows(textsOf(lengths), rule);
       const scored = windows.flatMap(({ text, start, length, scoreFrom }) => {
         assert.ok(scoreFrom >= 1 && scoreFrom < length);
         assert.ok(start >= 0 && length <= rule.context + Number(rule.hasFinalTarget));
@@ -116,8 +116,8 @@ test("every token but each text's first is scored once, side by side but each wi
 });
 
 test("packing: ids, the labels that follow them, padding without targets", () => {
-  const texts = [Uint16Array.of(10, 11, 12, 13, 14, 15, 16)];
-  const windows = evaluationWindows([7], { context: 4, stride: 2, ...plain });
+  const texts = [{ tokens: Uint16Array.of(10, 11, 12, 13, 14, 15, 16) }];
+  const windows = evaluationWindows(texts, { context: 4, stride: 2, ...plain });
   const batches = [...packWindows(texts, windows, { batchSize: 2, context: 4 })];
   assert.deepEqual(
     batches.map(({ ids, labels, numTargets }) => [[...ids], [...labels], numTargets]),
@@ -130,8 +130,8 @@ test("packing: ids, the labels that follow them, padding without targets", () =>
 });
 
 test("packing with a final target: every input has a label", () => {
-  const texts = [Uint16Array.of(10, 11, 12, 13, 14, 15)];
-  const windows = evaluationWindows([6], {
+  const texts = [{ tokens: Uint16Array.of(10, 11, 12, 13, 14, 15) }];
+  const windows = evaluationWindows(texts, {
     context: 4,
     stride: 4,
     hasFinalTarget: true,
@@ -140,4 +140,21 @@ test("packing with a final target: every input has a label", () => {
   const [batch] = packWindows(texts, windows, { batchSize: 2, context: 4 });
   assert.deepEqual([...batch!.ids], [10, 11, 12, 13, 11, 12, 13, 14]);
   assert.deepEqual([...batch!.labels], [11, 12, 13, 14, -1, -1, -1, 15]);
+});
+
+test("prompts are seen and not scored: their labels are -1, and windows of them alone are left out", () => {
+  const isTarget = Uint8Array.of(1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1);
+  const texts = [{ tokens: Uint16Array.from(isTarget, (_, i) => 10 + i), isTarget }];
+  const windows = evaluationWindows(texts, { context: 4, stride: 4, ...plain });
+  assert.deepEqual(
+    windows.map(({ start, numTargets }) => [start, numTargets]),
+    [
+      [0, 1],
+      [8, 1],
+    ],
+  );
+  const [batch] = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  assert.deepEqual([...batch!.ids], [10, 11, 12, 13, 18, 19, 20, 21]);
+  assert.deepEqual([...batch!.labels], [-1, -1, 13, -1, -1, -1, 21, -1]);
+  assert.equal(batch!.numTargets, 2);
 });

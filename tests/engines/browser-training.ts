@@ -41,10 +41,11 @@ async function fetchModel(folder: string, files: Map<string, Uint8Array>): Promi
   const bytesOf = ({ file, offset, byteLength }: Range) =>
     files.get(file)!.slice(offset, offset + byteLength);
   return {
+    name: "",
     folder,
     configJson,
     model,
-    checkpoint: { files: [], tensors: new Map(), metadata: {} },
+    checkpoint: { files: [], tensors: new Map(), metadata: {}, absent: new Map() },
     weights: new Map(base.map((info) => [model.canonicalName(info.name) ?? info.name, info])),
     temperatures: {
       spec: specFromJson("ssa_config.json", await fetchJson(`${adapter}/ssa_config.json`)),

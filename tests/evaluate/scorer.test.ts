@@ -5,6 +5,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openModel } from "../../src/model/open.ts";
 import { createRandom } from "../../src/core/random.ts";
+import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
@@ -16,9 +17,9 @@ after(() => engine.dispose());
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
-function tokens(length: number, vocabSize: number): Uint16Array {
+function tokens(length: number, vocabSize: number): TokenizedText {
   const random = createRandom(3);
-  return Uint16Array.from({ length }, () => random.uniform() * vocabSize);
+  return { tokens: Uint16Array.from({ length }, () => random.uniform() * vocabSize) };
 }
 
 for (const name of ["gpt2", "llama", "gpt_neox"])
@@ -27,10 +28,7 @@ for (const name of ["gpt2", "llama", "gpt_neox"])
     const texts = [tokens(131, 37), tokens(9, 37)];
     const context = 16;
     const rule = { context, stride: 6, hasFinalTarget: false, tail: "keep" } as const;
-    const windows = evaluationWindows(
-      texts.map(({ length }) => length),
-      rule,
-    );
+    const windows = evaluationWindows(texts, rule);
     const scores = [];
     for (const batchSize of [1, 8]) {
       const scorer = await openScorer(engine, opened, { batchSize, context });
@@ -80,8 +78,8 @@ test("a loss that is not a number is told with its place", async () => {
   assert.throws(() => checkFinite(losses, plan), /the loss is NaN on tokens 16 to 31 of text 2/);
 });
 
-function corpusOf(texts: readonly Uint16Array[]) {
-  const numTokens = texts.reduce((sum, { length }) => sum + length, 0);
-  const rest = { utf8Bytes: undefined, numWords: undefined, dataSha256: "", fromCache: false };
-  return { texts, prefixLength: 0, numTokens, ...rest };
+function corpusOf(texts: readonly TokenizedText[]) {
+  const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const rest = { utf8Bytes: undefined, numWords: null, dataSha256: "", fromCache: false };
+  return { texts, numTokens, numTargets: numTokens, ...rest };
 }

@@ -52,14 +52,14 @@ test("a base in the hub's cache is named by its id and commit", async (t) => {
   assert.equal(Reflect.get(config, "base_revision"), commit);
   // The name finds the base again.
   const asked: unknown[] = [];
-  const resolveBase = async (...request: unknown[]) => (asked.push(request), base);
+  const resolve = async (name: string) => (name === out ? out : (asked.push(name), base));
   const whole = await convert({
     model: out,
-    resolveBase,
+    resolve,
     target: "safetensors",
     out: join(folder, "whole"),
   });
-  assert.deepEqual(asked, [["org/some-model", commit]]);
+  assert.deepEqual(asked, [`org/some-model@${commit}`]);
   const card = await readFile(join(whole.out, "README.md"), "utf8");
   assert.match(
     card,

@@ -8,7 +8,6 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openModel } from "../../src/model/open.ts";
 import { convert, targetNamed } from "../../src/export/convert.ts";
-import { openSource } from "../../src/export/source.ts";
 import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { architectures, fixture, openGreedy, refused, rewrite } from "./fixture.ts";
@@ -35,18 +34,22 @@ for (const architecture of architectures)
     assert.match(await readFile(join(out, "README.md"), "utf8"), /\*\*Warning\.\*\*.*base model/s);
   });
 
-for (const dtype of ["f16", "bf16"] as const)
+for (const dtype of ["fp16", "bf16"] as const)
   test(`${dtype}: base weights are rounded, temperatures stay F32, the config says so`, async (t) => {
     const source = fixture("llama");
     const out = join(await temporaryFolder(t), dtype);
     await convert({ ...source, target: "safetensors", out, dtype });
     const { tensors } = await openSafetensors(out);
     for (const { name, dtype: stored } of tensors.values())
-      assert.equal(stored, name.includes(".ssa.") ? "F32" : dtype.toUpperCase(), name);
+      assert.equal(
+        stored,
+        name.includes(".ssa.") ? "F32" : { fp16: "F16", bf16: "BF16" }[dtype],
+        name,
+      );
     const config = JSON.parse(await readFile(join(out, "config.json"), "utf8")) as object;
-    const expected = { f16: "float16", bf16: "bfloat16" }[dtype];
+    const expected = { fp16: "float16", bf16: "bfloat16" }[dtype];
     assert.equal(Reflect.get(config, "torch_dtype"), expected);
-    const { opened } = await openSource(out);
+    const opened = await openModel(out);
     const { temperatures } = await openModel(source.model, source);
     assert.deepEqual(opened.temperatures, temperatures);
   });
@@ -78,7 +81,7 @@ test(
   },
   async (t) => {
     const folder = await temporaryFolder(t);
-    for (const dtype of ["f16", "bf16"] as const) {
+    for (const dtype of ["fp16", "bf16"] as const) {
       const { verification } = await convert({
         model: sharedData("stories260k"),
         target: "safetensors",
@@ -89,7 +92,7 @@ test(
         `${dtype}: weights differ by ${verification.largest}, relative ${verification.relative}`,
       );
       // Half a unit in the last place of 11 and 8 significant bits, evenly spread: 2^-p / √3 or less.
-      const precision = { f16: 11, bf16: 8 }[dtype];
+      const precision = { fp16: 11, bf16: 8 }[dtype];
       assert.ok(verification.relative > 0 && verification.relative < 2 ** -precision);
     }
   },
@@ -102,7 +105,7 @@ test("targets and formats that cannot be are refused with the reason", async (t)
   const source = { ...fixture("llama"), out };
   await assert.rejects(convert({ ...source, target: "onnx", dtype: "bf16" }), refused(/bf16/));
   await assert.rejects(
-    convert({ ...source, target: "adapter", dtype: "f16" }),
+    convert({ ...source, target: "adapter", dtype: "fp16" }),
     refused(/always f32/),
   );
   await assert.rejects(convert({ ...source, model: out, target: "onnx" }), refused(/no folder/));
@@ -139,7 +142,7 @@ test("a failure leaves nothing: a weight beyond f16", async (t) => {
   await rewrite(fixture("llama").model, model, (values) => values.fill(7e4, 0, 1));
   for (const target of ["safetensors", "onnx"] as const)
     await assert.rejects(
-      convert({ model, target, out: join(folder, "out"), dtype: "f16" }),
+      convert({ model, target, out: join(folder, "out"), dtype: "fp16" }),
       refused(/f16 ends at 65504/, 1),
     );
   assert.deepEqual(await readdir(folder), ["model"]);

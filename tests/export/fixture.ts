@@ -12,7 +12,7 @@ import { encodeFloats } from "../../src/core/dtype.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { writeModelFolder } from "../../src/export/model-folder.ts";
-import { openSource } from "../../src/export/source.ts";
+import { provenanceOf } from "../../src/export/provenance.ts";
 import { openSafetensors, readFloats, writeSafetensors } from "../../src/files/safetensors.ts";
 import { simplify } from "../../src/graph/passes.ts";
 
@@ -46,8 +46,8 @@ export async function writeRun(
   await cp(model, base, { recursive: true });
   await writeFile(join(base, "README.md"), `---\n${licence}\n---\n`);
   const hasTrainedBase = tune.join() !== "temperatures";
-  const source = { ...(await openSource(base, { adapter })), hasTrainedBase };
-  await writeModelFolder(final, source, {});
+  const opened = await openModel(base, { adapter });
+  await writeModelFolder(final, opened, { ...(await provenanceOf(opened)), hasTrainedBase });
   return run;
 }
 

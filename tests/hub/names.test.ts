@@ -54,7 +54,7 @@ test("the token comes from HF_TOKEN, else from its file, and shows nowhere", () 
   for (const text of [
     inspect(settings, { depth: 9, showHidden: true }),
     JSON.stringify(settings),
-    String(settings.token),
+    inspect(settings.token, { showHidden: true }),
   ])
     assert.ok(!text.includes("hf_fromfile"), text);
   assert.throws(

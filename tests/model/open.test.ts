@@ -62,7 +62,7 @@ test("newer spellings of a config mean the same", async (t) => {
 });
 
 const refusals: readonly [string, string, Json, RegExp][] = [
-  ["another architecture", "llama", { model_type: "mistral" }, /"mistral" is not supported/],
+  ["another architecture", "llama", { model_type: "falcon" }, /"falcon" is not supported/],
   ["a sliding window", "llama", { sliding_window: 4096 }, /sliding_window = 4096 is not supported/],
   ["another rope", "llama", { rope_scaling: { rope_type: "yarn", factor: 4 } }, /rope type "yarn"/],
   ["a quantized checkpoint", "llama", { quantization_config: { bits: 4 } }, /quantized/],
@@ -115,6 +115,33 @@ test("a tied head that is stored as well is ignored", async (t) => {
   const { weights } = await openModel(folder);
   assert.ok(!weights.has("lm_head.weight"));
 });
+
+for (const [variant, prefix] of [
+  ["llama", "model."],
+  ["mistral", "model."],
+  ["gpt_neox", "gpt_neox."],
+] as const)
+  test(`${variant} saved without its prefix and with rotary tables is the same model`, async (t) => {
+    const folder = await altered(t, variant, {
+      tensors: (list) => {
+        const table = { dtype: "F32" as const, shape: [1], data: new Uint8Array(4) };
+        const tables = ["cos_cached", "sin_cached", "inv_freq"].map((name) => ({
+          ...table,
+          name: `layers.0.attention.rotary_emb.${name}`,
+        }));
+        const isWeight = ({ name }: Tensor) => !/rotary_emb|masked_bias/.test(name);
+        const bare = (name: string) => name.replace(prefix, "");
+        return [...list.filter(isWeight).map((x) => ({ ...x, name: bare(x.name) })), ...tables];
+      },
+    });
+    const [{ weights }, plain] = [
+      await openModel(folder),
+      await openModel(join(fixtures, variant)),
+    ];
+    assert.deepEqual([...weights.keys()].sort(), [...plain.weights.keys()].sort());
+    for (const [name, { shape }] of weights)
+      assert.deepEqual(shape, plain.weights.get(name)!.shape);
+  });
 
 test("an adapter is refused on a base of another shape", async (t) => {
   const folder = await temporaryFolder(t);

@@ -7,6 +7,7 @@ import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { plainWindowRule } from "../../src/data/conventions.ts";
+import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { estimate } from "../../src/evaluate/perplexity.ts";
@@ -53,7 +54,11 @@ test(
       .map((story) => story.trim())
       .filter(Boolean)
       .map((story) => Uint16Array.from([...tokenizer.prefix, ...tokenizer.encode(story)]));
-    const { lossNats, numTokens } = await lossOf(stories, texts, 512);
+    const { lossNats, numTokens } = await lossOf(
+      stories,
+      texts.map((tokens) => ({ tokens })),
+      512,
+    );
     assert.equal(numTokens, 1804);
     assert.equal(lossNats.toFixed(4), "1.2664");
   },
@@ -65,7 +70,7 @@ test("slm4096: 0.0713 nats per character", { skip: skipWithout(characters) }, as
   const file = await readFile(sharedData("slm4096", "char_vocab.json"), "utf8");
   const { stoi } = JSON.parse(file) as { stoi: Record<string, number> };
   const ids = Uint16Array.from(Array.from(text), (character) => stoi[character]!);
-  const { lossNats } = await lossOf(characters, [ids], 128);
+  const { lossNats } = await lossOf(characters, [{ tokens: ids }], 128);
   assert.equal(lossNats.toFixed(3), "0.071");
 });
 
@@ -78,11 +83,10 @@ test("gpt-nano-sort: PyTorch's dumped logits", { skip: skipWithout(sorter) }, as
     allClose(await logits(ids), dump.logits_float64[i]!.flat(), { atol: 1e-5 });
 });
 
-async function lossOf(folder: string, texts: readonly Uint16Array[], context: number) {
+async function lossOf(folder: string, texts: readonly TokenizedText[], context: number) {
   const opened = await openModel(folder);
   const scorer = await openScorer(engine, opened, { batchSize: 4, context });
-  const lengths = texts.map(({ length }) => length);
-  const windows = evaluationWindows(lengths, plainWindowRule(context));
+  const windows = evaluationWindows(texts, plainWindowRule(context));
   const result = estimate(await scorer.score(texts, windows));
   await scorer.dispose();
   return result;

@@ -26,7 +26,7 @@ const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 const variants = readdirSync(fixtures, { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && entry.name !== "adamw")
   .map((entry) => entry.name);
-const architectures = ["gpt2", "llama", "gpt_neox"];
+const architectures = ["gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3"];
 const specs = ["default", "full", "linear"];
 
 let engine: Engine;

@@ -21,6 +21,8 @@ interface Sizes {
   readonly groups: number;
   readonly length: number;
   readonly headDim: number;
+  /** Keys that a query sees; all by default. */
+  readonly window?: number;
 }
 
 const scale = 0.4;
@@ -42,9 +44,9 @@ function feedsOf(projections: Projections) {
   return { query: fill(query), key: fill(key), value: fill(value) };
 }
 
-/** Σ_s softmax_s≤t(scale q_t · k_s) v_s, one number at a time; [B, T, N · H]. */
+/** Σ_s softmax_s(scale q_t · k_s) v_s over t - window < s ≤ t, one number at a time; [B, T, N · H]. */
 function formula(sizes: Sizes, { query, key, value }: ReturnType<typeof feedsOf>): Float32Array {
-  const { batch, heads, groups, length, headDim } = sizes;
+  const { batch, heads, groups, length, headDim, window = length } = sizes;
   const y = new Float32Array(batch * length * heads * headDim);
   for (let b = 0; b < batch; b++)
     for (let head = 0; head < heads; head++) {
@@ -52,16 +54,21 @@ function formula(sizes: Sizes, { query, key, value }: ReturnType<typeof feedsOf>
       const queryAt = (t: number) => ((b * heads + head) * length + t) * headDim;
       const keyAt = (s: number) => ((b * groups + group) * length + s) * headDim;
       for (let t = 0; t < length; t++) {
-        const logits = Array.from({ length: t + 1 }, (_, s) => {
+        const first = Math.max(0, t - window + 1);
+        const logits = Array.from({ length: t + 1 - first }, (_, i) => {
+          const s = first + i;
           let dot = 0;
-          for (let i = 0; i < headDim; i++) dot += query[queryAt(t) + i]! * key[keyAt(s) + i]!;
+          for (let h = 0; h < headDim; h++) dot += query[queryAt(t) + h]! * key[keyAt(s) + h]!;
           return scale * dot;
         });
         const largest = Math.max(...logits);
         const weights = logits.map((logit) => Math.exp(logit - largest));
         const sum = weights.reduce((a, b) => a + b);
         for (let i = 0; i < headDim; i++) {
-          const mixed = weights.reduce((v, weight, s) => v + weight * value[keyAt(s) + i]!, 0);
+          const mixed = weights.reduce(
+            (v, weight, s) => v + weight * value[keyAt(first + s) + i]!,
+            0,
+          );
           y[((b * length + t) * heads + head) * headDim + i] = mixed / sum;
         }
       }
@@ -74,24 +81,35 @@ const cases: readonly (readonly [string, Sizes])[] = [
   ["exactly a block", { batch: 1, heads: 1, groups: 1, length: 128, headDim: 4 }],
   ["three blocks, the last one short", { batch: 2, heads: 2, groups: 2, length: 300, headDim: 4 }],
   ["grouped queries, two blocks", { batch: 2, heads: 6, groups: 2, length: 150, headDim: 4 }],
+  ["a window of one key", { batch: 1, heads: 1, groups: 1, length: 140, headDim: 4, window: 1 }],
+  [
+    "a window within blocks",
+    { batch: 2, heads: 2, groups: 1, length: 300, headDim: 4, window: 50 },
+  ],
+  ["a window of a block", { batch: 1, heads: 1, groups: 1, length: 400, headDim: 4, window: 128 }],
+  ["a window over blocks", { batch: 1, heads: 2, groups: 2, length: 400, headDim: 4, window: 190 }],
 ];
 
 for (const [name, sizes] of cases)
   test(`${name}: equals the formula`, async () => {
     const projections = projectionInputs(sizes);
-    const { batch, length } = sizes;
-    const y = attention(projections, { ...without, positions: fixedPositions(length) });
+    const { batch, length, window = length } = sizes;
+    const options = { ...without, window };
+    const y = attention(projections, { ...options, positions: fixedPositions(length) });
     // The same by an explicit mask, as an exported model has it: one block, however long.
     const ids = g.integers(
       [...Array(batch * length).keys()].map((i) => i % length),
       [batch, length],
     );
-    const causal = Float32Array.from({ length: length * length }, (_, i) =>
-      i % length > Math.floor(i / length) ? MASKED : 0,
-    );
-    const mask = g.constant(causal, [1, 1, length, length]);
+    const mask = (size: number) => {
+      const visible = (t: number, s: number) => s <= t && s > t - size;
+      const values = Float32Array.from({ length: length * length }, (_, i) =>
+        visible(Math.floor(i / length), i % length) ? 0 : MASKED,
+      );
+      return g.constant(values, [1, 1, length, length]);
+    };
     const positions = givenPositions(ids, mask, length);
-    const masked = attention(projections, { ...without, positions });
+    const masked = attention(projections, { ...options, positions });
 
     const program = await engine.compile({ y, masked }, new Map());
     const feeds = feedsOf(projections);
@@ -101,6 +119,26 @@ for (const [name, sizes] of cases)
     allClose(results["masked"]!, expected, { atol: 1e-6 });
     await program.dispose();
   });
+
+test("a window that hides nothing leaves no trace; a shorter one costs less", () => {
+  const length = 1024;
+  const projections = projectionInputs({ batch: 1, heads: 1, groups: 1, length, headDim: 4 });
+  const nodes = (window?: number) => {
+    const positions = fixedPositions(length);
+    return { y: attention(projections, { ...without, positions, ...(window && { window }) }) };
+  };
+  const plain = nodes();
+  assert.deepEqual(nodes(length), plain);
+  assert.deepEqual(nodes(length + 1), plain);
+
+  const weights = (window?: number) =>
+    topologicalOrder(Object.values(nodes(window)))
+      .filter(({ op }) => op === "Softmax")
+      .reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  // Eight blocks of 128 rows: of 128 to 1,024 keys; of 128, 227 and so on.
+  assert.equal(weights(), 128 * 128 * 36);
+  assert.equal(weights(100), 128 * (128 + 7 * 227));
+});
 
 test("hooks that are absent leave no trace; those that are there see the projections", () => {
   const sizes = { batch: 1, heads: 2, groups: 1, length: 8, headDim: 4 };

@@ -63,7 +63,10 @@ test("the halves of a head turn as complex numbers, and what is beyond rotaryDim
   );
   const outputs = {
     fromZero: rotation(config, fixedPositions(length))(x),
-    fromThree: rotation(config, givenPositions(ids, x, length + offset))(x),
+    fromThree: rotation(
+      config,
+      givenPositions(ids, () => x, length + offset),
+    )(x),
   };
   const engine = await openEngine("cpu", { threads: 1 });
   const program = await engine.compile(outputs, new Map());

@@ -35,7 +35,7 @@ async function finished(run: Omit<SmallRun, "engine">) {
 
 /** `ssa eval --model` on the run's held-out data. */
 async function evaluateFolder(folder: string, data: string) {
-  const model = await openModel(folder, { resolveBase: (name) => Promise.resolve(name) });
+  const model = await openModel(folder, { resolve: (name) => Promise.resolve(name) });
   const split = selectSplit(await findDataFiles(data), "validation");
   const corpus = await readCorpus(model, split);
   return evaluate(engine, model, corpus, planWindows(model, corpus, {}), { batchSize: 1 });

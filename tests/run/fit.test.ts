@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { findDataFiles, selectSplit } from "../../src/data/readers/data-files.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { fitRun } from "../../src/run/fit.ts";
-import { prepareRun } from "../../src/run/prepare.ts";
+import { openBase, prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
 
@@ -21,7 +21,7 @@ async function prepared(t: TestContext, shape: object) {
     evaluation: selectSplit(files, "validation"),
   };
   const recipe = recipeSchema.parse({ base: tiny, data, ...smallRecipe, ...shape });
-  const run = await prepareRun(recipe, tiny, splits, {});
+  const run = await prepareRun(recipe, await openBase(recipe), splits, {});
   return (recompute: "auto" | boolean, freeBytes: number, mapsWeights: boolean) =>
     fitRun({ ...recipe, recompute }, run, { programBytes: 0, freeBytes, mapsWeights });
 }

@@ -10,7 +10,7 @@ import { readLines, snapshotFiles } from "../../src/files/run-folder.ts";
 import { openSafetensors, readFloats } from "../../src/files/safetensors.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { finetune, type FinetuneResult, type RunEvent } from "../../src/run/finetune.ts";
-import { prepareRun } from "../../src/run/prepare.ts";
+import { openBase, prepareRun } from "../../src/run/prepare.ts";
 
 /** A model folder of the fixtures. */
 export function fixture(name = "gpt2"): string {
@@ -71,7 +71,7 @@ export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events
     train: selectSplit(files, "train"),
     evaluation: selectSplit(files, "validation"),
   };
-  const prepared = await prepareRun(recipe, model, splits, { threads: 1 });
+  const prepared = await prepareRun(recipe, await openBase(recipe), splits, { threads: 1 });
   const events: RunEvent[] = [];
   const stop = new AbortController();
   const result = await finetune({
@@ -80,7 +80,6 @@ export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events
     prepared,
     engine,
     fit: { recompute: "cheap", takesTurns },
-    base: { name: model },
     isResumed,
     onEvent: (event) => {
       events.push(event);

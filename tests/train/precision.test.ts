@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type OpenedModel, hostOf, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
-import type { Batch } from "../../src/data/batch.ts";
+import type { Batch } from "../../src/data/batches.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { fixedShape, sizeOf } from "../../src/core/shape.ts";

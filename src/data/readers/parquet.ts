@@ -10,10 +10,10 @@ import {
 import { messageOf, UserError } from "../../core/errors.ts";
 import type { FilePart } from "./data-files.ts";
 import { atRow, fieldHint, rowText } from "./row-text.ts";
-import type { TextPiece } from "./text.ts";
+import type { Piece } from "../document.ts";
 
 /** Each row is a text. `field` names the column; the only text column is taken whatever its name. */
-export async function* readParquetTexts(part: FilePart, field: string): AsyncGenerator<TextPiece> {
+export async function* readParquetTexts(part: FilePart, field: string): AsyncGenerator<Piece> {
   const file = await asyncBufferFromFile(part.path);
   const unreadable = (error: unknown): never => {
     throw new UserError(`${part.path} cannot be read as parquet: ${messageOf(error)}`, {
@@ -42,7 +42,7 @@ export async function* readParquetTexts(part: FilePart, field: string): AsyncGen
       } catch (error) {
         throw atRow(`${part.path}, row ${rowStart + index}`, error);
       }
-      yield { text, isLast: true };
+      yield { text, isTarget: true, isLast: true };
     }
   }
 }

@@ -6,7 +6,7 @@ import { codeOf, messageOf, UserError } from "../../core/errors.ts";
 import type { DataSplit, FilePart } from "./data-files.ts";
 import { readParquetTexts } from "./parquet.ts";
 import { atRow, rowText } from "./row-text.ts";
-import type { TextPiece } from "./text.ts";
+import type { Piece } from "../document.ts";
 
 const chunkBytes = 1 << 20;
 const newline = 10;
@@ -15,7 +15,7 @@ const newline = 10;
  * The texts of a split: each .txt file is one, each row of the others is one. `field` names the rows' text column
  * (default `text`). What is not UTF-8 or has no such field is the user's matter, named by file and line.
  */
-export async function* readTexts(split: DataSplit, field = "text"): AsyncGenerator<TextPiece> {
+export async function* readTexts(split: DataSplit, field = "text"): AsyncGenerator<Piece> {
   for (const part of split.parts) {
     if (split.format === "txt") yield* readPlainText(part);
     else if (split.format === "jsonl") yield* readJsonLines(part, field);
@@ -23,16 +23,16 @@ export async function* readTexts(split: DataSplit, field = "text"): AsyncGenerat
   }
 }
 
-async function* readPlainText(part: FilePart): AsyncGenerator<TextPiece> {
+async function* readPlainText(part: FilePart): AsyncGenerator<Piece> {
   // Fatal: replacement characters would change the tokens silently. The mark at a file's start is part of the text.
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let offset = 0;
   try {
     for await (const { bytes, begin } of readBytes(part)) {
       offset = begin;
-      yield { text: decoder.decode(bytes, { stream: true }), isLast: false };
+      yield { text: decoder.decode(bytes, { stream: true }), isTarget: true, isLast: false };
     }
-    yield { text: decoder.decode(), isLast: true };
+    yield { text: decoder.decode(), isTarget: true, isLast: true };
   } catch (error) {
     if (codeOf(error) !== "ERR_ENCODING_INVALID_ENCODED_DATA") throw error;
     throw new UserError(`${part.path} is not UTF-8 text (somewhere after byte ${offset})`, {
@@ -42,7 +42,7 @@ async function* readPlainText(part: FilePart): AsyncGenerator<TextPiece> {
   }
 }
 
-async function* readJsonLines(part: FilePart, field: string): AsyncGenerator<TextPiece> {
+async function* readJsonLines(part: FilePart, field: string): AsyncGenerator<Piece> {
   for await (const { line, offset } of readLines(part)) {
     let text: string | undefined;
     try {
@@ -50,7 +50,7 @@ async function* readJsonLines(part: FilePart, field: string): AsyncGenerator<Tex
     } catch (error) {
       throw atRow(`${part.path}:${await lineNumber(part.path, offset)}`, error);
     }
-    if (text !== undefined) yield { text, isLast: true };
+    if (text !== undefined) yield { text, isTarget: true, isLast: true };
   }
 }
 

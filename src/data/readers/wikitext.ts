@@ -1,6 +1,6 @@
 // WikiText as the language-model evaluation harness scores it: page by page, with the tokenized spacing undone.
 
-import type { TextPiece, TextStream } from "./text.ts";
+import type { DocumentStream, Piece } from "../document.ts";
 
 // What Python's \s matches: U+FEFF is no space to it, and four control characters and U+0085 are.
 const space = String.raw`(?:[^\S\ufeff]|[\x1c-\x1f\x85])`;
@@ -9,15 +9,16 @@ const space = String.raw`(?:[^\S\ufeff]|[\x1c-\x1f\x85])`;
  * Takes all texts for lines of one file and cuts it at the level-one headings (" = Title = ") into pages. The text of
  * a page is detokenized; its `original` is what words and bytes are counted on.
  */
-export async function* wikitextPages(rows: TextStream): AsyncGenerator<TextPiece> {
+export async function* wikitextPages(rows: DocumentStream): AsyncGenerator<Piece> {
   let page: string[] = [];
   let line = "";
   let isRowStart = true;
   let isEmptyRow = true;
-  const finish = function* (): Generator<TextPiece> {
+  const finish = function* (): Generator<Piece> {
     const original = page.join("\n");
     page = [];
-    if (original.trim() !== "") yield { text: detokenize(original), original, isLast: true };
+    if (original.trim() !== "")
+      yield { text: detokenize(original), isTarget: true, original, isLast: true };
   };
   for await (const { text, isLast } of rows) {
     isEmptyRow = text === "" && (isRowStart || isEmptyRow);

@@ -2,9 +2,8 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../core/errors.ts";
-import type { Job } from "./segments.ts";
+import { encodeJob, type Job } from "./segments.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { encodeJob } from "./tokenize.ts";
 
 const { folder } = workerData as { readonly folder: string };
 const loading = loadTokenizer(folder);

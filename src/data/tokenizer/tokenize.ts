@@ -3,10 +3,10 @@
 import { setImmediate } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
 import { startWorker } from "../../core/worker.ts";
-import { tokenizingJobs, type Job } from "./segments.ts";
-import type { TextStream } from "../readers/text.ts";
+import { encodeJob, tokenizingJobs, type EncodedJob, type Job } from "./segments.ts";
+import type { DocumentStream, TokenizedText } from "../document.ts";
 import type { Tokenizer } from "./tokenizer.ts";
-import { TokenBuffer, type Tokens } from "../tokens.ts";
+import { TokenBuffer } from "../tokens.ts";
 
 export interface TokenizeOptions {
   /** What is put in front of each text. */
@@ -26,14 +26,7 @@ export interface TokenizeProgress {
 }
 
 /** The tokens of all texts, one after another, and how many each has. Texts without a token are left out. */
-export interface TokenizedTexts {
-  readonly tokens: Tokens;
-  readonly lengths: readonly number[];
-}
-
-/** Tokens of a job's segments, one after another. */
-export interface EncodedJob {
-  readonly ids: Tokens;
+export interface TokenizedTexts extends TokenizedText {
   readonly lengths: readonly number[];
 }
 
@@ -42,30 +35,33 @@ const jobCharacters = 1 << 18;
 const jobsUnderway = 32;
 
 export async function tokenize(
-  texts: TextStream,
+  texts: DocumentStream,
   tokenizer: Tokenizer,
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
 ): Promise<TokenizedTexts> {
   const tokens = new TokenBuffer(tokenizer.vocabSize);
   const lengths: number[] = [];
+  /** Where tokens that are no targets begin and end. */
+  const unscored: (readonly [number, number])[] = [];
   let characters = 0;
   let textStart = 0;
   const underway: { readonly job: Job; readonly result: Promise<EncodedJob> }[] = [];
   let helpers: Helper[] = [];
   let numJobs = 0;
-  /** Appends the oldest job's tokens: its segments are stretches of texts, in order. */
+  /** Appends the oldest job's tokens. */
   const collectFirst = async (): Promise<void> => {
     const { job, result } = underway.shift()!;
-    const encoded = await result;
+    const { ids, runs } = await result;
     let at = 0;
-    for (const [i, length] of encoded.lengths.entries()) {
+    for (const { length, isTarget, isEnd } of runs) {
       if (tokens.length === textStart && length > 0) tokens.append(prefix);
-      tokens.append(encoded.ids.subarray(at, (at += length)));
-      characters += job.segments[i]!.length;
-      if (!job.ends[i]) continue;
+      if (!isTarget) unscored.push([tokens.length, tokens.length + length]);
+      tokens.append(ids.subarray(at, (at += length)));
+      if (!isEnd) continue;
       if (tokens.length > textStart) lengths.push(tokens.length - textStart);
       textStart = tokens.length;
     }
+    characters += job.characters;
     onProgress?.({ characters, tokens: tokens.length });
   };
   try {
@@ -85,17 +81,10 @@ export async function tokenize(
   } finally {
     for (const helper of helpers) helper.close();
   }
-  return { tokens: tokens.view(), lengths };
-}
-
-export function encodeJob(tokenizer: Tokenizer, { segments }: Job): EncodedJob {
-  const ids = new TokenBuffer(tokenizer.vocabSize);
-  const lengths = segments.map((segment) => {
-    const tokens = tokenizer.encode(segment);
-    ids.append(tokens);
-    return tokens.length;
-  });
-  return { ids: ids.view().slice(), lengths };
+  if (unscored.length === 0) return { tokens: tokens.view(), lengths };
+  const isTarget = new Uint8Array(tokens.length).fill(1);
+  for (const [start, end] of unscored) isTarget.fill(0, start, end);
+  return { tokens: tokens.view(), isTarget, lengths };
 }
 
 /** A thread that encodes beside this one; it has one job waiting while it works on another. */

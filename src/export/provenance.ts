@@ -1,0 +1,82 @@
+// Where a model comes from: its base, whether more than temperatures was trained on it, and the run that did.
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type RunReport, readReport } from "../evaluate/results.ts";
+import { readJsonIfSound } from "../files/json.ts";
+import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
+import { modelSha256 } from "../files/safetensors.ts";
+import type { BaseIdentity, OpenedModel } from "../model/model.ts";
+
+export interface Provenance {
+  /** The model that temperatures were put on (or that was opened, where it has none). */
+  readonly base: BaseIdentity;
+  /** Whether training changed anything but the temperatures; undefined where no record of it is left. */
+  readonly hasTrainedBase: boolean | undefined;
+  /** Of the run that made it. */
+  readonly report?: RunReport | undefined;
+}
+
+/** Keys of a checkpoint's metadata that say what it was made from. */
+export const provenanceKeys = {
+  name: "ssa_base_model",
+  revision: "ssa_base_revision",
+  sha256: "ssa_base_sha256",
+  hasTrainedBase: "ssa_trained_base",
+  licence: "ssa_base_license",
+} as const;
+
+/** From an adapter's config or the weights' own metadata, else the run's report; a plain model is its own base. */
+export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
+  const { run, adapter, checkpoint, temperatures } = opened;
+  const report = run === undefined ? undefined : await readReport(run);
+  if (adapter !== undefined) {
+    const config = (await readJsonIfSound(join(adapter, adapterFiles.config))) ?? {};
+    const hasTrainedBase = existsSync(join(adapter, snapshotFiles.trained));
+    const recorded = known({
+      name: config["base_model_name_or_path"],
+      revision: config["base_revision"],
+      sha256: config["base_sha256"],
+    });
+    const own = hasTrainedBase || recorded.sha256 ? {} : await identityOf(opened);
+    return { base: { ...own, ...recorded }, hasTrainedBase, report };
+  }
+  const { metadata } = checkpoint;
+  const { name, revision, sha256, hasTrainedBase } = provenanceKeys;
+  if (name in metadata) {
+    const [trained, of] = [metadata[hasTrainedBase], metadata];
+    const base = known({ name: of[name], revision: of[revision], sha256: of[sha256] });
+    return { base, hasTrainedBase: trained === undefined ? undefined : trained === "true", report };
+  }
+  if (report) {
+    const { recipe, before } = report;
+    const isAlone = recipe.tune.join() === "temperatures" && recipe.init !== "random";
+    const base = known({ name: recipe.base, sha256: before.modelSha256 });
+    return { base, hasTrainedBase: !isAlone, report };
+  }
+  if (temperatures) return { base: {}, hasTrainedBase: undefined };
+  return { base: await identityOf(opened), hasTrainedBase: false };
+}
+
+/** A plain model: its name (its id and commit where it is a snapshot of the hub's cache) and checksum. */
+export async function identityOf({ name, folder, checkpoint }: OpenedModel): Promise<BaseIdentity> {
+  const [, id, revision] =
+    /[\\/]models--([^\\/]+)[\\/]snapshots[\\/]([0-9a-f]{40})$/.exec(folder) ?? [];
+  const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
+  return id && revision ? { name: id.replaceAll("--", "/"), revision, sha256 } : { name, sha256 };
+}
+
+/** The fields that have a value. */
+function known(fields: Readonly<Record<string, unknown>>): BaseIdentity {
+  const isKnown = (value: unknown) => typeof value === "string" && value !== "";
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => isKnown(value)));
+}
+
+/** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */
+export async function licenceOf({ folder, checkpoint }: OpenedModel): Promise<string[]> {
+  const recorded = checkpoint.metadata[provenanceKeys.licence];
+  const card = recorded ?? (await readFile(join(folder, modelFiles.card), "utf8").catch(() => ""));
+  const front = recorded ?? /^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";
+  return front.split(/\r?\n/).filter((line) => /^license(_name|_link)?:\s*[^\s|>[]/.test(line));
+}

@@ -1,0 +1,36 @@
+// The names of files that models, adapters and runs are made of: those of Hugging Face, and ours.
+
+/** In a model's folder. */
+export const modelFiles = {
+  config: "config.json",
+  weights: "model.safetensors",
+  index: "model.safetensors.index.json",
+  tokenizer: "tokenizer.json",
+  tokenizerConfig: "tokenizer_config.json",
+  generationConfig: "generation_config.json",
+  card: "README.md",
+} as const;
+
+/** Beside the weights of a model with temperatures, or without them as an adapter. */
+export const adapterFiles = {
+  config: "ssa_config.json",
+  weights: "ssa_adapter.safetensors",
+} as const;
+
+/** In a run's folder. */
+export const runFiles = {
+  recipe: "recipe.yaml",
+  metrics: "metrics.jsonl",
+  before: "before.json",
+  report: "report.json",
+  final: "final",
+} as const;
+
+/** In a snapshot's folder; `trained` holds what trains beside temperatures. */
+export const snapshotFiles = {
+  adapter: adapterFiles.weights,
+  adapterConfig: adapterFiles.config,
+  trained: "trained.safetensors",
+  optimizer: "optimizer.safetensors",
+  state: "state.json",
+} as const;

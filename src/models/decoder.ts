@@ -1,0 +1,137 @@
+// The decoder that every family is a setting of.
+// B = batch, T = sequence, D = hidden, F = feed-forward, N = heads, H = head dim
+
+import { invariant } from "../core/errors.ts";
+import type { Shape } from "../core/shape.ts";
+import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { attention, splitHeads } from "../nn/attention.ts";
+import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
+import { fixedPositions } from "../nn/positions.ts";
+import { rotation } from "../nn/rotary.ts";
+import type { DecoderConfig, Family, ForwardContext, Model, WeightGroup } from "./architecture.ts";
+
+/** What older versions of the library saved beside the weights: masks and rotary tables. */
+const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;
+
+export function decoder(family: Family, config: DecoderConfig): Model {
+  const { prefix, embeddings, layers, norms } = family;
+  // The weights are what a forward pass asks for.
+  const weights = new Map<string, Shape>();
+  const groups = new Map<string, WeightGroup>();
+  const weight = (name: string, shape: Shape, group: WeightGroup) => {
+    weights.set(name, shape);
+    groups.set(name, group);
+    return parameter(name, shape);
+  };
+  const ids = input("ids", [1, 1], "I64");
+  const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
+  forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+  const outputEmbedding = `${embeddings.output}.weight`;
+  if (!config.isTied) weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
+
+  const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
+  return {
+    config,
+    weights,
+    canonicalName: (stored) => {
+      if (BUFFER.test(stored)) return null;
+      return belowPrefix.includes(stored.split(".")[0]!) ? `${prefix}.${stored}` : stored;
+    },
+    inputEmbedding: `${prefix}.${embeddings.input}.weight`,
+    outputEmbedding,
+    attentionPrefix: (layer) => `${prefix}.${layers}.${layer}.${family.attention.name}`,
+    groupOf: (name) => {
+      const group = groups.get(name);
+      invariant(group, `no weight ${name}`);
+      return group;
+    },
+    forward: (context) => forward(family, config, context),
+  };
+}
+
+function forward(
+  family: Family,
+  config: DecoderConfig,
+  { weight, ids, positions, hooks, keep }: ForwardContext,
+): Tensor {
+  const { prefix, embeddings, mlp } = family;
+  const { hiddenSize, intermediateSize, headDim: H, hasMlpBias } = config;
+  const rotate = config.rotary && rotation(config.rotary, positions);
+  const table = (name: string, rows: number) =>
+    weight(`${prefix}.${name}.weight`, [rows, hiddenSize], "embeddings");
+  const norm = (name: string, x: Tensor) => {
+    const width = x.shape.slice(-1);
+    const scale = weight(`${name}.weight`, width, "norms");
+    if (family.norm === "rms") return rmsNorm(x, scale, config.normEpsilon);
+    return layerNorm(x, scale, weight(`${name}.bias`, width, "norms"), config.normEpsilon);
+  };
+  const dense = (name: string, x: Tensor, size: number, hasBias: boolean) => {
+    const shape = family.layout === "FD" ? [size, x.shape.at(-1)!] : [x.shape.at(-1)!, size];
+    const matrix = weight(`${name}.weight`, shape, "matrices");
+    const bias = hasBias ? weight(`${name}.bias`, [size], "biases") : undefined;
+    return linear(x, matrix, bias, family.layout);
+  };
+
+  let x_BTD: Tensor = gather(table(embeddings.input, config.vocabSize), ids);
+  if (embeddings.positions)
+    x_BTD = add(x_BTD, positions.rows(table(embeddings.positions, config.maxPositions)));
+  for (let layer = 0; layer < config.numLayers; layer++)
+    x_BTD = block(layer, keep(x_BTD, "stream"));
+  return norm(`${prefix}.${family.norms[2]}`, x_BTD);
+
+  function block(layer: number, x_BTD: Tensor): Tensor {
+    const at = `${prefix}.${family.layers}.${layer}`;
+    const fed = (x: Tensor) => {
+      const inner_BTD = norm(`${at}.${family.norms[1]}`, x);
+      const product = (name: string) =>
+        keep(dense(`${at}.mlp.${name}`, inner_BTD, intermediateSize, hasMlpBias), "product");
+      const active_BTF = activate(product(mlp.gate ?? mlp.up), config.activation);
+      const up_BTF = mlp.gate ? mul(active_BTF, product(mlp.up)) : active_BTF;
+      return dense(`${at}.mlp.${mlp.down}`, up_BTF, hiddenSize, hasMlpBias);
+    };
+    const normed_BTD = norm(`${at}.${family.norms[0]}`, x_BTD);
+    const attended_BTD = attended(layer, `${at}.${family.attention.name}`, normed_BTD);
+    if (config.isParallel) return add(add(attended_BTD, fed(x_BTD)), x_BTD);
+    const middle_BTD = keep(add(x_BTD, attended_BTD), "stream");
+    return add(middle_BTD, fed(middle_BTD));
+  }
+
+  function attended(layer: number, at: string, x_BTD: Tensor): Tensor {
+    const [query, key, value] = projections(at, x_BTD) as [Tensor, Tensor, Tensor];
+    const { headNorms, output } = family.attention;
+    const normed = (i: 0 | 1, x: Tensor) => (headNorms ? norm(`${at}.${headNorms[i]}`, x) : x);
+    const scale = (config.scaleByHeadDim ? H ** -0.5 : 1) / (config.scaleByLayer ? layer + 1 : 1);
+    const window = config.windows[layer] ?? Infinity;
+    const y_BTD = attention(
+      { query: normed(0, query), key: normed(1, key), value },
+      { scale, positions, window, ...(rotate && { rotate }), hooks, layer },
+    );
+    return dense(`${at}.${output}`, y_BTD, hiddenSize, config.hasOutputBias);
+  }
+
+  /** Query, key and value, [B, heads, T, H]. */
+  function projections(at: string, x_BTD: Tensor): Tensor[] {
+    const { numHeads: N, numKeyValueHeads: K, hasAttentionBias } = config;
+    const { names, split } = family.projections;
+    const project = (i: number, heads: number) =>
+      dense(`${at}.${names[i]}`, x_BTD, heads * H, hasAttentionBias);
+    const product = (x: Tensor, heads: number) => keep(splitHeads(x, heads), "product");
+    const splits = {
+      modules: () => [N, K, K].map((heads, i) => product(project(i, heads), heads)),
+      parts: () => {
+        const fused = project(0, N + 2 * K);
+        const part = (start: number, heads: number) =>
+          product(slice(fused, 2, start * H, (start + heads) * H), heads);
+        return [part(0, N), part(N, K), part(N + K, K)];
+      },
+      heads: () => {
+        const fused = keep(project(0, 3 * N), "product"); // each head's query, key and value side by side
+        const perHead = reshape(fused, [...fused.shape.slice(0, 2), N, 3 * H]);
+        const part = (i: number) => slice(perHead, 3, i * H, (i + 1) * H);
+        return [0, 1, 2].map((i) => transpose(part(i), [0, 2, 1, 3]));
+      },
+    } satisfies Record<typeof split, () => Tensor[]>;
+    return splits[split]();
+  }
+}
