@@ -58,10 +58,11 @@ function register<S extends Shape>(command: Definition<S>, target: Commander, io
     });
 }
 
-function flagOf({ flag, description, initial, isNeeded, isList }: Option): Flag {
-  const isPlain = typeof initial === "number" || typeof initial === "string";
-  const words = isPlain ? `${description} (default: ${initial})` : description;
-  const made = new Flag(flag!, words).makeOptionMandatory(isNeeded);
+function flagOf({ flag, description, choices, initial, isNeeded, isList }: Option): Flag {
+  const words = [description, ...(choices ? [`: ${choices.join(", ")}`] : [])];
+  if (typeof initial === "number" || typeof initial === "string")
+    words.push(` (default: ${initial})`);
+  const made = new Flag(flag!, words.join("")).makeOptionMandatory(isNeeded);
   const collect = (value: string, before: readonly string[] = []) => [...before, value];
   return isList ? made.argParser(collect) : made;
 }

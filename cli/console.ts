@@ -116,6 +116,12 @@ export function table(
 
 const narrowest = 8;
 
+/** A table of names and values; those without a value are left out. */
+export function facts(values: Readonly<Record<string, string | false>>, columns?: number): string {
+  const rows = Object.entries(values).filter(([, value]) => value !== false);
+  return table([], rows as [string, string][], columns);
+}
+
 export type Style = Readonly<Record<keyof typeof codes, (text: string) => string>>;
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;

@@ -10,39 +10,16 @@ import { nearest, UserError } from "../src/core/errors.ts";
 import type { Command } from "./command.ts";
 import { type CommandIo, processIo } from "./io.ts";
 
-interface Entry {
-  readonly description: string;
-  /** Of the word that was given alone: help comes at once. */
-  readonly load: () => Promise<{ readonly command: Command }>;
-}
-
-const commands = {
-  finetune: {
-    description: "train temperatures (or more) on text and report the change of perplexity",
-    load: () => import("./commands/finetune.ts"),
-  },
-  eval: {
-    description: "measure perplexity, and fail when it rose over a baseline",
-    load: () => import("./commands/eval.ts"),
-  },
-  convert: {
-    description: "export a model with its temperatures, and check what was written",
-    load: () => import("./commands/convert.ts"),
-  },
-  generate: {
-    description:
-      "continue a prompt; the most probable token each time, unless sampling is asked for",
-    load: () => import("./commands/generate.ts"),
-  },
-  inspect: {
-    description: "show a model's architecture, parameters, tensors and temperatures",
-    load: () => import("./commands/inspect.ts"),
-  },
-  doctor: {
-    description: "show versions, devices and why one is unavailable, memory, caches, offline state",
-    load: () => import("./commands/doctor.ts"),
-  },
-} satisfies Record<string, Entry>;
+/** What each is for, and where it is: only the one that was given is loaded, so that help comes at once. */
+const commands: Readonly<Record<string, readonly [about: string, load: Load]>> = {
+  finetune: ["train temperatures (or more) on text", () => import("./commands/finetune.ts")],
+  eval: ["measure perplexity; fail when it rose", () => import("./commands/eval.ts")],
+  convert: ["export a model, and check what was written", () => import("./commands/convert.ts")],
+  generate: ["continue a prompt", () => import("./commands/generate.ts")],
+  inspect: ["show what a model is made of", () => import("./commands/inspect.ts")],
+  doctor: ["show devices, memory, caches, versions", () => import("./commands/doctor.ts")],
+};
+type Load = () => Promise<{ readonly command: Command }>;
 
 const words = process.argv.slice(2);
 
@@ -80,8 +57,8 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
     .showSuggestionAfterError()
     .helpCommand(true);
   const isGiven = (name: string) => words.find((word) => Object.hasOwn(commands, word)) === name;
-  for (const [name, { description, load }] of Object.entries<Entry>(commands)) {
-    const target = program.command(name).description(description);
+  for (const [name, [about, load]] of Object.entries(commands)) {
+    const target = program.command(name).description(about);
     if (isGiven(name)) (await load()).command(target, io);
   }
   return program;

@@ -5,29 +5,12 @@ import { readdir, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
-import { type DeviceReport, surveyDevices } from "../../src/engines/index.ts";
+import { surveyDevices } from "../../src/engines/index.ts";
 import { shared } from "../../src/options/shared.ts";
 import { defineCommand } from "../command.ts";
-import { formatBytes, table } from "../console.ts";
+import { facts, formatBytes } from "../console.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";
 import { hubOptions } from "../models.ts";
-
-interface Health {
-  readonly versions: Readonly<Record<string, string>>;
-  readonly machine: {
-    readonly platform: string;
-    readonly cores: number;
-    readonly memoryBytes: number;
-    readonly freeMemoryBytes: number;
-  };
-  readonly devices: readonly DeviceReport[];
-  readonly caches: Readonly<Record<string, { readonly path: string; readonly sizeBytes: number }>>;
-  readonly hub: {
-    readonly endpoint: string;
-    readonly offline: boolean;
-    readonly hasToken: boolean;
-  };
-}
 
 const LIBRARIES = [
   "onnxruntime-node",
@@ -45,7 +28,7 @@ export const command = defineCommand({
   },
 });
 
-async function examine(io: CommandIo): Promise<Health> {
+async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = hubOptions(io);
   const caches = {
     models: cacheDir,
@@ -69,25 +52,28 @@ async function examine(io: CommandIo): Promise<Health> {
   };
 }
 
+type Health = Awaited<ReturnType<typeof examine>>;
+
 function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
-  const rows = [
-    ...Object.entries(versions).map(([name, version]) => [name, version]),
-    ["machine", `${machine.platform}, ${machine.cores} cores`],
-    ["memory", `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`],
-    [
-      "hub",
-      `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
-    ],
-    ...Object.entries(caches).map(([name, { path, sizeBytes }]) => [
-      `${name} cache`,
-      `${path} (${formatBytes(sizeBytes)})`,
-    ]),
-  ];
+  const cached = Object.entries(caches).map(
+    ([name, { path, sizeBytes }]) =>
+      [`${name} cache`, `${path} (${formatBytes(sizeBytes)})`] as const,
+  );
+  const text = facts(
+    {
+      ...versions,
+      machine: `${machine.platform}, ${machine.cores} cores`,
+      memory: `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`,
+      hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
+      ...Object.fromEntries(cached),
+    },
+    columns,
+  );
   const lines = devices.map(({ device, isChosen, isAvailable, reason, hint }) => {
     const state = isChosen ? "chosen" : isAvailable ? "available" : "unavailable";
     return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${hint ? `\n${" ".repeat(24)}${hint}` : ""}`;
   });
-  return `${table([], rows, columns)}\n\ndevices\n${lines.join("\n")}`;
+  return `${text}\n\ndevices\n${lines.join("\n")}`;
 }
 
 function libraryVersions(): Record<string, string> {

@@ -30,7 +30,7 @@ import {
   wholeNumberOr,
 } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { formatDuration, formatInteger, formatPerplexity, formatRate, table } from "../console.ts";
+import { facts, formatDuration, formatInteger, formatPerplexity, formatRate } from "../console.ts";
 import { checkData, findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";
@@ -161,18 +161,20 @@ function resultTable(
   } = result;
   const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
   const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
-  const rows = [
-    ["perplexity", formatPerplexity(perplexity)],
-    ["loss", `${lossNats.toFixed(5)}${error} nats per token`],
-    ...(bitsPerByte === null ? [] : [["bits per byte", bitsPerByte.toFixed(5)]]),
-    ...(wordPerplexity === null ? [] : [["per word", formatPerplexity(wordPerplexity)]]),
-    ["tokens scored", formatInteger(result.numTokens)],
-    ["windows", `${formatInteger(windows)} of ${result.context} tokens${subset}`],
-    ["convention", `${result.convention}, stride ${result.stride}`],
-    ["device", device],
-    ["time", formatDuration(seconds)],
-  ];
-  return table([], rows, columns);
+  return facts(
+    {
+      perplexity: formatPerplexity(perplexity),
+      loss: `${lossNats.toFixed(5)}${error} nats per token`,
+      "bits per byte": bitsPerByte !== null && bitsPerByte.toFixed(5),
+      "per word": wordPerplexity !== null && formatPerplexity(wordPerplexity),
+      "tokens scored": formatInteger(result.numTokens),
+      windows: `${formatInteger(windows)} of ${result.context} tokens${subset}`,
+      convention: `${result.convention}, stride ${result.stride}`,
+      device,
+      time: formatDuration(seconds),
+    },
+    columns,
+  );
 }
 
 /** One line fit for a CI log. */

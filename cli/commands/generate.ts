@@ -36,7 +36,8 @@ export const command = defineCommand({
     device: shared.device,
     json: shared.json,
   },
-  examples: `The model's ONNX export is made at the first call and kept; \`ssa doctor\` shows where.
+  examples: `The most probable token is taken each time, unless sampling is asked for. The model's ONNX export is made at the first call and kept;
+\`ssa doctor\` shows where.
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,

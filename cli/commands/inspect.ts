@@ -1,10 +1,11 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
+import { PARTS, PROJECTIONS } from "../../src/insertions/spec.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
 import { shared } from "../../src/options/shared.ts";
 import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { formatBytes, formatInteger, formatParameters, table } from "../console.ts";
+import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
 import { print } from "../io.ts";
 import { opening } from "../models.ts";
 
@@ -25,33 +26,29 @@ export const command = defineCommand({
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;
-  const rows = [
-    ["architecture", model.modelType],
-    [
-      "layers",
-      `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
-    ],
-    ["key-value heads", String(config.numKeyValueHeads)],
-    ["vocabulary", formatInteger(config.vocabSize)],
-    ["context", `${formatInteger(config.maxPositions)} tokens`],
-    ["parameters", parametersText(parameters.total)],
-    ...Object.entries(parameters.groups).map(([group, count]) => [
-      `  ${group}`,
-      formatInteger(count),
-    ]),
-    [
-      "stored as",
-      Object.entries(model.dtypes)
-        .map(([dtype, n]) => `${dtype} × ${n}`)
-        .join(", "),
-    ],
-    ["files", `${model.files.length}, ${formatBytes(model.sizeBytes)}`],
-    ["tokenizer", model.tokenizer ?? "none"],
-    ["temperatures", temperatures ? describeTemperatures(temperatures) : "none"],
-  ];
-  if (!listTensors) return table([], rows, columns);
+  const groups = Object.entries(parameters.groups).map(
+    ([group, count]) => [`  ${group}`, formatInteger(count)] as const,
+  );
+  const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
+  const text = facts(
+    {
+      architecture: model.modelType,
+      layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
+      "key-value heads": String(config.numKeyValueHeads),
+      vocabulary: formatInteger(config.vocabSize),
+      context: `${formatInteger(config.maxPositions)} tokens`,
+      parameters: parametersText(parameters.total),
+      ...Object.fromEntries(groups),
+      "stored as": dtypes.join(", "),
+      files: `${model.files.length}, ${formatBytes(model.sizeBytes)}`,
+      tokenizer: model.tokenizer ?? "none",
+      temperatures: temperatures ? describeTemperatures(temperatures) : "none",
+    },
+    columns,
+  );
+  if (!listTensors) return text;
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
-  return `${table([], rows, columns)}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
+  return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
 }
 
 function parametersText(count: number): string {
@@ -64,9 +61,8 @@ function describeTemperatures({
   share,
   spec,
 }: NonNullable<Inspection["temperatures"]>) {
-  const parts = (["query", "key", "value"] as const).flatMap((projection) => {
-    const { token, position } = spec[projection];
-    const names = [token && "token", position && "position"].filter(Boolean);
+  const parts = PROJECTIONS.flatMap((projection) => {
+    const names = PARTS.filter((part) => spec[projection][part]);
     return names.length > 0 ? [`${projection}: ${names.join(" + ")}`] : [];
   });
   return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${parts.join("; ")}`;

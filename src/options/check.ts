@@ -3,9 +3,9 @@
 
 import { parse } from "yaml";
 import * as z from "zod";
-import { invariant, messageOf, nearest, UserError } from "../core/errors.ts";
+import { invariant, nearest, UserError } from "../core/errors.ts";
 import { isRecord } from "../files/json.ts";
-import { flagName, optionsOf, type Shape, type Values, wordingAt } from "./values.ts";
+import { flagName, keysAt, type Shape, type Values, wordingAt } from "./values.ts";
 
 export type Tree = Record<string, unknown>;
 
@@ -38,34 +38,28 @@ export function fromFlags(flags: Readonly<Record<string, unknown>>): Given[] {
 export function readOptions<S extends Shape>(shape: S, given: readonly Given[]): Values<S> {
   const schema = z.strictObject(shape);
   const [tree, origins]: [Tree, Origins] = [emptyTree(), new Map()];
-  const problems = lay(schema, tree, given, origins);
-  const { data, problems: more } = check(schema, tree, origins);
-  problems.push(...more);
+  lay(schema, tree, given, origins);
+  const { data, problems } = check(schema, tree, origins);
   if (data && problems.length === 0) return data as Values<S>;
   throw mistakes(problems, "the options have");
 }
 
 /** Puts values into a tree; strings are read as YAML where no text is expected. */
-export function lay(
-  schema: z.ZodType,
-  tree: Tree,
-  given: readonly Given[],
-  origins: Origins,
-): string[] {
-  const problems: string[] = [];
+export function lay(schema: z.ZodType, tree: Tree, given: readonly Given[], origins: Origins) {
   for (const [path, value, origin] of given) {
     const isText = wordingAt(schema, path.split("."))?.expected === "text";
-    try {
-      put(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
-      origins.set(path, origin);
-    } catch (error) {
-      problems.push(`${path} (${origin}): ${firstLine(messageOf(error))}`);
-    }
+    put(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
+    origins.set(path, origin);
   }
-  return problems;
 }
 
-const scalar = (value: string): unknown => parse(value, { logLevel: "error" });
+function scalar(value: string): unknown {
+  try {
+    return parse(value, { logLevel: "error" });
+  } catch {
+    return value; // is not what is expected either
+  }
+}
 
 /** The values of a tree, and what is wrong with it. */
 export function check<T extends z.ZodObject>(schema: T, tree: Tree, origins: Origins) {
@@ -97,10 +91,6 @@ export function mistakes(problems: readonly string[], whose: string, hint?: stri
   return new UserError(text, { hint });
 }
 
-export function firstLine(message: string): string {
-  return message.split("\n", 1)[0]!;
-}
-
 export function shown(value: unknown): string {
   const json = JSON.stringify(value) ?? String(value);
   return json.length > 60 ? `${json.slice(0, 57)}...` : json;
@@ -121,19 +111,9 @@ type Path = readonly PropertyKey[];
 
 function unknownKey(schema: z.ZodObject, path: Path, key: string, origins: Origins): string {
   const full = [...path, key].join(".");
-  const guess = nearest(key, knownAt(schema, path));
+  const guess = nearest(key, keysAt(schema, path));
   const advice = guess ? `; did you mean ${[...path, guess].join(".")}?` : "";
   return `${full}${from(full, origins)}: unknown key${advice}`;
-}
-
-function knownAt(schema: z.ZodObject, path: Path): readonly string[] {
-  const options = optionsOf(schema.shape);
-  if (path.length === 0) return options.map(({ key }) => key);
-  const initial = options.find(({ key }) => key === path[0])?.initial;
-  const object = path
-    .slice(1)
-    .reduce<unknown>((at, part) => (isRecord(at) ? at[String(part)] : undefined), initial);
-  return isRecord(object) ? Object.keys(object) : [];
 }
 
 function wrongValue(schema: z.ZodObject, at: Path, value: unknown, origins: Origins): string {

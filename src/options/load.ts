@@ -5,7 +5,6 @@ import { isRecord } from "../files/json.ts";
 import {
   check,
   emptyTree,
-  firstLine,
   from,
   fromEnvironment,
   fromFlags,
@@ -44,9 +43,8 @@ export function loadRecipe(sources: RecipeSources): Recipe {
     ...sets.map(assignment),
     ...fromFlags(flags),
   ];
-  const problems = lay(recipeSchema, tree, given, origins);
-  const { data, problems: more } = check(recipeSchema, tree, origins);
-  problems.push(...more);
+  lay(recipeSchema, tree, given, origins);
+  const { data, problems } = check(recipeSchema, tree, origins);
   const recipe = data && withShortWarmup(data, sources, origins);
   if (recipe) problems.push(...conflicts(recipe, origins));
   if (recipe && problems.length === 0) return recipe;
@@ -161,4 +159,8 @@ function recipeMistakes(problems: readonly string[]) {
     "the recipe has",
     "recipes/reference.yaml explains every key",
   );
+}
+
+function firstLine(message: string): string {
+  return message.split("\n", 1)[0]!;
 }

@@ -49,11 +49,7 @@ const recompute = z
   .union([z.literal("auto"), z.boolean()])
   .meta({ expected: "auto, true or false", value: "[when]" });
 
-// A projection that a recipe names is described completely: what is not mentioned is off.
-const parts = () =>
-  z
-    .strictObject(forEach(PARTS, () => onOff().default(false)))
-    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
+const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
 const off = forEach(PARTS, () => false);
 const initialParts = {
@@ -61,6 +57,14 @@ const initialParts = {
   key: off,
   value: { ...off, token: true },
 };
+// A projection that a recipe names is described completely: what is not mentioned is off.
+const parts = () =>
+  z
+    .strictObject(forEach(PARTS, () => onOff().default(false)))
+    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
+const temperatures = z
+  .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
+  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
 /** Named by no default: null. */
 const orNull = <T extends z.ZodType>(kind: T, description: string) =>
@@ -68,103 +72,47 @@ const orNull = <T extends z.ZodType>(kind: T, description: string) =>
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
-  base: needed(
-    text("model"),
-    "model to fine-tune: a folder, a Hugging Face id[@revision] or an embedded name",
-  ),
-  data: needed(
-    text("data"),
-    "training text: a file, a folder, a Hugging Face id[:config][@split] or a name",
-  ),
+  base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
+  data: needed(text("data"), "training text: a file, folder, id[:config][@split] or name"),
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
   holdOut: preset(share(), 0.05, "share of the data held out where it has no validation part"),
 
-  tune: preset(
-    tuneGroups,
-    ["temperatures"],
-    `what trains: ${TUNE_GROUPS.join(", ")} (comma-separated)`,
-  ),
-  init: preset(
-    oneOf(["pretrained", "random"], "how"),
-    "pretrained",
-    "start from the base's weights, or from random ones of its shape",
-  ),
-  temperatures: preset(
-    z
-      .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
-      .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` }),
-    initialParts,
-    "parts of the temperature that each projection gets",
-  ),
-  feature: preset(
-    oneOf(FEATURES, "form"),
-    "gelu",
-    "nonlinearity on the projection inside the token part",
-  ),
+  tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
+  init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
+  temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
+  feature: preset(oneOf(FEATURES, "form"), "gelu", "nonlinearity inside the token part"),
   position: preset(oneOf(POSITION_FORMS, "form"), "tanh", "form of the position part's slope"),
   maxAddedShare: preset(share(), 0.005, "most new parameters, as a share of the base's"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
-  context: preset(
-    wholeNumberOr("auto", 2),
-    "auto",
-    "tokens per sequence; auto is the model's length, at most 1024",
-  ),
+  context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
   batchSize: preset(wholeNumber(1), 1, "sequences per micro batch"),
   gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
   learningRate: preset(above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
   baseLearningRate: preset(above0(), 1e-5, "peak learning rate of the base's weights (tune: all)"),
   minLearningRate: preset(atLeast0(), 0, "learning rate at the last step"),
-  warmupSteps: preset(
-    wholeNumber(0),
-    20,
-    "steps of rising learning rate; by default at most half of steps",
-  ),
-  schedule: preset(
-    oneOf(["constant", "linear", "cosine"], "form"),
-    "cosine",
-    "course of the learning rate after warm-up",
-  ),
+  warmupSteps: preset(wholeNumber(0), 20, "steps of rising learning rate; by itself at most half"),
+  schedule: preset(oneOf(SCHEDULES, "form"), "cosine", "course of the learning rate after warm-up"),
   beta1: preset(decayRate(), 0.9, "AdamW's decay of the mean gradient"),
   beta2: preset(decayRate(), 0.95, "AdamW's decay of the squared gradient"),
   epsilon: preset(above0(), 1e-8, "AdamW's term against division by zero"),
-  weightDecay: preset(atLeast0(), 0.01, "decoupled decay; never on temperatures, norms or biases"),
+  weightDecay: preset(atLeast0(), 0.01, "decay; never on temperatures, norms or biases"),
   maxGradNorm: preset(above0(), 1, "gradients are scaled down to this norm"),
 
   evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),
-  evalWindows: preset(
-    wholeNumberOr("all", 1),
-    64,
-    "windows scored on the way: an even, fixed subset, or all",
-  ),
-  reportWindows: preset(
-    wholeNumberOr("all", 1),
-    "all",
-    "windows scored before and after, for the report",
-  ),
-  earlyStopping: preset(
-    patienceOrOff,
-    "off",
-    "evaluations without improvement before stopping, or off",
-  ),
+  evalWindows: preset(wholeNumberOr("all", 1), 64, "windows scored on the way: an even subset"),
+  reportWindows: preset(wholeNumberOr("all", 1), "all", "windows scored before and after"),
+  earlyStopping: preset(patienceOrOff, "off", "evaluations without improvement before stopping"),
   saveEvery: preset(wholeNumber(1), 50, "optimizer steps between checkpoints"),
   keepLast: preset(wholeNumber(1), 2, "checkpoints kept"),
-  final: preset(
-    oneOf(["model", "adapter"], "what"),
-    "model",
-    "final/ is a complete model folder, or the temperatures alone",
-  ),
+  final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,
   precision: preset(numberFormat(), "fp32", "of frozen weights and activations"),
-  recompute: preset(
-    recompute,
-    "auto",
-    "recompute activations in the backward pass: slower, less memory",
-  ),
+  recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
   threads: shared.threads,
 });
 

@@ -130,16 +130,32 @@ export function flagName(key: string): string {
   return `--${key.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`)}`;
 }
 
-/** The wording of the value at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
-export function wordingAt(root: z.ZodType, path: readonly PropertyKey[]): Wording | undefined {
+/** What describes the value at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
+function schemaAt(root: z.ZodType, path: readonly PropertyKey[]): z.ZodType | undefined {
   let schema = root;
   for (const part of path) {
-    for (let inner = inside(schema); inner; inner = inside(schema)) schema = inner;
-    if (!(schema instanceof z.ZodObject) || !Object.hasOwn(schema.shape, part)) return undefined;
-    schema = schema.shape[part as string] as z.ZodType;
+    const { shape } = unwrapped(schema);
+    if (!shape || !Object.hasOwn(shape, part)) return undefined;
+    schema = shape[part as string] as z.ZodType;
   }
-  return wordingOf(schema);
+  return schema;
 }
+
+export function wordingAt(root: z.ZodType, path: readonly PropertyKey[]): Wording | undefined {
+  const schema = schemaAt(root, path);
+  return schema && wordingOf(schema);
+}
+
+/** The keys of the object at a path. */
+export function keysAt(root: z.ZodType, path: readonly PropertyKey[]): readonly string[] {
+  const schema = schemaAt(root, path);
+  return Object.keys((schema && unwrapped(schema).shape) ?? {});
+}
+
+const unwrapped = (schema: z.ZodType): { readonly shape?: Shape } => {
+  const wrapped = inside(schema);
+  return wrapped ? unwrapped(wrapped) : (schema as { readonly shape?: Shape });
+};
 
 // Wrappers (a default, null allowed) carry the description; what they wrap carries the expectation.
 function wordingOf(schema: z.ZodType): Wording & { readonly description: string } {

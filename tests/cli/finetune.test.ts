@@ -74,6 +74,10 @@ test("plain lines that fit 80 columns, piped", async () => {
   const { code, stdout, stderr } = await ssa([...args, "--out", "plain"], { cwd });
   assert.equal(code, 0, stderr);
   assert.match(stderr, /^step 1\/6 {2}loss \d\.\d{4} {2}lr 3\.3e-3 {2}[\d,]+ tok\/s$/m);
+  assert.match(
+    stderr,
+    /^next {6}ssa eval --model plain\/final --data corpus\n {10}ssa convert --model plain\/final --to onnx --out plain-onnx$/m,
+  );
   assert.match(stderr, /^step 3: held-out perplexity [\d.]+$/m);
   const lines = [...stdout.split("\n"), ...stderr.split("\n")].filter(
     (line) => !line.startsWith("run "),
