@@ -90,11 +90,11 @@ export const command = defineCommand({
       checkComparable({ convention, context, stride, dataSha256, numTokens }, baseline);
     }
     const { progress } = io;
-    await stoppable(io, "after this window", async (signal) => {
-      const count = threads === "auto" ? 0 : threads;
-      const engine = await startEngine(device, count, (line) => progress.line(line));
+    const count = threads === "auto" ? 0 : threads;
+    const engine = await startEngine(device, count, (line) => progress.line(line));
+    const score = async (signal: AbortSignal) => {
       const begun = io.now();
-      const scored = evaluate(engine, opened, corpus, plan, {
+      const { result } = await evaluate(engine, opened, corpus, plan, {
         batchSize,
         signal,
         onBatch: ({ windows: done, numTokens }) => {
@@ -105,7 +105,6 @@ export const command = defineCommand({
           progress.update([where, rate, `${left} left`], done / windows.length);
         },
       });
-      const { result } = await scored.finally(() => void engine.dispose());
       progress.done();
       const comparison = baseline ? compareWithBaseline(result, baseline, maxIncrease) : undefined;
       if (saveBaseline) await writeFileAtomic(saveBaseline, `${JSON.stringify(result, null, 2)}\n`);
@@ -114,7 +113,8 @@ export const command = defineCommand({
         resultTable(result, (io.now() - started) / 1000, engine.description, io.columns),
       );
       if (comparison) (json ? io.stderr : io.stdout).write(`${verdict(comparison)}\n`);
-    });
+    };
+    await stoppable(io, "after this window", score, () => engine.dispose());
   },
 });
 

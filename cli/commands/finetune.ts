@@ -72,7 +72,7 @@ export const command = defineCommand({
       onProgress: tokenizing(io.progress),
     }).finally(() => io.progress.done());
     const engine = await startEngine(recipe.device, threads === "auto" ? 0 : threads, log.note);
-    const work = stoppable(io, "after this step", async (signal) => {
+    const work = async (signal: AbortSignal) => {
       const fit = fitRun(recipe, prepared, {
         programBytes: process.memoryUsage.rss(),
         freeBytes: freemem(),
@@ -106,8 +106,8 @@ export const command = defineCommand({
       const where = step === null ? "stopped" : `stopped and saved after step ${step}`;
       log.note(`${where}; continue: ssa finetune --resume --out ${word(runDir)}`);
       io.exitCode = 130;
-    });
-    await work.finally(() => void engine.dispose());
+    };
+    await stoppable(io, "after this step", work, () => engine.dispose());
   },
 });
 

@@ -47,12 +47,13 @@ Example:
     const provider = await chooseProvider(device, (line) => progress.line(line));
     let begun: number | undefined;
     await stoppable(io, "after this token", async (signal) => {
+      const folder = cacheFolder(io, "exports");
       const generation = await generate({
         ...opening(io),
         model,
         adapter,
         provider,
-        cacheFolder: cacheFolder(io, "exports"),
+        cacheFolder: folder,
         prompt,
         maxNewTokens,
         ...(sampling && { sampling }),
@@ -66,6 +67,11 @@ Example:
           begun ??= io.now();
           if (!json) io.stdout.write(text);
         },
+      }).catch((error: unknown) => {
+          if (!(error instanceof UserError && error.message.includes(folder))) throw error;
+          const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
+          throw new UserError(error.message, { hint, exitCode: 1 });
+        });
       });
       const { tokens, stop } = generation;
       if (stop === "interrupted") io.exitCode = 130;
