@@ -6,6 +6,22 @@ const defaultColumns = 80;
 export interface Output {
   readonly columns?: number | undefined;
   write(text: string): unknown;
+  /** The same stream without its filter, for what moves the cursor. */
+  readonly raw?: Output;
+}
+
+/** A stream as commands use it: nothing from outside moves the cursor; lines, and our own colours if any, pass. */
+export function filtered(stream: Output, hasColor: boolean): Output {
+  const own = hasColor ? [0, ...Object.values(codes)].map((code) => `\x1b[${code}m`) : [];
+  const pass = (found: string) =>
+    /^[\n\t]/.test(found) || own.includes(found) ? found : printable(found);
+  return {
+    raw: stream,
+    get columns() {
+      return stream.columns;
+    },
+    write: (text) => stream.write(text.replace(/\p{Cc}(?:\[\d+m)?/gu, pass)),
+  };
 }
 
 export interface Progress {
@@ -31,7 +47,7 @@ export function progress(
   let next = Number.NEGATIVE_INFINITY;
 
   const clear = () => {
-    if (isTty && shown) output.write("\r\x1b[2K");
+    if (isTty && shown) (output.raw ?? output).write("\r\x1b[2K");
   };
   return {
     update(fields, fraction) {
@@ -100,16 +116,26 @@ export function table(
 
 const narrowest = 8;
 
+/** A table of names and values; those without a value are left out. */
+export function facts(values: Readonly<Record<string, string | false>>, columns?: number): string {
+  const rows = Object.entries(values).filter(([, value]) => value !== false);
+  return table([], rows as [string, string][], columns);
+}
+
 export type Style = Readonly<Record<keyof typeof codes, (text: string) => string>>;
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
 
-/** Colours for a terminal; none where NO_COLOR is set (no-color.org) or the terminal is dumb. FORCE_COLOR overrules. */
-export function style(isTty: boolean, env: Readonly<Record<string, string | undefined>>): Style {
+/** Colours where a terminal shows them and NO_COLOR (no-color.org) is not set; FORCE_COLOR overrules. */
+export function hasColor(isTty: boolean, env: Readonly<Record<string, string | undefined>>) {
   const isForced = Boolean(env["FORCE_COLOR"]) && env["FORCE_COLOR"] !== "0";
-  const hasColor = isForced || (isTty && !env["NO_COLOR"] && env["TERM"] !== "dumb");
+  return isForced || (isTty && !env["NO_COLOR"] && env["TERM"] !== "dumb");
+}
+
+export function style(isTty: boolean, env: Parameters<typeof hasColor>[1]): Style {
+  const isColored = hasColor(isTty, env);
   const paint = (code: number) => (text: string) =>
-    hasColor ? `\x1b[${code}m${text}\x1b[0m` : text;
+    isColored ? `\x1b[${code}m${text}\x1b[0m` : text;
   return {
     bold: paint(codes.bold),
     dim: paint(codes.dim),
@@ -183,9 +209,10 @@ function fitting(fields: readonly string[], columns: number): string {
   return text || shortened(fields[0] ?? "", columns);
 }
 
-// Names of files and models come from outside: nothing in them may move the cursor.
+/** Control characters as JSON writes them. */
 function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, "?");
+  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text.replace(/\p{Cc}/gu, code);
 }
 
 function bare(text = ""): string {

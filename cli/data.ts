@@ -8,7 +8,7 @@ import { resolveDataset } from "../src/hub/dataset.ts";
 import type { HubSettings } from "../src/hub/environment.ts";
 import { parseDatasetName } from "../src/hub/repo-id.ts";
 import { formatBytes, formatInteger, type Progress } from "./console.ts";
-import { type CommandIo, openProgress } from "./io.ts";
+import type { CommandIo } from "./io.ts";
 
 export interface NamedData extends DataFiles {
   /** What joins rows to one text; absent where each row is a text. */
@@ -20,7 +20,6 @@ export interface NamedData extends DataFiles {
 interface FindOptions {
   /** The splits that are needed, of those that exist; all by default. */
   readonly splits?: readonly string[];
-  readonly progress?: Progress;
 }
 
 const WIKITEXT = "Salesforce/wikitext";
@@ -30,7 +29,7 @@ export async function findData(
   name: string,
   io: CommandIo,
   settings: HubSettings,
-  { splits, progress = openProgress(io) }: FindOptions = {},
+  { splits }: FindOptions = {},
 ): Promise<NamedData> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
@@ -44,7 +43,7 @@ export async function findData(
     const { files, id, config } = await resolveDataset(name, settings, {
       ...(splits && { splits }),
       onProgress: ({ file, receivedBytes, totalBytes }) =>
-        progress.update(
+        io.progress.update(
           [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
           totalBytes > 0 ? receivedBytes / totalBytes : undefined,
         ),
@@ -56,8 +55,14 @@ export async function findData(
       ...(id === WIKITEXT && { separator: "\n\n" }),
     };
   } finally {
-    progress.done();
+    io.progress.done();
   }
+}
+
+/** Refuses, before anything is fetched, what can be no data's name. */
+export async function checkData(name: string): Promise<void> {
+  if (isDataPath(name)) await findDataFiles(name);
+  else if (!EMBEDDED_DATA.includes(name)) parseDatasetName(name);
 }
 
 /** Shows how far tokenizing is. */

@@ -1,5 +1,6 @@
 // Starts the engine of a device and says what `auto` took and why not the others.
 
+import { existsSync } from "node:fs";
 import {
   type Engine,
   type OnChoice,
@@ -20,10 +21,21 @@ export function chooseProvider(device: string, say: Say): Promise<Provider> {
   return providerOf(device, telling(say));
 }
 
+/** Where no machine of this kind has a device, nobody misses it. */
+function isPlausible(device: string): boolean {
+  const { platform } = process;
+  // NVIDIA's driver, natively and under WSL; any GPU's.
+  const hasNvidia = ["/proc/driver/nvidia/version", "/dev/dxg"].some(existsSync);
+  if (device === "cuda") return platform === "linux" && hasNvidia;
+  if (device === "webgpu") return platform !== "linux" || hasNvidia || existsSync("/dev/dri");
+  return device !== (platform === "win32" ? "coreml" : platform === "darwin" ? "dml" : device);
+}
+
 function telling(say: Say): OnChoice {
   return (reports) => {
-    for (const { device, isChosen, isAvailable, reason } of reports)
+    for (const { device, isChosen, isAvailable, reason, hint } of reports)
       if (isChosen) say(`device    ${device}`);
-      else if (isAvailable !== null) say(`  not ${device}: ${reason}`);
+      else if (isAvailable !== null && isPlausible(device))
+        say(`  not ${device}: ${reason}${hint ? `; ${hint}` : ""}`);
   };
 }

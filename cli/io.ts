@@ -1,8 +1,15 @@
 // What a command may touch of the process: its streams, environment and signals. Only cli/ does.
 
 import { join } from "node:path";
-import type { Output } from "./console.ts";
-import { progress, type Progress, style, type Style } from "./console.ts";
+import {
+  filtered,
+  hasColor,
+  type Output,
+  progress,
+  type Progress,
+  style,
+  type Style,
+} from "./console.ts";
 
 export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -18,6 +25,8 @@ export interface CommandIo {
   readonly style: Style;
   /** Milliseconds. */
   readonly now: () => number;
+  /** How far the work is, on stderr; a command that logs JSON lines replaces it. */
+  progress: Progress;
   /** The exit code at the end; a command that found a regression sets 1. */
   exitCode: number;
 }
@@ -28,25 +37,29 @@ export function cacheFolder({ env, homeDir }: CommandIo, kind: "tokens" | "expor
   return join(env["SSA_CACHE"] || join(home, "ssa"), kind);
 }
 
-/** A fresh progress line on stderr. */
-export function openProgress({ stderr, isTty, now }: CommandIo): Progress {
-  return progress(stderr, { isTty, now });
+/** The one JSON document of a command, or its table. */
+export function print(io: CommandIo, json: boolean, document: unknown, text: () => string): void {
+  io.stdout.write(`${json ? JSON.stringify(document, null, 2) : text()}\n`);
 }
 
 /** The real process. */
 export function processIo(packageRoot: string, homeDir: string): CommandIo {
-  const { env, stdout, stderr } = process;
-  const isTty = stderr.isTTY;
+  const { env } = process;
+  const isTty = process.stderr.isTTY;
+  const now = () => performance.now();
+  const isColored = hasColor(process.stdout.isTTY, env);
+  const [stdout, stderr] = [process.stdout, process.stderr].map((s) => filtered(s, isColored));
   return {
     env,
     homeDir,
     packageRoot,
-    stdout,
-    stderr,
+    stdout: stdout!,
+    stderr: stderr!,
     isTty,
-    columns: stdout.isTTY ? Math.max(60, stdout.columns) : 80,
-    style: style(stdout.isTTY, env),
-    now: () => performance.now(),
+    columns: process.stdout.isTTY ? Math.max(60, process.stdout.columns) : 80,
+    style: style(process.stdout.isTTY, env),
+    now,
+    progress: progress(stderr!, { isTty, now }),
     exitCode: 0,
   };
 }

@@ -2,37 +2,28 @@
 
 import { pino } from "pino";
 import type { RunEvent } from "../src/run/finetune.ts";
-import {
-  formatDuration,
-  formatPerplexity,
-  formatRate,
-  progress,
-  type Progress,
-} from "./console.ts";
-import { type CommandIo, openProgress } from "./io.ts";
+import { formatDuration, formatPerplexity, formatRate, progress } from "./console.ts";
+import type { CommandIo } from "./io.ts";
 
-export type LogFormat = "auto" | "human" | "json";
+export const LOG_FORMATS = ["auto", "human", "json"] as const;
 
 export interface RunLog {
-  /** Of what comes before the run: downloads, tokenizing. */
-  readonly progress: Progress;
   event(event: RunEvent): void;
   note(text: string): void;
-  done(): void;
 }
 
-/** `auto` is human-readable on a terminal and JSON lines elsewhere. */
-export function openLog(io: CommandIo, format: LogFormat): RunLog {
-  return format === "json" || (format === "auto" && !io.isTty) ? jsonLog(io) : humanLog(io);
+/** JSON lines where they are asked for; what comes before the run, and its end, is told so too. */
+export function openLog(io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog {
+  return format === "json" ? jsonLog(io) : humanLog(io);
 }
 
-function jsonLog({ stderr, now }: CommandIo): RunLog {
-  const destination = { write: (line: string) => void stderr.write(line) };
+function jsonLog(io: CommandIo): RunLog {
+  const destination = { write: (line: string) => void io.stderr.write(line) };
   const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   const lines = { write: (line: string) => log.info(line.trimEnd()) };
+  io.progress = progress(lines, { isTty: false, now: io.now });
   let scored = 0;
   return {
-    progress: progress(lines, { isTty: false, now }),
     event: (event) => {
       if (event.kind === "note") log.info(event.text);
       // A line per tenth of a long scoring, not per window.
@@ -43,12 +34,10 @@ function jsonLog({ stderr, now }: CommandIo): RunLog {
       }
     },
     note: (text) => log.info(text),
-    done: () => undefined,
   };
 }
 
-function humanLog(io: CommandIo): RunLog {
-  const line = openProgress(io);
+function humanLog({ progress: line, now }: CommandIo): RunLog {
   let started: number | undefined;
   let first = 0;
   let phase = "";
@@ -58,7 +47,6 @@ function humanLog(io: CommandIo): RunLog {
     phase = name;
   };
   return {
-    progress: line,
     event: (event) => {
       switch (event.kind) {
         case "note":
@@ -78,8 +66,8 @@ function humanLog(io: CommandIo): RunLog {
         case "step": {
           enter("training");
           const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
-          if (started === undefined) [started, first] = [io.now(), step];
-          const pace = step > first ? (io.now() - started) / 1000 / (step - first) : undefined;
+          if (started === undefined) [started, first] = [now(), step];
+          const pace = step > first ? (now() - started) / 1000 / (step - first) : undefined;
           const left = pace === undefined ? [] : [`${formatDuration(pace * (steps - step))} left`];
           const fields = [
             `step ${step}/${steps}`,
@@ -93,6 +81,5 @@ function humanLog(io: CommandIo): RunLog {
       }
     },
     note: (text) => line.line(text),
-    done: () => line.done(),
   };
 }

@@ -2,6 +2,7 @@
 
 import type { RunReport } from "../src/evaluate/results.ts";
 import {
+  facts,
   formatBytes,
   formatDuration,
   formatInteger,
@@ -12,67 +13,40 @@ import {
 } from "./console.ts";
 import type { CommandIo } from "./io.ts";
 
-export function reportText(
-  report: RunReport,
-  runDir: string,
-  { columns, style }: CommandIo,
-): string {
+export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
   const { before, after, delta, parameters, temperatures } = report;
-  const interval = delta.interval95
-    ? ` (95 % interval ${delta.interval95.map((p) => formatPercent(p, { isChange: true })).join(" to ")})`
-    : "";
-  const bits = (value: number | null) => (value === null ? "" : value.toFixed(4));
-  const comparison = table(
-    ["", "perplexity", "nats/token", "bits/byte"],
-    [
-      [
-        "before",
-        formatPerplexity(before.perplexity),
-        before.lossNats.toFixed(4),
-        bits(before.bitsPerByte),
-      ],
-      [
-        "after",
-        formatPerplexity(after.perplexity),
-        after.lossNats.toFixed(4),
-        bits(after.bitsPerByte),
-      ],
-    ],
-    columns,
-  );
-  const change = `perplexity ${formatPercent(delta.percent, { isChange: true })}${interval}`;
+  const changes = [delta.percent, ...(delta.interval95 ?? [])];
+  const [change, low, high] = changes.map((p) => formatPercent(p, { isChange: true }));
+  const interval = low ? ` (95 % interval ${low} to ${high})` : "";
   const subset =
     after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
-  const share = (100 * parameters.share).toFixed(4);
-  const facts = table(
-    [],
-    [
-      [
-        "scored",
-        `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
-      ],
-      [
-        "new parameters",
-        `${formatInteger(parameters.added)} (${share} % of ${formatInteger(parameters.base)})`,
-      ],
-      ["steps", `${report.steps}, ${formatRate(report.tokensPerSecond)} on ${report.device}`],
-      [
-        "time, memory",
-        `${formatDuration(report.elapsedSeconds)}, peak ${formatBytes(report.peakRssBytes)}`,
-      ],
-      ["model", `${runDir}/final`],
+  const share = `${(100 * parameters.share).toFixed(4)} % of ${formatInteger(parameters.base)}`;
+  const comparison = Object.entries({ before, after }).map(
+    ([when, { perplexity, lossNats, bitsPerByte }]) => [
+      when,
+      formatPerplexity(perplexity),
+      lossNats.toFixed(4),
+      bitsPerByte?.toFixed(4) ?? "",
     ],
-    columns,
   );
-  const taus = table(
-    ["layer", "projection", "min τ", "mean τ", "max τ"],
-    temperatures.map(({ layer, projection, min, mean, max }) => [
-      String(layer),
-      projection,
-      ...[min, mean, max].map((tau) => tau.toFixed(3)),
-    ]),
-    columns,
-  );
-  const parts = [comparison, style.bold(change), facts];
-  return (temperatures.length > 0 ? [...parts, taus] : parts).join("\n\n");
+  const taus = temperatures.map(({ layer, projection, min, mean, max }) => [
+    String(layer),
+    projection,
+    ...[min, mean, max].map((tau) => tau.toFixed(3)),
+  ]);
+  const run = {
+    scored: `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
+    "new parameters": `${formatInteger(parameters.added)} (${share})`,
+    steps: `${report.steps}, ${formatRate(report.tokensPerSecond)} on ${report.device}`,
+    "time, memory": `${formatDuration(report.elapsedSeconds)}, peak ${formatBytes(report.peakRssBytes)}`,
+    model: `${runDir}/final`,
+  };
+  return [
+    table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
+    io.style.bold(`perplexity ${change}${interval}`),
+    facts(run, io.columns),
+    ...(taus.length === 0
+      ? []
+      : [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]),
+  ].join("\n\n");
 }

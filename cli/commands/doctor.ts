@@ -5,44 +5,25 @@ import { readdir, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
-import type { Command } from "commander";
-import { type DeviceReport, surveyDevices } from "../../src/engines/index.ts";
-import { formatBytes, table } from "../console.ts";
-import { cacheFolder, type CommandIo } from "../io.ts";
+import { surveyDevices } from "../../src/engines/index.ts";
+import { shared } from "../../src/options/shared.ts";
+import { defineCommand } from "../command.ts";
+import { facts, formatBytes } from "../console.ts";
+import { cacheFolder, type CommandIo, print } from "../io.ts";
 import { hubOptions } from "../models.ts";
-
-interface Health {
-  readonly versions: Readonly<Record<string, string>>;
-  readonly machine: {
-    readonly platform: string;
-    readonly cores: number;
-    readonly memoryBytes: number;
-    readonly freeMemoryBytes: number;
-  };
-  readonly devices: readonly DeviceReport[];
-  readonly caches: Readonly<Record<string, { readonly path: string; readonly sizeBytes: number }>>;
-  readonly hub: {
-    readonly endpoint: string;
-    readonly offline: boolean;
-    readonly hasToken: boolean;
-  };
-}
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
-export function doctorCommand(program: Command, io: CommandIo): void {
-  program
-    .command("doctor")
-    .description("show versions, devices and why one is unavailable, memory, caches, offline state")
-    .option("--json", "print one JSON document")
-    .addHelpText("after", "\nExample:\n  $ ssa doctor --json > doctor.json")
-    .action(async ({ json }: { json?: boolean }) => {
-      const health = await examine(io);
-      io.stdout.write(`${json ? JSON.stringify(health, null, 2) : describe(health, io.columns)}\n`);
-    });
-}
+export const command = defineCommand({
+  options: { json: shared.json },
+  examples: "Example:\n  $ ssa doctor --json > doctor.json",
+  async run({ json }, io) {
+    const health = await examine(io);
+    print(io, json, health, () => describe(health, io.columns));
+  },
+});
 
-async function examine(io: CommandIo): Promise<Health> {
+async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = hubOptions(io);
   const caches = {
     models: cacheDir,
@@ -66,25 +47,28 @@ async function examine(io: CommandIo): Promise<Health> {
   };
 }
 
+type Health = Awaited<ReturnType<typeof examine>>;
+
 function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
-  const rows = [
-    ...Object.entries(versions).map(([name, version]) => [name, version]),
-    ["machine", `${machine.platform}, ${machine.cores} cores`],
-    ["memory", `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`],
-    [
-      "hub",
-      `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
-    ],
-    ...Object.entries(caches).map(([name, { path, sizeBytes }]) => [
-      `${name} cache`,
-      `${path} (${formatBytes(sizeBytes)})`,
-    ]),
-  ];
+  const cached = Object.entries(caches).map(
+    ([name, { path, sizeBytes }]) =>
+      [`${name} cache`, `${path} (${formatBytes(sizeBytes)})`] as const,
+  );
+  const text = facts(
+    {
+      ...versions,
+      machine: `${machine.platform}, ${machine.cores} cores`,
+      memory: `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`,
+      hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
+      ...Object.fromEntries(cached),
+    },
+    columns,
+  );
   const lines = devices.map(({ device, isChosen, isAvailable, reason, hint }) => {
     const state = isChosen ? "chosen" : isAvailable ? "available" : "unavailable";
     return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${hint ? `\n${" ".repeat(24)}${hint}` : ""}`;
   });
-  return `${table([], rows, columns)}\n\ndevices\n${lines.join("\n")}`;
+  return `${text}\n\ndevices\n${lines.join("\n")}`;
 }
 
 function libraryVersions(): Record<string, string> {

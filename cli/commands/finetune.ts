@@ -4,13 +4,13 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { availableParallelism, freemem } from "node:os";
 import { basename, join } from "node:path";
-import { type Command, Option } from "commander";
 import { UserError } from "../../src/core/errors.ts";
 import { selectSplit } from "../../src/data/readers/files.ts";
-import { newestRun, nextRunName, runFiles } from "../../src/files/run-folder.ts";
+import { claimRunFolder, newestRun, runFiles } from "../../src/files/run-folder.ts";
 import { findRecipe } from "../../src/options/find.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";
 import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
+import { flag, maybe, oneOf, preset, text, texts, type Values } from "../../src/options/values.ts";
 import { finetune } from "../../src/run/finetune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
 import { insertions } from "../../src/train/groups.ts";
@@ -18,135 +18,122 @@ import type { RunReport } from "../../src/evaluate/results.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
 import { openBase, type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
-import { formatInteger, type Progress } from "../console.ts";
-import { findData, tokenizing } from "../data.ts";
+import { defineCommand, type Typed } from "../command.ts";
+import { formatInteger } from "../console.ts";
+import { checkData, findData, tokenizing } from "../data.ts";
 import { startEngine } from "../engine.ts";
-import { cacheFolder, type CommandIo } from "../io.ts";
-import { type LogFormat, openLog, type RunLog } from "../log.ts";
-import { hubOptions, opening } from "../models.ts";
+import { cacheFolder, type CommandIo, print } from "../io.ts";
+import { LOG_FORMATS, openLog, type RunLog } from "../log.ts";
+import { checkModel, hubOptions, opening } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
-
-interface FinetuneFlags extends Readonly<Record<string, unknown>> {
-  readonly recipe?: string;
-  readonly set?: readonly string[];
-  readonly out?: string;
-  readonly resume?: boolean;
-  readonly logFormat: LogFormat;
-  readonly dryRun?: boolean;
-  readonly json?: boolean;
-}
+import { stoppable } from "../stop.ts";
 
 const CHECKPOINTS = "checkpoints";
 
-export function finetuneCommand(program: Command, io: CommandIo): void {
-  const command = program
-    .command("finetune")
-    .description("train temperatures (or more) on text and report the change of perplexity")
-    .option("--recipe <file>", "recipe file, or the name of a shipped one")
-    .option("--set <path=value>", "set a nested key, e.g. temperatures.key.token=true", collect);
-  for (const { flag, description, initial } of recipeOptions)
-    if (flag) command.option(flag, described(description, initial));
-  command
-    .option("--resume", "continue the run at --out, or the newest under checkpoints/")
-    .addOption(
-      new Option("--log-format <format>", "auto: human-readable on a terminal, else JSON lines")
-        .choices(["auto", "human", "json"])
-        .default("auto"),
-    )
-    .option("--dry-run", "resolve everything, print the plan, train nothing")
-    .option("--json", "print the report (or the plan) as one JSON document")
-    .addHelpText(
-      "after",
-      `
-Example:
+const options = {
+  recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
+  set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
+  resume: flag("continue the run at --out, or the newest under checkpoints/"),
+  logFormat: preset(
+    oneOf(LOG_FORMATS, "format"),
+    "auto",
+    "json: JSON lines; else lines for people",
+  ),
+  dryRun: flag("resolve everything, print the plan, train nothing"),
+  json: flag("print the report (or the plan) as one JSON document"),
+};
+
+type Flags = Values<typeof options>;
+
+export const command = defineCommand({
+  options,
+  recipe: recipeOptions,
+  examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
-    )
-    .action((flags: FinetuneFlags) => runFinetune(flags, io));
-}
-
-async function runFinetune(flags: FinetuneFlags, io: CommandIo): Promise<void> {
-  const { recipe, runDir } = await resolveRun(flags, io);
-  const printReport = (report: RunReport) =>
-    io.stdout.write(
-      `${flags.json ? JSON.stringify(report, null, 2) : reportText(report, runDir, io)}\n`,
-    );
-  const log = openLog(io, flags.logFormat);
-  const done = flags.resume ? await finishedReport(runDir) : undefined;
-  if (done) {
-    log.note(`${runDir} is finished: its report again`);
-    printReport(done);
-    return;
-  }
-  const { progress } = log;
-  const base = await openBase(recipe, { ...opening(io, progress), onNote: log.note });
-  const prepared = await prepareRun(recipe, base, await findRunData(recipe, io, progress), {
-    cacheFolder: cacheFolder(io, "tokens"),
-    threads: recipe.threads === "auto" ? availableParallelism() : recipe.threads,
-    onProgress: tokenizing(progress),
-  }).finally(() => progress.done());
-  const threads = recipe.threads === "auto" ? 0 : recipe.threads;
-  const engine = await startEngine(recipe.device, threads, log.note);
-  const stop = stopOnSignal(log);
-  try {
-    const fit = fitRun(recipe, prepared, {
-      programBytes: process.memoryUsage.rss(),
-      freeBytes: freemem(),
-      engine,
-    });
-    if (flags.dryRun) {
-      const plan = await planRun(recipe, prepared, engine, fit);
-      io.stdout.write(`${flags.json ? JSON.stringify(plan, null, 2) : planText(plan, io)}\n`);
-      return;
+  async run(flags, io, typed) {
+    const { recipe, runDir: given } = await resolveRun(flags, typed, io);
+    const log = openLog(io, flags.logFormat);
+    const tell = (report: RunReport, runDir: string) =>
+      print(io, flags.json, report, () => reportText(report, runDir, io));
+    const done = flags.resume ? await finishedReport(given!) : undefined;
+    if (done) {
+      log.note(`${given} is finished: its report again`);
+      return tell(done, given!);
     }
-    announce(prepared, recipe, engine.description, runDir, log);
-    const result = await finetune({
-      recipe,
-      runDir,
-      prepared,
-      engine,
-      fit,
-      isResumed: flags.resume ?? false,
-      onEvent: (event) => log.event(event),
-      signal: stop.signal,
-      now: io.now,
-      peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
-    });
-    log.done();
-    if (result.outcome === "finished") return void printReport(result.report);
-    const where = result.step === null ? "stopped" : `stopped and saved after step ${result.step}`;
-    log.note(`${where}; continue: ssa finetune --resume --out ${runDir}`);
-    io.exitCode = 130;
-  } finally {
-    log.done();
-    stop.release();
-    await engine.dispose();
-  }
-}
+    const { threads } = recipe;
+    // A mistyped name is told before another one is fetched.
+    checkModel(recipe.base);
+    for (const data of [recipe.data, recipe.evalData]) if (data) await checkData(data);
+    const base = await openBase(recipe, { ...opening(io), onNote: log.note });
+    const prepared = await prepareRun(recipe, base, await findRunData(recipe, io), {
+      cacheFolder: cacheFolder(io, "tokens"),
+      threads: threads === "auto" ? availableParallelism() : threads,
+      onProgress: tokenizing(io.progress),
+    }).finally(() => io.progress.done());
+    const engine = await startEngine(recipe.device, threads === "auto" ? 0 : threads, log.note);
+    const work = async (signal: AbortSignal) => {
+      const fit = fitRun(recipe, prepared, {
+        programBytes: process.memoryUsage.rss(),
+        freeBytes: freemem(),
+        engine,
+      });
+      if (flags.dryRun) {
+        const plan = await planRun(recipe, prepared, engine, fit);
+        return print(io, flags.json, plan, () => planText(plan, io));
+      }
+      const runDir = given ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
+      announce(prepared, recipe, engine.description, runDir, log);
+      const result = await finetune({
+        recipe: recipe.out ? recipe : { ...recipe, out: runDir },
+        runDir,
+        prepared,
+        engine,
+        fit,
+        isResumed: flags.resume,
+        onEvent: (event) => log.event(event),
+        signal,
+        now: io.now,
+        peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
+      });
+      io.progress.done();
+      if (result.outcome === "finished") {
+        tell(result.report, runDir);
+        for (const line of whatNext(recipe, runDir)) log.note(line);
+        return;
+      }
+      const { step } = result;
+      const where = step === null ? "stopped" : `stopped and saved after step ${step}`;
+      log.note(`${where}; continue: ssa finetune --resume --out ${word(runDir)}`);
+      io.exitCode = 130;
+    };
+    await stoppable(io, "after this step", work, () => engine.dispose());
+  },
+});
 
-/** The recipe and the folder of the run: a new one, or one that is resumed as it was. */
-async function resolveRun(flags: FinetuneFlags, io: CommandIo) {
-  const { resume: isResumed, out: given } = flags;
+/** The recipe, and the folder of a run that has one: named, or of the run that is resumed as it was. */
+async function resolveRun(flags: Flags, typed: Typed, io: CommandIo) {
+  const isResumed = flags.resume;
+  const given = typed["out"] as string | undefined;
   const out = given ?? (isResumed ? await newestRun(CHECKPOINTS) : undefined);
   if (isResumed && out === undefined)
     throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
       hint: "name its folder: --resume --out DIR",
     });
   const path = join(out ?? "", runFiles.recipe);
+  const sources = await recipeSources(flags, typed, io);
   if (isResumed && existsSync(path))
-    return { recipe: await resumedRecipe(path, flags, io), runDir: out! };
-  const recipe = loadRecipe(await recipeSources(flags, io));
-  const runDir =
-    out ?? recipe.out ?? join(CHECKPOINTS, await nextRunName(CHECKPOINTS, runStem(recipe)));
-  if (!isResumed) await refuseUsed(runDir);
-  return { recipe: { ...recipe, out: runDir }, runDir };
+    return { recipe: await resumedRecipe(path, sources), runDir: out };
+  const recipe = loadRecipe(sources);
+  const runDir = out ?? recipe.out ?? undefined;
+  if (runDir && !isResumed) await refuseUsed(runDir);
+  return { recipe, runDir };
 }
 
 /** The recipe that a run began with; flags that contradict it are refused. */
-async function resumedRecipe(path: string, flags: FinetuneFlags, io: CommandIo): Promise<Recipe> {
+async function resumedRecipe(path: string, sources: RecipeSources): Promise<Recipe> {
   const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
-  const given = await recipeSources(flags, { ...io, env: {} });
-  const differing = contradictions(loadRecipe({ ...given, saved }), saved);
+  const differing = contradictions(loadRecipe({ ...sources, env: {}, saved }), saved);
   if (differing.length === 0) return saved;
   const list = differing.map(
     ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
@@ -156,31 +143,28 @@ async function resumedRecipe(path: string, flags: FinetuneFlags, io: CommandIo):
   });
 }
 
-async function recipeSources(flags: FinetuneFlags, io: CommandIo): Promise<RecipeSources> {
-  const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
-  const given = recipeOptions.map(({ key }) => [key, flags[key]] as const);
-  const device = io.env["SSA_DEVICE"];
-  return {
-    ...(path && { file: { path, text: await readFile(path, "utf8") } }),
-    // Over the file, under what the command line says.
-    sets: [...(device ? [`device=${device}`] : []), ...(flags.set ?? [])],
-    flags: Object.fromEntries(given),
-  };
+async function recipeSources(
+  { recipe, set = [] }: Flags,
+  typed: Typed,
+  { env, packageRoot }: CommandIo,
+): Promise<RecipeSources> {
+  const path = recipe && (await findRecipe(recipe, packageRoot));
+  const flags = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
+  const file = path ? { file: { path, text: await readFile(path, "utf8") } } : {};
+  return { ...file, env, sets: set, flags };
 }
 
 /** `gpt2-wikitext` of base and data. */
 function runStem({ base, data }: Recipe): string {
-  const word = (name: string) =>
+  const stem = (name: string) =>
     basename(name.replace(/[@:].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
-  return `${word(base)}-${word(data)}`;
+  return `${stem(base)}-${stem(data)}`;
 }
 
-async function findRunData(recipe: Recipe, io: CommandIo, progress: Progress): Promise<RunData> {
+async function findRunData(recipe: Recipe, io: CommandIo): Promise<RunData> {
   const settings = hubOptions(io);
-  const find = (name: string, splits?: readonly string[]) =>
-    findData(name, io, settings, { progress, ...(splits && { splits }) });
-  const data = await find(recipe.data, ["train", "validation"]);
-  const held = recipe.evalData ? await find(recipe.evalData) : undefined;
+  const data = await findData(recipe.data, io, settings, { splits: ["train", "validation"] });
+  const held = recipe.evalData ? await findData(recipe.evalData, io, settings) : undefined;
   const holdOut = held ? 0 : recipe.holdOut;
   const evaluation = held
     ? selectSplit(held, held.split ?? "evaluation")
@@ -191,6 +175,20 @@ async function findRunData(recipe: Recipe, io: CommandIo, progress: Progress): P
     evaluationSeparator: (held ?? data).separator,
   };
 }
+
+/** The commands that use what was made. */
+function whatNext({ data, evalData, textColumn }: Recipe, runDir: string): string[] {
+  const column = textColumn === "text" ? "" : ` --text-column ${word(textColumn)}`;
+  const model = word(join(runDir, runFiles.final));
+  return [
+    `next      ssa eval --model ${model} --data ${word(evalData ?? data)}${column}`,
+    `          ssa convert --model ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
+  ];
+}
+
+/** A word as a shell takes it. */
+const word = (text: string) =>
+  /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 /** What is about to happen, in a few lines. */
 function announce(
@@ -216,29 +214,4 @@ function announce(
     `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
   );
   log.note(`held out  ${reportPlan.windows.length} windows of ${context} tokens`);
-}
-
-/** First Ctrl+C or SIGTERM: finish the step and save. Second: leave at once, by a signal that nothing can hold up. */
-function stopOnSignal(log: RunLog): { readonly signal: AbortSignal; readonly release: () => void } {
-  const controller = new AbortController();
-  const onSignal = () => {
-    if (controller.signal.aborted) process.kill(process.pid, "SIGKILL");
-    controller.abort();
-    log.note("stopping after this step; once more to leave at once");
-  };
-  const signals = ["SIGINT", "SIGTERM"] as const;
-  for (const signal of signals) process.on(signal, onSignal);
-  return {
-    signal: controller.signal,
-    release: () => {
-      for (const signal of signals) process.off(signal, onSignal);
-    },
-  };
-}
-
-const collect = (value: string, previous: readonly string[] = []) => [...previous, value];
-
-function described(description: string, initial: unknown): string {
-  const isPlain = typeof initial === "number" || typeof initial === "string";
-  return isPlain ? `${description} (default: ${initial})` : description;
 }

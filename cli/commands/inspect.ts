@@ -1,58 +1,54 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
-import type { Command } from "commander";
+import { PARTS, PROJECTIONS } from "../../src/insertions/spec.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
-import { formatBytes, formatInteger, formatParameters, table } from "../console.ts";
-import type { CommandIo } from "../io.ts";
+import { shared } from "../../src/options/shared.ts";
+import { flag } from "../../src/options/values.ts";
+import { defineCommand } from "../command.ts";
+import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
+import { print } from "../io.ts";
 import { opening } from "../models.ts";
 
-export function inspectCommand(program: Command, io: CommandIo): void {
-  program
-    .command("inspect")
-    .description("show a model's architecture, parameters, tensors and temperatures")
-    .argument("<model>", "model folder, run folder, Hugging Face id[@revision] or embedded name")
-    .option("--adapter <folder>", "temperatures to put on the model")
-    .option("--json", "print one JSON document")
-    .option("--tensors", "list every tensor")
-    .addHelpText("after", "\nExample:\n  $ ssa inspect tiny-gpt2 --tensors")
-    .action(
-      async (name: string, options: { adapter?: string; json?: boolean; tensors?: boolean }) => {
-        const inspection = await inspectModel(name, { ...opening(io), adapter: options.adapter });
-        if (options.json) io.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
-        else io.stdout.write(`${describe(inspection, options.tensors ?? false, io.columns)}\n`);
-      },
-    );
-}
+export const command = defineCommand({
+  argument: "model",
+  options: {
+    model: shared.model,
+    adapter: shared.adapter,
+    json: shared.json,
+    tensors: flag("list every tensor"),
+  },
+  examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
+  async run({ model, adapter, json, tensors }, io) {
+    const inspection = await inspectModel(model, { ...opening(io), adapter });
+    print(io, json, inspection, () => describe(inspection, tensors, io.columns));
+  },
+});
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;
-  const rows = [
-    ["architecture", model.modelType],
-    [
-      "layers",
-      `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
-    ],
-    ["key-value heads", String(config.numKeyValueHeads)],
-    ["vocabulary", formatInteger(config.vocabSize)],
-    ["context", `${formatInteger(config.maxPositions)} tokens`],
-    ["parameters", parametersText(parameters.total)],
-    ...Object.entries(parameters.groups).map(([group, count]) => [
-      `  ${group}`,
-      formatInteger(count),
-    ]),
-    [
-      "stored as",
-      Object.entries(model.dtypes)
-        .map(([dtype, n]) => `${dtype} × ${n}`)
-        .join(", "),
-    ],
-    ["files", `${model.files.length}, ${formatBytes(model.sizeBytes)}`],
-    ["tokenizer", model.tokenizer ?? "none"],
-    ["temperatures", temperatures ? describeTemperatures(temperatures) : "none"],
-  ];
-  if (!listTensors) return table([], rows, columns);
+  const groups = Object.entries(parameters.groups).map(
+    ([group, count]) => [`  ${group}`, formatInteger(count)] as const,
+  );
+  const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
+  const text = facts(
+    {
+      architecture: model.modelType,
+      layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
+      "key-value heads": String(config.numKeyValueHeads),
+      vocabulary: formatInteger(config.vocabSize),
+      context: `${formatInteger(config.maxPositions)} tokens`,
+      parameters: parametersText(parameters.total),
+      ...Object.fromEntries(groups),
+      "stored as": dtypes.join(", "),
+      files: `${model.files.length}, ${formatBytes(model.sizeBytes)}`,
+      tokenizer: model.tokenizer ?? "none",
+      temperatures: temperatures ? describeTemperatures(temperatures) : "none",
+    },
+    columns,
+  );
+  if (!listTensors) return text;
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
-  return `${table([], rows, columns)}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
+  return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
 }
 
 function parametersText(count: number): string {
@@ -65,9 +61,8 @@ function describeTemperatures({
   share,
   spec,
 }: NonNullable<Inspection["temperatures"]>) {
-  const parts = (["query", "key", "value"] as const).flatMap((projection) => {
-    const { token, position } = spec[projection];
-    const names = [token && "token", position && "position"].filter(Boolean);
+  const parts = PROJECTIONS.flatMap((projection) => {
+    const names = PARTS.filter((part) => spec[projection][part]);
     return names.length > 0 ? [`${projection}: ${names.join(" + ")}`] : [];
   });
   return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${parts.join("; ")}`;

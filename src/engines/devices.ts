@@ -56,6 +56,10 @@ const devices = {
 
 export const DEVICE_NAMES = Object.keys(devices);
 
+/** Whether `openEngine` knows the name. */
+export const isDeviceName = (name: string): boolean =>
+  name === "auto" || /^(cuda|dml):\d+$/.test(name) || Object.hasOwn(devices, name);
+
 /** A device by its name, also `cuda:1` and `dml:1`, the GPU of that number; a UserError for another name. */
 export function deviceNamed(name: string): Device {
   const [, kind, number] = /^(cuda|dml):(\d+)$/.exec(name) ?? [];

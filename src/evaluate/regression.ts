@@ -83,10 +83,3 @@ export function compareWithBaseline(
     perplexity: result.perplexity,
   };
 }
-
-/** `0.5%` or `0.5`, in percent. */
-export function parseIncrease(text: string): number {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*%?\s*$/.exec(text);
-  if (match) return Number(match[1]);
-  throw new UserError(`--max-increase takes a percentage such as 0.5%, found "${text}"`);
-}

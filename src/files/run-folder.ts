@@ -2,10 +2,10 @@
 
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readdir, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pid } from "node:process";
-import { invariant, messageOf, UserError } from "../core/errors.ts";
+import { codeOf, invariant, messageOf, UserError } from "../core/errors.ts";
 import {
   flush,
   removeFolder,
@@ -159,12 +159,21 @@ export async function newestRun(checkpointsDir: string): Promise<string | undefi
   return newest?.dir;
 }
 
-/** `<stem>-<n>` with n one above those that are there, from 1. */
-export async function nextRunName(checkpointsDir: string, stem: string): Promise<string> {
+/** Makes the folder `<stem>-<n>` with n one above those that are there, from 1; two processes get two. */
+export async function claimRunFolder(checkpointsDir: string, stem: string): Promise<string> {
   const numbers = (await namesIn(checkpointsDir)).map((name) =>
     Number(name.startsWith(`${stem}-`) && /^\d{1,9}$/.exec(name.slice(stem.length + 1))?.[0]),
   );
-  return `${stem}-${Math.max(0, ...numbers.filter(Number.isInteger)) + 1}`;
+  const number = Math.max(0, ...numbers.filter(Number.isInteger)) + 1;
+  const dir = join(checkpointsDir, `${stem}-${number}`);
+  try {
+    await mkdir(checkpointsDir, { recursive: true });
+    await mkdir(dir);
+    return dir;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST" && existsSync(dir)) return claimRunFolder(checkpointsDir, stem);
+    throw writeFailure(dir, error);
+  }
 }
 
 /** Where a run keeps the snapshot of a step. */

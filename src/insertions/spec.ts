@@ -6,16 +6,17 @@ export const PROJECTIONS = ["query", "key", "value"] as const;
 export type Projection = (typeof PROJECTIONS)[number];
 
 /** The two parts of a temperature; each may be absent. */
-export interface TemperatureParts {
-  readonly token: boolean;
-  readonly position: boolean;
-}
+export const PARTS = ["token", "position"] as const;
+export type TemperatureParts = Readonly<Record<(typeof PARTS)[number], boolean>>;
+
+export const FEATURES = ["gelu", "linear"] as const;
+export const POSITION_FORMS = ["tanh", "linear"] as const;
 
 export interface TemperatureSpec extends Readonly<Record<Projection, TemperatureParts>> {
   /** φ of the token-aware part. */
-  readonly feature: "gelu" | "linear";
+  readonly feature: (typeof FEATURES)[number];
   /** p of the position-aware part. */
-  readonly position: "tanh" | "linear";
+  readonly position: (typeof POSITION_FORMS)[number];
 }
 
 export const FORMAT_VERSION = 1;
@@ -44,8 +45,8 @@ export function specFromJson(path: string, json: unknown): TemperatureSpec {
   };
   choice("format_version", [FORMAT_VERSION]);
   return {
-    feature: choice("feature", ["gelu", "linear"] as const),
-    position: choice("position", ["tanh", "linear"] as const),
+    feature: choice("feature", FEATURES),
+    position: choice("position", POSITION_FORMS),
     query: parts("query"),
     key: parts("key"),
     value: parts("value"),

@@ -1,43 +1,24 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
-import { precisionNamed } from "../core/dtype.ts";
-
-/** What the error messages and the help say of a value. */
-interface Wording {
-  /** Completes "expected …". */
-  readonly expected: string;
-  /** The placeholder after the flag; without one the key has no flag and is set by `--set`. */
-  readonly value?: string;
-  readonly choices?: readonly string[];
-}
-
-const text = (value: string) => z.string().min(1).meta({ expected: "text", value });
-const wordFrom = <const T extends readonly string[]>(choices: T, value: string) =>
-  z.enum(choices).meta({ expected: listed(choices), value, choices });
-/** The same, given in other spellings too. */
-const spelled = <T extends z.ZodType>(named: (word: string) => unknown, words: T) =>
-  z
-    .preprocess((word) => (typeof word === "string" ? (named(word) ?? word) : word), words)
-    .meta(words.meta() ?? {});
-const wholeNumber = (least: number) =>
-  z
-    .int()
-    .min(least)
-    .meta({ expected: `a whole number of at least ${least}`, value: "n" });
-const wholeNumberOr = <T extends string>(word: T, least: number) =>
-  z
-    .union([z.literal(word), z.int().min(least)])
-    .meta({ expected: `${word} or a whole number of at least ${least}`, value: "n" });
-const above0 = () => z.number().positive().meta({ expected: "a number above 0", value: "number" });
-const atLeast0 = () =>
-  z.number().nonnegative().meta({ expected: "a number of at least 0", value: "number" });
-const decayRate = () =>
-  z.number().min(0).lt(1).meta({ expected: "a number from 0 to below 1", value: "number" });
-const share = () =>
-  z.number().gt(0).lt(1).meta({ expected: "a number between 0 and 1", value: "share" });
-const onOff = () => z.boolean().meta({ expected: "true or false" });
-
-const DEVICES = "auto, cpu, webgpu, cuda[:n], dml[:n], coreml or tfjs[:gpu|cpu|wasm]";
+import { FEATURES, PARTS, POSITION_FORMS, PROJECTIONS } from "../insertions/spec.ts";
+import { shared } from "./shared.ts";
+import {
+  above0,
+  atLeast0,
+  decayRate,
+  forEach,
+  needed,
+  numberFormat,
+  oneOf,
+  onOff,
+  type Option,
+  optionsOf,
+  preset,
+  share,
+  text,
+  wholeNumber,
+  wholeNumberOr,
+} from "./values.ts";
 
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
 export const TUNE_GROUPS = ["temperatures", "norms", "biases", "all"] as const;
@@ -64,137 +45,75 @@ const patienceOrOff = z
   )
   .meta({ expected: "off or {patience: a whole number of at least 1}", value: "patience" });
 
+const recompute = z
+  .union([z.literal("auto"), z.boolean()])
+  .meta({ expected: "auto, true or false", value: "[when]" });
+
+const SCHEDULES = ["constant", "linear", "cosine"] as const;
+
+const off = forEach(PARTS, () => false);
+const initialParts = {
+  query: { ...off, token: true, position: true },
+  key: off,
+  value: { ...off, token: true },
+};
 // A projection that a recipe names is described completely: what is not mentioned is off.
 const parts = () =>
   z
-    .strictObject({ token: onOff().default(false), position: onOff().default(false) })
-    .meta({ expected: "{token: true or false, position: true or false}" });
+    .strictObject(forEach(PARTS, () => onOff().default(false)))
+    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
+const temperatures = z
+  .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
+  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
-const projections = {
-  query: { token: true, position: true },
-  key: { token: false, position: false },
-  value: { token: true, position: false },
-};
+/** Named by no default: null. */
+const orNull = <T extends z.ZodType>(kind: T, description: string) =>
+  kind.nullable().default(null).meta({ description });
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
-  base: text("model").meta({
-    description: "model to fine-tune: a folder, a Hugging Face id[@revision] or an embedded name",
-  }),
-  data: text("data").meta({
-    description: "training text: a file, a folder, a Hugging Face id[:config][@split] or a name",
-  }),
-  evalData: text("data")
-    .nullable()
-    .default(null)
-    .meta({ description: "held-out text (default: the data's validation part)" }),
-  out: text("folder")
-    .nullable()
-    .default(null)
-    .meta({ description: "run folder (default: checkpoints/<base>-<data>-<n>)" }),
-  textColumn: text("name")
-    .default("text")
-    .meta({ description: "column with the text in jsonl and parquet data" }),
-  holdOut: share()
-    .default(0.05)
-    .meta({ description: "share of the data's tail held out where it has no validation part" }),
+  base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
+  data: needed(text("data"), "training text: a file, folder, id[:config][@split] or name"),
+  evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
+  out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
+  textColumn: shared.textColumn,
+  holdOut: preset(share(), 0.05, "share of the data held out where it has no validation part"),
 
-  tune: tuneGroups
-    .default(["temperatures"])
-    .meta({ description: "what trains: temperatures, norms, biases, all (comma-separated)" }),
-  init: wordFrom(["pretrained", "random"], "how")
-    .default("pretrained")
-    .meta({ description: "start from the base's weights, or from random ones of its shape" }),
-  temperatures: z
-    .strictObject({
-      query: parts().default(projections.query),
-      key: parts().default(projections.key),
-      value: parts().default(projections.value),
-    })
-    .default(projections)
-    .meta({
-      expected: "query, key and value, each {token, position}",
-      description: "parts of the temperature that each projection gets",
-    }),
-  feature: wordFrom(["gelu", "linear"], "form")
-    .default("gelu")
-    .meta({ description: "nonlinearity on the projection inside the token part" }),
-  position: wordFrom(["tanh", "linear"], "form")
-    .default("tanh")
-    .meta({ description: "form of the position part's slope" }),
-  maxAddedShare: share()
-    .default(0.005)
-    .meta({ description: "most new parameters, as a share of the base's" }),
+  tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
+  init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
+  temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
+  feature: preset(oneOf(FEATURES, "form"), "gelu", "nonlinearity inside the token part"),
+  position: preset(oneOf(POSITION_FORMS, "form"), "tanh", "form of the position part's slope"),
+  maxAddedShare: preset(share(), 0.005, "most new parameters, as a share of the base's"),
 
-  steps: wholeNumber(1).default(200).meta({ description: "optimizer steps" }),
-  context: wholeNumberOr("auto", 2)
-    .default("auto")
-    .meta({ description: "tokens per sequence; auto is the model's length, at most 1024" }),
-  batchSize: wholeNumber(1).default(1).meta({ description: "sequences per micro batch" }),
-  gradientAccumulationSteps: wholeNumber(1)
-    .default(4)
-    .meta({ description: "micro batches per optimizer step" }),
-  seed: wholeNumber(0)
-    .default(0)
-    .meta({ description: "seed of the order of data and random weights" }),
-  learningRate: above0()
-    .default(1e-2)
-    .meta({ description: "peak learning rate of temperatures, norms and biases" }),
-  baseLearningRate: above0()
-    .default(1e-5)
-    .meta({ description: "peak learning rate of the base's weights (tune: all)" }),
-  minLearningRate: atLeast0().default(0).meta({ description: "learning rate at the last step" }),
-  warmupSteps: wholeNumber(0)
-    .default(20)
-    .meta({ description: "steps of rising learning rate; by default at most half of steps" }),
-  schedule: wordFrom(["constant", "linear", "cosine"], "form")
-    .default("cosine")
-    .meta({ description: "course of the learning rate after warm-up" }),
-  beta1: decayRate().default(0.9).meta({ description: "AdamW's decay of the mean gradient" }),
-  beta2: decayRate().default(0.95).meta({ description: "AdamW's decay of the squared gradient" }),
-  epsilon: above0().default(1e-8).meta({ description: "AdamW's term against division by zero" }),
-  weightDecay: atLeast0()
-    .default(0.01)
-    .meta({ description: "decoupled decay; never on temperatures, norms or biases" }),
-  maxGradNorm: above0().default(1).meta({ description: "gradients are scaled down to this norm" }),
+  steps: preset(wholeNumber(1), 200, "optimizer steps"),
+  context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
+  batchSize: preset(wholeNumber(1), 1, "sequences per micro batch"),
+  gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
+  seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
+  learningRate: preset(above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
+  baseLearningRate: preset(above0(), 1e-5, "peak learning rate of the base's weights (tune: all)"),
+  minLearningRate: preset(atLeast0(), 0, "learning rate at the last step"),
+  warmupSteps: preset(wholeNumber(0), 20, "steps of rising learning rate; by itself at most half"),
+  schedule: preset(oneOf(SCHEDULES, "form"), "cosine", "course of the learning rate after warm-up"),
+  beta1: preset(decayRate(), 0.9, "AdamW's decay of the mean gradient"),
+  beta2: preset(decayRate(), 0.95, "AdamW's decay of the squared gradient"),
+  epsilon: preset(above0(), 1e-8, "AdamW's term against division by zero"),
+  weightDecay: preset(atLeast0(), 0.01, "decay; never on temperatures, norms or biases"),
+  maxGradNorm: preset(above0(), 1, "gradients are scaled down to this norm"),
 
-  evalEvery: wholeNumber(1)
-    .default(50)
-    .meta({ description: "optimizer steps between evaluations" }),
-  evalWindows: wholeNumberOr("all", 1)
-    .default(64)
-    .meta({ description: "windows scored on the way: an even, fixed subset, or all" }),
-  reportWindows: wholeNumberOr("all", 1)
-    .default("all")
-    .meta({ description: "windows scored before and after, for the report" }),
-  earlyStopping: patienceOrOff
-    .default("off")
-    .meta({ description: "evaluations without improvement before stopping, or off" }),
-  saveEvery: wholeNumber(1)
-    .default(50)
-    .meta({ description: "optimizer steps between checkpoints" }),
-  keepLast: wholeNumber(1).default(2).meta({ description: "checkpoints kept" }),
-  final: wordFrom(["model", "adapter"], "what")
-    .default("model")
-    .meta({ description: "final/ is a complete model folder, or the temperatures alone" }),
+  evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),
+  evalWindows: preset(wholeNumberOr("all", 1), 64, "windows scored on the way: an even subset"),
+  reportWindows: preset(wholeNumberOr("all", 1), "all", "windows scored before and after"),
+  earlyStopping: preset(patienceOrOff, "off", "evaluations without improvement before stopping"),
+  saveEvery: preset(wholeNumber(1), 50, "optimizer steps between checkpoints"),
+  keepLast: preset(wholeNumber(1), 2, "checkpoints kept"),
+  final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
-  device: z
-    .string()
-    .regex(/^(auto|cpu|webgpu|(cuda|dml)(:\d+)?|coreml|tfjs(:(gpu|cpu|wasm))?)$/)
-    .meta({ expected: DEVICES, value: "device" })
-    .default("auto")
-    .meta({ description: DEVICES }),
-  precision: spelled(precisionNamed, wordFrom(["fp32", "fp16", "bf16"], "type"))
-    .default("fp32")
-    .meta({ description: "of frozen weights and activations" }),
-  recompute: z
-    .union([z.literal("auto"), z.boolean()])
-    .meta({ expected: "auto, true or false", value: "when" })
-    .default("auto")
-    .meta({ description: "recompute activations in the backward pass: slower, less memory" }),
-  threads: wholeNumberOr("auto", 1)
-    .default("auto")
-    .meta({ description: "processor threads; auto is the physical cores" }),
+  device: shared.device,
+  precision: preset(numberFormat(), "fp32", "of frozen weights and activations"),
+  recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
+  threads: shared.threads,
 });
 
 /** A resolved recipe: every key present, plain data. */
@@ -203,69 +122,5 @@ export type RecipeKey = keyof Recipe;
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
-export interface RecipeOption extends Wording {
-  readonly key: RecipeKey;
-  readonly description: string;
-  /** Undefined where the recipe must name it (base, data). */
-  readonly initial: unknown;
-  /** As commander wants it, e.g. `--learning-rate <number>`; undefined for keys that only `--set` reaches. */
-  readonly flag: string | undefined;
-}
-
-/** Every key in the schema's order: what help, flags, error messages and the reference are made of. */
-export const recipeOptions: readonly RecipeOption[] = Object.entries(recipeSchema.shape).map(
-  ([key, schema]) => {
-    const wording = wordingOf(schema);
-    return {
-      ...wording,
-      key: key as RecipeKey,
-      initial: "defaultValue" in schema.def ? schema.def.defaultValue : undefined,
-      flag: wording.value === undefined ? undefined : flagOf(key, wording.value),
-    };
-  },
-);
-
-/** A key's words in a flag: `learningRate` is `--learning-rate`. */
-export function flagName(key: string): string {
-  return `--${key.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`)}`;
-}
-
-/** The wording of the value at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
-export function wordingAt(path: readonly PropertyKey[]): Wording | undefined {
-  let schema: z.ZodType = recipeSchema;
-  for (const part of path) {
-    const object = unwrapped(schema);
-    if (!(object instanceof z.ZodObject) || !Object.hasOwn(object.shape, part)) return undefined;
-    schema = object.shape[part as string] as z.ZodType;
-  }
-  return wordingOf(schema);
-}
-
-// `--recompute` alone means true.
-function flagOf(key: string, value: string): string {
-  return key === "recompute" ? `${flagName(key)} [${value}]` : `${flagName(key)} <${value}>`;
-}
-
-// Wrappers (a default, null allowed) carry the description; what they wrap carries the expectation.
-function wordingOf(schema: z.ZodType): Wording & { readonly description: string } {
-  const wrapped = inside(schema);
-  return {
-    ...(wrapped && wordingOf(wrapped)),
-    ...(schema.meta() as (Wording & { readonly description: string }) | undefined),
-  } as Wording & { readonly description: string };
-}
-
-function unwrapped(schema: z.ZodType): z.ZodType {
-  const wrapped = inside(schema);
-  return wrapped ? unwrapped(wrapped) : schema;
-}
-
-function inside(schema: z.ZodType): z.ZodType | undefined {
-  return schema instanceof z.ZodDefault || schema instanceof z.ZodNullable
-    ? (schema.unwrap() as z.ZodType)
-    : undefined;
-}
-
-function listed(words: readonly string[]): string {
-  return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
-}
+/** Every key in the schema's order. */
+export const recipeOptions: readonly Option<RecipeKey>[] = optionsOf(recipeSchema.shape);

@@ -58,7 +58,17 @@ test("a pipe gets plain lines, seldom, and no bar", () => {
 test("control characters in names do not reach the terminal", () => {
   const output = paper();
   format.progress(output, { isTty: true, now: () => 0 }).update(["a\x1b[2Jb\nc\u009b"]);
-  assert.deepEqual(output.written, ["a?[2Jb?c?"]);
+  assert.deepEqual(output.written, ["a\\u001b[2Jb\\u000ac\\u009b"]);
+});
+
+test("a stream lets through lines and our own colours alone", () => {
+  const name = "a\x1b[31mb\x1b[8mc\x1b]0;title\x07\r\n\td\u009b2J";
+  const [plain, colored] = [paper(), paper()];
+  format.filtered(plain, false).write(name);
+  format.filtered(colored, true).write(format.style(true, {}).red("x") + name);
+  const escaped = "\\u001b[8mc\\u001b]0;title\\u0007\\u000d\n\td\\u009b2J";
+  assert.deepEqual(plain.written, [`a\\u001b[31mb${escaped}`]);
+  assert.deepEqual(colored.written, [`\x1b[31mx\x1b[0ma\x1b[31mb${escaped}`]);
 });
 
 test("tables: numbers to the right, text to the left, colours without width", () => {

@@ -29,7 +29,9 @@ before(async () => {
 after(() => rm(cwd, { recursive: true, force: true }));
 
 test("--json: the report on stdout, JSON lines on stderr; --resume tells it again", async () => {
-  const { code, stdout, stderr } = await ssa([...args, "--json"], { cwd });
+  const { code, stdout, stderr } = await ssa([...args, "--json", "--log-format", "json"], {
+    cwd,
+  });
   assert.equal(code, 0, stderr);
   const run = join(cwd, "checkpoints", "gpt2-corpus-1");
   const report = await readJson(join(run, "report.json"));
@@ -56,7 +58,7 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
 
   const again = await ssa(["finetune", "--resume", "--json"], { cwd });
   assert.deepEqual([again.code, onlyJson(again.stdout)], [0, report]);
-  const table = await ssa(["finetune", "--resume", "--log-format", "human"], { cwd });
+  const table = await ssa(["finetune", "--resume", "--log-format", "auto"], { cwd });
   assert.match(table.stdout, /^before +[\d.]+ +[\d.]+\nafter +[\d.]+ +[\d.]+\n\nperplexity -/m);
   assert.match(table.stderr, /gpt2-corpus-1 is finished/);
 
@@ -68,12 +70,14 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
   );
 });
 
-test("--log-format human: plain lines that fit 80 columns, piped", async () => {
-  const { code, stdout, stderr } = await ssa([...args, "--log-format", "human", "--out", "plain"], {
-    cwd,
-  });
+test("plain lines that fit 80 columns, piped", async () => {
+  const { code, stdout, stderr } = await ssa([...args, "--out", "plain"], { cwd });
   assert.equal(code, 0, stderr);
   assert.match(stderr, /^step 1\/6 {2}loss \d\.\d{4} {2}lr 3\.3e-3 {2}[\d,]+ tok\/s$/m);
+  assert.match(
+    stderr,
+    /^next {6}ssa eval --model plain\/final --data corpus\n {10}ssa convert --model plain\/final --to onnx --out plain-onnx$/m,
+  );
   assert.match(stderr, /^step 3: held-out perplexity [\d.]+$/m);
   const lines = [...stdout.split("\n"), ...stderr.split("\n")].filter(
     (line) => !line.startsWith("run "),

@@ -8,7 +8,6 @@ import { test } from "node:test";
 import {
   checkComparable,
   compareWithBaseline,
-  parseIncrease,
   readBaseline,
   writeBaseline,
 } from "../../src/evaluate/regression.ts";
@@ -69,12 +68,6 @@ test("what was measured otherwise is not compared, and the hint says how it was 
   ];
   for (const [change, hint] of hints)
     assert.throws(() => checkComparable(result, { ...result, ...change }), { hint });
-});
-
-test("percentages are read with and without their sign", () => {
-  assert.deepEqual(["0.5%", "0.5", " 2 % ", "0"].map(parseIncrease), [0.5, 0.5, 2, 0]);
-  for (const wrong of ["", "%", "-1%", "1e3", "half", "0.5%%"])
-    assert.throws(() => parseIncrease(wrong), /takes a percentage such as 0.5%/);
 });
 
 test("a baseline that could not be read back is not written", async (t) => {

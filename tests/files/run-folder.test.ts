@@ -11,14 +11,14 @@ import {
   utimes,
   writeFile,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import {
   appendLine,
   latestSnapshot,
   newestRun,
-  nextRunName,
+  claimRunFolder,
   pruneSnapshots,
   readLines,
   removeLeftovers,
@@ -205,11 +205,10 @@ test("a torn last line of the metrics is dropped, and those after a step on resu
   await assert.rejects(readLines(path), /metrics\.jsonl: line 2 is not JSON/);
 });
 
-test("the newest run is the one written to last; the next name counts on", async (t) => {
+test("the newest run is the one written to last; names count on, one for each that asks", async (t) => {
   const root = await temporaryFolder(t);
   const checkpoints = join(root, "checkpoints");
   assert.equal(await newestRun(checkpoints), undefined);
-  assert.equal(await nextRunName(checkpoints, "gpt2-wikitext"), "gpt2-wikitext-1");
   for (const [name, seconds] of [
     ["gpt2-wikitext-2", 300],
     ["gpt2-wikitext-10", 200],
@@ -221,6 +220,12 @@ test("the newest run is the one written to last; the next name counts on", async
   assert.equal(await newestRun(checkpoints), join(checkpoints, "gpt2-wikitext-2"));
   await appendLine(join(checkpoints, "gpt2-wikitext-10", runFiles.metrics), { step: 1 });
   assert.equal(await newestRun(checkpoints), join(checkpoints, "gpt2-wikitext-10"));
-  assert.equal(await nextRunName(checkpoints, "gpt2-wikitext"), "gpt2-wikitext-11");
-  assert.equal(await nextRunName(checkpoints, "gpt2"), "gpt2-1");
+  const claims = Array.from({ length: 5 }, () => claimRunFolder(checkpoints, "gpt2-wikitext"));
+  const names = (await Promise.all(claims)).map((dir) => basename(dir));
+  const numbers = ["11", "12", "13", "14", "15"];
+  assert.deepEqual(
+    names.toSorted(),
+    numbers.map((number) => `gpt2-wikitext-${number}`),
+  );
+  assert.equal(await claimRunFolder(checkpoints, "gpt2"), join(checkpoints, "gpt2-1"));
 });

@@ -5,9 +5,9 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Command } from "commander";
-import { convertCommand } from "../../cli/commands/convert.ts";
-import { generateCommand } from "../../cli/commands/generate.ts";
-import { style } from "../../cli/console.ts";
+import { command as convertCommand } from "../../cli/commands/convert.ts";
+import { command as generateCommand } from "../../cli/commands/generate.ts";
+import { progress, style } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
 import { generate } from "../../src/generate/generate.ts";
 import { maskTail } from "../../src/generate/nucleus.ts";
@@ -97,21 +97,23 @@ test("the nucleus is the smallest set that reaches its share", () => {
 /** Runs one command line and gives what it printed. */
 async function run(homeDir: string, ...args: string[]): Promise<string> {
   const printed: string[] = [];
+  const stderr = { write: () => true };
   const io: CommandIo = {
     env: {},
     homeDir,
     packageRoot: "",
     stdout: { write: (text: string) => printed.push(text) },
-    stderr: { write: () => true },
+    stderr,
     isTty: false,
     columns: 80,
     style: style(false, {}),
     now: () => 0,
+    progress: progress(stderr, { isTty: false, now: () => 0 }),
     exitCode: 0,
   };
   const program = new Command().exitOverride();
-  convertCommand(program, io);
-  generateCommand(program, io);
+  convertCommand(program.command("convert"), io);
+  generateCommand(program.command("generate"), io);
   await program.parseAsync(args, { from: "user" });
   return printed.join("");
 }

@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
+import { fromFlags, readOptions } from "../../src/options/check.ts";
+import { flag, maybe, percentage } from "../../src/options/values.ts";
 import { contradictions, loadRecipe, recipeToYaml } from "../../src/options/load.ts";
 import type { RecipeSources } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
@@ -184,6 +186,41 @@ test("keys that contradict each other are refused", () => {
   assert.match(complaint("minLearningRate: 1"), /1 is more than learningRate, 0.01/);
   assert.match(complaint("final: adapter\ntune: [temperatures, norms]"), /final \(r.yaml:3\)/);
   assert.match(complaint("final: adapter\ninit: random"), /final \(r.yaml:3\)/);
+});
+
+test("devices and number formats are those of the tables that own them", () => {
+  for (const device of ["auto", "cpu", "cuda:1", "dml:0", "tfjs:wasm"])
+    assert.equal(load("", { sets: [`device=${device}`] }).device, device);
+  assert.match(complaint("device: cuda:x"), /expected auto, cpu, .*\(cuda:1\), found "cuda:x"/);
+  assert.match(complaint("device: cdua"), /did you mean cuda\?/);
+  const formats = ["f16", "fp16", "float16", "F32", "bf16"];
+  assert.deepEqual(
+    formats.map((precision) => load(`precision: ${precision}`).precision),
+    ["fp16", "fp16", "fp16", "fp32", "bf16"],
+  );
+  assert.match(complaint("precision: int8"), /expected fp32, fp16 or bf16, found "int8"/);
+});
+
+test("the environment names a device under --set and flags, over the file", () => {
+  const env = { SSA_DEVICE: "webgpu" };
+  assert.equal(load("device: cpu", { env }).device, "webgpu");
+  assert.equal(load("", { env, flags: { device: "cpu" } }).device, "cpu");
+  assert.match(complaint("", { env: { SSA_DEVICE: "abacus" } }), /device \(SSA_DEVICE\): expected/);
+});
+
+test("other commands' options: percentages, switches, what is left out", () => {
+  const shape = { maxIncrease: maybe(percentage(), "rise"), json: flag("JSON") };
+  const read = (maxIncrease?: string) => readOptions(shape, fromFlags({ maxIncrease }));
+  assert.deepEqual(
+    ["0.5%", "0.5", "2 %", "0"].map((text) => read(text).maxIncrease),
+    [0.5, 0.5, 2, 0],
+  );
+  assert.deepEqual({ ...read() }, { json: false });
+  for (const wrong of ["%", "-1%", "half", "0.5%%"])
+    assert.throws(
+      () => read(wrong),
+      /^UserError: maxIncrease \(--max-increase\): expected a percent/,
+    );
 });
 
 test("what a recipe resolves to survives YAML", () => {

@@ -1,0 +1,109 @@
+// The program: maps a word to a command, and failures to exit codes. 0 fine, 1 the work failed or a regression was
+// found, 2 wrong usage or configuration, 130 interrupted after saving.
+
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command as Commander, CommanderError } from "commander";
+import { nearest, UserError } from "../src/core/errors.ts";
+import type { Command } from "./command.ts";
+import { type CommandIo, processIo } from "./io.ts";
+
+/** What each is for, and where it is: only the one that was given is loaded, so that help comes at once. */
+const commands: Readonly<Record<string, readonly [about: string, load: Load]>> = {
+  finetune: ["train temperatures (or more) on text", () => import("./commands/finetune.ts")],
+  eval: ["measure perplexity; fail when it rose", () => import("./commands/eval.ts")],
+  convert: ["export a model, and check what was written", () => import("./commands/convert.ts")],
+  generate: ["continue a prompt", () => import("./commands/generate.ts")],
+  inspect: ["show what a model is made of", () => import("./commands/inspect.ts")],
+  doctor: ["show devices, memory, caches, versions", () => import("./commands/doctor.ts")],
+};
+type Load = () => Promise<{ readonly command: Command }>;
+
+const words = process.argv.slice(2);
+
+export async function main(): Promise<void> {
+  const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
+  const io = processIo(packageRoot, homedir());
+  const fail = (error: unknown) => void (process.exitCode = report(error, io));
+  process.on("uncaughtException", (error) => process.exit(report(error, io)));
+  // A reader that has seen enough (`ssa inspect MODEL | head`) is no failure, nor does a run need its listeners.
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") fail(error);
+  });
+  try {
+    await (await buildProgram(io)).parseAsync();
+    process.exitCode ??= io.exitCode;
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function buildProgram(io: CommandIo): Promise<Commander> {
+  const { version } = JSON.parse(readFileSync(join(io.packageRoot, "package.json"), "utf8")) as {
+    version: string;
+  };
+  const program = new Commander("ssa")
+    .description("Fine-tune pretrained language models with Selective Self-Attention temperatures")
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+      outputError: (text, write) => write(text + mistypedFlag(text)),
+    })
+    .showSuggestionAfterError()
+    .helpCommand(true);
+  const isGiven = (name: string) => words.find((word) => Object.hasOwn(commands, word)) === name;
+  for (const [name, [about, load]] of Object.entries(commands)) {
+    const target = program.command(name).description(about);
+    if (isGiven(name)) (await load()).command(target, io);
+  }
+  return program;
+}
+
+/** Commander misses a required flag before it sees that it was mistyped: the word that it may be. */
+function mistypedFlag(error: string): string {
+  const missing = /required option '(--[\w-]+)/.exec(error)?.[1];
+  const word =
+    missing &&
+    nearest(
+      missing,
+      words.filter((given) => given.startsWith("--")),
+    );
+  return word ? `(Is ${word} it?)\n` : "";
+}
+
+/** One clear sentence, and for a mistake of ours where it happened; a stack only where it is asked for. The exit code. */
+function report(error: unknown, { stderr, style }: CommandIo): number {
+  // Commander has printed its own message, with a suggestion.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const tell = (message: string, hint?: string) => {
+    stderr.write(`${style.red("error:")} ${message}\n`);
+    if (hint) stderr.write(`${style.dim("hint:")} ${hint}\n`);
+  };
+  if (error instanceof UserError) {
+    tell(error.message, error.hint);
+    return error.exitCode;
+  }
+  const { name, message, stack = "" } = error instanceof Error ? error : new Error(String(error));
+  // The system refused a file: its message names it.
+  if (error instanceof Error && "syscall" in error) tell(message);
+  else {
+    const [, file = "?", line = "?"] = /([^\s(]+):(\d+):\d+\)?$/m.exec(stack) ?? [];
+    tell(
+      `${message.split("\n")[0]} [${name} at ${basename(file)}:${line}]`,
+      "a mistake of ssa: please open an issue in its repository with this line, and what --debug adds to it",
+    );
+  }
+  if (words.includes("--debug")) stderr.write(`${stack}\n`);
+  return 1;
+}
+
+/** The built program lies one folder deeper than the source. */
+function findPackageRoot(folder: string): string {
+  if (existsSync(join(folder, "package.json"))) return folder;
+  return findPackageRoot(dirname(folder));
+}

@@ -1,0 +1,67 @@
+// What a terminal, a pipe, a signal or an old Node may do to any command.
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { temporaryFolder } from "../helpers.ts";
+import { fixture } from "../run/small-run.ts";
+import { assertRefused, onlyJson, ssa } from "./program.ts";
+
+const evaluate = ["eval", "--model", fixture(), "--data", "long.bin", "--device", "cpu", "--json"];
+
+/** A folder with a token file of many windows. */
+async function folderWithData(t: Parameters<typeof temporaryFolder>[0], numTokens: number) {
+  const cwd = await temporaryFolder(t);
+  await writeFile(
+    join(cwd, "long.bin"),
+    Uint16Array.from({ length: numTokens }, (_, i) => i % 40),
+  );
+  return cwd;
+}
+
+test("eval stops between two windows: exit 130, nothing on stdout, no baseline", async (t) => {
+  const cwd = await folderWithData(t, 2_000_000);
+  let isSent = false;
+  const { code, stdout, stderr } = await ssa([...evaluate, "--save-baseline", "base.json"], {
+    cwd,
+    onStderr: (text, child) => {
+      if (!isSent && text.includes("window 1 of")) isSent = child.kill("SIGINT");
+    },
+  });
+  assert.deepEqual([code, stdout], [130, ""], stderr);
+  assert.match(stderr, /^stopping after this window; once more to leave at once$/m);
+  assert.ok(!existsSync(join(cwd, "base.json")));
+});
+
+test("a closed stderr does not end the work", async (t) => {
+  const cwd = await folderWithData(t, 20_000);
+  const { code, stdout } = await ssa(evaluate, {
+    cwd,
+    onStderr: (_, child) => void child.stderr!.destroy(),
+  });
+  assert.equal(code, 0);
+  assert.equal(onlyJson(stdout)["numTokens"], 18_750);
+});
+
+test("an older Node is refused in one line", async () => {
+  const pretend =
+    'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.18.3" } })';
+  const nodeArgs = ["--import", `data:text/javascript,${encodeURIComponent(pretend)}`];
+  const ended = await ssa(["--help"], { nodeArgs });
+  assertRefused(ended, /^error: ssa needs Node\.js 20\.19 or newer, this is \S+\n$/);
+});
+
+test("what comes from a file reaches the terminal without its control characters", async (t) => {
+  const cwd = await temporaryFolder(t);
+  await mkdir(join(cwd, "model"));
+  await copyFile(join(fixture(), "model.safetensors"), join(cwd, "model", "model.safetensors"));
+  await writeFile(join(cwd, "model", "config.json"), '{"model_type":"be\\u001b[2Jrt"}');
+  const ended = await ssa(["inspect", "model"], { cwd, env: { FORCE_COLOR: "1" } });
+  assertRefused(ended, /"be\\u001b\[2Jrt" is not supported/);
+});
+
+test("inspect __proto__ is one sentence", async () => {
+  assertRefused(await ssa(["inspect", "__proto__"]), /^error: .*"__proto__".*$/m, 1);
+});
