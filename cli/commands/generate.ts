@@ -68,10 +68,9 @@ Example:
           if (!json) io.stdout.write(text);
         },
       }).catch((error: unknown) => {
-          if (!(error instanceof UserError && error.message.includes(folder))) throw error;
-          const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
-          throw new UserError(error.message, { hint, exitCode: 1 });
-        });
+        if (!(error instanceof UserError && error.message.includes(folder))) throw error;
+        const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
+        throw new UserError(error.message, { hint, exitCode: 1 });
       });
       const { tokens, stop } = generation;
       if (stop === "interrupted") io.exitCode = 130;
