@@ -86,7 +86,7 @@ test("data by name: config, split, column, held-out tail, conventions", async (t
     [`${finetune} wikitext@tset`, /no split "tset".*\s+hint: did you mean "test"\?/],
     [
       `${finetune} acme/tales:english --text-column stroy`,
-      /no text column "stroy".*\s+hint: did you mean "story"\?/,
+      /no field "stroy".*\s+hint: did you mean "story"\?/,
     ],
     [`${finetune} mobydick`, /no public data set "mobydick"\s+hint: did you mean "moby-dick"\?/],
     ["inspect tinygpt2", /no public model "tinygpt2"\s+hint: did you mean "tiny-gpt2"\?/],
