@@ -8,4 +8,6 @@ software=/usr/lib/chromium/vk_swiftshader_icd.json
 if ! nvidia-smi -L >/dev/null 2>&1 && [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && [ -e "$software" ]; then
   export VK_ICD_FILENAMES=$software
 fi
+# Deviations from the CPU are those of F32, not of TF32, which NVIDIA's libraries multiply in unless they are told.
+export NVIDIA_TF32_OVERRIDE="${NVIDIA_TF32_OVERRIDE:-0}"
 exec node --import tsx tests/gpu/check.ts "$@"
