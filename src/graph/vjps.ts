@@ -34,8 +34,8 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
     g.mul(dy, g.scale(g.exp(g.neg(g.mul(x!, x!))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
   ],
   Gelu: (dy, _, [x], { approximate }) => {
-    // In F32: powers of x overflow half precision.
-    const wide = g.cast(x!, "F32");
+    // Powers of x overflow F16; BF16 has the range.
+    const wide = x!.dtype === "F16" ? g.cast(x!, "F32") : x!;
     const slope = approximate === "tanh" ? geluTanhSlope(wide) : geluSlope(wide);
     return [g.mul(dy, g.cast(slope, dy.dtype))];
   },

@@ -88,7 +88,10 @@ async function agreement(device: string): Promise<string> {
   const failed = [...done.stdout.matchAll(/^ +not ok \d+ - (.*)$/gm)].map(([, name]) => name);
   const found = [...done.stdout.matchAll(/^ +# (\w+): (\d[\d.e+-]*)/gm)];
   const worst = found.toSorted((a, b) => Number(b[2]) - Number(a[2]))[0];
-  need(done.code === 0, `${failed.length} differ: ${failed.join(", ")}; ${lastWords(done)}`);
+  const why = [...done.stdout.matchAll(/^ +error: (?:[|>]-?\s+)?(.*)$/gm)]
+    .map(([, text]) => text)
+    .join("; ");
+  need(done.code === 0, `${failed.length} differ: ${failed.join(", ")}: ${why.slice(0, 400)}`);
   return `${found.length} ops and models, at most ${worst?.[2]} (${worst?.[1]})`;
 }
 
