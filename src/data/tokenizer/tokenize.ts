@@ -63,7 +63,10 @@ export async function tokenize(
       tokens.append(encoded.ids.subarray(at, (at += length)));
       characters += job.segments[i]!.length;
       if (!job.ends[i]) continue;
-      if (tokens.length > textStart) lengths.push(tokens.length - textStart);
+      if (tokens.length > textStart) {
+        tokens.append(tokenizer.suffix);
+        lengths.push(tokens.length - textStart);
+      }
       textStart = tokens.length;
     }
     onProgress?.({ characters, tokens: tokens.length });
