@@ -31,9 +31,14 @@ const snippets = Array.of(
   "\ud83d",
   "’s",
 );
+// Marks that Unicode 11 made another kind of mark: the reference's tables are older than Node's.
+const reclassified = /\p{Script=Zanabazar_Square}/u;
 const texts = fc
   .array(
-    fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...snippets) }, fc.string({ unit: "binary" })),
+    fc.oneof(
+      { weight: 9, arbitrary: fc.constantFrom(...snippets) },
+      fc.string({ unit: "binary" }).filter((text) => !reclassified.test(text)),
+    ),
   )
   .map((parts) => parts.join(""));
 

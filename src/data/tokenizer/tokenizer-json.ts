@@ -1,18 +1,58 @@
 // A Hugging Face tokenizer.json and its tokenizer_config.json: what they may hold, checked, as Python reads the two.
 
+/** The plain fields of steps, models and added tokens that are read here; those with a question mark may be null. */
+const fieldTypes = {
+  type: "string",
+  content: "string",
+  prepend: "string",
+  replacement: "string",
+  prepend_scheme: "string",
+  behavior: "string",
+  delimiter: "string",
+  precompiled_charsmap: "string",
+  String: "string",
+  Regex: "string",
+  single_word: "boolean",
+  lstrip: "boolean",
+  rstrip: "boolean",
+  normalized: "boolean",
+  special: "boolean",
+  use_regex: "boolean",
+  add_prefix_space: "boolean",
+  split: "boolean",
+  invert: "boolean",
+  individual_digits: "boolean",
+  strip_left: "boolean",
+  strip_right: "boolean",
+  clean_text: "boolean",
+  handle_chinese_chars: "boolean",
+  strip_accents: "boolean?",
+  lowercase: "boolean",
+  fuse_unk: "boolean",
+  byte_fallback: "boolean",
+  ignore_merges: "boolean",
+  max_input_chars_per_word: "number",
+  unk_id: "number?",
+  unk_token: "string?",
+  end_of_word_suffix: "string?",
+  continuing_subword_prefix: "string?",
+} as const;
+
+interface Types {
+  readonly string: string;
+  readonly boolean: boolean;
+  readonly number: number;
+}
+type TypeOf<T> = T extends `${infer U extends keyof Types}?`
+  ? Types[U] | null
+  : Types[T & keyof Types];
+type Fields = { readonly [K in keyof typeof fieldTypes]?: TypeOf<(typeof fieldTypes)[K]> };
+
 export interface TokenizerJson {
-  readonly model: {
+  readonly model: Omit<Fields, "type"> & {
     readonly type: "BPE" | "Unigram" | "WordPiece" | "WordLevel";
     readonly vocab: Readonly<Record<string, number>> | readonly (readonly [string, number])[];
     readonly merges?: readonly (string | readonly [string, string])[];
-    readonly unk_token?: string | null;
-    readonly unk_id?: number | null;
-    readonly fuse_unk?: boolean;
-    readonly byte_fallback?: boolean;
-    readonly ignore_merges?: boolean;
-    readonly end_of_word_suffix?: string | null;
-    readonly continuing_subword_prefix?: string | null;
-    readonly max_input_chars_per_word?: number;
   };
   readonly normalizer: Step | null;
   readonly pre_tokenizer: Step | null;
@@ -21,43 +61,21 @@ export interface TokenizerJson {
 }
 
 /** A normalizer, a pre-tokenizer or a post-processor; `Sequence` holds others. */
-export interface Step {
+export interface Step extends Fields {
   readonly type: string;
   readonly normalizers?: readonly Step[];
   readonly pretokenizers?: readonly Step[];
   readonly processors?: readonly Step[];
-  readonly prepend?: string;
-  readonly pattern?: { readonly String?: string; readonly Regex?: string };
-  readonly content?: string;
-  readonly replacement?: string;
-  readonly use_regex?: boolean;
-  readonly add_prefix_space?: boolean;
-  readonly prepend_scheme?: string;
-  readonly split?: boolean;
-  readonly behavior?: string;
-  readonly invert?: boolean;
-  readonly individual_digits?: boolean;
-  readonly delimiter?: string;
-  readonly strip_left?: boolean;
-  readonly strip_right?: boolean;
-  readonly clean_text?: boolean;
-  readonly handle_chinese_chars?: boolean;
-  readonly strip_accents?: boolean | null;
-  readonly lowercase?: boolean;
+  readonly pattern?: Pick<Fields, "String" | "Regex">;
   readonly single?: readonly { readonly SpecialToken?: { readonly id: string } }[];
   readonly special_tokens?: Readonly<Record<string, { readonly ids: readonly number[] }>>;
   readonly cls?: readonly [string, number];
   readonly sep?: readonly [string, number];
 }
 
-export interface AddedToken {
+export interface AddedToken extends Fields {
   readonly id: number;
   readonly content: string;
-  readonly single_word?: boolean;
-  readonly lstrip?: boolean;
-  readonly rstrip?: boolean;
-  readonly normalized?: boolean;
-  readonly special?: boolean;
 }
 
 type ConfiguredToken = string | Omit<AddedToken, "id"> | null;
@@ -80,16 +98,23 @@ export function readTokenizerJson(
   json: unknown,
   config: TokenizerConfig,
 ): { readonly json: TokenizerJson; readonly ids: Vocabulary } {
+  if (typeof json !== "object" || !json) throw new Error("it is no object");
   const { model, added_tokens: listed, ...steps } = json as TokenizerJson;
   if (typeof model?.vocab !== "object" || !model.vocab) throw new Error("it has no model.vocab");
+  const { vocab: _, merges, ...plain } = model;
+  const { normalizer, pre_tokenizer, post_processor } = steps;
+  checkFields({ model: plain, normalizer, pre_tokenizer, post_processor, added_tokens: listed });
+  checkFields(config.added_tokens_decoder, "added_tokens_decoder");
+  if (!Array.isArray(merges ?? [])) throw new Error("model.merges is no list");
   const isScored = Array.isArray(model.vocab);
-  const type = model.type ?? (isScored ? "Unigram" : model.merges ? "BPE" : "WordPiece");
+  const type = model.type ?? (isScored ? "Unigram" : merges ? "BPE" : "WordPiece");
   if (isScored !== (type === "Unigram")) throw new Error(`model.vocab is none of a ${type} model`);
 
   const ids = new Map<string, number>();
   const owners = new Map<number, string>();
   const own = (piece: unknown, id: unknown, where: string): void => {
-    if (typeof piece !== "string" || piece === "") throw new Error(`${where} has no content`);
+    if (typeof piece !== "string") throw new Error(`${where} has no content`);
+    if (id === undefined) throw new Error(`${where} gives ${JSON.stringify(piece)} no id`);
     const name = `${where} gives ${JSON.stringify(piece)} the id ${JSON.stringify(id)}`;
     if (!Number.isInteger(id) || !((id as number) >= 0 && (id as number) < 2 ** 31))
       throw new Error(`${name}, which is no whole number`);
@@ -128,13 +153,27 @@ export function readTokenizerJson(
   return { json: { ...steps, model: { ...model, type }, added_tokens: [...added.values()] }, ids };
 }
 
+/** Throws where a known field, however deep, has a value of another type. */
+function checkFields(value: unknown, where = ""): void {
+  if (typeof value !== "object" || !value) return;
+  for (const [key, inner] of Object.entries(value)) {
+    const path = Array.isArray(value) ? `${where}[${key}]` : where ? `${where}.${key}` : key;
+    const type = Object.hasOwn(fieldTypes, key) && fieldTypes[key as keyof typeof fieldTypes];
+    const isRight = !type || typeof inner === type.replace("?", "");
+    if (!isRight && !(inner === null && type.endsWith("?")))
+      throw new Error(`${path} is ${JSON.stringify(inner)}, no ${type.replace("?", "")}`);
+    checkFields(inner, path);
+  }
+}
+
 /** The steps in order, sequences opened. */
 export function flatten(step: Step | null | undefined): readonly Step[] {
   if (step === null || step === undefined) return [];
   if (typeof step.type !== "string") throw new Error(`a step has no type: ${JSON.stringify(step)}`);
   if (step.type !== "Sequence") return [step];
-  const inner = step.normalizers ?? step.pretokenizers ?? step.processors ?? [];
-  return inner.flatMap((each) => flatten(each));
+  const inner = step.normalizers ?? step.pretokenizers ?? step.processors;
+  if (!Array.isArray(inner)) throw new Error("a step of the type Sequence has no list of steps");
+  return (inner as readonly Step[]).flatMap((each) => flatten(each));
 }
 
 /** One more than the highest id. */
@@ -188,7 +227,7 @@ function aroundOf(step: Step, ids: Vocabulary): readonly [readonly number[], rea
   const idsOf = (from: number, to?: number): number[] =>
     single.slice(from, to).flatMap(({ SpecialToken: token }) => {
       const known = special?.[token!.id]?.ids ?? [ids.get(token!.id)];
-      if (known.every(Number.isInteger)) return known as number[];
+      if (known.every((id) => id !== undefined)) return known;
       throw new Error(`post_processor names ${JSON.stringify(token!.id)}, which has no id`);
     });
   const text = single.findIndex((item) => !item.SpecialToken);

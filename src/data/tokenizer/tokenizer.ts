@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { createContext, Script } from "node:vm";
-import { codeOf, messageOf, UserError } from "../../core/errors.ts";
+import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
 import { decodeWith } from "./library.ts";
 import { tokenFinder } from "./added-tokens.ts";
@@ -180,8 +180,14 @@ function usable<T>(path: string, run: () => T): T {
     return run();
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const isLate = codeOf(error) === "ERR_SCRIPT_EXECUTION_TIMEOUT";
-    const reason = isLate ? "an expression in it takes for ever" : messageOf(error);
+    // What the time limit throws is of another realm: no Error of this one.
+    const isLate = (error as { code?: unknown }).code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+    const isOurs = error instanceof Error && !(error instanceof TypeError);
+    const reason = isLate
+      ? "an expression in it takes for ever"
+      : isOurs
+        ? error.message
+        : "an entry has the wrong form";
     throw new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause: error });
   }
 }

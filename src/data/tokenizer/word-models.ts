@@ -17,7 +17,7 @@ function pairMerging(model: Model, ids: Vocabulary): WordModel {
   const suffix = model.end_of_word_suffix ?? "";
   const pairs = model.merges ?? [];
   const merges = readMerges(
-    pairs.map((merge) => (typeof merge === "string" ? splitPair(merge) : merge)),
+    pairs.map(pairOf),
     (piece) => found(ids, piece, "model.merges uses"),
     (left, right) => left + right.slice(prefix.length),
   );
@@ -52,10 +52,10 @@ function pairMerging(model: Model, ids: Vocabulary): WordModel {
   };
 }
 
-function splitPair(merge: string): readonly [string, string] {
-  const [left, right, ...more] = merge.split(" ");
-  if (!left || !right || more.length > 0) throw new Error(`model.merges has "${merge}", no pair`);
-  return [left, right];
+function pairOf(merge: string | readonly [string, string]): readonly [string, string] {
+  const [left, right, ...more] = typeof merge === "string" ? merge.split(" ") : (merge ?? []);
+  if (left && right && more.length === 0) return [left, right];
+  throw new Error(`model.merges has ${JSON.stringify(merge)}, no pair`);
 }
 
 /** The pieces of the highest sum of scores (Kudo, 2018); unknown characters beside each other are one piece. */
