@@ -202,6 +202,22 @@ const made: Readonly<Record<string, { readonly expectsCuts: boolean; readonly js
   "unknown characters as one": { expectsCuts: true, json: unknowns(true) },
   "scored pieces (Unigram)": { expectsCuts: false, json: scored(false) },
   "scored pieces with bytes": { expectsCuts: false, json: scored(true) },
+  "scored pieces after a table of replacements (T5)": {
+    expectsCuts: false,
+    json: {
+      ...scored(false),
+      normalizer: {
+        type: "Precompiled",
+        precompiled_charsmap: charsmap({
+          é: "e",
+          "\u00a0": " ",
+          "e\u0301": "ee",
+          "\n": " ",
+          𝒳: "X",
+        }),
+      },
+    },
+  },
   "longest pieces (BERT)": {
     expectsCuts: false,
     json: {
@@ -240,6 +256,42 @@ const made: Readonly<Record<string, { readonly expectsCuts: boolean; readonly js
 export const kinds: typeof made = Object.fromEntries(
   Object.entries(made).map(([name, kind]) => [name, { ...kind, json: withIds(kind.json) }]),
 );
+
+/** A double array in which the children of each node have 256 places of their own. */
+function charsmap(replacements: Readonly<Record<string, string>>): string {
+  const units = [0];
+  let list = "";
+  const fill = (at: number, words: readonly (readonly [Buffer, string])[], depth: number): void => {
+    const base = 256 * Math.ceil((units.length + 1) / 256);
+    units[base + 255] = 0;
+    let unit = (units[at] ?? 0) | ((at ^ base) << 10);
+    for (const byte of new Set(words.map(([key]) => key[depth])))
+      if (byte !== undefined) {
+        units[base ^ byte] = byte;
+        fill(
+          base ^ byte,
+          words.filter(([key]) => key[depth] === byte),
+          depth + 1,
+        );
+      }
+    const own = words.find(([key]) => key.length === depth);
+    if (own) {
+      unit |= 256;
+      units[base] = (0x80000000 | Buffer.byteLength(list)) >>> 0;
+      list += `${own[1]}\0`;
+    }
+    units[at] = unit >>> 0;
+  };
+  fill(
+    0,
+    Object.entries(replacements).map(([key, text]) => [Buffer.from(key), text]),
+    0,
+  );
+  const trie = Buffer.from(Uint32Array.from(units, (unit) => unit ?? 0).buffer);
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(trie.length);
+  return Buffer.concat([size, trie, Buffer.from(list)]).toString("base64");
+}
 
 /** The tokenizer with ids for its added tokens: those of the vocabulary, then the next ones, as the reference counts. */
 export function withIds(json: object) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -153,6 +153,41 @@ test("end of text is the configured token, else one of the usual names; the high
   assert.deepEqual([withConfig.endOfText, withConfig.vocabSize], [1000, 1001]);
   assert.equal(without.endOfText, 0);
   assert.notEqual(without.sha256, withConfig.sha256);
+});
+
+test("vocab.json and merges.txt, without the file that took their place, are GPT-2's tokenizer", async () => {
+  const { json } = kinds["byte-level (GPT-2)"]!;
+  const { vocab, merges } = (
+    json as { model: { vocab: object; merges: readonly (readonly [string, string])[] } }
+  ).model;
+  const folder = await writeTokenizer(json, { eos_token: "<|endoftext|>" });
+  const expected = await loadTokenizer(folder);
+  await rm(join(folder, "tokenizer.json"));
+  await writeFile(join(folder, "vocab.json"), JSON.stringify(vocab));
+  const lines = ["#version: 0.2", ...merges.map((pair) => pair.join(" ")), ""];
+  await writeFile(join(folder, "merges.txt"), lines.join("\n"));
+  const tokenizer = await loadTokenizer(folder);
+  const text = "The hen's eggs<|endoftext|> 字";
+  assert.deepEqual(tokenizer.encode(text), expected.encode(text));
+  assert.notEqual(tokenizer.sha256, expected.sha256);
+  await rm(join(folder, "merges.txt"));
+  await assert.rejects(loadTokenizer(folder), /holds no tokenizer\.json/);
+});
+
+test("tokens that only tokenizer_config.json names are found in texts", async () => {
+  const { json } = kinds["byte-level (GPT-2)"]!;
+  const vocabSize = Object.keys((json as { model: { vocab: object } }).model.vocab).length;
+  const config = {
+    added_tokens_decoder: { [vocabSize]: { content: "<|im_start|>", special: true } },
+    eos_token: "hen",
+    pad_token: "[PAD]",
+  };
+  const tokenizer = await loadTokenizer(await writeTokenizer(json, config));
+  const hen = tokenizer.encode("hen");
+  assert.equal(hen.length, 1);
+  assert.equal(tokenizer.endOfText, hen[0]);
+  const ids = [...tokenizer.encode("<|im_start|>hen[PAD]")];
+  assert.deepEqual(ids, [vocabSize, tokenizer.endOfText, tokenizer.vocabSize - 1]);
 });
 
 test("decoding gives the text back, without tidying it", async (t) => {

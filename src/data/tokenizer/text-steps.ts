@@ -38,6 +38,38 @@ const form = (name: string) => (): Normalizer => (text) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
 
+/**
+ * SentencePiece's own table of replacements: a trie in a double array (Aoe, 1989) from UTF-8 to places in a list of
+ * strings that end in zeros.
+ */
+function precompiled(step: Step): Normalizer {
+  const bytes = Buffer.from(step.precompiled_charsmap ?? "", "base64");
+  const listStart = 4 + bytes.readUInt32LE(0);
+  const unitAt = (node: number) =>
+    4 * node + 8 > listStart ? 0 : bytes.readUInt32LE(4 + 4 * node);
+  const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 512) >>> 6);
+  const replacement = (text: string): string | undefined => {
+    let node = offsetOf(unitAt(0));
+    for (const byte of Buffer.from(text)) {
+      const unit = unitAt((node ^= byte));
+      if (byte === 0 || (unit & 0x800000ff) !== byte) return undefined;
+      node ^= offsetOf(unit);
+      if (!(unit & 256)) continue;
+      const start = listStart + (unitAt(node) & 0x7fffffff);
+      return bytes.toString("utf8", start, bytes.indexOf(0, start));
+    }
+    return undefined;
+  };
+  // A short cluster is looked up as a whole, others by character.
+  return (text) =>
+    Array.from(graphemes.segment(text), ({ segment }) => {
+      const whole = Buffer.byteLength(segment) < 6 ? replacement(segment) : undefined;
+      return whole ?? Array.from(segment, (each) => replacement(each) ?? each).join("");
+    }).join("");
+}
+
+const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+
 const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
   NFC: form("NFC"),
   NFD: form("NFD"),
@@ -58,6 +90,7 @@ const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
     return (text) => text.replace(expression, () => content);
   },
   ByteLevel: () => byteCharacters,
+  Precompiled: precompiled,
   BertNormalizer: (step) => {
     const { clean_text: cleans = true, handle_chinese_chars: spaces = true } = step;
     const { lowercase: lowers = true, strip_accents: strips = lowers } = step;

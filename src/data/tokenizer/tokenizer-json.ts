@@ -95,19 +95,20 @@ export type Vocabulary = ReadonlyMap<string, number>;
 
 /** Checks parsed JSON, and adds the tokens that only the configuration names; what is wrong is thrown as one sentence. */
 export function readTokenizerJson(
-  json: unknown,
+  json: object,
   config: TokenizerConfig,
 ): { readonly json: TokenizerJson; readonly ids: Vocabulary } {
-  if (typeof json !== "object" || !json) throw new Error("it is no object");
   const { model, added_tokens: listed, ...steps } = json as TokenizerJson;
   if (typeof model?.vocab !== "object" || !model.vocab) throw new Error("it has no model.vocab");
   const { vocab: _, merges, ...plain } = model;
   const { normalizer, pre_tokenizer, post_processor } = steps;
   checkFields({ model: plain, normalizer, pre_tokenizer, post_processor, added_tokens: listed });
-  checkFields(config.added_tokens_decoder, "added_tokens_decoder");
+  checkFields(config.added_tokens_decoder, "added_tokens_decoder of tokenizer_config.json");
   if (!Array.isArray(merges ?? [])) throw new Error("model.merges is no list");
   const isScored = Array.isArray(model.vocab);
   const type = model.type ?? (isScored ? "Unigram" : merges ? "BPE" : "WordPiece");
+  if (!["BPE", "Unigram", "WordPiece", "WordLevel"].includes(type))
+    throw new Error(`model.type "${type}" is not known`);
   if (isScored !== (type === "Unigram")) throw new Error(`model.vocab is none of a ${type} model`);
 
   const ids = new Map<string, number>();
@@ -141,11 +142,16 @@ export function readTokenizerJson(
   if (!Array.isArray(listed ?? [])) throw new Error("added_tokens is no list");
   (listed ?? []).forEach((token, i) => add(token, `added_tokens[${i}]`));
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {}))
-    add({ ...token, id: Number(id) }, "added_tokens_decoder of tokenizer_config.json");
+    add(
+      { ...token, id: ids.get(token?.content) ?? Number(id) },
+      "added_tokens_decoder of tokenizer_config.json",
+    );
   // A special token that is configured is found in texts, whether or not the tokenizer's own list has it.
-  for (const [key, value] of Object.entries(config)) {
-    if (!key.endsWith("_token") || !value || typeof value === "boolean") continue;
-    const token = typeof value === "string" ? { content: value } : (value as AddedToken);
+  const configured = Object.entries(config).filter(([key]) => /_token$|special_tokens$/.test(key));
+  for (const [key, value] of configured.flatMap(([name, each]) =>
+    [each].flat().map((one: unknown) => [name, one] as const),
+  )) {
+    const token = (typeof value === "string" ? { content: value } : (value ?? {})) as AddedToken;
     if (typeof token.content !== "string" || added.has(token.content)) continue;
     const id = ids.get(token.content) ?? vocabSizeOf(ids);
     add({ ...token, id, special: true }, `${key} of tokenizer_config.json`);

@@ -192,10 +192,13 @@ function usable<T>(path: string, run: () => T): T {
   }
 }
 
-function parse(bytes: Uint8Array, path: string): unknown {
+function parse(bytes: Uint8Array, path: string): object {
+  let json: unknown;
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    json = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
     throw new UserError(`${path} is not JSON: ${messageOf(error)}`, { cause: error });
   }
+  if (typeof json === "object" && json && !Array.isArray(json)) return json;
+  throw new UserError(`${path} is no tokenizer that can be used: it holds no object`);
 }
