@@ -40,10 +40,13 @@ export async function readCorpus(
     ...(convention && corpusOptions(convention, tokenizer)),
   });
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
-  const unknown = corpus.texts.flatMap((text) => text.find((id) => id >= vocabSize) ?? [])[0];
-  if (tokenizer.vocabSize > vocabSize && unknown !== undefined)
+  const unknown =
+    tokenizer.vocabSize > vocabSize
+      ? corpus.texts.flatMap((text) => text.find((id) => id >= vocabSize) ?? [])[0]
+      : undefined;
+  if (unknown !== undefined)
     throw new UserError(
-      `${folder}: the tokenizer gives ${JSON.stringify(tokenizer.decode([unknown]))} the id ${unknown}, the model knows ${vocabSize} tokens`,
+      `${folder}: the tokenizer gives ${JSON.stringify(tokenizer.decode([unknown]))} the id ${unknown}, and the model knows ${vocabSize} ids`,
       {
         hint: "tokenizer and config.json are not of the same model, or its embedding was not resized",
       },

@@ -2,6 +2,7 @@
 
 import { setImmediate } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
+import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
 import { tokenizingJobs, type Job } from "./segments.ts";
 import type { TextStream } from "../readers/text.ts";
@@ -113,7 +114,7 @@ class Helper {
     this.#worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
     this.#worker.on("message", (reply: EncodedJob | string) => {
       const { resolve, reject } = this.#waiting.shift()!;
-      if (typeof reply === "string") reject(new Error(reply));
+      if (typeof reply === "string") reject(new UserError(reply));
       else resolve(reply);
     });
     this.#worker.on("error", (error) => {
