@@ -22,7 +22,8 @@ const rows = [
 
 /** Every third-party package, and the only places that may import it. */
 const importers: Readonly<Record<string, readonly string[]>> = {
-  "@huggingface/transformers": ["src/data", "src/export", "src/generate"],
+  "@huggingface/tokenizers": ["src/data"],
+  "@huggingface/transformers": ["src/export", "src/generate"],
   "@tensorflow/*": ["src/engines"],
   "onnxruntime-common": ["src/engines"],
   "onnxruntime-node": ["src/engines"],

@@ -32,7 +32,7 @@ export interface ModelCorpus extends Corpus {
   readonly tokenizer?: Tokenizer;
 }
 
-/** Reads a split for a model; a tokenizer that gives ids beyond the model's vocabulary is refused. */
+/** Reads a split for a model; an id beyond the model's vocabulary is refused where it occurs. */
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
@@ -41,15 +41,22 @@ export async function readCorpus(
   const { vocabSize } = model.config;
   if (holdsTokens(split)) return loadTokenCorpus(split, vocabSize);
   const tokenizer = await loadTokenizer(folder);
-  if (tokenizer.vocabSize > vocabSize)
-    throw new UserError(
-      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model ${vocabSize}`,
-      { hint: "tokenizer.json and config.json are not of the same model" },
-    );
   const corpus = await loadCorpus(split, tokenizer, {
     ...options,
     ...(separator !== undefined && { separator }),
     ...(convention && corpusOptions(convention, tokenizer)),
   });
+  // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
+  const unknown =
+    tokenizer.vocabSize > vocabSize
+      ? corpus.texts.flatMap(({ tokens }) => tokens.find((id) => id >= vocabSize) ?? [])[0]
+      : undefined;
+  if (unknown !== undefined)
+    throw new UserError(
+      `${folder}: the tokenizer gives ${JSON.stringify(tokenizer.decode([unknown]))} the id ${unknown}, and the model knows ${vocabSize} ids`,
+      {
+        hint: "tokenizer and config.json are not of the same model, or its embedding was not resized",
+      },
+    );
   return { ...corpus, tokenizer };
 }

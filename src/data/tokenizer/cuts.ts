@@ -2,7 +2,7 @@
 // between two characters that no token can span, proven from the tokenizer's own structure; where nothing is proven,
 // nothing is cut.
 
-import { flatten, type Step, type TokenizerConfig, type TokenizerJson } from "./tokenizer-json.ts";
+import { flatten, type Step, type TokenizerJson } from "./tokenizer-json.ts";
 
 export interface CutRule {
   /** Whether the text may be cut right before index `at` (0 < at < length − 1). */
@@ -12,13 +12,11 @@ export interface CutRule {
 }
 
 /** The rule of a tokenizer; undefined where no cut is known to be safe. */
-export function cutRule(json: TokenizerJson, config: TokenizerConfig): CutRule | undefined {
+export function cutRule(json: TokenizerJson): CutRule | undefined {
   const { model, added_tokens: added } = json;
-  const isPairMerging = model.merges !== undefined && (model.type ?? "BPE") === "BPE";
-  const changesMore = config.remove_space || config.do_lowercase_and_remove_accent;
   // A token that swallows the spaces around it reaches over any cut at a space.
   const swallows = added.some(({ lstrip, rstrip }) => lstrip || rstrip);
-  if (!isPairMerging || changesMore || swallows) return undefined;
+  if (model.type !== "BPE" || swallows) return undefined;
   return byteLevelRule(json) ?? wordMarkRule(json);
 }
 
@@ -79,7 +77,7 @@ function wordMarkRule(json: TokenizerJson): CutRule | undefined {
     marks.length === normalizers.length + preTokenizers.length &&
     (hasMetaspace ? normalizers.length === 0 : replaces);
   const isOneWord =
-    !model.ignore_merges && !model.end_of_word_suffix && !model.continuing_subword_suffix;
+    !model.ignore_merges && !model.end_of_word_suffix && !model.continuing_subword_prefix;
   // Unknown characters beside each other would become one token: the mark between them must be a known one.
   const keepsUnknownsApart =
     !model.fuse_unk || model.unk_token == null || Object.hasOwn(model.vocab, wordMark);

@@ -11,7 +11,7 @@ import { viewTokens, type Tokens } from "../tokens.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
-export const cacheVersion = 2;
+export const cacheVersion = 3;
 
 /** What is kept: everything that reading the data again would give. */
 export interface CachedCorpus extends TokenizedTexts {

@@ -2,6 +2,7 @@
 
 import { setImmediate } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
+import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
 import { encodeJob, tokenizingJobs, type EncodedJob, type Job } from "./segments.ts";
 import type { DocumentStream, TokenizedText } from "../document.ts";
@@ -58,7 +59,10 @@ export async function tokenize(
       if (!isTarget) unscored.push([tokens.length, tokens.length + length]);
       tokens.append(ids.subarray(at, (at += length)));
       if (!isEnd) continue;
-      if (tokens.length > textStart) lengths.push(tokens.length - textStart);
+      if (tokens.length > textStart) {
+        tokens.append(tokenizer.suffix);
+        lengths.push(tokens.length - textStart);
+      }
       textStart = tokens.length;
     }
     characters += job.characters;
@@ -99,7 +103,7 @@ class Helper {
     this.#worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
     this.#worker.on("message", (reply: EncodedJob | string) => {
       const { resolve, reject } = this.#waiting.shift()!;
-      if (typeof reply === "string") reject(new Error(reply));
+      if (typeof reply === "string") reject(new UserError(reply));
       else resolve(reply);
     });
     this.#worker.on("error", (error) => {

@@ -1,24 +1,26 @@
-// A model's own tokenizer, from its local folder. @huggingface/transformers encodes; since that is slow and most words
-// repeat, texts are cut into words where that is safe, and each distinct word is encoded once.
+// A model's own tokenizer, from its local folder. Most words repeat: texts are cut into words where that is safe, and
+// each distinct word is encoded once.
 
-import type * as Transformers from "@huggingface/transformers";
-import type { PreTrainedTokenizer } from "@huggingface/transformers";
 import { createHash } from "node:crypto";
-import { createRequire } from "node:module";
 import { join } from "node:path";
+import { createContext, Script } from "node:vm";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
+import { decodeWith } from "./library.ts";
+import { tokenFinder } from "./added-tokens.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { mergePairs, mergeRanks } from "./pair-merging.ts";
+import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
 import {
-  isTokenizerJson,
+  readTokenizerJson,
   specialToken,
-  templatePrefix,
+  tokensAround,
   type TokenizerConfig,
   type TokenizerJson,
+  type Vocabulary,
   vocabSizeOf,
 } from "./tokenizer-json.ts";
 import { TokenBuffer, type Tokens } from "../tokens.ts";
+import { wordModels } from "./word-models.ts";
 
 export interface Tokenizer {
   readonly folder: string;
@@ -26,8 +28,9 @@ export interface Tokenizer {
   readonly sha256: string;
   /** One more than the highest token id. */
   readonly vocabSize: number;
-  /** The special tokens that the tokenizer itself puts in front of a text, such as BOS. */
+  /** The special tokens that the tokenizer itself puts in front of a text, such as BOS, and after it. */
   readonly prefix: readonly number[];
+  readonly suffix: readonly number[];
   /** BOS, where one is configured. */
   readonly beginOfText: number | undefined;
   readonly endOfText: number | undefined;
@@ -42,46 +45,88 @@ export interface Tokenizer {
 const maxWords = 1 << 19;
 const maxWordLength = 64;
 
-/** Loads tokenizer.json (and tokenizer_config.json where there is one) from a folder; never asks a network. */
+/** Loads a folder's tokenizer, with tokenizer_config.json where there is one; never asks a network. */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const path = join(folder, "tokenizer.json");
-  const jsonBytes = await readIfPresent(path);
-  if (!jsonBytes) {
+  const read = async (name: string) => ({ name, bytes: await readIfPresent(join(folder, name)) });
+  const configFile = await read("tokenizer_config.json");
+  let files = [await read("tokenizer.json")];
+  if (!files[0]!.bytes) files = [await read("vocab.json"), await read("merges.txt")];
+  if (!files.every(({ bytes }) => bytes)) {
     throw new UserError(`${folder} holds no tokenizer.json`, {
       hint: "text needs the model's tokenizer; token files (.bin) do not",
     });
   }
-  const configPath = join(folder, "tokenizer_config.json");
-  const configBytes = await readIfPresent(configPath);
-  const json = parse(jsonBytes, path);
-  if (!isTokenizerJson(json)) throw unusable(path, "it has no vocabulary or no added tokens");
-  const config = configBytes ? (parse(configBytes, configPath) as TokenizerConfig) : {};
+  const path = join(folder, files[0]!.name);
+  const hash = createHash("sha256");
+  for (const { bytes } of [...files, configFile]) hash.update(bytes ?? "");
+  const config = (
+    configFile.bytes ? parse(configFile.bytes, join(folder, configFile.name)) : {}
+  ) as TokenizerConfig;
+  const main = parse(files[0]!.bytes!, path);
+  const merges = files[1]?.bytes?.toString();
+  return usable(path, () => {
+    const whole = merges === undefined ? main : byteLevelJson(main, merges, config);
+    const { json, ids } = readTokenizerJson(whole, config);
+    const cuts = cutRule(json);
+    const vocabSize = vocabSizeOf(ids);
+    // Not before there is something to encode that no cache has.
+    let encodeWhole: ((text: string) => number[]) | undefined;
+    const encode = wordEncoder(
+      (word) => (encodeWhole ??= textEncoder(json, ids))(word),
+      cuts,
+      vocabSize,
+    );
+    return {
+      folder,
+      sha256: hash.digest("hex"),
+      vocabSize,
+      ...tokensAround(json, config, ids),
+      beginOfText: specialToken(ids, config.bos_token),
+      endOfText: specialToken(ids, config.eos_token, ["<|endoftext|>", "</s>"]),
+      cuts,
+      encode: (text) => usable(path, () => withinTime(text.length, () => encode(text))),
+      decode: (list) => usable(path, () => decodeWith(json, [...list])),
+    };
+  });
+}
 
-  // The library takes half a second to load: not before there is something to encode that no cache has.
-  let opened: PreTrainedTokenizer | undefined;
-  const library = () => (opened ??= openLibrary(json, config, path));
-  const encodeWhole = (text: string): number[] =>
-    library().encode(text, { add_special_tokens: false });
-  const cuts = cutRule(json, config);
-  const vocabSize = vocabSizeOf(json);
+/** GPT-2's own two files as the one that took their place. */
+function byteLevelJson(vocab: unknown, merges: string, config: TokenizerConfig): object {
+  const lines = merges.split(/\r?\n/).filter((line) => line && !line.startsWith("#version"));
+  const { add_prefix_space = false } = config;
   return {
-    folder,
-    sha256: createHash("sha256")
-      .update(jsonBytes)
-      .update(configBytes ?? "")
-      .digest("hex"),
-    vocabSize,
-    prefix: templatePrefix(json) ?? addedInFront(library(), encodeWhole),
-    beginOfText: specialToken(json, config.bos_token),
-    endOfText: specialToken(json, config.eos_token, ["<|endoftext|>", "</s>"]),
-    cuts,
-    encode: wordEncoder(encodeWhole, cuts, vocabSize),
-    decode(ids) {
-      const list = [...ids];
-      if (list.length === 0) return "";
-      return library().decode(list, { clean_up_tokenization_spaces: false });
-    },
+    model: { type: "BPE", vocab, merges: lines },
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space },
   };
+}
+
+// Halves of surrogate pairs, which UTF-8 cannot write.
+const loneHalves = /\p{Cs}/gu;
+
+/** All that the file says is done to a text, in the reference's order. */
+function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => number[] {
+  const normalize = normalizerOf(json.normalizer);
+  const preTokenize = preTokenizerOf(json.pre_tokenizer);
+  const encodeWord = wordModels[json.model.type](json.model, ids);
+  const finder = (normalizes: boolean) => {
+    const tokens = json.added_tokens.filter(
+      ({ normalized, special }) => (normalized ?? !special) === normalizes,
+    );
+    return tokenFinder(
+      new Map(
+        tokens.map((token) => [normalizes ? normalize(token.content) : token.content, token]),
+      ),
+    );
+  };
+  const [findPlain, findNormalized] = [finder(false), finder(true)];
+  return (text) =>
+    findPlain(text.replace(loneHalves, "\ufffd")).flatMap(({ text: section, start, token }) => {
+      if (token) return [token.id];
+      return findNormalized(normalize(section)).flatMap((span) => {
+        if (span.token) return [span.token.id];
+        return preTokenize(span.text, start + span.start === 0).flatMap(encodeWord);
+      });
+    });
 }
 
 /** Encodes between cuts, each distinct word once. */
@@ -120,72 +165,40 @@ function ownCopy(word: string): string {
   return Buffer.from(word, "utf16le").toString("utf16le");
 }
 
-const require = createRequire(import.meta.url);
+const context = createContext({ run: undefined });
+const script = new Script("run()");
 
-function openLibrary(
-  json: TokenizerJson,
-  config: TokenizerConfig,
-  path: string,
-): PreTrainedTokenizer {
-  // Not imported, so that encoding, which is not asynchronous, can be what loads it.
-  const transformers = require("@huggingface/transformers") as typeof Transformers;
+/** An expression of the file can look for a match for ever: a slow machine's time for so many characters is the limit. */
+function withinTime<T>(characters: number, run: () => T): T {
+  context["run"] = run;
+  return script.runInContext(context, { timeout: 5000 + Math.ceil(characters / 20) }) as T;
+}
+
+/** Whatever a malformed file makes of the work on it is told as one sentence that names the file. */
+function usable<T>(path: string, run: () => T): T {
   try {
-    const library = new transformers.PreTrainedTokenizer(json, config);
-    mergeFaster(library);
-    return library;
+    return run();
   } catch (error) {
-    throw unusable(path, messageOf(error), error);
+    if (error instanceof UserError) throw error;
+    // What the time limit throws is of another realm: no Error of this one.
+    const isLate = (error as { code?: unknown }).code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+    const isOurs = error instanceof Error && !(error instanceof TypeError);
+    const reason = isLate
+      ? "an expression in it takes for ever"
+      : isOurs
+        ? error.message
+        : "an entry has the wrong form";
+    throw new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause: error });
   }
 }
 
-function unusable(path: string, reason: string, cause?: unknown): UserError {
-  return new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause });
-}
-
-/** Has the library merge short words by our scan; longer ones stay with its heap, whose time grows more slowly. */
-function mergeFaster({ _tokenizer: tokenizer }: PreTrainedTokenizer): void {
-  const model = tokenizer.model as Partial<MergingModel>;
-  const {
-    merges,
-    bpe: mergeLong,
-    end_of_word_suffix: end,
-    continuing_subword_suffix: inner,
-  } = model;
-  if (!merges || !mergeLong || end || inner) return;
-  const ranks = mergeRanks(merges);
-  model.bpe = (word) =>
-    word.length > maxWordLength ? mergeLong.call(model, word) : mergePairs(word, ranks);
-}
-
-/** What a model of the library has if it merges pairs. */
-interface MergingModel {
-  readonly merges: readonly (readonly [string, string])[];
-  bpe: (word: string) => string[];
-  readonly end_of_word_suffix: string | null | undefined;
-  readonly continuing_subword_suffix: string | null;
-}
-
-/** What is in front when special tokens are added to a text, and not when they are not. */
-function addedInFront(
-  library: PreTrainedTokenizer,
-  encode: (text: string) => number[],
-): readonly number[] {
-  const plain = encode("a");
-  const full = library.encode("a");
-  const isPlainAt = (start: number) => plain.every((id, i) => id === full[start + i]);
-  return full.slice(
-    0,
-    Math.max(
-      0,
-      full.findIndex((_, start) => isPlainAt(start)),
-    ),
-  );
-}
-
-function parse(bytes: Uint8Array, path: string): unknown {
+function parse(bytes: Uint8Array, path: string): object {
+  let json: unknown;
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    json = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
     throw new UserError(`${path} is not JSON: ${messageOf(error)}`, { cause: error });
   }
+  if (typeof json === "object" && json && !Array.isArray(json)) return json;
+  throw new UserError(`${path} is no tokenizer that can be used: it holds no object`);
 }

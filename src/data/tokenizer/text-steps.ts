@@ -1,0 +1,199 @@
+// Normalizers and pre-tokenizers: what is done to a text before its words meet the model. Hugging Face's Rust library,
+// which Python uses, is the reference; JavaScript's own \s, \w, \d and trim differ from its at the edges.
+
+import { toJavaScript } from "./library.ts";
+import { flatten, type Step } from "./tokenizer-json.ts";
+
+type Normalizer = (text: string) => string;
+/** `isStart`: whether the text begins there. */
+type PreTokenizer = (text: string, isStart: boolean) => readonly string[];
+
+/** Expressions are Oniguruma's in the file; the library writes them in JavaScript's words. */
+function expressionOf(pattern: Step["pattern"]): RegExp {
+  const { String: text, Regex: source } = pattern ?? {};
+  if (typeof source !== "string" && typeof text !== "string")
+    throw new Error("a pattern is absent");
+  if (typeof text === "string") return new RegExp(escaped(text), "gu");
+  return toJavaScript(source!);
+}
+
+export function escaped(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`);
+}
+
+// GPT-2's printable stand-ins for the 256 bytes.
+let nextCharacter = 256;
+const characters = Array.from({ length: 256 }, (_, byte) => {
+  const isPrintable = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+  return String.fromCharCode(isPrintable ? byte : nextCharacter++);
+});
+
+function byteCharacters(text: string): string {
+  let result = "";
+  for (const byte of Buffer.from(text)) result += characters[byte]!;
+  return result;
+}
+
+const form = (name: string) => (): Normalizer => (text) => text.normalize(name);
+// Each character by itself, as the reference does: a final sigma is one like others.
+const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
+
+/**
+ * SentencePiece's own table of replacements: a trie in a double array (Aoe, 1989) from UTF-8 to places in a list of
+ * strings that end in zeros.
+ */
+function precompiled(step: Step): Normalizer {
+  const bytes = Buffer.from(step.precompiled_charsmap ?? "", "base64");
+  const listStart = 4 + bytes.readUInt32LE(0);
+  const unitAt = (node: number) =>
+    4 * node + 8 > listStart ? 0 : bytes.readUInt32LE(4 + 4 * node);
+  const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 512) >>> 6);
+  const replacement = (text: string): string | undefined => {
+    let node = offsetOf(unitAt(0));
+    for (const byte of Buffer.from(text)) {
+      const unit = unitAt((node ^= byte));
+      if (byte === 0 || (unit & 0x800000ff) !== byte) return undefined;
+      node ^= offsetOf(unit);
+      if (!(unit & 256)) continue;
+      const start = listStart + (unitAt(node) & 0x7fffffff);
+      return bytes.toString("utf8", start, bytes.indexOf(0, start));
+    }
+    return undefined;
+  };
+  // A short cluster is looked up as a whole, others by character.
+  return (text) =>
+    Array.from(graphemes.segment(text), ({ segment }) => {
+      const whole = Buffer.byteLength(segment) < 6 ? replacement(segment) : undefined;
+      return whole ?? Array.from(segment, (each) => replacement(each) ?? each).join("");
+    }).join("");
+}
+
+const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+
+const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
+  NFC: form("NFC"),
+  NFD: form("NFD"),
+  NFKC: form("NFKC"),
+  NFKD: form("NFKD"),
+  Lowercase: () => lowercase,
+  StripAccents: () => (text) => text.replace(/\p{M}/gu, ""),
+  Prepend:
+    ({ prepend = "" }) =>
+    (text) =>
+      text && prepend + text,
+  Strip: ({ strip_left: left, strip_right: right }) => {
+    const ends = [...(left ? [`^${space}+`] : []), ...(right ? [`${space}+$`] : [])].join("|");
+    return (text) => (ends ? text.replace(new RegExp(ends, "gu"), "") : text);
+  },
+  Replace: ({ pattern, content = "" }) => {
+    const expression = expressionOf(pattern);
+    return (text) => text.replace(expression, () => content);
+  },
+  ByteLevel: () => byteCharacters,
+  Precompiled: precompiled,
+  BertNormalizer: (step) => {
+    const { clean_text: cleans = true, handle_chinese_chars: spaces = true } = step;
+    const { lowercase: lowers = true, strip_accents: strips = lowers } = step;
+    return (text) => {
+      let result = text;
+      if (cleans)
+        result = result
+          .replace(/(?![\t\n\r])[\0\ufffd\p{Cc}\p{Cf}\p{Co}]/gu, "")
+          .replace(/\p{White_Space}/gu, " ");
+      if (spaces) result = result.replace(ideographs, " $& ");
+      if (strips ?? lowers) result = result.normalize("NFD").replace(/\p{Mn}/gu, "");
+      return lowers ? lowercase(result) : result;
+    };
+  },
+};
+
+const space = String.raw`\p{White_Space}`;
+const ideographs =
+  /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
+const punctuation = String.raw`[\p{P}!-\/:-@\[-\x60{-~]`;
+const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+
+const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
+  Split: ({ pattern, behavior, invert }) => splitter(expressionOf(pattern), behavior, invert),
+  Whitespace: () => splitBy(String.raw`\w+|[^\w\s]+`, "Removed", true),
+  WhitespaceSplit: () => splitBy(space, "Removed"),
+  BertPreTokenizer: () => inTurn([splitBy(space, "Removed"), splitBy(punctuation, "Isolated")]),
+  Punctuation: ({ behavior = "Isolated" }) => splitBy(punctuation, behavior),
+  Digits: ({ individual_digits: single }) =>
+    splitBy(String.raw`\p{N}`, single ? "Isolated" : "Contiguous"),
+  CharDelimiterSplit: ({ delimiter = "" }) => splitBy(escaped(delimiter), "Removed"),
+  ByteLevel: ({ add_prefix_space: prefixes = true, use_regex: splits = true }) => {
+    const words = splits ? splitBy(gpt2Words, "Isolated") : (text: string) => [text];
+    return (text, isStart) =>
+      words(prefixes && !text.startsWith(" ") ? ` ${text}` : text, isStart).map(byteCharacters);
+  },
+  Metaspace: (step) => {
+    const { replacement = "\u2581", split = true, add_prefix_space: prefixes = true } = step;
+    const scheme = prefixes ? (step.prepend_scheme ?? "always") : "never";
+    const pieces = split ? splitBy(escaped(replacement), "MergedWithNext") : undefined;
+    return (text, isStart) => {
+      const marked = text.replaceAll(" ", () => replacement);
+      const isBare = !marked.startsWith(replacement);
+      const prefixed = isBare && (scheme === "always" || (scheme === "first" && isStart));
+      const whole = prefixed ? replacement + marked : marked;
+      return pieces ? pieces(whole, isStart) : [whole];
+    };
+  },
+};
+
+const behaviors = ["Removed", "Isolated", "Contiguous", "MergedWithPrevious", "MergedWithNext"];
+
+function splitBy(source: string, behavior: string, inverts?: boolean): PreTokenizer {
+  return splitter(expressionOf({ Regex: source }), behavior, inverts);
+}
+
+/** Cuts a text where matches of an expression begin and end; inverted, what lies between counts as the match. */
+function splitter(pattern: RegExp, behavior: string | undefined, inverts = false): PreTokenizer {
+  if (!behaviors.includes(behavior!)) throw new Error(`no behavior "${behavior}" of a split`);
+  return (text) => {
+    const pieces: string[] = [];
+    let before: boolean | undefined;
+    const add = (piece: string, isMatch: boolean): void => {
+      if (piece === "") return;
+      const joins =
+        (behavior === "Contiguous" && isMatch === before) ||
+        (behavior === "MergedWithPrevious" && isMatch && before === false) ||
+        (behavior === "MergedWithNext" && !isMatch && before === true);
+      if (joins) pieces.push(pieces.pop()! + piece);
+      else if (!isMatch || behavior !== "Removed") pieces.push(piece);
+      before = isMatch;
+    };
+    let end = 0;
+    for (const { 0: match, index } of text.matchAll(pattern)) {
+      add(text.slice(end, index), inverts);
+      add(match, !inverts);
+      end = index + match.length;
+    }
+    add(text.slice(end), inverts);
+    return pieces;
+  };
+}
+
+function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
+  return (text, isStart) =>
+    steps.reduce<readonly string[]>(
+      (pieces, step) => pieces.flatMap((piece, i) => step(piece, isStart && i === 0)),
+      [text],
+    );
+}
+
+export function normalizerOf(step: Step | null | undefined): Normalizer {
+  const steps = flatten(step).map((each) => rowOf(normalizers, each, "normalizer")(each));
+  return (text) => steps.reduce((result, each) => each(result), text);
+}
+
+export function preTokenizerOf(step: Step | null | undefined): PreTokenizer {
+  return inTurn(flatten(step).map((each) => rowOf(preTokenizers, each, "pre_tokenizer")(each)));
+}
+
+function rowOf<T>(table: Readonly<Record<string, T>>, { type }: Step, what: string): T {
+  if (Object.hasOwn(table, type)) return table[type]!;
+  throw new Error(
+    `${what} is of the type "${type}", only ${Object.keys(table).join(", ")} are known`,
+  );
+}
