@@ -63,12 +63,7 @@ function parametersText(count: number): string {
 function describeTemperatures({
   parameters,
   share,
-  spec,
+  description,
 }: NonNullable<Inspection["temperatures"]>) {
-  const parts = (["query", "key", "value"] as const).flatMap((projection) => {
-    const { token, position } = spec[projection];
-    const names = [token && "token", position && "position"].filter(Boolean);
-    return names.length > 0 ? [`${projection}: ${names.join(" + ")}`] : [];
-  });
-  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${parts.join("; ")}`;
+  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${description}`;
 }

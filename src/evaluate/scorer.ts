@@ -96,7 +96,7 @@ async function scoreWindows(
       const start = row * shape.context;
       const nats = totalNats(results["nats"]!.subarray(start, start + shape.context));
       losses.push({ nats, numTokens: length - scoreFrom });
-      statistics.add(results, row, Math.min(length, shape.context), shape.context);
+      statistics.add(results, row, length);
     }
     numTokens += batch.numTargets;
     onBatch?.({ windows: losses.length, numTokens });

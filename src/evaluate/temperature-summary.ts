@@ -2,7 +2,7 @@
 
 import type { Tensor } from "../graph/tensor.ts";
 import type { Results } from "../engines/index.ts";
-import type { Projection } from "../insertions/spec.ts";
+import type { Projection } from "../nn/attention.ts";
 
 /** τ over all heads and tokens seen. */
 export interface TemperatureSummary {
@@ -16,9 +16,10 @@ export interface TemperatureSummary {
 interface Watched {
   readonly layer: number;
   readonly projection: Projection;
-  /** τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone. */
+  /** τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone, or [N, 1, 1] on nothing. */
   readonly hasBatch: boolean;
   readonly heads: number;
+  readonly tokens: number;
   min: number;
   max: number;
   sum: number;
@@ -33,18 +34,19 @@ export class TemperatureStatistics {
     const name = `tau.${layer}.${projection}`;
     const [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
     const hasBatch = shape.length === 4;
-    const heads = Number(shape[hasBatch ? 1 : 0]);
-    this.#watched.set(name, { layer, projection, hasBatch, heads, min, max, sum: 0, count: 0 });
+    const [heads, tokens] = shape.slice(-3).map(Number) as [number, number];
+    const seen = { min, max, sum: 0, count: 0 };
+    this.#watched.set(name, { layer, projection, hasBatch, heads, tokens, ...seen });
     return name;
   }
 
   /** Adds the first `length` tokens of one row of a run. */
-  add(results: Results, row: number, length: number, context: number): void {
+  add(results: Results, row: number, length: number): void {
     for (const [name, watched] of this.#watched) {
-      const { heads, hasBatch } = watched;
+      const { heads, hasBatch, tokens } = watched;
       for (let head = 0; head < heads; head++) {
-        const start = ((hasBatch ? row * heads : 0) + head) * context;
-        for (const tau of results[name]!.subarray(start, start + length)) {
+        const start = ((hasBatch ? row * heads : 0) + head) * tokens;
+        for (const tau of results[name]!.subarray(start, start + Math.min(length, tokens))) {
           watched.min = Math.min(watched.min, tau);
           watched.max = Math.max(watched.max, tau);
           watched.sum += tau;

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../model/open.ts";
 import { writeSafetensors } from "../files/safetensors.ts";
-import { specToJson } from "../insertions/spec.ts";
 import { writeJson } from "./companions.ts";
 import { temperatureTensors } from "./model-folder.ts";
 import type { Source } from "./source.ts";
@@ -33,7 +32,7 @@ export async function writeAdapter(folder: string, { opened, base }: Source): Pr
   const temperatures = opened.temperatures!;
   await writeSafetensors(join(folder, ADAPTER_WEIGHTS), temperatureTensors(opened, temperatures));
   await writeJson(join(folder, ADAPTER_CONFIG), {
-    ...specToJson(temperatures.spec),
+    ...temperatures.insertion.toJson(),
     base_model_name_or_path: base.name,
     ...(base.revision !== undefined && { base_revision: base.revision }),
     ...(base.sha256 !== undefined && { base_sha256: base.sha256 }),

@@ -84,7 +84,7 @@ function frontMatter(
 }
 
 function description(
-  { opened, base, hasTrainedBase, report }: Source,
+  { opened, base, hasTrainedBase, isFolded, report }: Source,
   target: CardOptions["target"],
 ): string[] {
   const { model, temperatures, configJson } = opened;
@@ -92,7 +92,11 @@ function description(
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {
     const isTuned = report && hasTrainedBase;
-    const change = isTuned ? "fine-tuned without temperatures" : "unchanged but for its format";
+    const change = isFolded
+      ? "with constant temperatures, which are folded into its weights: any client runs it"
+      : isTuned
+        ? "fine-tuned without temperatures"
+        : "unchanged but for its format";
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
   const added = [...temperatures.values.values()].reduce((sum, { length }) => sum + length, 0);

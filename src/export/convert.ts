@@ -8,6 +8,7 @@ import { writeFileAtomic } from "../files/atomic.ts";
 import { checkAdapterSource, writeAdapter } from "./adapter.ts";
 import { modelCard } from "./card.ts";
 import { writeCompanions } from "./companions.ts";
+import { withFolded } from "./fold.ts";
 import { writeOnnx } from "./onnx.ts";
 import { writeModelFolder } from "./model-folder.ts";
 import { openSource, type Source, type SourceOptions } from "./source.ts";
@@ -57,19 +58,25 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
   if (target === "adapter") checkAdapterSource(source);
   const staging = { isForced: options.isForced ?? false, sources: source.folders };
   return stageFolder(options.out, staging, async (folder) => {
-    onStage?.("writing");
-    const write = { safetensors: writeSafetensors, adapter: writeTemperatures, onnx: writeGraph };
-    const check = await write[target](folder, source, options);
-    onStage?.("checking what was written");
-    const verification = await check();
-    const title = basename(resolve(options.out));
-    const card = await modelCard(source, { folder, target, title, verification });
-    await writeFileAtomic(join(folder, "README.md"), card);
+    const notes: string[] = [];
+    const make = async (made: Source) => {
+      onStage?.("writing");
+      const write = { safetensors: writeSafetensors, adapter: writeTemperatures, onnx: writeGraph };
+      const check = await write[target](folder, made, options);
+      onStage?.("checking what was written");
+      const verification = await check();
+      const title = basename(resolve(options.out));
+      const card = await modelCard(made, { folder, target, title, verification });
+      await writeFileAtomic(join(folder, "README.md"), card);
+      if (made.isFolded)
+        notes.push("constant temperatures became part of the weights, which any client runs");
+      return verification;
+    };
+    const verification =
+      target === "adapter" ? await make(source) : await withFolded(folder, source, make);
     const files = await listFiles(folder);
-    const notes =
-      target === "adapter" || files.some(({ name }) => name === "tokenizer.json")
-        ? []
-        : ["the source has no tokenizer.json: its users will have to bring one"];
+    if (target !== "adapter" && !files.some(({ name }) => name === "tokenizer.json"))
+      notes.push("the source has no tokenizer.json: its users will have to bring one");
     return { out: resolve(options.out), target, files, verification, notes };
   });
 }

@@ -3,11 +3,10 @@
 import { join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { fixedShape } from "../core/shape.ts";
-import { type OpenedModel, hostOf, type Temperatures, weightDtype } from "../model/model.ts";
+import { type OpenedModel, weightDtype } from "../model/model.ts";
 import { ADAPTER_CONFIG } from "../model/open.ts";
 import { type TensorSource, writeSharded } from "../files/safetensors.ts";
-import { specToJson } from "../insertions/spec.ts";
-import { temperatureShapes } from "../insertions/temperature-hook.ts";
+import type { Inserted } from "../insertions/insertion.ts";
 import { writeCompanions, writeJson } from "./companions.ts";
 import { licenceOf, provenanceKeys, type Source } from "./source.ts";
 import { type ExportDtype, streamAs, tensorDtypes } from "./weights.ts";
@@ -37,7 +36,7 @@ export async function writeModelFolder(
   });
   if (temperatures) {
     sources.push(...temperatureTensors(opened, temperatures));
-    await writeJson(join(folder, ADAPTER_CONFIG), specToJson(temperatures.spec));
+    await writeJson(join(folder, ADAPTER_CONFIG), temperatures.insertion.toJson());
   }
   const metadata = await metadataOf(source);
   await writeSharded(folder, sources, { metadata, ...(maxShardBytes && { maxShardBytes }) });
@@ -67,9 +66,9 @@ async function metadataOf({ opened, base, hasTrainedBase }: Source) {
 /** The temperatures as F32 tensors. */
 export function temperatureTensors(
   { model }: OpenedModel,
-  { spec, values }: Temperatures,
+  { insertion, values }: Inserted,
 ): TensorSource[] {
-  return [...temperatureShapes(spec, hostOf(model))].map(([name, shape]) => ({
+  return [...insertion.shapes(model)].map(([name, shape]) => ({
     name,
     dtype: "F32",
     shape: fixedShape(shape),

@@ -29,6 +29,8 @@ export interface Source {
   readonly base: BaseIdentity;
   /** Whether training changed anything but the temperatures; undefined where no record of it is left. */
   readonly hasTrainedBase: boolean | undefined;
+  /** Whether what was inserted has become part of the weights. */
+  readonly isFolded?: boolean;
   /** The run's report.json. */
   readonly report?: Readonly<Record<string, unknown>>;
   /** The adapter's folder, where the temperatures are from one. */

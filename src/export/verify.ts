@@ -11,12 +11,12 @@ import {
   type OpenedModel,
   openModel,
   readJson,
-  type Temperatures,
 } from "../model/open.ts";
 import type { Engine } from "../engines/index.ts";
 import { openSafetensors, readFloats } from "../files/safetensors.ts";
 import { simplify } from "../graph/passes.ts";
-import { specFromJson } from "../insertions/spec.ts";
+import type { Inserted } from "../insertions/insertion.ts";
+import { temperatures } from "../insertions/temperatures.ts";
 import { type Client, openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
 
@@ -115,14 +115,14 @@ export async function verifyAdapter(folder: string, source: OpenedModel): Promis
   const { tensors } = await openSafetensors(join(folder, ADAPTER_WEIGHTS));
   const values = new Map<string, Float32Array>();
   for (const [name, info] of tensors) values.set(name, await readFloats(info));
-  const spec = specFromJson(config, await readJson(config));
-  compareTemperatures(source.temperatures, { spec, values });
+  const insertion = temperatures.fromJson(config, await readJson(config));
+  compareTemperatures(source.temperatures, { insertion, values });
   const numValues = [...values.values()].reduce((sum, { length }) => sum + length, 0);
   return { what: "temperatures", numValues, largest: 0, relative: 0 };
 }
 
-function compareTemperatures(source?: Temperatures, written?: Temperatures): void {
-  if (JSON.stringify(written?.spec) !== JSON.stringify(source?.spec))
+function compareTemperatures(source?: Inserted, written?: Inserted): void {
+  if (JSON.stringify(written?.insertion.spec) !== JSON.stringify(source?.insertion.spec))
     throw mismatch("the temperatures are of another form");
   for (const [name, values] of source?.values ?? []) {
     const copy = written?.values.get(name);

@@ -3,8 +3,7 @@
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import type { Model } from "../models/index.ts";
-import type { Host } from "../insertions/temperature-hook.ts";
-import type { TemperatureSpec } from "../insertions/spec.ts";
+import type { Inserted } from "../insertions/insertion.ts";
 
 /** A model as it lies on disk, ready to be built as a graph. */
 export interface OpenedModel {
@@ -16,17 +15,7 @@ export interface OpenedModel {
   /** Weights by canonical name. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
   /** Present where the model has temperatures. */
-  readonly temperatures?: Temperatures;
-}
-
-export interface Temperatures {
-  readonly spec: TemperatureSpec;
-  readonly values: ReadonlyMap<string, Float32Array>;
-}
-
-/** What the insertion of temperatures needs to know of a model. */
-export function hostOf({ config, attentionPrefix }: Model): Host {
-  return { ...config, attentionPrefix };
+  readonly temperatures?: Inserted;
 }
 
 /** Number of parameters of the base; a tied output embedding counts once. */

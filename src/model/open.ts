@@ -14,17 +14,11 @@ import {
   type TensorInfo,
 } from "../files/safetensors.ts";
 import { type Model, readModel } from "../models/index.ts";
-import { type Host, isTemperatureName, temperatureShapes } from "../insertions/temperature-hook.ts";
-import { specFromJson } from "../insertions/spec.ts";
-import { type OpenedModel, hostOf, type Temperatures } from "./model.ts";
+import type { Inserted } from "../insertions/insertion.ts";
+import { temperatures as temperatureKind } from "../insertions/temperatures.ts";
+import type { OpenedModel } from "./model.ts";
 
-export {
-  type OpenedModel,
-  countParameters,
-  hostOf,
-  type Temperatures,
-  weightDtype,
-} from "./model.ts";
+export { type OpenedModel, countParameters, weightDtype } from "./model.ts";
 
 export const ADAPTER_WEIGHTS = "ssa_adapter.safetensors";
 export const ADAPTER_CONFIG = "ssa_config.json";
@@ -73,7 +67,7 @@ export async function openModel(folder: string, options: OpenOptions = {}): Prom
   if (options.adapter) await checkBase(options.adapter, folder, checkpoint);
   const temperatures =
     options.adapter || inside.size > 0
-      ? await readTemperatures(options.adapter ?? folder, source, hostOf(model))
+      ? await readTemperatures(options.adapter ?? folder, source, model)
       : undefined;
   return {
     folder: resolve(folder),
@@ -126,7 +120,7 @@ function matchTensors(folder: string, model: Model, { tensors }: Checkpoint) {
   for (const [stored, info] of tensors) {
     const name = model.canonicalName(stored);
     if (name === null) continue;
-    if (isTemperatureName(name)) temperatures.set(name, info);
+    if (temperatureKind.owns(name)) temperatures.set(name, info);
     else if (model.weights.has(name)) weights.set(name, info);
     else if (name !== model.outputEmbedding || !model.config.isTied) unexpected.push(stored);
   }
@@ -171,13 +165,11 @@ function firstFew(problems: readonly string[]): string[] {
 async function readTemperatures(
   folder: string,
   tensors: ReadonlyMap<string, TensorInfo>,
-  host: Host,
-): Promise<Temperatures> {
-  const spec = specFromJson(
-    join(folder, ADAPTER_CONFIG),
-    await readJson(join(folder, ADAPTER_CONFIG)),
-  );
-  const shapes = temperatureShapes(spec, host);
+  model: Model,
+): Promise<Inserted> {
+  const path = join(folder, ADAPTER_CONFIG);
+  const insertion = temperatureKind.fromJson(path, await readJson(path));
+  const shapes = insertion.shapes(model);
   const values = new Map<string, Float32Array>();
   for (const [name, shape] of shapes) {
     const info = tensors.get(name);
@@ -191,5 +183,5 @@ async function readTemperatures(
   const extra = [...tensors.keys()].find((name) => !shapes.has(name));
   if (extra)
     throw new UserError(`${folder}: unexpected temperature ${extra}, not in ${ADAPTER_CONFIG}`);
-  return { spec, values };
+  return { insertion, values };
 }

@@ -2,7 +2,7 @@
 
 import type { Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import type { AttentionHooks } from "../nn/attention.ts";
+import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 import type { ConfigReader, ModelConfig } from "./config.ts";
 
@@ -31,6 +31,12 @@ export interface Architecture<Config extends ModelConfig> {
   readonly outputEmbedding: string;
   /** Prefix of a layer's attention, without a trailing dot. */
   readonly attentionPrefix: (layer: number) => string;
+  /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
+  readonly placeOf: (
+    config: Config,
+    layer: number,
+    projection: Projection,
+  ) => ProjectionPlace | null;
   /** Whether a weight belongs to a normalization layer. */
   readonly isNorm: (name: string) => boolean;
   /** Hidden states after the last norm, [B, T, D]. */
@@ -45,6 +51,7 @@ export interface Model {
   readonly inputEmbedding: string;
   readonly outputEmbedding: string;
   readonly attentionPrefix: (layer: number) => string;
+  readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
   readonly groupOf: (name: string) => WeightGroup;
   readonly forward: (context: ForwardContext) => Tensor;
 }
@@ -61,6 +68,7 @@ export function applyConfig<Config extends ModelConfig>(
     ...architecture,
     config,
     weights: architecture.weights(config),
+    placeOf: (layer, projection) => architecture.placeOf(config, layer, projection),
     groupOf: (name) => {
       if (architecture.isNorm(name)) return "norms";
       if (name.endsWith(".bias")) return "biases";

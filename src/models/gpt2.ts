@@ -68,6 +68,10 @@ export const gpt2: Architecture<Gpt2Config> = {
   inputEmbedding: `${PREFIX}.wte.weight`,
   outputEmbedding: "lm_head.weight",
   attentionPrefix: (layer) => `${PREFIX}.h.${layer}.attn`,
+  placeOf: ({ hiddenSize, headDim }, layer, projection) => {
+    const first = { query: 0, key: hiddenSize, value: 2 * hiddenSize }[projection];
+    return { module: `${PREFIX}.h.${layer}.attn.c_attn`, axis: 1, first, stride: headDim };
+  },
   isNorm: (name) => /\.ln_(1|2|f)\./.test(name),
   forward: (config, context) => {
     const { weight, ids, positions } = context;

@@ -76,6 +76,11 @@ export const gpt_neox: Architecture<NeoxConfig> = {
   inputEmbedding: `${PREFIX}.embed_in.weight`,
   outputEmbedding: "embed_out.weight",
   attentionPrefix: (layer) => `${PREFIX}.layers.${layer}.attention`,
+  placeOf: ({ headDim }, layer, projection) => {
+    const module = `${PREFIX}.layers.${layer}.attention.query_key_value`;
+    const first = { query: 0, key: headDim, value: 2 * headDim }[projection];
+    return { module, axis: 0, first, stride: 3 * headDim };
+  },
   isNorm: (name) => /norm\.(weight|bias)$/.test(name),
   forward: (config, context) => {
     const rotate = rotation(config.rotary, context.positions);

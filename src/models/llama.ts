@@ -81,6 +81,15 @@ export const llama: Architecture<LlamaConfig> = {
   inputEmbedding: "model.embed_tokens.weight",
   outputEmbedding: "lm_head.weight",
   attentionPrefix: (layer) => `model.layers.${layer}.self_attn`,
+  placeOf: ({ headDim }, layer, projection) => {
+    const name = { query: "q_proj", key: "k_proj", value: "v_proj" }[projection];
+    return {
+      module: `model.layers.${layer}.self_attn.${name}`,
+      axis: 0,
+      first: 0,
+      stride: headDim,
+    };
+  },
   isNorm: (name) => name.endsWith("norm.weight"),
   forward: (config, context) => {
     const rotate = rotation(config.rotary, context.positions);

@@ -1,5 +1,7 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
+import { FEATURES, PARTS, POSITION_FORMS, type TemperaturePart } from "../insertions/parts.ts";
+import { DEFAULT_TEMPERATURES } from "../insertions/spec.ts";
 
 /** What the error messages and the help say of a value. */
 interface Wording {
@@ -59,16 +61,16 @@ const patienceOrOff = z
   .meta({ expected: "off or {patience: a whole number of at least 1}", value: "patience" });
 
 // A projection that a recipe names is described completely: what is not mentioned is off.
+const partShape = Object.fromEntries(PARTS.map((part) => [part, onOff().default(false)])) as Record<
+  TemperaturePart,
+  z.ZodDefault<z.ZodBoolean>
+>;
 const parts = () =>
   z
-    .strictObject({ token: onOff().default(false), position: onOff().default(false) })
-    .meta({ expected: "{token: true or false, position: true or false}" });
+    .strictObject(partShape)
+    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
 
-const projections = {
-  query: { token: true, position: true },
-  key: { token: false, position: false },
-  value: { token: true, position: false },
-};
+const { query, key, value } = DEFAULT_TEMPERATURES;
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
@@ -101,19 +103,19 @@ export const recipeSchema = z.strictObject({
     .meta({ description: "start from the base's weights, or from random ones of its shape" }),
   temperatures: z
     .strictObject({
-      query: parts().default(projections.query),
-      key: parts().default(projections.key),
-      value: parts().default(projections.value),
+      query: parts().default(query),
+      key: parts().default(key),
+      value: parts().default(value),
     })
-    .default(projections)
+    .default({ query, key, value })
     .meta({
-      expected: "query, key and value, each {token, position}",
+      expected: `query, key and value, each {${PARTS.join(", ")}}`,
       description: "parts of the temperature that each projection gets",
     }),
-  feature: wordFrom(["gelu", "linear"], "form")
+  feature: wordFrom(FEATURES, "form")
     .default("gelu")
     .meta({ description: "nonlinearity on the projection inside the token part" }),
-  position: wordFrom(["tanh", "linear"], "form")
+  position: wordFrom(POSITION_FORMS, "form")
     .default("tanh")
     .meta({ description: "form of the position part's slope" }),
   maxAddedShare: share()

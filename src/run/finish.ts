@@ -11,6 +11,7 @@ import { replaceFolder } from "../files/atomic.ts";
 import { runFiles, snapshotDir } from "../files/run-folder.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { PerplexityResult } from "../evaluate/results.ts";
+import { tuneGroups } from "../train/groups.ts";
 import type { LoopState } from "../train/loop.ts";
 import { evaluate } from "../evaluate/evaluation.ts";
 import type { FinetuneOptions } from "./finetune.ts";
@@ -40,7 +41,8 @@ export async function finishRun(
       sha256: base.base_sha256,
       ...(base.base_revision && { revision: base.base_revision }),
     },
-    hasTrainedBase: recipe.tune.join() !== "temperatures" || recipe.init === "random",
+    hasTrainedBase:
+      recipe.init === "random" || recipe.tune.some((group) => tuneGroups[group].isOfBase),
     folders: [],
   };
   await replaceFolder(path, (folder) =>

@@ -5,7 +5,6 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import type { ModelConfig } from "../models/index.ts";
-import type { TemperatureSpec } from "../insertions/spec.ts";
 import { addedParameters } from "../train/groups.ts";
 
 export interface Inspection {
@@ -25,7 +24,8 @@ export interface Inspection {
   readonly temperatures: {
     readonly parameters: number;
     readonly share: number;
-    readonly spec: TemperatureSpec;
+    readonly spec: object;
+    readonly description: string;
   } | null;
   readonly tensors: readonly {
     readonly name: string;
@@ -63,7 +63,15 @@ export async function inspectModel(
     tokenizer: tokenizer.find((name) => existsSync(join(path, name))) ?? null,
     isAugmented: temperatures !== undefined,
     temperatures: temperatures
-      ? { parameters: added, share: added / total, spec: temperatures.spec }
+      ? {
+          parameters: added,
+          share: added / total,
+          spec: temperatures.insertion.spec,
+          description: temperatures.insertion
+            .describe(model)
+            .map(({ place, form }) => `${place}: ${form}`)
+            .join("; "),
+        }
       : null,
     tensors: [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => ({
       name,

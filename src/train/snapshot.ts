@@ -13,8 +13,7 @@ import {
   type TensorInfo,
   type TensorSource,
 } from "../files/safetensors.ts";
-import { isTemperatureName } from "../insertions/temperature-hook.ts";
-import { specToJson } from "../insertions/spec.ts";
+import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 import type { LoopState } from "./loop.ts";
 
@@ -34,7 +33,7 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
   };
   const valuesOf = (areTemperatures: boolean) =>
     tensors
-      .filter(({ name }) => isTemperatureName(name) === areTemperatures)
+      .filter(({ name }) => temperatures.owns(name) === areTemperatures)
       .map((tensor) => source(tensor, tensor.name, tensor.values));
   return {
     step: state.loop.step,
@@ -52,7 +51,7 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
 
 /** The content of a snapshot's ssa_config.json. */
 export function adapterConfig({ temperatures }: OpenedModel, base: AdapterBase): unknown {
-  return temperatures && { ...specToJson(temperatures.spec), ...base };
+  return temperatures && { ...temperatures.insertion.toJson(), ...base };
 }
 
 /** What an adapter says of the model that it belongs to. */
