@@ -8,6 +8,7 @@ import { createRandom } from "../src/core/random.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import { type TensorInfo, writeSafetensors } from "../src/files/safetensors.ts";
 import { readModel } from "../src/models/index.ts";
+import { withInitialValues } from "../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES } from "../src/insertions/spec.ts";
 import { temperatures } from "../src/insertions/temperatures.ts";
 
@@ -102,8 +103,7 @@ export async function openConfig(
 
 function withTemperatures(base: OpenedModel): OpenedModel {
   const insertion = temperatures.of(DEFAULT_TEMPERATURES);
-  const values = insertion.initial(base.model, createRandom(0));
-  return { ...base, temperatures: { insertion, values } };
+  return { ...base, temperatures: withInitialValues(insertion, base.model, createRandom(0)) };
 }
 
 /** Bytes of all weights as they are stored. */

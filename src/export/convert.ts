@@ -1,6 +1,6 @@
 // `ssa convert`: a model, an adapter on its base, or a run becomes a folder that others can use; checked, then named.
 
-import { readdir, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { openEngine } from "../engines/index.ts";
@@ -8,7 +8,7 @@ import { writeFileAtomic } from "../files/atomic.ts";
 import { checkAdapterSource, writeAdapter } from "./adapter.ts";
 import { modelCard } from "./card.ts";
 import { writeCompanions } from "./companions.ts";
-import { withFolded } from "./fold.ts";
+import { folded } from "./fold.ts";
 import { writeOnnx } from "./onnx.ts";
 import { writeModelFolder } from "./model-folder.ts";
 import { openSource, type Source, type SourceOptions } from "./source.ts";
@@ -58,23 +58,20 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
   if (target === "adapter") checkAdapterSource(source);
   const staging = { isForced: options.isForced ?? false, sources: source.folders };
   return stageFolder(options.out, staging, async (folder) => {
-    const notes: string[] = [];
-    const make = async (made: Source) => {
-      onStage?.("writing");
-      const write = { safetensors: writeSafetensors, adapter: writeTemperatures, onnx: writeGraph };
-      const check = await write[target](folder, made, options);
-      onStage?.("checking what was written");
-      const verification = await check();
-      const title = basename(resolve(options.out));
-      const card = await modelCard(made, { folder, target, title, verification });
-      await writeFileAtomic(join(folder, "README.md"), card);
-      if (made.isFolded)
-        notes.push("constant temperatures became part of the weights, which any client runs");
-      return verification;
-    };
-    const verification =
-      target === "adapter" ? await make(source) : await withFolded(folder, source, make);
+    onStage?.("writing");
+    const foldedPath = join(folder, "folded.safetensors");
+    const made = target === "adapter" ? source : await folded(source, foldedPath);
+    const write = { safetensors: writeSafetensors, adapter: writeTemperatures, onnx: writeGraph };
+    const check = await write[target](folder, made, options);
+    onStage?.("checking what was written");
+    const verification = await check();
+    await rm(foldedPath, { force: true });
+    const title = basename(resolve(options.out));
+    const card = await modelCard(made, { folder, target, title, verification });
+    await writeFileAtomic(join(folder, "README.md"), card);
     const files = await listFiles(folder);
+    const notes: string[] = [];
+    if (made.isFolded) notes.push("constant temperatures became part of the weights");
     if (target !== "adapter" && !files.some(({ name }) => name === "tokenizer.json"))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     return { out: resolve(options.out), target, files, verification, notes };

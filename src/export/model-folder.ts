@@ -68,7 +68,7 @@ export function temperatureTensors(
   { model }: OpenedModel,
   { insertion, values }: Inserted,
 ): TensorSource[] {
-  return [...insertion.shapes(model)].map(([name, shape]) => ({
+  return [...insertion.parameters(model)].map(([name, { shape }]) => ({
     name,
     dtype: "F32",
     shape: fixedShape(shape),

@@ -1,7 +1,7 @@
 // The contract of what is put into a base: parameters of its own beside the weights, and where they enter the graph.
 
 import type { Random } from "../core/random.ts";
-import type { Shape } from "../core/shape.ts";
+import { sizeOf, type Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
@@ -30,14 +30,18 @@ export interface Insertion {
   readonly spec: object;
   /** The content of its config file, without an adapter's `base_*` fields. */
   readonly toJson: () => Readonly<Record<string, unknown>>;
-  /** Its parameters by their names in files, in a fixed order. */
-  readonly shapes: (host: Host) => ReadonlyMap<string, Shape>;
-  /** Values with which the model is the base, bit for bit. */
-  readonly initial: (host: Host, random: Random) => Map<string, Float32Array>;
+  /** By their names in files, in a fixed order. */
+  readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
   readonly describe: (host: Host) => readonly Description[];
   readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
   /** What can become part of the base's weights; null where nothing can. */
   readonly fold: (host: Host, values: Values) => Folding | null;
+}
+
+export interface Parameter {
+  readonly shape: Shape;
+  /** Of each element, so that the model is the base, bit for bit. */
+  readonly initial: (random: Random) => number;
 }
 
 /** What is inserted at one kind of place, in words. */
@@ -55,6 +59,15 @@ export interface Inserted {
   readonly values: Values;
 }
 
+/** An insertion before training. */
+export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
+  const values = [...insertion.parameters(host)].map(
+    ([name, { shape, initial }]) =>
+      [name, Float32Array.from({ length: sizeOf(shape) }, () => initial(random))] as const,
+  );
+  return { insertion, values: new Map(values) };
+}
+
 export interface HookContext {
   readonly parameter: (name: string) => Tensor;
   readonly positions: Positions;
@@ -65,8 +78,11 @@ export interface HookContext {
 export type Observer = (layer: number, projection: Projection, made: Tensor) => void;
 
 export interface Folding {
-  /** Changes of weights in place, by canonical name. */
-  readonly changes: ReadonlyMap<string, (values: Float32Array) => void>;
+  /** In place, of weights by canonical name; a weight may be changed several times. */
+  readonly changes: readonly {
+    readonly name: string;
+    readonly change: (values: Float32Array) => void;
+  }[];
   /** What stays inserted. */
   readonly rest: Inserted | null;
 }

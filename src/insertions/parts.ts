@@ -31,7 +31,6 @@ interface TermContext extends Readonly<Record<keyof TemperatureForms, (x: Tensor
 }
 
 interface Part {
-  readonly description: string;
   /** Shapes by the last word of the name, `<attention prefix>.ssa.<projection>.<word>`. */
   readonly parameters: (
     heads: number,
@@ -48,7 +47,6 @@ interface Part {
 
 export const temperatureParts = {
   token: {
-    description: "depends on the token's own vector",
     parameters: (heads, headDim) => ({ weight: [heads, headDim], bias: [heads] }),
     initial: 0,
     term: (parameter, { z, feature }) =>
@@ -57,7 +55,6 @@ export const temperatureParts = {
     version: 1,
   },
   position: {
-    description: "grows or falls with the logarithm of the position",
     parameters: (heads) => ({ position: [heads] }),
     initial: 0,
     term: (parameter, { logN, position }) => mul(position(parameter("position")), logN),
@@ -65,7 +62,6 @@ export const temperatureParts = {
     version: 1,
   },
   constant: {
-    description: "one gain per head, which an export folds into the weights",
     parameters: (heads) => ({ constant: [heads] }),
     initial: 0,
     term: (parameter) => tanh(parameter("constant")),

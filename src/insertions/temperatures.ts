@@ -1,18 +1,11 @@
 // Temperatures of attention as an insertion: τ · z for query, key and value of every layer, as parts.ts has it.
 
-import { sizeOf } from "../core/shape.ts";
+import { sizeOf, type Shape } from "../core/shape.ts";
 import { add, cast, mul, reshape, scalar } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Projection, Projections } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
-import type {
-  Description,
-  Folding,
-  HookContext,
-  Host,
-  InsertionKind,
-  Values,
-} from "./insertion.ts";
+import type { Folding, HookContext, Host, InsertionKind, Values } from "./insertion.ts";
 import { partOf, PROJECTIONS, PARTS, temperatureForms } from "./parts.ts";
 import { onlyParts, partsOf, specFromJson, specToJson, type TemperatureSpec } from "./spec.ts";
 
@@ -24,59 +17,46 @@ export const temperatures: InsertionKind<TemperatureSpec> = {
   of: (spec) => ({
     spec,
     toJson: () => specToJson(spec),
-    shapes: (host) => new Map(parametersOf(spec, host).map(({ name, shape }) => [name, shape])),
-    initial: (host) =>
-      new Map(
-        parametersOf(spec, host).map(({ name, shape, initial }) => [
-          name,
-          new Float32Array(sizeOf(shape)).fill(initial),
-        ]),
-      ),
-    describe: (host) => describe(spec, host),
+    parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),
+    describe: (host) =>
+      sites(spec, host)
+        .filter(({ layer }) => layer === 0)
+        .map(({ projection, parts, heads, parameters }) => ({
+          place: projection,
+          form: parts.join(" + "),
+          extent: `${host.config.numLayers} layers of ${heads} heads`,
+          parameters: parameters.reduce(
+            (sum, [, { shape }]) => sum + host.config.numLayers * sizeOf(shape),
+            0,
+          ),
+        })),
     hooks: (host, context) => ({ scale: scaling(spec, host, context) }),
     fold: (host, values) => fold(spec, host, values),
   }),
   fromJson: (path, json) => temperatures.of(specFromJson(path, json)),
 };
 
-/** The start of a temperature's names. */
+/** Start of the names of one projection's temperature. */
 const prefixOf = (host: Host, layer: number, projection: Projection) =>
   `${host.attentionPrefix(layer)}.ssa.${projection}`;
 
-/** Every layer with every projection. */
-function* sites({ config }: Host) {
-  for (let layer = 0; layer < config.numLayers; layer++)
-    for (const projection of PROJECTIONS) {
-      const heads = projection === "query" ? config.numHeads : config.numKeyValueHeads;
-      yield { layer, projection, heads };
-    }
-}
-
-function parametersOf(spec: TemperatureSpec, host: Host) {
-  return [...sites(host)].flatMap(({ layer, projection, heads }) =>
-    partsOf(spec, projection).flatMap((part) => {
-      const { parameters, initial } = partOf(part);
-      return Object.entries(parameters(heads, host.config.headDim)).map(([word, shape]) => {
-        return { name: `${prefixOf(host, layer, projection)}.${word}`, shape, initial };
-      });
-    }),
-  );
-}
-
-function describe(spec: TemperatureSpec, host: Host): Description[] {
-  const { numLayers } = host.config;
-  const used = [...sites(host)].filter(
-    ({ layer, projection }) => layer === 0 && partsOf(spec, projection).length > 0,
-  );
-  return used.map(({ projection, heads }) => {
-    const own = parametersOf(spec, host).filter(({ name }) => name.includes(`.ssa.${projection}.`));
-    return {
-      place: projection,
-      form: partsOf(spec, projection).join(" + "),
-      extent: `${numLayers} layers of ${heads} heads`,
-      parameters: own.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
-    };
-  });
+/** Every projection of every layer that has a temperature. */
+function sites(spec: TemperatureSpec, host: Host) {
+  const { numLayers, numHeads, numKeyValueHeads, headDim } = host.config;
+  const inLayer = (layer: number) =>
+    PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0).map((projection) => {
+      const heads = projection === "query" ? numHeads : numKeyValueHeads;
+      const parts = partsOf(spec, projection);
+      const prefix = prefixOf(host, layer, projection);
+      const parameters = parts.flatMap((part) =>
+        Object.entries(partOf(part).parameters(heads, headDim)).map(
+          ([word, shape]) =>
+            [`${prefix}.${word}`, { shape, initial: () => partOf(part).initial }] as const,
+        ),
+      );
+      return { layer, projection, heads, parts, prefix, parameters };
+    });
+  return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
 }
 
 /** The hook that scales query, key and value; a projection without temperatures passes untouched. */
@@ -108,48 +88,35 @@ function scaling(
   };
 }
 
-/** Gains of heads, where every part is one, go to the outputs that they scale; a rotary embedding commutes with them. */
+/** Gains of heads, where every part is one, go to the outputs of the projection; a rotary embedding commutes with them. */
 function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null {
-  const folded = PROJECTIONS.filter(
-    (projection) => partsOf(spec, projection).length > 0 && host.placeOf(0, projection),
-  );
-  const parts = PROJECTIONS.flatMap((projection) => partsOf(spec, projection));
-  if (folded.length === 0 || parts.some((part) => !partOf(part).constant)) return null;
-
-  const factors = new Map<string, { readonly axis: number; readonly ofOutput: number[] }>();
-  for (const { layer, projection, heads } of sites(host)) {
-    if (!folded.includes(projection)) continue;
+  const all = sites(spec, host);
+  const folded = all.filter(({ layer, projection }) => host.placeOf(layer, projection));
+  const isConstant = all.every(({ parts }) => parts.every((part) => partOf(part).constant));
+  if (!isConstant || folded.length === 0) return null;
+  const changes = folded.flatMap(({ layer, projection, heads, parts, prefix }) => {
     const { module, axis, first, stride } = host.placeOf(layer, projection)!;
-    const outputs = Number(host.weights.get(`${module}.weight`)![axis]);
-    const { ofOutput } = factors.get(module) ?? { ofOutput: Array<number>(outputs).fill(1) };
-    factors.set(module, { axis, ofOutput });
-    for (let head = 0; head < heads; head++) {
-      const parameter = (word: string) =>
-        values.get(`${prefixOf(host, layer, projection)}.${word}`)![head]!;
-      const gain = partsOf(spec, projection).reduce(
-        (sum, part) => sum + partOf(part).constant!(parameter),
-        1,
-      );
-      const start = first + head * stride;
-      ofOutput.fill(gain, start, start + host.config.headDim);
-    }
-  }
-  const changes = [...factors].flatMap(([module, { axis, ofOutput }]) =>
-    [`${module}.weight`, `${module}.bias`].flatMap((name) => {
+    const gains = Array.from({ length: heads }, (_, head) => {
+      const parameter = (word: string) => values.get(`${prefix}.${word}`)![head]!;
+      return parts.reduce((sum, part) => sum + partOf(part).constant!(parameter), 1);
+    });
+    const changeOf = (shape: Shape) => (weight: Float32Array) => {
+      // Outputs are the rows of a matrix, or its columns, or the elements of a bias.
+      const width = axis === 0 ? Number(shape[1] ?? 1) : 1;
+      for (let i = 0; i < weight.length; i++) {
+        const output = (Math.floor(i / width) % Number(shape[axis] ?? shape[0])) - first;
+        const gain = gains[Math.floor(output / stride)];
+        if (gain !== undefined && output % stride < host.config.headDim) weight[i]! *= gain;
+      }
+    };
+    return [`${module}.weight`, `${module}.bias`].flatMap((name) => {
       const shape = host.weights.get(name);
-      if (!shape) return [];
-      // Elements in a row that belong to the same output.
-      const run = axis === 0 ? Number(shape[1] ?? 1) : 1;
-      const change = (weight: Float32Array) =>
-        weight.forEach((w, i) => {
-          weight[i] = w * ofOutput[Math.floor(i / run) % ofOutput.length]!;
-        });
-      return [[name, change] as const];
-    }),
-  );
-  const off = Object.fromEntries(folded.map((projection) => [projection, onlyParts()]));
+      return shape ? [{ name, change: changeOf(shape) }] : [];
+    });
+  });
+  const off = Object.fromEntries(folded.map(({ projection }) => [projection, onlyParts()]));
   const insertion = temperatures.of({ ...spec, ...off });
-  const names = [...insertion.shapes(host).keys()];
+  const names = [...insertion.parameters(host).keys()];
   const rest = { insertion, values: new Map(names.map((name) => [name, values.get(name)!])) };
-  return { changes: new Map(changes), rest: names.length > 0 ? rest : null };
+  return { changes, rest: names.length > 0 ? rest : null };
 }

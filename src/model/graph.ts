@@ -105,9 +105,11 @@ export function buildWith(
   return { ids, hidden, head: weight(headName(opened)), trainable, kept, tiling };
 
   function insertedHooks({ insertion }: Inserted): AttentionHooks {
-    const shapes = insertion.shapes(model);
-    const parameterOf = (name: string) =>
-      tensorOf(name, shapes.get(name)!, () => parameter(name, shapes.get(name)!, "F32"));
+    const parameters = insertion.parameters(model);
+    const parameterOf = (name: string) => {
+      const { shape } = parameters.get(name)!;
+      return tensorOf(name, shape, () => parameter(name, shape, "F32"));
+    };
     return insertion.hooks(model, { parameter: parameterOf, positions, observe });
   }
 }

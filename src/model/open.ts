@@ -169,9 +169,9 @@ async function readTemperatures(
 ): Promise<Inserted> {
   const path = join(folder, ADAPTER_CONFIG);
   const insertion = temperatureKind.fromJson(path, await readJson(path));
-  const shapes = insertion.shapes(model);
+  const parameters = insertion.parameters(model);
   const values = new Map<string, Float32Array>();
-  for (const [name, shape] of shapes) {
+  for (const [name, { shape }] of parameters) {
     const info = tensors.get(name);
     if (!info || !sameShape(info.shape, shape))
       throw new UserError(
@@ -180,7 +180,7 @@ async function readTemperatures(
       );
     values.set(name, await readFloats(info));
   }
-  const extra = [...tensors.keys()].find((name) => !shapes.has(name));
+  const extra = [...tensors.keys()].find((name) => !parameters.has(name));
   if (extra)
     throw new UserError(`${folder}: unexpected temperature ${extra}, not in ${ADAPTER_CONFIG}`);
   return { insertion, values };

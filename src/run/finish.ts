@@ -11,7 +11,7 @@ import { replaceFolder } from "../files/atomic.ts";
 import { runFiles, snapshotDir } from "../files/run-folder.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { PerplexityResult } from "../evaluate/results.ts";
-import { tuneGroups } from "../train/groups.ts";
+import { changesBase } from "../train/groups.ts";
 import type { LoopState } from "../train/loop.ts";
 import { evaluate } from "../evaluate/evaluation.ts";
 import type { FinetuneOptions } from "./finetune.ts";
@@ -41,8 +41,7 @@ export async function finishRun(
       sha256: base.base_sha256,
       ...(base.base_revision && { revision: base.base_revision }),
     },
-    hasTrainedBase:
-      recipe.init === "random" || recipe.tune.some((group) => tuneGroups[group].isOfBase),
+    hasTrainedBase: changesBase(recipe),
     folders: [],
   };
   await replaceFolder(path, (folder) =>

@@ -2,12 +2,12 @@
 
 import { type OpenedModel, countParameters } from "../model/open.ts";
 import { createRandom } from "../core/random.ts";
-import { invariant, UserError } from "../core/errors.ts";
+import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
-import type { Insertion, Values } from "../insertions/insertion.ts";
+import { type Insertion, type Values, withInitialValues } from "../insertions/insertion.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 
@@ -24,7 +24,7 @@ interface Tuned {
   readonly isOfBase: boolean;
 }
 
-export const tuneGroups = {
+const tuneGroups: Readonly<Record<TuneGroup, Tuned>> = {
   temperatures: { takes: ["temperatures"], decays: [], rate: "learningRate", isOfBase: false },
   norms: { takes: ["norms"], decays: [], rate: "learningRate", isOfBase: true },
   biases: { takes: ["biases"], decays: [], rate: "learningRate", isOfBase: true },
@@ -34,7 +34,11 @@ export const tuneGroups = {
     rate: "baseLearningRate",
     isOfBase: true,
   },
-} satisfies Record<TuneGroup, Tuned>;
+};
+
+/** Whether a run leaves the base other than it was. */
+export const changesBase = ({ tune, init }: Recipe) =>
+  init === "random" || tune.some((group) => tuneGroups[group].isOfBase);
 
 /** Random streams of the seed that no epoch's order of data takes. */
 const INITIAL_WEIGHTS = -1;
@@ -65,14 +69,14 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
     });
   }
   const random = createRandom(recipe.seed, INITIAL_INSERTION);
-  const values = insertion.initial(base.model, random);
-  const share = addedParameters(values) / countParameters(base.model);
+  const inserted = withInitialValues(insertion, base.model, random);
+  const share = addedParameters(inserted.values) / countParameters(base.model);
   if (share > recipe.maxAddedShare)
     throw new UserError(
       `the temperatures would add ${(100 * share).toFixed(3)} % parameters, more than ${100 * recipe.maxAddedShare} %`,
       { hint: `leave parts out, or allow it: --max-added-share ${(share * 1.01).toPrecision(2)}` },
     );
-  return { ...base, temperatures: { insertion, values } };
+  return { ...base, temperatures: inserted };
 }
 
 export function addedParameters(values: Values | undefined): number {
@@ -91,23 +95,18 @@ export async function trainedTensors(
     throw new UserError(`init: random leaves weights that do not train random for good`, {
       hint: "train them too: tune: all",
     });
-  const kinds = new Set<Kind>([...model.weights.keys()].map((name) => model.groupOf(name)));
-  if (inserted && inserted.values.size > 0) kinds.add("temperatures");
-  for (const group of tune)
-    if (!tuneGroups[group].takes.some((kind) => kinds.has(kind)))
-      throw new UserError(`tune names ${group}, but ${folder} has none`);
-
   const tensors: TrainedTensor[] = [];
+  const used = new Set<TuneGroup>();
   const add = async (
     name: string,
     shape: Shape,
     kind: Kind,
     initial: () => Float32Array | Promise<Float32Array>,
   ) => {
-    const row: Tuned | undefined = tune
-      .map((group) => tuneGroups[group])
-      .find(({ takes }: Tuned) => takes.includes(kind));
-    if (!row) return;
+    const group = tune.find((name) => tuneGroups[name].takes.includes(kind));
+    if (!group) return;
+    used.add(group);
+    const { decays, rate } = tuneGroups[group];
     const values = await initial();
     tensors.push({
       name,
@@ -115,11 +114,11 @@ export async function trainedTensors(
       values,
       mean: new Float32Array(values.length),
       square: new Float32Array(values.length),
-      weightDecay: row.decays.includes(kind) ? weightDecay : 0,
-      rate: row.rate,
+      weightDecay: decays.includes(kind) ? weightDecay : 0,
+      rate,
     });
   };
-  for (const [name, shape] of inserted?.insertion.shapes(model) ?? [])
+  for (const [name, { shape }] of inserted?.insertion.parameters(model) ?? [])
     await add(name, shape, "temperatures", () => inserted!.values.get(name)!.slice());
   const random = createRandom(seed, INITIAL_WEIGHTS);
   for (const [name, shape] of model.weights) {
@@ -128,7 +127,9 @@ export async function trainedTensors(
       init === "pretrained" ? readFloats(weights.get(name)!) : randomValues(name, kind, shape),
     );
   }
-  invariant(tensors.length > 0, "nothing trains");
+  const idle = tune.find((group) => !used.has(group));
+  if (idle || tensors.length === 0)
+    throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
   /** Ones for norms, zeros for biases, normal with the config's deviation for matrices. */

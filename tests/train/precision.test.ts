@@ -12,6 +12,7 @@ import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { leaves, topologicalOrder } from "../../src/graph/tensor.ts";
+import { withInitialValues } from "../../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
@@ -36,8 +37,7 @@ after(() => engine.dispose());
 async function openAugmented(folder: string): Promise<OpenedModel> {
   const base = await openModel(folder);
   const insertion = temperatures.of(spec);
-  const values = insertion.initial(base.model, createRandom(0));
-  return { ...base, temperatures: { insertion, values } };
+  return { ...base, temperatures: withInitialValues(insertion, base.model, createRandom(0)) };
 }
 
 /** The first window of a text. */
