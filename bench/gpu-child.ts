@@ -52,7 +52,7 @@ const batch = { ids: ids.subarray(0, -1), labels: ids.subarray(1), numTargets: i
 const tensors = [...values].map(([name, values]) => {
   const zeros = () => new Float32Array(values.length);
   const rest = { shape: [values.length], mean: zeros(), square: zeros(), weightDecay: 0 };
-  return { name, values, ...rest, group: "added" as const };
+  return { name, values, ...rest, rate: "learningRate" as const };
 });
 const [losses, times]: [number[], number[]] = [[], []];
 for (let step = 1; step <= steps; step++) {

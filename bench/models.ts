@@ -2,13 +2,15 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type OpenedModel, hostOf, openModel } from "../src/model/open.ts";
+import { type OpenedModel, openModel } from "../src/model/open.ts";
 import { DTYPE_BYTES, encodeFloats } from "../src/core/dtype.ts";
+import { createRandom } from "../src/core/random.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import { type TensorInfo, writeSafetensors } from "../src/files/safetensors.ts";
 import { readModel } from "../src/models/index.ts";
-import { temperatureShapes } from "../src/insertions/temperature-hook.ts";
-import type { TemperatureSpec } from "../src/insertions/spec.ts";
+import { withInitialValues } from "../src/insertions/insertion.ts";
+import { DEFAULT_TEMPERATURES } from "../src/insertions/spec.ts";
+import { temperatures } from "../src/insertions/temperatures.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -58,14 +60,6 @@ export const GEOMETRIES = {
 
 export type Geometry = keyof typeof GEOMETRIES;
 
-const defaults: TemperatureSpec = {
-  feature: "gelu",
-  position: "tanh",
-  query: { token: true, position: true },
-  key: { token: false, position: false },
-  value: { token: true, position: false },
-};
-
 /** Writes config.json and model.safetensors. Values repeat every 4 MB: what they are changes no timing. */
 export async function writeRandomModel(
   folder: string,
@@ -108,10 +102,8 @@ export async function openConfig(
 }
 
 function withTemperatures(base: OpenedModel): OpenedModel {
-  const values = new Map<string, Float32Array>();
-  for (const [name, shape] of temperatureShapes(defaults, hostOf(base.model)))
-    values.set(name, new Float32Array(sizeOf(shape)));
-  return { ...base, temperatures: { spec: defaults, values } };
+  const insertion = temperatures.of(DEFAULT_TEMPERATURES);
+  return { ...base, temperatures: withInitialValues(insertion, base.model, createRandom(0)) };
 }
 
 /** Bytes of all weights as they are stored. */

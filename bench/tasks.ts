@@ -90,7 +90,7 @@ async function step({ threads, folder, batchSize, context, recompute }: ModelTas
     mean: new Float32Array(values.length),
     square: new Float32Array(values.length),
     weightDecay: 0,
-    group: "added" as const,
+    rate: "learningRate" as const,
   }));
   const names = tensors.map(({ name }) => name);
   const window = { batchSize, context };

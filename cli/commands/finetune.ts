@@ -13,7 +13,6 @@ import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
 import { flag, maybe, oneOf, preset, text, texts, type Values } from "../../src/options/values.ts";
 import { finetune } from "../../src/run/finetune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
-import { insertions } from "../../src/train/groups.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
@@ -199,17 +198,15 @@ function announce(
   log: RunLog,
 ): void {
   const perStep = batchSize * gradientAccumulationSteps * context;
-  const { numLayers } = opened.model.config;
   log.note(`run       ${runDir}, on ${device}`);
   log.note(`training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters`);
   if (parameters.added > 0) {
     const share = ((100 * parameters.added) / parameters.base).toFixed(4);
     log.note(`new       ${formatInteger(parameters.added)} parameters, ${share} % of the base`);
   }
-  for (const { projection, parts, heads, parameters } of insertions(opened))
-    log.note(
-      `  ${projection.padEnd(6)}  ${parts.join(" + ")}, ${numLayers} layers of ${heads} heads: ${formatInteger(parameters)}`,
-    );
+  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  for (const { place, form, extent, parameters } of inserted)
+    log.note(`  ${place.padEnd(6)}  ${form}, ${extent}: ${formatInteger(parameters)}`);
   log.note(
     `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${formatInteger(perStep)}`,
   );

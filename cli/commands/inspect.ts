@@ -1,6 +1,5 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
-import { PARTS, PROJECTIONS } from "../../src/insertions/spec.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
 import { shared } from "../../src/options/shared.ts";
 import { flag } from "../../src/options/values.ts";
@@ -59,11 +58,7 @@ function parametersText(count: number): string {
 function describeTemperatures({
   parameters,
   share,
-  spec,
+  description,
 }: NonNullable<Inspection["temperatures"]>) {
-  const parts = PROJECTIONS.flatMap((projection) => {
-    const names = PARTS.filter((part) => spec[projection][part]);
-    return names.length > 0 ? [`${projection}: ${names.join(" + ")}`] : [];
-  });
-  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${parts.join("; ")}`;
+  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${description}`;
 }

@@ -84,7 +84,7 @@ export async function openScorer(
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
         for (const [row, { length }] of batch.windows.entries()) {
           losses.push(lossOf(results, batch.labels, row * context, context));
-          statistics?.add(results, row, Math.min(length, context), context);
+          statistics?.add(results, row, length);
         }
         done.windows += batch.windows.length;
         done.numTokens += batch.numTargets;

@@ -2,7 +2,7 @@
 
 import type { Tensor } from "../graph/tensor.ts";
 import type { Results } from "../engines/index.ts";
-import type { Projection } from "../insertions/spec.ts";
+import type { Projection } from "../nn/attention.ts";
 
 /** τ over all heads and tokens seen. */
 export interface TemperatureSummary {
@@ -17,9 +17,10 @@ export interface TemperatureSummary {
 const nothingSeen = (layer: number, projection: Projection, { shape }: Tensor) => ({
   layer,
   projection,
-  /** τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone. */
+  /** τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone, or [N, 1, 1] on nothing. */
   hasBatch: shape.length === 4,
   heads: Number(shape.at(-3)),
+  tokens: Number(shape.at(-2)),
   min: Infinity,
   max: -Infinity,
   sum: 0,
@@ -37,12 +38,12 @@ export class TemperatureStatistics {
   }
 
   /** Adds the first `length` tokens of one row of a run. */
-  add(results: Results, row: number, length: number, context: number): void {
+  add(results: Results, row: number, length: number): void {
     for (const [name, watched] of this.#watched) {
-      const { heads, hasBatch } = watched;
+      const { heads, tokens, hasBatch } = watched;
       for (let head = 0; head < heads; head++) {
-        const start = ((hasBatch ? row * heads : 0) + head) * context;
-        for (const tau of results[name]!.subarray(start, start + length)) {
+        const start = ((hasBatch ? row * heads : 0) + head) * tokens;
+        for (const tau of results[name]!.subarray(start, start + Math.min(length, tokens))) {
           watched.min = Math.min(watched.min, tau);
           watched.max = Math.max(watched.max, tau);
           watched.sum += tau;

@@ -7,8 +7,7 @@ import { fixedShape } from "../core/shape.ts";
 import { writeJson } from "../files/json.ts";
 import { adapterFiles } from "../files/names.ts";
 import { type TensorSource, writeSafetensors } from "../files/safetensors.ts";
-import { temperatureShapes } from "../insertions/temperature-hook.ts";
-import { adapterJson, type BaseIdentity, hostOf, type OpenedModel } from "../model/model.ts";
+import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/model.ts";
 import type { Provenance } from "./provenance.ts";
 
 /** Refuses a model of which temperatures are not the whole difference from its base. */
@@ -37,15 +36,15 @@ export async function writeAdapter(
   base: BaseIdentity,
 ): Promise<void> {
   await writeSafetensors(join(folder, adapterFiles.weights), temperatureTensors(opened));
-  const json = adapterJson(opened.temperatures!.spec, base);
+  const json = adapterJson(opened.temperatures!.insertion, base);
   await writeJson(join(folder, adapterFiles.config), json);
 }
 
 /** The temperatures as F32 tensors; none where the model has none. */
 export function temperatureTensors({ model, temperatures }: OpenedModel): TensorSource[] {
   if (!temperatures) return [];
-  const { spec, values } = temperatures;
-  return [...temperatureShapes(spec, hostOf(model))].map(([name, shape]) => ({
+  const { insertion, values } = temperatures;
+  return [...insertion.parameters(model)].map(([name, { shape }]) => ({
     name,
     dtype: "F32",
     shape: fixedShape(shape),

@@ -75,13 +75,17 @@ const modelIndex = (title: string, { recipe, after }: RunReport) => `model-index
 
 function description(
   { model, temperatures, configJson }: OpenedModel,
-  { base, hasTrainedBase, report }: Provenance,
+  { base, hasTrainedBase, isFolded, report }: Provenance,
 ): string[] {
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {
     const isTuned = report && hasTrainedBase;
-    const change = isTuned ? "fine-tuned without temperatures" : "unchanged but for its format";
+    const change = isFolded
+      ? "with constant temperatures, which are folded into its weights: any client runs it"
+      : isTuned
+        ? "fine-tuned without temperatures"
+        : "unchanged but for its format";
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
   const added = addedParameters(temperatures.values);

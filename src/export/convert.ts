@@ -1,6 +1,6 @@
 // `ssa convert`: a model, an adapter on its base, or a run becomes a folder that others can use; checked, then named.
 
-import { readdir, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { nearest, UserError } from "../core/errors.ts";
@@ -9,6 +9,7 @@ import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { checkAdapterSource, writeAdapter } from "./adapter.ts";
 import { modelCard } from "./card.ts";
+import { folded } from "./fold.ts";
 import { writeCompanions, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
@@ -62,17 +63,21 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
     { isForced: options.isForced ?? false, sources },
     async (folder) => {
       onStage?.("writing");
-      await writers[target](folder, opened, provenance, options);
+      const foldedPath = join(folder, "folded.safetensors");
+      const made = target === "adapter" ? opened : await folded(opened, foldedPath);
+      const isFolded = made !== opened;
+      const origin = isFolded ? { ...provenance, hasTrainedBase: true, isFolded } : provenance;
+      await writers[target](folder, made, origin, options);
       onStage?.("checking what was written");
-      const verification = await verify(target, folder, opened, dtype === "fp16");
+      const verification = await verify(target, folder, made, dtype === "fp16");
+      await rm(foldedPath, { force: true });
       const title = basename(resolve(options.out));
-      const card = await modelCard(opened, provenance, { folder, target, title, verification });
+      const card = await modelCard(made, origin, { folder, target, title, verification });
       await writeFileAtomic(join(folder, modelFiles.card), card);
       const files = await listFiles(folder);
-      const notes =
-        target === "adapter" || files.some(({ name }) => name === modelFiles.tokenizer)
-          ? []
-          : ["the source has no tokenizer.json: its users will have to bring one"];
+      const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
+      if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
+        notes.push("the source has no tokenizer.json: its users will have to bring one");
       return { out: resolve(options.out), target, files, verification, notes };
     },
   );

@@ -8,7 +8,6 @@ import { type Precision, precisions, spellings } from "../core/dtype.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { type TensorSource, writeSharded } from "../files/safetensors.ts";
-import { specToJson } from "../insertions/spec.ts";
 import { type OpenedModel, weightDtype } from "../model/model.ts";
 import { temperatureTensors } from "./adapter.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
@@ -38,7 +37,7 @@ export async function writeModelFolder(
     return { name, dtype: target, shape: info.shape, data: () => streamAs(info, target) };
   });
   if (temperatures)
-    await writeJson(join(folder, adapterFiles.config), specToJson(temperatures.spec));
+    await writeJson(join(folder, adapterFiles.config), temperatures.insertion.toJson());
   const metadata = await metadataOf(opened, provenance);
   await writeSharded(folder, [...sources, ...temperatureTensors(opened)], {
     metadata,

@@ -8,12 +8,15 @@ import { readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { BaseIdentity, OpenedModel } from "../model/model.ts";
+import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {
   /** The model that temperatures were put on (or that was opened, where it has none). */
   readonly base: BaseIdentity;
   /** Whether training changed anything but the temperatures; undefined where no record of it is left. */
   readonly hasTrainedBase: boolean | undefined;
+  /** Whether what was inserted has become part of the weights. */
+  readonly isFolded?: boolean;
   /** Of the run that made it. */
   readonly report?: RunReport | undefined;
 }
@@ -51,9 +54,8 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
   }
   if (report) {
     const { recipe, before } = report;
-    const isAlone = recipe.tune.join() === "temperatures" && recipe.init !== "random";
     const base = known({ name: recipe.base, sha256: before.modelSha256 });
-    return { base, hasTrainedBase: !isAlone, report };
+    return { base, hasTrainedBase: changesBase(recipe), report };
   }
   if (temperatures) return { base: {}, hasTrainedBase: undefined };
   return { base: await identityOf(opened), hasTrainedBase: false };

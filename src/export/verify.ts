@@ -65,7 +65,10 @@ async function compareTensors(
     if (!copy || !(await sameWeight(info, copy, meter)))
       throw mismatch(`tensor "${name}" is another`);
   }
-  if (JSON.stringify(written.temperatures?.spec) !== JSON.stringify(temperatures?.spec))
+  if (
+    JSON.stringify(written.temperatures?.insertion.spec) !==
+    JSON.stringify(temperatures?.insertion.spec)
+  )
     throw mismatch("the temperatures are of another form");
   for (const [name, values] of temperatures?.values ?? []) {
     const copy = written.temperatures?.values.get(name);

@@ -1,49 +1,68 @@
-// Which temperatures are inserted, as stated in ssa_config.json and in recipes (Zhang et al., NeurIPS 2024).
+// Which temperatures are inserted, as stated in recipes and in ssa_config.json.
 
 import { UserError } from "../core/errors.ts";
+import { type Projection, PROJECTIONS } from "../nn/attention.ts";
+import {
+  FEATURES,
+  partOf,
+  PARTS,
+  POSITION_FORMS,
+  type TemperatureForms,
+  type TemperaturePart,
+} from "./parts.ts";
 
-export const PROJECTIONS = ["query", "key", "value"] as const;
-export type Projection = (typeof PROJECTIONS)[number];
+/** Which parts a projection has. */
+export type PartChoice = Readonly<Record<TemperaturePart, boolean>>;
 
-/** The two parts of a temperature; each may be absent. */
-export const PARTS = ["token", "position"] as const;
-export type TemperatureParts = Readonly<Record<(typeof PARTS)[number], boolean>>;
+export interface TemperatureSpec
+  extends TemperatureForms, Readonly<Record<Projection, PartChoice>> {}
 
-export const FEATURES = ["gelu", "linear"] as const;
-export const POSITION_FORMS = ["tanh", "linear"] as const;
+/** These parts and no others. */
+export const onlyParts = (...on: readonly TemperaturePart[]) =>
+  Object.fromEntries(PARTS.map((part) => [part, on.includes(part)])) as PartChoice;
 
-export interface TemperatureSpec extends Readonly<Record<Projection, TemperatureParts>> {
-  /** φ of the token-aware part. */
-  readonly feature: (typeof FEATURES)[number];
-  /** p of the position-aware part. */
-  readonly position: (typeof POSITION_FORMS)[number];
-}
+export const DEFAULT_TEMPERATURES: TemperatureSpec = {
+  feature: "gelu",
+  position: "tanh",
+  query: onlyParts("token", "position"),
+  key: onlyParts(),
+  value: onlyParts("token"),
+};
 
-export const FORMAT_VERSION = 1;
+export const partsOf = (spec: TemperatureSpec, projection: Projection) =>
+  PARTS.filter((part) => spec[projection][part]);
 
-/** The content of ssa_config.json, without an adapter's `base_*` fields. */
+const VERSIONS = [1, 2] as const;
+
+const partsBy = (version: number) => PARTS.filter((part) => partOf(part).version <= version);
+
+/** In the oldest version that can say it; without an adapter's `base_*` fields. */
 export function specToJson(spec: TemperatureSpec): Readonly<Record<string, unknown>> {
-  const { feature, position, query, key, value } = spec;
-  return { format_version: FORMAT_VERSION, feature, position, query, key, value };
+  const used = PROJECTIONS.flatMap((projection) => partsOf(spec, projection));
+  const version = Math.max(1, ...used.map((part) => partOf(part).version));
+  const choice = (projection: Projection) =>
+    Object.fromEntries(partsBy(version).map((part) => [part, spec[projection][part]]));
+  const { feature, position } = spec;
+  const projections = PROJECTIONS.map((projection) => [projection, choice(projection)]);
+  return { format_version: version, feature, position, ...Object.fromEntries(projections) };
 }
 
-/** Reads ssa_config.json; every field is required and checked. */
+/** Reads ssa_config.json, whose path is for messages; every field is required and checked. */
 export function specFromJson(path: string, json: unknown): TemperatureSpec {
   const record = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
   const choice = <Value>(key: string, allowed: readonly Value[]): Value => {
     if (allowed.includes(record[key] as Value)) return record[key] as Value;
-    throw new UserError(
-      `${path}: "${key}" must be ${allowed.join(" or ")}, found ${JSON.stringify(record[key])}`,
-    );
+    throw wrong(key, allowed.join(" or "));
   };
-  const parts = (key: Projection): TemperatureParts => {
-    const { token, position } = (record[key] ?? {}) as Record<string, unknown>;
-    if (typeof token === "boolean" && typeof position === "boolean") return { token, position };
-    throw new UserError(
-      `${path}: "${key}" must be {"token": true|false, "position": true|false}, found ${JSON.stringify(record[key])}`,
-    );
+  const wrong = (key: string, expected: string) =>
+    new UserError(`${path}: "${key}" must be ${expected}, found ${JSON.stringify(record[key])}`);
+  const known = partsBy(choice("format_version", VERSIONS));
+  const parts = (key: Projection): PartChoice => {
+    const found = (record[key] ?? {}) as Record<string, unknown>;
+    if (known.every((part) => typeof found[part] === "boolean"))
+      return onlyParts(...known.filter((part) => found[part]));
+    throw wrong(key, `{${known.map((part) => `"${part}": true|false`).join(", ")}}`);
   };
-  choice("format_version", [FORMAT_VERSION]);
   return {
     feature: choice("feature", FEATURES),
     position: choice("position", POSITION_FORMS),

@@ -13,12 +13,8 @@ import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenScores } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
-import {
-  temperatureHook,
-  type TemperatureObserver,
-  temperatureShapes,
-} from "../insertions/temperature-hook.ts";
-import { type OpenedModel, hostOf, weightDtype } from "./model.ts";
+import type { Inserted, Observer } from "../insertions/insertion.ts";
+import { type OpenedModel, weightDtype } from "./model.ts";
 
 /** Of the tokens in one run of a graph. */
 export interface BatchShape {
@@ -44,7 +40,7 @@ export interface ForwardGraph {
 export interface BuildOptions {
   /** Names of weights and temperatures that are fed at each run instead of being bound. */
   readonly trainable?: ReadonlySet<string>;
-  readonly observe?: TemperatureObserver;
+  readonly observe?: Observer;
   readonly precision?: Precision;
   /** As the engine wants it; small tiles by default. */
   readonly tiling?: Tiling;
@@ -98,23 +94,23 @@ export function buildWith(
     kept.push({ tensor, part });
     return tensor;
   };
-  const scale = temperatures && insertedHook();
   const hidden = model.forward({
     weight,
     ids,
     positions,
-    hooks: { ...hooks, ...(scale && { scale }) },
+    hooks: { ...hooks, ...(temperatures && insertedHooks(temperatures)) },
     keep,
   });
   keep(hidden, "stream");
   return { ids, hidden, head: weight(headName(opened)), trainable, kept, tiling };
 
-  function insertedHook() {
-    const { spec } = temperatures!;
-    const shapes = temperatureShapes(spec, hostOf(model));
-    const parameterOf = (name: string) =>
-      tensorOf(name, shapes.get(name)!, () => parameter(name, shapes.get(name)!, "F32"));
-    return temperatureHook(spec, hostOf(model), parameterOf, positions, observe);
+  function insertedHooks({ insertion }: Inserted): AttentionHooks {
+    const parameters = insertion.parameters(model);
+    const parameterOf = (name: string) => {
+      const { shape } = parameters.get(name)!;
+      return tensorOf(name, shape, () => parameter(name, shape, "F32"));
+    };
+    return insertion.hooks(model, { parameter: parameterOf, positions, observe });
   }
 }
 

@@ -3,7 +3,7 @@
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
 import { type Checkpoint, streamBytes, type TensorInfo } from "../files/safetensors.ts";
-import { isTemperatureName } from "../insertions/temperature-hook.ts";
+import { temperatures as kind } from "../insertions/temperatures.ts";
 import type { Model } from "../models/index.ts";
 
 const HINT = "is this the model that config.json describes?";
@@ -18,7 +18,7 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
   for (const [stored, info] of tensors) {
     const name = model.canonicalName(stored);
     if (name === null) continue;
-    if (isTemperatureName(name)) temperatures.set(name, info);
+    if (kind.owns(name)) temperatures.set(name, info);
     else if (model.weights.has(name)) weights.set(name, info);
     else if (name !== model.outputEmbedding || !model.config.isTied) unexpected.push(stored);
   }

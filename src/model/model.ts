@@ -4,8 +4,7 @@ import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { sizeOf } from "../core/shape.ts";
 import type { JsonObject } from "../files/json.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
-import { specToJson, type TemperatureSpec } from "../insertions/spec.ts";
-import type { Host } from "../insertions/temperature-hook.ts";
+import type { Inserted, Insertion } from "../insertions/insertion.ts";
 import type { Model } from "../models/index.ts";
 
 /** A model as it lies on disk, ready to be built as a graph. */
@@ -21,16 +20,11 @@ export interface OpenedModel {
   /** Weights by canonical name. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
   /** Present where the model has temperatures. */
-  readonly temperatures?: Temperatures;
+  readonly temperatures?: Inserted;
   /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
   readonly adapter?: string;
   /** The folder of the run that made it. */
   readonly run?: string;
-}
-
-export interface Temperatures {
-  readonly spec: TemperatureSpec;
-  readonly values: ReadonlyMap<string, Float32Array>;
 }
 
 /** The model that temperatures were put on. */
@@ -42,18 +36,13 @@ export interface BaseIdentity {
 }
 
 /** The content of an adapter's ssa_config.json. */
-export function adapterJson(spec: TemperatureSpec, base: BaseIdentity): JsonObject {
+export function adapterJson(insertion: Insertion, base: BaseIdentity): JsonObject {
   return {
-    ...specToJson(spec),
+    ...insertion.toJson(),
     base_model_name_or_path: base.name,
     base_revision: base.revision,
     base_sha256: base.sha256,
   };
-}
-
-/** What the insertion of temperatures needs to know of a model. */
-export function hostOf({ config, attentionPrefix }: Model): Host {
-  return { ...config, attentionPrefix };
 }
 
 /** Number of parameters of the base; a tied output embedding counts once. */

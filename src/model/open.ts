@@ -11,15 +11,15 @@ import { readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { latestSnapshot, snapshotDir } from "../files/run-folder.ts";
 import { type Checkpoint, modelSha256, openSafetensors, readFloats } from "../files/safetensors.ts";
-import { specFromJson } from "../insertions/spec.ts";
-import { temperatureShapes } from "../insertions/temperature-hook.ts";
+import type { Inserted } from "../insertions/insertion.ts";
+import { temperatures as kind } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { matchTensors } from "./match.ts";
-import { hostOf, type OpenedModel, type Temperatures } from "./model.ts";
+import type { OpenedModel } from "./model.ts";
 import { findPlace, refuseForeign, type ResolveName } from "./resolve.ts";
 
-export { type OpenedModel, countParameters, hostOf, type Temperatures } from "./model.ts";
+export { type OpenedModel, countParameters } from "./model.ts";
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -151,13 +151,13 @@ export async function readTemperatures(
   folder: string,
   model: Model,
   stored?: Checkpoint["tensors"],
-): Promise<Temperatures> {
+): Promise<Inserted> {
   const tensors = stored ?? (await openSafetensors(join(folder, adapterFiles.weights))).tensors;
   const path = join(folder, adapterFiles.config);
-  const spec = specFromJson(path, await readJson(path));
-  const shapes = temperatureShapes(spec, hostOf(model));
+  const insertion = kind.fromJson(path, await readJson(path));
+  const parameters = insertion.parameters(model);
   const values = new Map<string, Float32Array>();
-  for (const [name, shape] of shapes) {
+  for (const [name, { shape }] of parameters) {
     const info = tensors.get(name);
     if (!info || !sameShape(info.shape, shape))
       throw new UserError(
@@ -166,10 +166,10 @@ export async function readTemperatures(
       );
     values.set(name, await readFloats(info));
   }
-  const extra = [...tensors.keys()].find((name) => !shapes.has(name));
+  const extra = [...tensors.keys()].find((name) => !parameters.has(name));
   if (extra)
     throw new UserError(
       `${folder}: unexpected temperature ${extra}, not in ${adapterFiles.config}`,
     );
-  return { spec, values };
+  return { insertion, values };
 }

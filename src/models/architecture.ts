@@ -2,7 +2,7 @@
 
 import type { Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import type { AttentionHooks } from "../nn/attention.ts";
+import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
 import type { ConfigReader, ModelConfig, SizeDefaults } from "./config.ts";
@@ -85,6 +85,8 @@ export interface Model {
   readonly outputEmbedding: string;
   /** Prefix of a layer's attention, without a trailing dot. */
   readonly attentionPrefix: (layer: number) => string;
+  /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
+  readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
   readonly groupOf: (name: string) => WeightGroup;
   /** Hidden states after the last norm, [B, T, D]. */
   readonly forward: (context: ForwardContext) => Tensor;

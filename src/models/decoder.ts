@@ -5,7 +5,7 @@ import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { attention, splitHeads } from "../nn/attention.ts";
+import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions } from "../nn/positions.ts";
 import { rotation } from "../nn/rotary.ts";
@@ -30,6 +30,8 @@ export function decoder(family: Family, config: DecoderConfig): Model {
   const outputEmbedding = `${embeddings.output}.weight`;
   if (!config.isTied) weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
 
+  const attentionPrefix = (layer: number) =>
+    `${prefix}.${layers}.${layer}.${family.attention.name}`;
   const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
   return {
     config,
@@ -40,7 +42,20 @@ export function decoder(family: Family, config: DecoderConfig): Model {
     },
     inputEmbedding: `${prefix}.${embeddings.input}.weight`,
     outputEmbedding,
-    attentionPrefix: (layer) => `${prefix}.${layers}.${layer}.${family.attention.name}`,
+    attentionPrefix,
+    placeOf: (layer, projection) => {
+      const i = PROJECTIONS.indexOf(projection);
+      if (family.attention.headNorms && projection !== "value") return null;
+      const { names, split } = family.projections;
+      const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
+      const first = { modules: 0, parts: [0, N, N + K][i]! * H, heads: i * H }[split];
+      return {
+        module: `${attentionPrefix(layer)}.${names[split === "modules" ? i : 0]}`,
+        axis: family.layout === "FD" ? 0 : 1,
+        first,
+        stride: split === "heads" ? 3 * H : H,
+      };
+    },
     groupOf: (name) => {
       const group = groups.get(name);
       invariant(group, `no weight ${name}`);

@@ -14,6 +14,20 @@ export interface Projections {
   readonly value: Tensor;
 }
 
+export type Projection = keyof Projections;
+export const PROJECTIONS = ["query", "key", "value"] as const satisfies readonly Projection[];
+
+/** Where the weights of a layer's query, key or value lie, head by head. */
+export interface ProjectionPlace {
+  /** `<module>.weight`, and `<module>.bias` where there is one. */
+  readonly module: string;
+  /** Of the weight's outputs. */
+  readonly axis: 0 | 1;
+  /** The first output of head h is first + h · stride; the head's others follow. */
+  readonly first: number;
+  readonly stride: number;
+}
+
 export interface AttentionOptions {
   /** Factor of the logits, usually 1 / √H. */
   readonly scale: number;

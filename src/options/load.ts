@@ -140,7 +140,7 @@ function conflicts(recipe: Recipe, origins: Origins): string[] {
   );
   check(
     !tune.includes("temperatures") ||
-      Object.values(temperatures).some((parts) => parts.token || parts.position),
+      Object.values(temperatures).some((parts) => Object.values(parts).includes(true)),
     "temperatures",
     "every part is off, but tune names temperatures",
   );

@@ -1,6 +1,8 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
-import { FEATURES, PARTS, POSITION_FORMS, PROJECTIONS } from "../insertions/spec.ts";
+import { FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
+import { DEFAULT_TEMPERATURES } from "../insertions/spec.ts";
+import { PROJECTIONS } from "../nn/attention.ts";
 import { shared } from "./shared.ts";
 import {
   above0,
@@ -51,12 +53,7 @@ const recompute = z
 
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
-const off = forEach(PARTS, () => false);
-const initialParts = {
-  query: { ...off, token: true, position: true },
-  key: off,
-  value: { ...off, token: true },
-};
+const { feature, position, ...initialParts } = DEFAULT_TEMPERATURES;
 // A projection that a recipe names is described completely: what is not mentioned is off.
 const parts = () =>
   z
@@ -82,8 +79,8 @@ export const recipeSchema = z.strictObject({
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
   init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
-  feature: preset(oneOf(FEATURES, "form"), "gelu", "nonlinearity inside the token part"),
-  position: preset(oneOf(POSITION_FORMS, "form"), "tanh", "form of the position part's slope"),
+  feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
+  position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
   maxAddedShare: preset(share(), 0.005, "most new parameters, as a share of the base's"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),

@@ -201,8 +201,8 @@ async function train(
       save: async (loop) => {
         const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
         const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
-        const spec = opened.temperatures?.spec;
-        const adapterConfig = spec && adapterJson(spec, base);
+        const insertion = opened.temperatures?.insertion;
+        const adapterConfig = insertion && adapterJson(insertion, base);
         lastDir = await saveSnapshot(runDir, snapshot, { adapterConfig });
         const best = earlyStopping === "off" ? [] : [loop.bestStep];
         await pruneSnapshots(runDir, recipe.keepLast, best);

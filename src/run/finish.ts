@@ -11,6 +11,7 @@ import type { Provenance } from "../export/provenance.ts";
 import { replaceFolder } from "../files/atomic.ts";
 import { runFiles, snapshotDir } from "../files/run-folder.ts";
 import { openModel, readTemperatures, withSnapshot } from "../model/open.ts";
+import { changesBase } from "../train/groups.ts";
 import type { LoopState } from "../train/loop.ts";
 import type { FinetuneOptions } from "./finetune.ts";
 
@@ -32,7 +33,7 @@ export async function finishRun(
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const path = join(runDir, runFiles.final);
   const trained = await withSnapshot(prepared.opened, snapshotDir(runDir, finalStep));
-  const isMore = recipe.tune.join() !== "temperatures" || recipe.init === "random";
+  const isMore = changesBase(recipe);
   await replaceFolder(path, (folder) =>
     recipe.final === "adapter"
       ? writeAdapter(folder, trained, base)

@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { sizeOf } from "../core/shape.ts";
-import type { TemperatureSpec } from "../insertions/spec.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import type { ModelConfig } from "../models/index.ts";
 import { addedParameters } from "../train/groups.ts";
@@ -26,7 +25,8 @@ export interface Inspection {
   readonly temperatures: {
     readonly parameters: number;
     readonly share: number;
-    readonly spec: TemperatureSpec;
+    readonly spec: object;
+    readonly description: string;
   } | null;
   readonly tensors: readonly {
     readonly name: string;
@@ -55,7 +55,15 @@ export async function inspectModel(name: string, options: OpenOptions = {}): Pro
     tokenizer: tokenizer.find((name) => existsSync(join(folder, name))) ?? null,
     isAugmented: temperatures !== undefined,
     temperatures: temperatures
-      ? { parameters: added, share: added / total, spec: temperatures.spec }
+      ? {
+          parameters: added,
+          share: added / total,
+          spec: temperatures.insertion.spec,
+          description: temperatures.insertion
+            .describe(model)
+            .map(({ place, form }) => `${place}: ${form}`)
+            .join("; "),
+        }
       : null,
     tensors: stored.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
   };

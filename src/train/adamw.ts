@@ -15,8 +15,8 @@ export interface TrainedTensor {
   readonly square: Float32Array;
   /** Decoupled: values shrink by learning rate × decay. */
   readonly weightDecay: number;
-  /** Which of the step's learning rates applies. */
-  readonly group: "added" | "base";
+  /** Which of the recipe's learning rates applies. */
+  readonly rate: "learningRate" | "baseLearningRate";
 }
 
 /** Euclidean norm of all gradients together, in double precision. */

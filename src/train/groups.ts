@@ -1,30 +1,59 @@
-// What trains in a run: temperatures, norms, biases or everything, with initial values and the rules of their group.
+// What trains in a run: the groups that `tune` names, one row each, with their tensors' initial values.
 
-import type { OpenedModel } from "../model/open.ts";
-import { countParameters, hostOf } from "../model/open.ts";
+import { type OpenedModel, countParameters } from "../model/open.ts";
 import { createRandom } from "../core/random.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../files/safetensors.ts";
-import type { Recipe } from "../options/schema.ts";
-import { temperatureShapes } from "../insertions/temperature-hook.ts";
-import { type Projection, PROJECTIONS, type TemperatureSpec } from "../insertions/spec.ts";
+import type { WeightGroup } from "../models/index.ts";
+import type { Recipe, TuneGroup } from "../options/schema.ts";
+import { type Insertion, type Values, withInitialValues } from "../insertions/insertion.ts";
+import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 
-/** A random stream of the seed that no epoch's order of data takes. */
-const INITIAL_WEIGHTS = -1;
+/** Tensors of a model: what is inserted, and its weights by their use. */
+type Kind = "temperatures" | WeightGroup;
 
-/** The temperatures that a recipe asks for; undefined where `tune` does not name them. */
-export function specOf(recipe: Recipe): TemperatureSpec | undefined {
-  if (!recipe.tune.includes("temperatures")) return undefined;
-  const { feature, position, temperatures } = recipe;
-  return { feature, position, ...temperatures };
+interface Tuned {
+  /** Unless a group before it does. */
+  readonly takes: readonly Kind[];
+  /** Kinds to which the recipe's weight decay applies. */
+  readonly decays: readonly Kind[];
+  readonly rate: TrainedTensor["rate"];
+  /** Whether it changes the base, which an adapter cannot hold. */
+  readonly isOfBase: boolean;
 }
 
-/** The base with zero temperatures inserted: it gives the base's logits bit for bit. */
+const tuneGroups: Readonly<Record<TuneGroup, Tuned>> = {
+  temperatures: { takes: ["temperatures"], decays: [], rate: "learningRate", isOfBase: false },
+  norms: { takes: ["norms"], decays: [], rate: "learningRate", isOfBase: true },
+  biases: { takes: ["biases"], decays: [], rate: "learningRate", isOfBase: true },
+  all: {
+    takes: ["embeddings", "norms", "biases", "matrices"],
+    decays: ["embeddings", "matrices"],
+    rate: "baseLearningRate",
+    isOfBase: true,
+  },
+};
+
+/** Whether a run leaves the base other than it was. */
+export const changesBase = ({ tune, init }: Recipe) =>
+  init === "random" || tune.some((group) => tuneGroups[group].isOfBase);
+
+/** Random streams of the seed that no epoch's order of data takes. */
+const INITIAL_WEIGHTS = -1;
+const INITIAL_INSERTION = -2;
+
+/** What a recipe asks to insert. */
+function insertionOf({ tune, feature, position, ...recipe }: Recipe): Insertion | undefined {
+  if (!tune.includes("temperatures")) return undefined;
+  return temperatures.of({ feature, position, ...recipe.temperatures });
+}
+
+/** The base with what the recipe inserts: as long as that has its initial values, it gives the base's logits bit for bit. */
 export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
-  const spec = specOf(recipe);
-  if (!spec) return base;
+  const insertion = insertionOf(recipe);
+  if (!insertion) return base;
   if (base.temperatures) {
     if (recipe.final === "adapter")
       throw new UserError(
@@ -33,110 +62,81 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
           hint: "use final: model",
         },
       );
-    if (JSON.stringify(base.temperatures.spec) === JSON.stringify(spec)) return base;
+    if (JSON.stringify(base.temperatures.insertion.spec) === JSON.stringify(insertion.spec))
+      return base;
     throw new UserError(`${base.folder} has other temperatures than the recipe asks for`, {
       hint: "start from its base, or state the same temperatures, feature and position",
     });
   }
-  const shapes = temperatureShapes(spec, hostOf(base.model));
-  const values = new Map(
-    [...shapes].map(([name, shape]) => [name, new Float32Array(sizeOf(shape))]),
-  );
-  const share = addedParameters(values) / countParameters(base.model);
+  const random = createRandom(recipe.seed, INITIAL_INSERTION);
+  const inserted = withInitialValues(insertion, base.model, random);
+  const share = addedParameters(inserted.values) / countParameters(base.model);
   if (share > recipe.maxAddedShare)
     throw new UserError(
       `the temperatures would add ${(100 * share).toFixed(3)} % parameters, more than ${100 * recipe.maxAddedShare} %`,
       { hint: `leave parts out, or allow it: --max-added-share ${(share * 1.01).toPrecision(2)}` },
     );
-  return { ...base, temperatures: { spec, values } };
+  return { ...base, temperatures: inserted };
 }
 
-export function addedParameters(values: ReadonlyMap<string, Float32Array> | undefined): number {
+export function addedParameters(values: Values | undefined): number {
   let count = 0;
   for (const { length } of values?.values() ?? []) count += length;
   return count;
 }
 
-/** The tensors that train, in a fixed order, with their initial values. */
+/** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
 export async function trainedTensors(
   opened: OpenedModel,
-  recipe: Recipe,
+  { tune, init, seed, weightDecay }: Recipe,
 ): Promise<TrainedTensor[]> {
-  const { model, weights, temperatures } = opened;
-  checkTune(opened, recipe);
+  const { folder, model, weights, temperatures: inserted } = opened;
+  if (init === "random" && !tune.includes("all"))
+    throw new UserError(`init: random leaves weights that do not train random for good`, {
+      hint: "train them too: tune: all",
+    });
   const tensors: TrainedTensor[] = [];
-  const add = (name: string, shape: Shape, values: Float32Array, rest: Rules) =>
+  const used = new Set<TuneGroup>();
+  const add = async (
+    name: string,
+    shape: Shape,
+    kind: Kind,
+    initial: () => Float32Array | Promise<Float32Array>,
+  ) => {
+    const group = tune.find((name) => tuneGroups[name].takes.includes(kind));
+    if (!group) return;
+    used.add(group);
+    const { decays, rate } = tuneGroups[group];
+    const values = await initial();
     tensors.push({
       name,
       shape: fixedShape(shape),
       values,
       mean: new Float32Array(values.length),
       square: new Float32Array(values.length),
-      ...rest,
+      weightDecay: decays.includes(kind) ? weightDecay : 0,
+      rate,
     });
-  if (temperatures && recipe.tune.includes("temperatures"))
-    for (const [name, shape] of temperatureShapes(temperatures.spec, hostOf(model)))
-      add(name, shape, temperatures.values.get(name)!.slice(), { weightDecay: 0, group: "added" });
-
-  const random = createRandom(recipe.seed, INITIAL_WEIGHTS);
+  };
+  for (const [name, { shape }] of inserted?.insertion.parameters(model) ?? [])
+    await add(name, shape, "temperatures", () => inserted!.values.get(name)!.slice());
+  const random = createRandom(seed, INITIAL_WEIGHTS);
   for (const [name, shape] of model.weights) {
     const kind = model.groupOf(name);
-    const isNamed = (kind === "norms" || kind === "biases") && recipe.tune.includes(kind);
-    if (!isNamed && !recipe.tune.includes("all")) continue;
-    const isMatrix = kind === "matrices" || kind === "embeddings";
-    const values =
-      recipe.init === "pretrained"
-        ? await readFloats(weights.get(name)!)
-        : initialValues(sizeOf(shape), kind === "norms" && name.endsWith("weight"), isMatrix);
-    add(name, shape, values, {
-      weightDecay: isMatrix ? recipe.weightDecay : 0,
-      group: isNamed ? "added" : "base",
-    });
+    await add(name, shape, kind, () =>
+      init === "pretrained" ? readFloats(weights.get(name)!) : randomValues(name, kind, shape),
+    );
   }
+  const idle = tune.find((group) => !used.has(group));
+  if (idle || tensors.length === 0)
+    throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
   /** Ones for norms, zeros for biases, normal with the config's deviation for matrices. */
-  function initialValues(size: number, isScale: boolean, isMatrix: boolean): Float32Array {
-    const values = new Float32Array(size);
-    if (isScale) return values.fill(1);
-    if (!isMatrix) return values;
+  function randomValues(name: string, kind: WeightGroup, shape: Shape): Float32Array {
+    const values = new Float32Array(sizeOf(shape));
+    if (kind === "norms" && name.endsWith("weight")) return values.fill(1);
+    if (kind === "norms" || kind === "biases") return values;
     return values.map(() => random.normal() * model.config.initializerRange);
   }
 }
-
-/** Refuses a choice that would train less than it says. */
-function checkTune({ folder, model }: OpenedModel, { tune, init }: Recipe): void {
-  if (init === "random" && !tune.includes("all"))
-    throw new UserError(`init: random leaves weights that do not train random for good`, {
-      hint: "train them too: tune: all",
-    });
-  const kinds = new Set([...model.weights.keys()].map((name) => model.groupOf(name)));
-  for (const kind of ["norms", "biases"] as const)
-    if (tune.includes(kind) && !kinds.has(kind))
-      throw new UserError(`tune names ${kind}, but ${folder} has none`);
-}
-
-/** What is inserted on one kind of projection, over all layers. */
-export interface Insertion {
-  readonly projection: Projection;
-  readonly parts: readonly ("token" | "position")[];
-  readonly heads: number;
-  readonly parameters: number;
-}
-
-/** The table of what temperatures add; projections without any are left out. */
-export function insertions({ model, temperatures }: OpenedModel): Insertion[] {
-  if (!temperatures) return [];
-  const { spec, values } = temperatures;
-  const { numHeads, numKeyValueHeads } = model.config;
-  return PROJECTIONS.flatMap((projection) => {
-    const parts = (["token", "position"] as const).filter((part) => spec[projection][part]);
-    if (parts.length === 0) return [];
-    const own = [...values].filter(([name]) => name.includes(`.ssa.${projection}.`));
-    const parameters = addedParameters(new Map(own));
-    const heads = projection === "query" ? numHeads : numKeyValueHeads;
-    return [{ projection, parts, heads, parameters }];
-  });
-}
-
-type Rules = Pick<TrainedTensor, "weightDecay" | "group">;

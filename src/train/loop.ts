@@ -8,7 +8,7 @@ import type { TrainingStep } from "./step.ts";
 
 export interface LoopOptions extends Schedule, AdamWOptions {
   readonly gradientAccumulationSteps: number;
-  /** Peaks of the two groups. */
+  /** Peaks of the two rates. */
   readonly learningRate: number;
   readonly baseLearningRate: number;
   readonly minLearningRate: number;
@@ -152,15 +152,14 @@ async function trainStep(
   if (!Number.isFinite(gradNorm))
     throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
-  const rates = {
-    added: learningRateAt(step, options, options.learningRate, options.minLearningRate),
-    base: learningRateAt(step, options, options.baseLearningRate, options.minLearningRate),
-  };
+  const rateOf = (rate: TrainedTensor["rate"]) =>
+    learningRateAt(step, options, options[rate], options.minLearningRate);
   for (const tensor of tensors) {
-    const learningRate = rates[tensor.group];
+    const learningRate = rateOf(tensor.rate);
     adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
   }
-  const learningRate = tensors.some(({ group }) => group === "added") ? rates.added : rates.base;
+  const isOfBase = tensors.every(({ rate }) => rate === "baseLearningRate");
+  const learningRate = rateOf(isOfBase ? "baseLearningRate" : "learningRate");
   const seconds = (callbacks.now() - started) / 1000;
   return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens, seconds };
 }

@@ -12,7 +12,7 @@ import {
   type TensorInfo,
   type TensorSource,
 } from "../files/safetensors.ts";
-import { isTemperatureName } from "../insertions/temperature-hook.ts";
+import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 import type { LoopState } from "./loop.ts";
 
@@ -32,7 +32,7 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
   };
   const valuesOf = (areTemperatures: boolean) =>
     tensors
-      .filter(({ name }) => isTemperatureName(name) === areTemperatures)
+      .filter(({ name }) => temperatures.owns(name) === areTemperatures)
       .map((tensor) => source(tensor, tensor.name, tensor.values));
   return {
     step: state.loop.step,

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { DEVICE_NAMES } from "../../src/engines/devices.ts";
 import { type Engine, openEngine, type Results } from "../../src/engines/index.ts";
-import { isTemperatureName } from "../../src/insertions/temperature-hook.ts";
+import { temperatures } from "../../src/insertions/temperatures.ts";
 import { caseGraph } from "../graph/case-graph.ts";
 import { opCases } from "../graph/op-cases.ts";
 import { modelCase, type ModelCase } from "./model-case.ts";
@@ -55,7 +55,7 @@ async function deviation(engine: Engine, example: ModelCase, least: number): Pro
 }
 
 /** The second layer's weights stay bound to the model's file; all else is an input and has a gradient. */
-const isTrained = (name: string) => isTemperatureName(name) || !name.includes(".1.");
+const isTrained = (name: string) => temperatures.owns(name) || !name.includes(".1.");
 
 for (const name of devices)
   test(name, async (t) => {

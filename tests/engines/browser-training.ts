@@ -9,7 +9,7 @@ import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
 import { headerLength, parseHeader } from "../../src/files/safetensors-header.ts";
 import { leaves, type Outputs } from "../../src/graph/tensor.ts";
 import { readModel } from "../../src/models/index.ts";
-import { specFromJson } from "../../src/insertions/spec.ts";
+import { temperatures } from "../../src/insertions/temperatures.ts";
 import { trainTemperatures } from "./train-temperatures.ts";
 
 /** Losses of a model's steps on a provider of onnxruntime-web. */
@@ -48,7 +48,10 @@ async function fetchModel(folder: string, files: Map<string, Uint8Array>): Promi
     checkpoint: { files: [], tensors: new Map(), metadata: {}, absent: new Map() },
     weights: new Map(base.map((info) => [model.canonicalName(info.name) ?? info.name, info])),
     temperatures: {
-      spec: specFromJson("ssa_config.json", await fetchJson(`${adapter}/ssa_config.json`)),
+      insertion: temperatures.fromJson(
+        "ssa_config.json",
+        await fetchJson(`${adapter}/ssa_config.json`),
+      ),
       values: new Map(
         added.map((info) => [info.name, decodeFloats(info.dtype as Dtype, bytesOf(info))!]),
       ),

@@ -54,7 +54,15 @@ export async function trainTemperatures(
   const tensors: readonly TrainedTensor[] = names.map((name) => {
     const values = Float32Array.from(model.temperatures!.values.get(name)!);
     const [mean, square] = [new Float32Array(values.length), new Float32Array(values.length)];
-    return { name, shape: [values.length], values, mean, square, weightDecay: 0, group: "added" };
+    return {
+      name,
+      shape: [values.length],
+      values,
+      mean,
+      square,
+      weightDecay: 0,
+      rate: "learningRate",
+    };
   });
   const losses: number[] = [];
   const callbacks = {

@@ -23,10 +23,10 @@ function isMismatch(error: unknown): boolean {
 /** The source with one temperature changed by a little. */
 async function altered(name: RegExp): Promise<OpenedModel> {
   const source = await openModel(model, { adapter });
-  const { spec, values } = source.temperatures!;
+  const { insertion, values } = source.temperatures!;
   const key = [...values.keys()].find((key) => name.test(key))!;
   const changed = values.get(key)!.map((value) => value + 0.05);
-  return { ...source, temperatures: { spec, values: new Map(values).set(key, changed) } };
+  return { ...source, temperatures: { insertion, values: new Map(values).set(key, changed) } };
 }
 
 test("logits: one head's temperature that is off by a little", async (t) => {

@@ -6,7 +6,11 @@ import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
 import { specFromJson, specToJson, type TemperatureSpec } from "../../src/insertions/spec.ts";
 
-const parts = fc.record({ token: fc.boolean(), position: fc.boolean() }, { noNullPrototype: true });
+const boolean = fc.boolean();
+const parts = fc.record(
+  { token: boolean, position: boolean, constant: boolean },
+  { noNullPrototype: true },
+);
 const fields = {
   feature: fc.constantFrom("gelu" as const, "linear" as const),
   position: fc.constantFrom("tanh" as const, "linear" as const),
@@ -38,14 +42,28 @@ test("the file has exactly the six fields that other readers expect", () => {
   assert.deepEqual(specToJson(specFromJson("ssa_config.json", json)), json);
 });
 
+test("a constant part needs version 2, which says it of every projection", () => {
+  const first = specFromJson("ssa_config.json", json);
+  const spec = { ...first, key: { ...first.key, constant: true } };
+  const choice = { token: false, position: false, constant: false };
+  assert.deepEqual(specToJson(spec), {
+    ...json,
+    format_version: 2,
+    query: { token: true, position: true, constant: false },
+    key: { ...choice, constant: true },
+    value: { ...choice, token: true },
+  });
+});
+
 test("an adapter's further fields are no part of the specification", () => {
   const adapter = { ...json, base_model_name_or_path: "gpt2", base_sha256: "0".repeat(64) };
   assert.deepEqual(specToJson(specFromJson("ssa_config.json", adapter)), json);
 });
 
 const broken: readonly (readonly [string, unknown, RegExp])[] = [
-  ["no object", null, /"format_version" must be 1, found undefined/],
-  ["a newer version", { ...json, format_version: 2 }, /"format_version" must be 1, found 2/],
+  ["no object", null, /"format_version" must be 1 or 2, found undefined/],
+  ["a newer version", { ...json, format_version: 3 }, /"format_version" must be 1 or 2, found 3/],
+  ["version 2 without its part", { ...json, format_version: 2 }, /"query" must be .*"constant"/],
   ["no feature", { ...json, feature: undefined }, /"feature" must be gelu or linear/],
   ["an unknown feature", { ...json, feature: "relu" }, /found "relu"/],
   ["an unknown position", { ...json, position: true }, /"position" must be tanh or linear/],

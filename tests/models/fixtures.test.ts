@@ -27,7 +27,7 @@ const variants = readdirSync(fixtures, { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && entry.name !== "adamw")
   .map((entry) => entry.name);
 const architectures = ["gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3"];
-const specs = ["default", "full", "linear"];
+const specs = ["default", "full", "linear", "constant"];
 
 let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));

@@ -39,9 +39,9 @@ test("the defaults are the documented ones", () => {
     tune: ["temperatures"],
     init: "pretrained",
     temperatures: {
-      query: { token: true, position: true },
-      key: { token: false, position: false },
-      value: { token: true, position: false },
+      query: { token: true, position: true, constant: false },
+      key: { token: false, position: false, constant: false },
+      value: { token: true, position: false, constant: false },
     },
     feature: "gelu",
     position: "tanh",
@@ -109,15 +109,15 @@ test("tune is a comma list or a YAML list, put in order", () => {
 test("a projection in a file is complete in itself; --set changes one part", () => {
   const file = load("temperatures:\n  value: {}\n  key: {token: true}");
   assert.deepEqual(file.temperatures, {
-    query: { token: true, position: true },
-    key: { token: true, position: false },
-    value: { token: false, position: false },
+    query: { token: true, position: true, constant: false },
+    key: { token: true, position: false, constant: false },
+    value: { token: false, position: false, constant: false },
   });
   const set = load("", { sets: ["temperatures.key.token=true", "temperatures.query.token=false"] });
   assert.deepEqual(set.temperatures, {
-    query: { token: false, position: true },
-    key: { token: true, position: false },
-    value: { token: true, position: false },
+    query: { token: false, position: true, constant: false },
+    key: { token: true, position: false, constant: false },
+    value: { token: true, position: false, constant: false },
   });
 });
 

@@ -39,7 +39,7 @@ test("20 updates with decay, clipping and a varying rate follow PyTorch's", asyn
         mean,
         square,
         weightDecay,
-        group: "added" as const,
+        rate: "learningRate" as const,
       };
     }),
   );

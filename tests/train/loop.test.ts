@@ -54,7 +54,7 @@ const number = (value = 0): TrainedTensor => ({
   mean: new Float32Array(1),
   square: new Float32Array(1),
   weightDecay: 0,
-  group: "added",
+  rate: "learningRate",
 });
 
 /** A run that keeps what it saved; `stop` may end it, `losses` are what evaluations give. */

@@ -5,15 +5,16 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type OpenedModel, hostOf, openModel } from "../../src/model/open.ts";
+import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/data/batches.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
-import { fixedShape, sizeOf } from "../../src/core/shape.ts";
+import { createRandom } from "../../src/core/random.ts";
 import { leaves, topologicalOrder } from "../../src/graph/tensor.ts";
-import { temperatureShapes } from "../../src/insertions/temperature-hook.ts";
-import type { TemperatureSpec } from "../../src/insertions/spec.ts";
+import { withInitialValues } from "../../src/insertions/insertion.ts";
+import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
+import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";
 import { LossScale } from "../../src/train/loss-scale.ts";
@@ -25,14 +26,8 @@ import {
 } from "../../src/train/step.ts";
 import { sharedData, skipWithout } from "../helpers.ts";
 
-const parts = { token: true, position: true };
-const spec: TemperatureSpec = {
-  feature: "gelu",
-  position: "tanh",
-  query: parts,
-  key: parts,
-  value: parts,
-};
+const parts = onlyParts("token", "position");
+const spec = { ...DEFAULT_TEMPERATURES, query: parts, key: parts, value: parts };
 
 let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));
@@ -41,11 +36,8 @@ after(() => engine.dispose());
 /** A base with temperatures of zero. */
 async function openAugmented(folder: string): Promise<OpenedModel> {
   const base = await openModel(folder);
-  const shapes = temperatureShapes(spec, hostOf(base.model));
-  const values = [...shapes].map(
-    ([name, shape]) => [name, new Float32Array(sizeOf(fixedShape(shape)))] as const,
-  );
-  return { ...base, temperatures: { spec, values: new Map(values) } };
+  const insertion = temperatures.of(spec);
+  return { ...base, temperatures: withInitialValues(insertion, base.model, createRandom(0)) };
 }
 
 /** The first window of a text. */
@@ -173,7 +165,7 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
     mean: zeros(),
     square: zeros(),
     weightDecay: 0,
-    group: "added",
+    rate: "learningRate",
   };
   const metrics: StepMetrics[] = [];
   await trainLoop(

@@ -1,0 +1,88 @@
+// The contract of what is put into a base: parameters of its own beside the weights, and where they enter the graph.
+
+import type { Random } from "../core/random.ts";
+import { sizeOf, type Shape } from "../core/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
+import type { Positions } from "../nn/positions.ts";
+
+/** What an insertion needs to know of a model. */
+export interface Host {
+  readonly config: Readonly<
+    Record<"numLayers" | "numHeads" | "numKeyValueHeads" | "headDim", number>
+  >;
+  readonly weights: ReadonlyMap<string, Shape>;
+  readonly attentionPrefix: (layer: number) => string;
+  readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
+}
+
+/** A kind of insertion, by which a checkpoint's tensors and its config file are recognised. */
+export interface InsertionKind<Spec> {
+  readonly owns: (tensor: string) => boolean;
+  readonly of: (spec: Spec) => Insertion;
+  /** Reads the config file, whose path is for messages; every field is required and checked. */
+  readonly fromJson: (path: string, json: unknown) => Insertion;
+}
+
+/** What is inserted, as specified; the values of its parameters are apart. */
+export interface Insertion {
+  /** Plain data, to be compared and printed. */
+  readonly spec: object;
+  /** The content of its config file, without an adapter's `base_*` fields. */
+  readonly toJson: () => Readonly<Record<string, unknown>>;
+  /** By their names in files, in a fixed order. */
+  readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
+  readonly describe: (host: Host) => readonly Description[];
+  readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
+  /** What can become part of the base's weights; null where nothing can. */
+  readonly fold: (host: Host, values: Values) => Folding | null;
+}
+
+export interface Parameter {
+  readonly shape: Shape;
+  /** Of each element, so that the model is the base, bit for bit. */
+  readonly initial: (random: Random) => number;
+}
+
+/** What is inserted at one kind of place, in words. */
+export interface Description {
+  readonly place: string;
+  readonly form: string;
+  readonly extent: string;
+  readonly parameters: number;
+}
+
+export type Values = ReadonlyMap<string, Float32Array>;
+
+export interface Inserted {
+  readonly insertion: Insertion;
+  readonly values: Values;
+}
+
+/** An insertion before training. */
+export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
+  const values = [...insertion.parameters(host)].map(
+    ([name, { shape, initial }]) =>
+      [name, Float32Array.from({ length: sizeOf(shape) }, () => initial(random))] as const,
+  );
+  return { insertion, values: new Map(values) };
+}
+
+export interface HookContext {
+  readonly parameter: (name: string) => Tensor;
+  readonly positions: Positions;
+  /** Called with what it makes of each layer and projection, as it is built. */
+  readonly observe?: Observer | undefined;
+}
+
+export type Observer = (layer: number, projection: Projection, made: Tensor) => void;
+
+export interface Folding {
+  /** In place, of weights by canonical name; a weight may be changed several times. */
+  readonly changes: readonly {
+    readonly name: string;
+    readonly change: (values: Float32Array) => void;
+  }[];
+  /** What stays inserted. */
+  readonly rest: Inserted | null;
+}

@@ -1,0 +1,122 @@
+// Temperatures of attention as an insertion: τ · z for query, key and value of every layer, as parts.ts has it.
+
+import { sizeOf, type Shape } from "../core/shape.ts";
+import { add, cast, mul, reshape, scalar } from "../graph/build.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { type Projection, type Projections, PROJECTIONS } from "../nn/attention.ts";
+import { acrossHeads, tabulate } from "../nn/positions.ts";
+import type { Folding, HookContext, Host, InsertionKind, Values } from "./insertion.ts";
+import { partOf, PARTS, temperatureForms } from "./parts.ts";
+import { onlyParts, partsOf, specFromJson, specToJson, type TemperatureSpec } from "./spec.ts";
+
+const WORDS = PARTS.flatMap((part) => Object.keys(partOf(part).parameters(1, 1)));
+const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.(${WORDS.join("|")})$`);
+
+export const temperatures: InsertionKind<TemperatureSpec> = {
+  owns: (tensor) => NAME.test(tensor),
+  of: (spec) => ({
+    spec,
+    toJson: () => specToJson(spec),
+    parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),
+    describe: (host) =>
+      sites(spec, host)
+        .filter(({ layer }) => layer === 0)
+        .map(({ projection, parts, heads, parameters }) => ({
+          place: projection,
+          form: parts.join(" + "),
+          extent: `${host.config.numLayers} layers of ${heads} heads`,
+          parameters: parameters.reduce(
+            (sum, [, { shape }]) => sum + host.config.numLayers * sizeOf(shape),
+            0,
+          ),
+        })),
+    hooks: (host, context) => ({ scale: scaling(spec, host, context) }),
+    fold: (host, values) => fold(spec, host, values),
+  }),
+  fromJson: (path, json) => temperatures.of(specFromJson(path, json)),
+};
+
+/** Start of the names of one projection's temperature. */
+const prefixOf = (host: Host, layer: number, projection: Projection) =>
+  `${host.attentionPrefix(layer)}.ssa.${projection}`;
+
+/** Every projection of every layer that has a temperature. */
+function sites(spec: TemperatureSpec, host: Host) {
+  const { numLayers, numHeads, numKeyValueHeads, headDim } = host.config;
+  const inLayer = (layer: number) =>
+    PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0).map((projection) => {
+      const heads = projection === "query" ? numHeads : numKeyValueHeads;
+      const parts = partsOf(spec, projection);
+      const prefix = prefixOf(host, layer, projection);
+      const parameters = parts.flatMap((part) =>
+        Object.entries(partOf(part).parameters(heads, headDim)).map(
+          ([word, shape]) =>
+            [`${prefix}.${word}`, { shape, initial: () => partOf(part).initial }] as const,
+        ),
+      );
+      return { layer, projection, heads, parts, prefix, parameters };
+    });
+  return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
+}
+
+/** The hook that scales query, key and value; a projection without temperatures passes untouched. */
+function scaling(
+  spec: TemperatureSpec,
+  host: Host,
+  { parameter, positions, observe }: HookContext,
+) {
+  const logN = acrossHeads(tabulate(positions, 1, (position) => Math.log(position + 1)));
+  const feature = temperatureForms.feature[spec.feature];
+  const position = temperatureForms.position[spec.position];
+  return (projections: Projections, layer: number) => {
+    const scaled = PROJECTIONS.map((projection): [Projection, Tensor] => {
+      const z_BNTH = projections[projection];
+      const parts = partsOf(spec, projection);
+      if (parts.length === 0) return [projection, z_BNTH];
+      const z = cast(z_BNTH, "F32"); // multiplied in F32, so that the gradient of τ is
+      const perHead = (word: string) => {
+        const weight = parameter(`${prefixOf(host, layer, projection)}.${word}`);
+        return reshape(weight, [...weight.shape, 1, 1].slice(0, 3));
+      };
+      const tau = parts
+        .map((part) => partOf(part).term(perHead, { z, logN, feature, position }))
+        .reduce<Tensor>(add, scalar(1));
+      observe?.(layer, projection, tau);
+      return [projection, cast(mul(z, tau), z_BNTH.dtype)];
+    });
+    return Object.fromEntries(scaled) as unknown as Projections;
+  };
+}
+
+/** Gains of heads, where every part is one, go to the outputs of the projection; a rotary embedding commutes with them. */
+function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null {
+  const all = sites(spec, host);
+  const folded = all.filter(({ layer, projection }) => host.placeOf(layer, projection));
+  const isConstant = all.every(({ parts }) => parts.every((part) => partOf(part).constant));
+  if (!isConstant || folded.length === 0) return null;
+  const changes = folded.flatMap(({ layer, projection, heads, parts, prefix }) => {
+    const { module, axis, first, stride } = host.placeOf(layer, projection)!;
+    const gains = Array.from({ length: heads }, (_, head) => {
+      const parameter = (word: string) => values.get(`${prefix}.${word}`)![head]!;
+      return parts.reduce((sum, part) => sum + partOf(part).constant!(parameter), 1);
+    });
+    const changeOf = (shape: Shape) => (weight: Float32Array) => {
+      // Outputs are the rows of a matrix, or its columns, or the elements of a bias.
+      const width = axis === 0 ? Number(shape[1] ?? 1) : 1;
+      for (let i = 0; i < weight.length; i++) {
+        const output = (Math.floor(i / width) % Number(shape[axis] ?? shape[0])) - first;
+        const gain = gains[Math.floor(output / stride)];
+        if (gain !== undefined && output % stride < host.config.headDim) weight[i]! *= gain;
+      }
+    };
+    return [`${module}.weight`, `${module}.bias`].flatMap((name) => {
+      const shape = host.weights.get(name);
+      return shape ? [{ name, change: changeOf(shape) }] : [];
+    });
+  });
+  const off = Object.fromEntries(folded.map(({ projection }) => [projection, onlyParts()]));
+  const insertion = temperatures.of({ ...spec, ...off });
+  const names = [...insertion.parameters(host).keys()];
+  const rest = { insertion, values: new Map(names.map((name) => [name, values.get(name)!])) };
+  return { changes, rest: names.length > 0 ? rest : null };
+}
