@@ -12,7 +12,7 @@ import { opCases } from "../graph/op-cases.ts";
 import { modelCase, type ModelCase } from "./model-case.ts";
 
 /** Largest deviation, relative to a tensor's largest value; for an op, to 1 where that is less. */
-const tolerance = { op: 1e-5, model: 1e-4 };
+const tolerance = { op: 1e-5, model: 1e-4, half: 2 ** -11 };
 /** All but the reference, and but `tfjs`, which is the first of its backends that works. */
 const devices = DEVICE_NAMES.filter((name) => !["cpu", "tfjs"].includes(name));
 const variants = ["gpt2", "llama", "gpt_neox"];
@@ -74,7 +74,9 @@ for (const name of devices)
             continue;
           }
           const found = await deviation(engine, graph, 1);
-          assert.ok(found <= tolerance.op, `${example.name}: ${found}`);
+          // What is rounded to half precision and back a provider may leave as it was: half a unit in the last place.
+          const most = example.isHalf ? tolerance.half : tolerance.op;
+          assert.ok(found <= most, `${example.name}: ${found}`);
           largest = Math.max(largest, found);
         }
         t.diagnostic(`${op}: ${largest.toExponential(1)} over ${cases.length} examples`);

@@ -17,8 +17,6 @@ export interface LoweringTarget {
   readonly normStatistics: readonly ("LayerNormalization" | "SimplifiedLayerNormalization")[];
   /** Each node is the launch of a kernel, so that fewer, larger ones are worth what they copy. */
   readonly fewLaunches: boolean;
-  /** A LogSoftmax in one kernel, and faster than the largest of a row. */
-  readonly logSoftmax: boolean;
   /** A ScatterND that adds. */
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
@@ -35,7 +33,6 @@ export const CAST_BYTES = 128 * 1024 ** 2;
 const everything: LoweringTarget = {
   tiling: largeTiles,
   fewLaunches: false,
-  logSoftmax: false,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
@@ -44,7 +41,6 @@ const everything: LoweringTarget = {
 const little: LoweringTarget = {
   tiling: largeTiles,
   fewLaunches: false,
-  logSoftmax: false,
   fusedMatMul: false,
   normStatistics: [],
   scatterAdd: false,
@@ -54,8 +50,7 @@ const little: LoweringTarget = {
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
-  // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
-  cuda: { ...everything, fewLaunches: true, logSoftmax: true },
+  cuda: { ...everything, fewLaunches: true },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,
