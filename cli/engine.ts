@@ -1,22 +1,11 @@
-// Starts the engine of a device and says what `auto` took and why not the others.
+// Says which device `auto` took and why not the others.
 
 import { existsSync } from "node:fs";
-import {
-  type Engine,
-  type OnChoice,
-  openEngine,
-  type Provider,
-  providerOf,
-} from "../src/engines/index.ts";
+import { type OnChoice, type Provider, providerOf } from "../src/engines/index.ts";
 
 type Say = (line: string) => void;
 
-/** `say` gets a line for what was taken and each that was not, where the choice was the program's. */
-export function startEngine(device: string, threads: number, say: Say): Promise<Engine> {
-  return openEngine(device, { threads, onChoice: telling(say) });
-}
-
-/** The same for a graph that another library runs. */
+/** The device for a graph that another library runs. */
 export function chooseProvider(device: string, say: Say): Promise<Provider> {
   return providerOf(device, telling(say));
 }
@@ -31,7 +20,8 @@ function isPlausible(device: string): boolean {
   return device !== (platform === "win32" ? "coreml" : platform === "darwin" ? "dml" : device);
 }
 
-function telling(say: Say): OnChoice {
+/** `say` gets a line for what was taken and each that was not, where the choice was the program's. */
+export function telling(say: Say): OnChoice {
   return (reports) => {
     for (const { device, isChosen, isAvailable, reason, hint } of reports)
       if (isChosen) say(`device    ${device}`);

@@ -1,35 +1,39 @@
-// How every command opens a model: by any name, with the progress of its download.
+// How every command finds what is named: with the progress of its download, and notes.
 
-import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { hubSettings, type HubSettings } from "../src/hub/environment.ts";
-import { parseModelName } from "../src/hub/repo-id.ts";
-import type { OpenOptions } from "../src/model/open.ts";
-import { EMBEDDED_MODELS, modelResolver } from "../src/model/resolve.ts";
-import { formatBytes } from "./console.ts";
-import type { CommandIo } from "./io.ts";
+import { opening as openingIn, type Places } from "../src/model/places.ts";
+import { formatBytes, formatInteger } from "./console.ts";
+import { telling } from "./engine.ts";
+import { cacheFolder, type CommandIo } from "./io.ts";
 
 export function hubOptions({ env, homeDir }: CommandIo): HubSettings {
   return hubSettings(env, homeDir);
 }
 
-/** Refuses, before anything is fetched, what can be no model's name. */
-export function checkModel(name: string): void {
-  if (!existsSync(name) && !EMBEDDED_MODELS.includes(name)) parseModelName(name);
+/** Notes become lines of the progress, or what `say` makes of them. */
+export function places(io: CommandIo, say?: (line: string) => void): Places {
+  const { progress } = io;
+  const line = say ?? ((text) => progress.line(text));
+  return {
+    hub: hubOptions(io),
+    cacheDir: cacheFolder(io),
+    onNote: say ?? ((note) => line(`${io.style.yellow("note:")} ${note}`)),
+    onProgress: (at) => {
+      if (!at) progress.done();
+      else if ("tokens" in at)
+        progress.update(["tokenizing", `${formatInteger(at.tokens)} tokens`]);
+      else {
+        const { file, receivedBytes, totalBytes } = at;
+        progress.update(
+          [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
+          totalBytes > 0 ? receivedBytes / totalBytes : undefined,
+        );
+      }
+    },
+    onChoice: telling(line),
+  };
 }
 
-/** Finds names in the package and on the hub; what the user should know becomes a note. */
-export function opening(io: CommandIo) {
-  const { progress } = io;
-  const find = modelResolver(hubOptions(io), io.packageRoot, {
-    onProgress: ({ file, receivedBytes, totalBytes }) =>
-      progress.update(
-        [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
-        totalBytes > 0 ? receivedBytes / totalBytes : undefined,
-      ),
-  });
-  return {
-    resolve: (name: string) => find(name).finally(() => progress.done()),
-    onNote: (note: string) => progress.line(`${io.style.yellow("note:")} ${note}`),
-  } satisfies OpenOptions;
-}
+/** The options with which a command opens a model. */
+export const opening = (io: CommandIo) => openingIn(places(io));

@@ -1,12 +1,10 @@
 // `ssa eval`: perplexity or another task of a model on data, with its uncertainty, and the gate of a CI job.
 
 import { existsSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
-import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { type ConventionName, conventions } from "../../src/data/conventions.ts";
-import { selectSplit } from "../../src/data/readers/files.ts";
+import { openEngine } from "../../src/engines/index.ts";
 import {
   checkComparable,
   compareWithBaseline,
@@ -16,6 +14,7 @@ import {
 } from "../../src/evaluate/regression.ts";
 import { evaluate, type Task } from "../../src/evaluate/evaluation.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
+import { planEvaluation } from "../../src/run/evaluate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
   maybe,
@@ -23,16 +22,13 @@ import {
   percentage,
   preset,
   text,
-  type Values,
   wholeNumber,
   wholeNumberOr,
 } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatDuration, formatInteger, formatPerplexity, formatRate } from "../console.ts";
-import { checkData, findData, tokenizing } from "../data.ts";
-import { startEngine } from "../engine.ts";
-import { cacheFolder, type CommandIo, print } from "../io.ts";
-import { checkModel, hubOptions, opening } from "../models.ts";
+import { print } from "../io.ts";
+import { places } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const options = {
@@ -65,8 +61,6 @@ const options = {
   json: shared.json,
 };
 
-type EvalOptions = Values<typeof options>;
-
 export const command = defineCommand({
   options,
   examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
@@ -82,12 +76,16 @@ export const command = defineCommand({
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
     const started = io.now();
     const task: Task = tasks[given.task];
-    const { opened, plan } = await prepareEval(task, given, io);
+    const found = places(io);
+    const windows = given.windows === "all" ? undefined : given.windows;
+    const { opened, plan } = await planEvaluation(task, { ...given, windows }, found);
     if (baseline) checkComparable(plan.conditions, baseline);
     const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
     const { progress } = io;
-    const count = threads === "auto" ? 0 : threads;
-    const engine = await startEngine(device, count, (line) => progress.line(line));
+    const engine = await openEngine(device, {
+      threads: threads === "auto" ? 0 : threads,
+      onChoice: found.onChoice,
+    });
     const score = async (signal: AbortSignal) => {
       const begun = io.now();
       const { result } = await evaluate(engine, opened, plan, {
@@ -122,30 +120,6 @@ export const command = defineCommand({
     await stoppable(io, "after this window", score, () => engine.dispose());
   },
 });
-
-/** The model, and what is scored of the data. */
-async function prepareEval(task: Task, given: EvalOptions, io: CommandIo) {
-  const { threads, windows, context, stride, convention } = given;
-  // A mistyped name is told before the other one is fetched.
-  checkModel(given.model);
-  await checkData(given.data);
-  const opened = await openModel(given.model, { ...opening(io), adapter: given.adapter });
-  const data = await findData(given.data, io, hubOptions(io));
-  const plan = await task
-    .plan(opened, selectSplit(data, data.split ?? "evaluation"), {
-      field: given.textColumn,
-      separator: data.separator,
-      cacheFolder: cacheFolder(io, "tokens"),
-      threads: threads === "auto" ? availableParallelism() : threads,
-      onProgress: tokenizing(io.progress),
-      context,
-      stride,
-      windows: windows === "all" ? undefined : windows,
-      convention,
-    })
-    .finally(() => io.progress.done());
-  return { opened, plan };
-}
 
 const shown = (value: string | number) =>
   typeof value === "string"
