@@ -1,14 +1,9 @@
 // Says which device `auto` took and why not the others.
 
 import { existsSync } from "node:fs";
-import { type OnChoice, type Provider, providerOf } from "../src/engines/index.ts";
+import type { OnChoice } from "../src/engines/index.ts";
 
 type Say = (line: string) => void;
-
-/** The device for a graph that another library runs. */
-export function chooseProvider(device: string, say: Say): Promise<Provider> {
-  return providerOf(device, telling(say));
-}
 
 /** Where no machine of this kind has a device, nobody misses it. */
 function isPlausible(device: string): boolean {

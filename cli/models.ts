@@ -14,22 +14,18 @@ export function hubOptions({ env, homeDir }: CommandIo): HubSettings {
 /** Notes become lines of the progress, or what `say` makes of them. */
 export function places(io: CommandIo, say?: (line: string) => void): Places {
   const { progress } = io;
-  const line = say ?? ((text) => progress.line(text));
+  const line = say ?? ((text: string) => progress.line(text));
   return {
     hub: hubOptions(io),
     cacheDir: cacheFolder(io),
     onNote: say ?? ((note) => line(`${io.style.yellow("note:")} ${note}`)),
     onProgress: (at) => {
-      if (!at) progress.done();
-      else if ("tokens" in at)
-        progress.update(["tokenizing", `${formatInteger(at.tokens)} tokens`]);
-      else {
-        const { file, receivedBytes, totalBytes } = at;
-        progress.update(
-          [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
-          totalBytes > 0 ? receivedBytes / totalBytes : undefined,
-        );
-      }
+      if (!at) return progress.done();
+      if ("tokens" in at)
+        return progress.update(["tokenizing", `${formatInteger(at.tokens)} tokens`]);
+      const [received, total] = [at.receivedBytes, at.totalBytes];
+      const fields = [basename(at.file), `${formatBytes(received)} of ${formatBytes(total)}`];
+      progress.update(fields, total > 0 ? received / total : undefined);
     },
     onChoice: telling(line),
   };

@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
 import { type ConventionName, conventions } from "../../src/data/conventions.ts";
-import { openEngine } from "../../src/engines/index.ts";
 import {
   checkComparable,
   compareWithBaseline,
@@ -14,7 +13,7 @@ import {
 } from "../../src/evaluate/regression.ts";
 import { evaluate, type Task } from "../../src/evaluate/evaluation.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
-import { planEvaluation } from "../../src/run/evaluate.ts";
+import { type OpenEvaluation, withEvaluation } from "../../src/run/evaluate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
   maybe,
@@ -68,7 +67,7 @@ export const command = defineCommand({
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(given, io) {
     // What can be refused is refused before the work.
-    const { saveBaseline, device, threads, batchSize, json, maxIncrease = 0 } = given;
+    const { saveBaseline, batchSize, json, maxIncrease = 0 } = given;
     if (given.maxIncrease !== undefined && !given.baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
     const baseline = given.baseline && (await readBaseline(given.baseline));
@@ -76,17 +75,11 @@ export const command = defineCommand({
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
     const started = io.now();
     const task: Task = tasks[given.task];
-    const found = places(io);
     const windows = given.windows === "all" ? undefined : given.windows;
-    const { opened, plan } = await planEvaluation(task, { ...given, windows }, found);
-    if (baseline) checkComparable(plan.conditions, baseline);
-    const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
     const { progress } = io;
-    const engine = await openEngine(device, {
-      threads: threads === "auto" ? 0 : threads,
-      onChoice: found.onChoice,
-    });
-    const score = async (signal: AbortSignal) => {
+    const score = async ({ engine, opened, plan }: OpenEvaluation, signal: AbortSignal) => {
+      if (baseline) checkComparable(plan.conditions, baseline);
+      const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
       const begun = io.now();
       const { result } = await evaluate(engine, opened, plan, {
         batchSize,
@@ -117,7 +110,9 @@ export const command = defineCommand({
       );
       if (comparison) (json ? io.stderr : io.stdout).write(`${verdict(comparison)}\n`);
     };
-    await stoppable(io, "after this window", score, () => engine.dispose());
+    await withEvaluation(task, { ...given, windows }, places(io), (open) =>
+      stoppable(io, "after this window", (signal) => score(open, signal)),
+    );
   },
 });
 

@@ -7,13 +7,12 @@ import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { type DataFiles, describeUnread, findDataFiles } from "../data/readers/files.ts";
 import { isDataPath } from "../data/readers/formats.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
-import type { OnChoice } from "../engines/index.ts";
+import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import type { OpenOptions } from "./open.ts";
-import type { ReadOptions } from "./read-corpus.ts";
 import { EMBEDDED_MODELS, modelResolver } from "./resolve.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
@@ -23,34 +22,30 @@ export interface Places {
   readonly cacheDir: string;
   readonly onNote?: ((note: string) => void) | undefined;
   /** How far a download or the tokenizing is; undefined: it is over. */
-  readonly onProgress?:
-    | ((progress: DownloadProgress | TokenizeProgress | undefined) => void)
-    | undefined;
+  readonly onProgress?: ((at: DownloadProgress | TokenizeProgress | undefined) => void) | undefined;
   /** Which device `auto` took. */
   readonly onChoice?: OnChoice | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-export type PlaceOptions = { readonly [Key in keyof Places]?: Places[Key] | undefined };
-
 /** Without settings: the caches of this user, the hub as nobody in particular. */
-export function placesOf({ hub, cacheDir, ...told }: PlaceOptions): Places {
-  return {
-    hub: hub ?? hubSettings({}, homedir()),
-    cacheDir: cacheDir ?? join(homedir(), ".cache", "ssa"),
-    ...told,
-  };
+export function placesOf({
+  hub = hubSettings({}, homedir()),
+  cacheDir = join(homedir(), ".cache", "ssa"),
+  onNote,
+  onProgress,
+  onChoice,
+  signal,
+}: Partial<Places>): Places {
+  return { hub, cacheDir, onNote, onProgress, onChoice, signal };
 }
 
-/** Refuses, before anything is fetched, what can be no model's name. */
-export function checkModel(name: string): void {
-  if (!existsSync(name) && !EMBEDDED_MODELS.includes(name)) parseModelName(name);
-}
-
-/** Refuses, before anything is fetched, what can be no data's name. */
-export async function checkData(name: string): Promise<void> {
-  if (isDataPath(name)) await findDataFiles(name);
-  else if (!EMBEDDED_DATA.includes(name)) parseDatasetName(name);
+/** Refuses, before anything is fetched, what can be no name. */
+export async function checkNames(model: string, ...data: readonly (string | null)[]) {
+  if (!existsSync(model) && !EMBEDDED_MODELS.includes(model)) parseModelName(model);
+  for (const name of data)
+    if (name !== null && isDataPath(name)) await findDataFiles(name);
+    else if (name !== null && !EMBEDDED_DATA.includes(name)) parseDatasetName(name);
 }
 
 /** How a model is opened by any name. */
@@ -97,14 +92,23 @@ export async function findData(
 }
 
 /** How data is read, on this many threads. */
-export function reading(
-  { cacheDir, onProgress, signal }: Places,
-  threads: number | "auto",
-): Pick<ReadOptions, "cacheFolder" | "threads" | "onProgress" | "signal"> {
-  return {
-    cacheFolder: join(cacheDir, "tokens"),
-    threads: threads === "auto" ? availableParallelism() : threads,
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
-  };
+export const reading = ({ cacheDir, onProgress, signal }: Places, threads: number | "auto") => ({
+  cacheFolder: join(cacheDir, "tokens"),
+  threads: threads === "auto" ? availableParallelism() : threads,
+  ...(onProgress && { onProgress }),
+  ...(signal && { signal }),
+});
+
+/** Starts an engine for `work`, with which it ends. */
+export async function withEngine<T>(
+  { device, threads }: { readonly device: string; readonly threads: number | "auto" },
+  { onChoice }: Places,
+  work: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });
+  try {
+    return await work(engine);
+  } finally {
+    await engine.dispose();
+  }
 }

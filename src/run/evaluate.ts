@@ -1,82 +1,80 @@
 // An evaluation from names to its result: what `ssa eval` does, without a word.
 
 import { selectSplit } from "../data/readers/files.ts";
-import { openEngine } from "../engines/index.ts";
-import { evaluate as score, type EvaluateOptions, type Task } from "../evaluate/evaluation.ts";
+import type { Engine } from "../engines/index.ts";
+import {
+  evaluate as score,
+  type EvaluateOptions,
+  type EvaluationPlan,
+  type Task,
+} from "../evaluate/evaluation.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
-import { openModel } from "../model/open.ts";
-import {
-  checkData,
-  checkModel,
-  findData,
-  opening,
-  type PlaceOptions,
-  type Places,
-  placesOf,
-  reading,
-} from "../model/places.ts";
+import { type OpenedModel, openModel } from "../model/open.ts";
+import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
+import type { Places } from "../model/places.ts";
 
-/** What is evaluated, and how its data is read. */
+/** What is evaluated, where, and how its data is read. */
 export interface Evaluated extends EvaluateOptions {
   readonly model: string;
   readonly data: string;
   readonly adapter?: string | undefined;
   readonly textColumn?: string;
+  readonly device?: string;
   readonly threads?: number | "auto";
 }
 
-export type TaskName = keyof typeof tasks;
-type ResultOf<T> = T extends Task<infer Result> ? Result : never;
+type TaskName = keyof typeof tasks;
+type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
 export interface EvaluateModelOptions<Name extends TaskName>
-  extends Evaluated, PlaceOptions, Pick<ScoreOptions, "onBatch"> {
+  extends Evaluated, Partial<Places>, Pick<ScoreOptions, "onBatch"> {
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
-  readonly device?: string;
   readonly batchSize?: number;
 }
 
 /** Measures a model on data. */
-export async function evaluate<Name extends TaskName = "perplexity">(
+export function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
-): Promise<ResultOf<(typeof tasks)[Name]>> {
-  const { task = "perplexity", device = "auto", batchSize = 1, threads = "auto" } = options;
-  const { hub, cacheDir, onNote, onProgress, onChoice, onBatch, signal } = options;
-  const places = placesOf({ hub, cacheDir, onNote, onProgress, onChoice, signal });
-  const { opened, plan } = await planEvaluation(tasks[task], options, places);
-  const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });
-  try {
-    const { result } = await score(engine, opened, plan, {
-      batchSize,
-      ...(onBatch && { onBatch }),
-      ...(signal && { signal }),
-    });
-    return result as ResultOf<(typeof tasks)[Name]>;
-  } finally {
-    await engine.dispose();
-  }
+): Promise<ResultOf<Name>> {
+  const { task = "perplexity", batchSize = 1, onBatch, signal } = options;
+  const told = { ...(onBatch && { onBatch }), ...(signal && { signal }) };
+  return withEvaluation(
+    tasks[task],
+    options,
+    placesOf(options),
+    async ({ engine, opened, plan }) => {
+      const { result } = await score(engine, opened, plan, { batchSize, ...told });
+      return result as ResultOf<Name>;
+    },
+  );
 }
 
-/** The model, and what is scored of the data. */
-export async function planEvaluation(task: Task, given: Evaluated, places: Places) {
-  const { adapter, textColumn = "text", threads = "auto" } = given;
-  const { context, stride, windows, convention } = given;
+export interface OpenEvaluation {
+  readonly engine: Engine;
+  readonly opened: OpenedModel;
+  readonly plan: EvaluationPlan;
+}
+
+/** Opens the model, chooses what is scored of the data, and starts an engine for `work`. */
+export async function withEvaluation<T>(
+  task: Task,
+  { model, data, adapter, textColumn = "text", device = "auto", ...given }: Evaluated,
+  places: Places,
+  work: (open: OpenEvaluation) => Promise<T>,
+): Promise<T> {
+  const { threads = "auto", context, stride, windows, convention } = given;
   // A mistyped name is told before the other one is fetched.
-  checkModel(given.model);
-  await checkData(given.data);
-  const opened = await openModel(given.model, { ...opening(places), adapter });
-  const data = await findData(given.data, places);
+  await checkNames(model, data);
+  const opened = await openModel(model, { ...opening(places), adapter });
+  const { separator, split, ...files } = await findData(data, places);
+  const how = { field: textColumn, separator, context, stride, windows, convention };
   const plan = await task
-    .plan(opened, selectSplit(data, data.split ?? "evaluation"), {
+    .plan(opened, selectSplit(files, split ?? "evaluation"), {
       ...reading(places, threads),
-      field: textColumn,
-      separator: data.separator,
-      context,
-      stride,
-      windows,
-      convention,
+      ...how,
     })
     .finally(() => places.onProgress?.(undefined));
-  return { opened, plan };
+  return withEngine({ device, threads }, places, (engine) => work({ engine, opened, plan }));
 }

@@ -3,29 +3,20 @@
 import { freemem } from "node:os";
 import { basename } from "node:path";
 import { selectSplit } from "../data/readers/files.ts";
-import { type Engine, openEngine } from "../engines/index.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import { claimRunFolder } from "../files/run-folder.ts";
-import {
-  checkData,
-  checkModel,
-  findData,
-  opening,
-  type PlaceOptions,
-  type Places,
-  placesOf,
-  reading,
-} from "../model/places.ts";
+import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
+import type { Places } from "../model/places.ts";
 import { loadRecipe } from "../options/load.ts";
 import type { Recipe } from "../options/schema.ts";
 import { finetune, type FinetuneOptions, type FinetuneResult, type RunEvent } from "./finetune.ts";
 import { type Fit, fitRun } from "./fit.ts";
 import { refuseUsed } from "./folder.ts";
-import { openBase, type Prepared, prepareRun, type RunData } from "./prepare.ts";
+import { openBase, prepareRun, type RunData } from "./prepare.ts";
 
 export const CHECKPOINTS = "checkpoints";
 
-export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>, PlaceOptions {
+export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>, Partial<Places> {
   readonly base: string;
   readonly data: string;
   /** After each optimizer step. */
@@ -38,11 +29,11 @@ export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>,
  * present step, saved: the promise rejects with the signal's reason, and `ssa finetune --resume` continues the run.
  */
 export async function fineTune(options: FineTuneOptions): Promise<RunReport> {
-  const { hub, cacheDir, onNote, onProgress, onChoice, onStep, onEvent, ...rest } = options;
-  const { signal = new AbortController().signal, ...values } = rest;
-  const recipe = loadRecipe({ values });
+  const { onStep, onEvent, signal = new AbortController().signal, ...given } = options;
+  const places = placesOf({ ...given, signal });
+  const values = Object.entries(given).filter(([key]) => !Object.hasOwn(places, key));
+  const recipe = loadRecipe({ values: Object.fromEntries(values) });
   if (recipe.out) await refuseUsed(recipe.out);
-  const places = placesOf({ hub, cacheDir, onNote, onProgress, onChoice, signal });
   const result = await withRun(recipe, places, (run) =>
     startRun(run, {
       isResumed: false,
@@ -58,12 +49,9 @@ export async function fineTune(options: FineTuneOptions): Promise<RunReport> {
 }
 
 /** A run whose model and data are read, and its engine. */
-export interface OpenRun {
-  readonly recipe: Recipe;
-  readonly prepared: Prepared;
-  readonly engine: Engine;
+export type OpenRun = Pick<FinetuneOptions, "recipe" | "prepared" | "engine"> & {
   readonly fit: Fit;
-}
+};
 
 /** Opens what a recipe names for `work`, with which the engine ends. */
 export async function withRun<T>(
@@ -71,24 +59,18 @@ export async function withRun<T>(
   places: Places,
   work: (run: OpenRun) => Promise<T>,
 ): Promise<T> {
-  const { base, data, evalData, device, threads } = recipe;
   // A mistyped name is told before another one is fetched.
-  checkModel(base);
-  for (const name of [data, evalData]) if (name) await checkData(name);
-  const opened = await openBase(recipe, opening(places));
-  const runData = await findRunData(recipe, places);
-  const prepared = await prepareRun(recipe, opened, runData, reading(places, threads)).finally(() =>
-    places.onProgress?.(undefined),
+  await checkNames(recipe.base, recipe.data, recipe.evalData);
+  const base = await openBase(recipe, opening(places));
+  const data = await findRunData(recipe, places);
+  const prepared = await prepareRun(recipe, base, data, reading(places, recipe.threads)).finally(
+    () => places.onProgress?.(undefined),
   );
-  const { onChoice } = places;
-  const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });
-  try {
+  return withEngine(recipe, places, (engine) => {
     const programBytes = process.memoryUsage.rss();
     const fit = fitRun(recipe, prepared, { programBytes, freeBytes: freemem(), engine });
-    return await work({ recipe, prepared, engine, fit });
-  } finally {
-    await engine.dispose();
-  }
+    return work({ recipe, prepared, engine, fit });
+  });
 }
 
 interface StartOptions extends Pick<FinetuneOptions, "isResumed" | "onEvent" | "signal"> {
