@@ -34,6 +34,5 @@ export { startRun, withRun } from "./run/fine-tune.ts";
 export { type ConventionName, conventions } from "./data/conventions.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";
-export { withEvaluation } from "./run/evaluate.ts";
 export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
 export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";

@@ -11,9 +11,10 @@ import {
   readBaseline,
   writeBaseline,
 } from "../../src/evaluate/regression.ts";
-import { evaluate, type Task } from "../../src/evaluate/evaluation.ts";
+import type { Task } from "../../src/evaluate/evaluation.ts";
+import type { TaskResult } from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
-import { type OpenEvaluation, withEvaluation } from "../../src/run/evaluate.ts";
+import { evaluate } from "../../src/run/evaluate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
   maybe,
@@ -67,23 +68,27 @@ export const command = defineCommand({
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(given, io) {
     // What can be refused is refused before the work.
-    const { saveBaseline, batchSize, json, maxIncrease = 0 } = given;
-    if (given.maxIncrease !== undefined && !given.baseline)
+    const { saveBaseline, baseline: path, json, maxIncrease = 0, ...named } = given;
+    if (given.maxIncrease !== undefined && !path)
       throw new UserError("--max-increase needs a --baseline to compare with");
-    const baseline = given.baseline && (await readBaseline(given.baseline));
+    const baseline = path && (await readBaseline(path));
     if (saveBaseline && !existsSync(dirname(saveBaseline)))
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
     const started = io.now();
     const task: Task = tasks[given.task];
-    const windows = given.windows === "all" ? undefined : given.windows;
     const { progress } = io;
-    const score = async ({ engine, opened, plan }: OpenEvaluation, signal: AbortSignal) => {
-      if (baseline) checkComparable(plan.conditions, baseline);
-      const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
-      const begun = io.now();
-      const { result } = await evaluate(engine, opened, plan, {
-        batchSize,
+    await stoppable(io, "after this window", async (signal) => {
+      let [total, device, begun] = [0, "", 0];
+      const result: TaskResult = await evaluate({
+        ...places(io),
+        ...named,
+        windows: given.windows === "all" ? undefined : given.windows,
         signal,
+        onPlan: (plan, on) => {
+          if (baseline) checkComparable(plan.conditions, baseline);
+          total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
+          [device, begun] = [on, io.now()];
+        },
         onBatch: ({ windows: done, numTokens }) => {
           const seconds = (io.now() - begun) / 1000;
           const left = formatDuration((seconds / done) * (total - done));
@@ -102,17 +107,14 @@ export const command = defineCommand({
             ...Object.fromEntries(
               task.summary(result).map(([what, value]) => [what, shown(value)]),
             ),
-            device: engine.description,
+            device,
             time: formatDuration((io.now() - started) / 1000),
           },
           io.columns,
         ),
       );
       if (comparison) (json ? io.stderr : io.stdout).write(`${verdict(comparison)}\n`);
-    };
-    await withEvaluation(task, { ...given, windows }, places(io), (open) =>
-      stoppable(io, "after this window", (signal) => score(open, signal)),
-    );
+    });
   },
 });
 

@@ -28,7 +28,7 @@ export interface Places {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Without settings: the caches of this user, the hub as nobody in particular. */
+/** Without settings: this user's own caches and token, where no variable says otherwise. */
 export function placesOf({
   hub = hubSettings({}, homedir()),
   cacheDir = join(homedir(), ".cache", "ssa"),
