@@ -32,7 +32,7 @@ export interface CommandIo {
 }
 
 /** Where what can be made again is kept between runs: tokens of texts, exports for generation. */
-export function cacheFolder({ env, homeDir }: CommandIo, kind: "tokens" | "exports"): string {
+export function cacheFolder({ env, homeDir }: CommandIo, kind = ""): string {
   const home = env["XDG_CACHE_HOME"] || join(homeDir, ".cache");
   return join(env["SSA_CACHE"] || join(home, "ssa"), kind);
 }

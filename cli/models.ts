@@ -1,35 +1,52 @@
-// How every command opens a model: by any name, with the progress of its download.
+// How every command finds what is named: with the progress of its download, notes, and which device `auto` took.
 
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { hubSettings, type HubSettings } from "../src/hub/environment.ts";
-import { parseModelName } from "../src/hub/repo-id.ts";
-import type { OpenOptions } from "../src/model/open.ts";
-import { EMBEDDED_MODELS, modelResolver } from "../src/model/resolve.ts";
-import { formatBytes } from "./console.ts";
-import type { CommandIo } from "./io.ts";
+import type { OnChoice } from "../src/engines/index.ts";
+import { hubSettings } from "../src/hub/environment.ts";
+import { opening as openingIn, type Places } from "../src/model/places.ts";
+import { formatBytes, formatInteger } from "./console.ts";
+import { cacheFolder, type CommandIo } from "./io.ts";
 
-export function hubOptions({ env, homeDir }: CommandIo): HubSettings {
-  return hubSettings(env, homeDir);
-}
-
-/** Refuses, before anything is fetched, what can be no model's name. */
-export function checkModel(name: string): void {
-  if (!existsSync(name) && !EMBEDDED_MODELS.includes(name)) parseModelName(name);
-}
-
-/** Finds names in the package and on the hub; what the user should know becomes a note. */
-export function opening(io: CommandIo) {
+/** Notes become lines of the progress, or what `say` makes of them. */
+export function places(io: CommandIo, say?: (line: string) => void): Places {
   const { progress } = io;
-  const find = modelResolver(hubOptions(io), io.packageRoot, {
-    onProgress: ({ file, receivedBytes, totalBytes }) =>
-      progress.update(
-        [basename(file), `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}`],
-        totalBytes > 0 ? receivedBytes / totalBytes : undefined,
-      ),
-  });
+  const line = say ?? ((text: string) => progress.line(text));
   return {
-    resolve: (name: string) => find(name).finally(() => progress.done()),
-    onNote: (note: string) => progress.line(`${io.style.yellow("note:")} ${note}`),
-  } satisfies OpenOptions;
+    hub: hubSettings(io.env, io.homeDir),
+    cacheDir: cacheFolder(io),
+    onNote: say ?? ((note) => line(`${io.style.yellow("note:")} ${note}`)),
+    onProgress: (at) => {
+      if (!at) return progress.done();
+      if ("tokens" in at)
+        return progress.update(["tokenizing", `${formatInteger(at.tokens)} tokens`]);
+      const [received, total] = [at.receivedBytes, at.totalBytes];
+      const fields = [basename(at.file), `${formatBytes(received)} of ${formatBytes(total)}`];
+      progress.update(fields, total > 0 ? received / total : undefined);
+    },
+    onChoice: telling(line),
+  };
+}
+
+/** The options with which a command opens a model. */
+export const opening = (io: CommandIo) => openingIn(places(io));
+
+/** Where no machine of this kind has a device, nobody misses it. */
+function isPlausible(device: string): boolean {
+  const { platform } = process;
+  // NVIDIA's driver, natively and under WSL; any GPU's.
+  const hasNvidia = ["/proc/driver/nvidia/version", "/dev/dxg"].some(existsSync);
+  if (device === "cuda") return platform === "linux" && hasNvidia;
+  if (device === "webgpu") return platform !== "linux" || hasNvidia || existsSync("/dev/dri");
+  return device !== (platform === "win32" ? "coreml" : platform === "darwin" ? "dml" : device);
+}
+
+/** `say` gets a line for what was taken and each that was not, where the choice was the program's. */
+function telling(say: (line: string) => void): OnChoice {
+  return (reports) => {
+    for (const { device, isChosen, isAvailable, reason, hint } of reports)
+      if (isChosen) say(`device    ${device}`);
+      else if (isAvailable !== null && isPlausible(device))
+        say(`  not ${device}: ${reason}${hint ? `; ${hint}` : ""}`);
+  };
 }

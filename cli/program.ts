@@ -1,12 +1,12 @@
 // The program: maps a word to a command, and failures to exit codes. 0 fine, 1 the work failed or a regression was
 // found, 2 wrong usage or configuration, 130 interrupted after saving.
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { basename, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { basename, join } from "node:path";
 import { Command as Commander, CommanderError } from "commander";
 import { nearest, UserError } from "../src/core/errors.ts";
+import { packageRoot } from "../src/files/package-root.ts";
 import type { Command } from "./command.ts";
 import { type CommandIo, processIo } from "./io.ts";
 
@@ -24,8 +24,7 @@ type Load = () => Promise<{ readonly command: Command }>;
 const words = process.argv.slice(2);
 
 export async function main(): Promise<void> {
-  const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
-  const io = processIo(packageRoot, homedir());
+  const io = processIo(packageRoot(), homedir());
   const fail = (error: unknown) => void (process.exitCode = report(error, io));
   process.on("uncaughtException", (error) => process.exit(report(error, io)));
   // A reader that has seen enough (`ssa inspect MODEL | head`) is no failure, nor does a run need its listeners.
@@ -100,10 +99,4 @@ function report(error: unknown, { stderr, style }: CommandIo): number {
   }
   if (words.includes("--debug")) stderr.write(`${stack}\n`);
   return 1;
-}
-
-/** The built program lies one folder deeper than the source. */
-function findPackageRoot(folder: string): string {
-  if (existsSync(join(folder, "package.json"))) return folder;
-  return findPackageRoot(dirname(folder));
 }

@@ -13,7 +13,6 @@ export async function stoppable(
   io: CommandIo,
   when: string,
   work: (signal: AbortSignal) => Promise<void>,
-  dispose: () => Promise<void> = async () => undefined,
 ): Promise<void> {
   const controller = new AbortController();
   const { signal } = controller;
@@ -37,6 +36,5 @@ export async function stoppable(
   } finally {
     release();
     io.progress.done();
-    await dispose();
   }
 }

@@ -1,37 +1,38 @@
-// The public API: what the commands are made of. Nothing here prints, exits or reads the environment.
+// The library, in the order in which it is used. It prints nothing, never exits and reads no environment: where things
+// are, and who is told, are options.
 
-/** Opening models: base, augmented and adapter folders. */
-export { type OpenedModel, countParameters, openModel } from "./model/open.ts";
-export { buildForward, logitsOf } from "./model/graph.ts";
-export { type TemperatureSpec } from "./insertions/spec.ts";
+/** One call each, from the names of a model and of data to what comes of them. */
+export { fineTune, type FineTuneOptions } from "./run/fine-tune.ts";
+export { evaluate, type EvaluateModelOptions } from "./run/evaluate.ts";
+export { generate } from "./generate/generate.ts";
+export { convert } from "./export/convert.ts";
+export { inspectModel, type Inspection } from "./run/inspect.ts";
 
-/** Data: splits, tokens, and the named conventions of perplexity. */
-export { type ConventionName, conventions } from "./data/conventions.ts";
-export { findDataFiles, selectSplit } from "./data/readers/files.ts";
-export { EMBEDDED_DATA, embeddedData } from "./data/readers/embedded.ts";
-export { hubSettings } from "./hub/environment.ts";
-export { resolveDataset } from "./hub/dataset.ts";
-export { resolveModel } from "./hub/model.ts";
+/** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
+export type { LambadaResult, PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { RunEvent } from "./run/finetune.ts";
+export { UserError } from "./core/errors.ts";
 
-/** Devices: `auto` or a name. */
+/** Where things are: the hub and its cache, as HF_HOME and its like say where the environment is handed in. */
+export { type HubSettings, hubSettings } from "./hub/environment.ts";
+export { findData, opening, type Places, placesOf, reading } from "./model/places.ts";
+
+/** Recipes: every option of a run, from a file, variables, flags or values, checked together. */
+export { loadRecipe, type RecipeSources, recipeToYaml } from "./options/load.ts";
+export { type Recipe, recipeOptions } from "./options/schema.ts";
+
+/** Models, `openModel(name, opening(placesOf({})))`; data, read through a model's own tokenizer; devices. */
+export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
+export type { TemperatureSpec } from "./insertions/spec.ts";
+export { selectSplit } from "./data/readers/files.ts";
+export { readCorpus } from "./model/read-corpus.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";
 
-/** Recipes, runs and their reports. */
-export { loadRecipe, recipeToYaml } from "./options/load.ts";
-export { type Recipe, recipeOptions } from "./options/schema.ts";
-export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";
-export { type LambadaResult, type PerplexityResult, type RunReport } from "./evaluate/results.ts";
-export { readCorpus } from "./model/read-corpus.ts";
-export { evaluate } from "./evaluate/evaluation.ts";
+/** The pieces of a run: its graph, what it trains and scores, and how that compares with what was before. */
+export { buildForward, logitsOf } from "./model/graph.ts";
+export { startRun, withRun } from "./run/fine-tune.ts";
+export { type ConventionName, conventions } from "./data/conventions.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";
-export { finetune, type FinetuneResult, type RunEvent } from "./run/finetune.ts";
-export { inspectModel } from "./run/inspect.ts";
-export { prepareRun } from "./run/prepare.ts";
-
-/** Exports: Hugging Face folders, adapters, ONNX. */
-export { convert } from "./export/convert.ts";
-export { generate } from "./generate/generate.ts";
-
-/** Mistakes that a user can mend. */
-export { UserError } from "./core/errors.ts";
+export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
+export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";

@@ -10,7 +10,7 @@ import { shared } from "../../src/options/shared.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatBytes } from "../console.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";
-import { hubOptions } from "../models.ts";
+import { places } from "../models.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
@@ -24,7 +24,7 @@ export const command = defineCommand({
 });
 
 async function examine(io: CommandIo) {
-  const { cacheDir, endpoint, offline, token } = hubOptions(io);
+  const { cacheDir, endpoint, offline, token } = places(io).hub;
   const caches = {
     models: cacheDir,
     tokens: cacheFolder(io, "tokens"),

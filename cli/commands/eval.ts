@@ -1,12 +1,9 @@
 // `ssa eval`: perplexity or another task of a model on data, with its uncertainty, and the gate of a CI job.
 
 import { existsSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
-import { openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { type ConventionName, conventions } from "../../src/data/conventions.ts";
-import { selectSplit } from "../../src/data/readers/files.ts";
 import {
   checkComparable,
   compareWithBaseline,
@@ -14,8 +11,10 @@ import {
   readBaseline,
   writeBaseline,
 } from "../../src/evaluate/regression.ts";
-import { evaluate, type Task } from "../../src/evaluate/evaluation.ts";
+import type { Task } from "../../src/evaluate/evaluation.ts";
+import type { TaskResult } from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
+import { evaluate } from "../../src/run/evaluate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
   maybe,
@@ -23,16 +22,13 @@ import {
   percentage,
   preset,
   text,
-  type Values,
   wholeNumber,
   wholeNumberOr,
 } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatDuration, formatInteger, formatPerplexity, formatRate } from "../console.ts";
-import { checkData, findData, tokenizing } from "../data.ts";
-import { startEngine } from "../engine.ts";
-import { cacheFolder, type CommandIo, print } from "../io.ts";
-import { checkModel, hubOptions, opening } from "../models.ts";
+import { print } from "../io.ts";
+import { places } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const options = {
@@ -65,8 +61,6 @@ const options = {
   json: shared.json,
 };
 
-type EvalOptions = Values<typeof options>;
-
 export const command = defineCommand({
   options,
   examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
@@ -74,25 +68,27 @@ export const command = defineCommand({
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(given, io) {
     // What can be refused is refused before the work.
-    const { saveBaseline, device, threads, batchSize, json, maxIncrease = 0 } = given;
-    if (given.maxIncrease !== undefined && !given.baseline)
+    const { saveBaseline, baseline: path, json, maxIncrease = 0, ...named } = given;
+    if (given.maxIncrease !== undefined && !path)
       throw new UserError("--max-increase needs a --baseline to compare with");
-    const baseline = given.baseline && (await readBaseline(given.baseline));
+    const baseline = path && (await readBaseline(path));
     if (saveBaseline && !existsSync(dirname(saveBaseline)))
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
     const started = io.now();
     const task: Task = tasks[given.task];
-    const { opened, plan } = await prepareEval(task, given, io);
-    if (baseline) checkComparable(plan.conditions, baseline);
-    const total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
     const { progress } = io;
-    const count = threads === "auto" ? 0 : threads;
-    const engine = await startEngine(device, count, (line) => progress.line(line));
-    const score = async (signal: AbortSignal) => {
-      const begun = io.now();
-      const { result } = await evaluate(engine, opened, plan, {
-        batchSize,
+    await stoppable(io, "after this window", async (signal) => {
+      let [total, device, begun] = [0, "", 0];
+      const result: TaskResult = await evaluate({
+        ...places(io),
+        ...named,
+        windows: given.windows === "all" ? undefined : given.windows,
         signal,
+        onPlan: (plan, on) => {
+          if (baseline) checkComparable(plan.conditions, baseline);
+          total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
+          [device, begun] = [on, io.now()];
+        },
         onBatch: ({ windows: done, numTokens }) => {
           const seconds = (io.now() - begun) / 1000;
           const left = formatDuration((seconds / done) * (total - done));
@@ -111,41 +107,16 @@ export const command = defineCommand({
             ...Object.fromEntries(
               task.summary(result).map(([what, value]) => [what, shown(value)]),
             ),
-            device: engine.description,
+            device,
             time: formatDuration((io.now() - started) / 1000),
           },
           io.columns,
         ),
       );
       if (comparison) (json ? io.stderr : io.stdout).write(`${verdict(comparison)}\n`);
-    };
-    await stoppable(io, "after this window", score, () => engine.dispose());
+    });
   },
 });
-
-/** The model, and what is scored of the data. */
-async function prepareEval(task: Task, given: EvalOptions, io: CommandIo) {
-  const { threads, windows, context, stride, convention } = given;
-  // A mistyped name is told before the other one is fetched.
-  checkModel(given.model);
-  await checkData(given.data);
-  const opened = await openModel(given.model, { ...opening(io), adapter: given.adapter });
-  const data = await findData(given.data, io, hubOptions(io));
-  const plan = await task
-    .plan(opened, selectSplit(data, data.split ?? "evaluation"), {
-      field: given.textColumn,
-      separator: data.separator,
-      cacheFolder: cacheFolder(io, "tokens"),
-      threads: threads === "auto" ? availableParallelism() : threads,
-      onProgress: tokenizing(io.progress),
-      context,
-      stride,
-      windows: windows === "all" ? undefined : windows,
-      convention,
-    })
-    .finally(() => io.progress.done());
-  return { opened, plan };
-}
 
 const shown = (value: string | number) =>
   typeof value === "string"

@@ -2,33 +2,26 @@
 
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { availableParallelism, freemem } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
-import { selectSplit } from "../../src/data/readers/files.ts";
-import { claimRunFolder, newestRun, runFiles } from "../../src/files/run-folder.ts";
+import { newestRun, runFiles } from "../../src/files/run-folder.ts";
 import { findRecipe } from "../../src/options/find.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";
 import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
 import { flag, maybe, oneOf, preset, text, texts, type Values } from "../../src/options/values.ts";
-import { finetune } from "../../src/run/finetune.ts";
+import { CHECKPOINTS, type OpenRun, startRun, withRun } from "../../src/run/fine-tune.ts";
 import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { fitRun } from "../../src/run/fit.ts";
 import { planRun } from "../../src/run/plan.ts";
-import { openBase, type Prepared, prepareRun, type RunData } from "../../src/run/prepare.ts";
+import type { Prepared } from "../../src/run/prepare.ts";
 import { defineCommand, type Typed } from "../command.ts";
 import { formatInteger } from "../console.ts";
-import { checkData, findData, tokenizing } from "../data.ts";
-import { startEngine } from "../engine.ts";
-import { cacheFolder, type CommandIo, print } from "../io.ts";
+import { type CommandIo, print } from "../io.ts";
 import { LOG_FORMATS, openLog, type RunLog } from "../log.ts";
-import { checkModel, hubOptions, opening } from "../models.ts";
+import { places } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 import { stoppable } from "../stop.ts";
-
-const CHECKPOINTS = "checkpoints";
 
 const options = {
   recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
@@ -60,42 +53,21 @@ export const command = defineCommand({
       log.note(`${given} is finished: its report again`);
       return tell(done, given!);
     }
-    const { threads } = recipe;
-    // A mistyped name is told before another one is fetched.
-    checkModel(recipe.base);
-    for (const data of [recipe.data, recipe.evalData]) if (data) await checkData(data);
-    const base = await openBase(recipe, { ...opening(io), onNote: log.note });
-    const prepared = await prepareRun(recipe, base, await findRunData(recipe, io), {
-      cacheFolder: cacheFolder(io, "tokens"),
-      threads: threads === "auto" ? availableParallelism() : threads,
-      onProgress: tokenizing(io.progress),
-    }).finally(() => io.progress.done());
-    const engine = await startEngine(recipe.device, threads === "auto" ? 0 : threads, log.note);
-    const work = async (signal: AbortSignal) => {
-      const fit = fitRun(recipe, prepared, {
-        programBytes: process.memoryUsage.rss(),
-        freeBytes: freemem(),
-        engine,
-      });
+    const train = async (run: OpenRun, signal: AbortSignal) => {
+      const { prepared, engine, fit } = run;
       if (flags.dryRun) {
         const plan = await planRun(recipe, prepared, engine, fit);
         return print(io, flags.json, plan, () => planText(plan, io));
       }
-      const runDir = given ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
-      announce(prepared, recipe, engine.description, runDir, log);
-      const result = await finetune({
-        recipe: recipe.out ? recipe : { ...recipe, out: runDir },
-        runDir,
-        prepared,
-        engine,
-        fit,
+      const result = await startRun(run, {
+        runDir: given,
         isResumed: flags.resume,
+        onStart: (runDir) => announce(prepared, recipe, engine.description, runDir, log),
         onEvent: (event) => log.event(event),
         signal,
-        now: io.now,
-        peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
       });
       io.progress.done();
+      const { runDir } = result;
       if (result.outcome === "finished") {
         tell(result.report, runDir);
         for (const line of whatNext(recipe, runDir)) log.note(line);
@@ -106,7 +78,9 @@ export const command = defineCommand({
       log.note(`${where}; continue: ssa finetune --resume --out ${word(runDir)}`);
       io.exitCode = 130;
     };
-    await stoppable(io, "after this step", work, () => engine.dispose());
+    await withRun(recipe, places(io, log.note), (run) =>
+      stoppable(io, "after this step", (signal) => train(run, signal)),
+    );
   },
 });
 
@@ -151,28 +125,6 @@ async function recipeSources(
   const flags = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
   const file = path ? { file: { path, text: await readFile(path, "utf8") } } : {};
   return { ...file, env, sets: set, flags };
-}
-
-/** `gpt2-wikitext` of base and data. */
-function runStem({ base, data }: Recipe): string {
-  const stem = (name: string) =>
-    basename(name.replace(/[@:].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
-  return `${stem(base)}-${stem(data)}`;
-}
-
-async function findRunData(recipe: Recipe, io: CommandIo): Promise<RunData> {
-  const settings = hubOptions(io);
-  const data = await findData(recipe.data, io, settings, { splits: ["train", "validation"] });
-  const held = recipe.evalData ? await findData(recipe.evalData, io, settings) : undefined;
-  const holdOut = held ? 0 : recipe.holdOut;
-  const evaluation = held
-    ? selectSplit(held, held.split ?? "evaluation")
-    : selectSplit(data, "validation", holdOut);
-  return {
-    train: selectSplit(data, data.split ?? "train", holdOut),
-    evaluation,
-    evaluationSeparator: (held ?? data).separator,
-  };
 }
 
 /** The commands that use what was made. */

@@ -1,6 +1,7 @@
 // `ssa generate`: continues a prompt with @huggingface/transformers on the model's exported graph.
 
 import { UserError } from "../../src/core/errors.ts";
+import { providerOf } from "../../src/engines/index.ts";
 import { generate, type Sampling } from "../../src/generate/generate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
@@ -14,9 +15,8 @@ import {
 } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { formatRate } from "../console.ts";
-import { chooseProvider } from "../engine.ts";
 import { cacheFolder } from "../io.ts";
-import { opening } from "../models.ts";
+import { opening, places } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const sampled = {
@@ -44,7 +44,7 @@ Example:
   async run({ model, adapter, device, prompt, maxNewTokens, json, ...options }, io) {
     const sampling = samplingOf(options);
     const { progress } = io;
-    const provider = await chooseProvider(device, (line) => progress.line(line));
+    const provider = await providerOf(device, places(io).onChoice);
     let begun: number | undefined;
     await stoppable(io, "after this token", async (signal) => {
       const folder = cacheFolder(io, "exports");

@@ -19,7 +19,7 @@ export { takingTurns } from "./turns.ts";
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
 
 export interface EngineOptions extends DeviceOptions {
-  readonly onChoice?: OnChoice;
+  readonly onChoice?: OnChoice | undefined;
 }
 
 /** What was found of a device. */

@@ -28,10 +28,10 @@ export function fromEnvironment(shape: Shape, env: Environment): Given[] {
 }
 
 /** What the command line gives: by key; undefined means not given. */
-export function fromFlags(flags: Readonly<Record<string, unknown>>): Given[] {
+export function fromFlags(flags: Readonly<Record<string, unknown>>, originOf = flagName): Given[] {
   return Object.entries(flags)
     .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => [key, value, flagName(key)]);
+    .map(([key, value]) => [key, value, originOf(key)]);
 }
 
 /** The options of a command; later ones win. Throws one UserError that lists every mistake. */

@@ -25,6 +25,8 @@ export interface RecipeSources {
   readonly sets?: readonly string[];
   /** By recipe key; strings are read as YAML, undefined means not given. */
   readonly flags?: Readonly<Record<string, unknown>>;
+  /** The same from a program, with a program's values. */
+  readonly values?: Readonly<Record<string, unknown>>;
   /** A resumed run's recipe, which takes the place of the defaults. */
   readonly saved?: Recipe;
 }
@@ -34,7 +36,7 @@ export interface RecipeSources {
  * lists every unknown key, wrong value and contradiction, each with its path and where it was given.
  */
 export function loadRecipe(sources: RecipeSources): Recipe {
-  const { file, env = {}, sets = [], flags = {} } = sources;
+  const { file, env = {}, sets = [], flags = {}, values = {} } = sources;
   const tree = defaults(sources.saved);
   const origins: Origins = new Map();
   if (file) layFile(tree, file, origins);
@@ -42,6 +44,7 @@ export function loadRecipe(sources: RecipeSources): Recipe {
     ...fromEnvironment(recipeSchema.shape, env),
     ...sets.map(assignment),
     ...fromFlags(flags),
+    ...fromFlags(values, () => "options"),
   ];
   lay(recipeSchema, tree, given, origins);
   const { data, problems } = check(recipeSchema, tree, origins);

@@ -1,0 +1,114 @@
+// From names to what they name: models and data in this package, on this machine, or brought from the hub.
+
+import { existsSync } from "node:fs";
+import { availableParallelism, homedir } from "node:os";
+import { join } from "node:path";
+import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
+import { type DataFiles, describeUnread, findDataFiles } from "../data/readers/files.ts";
+import { isDataPath } from "../data/readers/formats.ts";
+import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
+import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
+import { packageRoot } from "../files/package-root.ts";
+import { resolveDataset } from "../hub/dataset.ts";
+import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
+import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
+import type { OpenOptions } from "./open.ts";
+import { EMBEDDED_MODELS, modelResolver } from "./resolve.ts";
+
+/** Where what is named is found and kept, and who is told meanwhile. */
+export interface Places {
+  readonly hub: HubSettings;
+  /** For what can be made again, such as the tokens of texts. */
+  readonly cacheDir: string;
+  readonly onNote?: ((note: string) => void) | undefined;
+  /** How far a download or the tokenizing is; undefined: it is over. */
+  readonly onProgress?: ((at: DownloadProgress | TokenizeProgress | undefined) => void) | undefined;
+  /** Which device `auto` took. */
+  readonly onChoice?: OnChoice | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Without settings: this user's own caches and token, where no variable says otherwise. */
+export function placesOf({
+  hub = hubSettings({}, homedir()),
+  cacheDir = join(homedir(), ".cache", "ssa"),
+  onNote,
+  onProgress,
+  onChoice,
+  signal,
+}: Partial<Places>): Places {
+  return { hub, cacheDir, onNote, onProgress, onChoice, signal };
+}
+
+/** Refuses, before anything is fetched, what can be no name. */
+export async function checkNames(model: string, ...data: readonly (string | null)[]) {
+  if (!existsSync(model) && !EMBEDDED_MODELS.includes(model)) parseModelName(model);
+  for (const name of data)
+    if (name !== null && isDataPath(name)) await findDataFiles(name);
+    else if (name !== null && !EMBEDDED_DATA.includes(name)) parseDatasetName(name);
+}
+
+/** How a model is opened by any name. */
+export function opening({ hub, onNote, onProgress, signal }: Places): OpenOptions {
+  const find = modelResolver(hub, packageRoot(), { onProgress, signal });
+  return {
+    resolve: (name) => find(name).finally(() => onProgress?.(undefined)),
+    ...(onNote && { onNote }),
+  };
+}
+
+export interface NamedData extends DataFiles {
+  /** What joins rows to one text; absent where each row is a text. */
+  readonly separator?: string;
+  /** A split that the name itself chose. */
+  readonly split?: string | undefined;
+}
+
+const WIKITEXT = "Salesforce/wikitext";
+
+/**
+ * The files of a data source, of the splits that are needed; WikiText's rows make one text, joined as the published
+ * figures need.
+ */
+export async function findData(
+  name: string,
+  { hub, onNote, onProgress, signal }: Places,
+  splits?: readonly string[],
+): Promise<NamedData> {
+  if (isDataPath(name)) {
+    const data = await findDataFiles(name);
+    const unread = describeUnread(data);
+    if (unread !== undefined) onNote?.(unread);
+    return data;
+  }
+  if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
+  const { split } = parseDatasetName(name);
+  const options = { ...(splits && { splits }), onProgress, signal };
+  const { files, id, config } = await resolveDataset(name, hub, options).finally(() =>
+    onProgress?.(undefined),
+  );
+  const separator = id === WIKITEXT && { separator: "\n\n" };
+  return { name: `${id}:${config}`, splits: files, split, ...separator };
+}
+
+/** How data is read, on this many threads. */
+export const reading = ({ cacheDir, onProgress, signal }: Places, threads: number | "auto") => ({
+  cacheFolder: join(cacheDir, "tokens"),
+  threads: threads === "auto" ? availableParallelism() : threads,
+  ...(onProgress && { onProgress }),
+  ...(signal && { signal }),
+});
+
+/** Starts an engine for `work`, with which it ends. */
+export async function withEngine<T>(
+  { device, threads }: { readonly device: string; readonly threads: number | "auto" },
+  { onChoice }: Places,
+  work: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });
+  try {
+    return await work(engine);
+  } finally {
+    await engine.dispose();
+  }
+}

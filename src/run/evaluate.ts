@@ -1,0 +1,56 @@
+// An evaluation from names to its result: what `ssa eval` does, without a word.
+
+import { selectSplit } from "../data/readers/files.ts";
+import { evaluate as score, type EvaluateOptions } from "../evaluate/evaluation.ts";
+import type { EvaluationPlan, Task } from "../evaluate/evaluation.ts";
+import type { ScoreOptions } from "../evaluate/scorer.ts";
+import { tasks } from "../evaluate/tasks/index.ts";
+import { openModel } from "../model/open.ts";
+import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
+import type { Places } from "../model/places.ts";
+
+type TaskName = keyof typeof tasks;
+type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
+
+export interface EvaluateModelOptions<Name extends TaskName>
+  extends EvaluateOptions, Partial<Places>, Pick<ScoreOptions, "onBatch"> {
+  readonly model: string;
+  readonly data: string;
+  /** What to measure: the perplexity by default. */
+  readonly task?: Name;
+  readonly adapter?: string | undefined;
+  readonly textColumn?: string;
+  readonly device?: string;
+  readonly threads?: number | "auto";
+  readonly batchSize?: number;
+  /** Told what will be scored, and on which device. */
+  readonly onPlan?: (plan: EvaluationPlan, device: string) => void;
+}
+
+/** Measures a model on data. */
+export async function evaluate<Name extends TaskName = "perplexity">(
+  options: EvaluateModelOptions<Name>,
+): Promise<ResultOf<Name>> {
+  const { task = "perplexity", textColumn: field = "text", batchSize = 1 } = options;
+  const { device = "auto", threads = "auto", onPlan, onBatch, signal } = options;
+  const { adapter, context, stride, windows, convention } = options;
+  const places = placesOf(options);
+  // A mistyped name is told before the other one is fetched.
+  await checkNames(options.model, options.data);
+  const model = await openModel(options.model, { ...opening(places), adapter });
+  const data = await findData(options.data, places);
+  const measured: Task = tasks[task];
+  const how = { field, separator: data.separator, context, stride, windows, convention };
+  const plan = await measured
+    .plan(model, selectSplit(data, data.split ?? "evaluation"), {
+      ...reading(places, threads),
+      ...how,
+    })
+    .finally(() => places.onProgress?.(undefined));
+  return withEngine({ device, threads }, places, async (engine) => {
+    onPlan?.(plan, engine.description);
+    const told = { ...(onBatch && { onBatch }), ...(signal && { signal }) };
+    const { result } = await score(engine, model, plan, { batchSize, ...told });
+    return result as ResultOf<Name>;
+  });
+}
