@@ -74,6 +74,8 @@ export function secondsOf(outputs: Outputs, speed: Speed): number {
 
 /** Products and passes that are timed at once: so many, and such arithmetic, that what starts a run counts for little. */
 const [LEAST_TIMED, LEAST_OPERATIONS] = [16, 1e10];
+/** And no more: of a toy's products it would take a million, and minutes to compile them. */
+const MOST_TIMED = 1024;
 
 /** A pass of a step against the plainest: exponentials, and arrays that no cache holds any more. */
 const SHARE_OF_PASSES = 0.55;
@@ -124,7 +126,8 @@ export async function measureSpeed(
     ["up", zeros],
     ["down", zeros],
   ]);
-  const timed = Math.max(LEAST_TIMED, LEAST_OPERATIONS / (2 * rows * hidden * intermediate));
+  const enough = LEAST_OPERATIONS / (2 * rows * hidden * intermediate);
+  const timed = Math.min(MOST_TIMED, Math.max(LEAST_TIMED, enough));
   const start = (width: number): Tensor => expand(input("x", [1, 1], "F32"), [rows, width]);
   let products = start(hidden);
   for (let i = 0; i < timed; i += 2) products = matMul(matMul(products, up), down);
