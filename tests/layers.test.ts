@@ -45,6 +45,7 @@ const browserSafe = [
   "src/insertions",
   "src/models",
   "src/engines/onnx/onnx.ts",
+  "src/files/safetensors-header.ts",
   "src/model/graph.ts",
   "src/train/loop.ts",
   "src/train/step.ts",

@@ -2,14 +2,10 @@
 
 import { readFile } from "node:fs/promises";
 import { messageOf, UserError, type UserErrorOptions } from "../core/errors.ts";
+import { isRecord, type JsonObject } from "../core/json.ts";
 import { writeFileAtomic } from "./atomic.ts";
 
-export type JsonObject = Readonly<Record<string, unknown>>;
-
-/** Whether a JSON value is an object, neither null nor a list. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+export { isRecord, type JsonObject };
 
 /** The object in a file; a UserError names the file where it is missing or broken. */
 export async function readJson(path: string, hint?: string): Promise<JsonObject> {

@@ -3,7 +3,7 @@
 
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { isRecord } from "./json.ts";
+import { isRecord } from "../core/json.ts";
 
 /** The longest header that the format allows, in bytes. */
 export const maxHeaderBytes = 100_000_000;
