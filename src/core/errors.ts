@@ -39,13 +39,11 @@ export function codeOf(error: unknown): string | undefined {
 
 /** The known word nearest to a mistyped one (edit distance at most a third of its length, at least 2), if any. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const candidate of known) {
-    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
-  }
-  return best;
+  const limit = Math.max(2, Math.floor(word.length / 3));
+  const near = [...known]
+    .map((name) => ({ name, distance: editDistance(word.toLowerCase(), name.toLowerCase()) }))
+    .filter(({ distance }) => distance <= limit);
+  return near.sort((a, b) => a.distance - b.distance)[0]?.name;
 }
 
 /** `did you mean "…"?`, where a known word is near. */

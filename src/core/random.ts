@@ -1,7 +1,4 @@
-// Seeded random numbers: xoshiro128** (Blackman and Vigna, 2018), whose state can be saved and restored.
-
-/** The generator's whole state, four unsigned 32-bit words. */
-export type RandomState = readonly [number, number, number, number];
+// Seeded random numbers: xoshiro128** (Blackman and Vigna, 2018).
 
 export interface Random {
   /** Uniform in [0, 1), 53 random bits. */
@@ -10,8 +7,6 @@ export interface Random {
   normal(): number;
   /** Shuffles in place, every order equally likely (Fisher and Yates). */
   shuffle(items: Int32Array): void;
-  /** What `resumeRandom` continues from. */
-  state(): RandomState;
 }
 
 /** A generator for one purpose: the same seed with another stream number gives unrelated values. */
@@ -26,13 +21,11 @@ export function createRandom(seed: number, stream = 0): Random {
     return (z ^ (z >>> 15)) >>> 0;
   };
   for (const word of [seed, Math.floor(seed / 2 ** 32), stream]) hash = next() ^ word;
-  return resumeRandom([next(), next(), next(), next()]);
+  return xoshiro([next(), next(), next(), next()]);
 }
 
-/** Continues from a saved state; the state must not be all zeros. */
-export function resumeRandom(state: RandomState): Random {
-  let [a, b, c, d] = state;
-
+/** The generator from four words of 32 bits, not all zero. */
+export function xoshiro([a, b, c, d]: [number, number, number, number]): Random {
   function word(): number {
     const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
     const shifted = b << 9;
@@ -56,12 +49,9 @@ export function resumeRandom(state: RandomState): Random {
     shuffle(items) {
       for (let last = items.length - 1; last > 0; last--) {
         const other = Math.floor(uniform() * (last + 1));
-        const value = items[last]!;
-        items[last] = items[other]!;
-        items[other] = value;
+        [items[last], items[other]] = [items[other]!, items[last]!];
       }
     },
-    state: () => [a >>> 0, b >>> 0, c >>> 0, d >>> 0],
   };
 }
 

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import type { Precision } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { callInProcess } from "../core/subprocess.ts";
+import { callInProcess } from "../core/worker.ts";
 import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";

@@ -1,6 +1,6 @@
 // Why an execution provider cannot serve, in words that say what to do: read from what ONNX Runtime and the drivers say.
 
-import type { SubprocessResult } from "../../core/subprocess.ts";
+import type { SubprocessResult } from "../../core/worker.ts";
 import type { Probe } from "./probe.ts";
 
 export interface Obstacle {
