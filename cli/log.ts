@@ -1,7 +1,7 @@
 // What a run tells on stderr: a progress line and sentences for people, or JSON lines (pino) for machines.
 
 import { pino } from "pino";
-import type { RunEvent } from "../src/run/finetune.ts";
+import type { RunEvent } from "../src/run/training.ts";
 import { formatDuration, formatPerplexity, formatRate, progress } from "./console.ts";
 import type { CommandIo } from "./io.ts";
 

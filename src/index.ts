@@ -10,7 +10,7 @@ export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
 export type { LambadaResult, PerplexityResult, RunReport } from "./evaluate/results.ts";
-export type { RunEvent } from "./run/finetune.ts";
+export type { RunEvent } from "./run/training.ts";
 export { UserError } from "./core/errors.ts";
 
 /** Where things are: the hub and its cache, as HF_HOME and its like say where the environment is handed in. */
@@ -30,7 +30,8 @@ export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./eng
 
 /** The pieces of a run: its graph, what it trains and scores, and how that compares with what was before. */
 export { buildForward, logitsOf } from "./model/graph.ts";
-export { startRun, withRun } from "./run/fine-tune.ts";
+export { prepareRun } from "./run/prepare.ts";
+export { trainRun } from "./run/fine-tune.ts";
 export { type ConventionName, conventions } from "./data/conventions.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";

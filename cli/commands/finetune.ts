@@ -1,19 +1,16 @@
 // `ssa finetune`: from a base and data to a trained, saved and reported model.
 
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../../src/core/errors.ts";
-import { newestRun, runFiles } from "../../src/files/run-folder.ts";
+import { runFiles } from "../../src/files/run-folder.ts";
 import { findRecipe } from "../../src/options/find.ts";
-import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";
+import type { RecipeSources } from "../../src/options/load.ts";
 import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
 import { flag, maybe, oneOf, preset, text, texts, type Values } from "../../src/options/values.ts";
-import { CHECKPOINTS, type OpenRun, startRun, withRun } from "../../src/run/fine-tune.ts";
-import { finishedReport, refuseUsed } from "../../src/run/folder.ts";
+import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { planRun } from "../../src/run/plan.ts";
-import type { Prepared } from "../../src/run/prepare.ts";
+import { type Prepared, prepareRun } from "../../src/run/prepare.ts";
 import { defineCommand, type Typed } from "../command.ts";
 import { formatInteger } from "../console.ts";
 import { type CommandIo, print } from "../io.ts";
@@ -44,25 +41,25 @@ export const command = defineCommand({
   examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
   async run(flags, io, typed) {
-    const { recipe, runDir: given } = await resolveRun(flags, typed, io);
+    const sources = await recipeSources(flags, typed, io);
+    const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
     const log = openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) =>
       print(io, flags.json, report, () => reportText(report, runDir, io));
-    const done = flags.resume ? await finishedReport(given!) : undefined;
+    const done = flags.resume ? await finishedReport(recipe) : undefined;
     if (done) {
-      log.note(`${given} is finished: its report again`);
-      return tell(done, given!);
+      log.note(`${recipe.out} is finished: its report again`);
+      return tell(done, recipe.out!);
     }
-    const train = async (run: OpenRun, signal: AbortSignal) => {
-      const { prepared, engine, fit } = run;
-      if (flags.dryRun) {
-        const plan = await planRun(recipe, prepared, engine, fit);
-        return print(io, flags.json, plan, () => planText(plan, io));
-      }
-      const result = await startRun(run, {
-        runDir: given,
+    const run = await prepareRun(recipe, places(io, log.note));
+    if (flags.dryRun) {
+      const plan = await planRun(run);
+      return print(io, flags.json, plan, () => planText(plan, io));
+    }
+    await stoppable(io, "after this step", async (signal) => {
+      const result = await trainRun(run, {
         isResumed: flags.resume,
-        onStart: (runDir) => announce(prepared, recipe, engine.description, runDir, log),
+        onStart: (runDir, device) => announce(run, device, runDir, log),
         onEvent: (event) => log.event(event),
         signal,
       });
@@ -77,44 +74,9 @@ export const command = defineCommand({
       const where = step === null ? "stopped" : `stopped and saved after step ${step}`;
       log.note(`${where}; continue: ssa finetune --resume --out ${word(runDir)}`);
       io.exitCode = 130;
-    };
-    await withRun(recipe, places(io, log.note), (run) =>
-      stoppable(io, "after this step", (signal) => train(run, signal)),
-    );
+    });
   },
 });
-
-/** The recipe, and the folder of a run that has one: named, or of the run that is resumed as it was. */
-async function resolveRun(flags: Flags, typed: Typed, io: CommandIo) {
-  const isResumed = flags.resume;
-  const given = typed["out"] as string | undefined;
-  const out = given ?? (isResumed ? await newestRun(CHECKPOINTS) : undefined);
-  if (isResumed && out === undefined)
-    throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
-      hint: "name its folder: --resume --out DIR",
-    });
-  const path = join(out ?? "", runFiles.recipe);
-  const sources = await recipeSources(flags, typed, io);
-  if (isResumed && existsSync(path))
-    return { recipe: await resumedRecipe(path, sources), runDir: out };
-  const recipe = loadRecipe(sources);
-  const runDir = out ?? recipe.out ?? undefined;
-  if (runDir && !isResumed) await refuseUsed(runDir);
-  return { recipe, runDir };
-}
-
-/** The recipe that a run began with; flags that contradict it are refused. */
-async function resumedRecipe(path: string, sources: RecipeSources): Promise<Recipe> {
-  const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
-  const differing = contradictions(loadRecipe({ ...sources, env: {}, saved }), saved);
-  if (differing.length === 0) return saved;
-  const list = differing.map(
-    ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
-  );
-  throw new UserError(`the run has another recipe, ${path}: ${list.join("; ")}`, {
-    hint: "resume without these options, or start a new run",
-  });
-}
 
 async function recipeSources(
   { recipe, set = [] }: Flags,
@@ -143,12 +105,12 @@ const word = (text: string) =>
 
 /** What is about to happen, in a few lines. */
 function announce(
-  { opened, parameters, context, reportPlan, stream }: Prepared,
-  { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
+  { recipe, opened, parameters, context, reportPlan, stream }: Prepared,
   device: string,
   runDir: string,
   log: RunLog,
 ): void {
+  const { tune, steps, batchSize, gradientAccumulationSteps } = recipe;
   const perStep = batchSize * gradientAccumulationSteps * context;
   log.note(`run       ${runDir}, on ${device}`);
   log.note(`training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters`);

@@ -1,24 +1,35 @@
 // A run from the names in its recipe to its report: what `ssa finetune` does, without a word.
 
-import { freemem } from "node:os";
-import { basename } from "node:path";
-import { selectSplit } from "../data/readers/files.ts";
-import type { RunReport } from "../evaluate/results.ts";
-import { claimRunFolder } from "../files/run-folder.ts";
-import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
-import type { Places } from "../model/places.ts";
-import { loadRecipe } from "../options/load.ts";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { takingTurns } from "../engines/index.ts";
+import { readReport, type RunReport } from "../evaluate/results.ts";
+import { writeFailure } from "../files/atomic.ts";
+import { lockName } from "../files/lock.ts";
+import {
+  claimRunFolder,
+  lockRun,
+  newestRun,
+  removeLeftovers,
+  runFiles,
+} from "../files/run-folder.ts";
+import { type Places, placesOf } from "../model/places.ts";
+import { contradictions, loadRecipe, type RecipeSources } from "../options/load.ts";
 import type { Recipe } from "../options/schema.ts";
-import { finetune, type FinetuneOptions, type FinetuneResult, type RunEvent } from "./finetune.ts";
-import { type Fit, fitRun } from "./fit.ts";
-import { refuseUsed } from "./folder.ts";
-import { openBase, prepareRun, type RunData } from "./prepare.ts";
+import { onEngineOf } from "./fit.ts";
+import { type Prepared, prepareRun } from "./prepare.ts";
+import { type Outcome, trainAndReport } from "./report.ts";
+import { isStop, type RunAtWork, type RunEvent } from "./training.ts";
 
-export const CHECKPOINTS = "checkpoints";
+const CHECKPOINTS = "checkpoints";
 
 export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>, Partial<Places> {
   readonly base: string;
   readonly data: string;
+  /** Continues the run at `out`, or the newest under checkpoints/. */
+  readonly resume?: boolean;
   /** After each optimizer step. */
   readonly onStep?: (step: Extract<RunEvent, { kind: "step" }>) => void;
   readonly onEvent?: (event: RunEvent) => void;
@@ -26,77 +37,121 @@ export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>,
 
 /**
  * Fine-tunes a model and gives the report; every key of a recipe is an option. A signal that aborts stops it after the
- * present step, saved: the promise rejects with the signal's reason, and `ssa finetune --resume` continues the run.
+ * present step, saved: the promise rejects with the signal's reason, and `resume` continues the run.
  */
 export async function fineTune(options: FineTuneOptions): Promise<RunReport> {
-  const { onStep, onEvent, signal = new AbortController().signal, ...given } = options;
+  const { onStep, onEvent, resume: isResumed = false, ...others } = options;
+  const { signal = new AbortController().signal, ...given } = others;
   const places = placesOf({ ...given, signal });
   const values = Object.entries(given).filter(([key]) => !Object.hasOwn(places, key));
-  const recipe = loadRecipe({ values: Object.fromEntries(values) });
-  if (recipe.out) await refuseUsed(recipe.out);
-  const result = await withRun(recipe, places, (run) =>
-    startRun(run, {
-      isResumed: false,
-      signal,
-      onEvent: (event) => {
-        if (event.kind === "step") onStep?.(event);
-        onEvent?.(event);
-      },
-    }),
-  );
+  const recipe = await resolveRun({ values: Object.fromEntries(values) }, given.out, isResumed);
+  const result = await trainRun(await prepareRun(recipe, places), {
+    isResumed,
+    signal,
+    onEvent: (event) => {
+      if (event.kind === "step") onStep?.(event);
+      onEvent?.(event);
+    },
+  });
   if (result.outcome === "finished") return result.report;
   throw signal.reason;
 }
 
-/** A run whose model and data are read, and its engine. */
-export type OpenRun = Pick<FinetuneOptions, "recipe" | "prepared" | "engine"> & {
-  readonly fit: Fit;
-};
+/** The recipe of a new run, or of one that is resumed as it was, with its folder where it has one already. */
+export async function resolveRun(
+  sources: RecipeSources,
+  given: string | null | undefined,
+  isResumed: boolean,
+): Promise<Recipe> {
+  if (isResumed) {
+    const out = given ?? (await newestRun(CHECKPOINTS));
+    if (out === undefined)
+      throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
+        hint: "name its folder: --resume --out DIR",
+      });
+    const path = join(out, runFiles.recipe);
+    const recipe = existsSync(path) ? resumedRecipe(path, sources) : loadRecipe(sources);
+    return { ...(await recipe), out };
+  }
+  const recipe = loadRecipe(sources);
+  if (recipe.out) await refuseUsed(recipe.out);
+  return recipe;
+}
 
-/** Opens what a recipe names for `work`, with which the engine ends. */
-export async function withRun<T>(
-  recipe: Recipe,
-  places: Places,
-  work: (run: OpenRun) => Promise<T>,
-): Promise<T> {
-  // A mistyped name is told before another one is fetched.
-  await checkNames(recipe.base, recipe.data, recipe.evalData);
-  const base = await openBase(recipe, opening(places));
-  const data = await findRunData(recipe, places);
-  const prepared = await prepareRun(recipe, base, data, reading(places, recipe.threads)).finally(
-    () => places.onProgress?.(undefined),
+/** The recipe that a run began with, or the same with more steps; options that contradict it are refused. */
+async function resumedRecipe(path: string, sources: RecipeSources): Promise<Recipe> {
+  const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
+  const asked = loadRecipe({ ...sources, env: {}, saved });
+  const steps = Math.max(saved.steps, asked.steps);
+  const differing = contradictions(asked, { ...saved, steps });
+  if (differing.length === 0) return { ...saved, steps };
+  const list = contradictions(asked, saved).map(
+    ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
   );
-  return withEngine(recipe, places, (engine) => {
-    const programBytes = process.memoryUsage.rss();
-    const fit = fitRun(recipe, prepared, { programBytes, freeBytes: freemem(), engine });
-    return work({ recipe, prepared, engine, fit });
+  throw new UserError(`the run has another recipe, ${path}: ${list.join("; ")}`, {
+    hint: "resume without these options (more steps are possible), or start a new run",
   });
 }
 
-interface StartOptions extends Pick<FinetuneOptions, "isResumed" | "onEvent" | "signal"> {
-  /** The recipe's by default, or a new one under checkpoints/. */
-  readonly runDir?: string | undefined;
-  /** Told where the run is, before its first step. */
-  readonly onStart?: (runDir: string) => void;
+interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal"> {
+  /** Told where the run is and what computes it, before its first step. */
+  readonly onStart?: (runDir: string, device: string) => void;
+  /** The recipe's device by default. */
+  readonly onEngine?: ReturnType<typeof onEngineOf>;
 }
 
-/** Trains, or continues to train, an open run. */
-export async function startRun(
-  { recipe, ...run }: OpenRun,
-  { onStart, ...options }: StartOptions,
-): Promise<FinetuneResult & { readonly runDir: string }> {
-  const given = options.runDir ?? recipe.out;
-  const runDir = given ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
-  onStart?.(runDir);
-  const result = await finetune({
-    ...run,
-    ...options,
-    recipe: recipe.out ? recipe : { ...recipe, out: runDir },
-    runDir,
-    now: () => performance.now(),
-    peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
+/** Trains, or continues to train, a prepared run in its folder, or a new one under checkpoints/, locked meanwhile. */
+export async function trainRun(
+  prepared: Prepared,
+  { onStart, onEngine = onEngineOf(prepared), ...options }: TrainOptions,
+): Promise<Outcome & { readonly runDir: string }> {
+  const { recipe } = prepared;
+  const { isResumed, signal } = options;
+  const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
+  await mkdir(runDir, { recursive: true }).catch((error: unknown) => {
+    throw writeFailure(runDir, error);
   });
-  return { ...result, runDir };
+  // Before an engine starts: who finds the folder in use has nothing that must be ended.
+  const lock = await lockRun(runDir);
+  try {
+    // Again, now that nobody else can: another process may have been here since.
+    if (!isResumed) await refuseUsed(runDir);
+    await removeLeftovers(runDir);
+    const run = { ...prepared, recipe: { ...recipe, out: runDir } };
+    const report = isResumed ? await finishedReport(run.recipe) : undefined;
+    if (report) return { outcome: "finished", report, runDir };
+    const result = await onEngine((engine, fit) => {
+      onStart?.(runDir, engine.description);
+      const here = fit.takesTurns ? takingTurns(engine) : engine;
+      return trainAndReport({ ...options, run, runDir, engine: here, fit });
+    });
+    return { ...result, runDir };
+  } catch (error) {
+    if (isStop(error, signal)) return { outcome: "interrupted", step: null, runDir };
+    throw error;
+  } finally {
+    await lock.release();
+    // A run that was refused before it began leaves nothing.
+    await rmdir(runDir).catch(() => undefined);
+  }
+}
+
+/** Refuses a folder that a new run cannot have. */
+async function refuseUsed(runDir: string): Promise<void> {
+  if (!existsSync(runDir)) return;
+  if (!(await stat(runDir)).isDirectory())
+    throw new UserError(`${runDir} is a file, a folder is needed for the run`);
+  if ((await readdir(runDir)).some((name) => !name.startsWith(lockName)))
+    throw new UserError(`${runDir} exists and is not empty`, {
+      hint: "continue it with --resume, or name another --out",
+    });
+}
+
+/** The report of a run that has done all its steps; undefined for any other, and where the report is damaged. */
+export async function finishedReport({ out, steps }: Recipe): Promise<RunReport | undefined> {
+  if (!out || !existsSync(join(out, runFiles.final))) return undefined;
+  const report = await readReport(out);
+  return report?.recipe.steps === steps ? report : undefined;
 }
 
 /** `gpt2-wikitext` of base and data. */
@@ -104,18 +159,4 @@ function runStem({ base, data }: Recipe): string {
   const stem = (name: string) =>
     basename(name.replace(/[@:].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
   return `${stem(base)}-${stem(data)}`;
-}
-
-async function findRunData(recipe: Recipe, places: Places): Promise<RunData> {
-  const data = await findData(recipe.data, places, ["train", "validation"]);
-  const held = recipe.evalData ? await findData(recipe.evalData, places) : undefined;
-  const holdOut = held ? 0 : recipe.holdOut;
-  const evaluation = held
-    ? selectSplit(held, held.split ?? "evaluation")
-    : selectSplit(data, "validation", holdOut);
-  return {
-    train: selectSplit(data, data.split ?? "train", holdOut),
-    evaluation,
-    evaluationSeparator: (held ?? data).separator,
-  };
 }

@@ -1,36 +1,17 @@
 // Whether a run fits in memory, and what it recomputes so that it does.
 
-import { buildForward, natsOf } from "../model/graph.ts";
+import { freemem } from "node:os";
 import { UserError } from "../core/errors.ts";
-import { simplify } from "../graph/passes.ts";
-import type { Outputs } from "../graph/tensor.ts";
-import type { Recipe } from "../options/schema.ts";
-import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
 import type { Engine } from "../engines/index.ts";
+import { simplify } from "../graph/passes.ts";
+import { buildForward, natsOf } from "../model/graph.ts";
+import { withEngine } from "../model/places.ts";
+import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
 import type { Prepared } from "./prepare.ts";
 
-/** What a run keeps in memory, in bytes. */
-export interface MemoryParts {
-  /** The program with the data and the engine. */
-  readonly program: number;
-  /** Mapped from their file. */
-  readonly weights: number;
-  /** Values, moments and gradients of what trains. */
-  readonly trained: number;
-  /** Activations and what else its session holds: of a training step, and of scoring. */
-  readonly training: number;
-  readonly scoring: number;
-}
-
-export interface Fit {
-  readonly recompute: NonNullable<TrainingOptions["recompute"]>;
-  /** Training and scoring are never in memory at once; each is compiled again when it is its turn. */
-  readonly takesTurns: boolean;
-  readonly memoryBytes: MemoryParts;
-  readonly totalBytes: number;
-  /** On a device with memory of its own; 0 without one. */
-  readonly deviceBytes: number;
-}
+export type Recompute = NonNullable<TrainingOptions["recompute"]>;
+export type Fit = ReturnType<typeof fitBy>;
+export type OnEngine = <T>(work: (engine: Engine, fit: Fit) => Promise<T>) => Promise<T>;
 
 /** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
 const LEAST_SAVED_BYTES = 128e6;
@@ -46,18 +27,26 @@ export interface Machine {
   readonly engine: Pick<Engine, "tiling" | "room" | "estimate" | "mapsWeights">;
 }
 
+/** Starts a run's engine, which ends with the work. */
+export const onEngineOf =
+  (run: Prepared): OnEngine =>
+  (work) =>
+    withEngine(run.recipe, run.places, (engine) => {
+      const programBytes = process.memoryUsage.rss();
+      return work(engine, fitRun(run, { programBytes, freeBytes: freemem(), engine }));
+    });
+
 /**
  * Recomputes whole blocks where the recipe says so, or where it leaves the choice and the run would not fit otherwise;
  * a run that cannot fit is refused, by part.
  */
-export function fitRun(recipe: Recipe, prepared: Prepared, machine: Machine): Fit {
-  const fitOf = (recompute: Fit["recompute"]) => fitBy(recipe, prepared, machine, recompute);
+export function fitRun(run: Prepared, machine: Machine): Fit {
   const { programBytes, freeBytes } = machine;
   const fits = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
-  const asked = fitOf(recipe.recompute === true ? "blocks" : "cheap");
+  const asked = fitBy(run, machine, run.recipe.recompute === true ? "blocks" : "cheap");
   if (fits(asked)) return asked;
-  const least = fitOf("blocks");
-  if (recipe.recompute === "auto" && fits(least)) return least;
+  const least = fitBy(run, machine, "blocks");
+  if (run.recipe.recompute === "auto" && fits(least)) return least;
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   const { weights, trained, training } = asked.memoryBytes;
   throw new UserError(
@@ -72,18 +61,18 @@ export function fitRun(recipe: Recipe, prepared: Prepared, machine: Machine): Fi
   );
 }
 
-function fitBy(
-  recipe: Recipe,
-  prepared: Prepared,
-  { programBytes, engine }: Machine,
-  recompute: Fit["recompute"],
-): Fit {
-  const graphs = graphsOf(recipe, prepared, engine, recompute);
+/** What a run keeps in memory, in bytes. */
+function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Recompute) {
+  const graphs = graphsOf(run, engine, recompute);
   const [training, scoring] = [engine.estimate(graphs.training), engine.estimate(graphs.scoring)];
   const memoryBytes = {
+    /** The program with the data and the engine. */
     program: programBytes + engine.room.host,
-    weights: [...prepared.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
-    trained: 4 * COPIES_OF_TRAINED * prepared.parameters.trained,
+    /** Mapped from their file. */
+    weights: [...run.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
+    /** Values, moments and gradients of what trains. */
+    trained: 4 * COPIES_OF_TRAINED * run.parameters.trained,
+    /** Activations and what else its session holds: of a training step, and of scoring. */
     training: training.room.host,
     scoring: scoring.room.host,
   };
@@ -95,20 +84,21 @@ function fitBy(
   const sessions = together(memoryBytes.training, memoryBytes.scoring);
   return {
     recompute,
+    /** Training and scoring are never in memory at once; each is compiled again when it is its turn. */
     takesTurns,
     memoryBytes,
     totalBytes: program + weights + trained + sessions,
+    /** On a device with memory of its own; 0 without one. */
     deviceBytes: engine.room.device + together(training.room.device, scoring.room.device),
   };
 }
 
 /** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
 export function graphsOf(
-  { batchSize, precision }: Recipe,
-  { opened, tensors, context }: Prepared,
+  { recipe: { batchSize, precision }, opened, tensors, context }: Prepared,
   { tiling }: Pick<Engine, "tiling">,
-  recompute: Fit["recompute"],
-): { readonly training: Outputs; readonly scoring: Outputs } {
+  recompute: Recompute,
+) {
   const window = { batchSize, context };
   const names = tensors.map(({ name }) => name);
   const nats = natsOf(buildForward(opened, window, { trainable: new Set(names), tiling }));

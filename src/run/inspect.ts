@@ -5,38 +5,12 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { sizeOf } from "../core/shape.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
-import type { ModelConfig } from "../models/index.ts";
 import { addedParameters } from "../train/groups.ts";
 
-export interface Inspection {
-  readonly modelType: string;
-  readonly config: ModelConfig;
-  readonly parameters: {
-    /** Of the base; a tied output embedding counts once. */
-    readonly total: number;
-    readonly groups: Readonly<Record<string, number>>;
-  };
-  /** Number of stored tensors by number format. */
-  readonly dtypes: Readonly<Record<string, number>>;
-  readonly files: readonly string[];
-  readonly sizeBytes: number;
-  readonly tokenizer: string | null;
-  readonly isAugmented: boolean;
-  readonly temperatures: {
-    readonly parameters: number;
-    readonly share: number;
-    readonly spec: object;
-    readonly description: string;
-  } | null;
-  readonly tensors: readonly {
-    readonly name: string;
-    readonly dtype: string;
-    readonly shape: readonly number[];
-  }[];
-}
+export type Inspection = Awaited<ReturnType<typeof inspectModel>>;
 
 /** Reads headers and configs only (and an augmented model's temperatures): instant at any size. */
-export async function inspectModel(name: string, options: OpenOptions = {}): Promise<Inspection> {
+export async function inspectModel(name: string, options: OpenOptions = {}) {
   const { model, configJson, checkpoint, temperatures, folder } = await openModel(name, options);
   const stored = [...checkpoint.tensors.values()];
   const total = countParameters(model);
@@ -48,7 +22,9 @@ export async function inspectModel(name: string, options: OpenOptions = {}): Pro
   return {
     modelType: String(configJson["model_type"]),
     config: model.config,
+    /** Of the base; a tied output embedding counts once. */
     parameters: { total, groups: sums(groups) },
+    /** Number of stored tensors by number format. */
     dtypes: sums(stored.map(({ dtype }) => [dtype, 1])),
     files: checkpoint.files,
     sizeBytes: sizes.reduce((sum, size) => sum + size, 0),

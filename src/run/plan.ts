@@ -1,77 +1,50 @@
 // What a run would do, before it does it: `--dry-run`.
 
-import type { Engine } from "../engines/index.ts";
-import type { Recipe } from "../options/schema.ts";
-import { type Fit, graphsOf } from "./fit.ts";
-import type { HeldOut, Prepared } from "./prepare.ts";
+import { graphsOf, onEngineOf } from "./fit.ts";
+import type { Prepared } from "./prepare.ts";
 
 /** What the host takes for a trained value: to pass it and add its gradient up for a micro batch; to update it in a step. */
 const HOST_SECONDS = 17e-9;
 
-export interface RunPlan extends Fit {
-  readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
-  readonly trained: { readonly parameters: number; readonly added: number; readonly share: number };
-  readonly data: {
-    readonly trainTokens: number;
-    readonly epochs: number;
-    readonly heldOut: HeldOut | null;
-  };
-  readonly training: {
-    readonly steps: number;
-    readonly tokensPerStep: number;
-    readonly context: number;
-  };
-  readonly evaluation: {
-    readonly context: number;
-    /** Windows scored before and after, and at each of the evaluations on the way. */
-    readonly reportWindows: number;
-    readonly evalWindows: number;
-    readonly evaluations: number;
-  };
-  readonly device: string;
-  /** From this machine's speed at products and passes, within about a fifth; null where the engine cannot tell. */
-  readonly seconds: { readonly training: number; readonly evaluation: number } | null;
-}
+export type RunPlan = Awaited<ReturnType<typeof planRun>>;
 
-export async function planRun(
-  recipe: Recipe,
-  prepared: Prepared,
-  engine: Engine,
-  fit: Fit,
-): Promise<RunPlan> {
-  const { opened, parameters, context, stream, heldOut, reportPlan, evalPlan } = prepared;
-  const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
-  const trainTokens = stream.tokens.length;
-  const tokensPerStep = batchSize * gradientAccumulationSteps * context;
-  const evaluations = Math.ceil(steps / evalEvery);
-  const graphs = graphsOf(recipe, prepared, engine, fit.recompute);
-  const training = await engine.estimate(graphs.training).seconds?.();
-  const scoring = await engine.estimate(graphs.scoring).seconds?.();
-  const host = parameters.trained * HOST_SECONDS;
-  const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
-  return {
-    base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
-    trained: {
-      parameters: parameters.trained,
-      added: parameters.added,
-      share: parameters.added / parameters.base,
-    },
-    data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
-    training: { steps, tokensPerStep, context },
-    evaluation: {
-      context,
-      reportWindows: reportPlan.windows.length,
-      evalWindows: evalPlan.windows.length,
-      evaluations,
-    },
-    device: engine.description,
-    ...fit,
-    seconds:
-      training === undefined || scoring === undefined
-        ? null
-        : {
-            training: steps * (gradientAccumulationSteps * (training + host) + host),
-            evaluation: (windows / batchSize) * scoring,
-          },
-  };
-}
+export const planRun = (run: Prepared) =>
+  onEngineOf(run)(async (engine, fit) => {
+    const { recipe, opened, parameters, context, stream, heldOut, reportPlan, evalPlan } = run;
+    const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
+    const trainTokens = stream.tokens.length;
+    const tokensPerStep = batchSize * gradientAccumulationSteps * context;
+    const evaluations = Math.ceil(steps / evalEvery);
+    const graphs = graphsOf(run, engine, fit.recompute);
+    const training = await engine.estimate(graphs.training).seconds?.();
+    const scoring = await engine.estimate(graphs.scoring).seconds?.();
+    const host = parameters.trained * HOST_SECONDS;
+    const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
+    return {
+      base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
+      trained: {
+        parameters: parameters.trained,
+        added: parameters.added,
+        share: parameters.added / parameters.base,
+      },
+      data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
+      training: { steps, tokensPerStep, context },
+      /** Windows scored before and after, and at each of the evaluations on the way. */
+      evaluation: {
+        context,
+        reportWindows: reportPlan.windows.length,
+        evalWindows: evalPlan.windows.length,
+        evaluations,
+      },
+      device: engine.description,
+      ...fit,
+      /** From this machine's speed at products and passes, within about a fifth; null where the engine cannot tell. */
+      seconds:
+        training === undefined || scoring === undefined
+          ? null
+          : {
+              training: steps * (gradientAccumulationSteps * (training + host) + host),
+              evaluation: (windows / batchSize) * scoring,
+            },
+    };
+  });

@@ -1,99 +1,76 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
-import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import { joinForTraining } from "../data/batches.ts";
-import type { DataSplit } from "../data/readers/files.ts";
-import { countTargets, type TokenizedText } from "../data/document.ts";
-import type { Recipe } from "../options/schema.ts";
-import type { TrainedTensor } from "../train/adamw.ts";
-import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
+import { countTargets } from "../data/document.ts";
+import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
-import { planWindows, type WindowPlan } from "../evaluate/tasks/perplexity.ts";
+import { planWindows } from "../evaluate/tasks/perplexity.ts";
+import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import { checkNames, findData, opening, type Places, reading } from "../model/places.ts";
+import { readCorpus } from "../model/read-corpus.ts";
+import type { Recipe } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
-/** Data of a run, found and chosen. */
-export interface RunData {
-  readonly train: DataSplit;
-  readonly evaluation: DataSplit;
-  /** Joins rows of evaluation data to one text, where they are not texts of their own. */
-  readonly evaluationSeparator?: string | undefined;
-}
-
-export interface HeldOut {
-  readonly asked: number;
-  readonly actual: number;
-}
-
-export interface Prepared {
-  /** As it was opened, and with the temperatures that train. */
-  readonly base: OpenedModel;
-  readonly opened: OpenedModel;
-  readonly tensors: readonly TrainedTensor[];
-  /** Of the base, of the temperatures, and of all that trains. */
-  readonly parameters: { readonly base: number; readonly added: number; readonly trained: number };
-  readonly context: number;
-  /** One stream of training tokens. */
-  readonly stream: TokenizedText;
-  /** Shares of the data's tokens, where an end of them is held out. */
-  readonly heldOut: HeldOut | null;
-  /** Of the training text or token file. */
-  readonly trainSha256: string;
-  readonly evaluation: ModelCorpus;
-  /** Windows scored for the report, and on the way. */
-  readonly reportPlan: WindowPlan;
-  readonly evalPlan: WindowPlan;
-}
+export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 
 /** A recipe's base, without weights where they are to be random. */
-export function openBase({ base, init }: Recipe, options: OpenOptions = {}): Promise<OpenedModel> {
-  return openModel(base, { ...options, withoutWeights: init === "random" });
-}
+export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
+  openModel(base, { ...options, withoutWeights: init === "random" });
 
-export async function prepareRun(
-  recipe: Recipe,
-  base: OpenedModel,
-  data: RunData,
-  options: Omit<ReadOptions, "separator" | "convention" | "field">,
-): Promise<Prepared> {
+/** Opens and reads what a recipe names. */
+export async function prepareRun(recipe: Recipe, places: Places) {
+  // A mistyped name is told before another one is fetched.
+  await checkNames(recipe.base, recipe.data, recipe.evalData);
+  const base = await openBase(recipe, opening(places));
+  const data = await findData(recipe.data, places, ["train", "validation"]);
+  const other = recipe.evalData ? await findData(recipe.evalData, places) : undefined;
+  const holdOut = other ? 0 : recipe.holdOut;
+  const trainSplit = selectSplit(data, data.split ?? "train", holdOut);
+  const evaluationSplit = other
+    ? selectSplit(other, other.split ?? "evaluation")
+    : selectSplit(data, "validation", holdOut);
+
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const field = recipe.textColumn;
-  const train = await readCorpus(opened, data.train, { ...options, field });
-  const evaluation = await readCorpus(opened, data.evaluation, {
-    ...options,
-    field,
-    separator: data.evaluationSeparator,
-  });
-  const heldOut = heldOutShare(data.evaluation, train.numTokens, evaluation.numTokens);
+  const how = { ...reading(places, recipe.threads), field: recipe.textColumn };
+  const read = (split: DataSplit, separator?: string) =>
+    readCorpus(opened, split, { ...how, separator }).finally(() => places.onProgress?.(undefined));
+  const train = await read(trainSplit);
+  const evaluation = await read(evaluationSplit, (other ?? data).separator);
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {
     vocabSize: opened.model.config.vocabSize,
     endOfText: tokenizer?.endOfText,
     prefix: tokenizer?.prefix ?? [],
   });
+  const heldOut = heldOutShare(evaluationSplit, train.numTokens, evaluation.numTokens);
   if (countTargets(stream, 1) < 1)
-    throw new UserError(`${data.train.description} holds too little text to train on`);
+    throw new UserError(`${trainSplit.description} holds too little text to train on`);
   const plan = (windows: number | "all") =>
-    planWindows(opened, evaluation, {
-      context,
-      windows: windows === "all" ? undefined : windows,
-    });
+    planWindows(opened, evaluation, { context, windows: windows === "all" ? undefined : windows });
   const tensors = await trainedTensors(opened, recipe);
   return {
+    recipe,
+    places,
+    /** As it was opened, and with the temperatures that train. */
     base,
     opened,
     tensors,
+    /** Of the base, of the temperatures, and of all that trains. */
     parameters: {
       base: countParameters(opened.model),
       added: addedParameters(opened.temperatures?.values),
       trained: tensors.reduce((sum, { values }) => sum + values.length, 0),
     },
     context,
+    /** One stream of training tokens. */
     stream,
+    /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
     heldOut,
-    trainSha256: train.dataSha256,
-    evaluation,
+    /** Of the texts or token files. */
+    sha256: { data: train.dataSha256, evalData: evaluation.dataSha256 },
+    /** Windows scored for the report, and on the way. */
     reportPlan: plan(recipe.reportWindows),
     evalPlan: plan(recipe.evalWindows),
   };
@@ -104,12 +81,13 @@ function heldOutShare(
   { part, description }: DataSplit,
   trainTokens: number,
   evaluationTokens: number,
-): HeldOut | null {
+) {
   if (part?.side !== "held-out") return null;
-  const [asked, actual] = [part.share, evaluationTokens / (trainTokens + evaluationTokens)];
+  const total = trainTokens + evaluationTokens;
+  const [asked, actual] = [part.share, evaluationTokens / total];
   if (actual >= asked / 2 && actual <= asked * 2) return { asked, actual };
   throw new UserError(
-    `${description} would be ${(100 * actual).toPrecision(2)} % of its ${trainTokens + evaluationTokens} tokens`,
+    `${description} would be ${(100 * actual).toPrecision(2)} % of its ${total} tokens`,
     { hint: "bring more data, hold out another share, or name evaluation data of its own" },
   );
 }

@@ -1,10 +1,8 @@
 // AdamW (Loshchilov and Hutter, 2019) on host arrays, with PyTorch's order of operations and its global-norm clipping.
 
-export interface AdamWOptions {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
-}
+import type { Recipe } from "../options/schema.ts";
+
+export type AdamWOptions = Pick<Recipe, "beta1" | "beta2" | "epsilon">;
 
 /** One trained tensor: its values, its moments, and how its group is updated. */
 export interface TrainedTensor {
@@ -31,9 +29,7 @@ export function clipFactor(norm: number, maxNorm: number): number {
   return Math.min(1, maxNorm / (norm + 1e-6));
 }
 
-/**
- * Updates values and moments in place. `gradient` is scaled by `factor` as it is read; `step` counts from 1.
- */
+/** Updates values and moments in place. `gradient` is scaled by `factor` as it is read; `step` counts from 1. */
 export function adamW(
   { values, mean, square, weightDecay }: TrainedTensor,
   gradient: Float32Array,

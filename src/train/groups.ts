@@ -7,60 +7,44 @@ import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
-import { type Insertion, type Values, withInitialValues } from "../insertions/insertion.ts";
+import { type Values, withInitialValues } from "../insertions/insertion.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 
 /** Tensors of a model: what is inserted, and its weights by their use. */
 type Kind = "temperatures" | WeightGroup;
 
-interface Tuned {
-  /** Unless a group before it does. */
-  readonly takes: readonly Kind[];
-  /** Kinds to which the recipe's weight decay applies. */
-  readonly decays: readonly Kind[];
-  readonly rate: TrainedTensor["rate"];
-  /** Whether it changes the base, which an adapter cannot hold. */
-  readonly isOfBase: boolean;
-}
-
-const tuneGroups: Readonly<Record<TuneGroup, Tuned>> = {
-  temperatures: { takes: ["temperatures"], decays: [], rate: "learningRate", isOfBase: false },
-  norms: { takes: ["norms"], decays: [], rate: "learningRate", isOfBase: true },
-  biases: { takes: ["biases"], decays: [], rate: "learningRate", isOfBase: true },
-  all: {
-    takes: ["embeddings", "norms", "biases", "matrices"],
-    decays: ["embeddings", "matrices"],
-    rate: "baseLearningRate",
-    isOfBase: true,
-  },
+/** What each group takes, unless a group before it does. */
+const tuneGroups: Readonly<
+  Record<TuneGroup, { readonly takes: readonly Kind[]; readonly rate: TrainedTensor["rate"] }>
+> = {
+  temperatures: { takes: ["temperatures"], rate: "learningRate" },
+  norms: { takes: ["norms"], rate: "learningRate" },
+  biases: { takes: ["biases"], rate: "learningRate" },
+  all: { takes: ["embeddings", "norms", "biases", "matrices"], rate: "baseLearningRate" },
 };
 
-/** Whether a run leaves the base other than it was. */
+/** To these alone the recipe's weight decay applies. */
+const DECAYED: readonly Kind[] = ["embeddings", "matrices"];
+
+/** Whether a run leaves the base other than it was, which an adapter cannot hold. */
 export const changesBase = ({ tune, init }: Recipe) =>
-  init === "random" || tune.some((group) => tuneGroups[group].isOfBase);
+  init === "random" || tune.some((group) => group !== "temperatures");
 
 /** Random streams of the seed that no epoch's order of data takes. */
 const INITIAL_WEIGHTS = -1;
 const INITIAL_INSERTION = -2;
 
-/** What a recipe asks to insert. */
-function insertionOf({ tune, feature, position, ...recipe }: Recipe): Insertion | undefined {
-  if (!tune.includes("temperatures")) return undefined;
-  return temperatures.of({ feature, position, ...recipe.temperatures });
-}
-
 /** The base with what the recipe inserts: as long as that has its initial values, it gives the base's logits bit for bit. */
 export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
-  const insertion = insertionOf(recipe);
-  if (!insertion) return base;
+  const { tune, feature, position } = recipe;
+  if (!tune.includes("temperatures")) return base;
+  const insertion = temperatures.of({ feature, position, ...recipe.temperatures });
   if (base.temperatures) {
     if (recipe.final === "adapter")
       throw new UserError(
         `${base.folder} has temperatures already; an adapter needs a plain base`,
-        {
-          hint: "use final: model",
-        },
+        { hint: "use final: model" },
       );
     if (JSON.stringify(base.temperatures.insertion.spec) === JSON.stringify(insertion.spec))
       return base;
@@ -106,7 +90,6 @@ export async function trainedTensors(
     const group = tune.find((name) => tuneGroups[name].takes.includes(kind));
     if (!group) return;
     used.add(group);
-    const { decays, rate } = tuneGroups[group];
     const values = await initial();
     tensors.push({
       name,
@@ -114,8 +97,8 @@ export async function trainedTensors(
       values,
       mean: new Float32Array(values.length),
       square: new Float32Array(values.length),
-      weightDecay: decays.includes(kind) ? weightDecay : 0,
-      rate,
+      weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
+      rate: tuneGroups[group].rate,
     });
   };
   for (const [name, { shape }] of inserted?.insertion.parameters(model) ?? [])

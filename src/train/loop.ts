@@ -2,22 +2,15 @@
 
 import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/batches.ts";
+import type { Recipe } from "../options/schema.ts";
 import { adamW, type AdamWOptions, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
-import { learningRateAt, type Schedule } from "./schedule.ts";
+import { learningRateAt, type RateOptions } from "./schedule.ts";
 import type { TrainingStep } from "./step.ts";
 
-export interface LoopOptions extends Schedule, AdamWOptions {
-  readonly gradientAccumulationSteps: number;
-  /** Peaks of the two rates. */
-  readonly learningRate: number;
-  readonly baseLearningRate: number;
-  readonly minLearningRate: number;
-  readonly maxGradNorm: number;
-  readonly evalEvery: number;
-  readonly saveEvery: number;
-  /** Evaluations without improvement before stopping; null never stops. */
-  readonly patience: number | null;
-}
+export type LoopOptions = AdamWOptions &
+  RateOptions &
+  Pick<Recipe, "gradientAccumulationSteps" | "maxGradNorm" | "learningRate" | "baseLearningRate"> &
+  Pick<Recipe, "evalEvery" | "saveEvery" | "earlyStopping">;
 
 export interface StepMetrics {
   readonly step: number;
@@ -58,13 +51,7 @@ export interface LoopCallbacks {
   readonly save: (state: LoopState) => Promise<void>;
   /** True to save and return; asked between steps. */
   readonly shouldStop: () => boolean;
-  /** The last good checkpoint, for messages. */
-  readonly lastCheckpoint: () => string | undefined;
-  /** Milliseconds. */
-  readonly now: () => number;
 }
-
-export type Outcome = "finished" | "stopped early" | "interrupted";
 
 /**
  * Trains from `state.step` on, in place; returns why it ended and the last state, which is saved. All that the loop
@@ -74,24 +61,33 @@ export async function trainLoop(
   program: TrainingStep,
   tensors: readonly TrainedTensor[],
   options: LoopOptions,
-  callbacks: LoopCallbacks,
+  { nextBatch, onStep, evaluate, save, shouldStop }: LoopCallbacks,
   state: LoopState,
-): Promise<{ readonly outcome: Outcome; readonly state: LoopState }> {
-  const { steps, evalEvery, saveEvery, patience } = options;
-  const { evaluate, shouldStop, onStep } = callbacks;
+) {
+  const { steps, evalEvery, saveEvery, earlyStopping } = options;
+  const patience = earlyStopping === "off" ? Infinity : earlyStopping.patience;
   const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
   let current = state;
   let saved = state;
-  const save = async () => {
+  const failure = (what: string, step = current.step) => {
+    const isNew = saved === INITIAL_STATE;
+    const last = isNew
+      ? "there is no checkpoint yet"
+      : `the last good checkpoint is that of step ${saved.step}`;
+    return new UserError(`step ${step}: ${what}; ${last}`, {
+      hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
+      exitCode: 1,
+    });
+  };
+  const saveOnce = async () => {
     if (saved === current) return;
     const bad = tensors.find(({ values }) => !values.every(Number.isFinite));
-    if (bad)
-      throw notFinite(`${bad.name} holds values that are not finite`, current.step, callbacks);
-    await callbacks.save(current);
+    if (bad) throw failure(`${bad.name} holds values that are not finite`);
+    await save(current);
     saved = current;
   };
-  const end = async (outcome: Outcome) => {
-    await save();
+  const end = async (outcome: "finished" | "stopped early" | "interrupted") => {
+    await saveOnce();
     return { outcome, state: current };
   };
   for (;;) {
@@ -99,17 +95,18 @@ export async function trainLoop(
     if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
       const lossNats = await evaluate(current.step);
       if (lossNats === null) return end("interrupted");
-      if (!Number.isFinite(lossNats))
-        throw notFinite(`held-out loss is ${lossNats}`, current.step, callbacks);
+      if (!Number.isFinite(lossNats)) throw failure(`held-out loss is ${lossNats}`);
       current = judged(current, lossNats);
     }
     if (current.step >= steps) return end("finished");
-    if (patience !== null && current.evaluationsSinceBest >= patience) return end("stopped early");
-    const isBest = patience !== null && current.bestStep === current.step;
-    if (isBest || current.step % saveEvery === 0) await save();
+    if (current.evaluationsSinceBest >= patience) return end("stopped early");
+    const isBest = earlyStopping !== "off" && current.bestStep === current.step;
+    if (isBest || current.step % saveEvery === 0) await saveOnce();
     if (shouldStop()) return end("interrupted");
     const step = current.step + 1;
-    await onStep(await trainStep(program, tensors, sums, options, callbacks, step));
+    const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
+    const fail = (what: string) => failure(what, step);
+    await onStep(await trainStep(program, tensors, sums, batches, { ...options, step, fail }));
     current = { ...current, step };
   }
 }
@@ -128,13 +125,11 @@ async function trainStep(
   program: TrainingStep,
   tensors: readonly TrainedTensor[],
   sums: ReadonlyMap<string, Float32Array>,
-  options: LoopOptions,
-  callbacks: LoopCallbacks,
-  step: number,
+  batches: readonly Batch[],
+  { step, fail, ...options }: LoopOptions & { step: number; fail: (what: string) => UserError },
 ): Promise<StepMetrics> {
-  const started = callbacks.now();
+  const started = performance.now();
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const batches = Array.from({ length: options.gradientAccumulationSteps }, callbacks.nextBatch);
   let [nats, numTokens, gradNorm] = [0, 0, 0];
   do {
     for (const sum of sums.values()) sum.fill(0);
@@ -145,36 +140,23 @@ async function trainStep(
       numTokens += result.numTokens;
       for (const [name, gradient] of result.gradients) addTo(sums.get(name)!, gradient);
       if (!Number.isFinite(result.nats))
-        throw notFinite(`loss of micro batch ${i + 1} is ${result.nats}`, step, callbacks);
+        throw fail(`loss of micro batch ${i + 1} is ${result.nats}`);
     }
     gradNorm = globalNorm(sums.values()) / numTokens;
   } while (program.shouldRetry?.(Number.isFinite(gradNorm)));
-  if (!Number.isFinite(gradNorm))
-    throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks);
+  if (!Number.isFinite(gradNorm)) throw fail(`norm of the whole batch's gradient is ${gradNorm}`);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
-  const rateOf = (rate: TrainedTensor["rate"]) =>
-    learningRateAt(step, options, options[rate], options.minLearningRate);
+  const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);
   for (const tensor of tensors) {
     const learningRate = rateOf(tensor.rate);
     adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
   }
   const isOfBase = tensors.every(({ rate }) => rate === "baseLearningRate");
   const learningRate = rateOf(isOfBase ? "baseLearningRate" : "learningRate");
-  const seconds = (callbacks.now() - started) / 1000;
+  const seconds = (performance.now() - started) / 1000;
   return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens, seconds };
 }
 
 function addTo(sum: Float32Array, values: Float32Array): void {
   for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
-}
-
-function notFinite(what: string, step: number, { lastCheckpoint }: LoopCallbacks): UserError {
-  const last = lastCheckpoint();
-  return new UserError(
-    `step ${step}: ${what}; ${last ? `the last good checkpoint is ${last}` : "there is no checkpoint yet"}`,
-    {
-      hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
-      exitCode: 1,
-    },
-  );
 }

@@ -22,7 +22,7 @@ const options: Omit<LoopOptions, "steps"> = {
   maxGradNorm: 1e9,
   evalEvery: 1e9,
   saveEvery: 1e9,
-  patience: null,
+  earlyStopping: "off",
 };
 
 export interface Training {
@@ -71,8 +71,6 @@ export async function trainTemperatures(
     evaluate: () => Promise.resolve(0),
     save: () => Promise.resolve(),
     shouldStop: () => false,
-    lastCheckpoint: () => undefined,
-    now: () => 0,
   };
   await trainLoop(watched, tensors, { ...options, steps }, callbacks, INITIAL_STATE);
   await step.dispose();

@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { targets } from "../../src/engines/onnx/lowering.ts";
 import { estimate, roomOf } from "../../src/engines/onnxruntime/estimate.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
 import { topologicalOrder } from "../../src/graph/tensor.ts";
+import { placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { fitRun, graphsOf } from "../../src/run/fit.ts";
-import { openBase, prepareRun } from "../../src/run/prepare.ts";
+import { prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
 
@@ -26,24 +26,22 @@ const engineOf = (provider: keyof typeof targets, mapsWeights: boolean) => ({
 
 async function prepareTiny(t: TestContext, shape: object) {
   const data = await writeTokens(await temporaryFolder(t));
-  const files = await findDataFiles(data);
-  const splits = {
-    train: selectSplit(files, "train"),
-    evaluation: selectSplit(files, "validation"),
-  };
   const recipe = recipeSchema.parse({ base: tiny, data, ...smallRecipe, ...shape });
-  return { recipe, run: await prepareRun(recipe, await openBase(recipe), splits, {}) };
+  return prepareRun(recipe, placesOf({}));
 }
 
 /** The tiny model's run with this shape. */
 async function prepared(t: TestContext, shape: object) {
-  const { recipe, run } = await prepareTiny(t, shape);
+  const run = await prepareTiny(t, shape);
   return (recompute: "auto" | boolean, freeBytes: number, mapsWeights: boolean) =>
-    fitRun({ ...recipe, recompute }, run, {
-      programBytes: 0,
-      freeBytes,
-      engine: engineOf("cpu", mapsWeights),
-    });
+    fitRun(
+      { ...run, recipe: { ...run.recipe, recompute } },
+      {
+        programBytes: 0,
+        freeBytes,
+        engine: engineOf("cpu", mapsWeights),
+      },
+    );
 }
 
 // Large enough for activations to outweigh what a longer graph costs.
@@ -74,11 +72,11 @@ test("training and scoring take turns where an engine maps its weights and much 
 });
 
 test("a run on a card is planned by the card's graph, whose values lie there", async (t) => {
-  const { recipe, run } = await prepareTiny(t, large);
+  const run = await prepareTiny(t, large);
   const fit = (provider: keyof typeof targets) =>
-    fitRun(recipe, run, { programBytes: 0, freeBytes: 1e12, engine: engineOf(provider, false) });
+    fitRun(run, { programBytes: 0, freeBytes: 1e12, engine: engineOf(provider, false) });
   const numNodes = (provider: keyof typeof targets) => {
-    const { training } = graphsOf(recipe, run, targets[provider], "cheap");
+    const { training } = graphsOf(run, targets[provider], "cheap");
     return topologicalOrder(Object.values(training)).length;
   };
   assert.ok(numNodes("cuda") < numNodes("cpu"));

@@ -1,13 +1,14 @@
 // A run that was interrupted, killed or damaged, and then continued, equals the one that was not: bit for bit.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { newestRun } from "../../src/files/run-folder.ts";
-import type { RunEvent } from "../../src/run/finetune.ts";
+import { lockRun, newestRun, readLines } from "../../src/files/run-folder.ts";
+import type { RunEvent } from "../../src/run/training.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { outcomeOf, smallRun, writeTokens } from "./small-run.ts";
 
@@ -137,6 +138,32 @@ test("data that changed since the run began is refused", async (t) => {
   await smallRun({ engine, folder: run, data, isResumed: true });
 });
 
+test("a finished run is continued where more steps are asked for", async (t) => {
+  const folder = join(await temporaryFolder(t), "run");
+  const first = await smallRun({ engine, folder });
+  const more = { engine, folder, isResumed: true, recipe: { steps: 12 } };
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 10;
+  const stopped = await smallRun({ ...more, stopAt });
+  assert.match(notes(stopped.events)[0]!, /resuming at step 8 /);
+  assert.deepEqual(
+    [stopped.outcome, stopped.outcome === "interrupted" && stopped.step],
+    ["interrupted", 10],
+  );
+  // Until it ends, final/ and report are those of the shorter run, which is no reason to tell them again.
+  const again = await smallRun(more);
+  assert.ok(first.outcome === "finished" && again.outcome === "finished");
+  assert.deepEqual([again.report.steps, again.report.recipe.steps], [12, 12]);
+  assert.deepEqual(again.report.before, JSON.parse(JSON.stringify(first.report.before)));
+  assert.ok(again.report.after.lossNats < first.report.after.lossNats);
+  const steps = (await readLines(join(folder, "metrics.jsonl"))).filter(
+    ({ kind }) => kind === "step",
+  );
+  assert.deepEqual(
+    steps.map(({ step }) => step),
+    Array.from({ length: 12 }, (_, i) => i + 1),
+  );
+});
+
 test("one process at a time; a folder that is used is not overwritten", async (t) => {
   const folder = join(await temporaryFolder(t), "checkpoints", "run");
   let second: Promise<unknown> | undefined;
@@ -155,6 +182,14 @@ test("one process at a time; a folder that is used is not overwritten", async (t
   await second;
   assert.ok(second, "the second one tried");
   await assert.rejects(smallRun({ engine, folder }), /exists and is not empty/);
+  // Nothing is started that would have to be ended, and what is refused leaves no folder.
+  const onEngine = () => assert.fail("an engine was started");
+  const lock = await lockRun(folder);
+  await assert.rejects(smallRun({ engine, folder, isResumed: true, onEngine }), /is in use/);
+  await lock.release();
+  const unused = join(folder, "..", "unused");
+  await assert.rejects(smallRun({ engine, folder: unused, onEngine }), /an engine was started/);
+  assert.ok(!existsSync(unused));
   // A model that lies beside it with the recipe it was made with is not the newest run.
   const model = join(folder, "..", "model");
   await mkdir(model);

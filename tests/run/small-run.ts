@@ -4,13 +4,16 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createRandom } from "../../src/core/random.ts";
-import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Engine } from "../../src/engines/index.ts";
 import { readLines, snapshotFiles } from "../../src/files/run-folder.ts";
 import { openSafetensors, readFloats } from "../../src/files/safetensors.ts";
+import { placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
-import { finetune, type FinetuneResult, type RunEvent } from "../../src/run/finetune.ts";
-import { openBase, prepareRun } from "../../src/run/prepare.ts";
+import { trainRun } from "../../src/run/fine-tune.ts";
+import { fitRun, type OnEngine } from "../../src/run/fit.ts";
+import { prepareRun } from "../../src/run/prepare.ts";
+import type { Outcome } from "../../src/run/report.ts";
+import type { RunEvent } from "../../src/run/training.ts";
 
 /** A model folder of the fixtures. */
 export function fixture(name = "gpt2"): string {
@@ -45,6 +48,7 @@ export interface SmallRun {
   readonly recipe?: Readonly<Record<string, unknown>>;
   readonly isResumed?: boolean;
   readonly takesTurns?: boolean;
+  readonly onEngine?: OnEngine;
   /** Asked at each event; true stops the run. */
   readonly stopAt?: (event: RunEvent) => boolean;
 }
@@ -62,32 +66,23 @@ export const smallRecipe = {
 } as const;
 
 /** Runs, and gives the events with the result; a run that fails rejects. */
-export async function smallRun(run: SmallRun): Promise<FinetuneResult & { events: RunEvent[] }> {
+export async function smallRun(run: SmallRun): Promise<Outcome & { events: RunEvent[] }> {
   const { engine, folder, model = fixture(), isResumed = false, takesTurns = false, stopAt } = run;
   const data = run.data ?? (await writeTokens(`${folder}-data`));
-  const recipe = recipeSchema.parse({ base: model, data, ...smallRecipe, ...run.recipe });
-  const files = await findDataFiles(data);
-  const splits = {
-    train: selectSplit(files, "train"),
-    evaluation: selectSplit(files, "validation"),
-  };
-  const prepared = await prepareRun(recipe, await openBase(recipe), splits, { threads: 1 });
+  const given = { base: model, data, out: folder, ...smallRecipe, ...run.recipe };
+  const prepared = await prepareRun(recipeSchema.parse(given), placesOf({}));
+  const fit = fitRun(prepared, { programBytes: 0, freeBytes: 1e12, engine });
+  const onEngine: OnEngine = (work) => work(engine, { ...fit, takesTurns });
   const events: RunEvent[] = [];
   const stop = new AbortController();
-  const result = await finetune({
-    recipe,
-    runDir: folder,
-    prepared,
-    engine,
-    fit: { recompute: "cheap", takesTurns },
+  const result = await trainRun(prepared, {
     isResumed,
+    onEngine: run.onEngine ?? onEngine,
     onEvent: (event) => {
       events.push(event);
       if (stopAt?.(event)) stop.abort();
     },
     signal: stop.signal,
-    now: () => performance.now(),
-    peakRssBytes: () => 0,
   });
   return { ...result, events };
 }

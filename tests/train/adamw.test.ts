@@ -82,7 +82,7 @@ test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures"
       schedule: "constant",
       warmupSteps: 0,
       gradientAccumulationSteps: 1,
-      patience: null,
+      earlyStopping: "off",
     },
     {
       nextBatch: () => ({ ids, labels, numTargets: batchSize * (context - 1) }),
@@ -93,8 +93,6 @@ test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures"
       evaluate: () => Promise.resolve(0),
       save: () => Promise.resolve(),
       shouldStop: () => false,
-      lastCheckpoint: () => undefined,
-      now: () => 0,
     },
     INITIAL_STATE,
   );

@@ -30,7 +30,7 @@ const defaults: LoopOptions = {
   maxGradNorm: 1,
   evalEvery: 2,
   saveEvery: 3,
-  patience: null,
+  earlyStopping: "off",
 };
 
 /** One trained number x; a batch of n targets has the loss n · (x - id)², so its mean pulls x towards the ids. */
@@ -86,8 +86,6 @@ function run(
           return Promise.resolve();
         },
         shouldStop: () => false,
-        lastCheckpoint: () => saved && `step-${saved.state.step}`,
-        now: () => 0,
         ...more,
       },
       state,
@@ -154,7 +152,7 @@ test("early stopping: after so many evaluations without improvement, the best on
   let at = 0;
   const { start, calls } = run(
     number(),
-    { patience: 2, steps: 100, saveEvery: 50 },
+    { earlyStopping: { patience: 2 }, steps: 100, saveEvery: 50 },
     {
       evaluate: () => Promise.resolve(losses[at++]!),
     },
@@ -208,17 +206,17 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
     return { message, saves: calls.filter((call) => call.startsWith("save")).join(", ") };
   };
   assert.deepEqual(await failing(broken(8, { nats: Number.NaN, gradient: 0 })), {
-    message: "step 4: loss of micro batch 2 is NaN; the last good checkpoint is step-3",
+    message: "step 4: loss of micro batch 2 is NaN; the last good checkpoint is that of step 3",
     saves: "save 0, save 3",
   });
   assert.deepEqual(await failing(broken(7, { nats: 1, gradient: Infinity })), {
     message:
-      "step 4: norm of the whole batch's gradient is Infinity; the last good checkpoint is step-3",
+      "step 4: norm of the whole batch's gradient is Infinity; the last good checkpoint is that of step 3",
     saves: "save 0, save 3",
   });
   const evaluate = (step: number) => Promise.resolve(step < 2 ? 1 : Number.NaN);
   assert.deepEqual(await failing(program, { evaluate }), {
-    message: "step 2: held-out loss is NaN; the last good checkpoint is step-0",
+    message: "step 2: held-out loss is NaN; the last good checkpoint is that of step 0",
     saves: "save 0",
   });
 });

@@ -185,7 +185,7 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
       maxGradNorm: 10,
       evalEvery: 10,
       saveEvery: 10,
-      patience: null,
+      earlyStopping: "off",
     },
     {
       nextBatch: () => ({
@@ -197,8 +197,6 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
       evaluate: () => Promise.resolve(1),
       save: () => Promise.resolve(),
       shouldStop: () => false,
-      lastCheckpoint: () => undefined,
-      now: () => 0,
     },
     INITIAL_STATE,
   );

@@ -2,11 +2,13 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { learningRateAt, type Schedule } from "../../src/train/schedule.ts";
+import { learningRateAt, type RateOptions } from "../../src/train/schedule.ts";
 import { allClose } from "../helpers.ts";
 
-const rates = (options: Schedule, minimum = 0) =>
-  Array.from({ length: options.steps }, (_, i) => learningRateAt(i + 1, options, 1, minimum));
+const rates = (options: Omit<RateOptions, "minLearningRate">, minLearningRate = 0) =>
+  Array.from({ length: options.steps }, (_, i) =>
+    learningRateAt(i + 1, { ...options, minLearningRate }, 1),
+  );
 
 test("warm-up rises to the peak, then each schedule takes its course to the minimum at the last step", () => {
   const shape = { steps: 6, warmupSteps: 2 };
@@ -26,6 +28,7 @@ test("without warm-up the fall begins at once, and a run of nothing else is poss
 });
 
 test("a group whose peak lies under the minimum keeps its peak", () => {
-  const options: Schedule = { schedule: "cosine", steps: 10, warmupSteps: 0 };
-  for (const step of [1, 5, 10]) assert.equal(learningRateAt(step, options, 1e-5, 1e-3), 1e-5);
+  const shape = { steps: 10, warmupSteps: 0, minLearningRate: 1e-3 };
+  for (const step of [1, 5, 10])
+    assert.equal(learningRateAt(step, { schedule: "cosine", ...shape }, 1e-5), 1e-5);
 });
