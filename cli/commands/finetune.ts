@@ -105,7 +105,7 @@ const word = (text: string) =>
 
 /** What is about to happen, in a few lines. */
 function announce(
-  { recipe, opened, parameters, context, reportPlan, stream }: Prepared,
+  { recipe, opened, parameters, numTrained, context, reportPlan, stream }: Prepared,
   device: string,
   runDir: string,
   log: RunLog,
@@ -113,9 +113,9 @@ function announce(
   const { tune, steps, batchSize, gradientAccumulationSteps } = recipe;
   const perStep = batchSize * gradientAccumulationSteps * context;
   log.note(`run       ${runDir}, on ${device}`);
-  log.note(`training  ${tune.join(" + ")}: ${formatInteger(parameters.trained)} parameters`);
+  log.note(`training  ${tune.join(" + ")}: ${formatInteger(numTrained)} parameters`);
   if (parameters.added > 0) {
-    const share = ((100 * parameters.added) / parameters.base).toFixed(4);
+    const share = (100 * parameters.share).toFixed(4);
     log.note(`new       ${formatInteger(parameters.added)} parameters, ${share} % of the base`);
   }
   const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];

@@ -1,16 +1,9 @@
 // Seeded random numbers: xoshiro128** (Blackman and Vigna, 2018).
 
-export interface Random {
-  /** Uniform in [0, 1), 53 random bits. */
-  uniform(): number;
-  /** Standard normal (Box and Muller, 1958; the cosine half alone, so that no spare value is part of the state). */
-  normal(): number;
-  /** Shuffles in place, every order equally likely (Fisher and Yates). */
-  shuffle(items: Int32Array): void;
-}
+export type Random = ReturnType<typeof createRandom>;
 
 /** A generator for one purpose: the same seed with another stream number gives unrelated values. */
-export function createRandom(seed: number, stream = 0): Random {
+export function createRandom(seed: number, stream = 0) {
   // Splitmix-style hashing turns small, similar seeds into unrelated states.
   let hash = 0;
   const next = (): number => {
@@ -25,7 +18,7 @@ export function createRandom(seed: number, stream = 0): Random {
 }
 
 /** The generator from four words of 32 bits, not all zero. */
-export function xoshiro([a, b, c, d]: [number, number, number, number]): Random {
+export function xoshiro([a, b, c, d]: [number, number, number, number]) {
   function word(): number {
     const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
     const shifted = b << 9;
@@ -38,15 +31,17 @@ export function xoshiro([a, b, c, d]: [number, number, number, number]): Random 
     return result;
   }
 
+  /** Uniform in [0, 1), 53 random bits. */
   function uniform(): number {
     return ((word() >>> 5) * 2 ** 26 + (word() >>> 6)) / 2 ** 53;
   }
 
   return {
     uniform,
-    // 1 − uniform() is never zero, so the logarithm is finite.
+    /** Standard normal (Box and Muller, 1958); 1 − uniform() is never zero, so the logarithm is finite. */
     normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
-    shuffle(items) {
+    /** Shuffles in place, every order equally likely (Fisher and Yates). */
+    shuffle(items: Int32Array) {
       for (let last = items.length - 1; last > 0; last--) {
         const other = Math.floor(uniform() * (last + 1));
         [items[last], items[other]] = [items[other]!, items[last]!];
@@ -55,6 +50,4 @@ export function xoshiro([a, b, c, d]: [number, number, number, number]): Random 
   };
 }
 
-function rotateLeft(word: number, bits: number): number {
-  return (word << bits) | (word >>> (32 - bits));
-}
+const rotateLeft = (word: number, bits: number) => (word << bits) | (word >>> (32 - bits));

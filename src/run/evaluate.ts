@@ -32,25 +32,22 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
 ): Promise<ResultOf<Name>> {
   const { task = "perplexity", textColumn: field = "text", batchSize = 1 } = options;
-  const { device = "auto", threads = "auto", onPlan, onBatch, signal } = options;
-  const { adapter, context, stride, windows, convention } = options;
+  const { device = "auto", threads = "auto", adapter, onPlan } = options;
   const places = placesOf(options);
   // A mistyped name is told before the other one is fetched.
   await checkNames(options.model, options.data);
   const model = await openModel(options.model, { ...opening(places), adapter });
   const data = await findData(options.data, places);
   const measured: Task = tasks[task];
-  const how = { field, separator: data.separator, context, stride, windows, convention };
+  const { context, stride, windows, convention } = options;
+  const read = { ...reading(places, threads), field, separator: data.separator };
+  const split = selectSplit(data, data.split ?? "evaluation");
   const plan = await measured
-    .plan(model, selectSplit(data, data.split ?? "evaluation"), {
-      ...reading(places, threads),
-      ...how,
-    })
+    .plan(model, split, { ...read, context, stride, windows, convention })
     .finally(() => places.onProgress?.(undefined));
   return withEngine({ device, threads }, places, async (engine) => {
     onPlan?.(plan, engine.description);
-    const told = { ...(onBatch && { onBatch }), ...(signal && { signal }) };
-    const { result } = await score(engine, model, plan, { batchSize, ...told });
+    const { result } = await score(engine, model, plan, { ...options, batchSize });
     return result as ResultOf<Name>;
   });
 }

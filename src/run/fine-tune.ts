@@ -18,7 +18,7 @@ import {
 import { type Places, placesOf } from "../model/places.ts";
 import { contradictions, loadRecipe, type RecipeSources } from "../options/load.ts";
 import type { Recipe } from "../options/schema.ts";
-import { onEngineOf } from "./fit.ts";
+import { type OnEngine, onEngineOf } from "./fit.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { type Outcome, trainAndReport } from "./report.ts";
 import { isStop, type RunAtWork, type RunEvent } from "./training.ts";
@@ -97,7 +97,7 @@ interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal
   /** Told where the run is and what computes it, before its first step. */
   readonly onStart?: (runDir: string, device: string) => void;
   /** The recipe's device by default. */
-  readonly onEngine?: ReturnType<typeof onEngineOf>;
+  readonly onEngine?: OnEngine;
 }
 
 /** Trains, or continues to train, a prepared run in its folder, or a new one under checkpoints/, locked meanwhile. */
@@ -107,6 +107,7 @@ export async function trainRun(
 ): Promise<Outcome & { readonly runDir: string }> {
   const { recipe } = prepared;
   const { isResumed, signal } = options;
+  const startedAt = performance.now();
   const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
   await mkdir(runDir, { recursive: true }).catch((error: unknown) => {
     throw writeFailure(runDir, error);
@@ -117,13 +118,13 @@ export async function trainRun(
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
     await removeLeftovers(runDir);
-    const run = { ...prepared, recipe: { ...recipe, out: runDir } };
-    const report = isResumed ? await finishedReport(run.recipe) : undefined;
+    const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir, startedAt };
+    const report = isResumed ? await finishedReport(here.recipe) : undefined;
     if (report) return { outcome: "finished", report, runDir };
-    const result = await onEngine((engine, fit) => {
-      onStart?.(runDir, engine.description);
-      const here = fit.takesTurns ? takingTurns(engine) : engine;
-      return trainAndReport({ ...options, run, runDir, engine: here, fit });
+    const result = await onEngine((started, fit) => {
+      onStart?.(runDir, started.description);
+      const engine = fit.takesTurns ? takingTurns(started) : started;
+      return trainAndReport({ ...here, engine, fit });
     });
     return { ...result, runDir };
   } catch (error) {

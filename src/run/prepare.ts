@@ -50,6 +50,8 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const plan = (windows: number | "all") =>
     planWindows(opened, evaluation, { context, windows: windows === "all" ? undefined : windows });
   const tensors = await trainedTensors(opened, recipe);
+  const numBase = countParameters(opened.model);
+  const added = addedParameters(opened.temperatures?.values);
   return {
     recipe,
     places,
@@ -57,12 +59,10 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     base,
     opened,
     tensors,
-    /** Of the base, of the temperatures, and of all that trains. */
-    parameters: {
-      base: countParameters(opened.model),
-      added: addedParameters(opened.temperatures?.values),
-      trained: tensors.reduce((sum, { values }) => sum + values.length, 0),
-    },
+    /** Parameters of the base and of the temperatures. */
+    parameters: { base: numBase, added, share: added / numBase },
+    /** Parameters that train. */
+    numTrained: tensors.reduce((sum, { values }) => sum + values.length, 0),
     context,
     /** One stream of training tokens. */
     stream,

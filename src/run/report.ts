@@ -18,7 +18,7 @@ import { openModel, readTemperatures, withSnapshot } from "../model/open.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE } from "../train/loop.ts";
-import { openHeldOut, type RunAtWork, startOrResume, train } from "./training.ts";
+import { openHeldOut, type RunAtWork, scoring, train } from "./training.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -26,23 +26,19 @@ export type Outcome =
   | { readonly outcome: "interrupted"; readonly step: number | null };
 
 export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
-  const { run, runDir, engine, onEvent } = work;
-  const { recipe, parameters, reportPlan } = run;
-  const started = performance.now();
+  const { recipe, runDir, parameters, reportPlan, onEvent } = work;
   await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
-  const own = await identityOf(run.base);
+  const own = await identityOf(work.base);
   const baseSha256 = own.sha256!;
   // Temperatures that were there before belong to the base that they were put on.
-  const origin: Provenance = run.base.temperatures
-    ? await provenanceOf(run.base)
+  const origin: Provenance = work.base.temperatures
+    ? await provenanceOf(work.base)
     : { base: own, hasTrainedBase: false };
   const base = origin.hasTrainedBase === false ? origin.base : own;
   const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const before = await scoreBase(work, baseSha256, () => heldOut.score("before", reportPlan));
-  const start = await startOrResume(work);
-  const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - started) / 1000;
-  const trained = await train(work, { base, heldOut, before, start, elapsedSeconds });
+  const trained = await train(work, base, heldOut, before);
   await heldOut.dispose();
   const { outcome, loop } = trained;
   if (outcome === "interrupted")
@@ -56,19 +52,15 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     before: reportPlan.resultOf(before, baseSha256),
     after: result,
     delta: pairedDelta(before, losses),
-    parameters: {
-      base: parameters.base,
-      added: parameters.added,
-      share: parameters.added / parameters.base,
-    },
+    parameters,
     temperatures,
     recipe,
-    device: engine.description,
+    device: work.engine.description,
     steps: loop.step,
     finalStep,
-    tokensPerSecond: trained.numTokens / trained.trainSeconds,
+    tokensPerSecond: trained.tokensPerSecond,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    elapsedSeconds: elapsedSeconds(),
+    elapsedSeconds: trained.elapsedSeconds(),
   };
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
@@ -76,7 +68,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 
 /** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
 async function scoreBase(
-  { runDir, run: { sha256, reportPlan } }: RunAtWork,
+  { runDir, sha256, reportPlan }: RunAtWork,
   base: string,
   score: () => Promise<WindowLoss[]>,
 ): Promise<readonly WindowLoss[]> {
@@ -103,27 +95,19 @@ async function scoreBase(
   return losses;
 }
 
-/** Writes a step's weights to final/ and scores it as `ssa eval` does: from the files, so that the report states what they give. */
-async function finish(
-  { run, runDir, engine, onEvent, signal }: RunAtWork,
-  step: number,
-  { base, hasTrainedBase }: Provenance,
-) {
-  const { recipe, reportPlan } = run;
+/** Writes a step's weights to final/, and scores it as `ssa eval` does: from the files, so that the report says what they give. */
+async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
+  const { recipe, runDir, reportPlan } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
-  const trained = await withSnapshot(run.opened, snapshotDir(runDir, step));
+  const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
   const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
   await replaceFolder(path, (folder) =>
     isAdapter ? writeAdapter(folder, trained, base) : writeModelFolder(folder, trained, provenance),
   );
   const model = isAdapter
-    ? { ...run.base, temperatures: await readTemperatures(path, trained.model) }
+    ? { ...work.base, temperatures: await readTemperatures(path, trained.model) }
     : await openModel(path);
-  return evaluate(engine, model, reportPlan, {
-    batchSize: recipe.batchSize,
-    signal,
-    onBatch: ({ windows }) =>
-      onEvent({ kind: "scored", phase: "after", windows, of: reportPlan.windows.length }),
-  });
+  const how = { batchSize: recipe.batchSize, ...scoring(work, "after", reportPlan) };
+  return evaluate(work.engine, model, reportPlan, how);
 }

@@ -23,57 +23,45 @@ import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** What happens on the way, for logs and progress. */
-export type RunEvent =
-  | { readonly kind: "note"; readonly text: string }
-  | {
-      readonly kind: "scored";
-      readonly phase: string;
-      readonly windows: number;
-      readonly of: number;
-    }
-  | ({
-      readonly kind: "step";
-      readonly steps: number;
-      readonly tokensPerSecond: number;
-    } & Omit<StepMetrics, "seconds">)
-  | { readonly kind: "evaluated"; readonly step: number; readonly lossNats: number }
-  | { readonly kind: "saved"; readonly step: number; readonly dir: string };
+export type RunEvent = Readonly<
+  | { kind: "note"; text: string }
+  | { kind: "scored"; phase: string; windows: number; of: number }
+  | ({ kind: "step"; steps: number; tokensPerSecond: number } & Omit<StepMetrics, "seconds">)
+  | { kind: "evaluated"; step: number; lossNats: number }
+  | { kind: "saved"; step: number; dir: string }
+>;
 
-/** A run at work: its folder is locked, its engine started. */
-export interface RunAtWork {
-  readonly run: Prepared;
+/** A run whose folder is locked and whose engine has started. */
+export interface RunAtWork extends Prepared {
   readonly runDir: string;
   readonly engine: Engine;
   readonly fit: Pick<Fit, "recompute">;
   readonly isResumed: boolean;
+  /** Of this process's part of the run: milliseconds of `performance.now()`. */
+  readonly startedAt: number;
   readonly onEvent: (event: RunEvent) => void;
   /** Stops the run: after the present step, or between two windows that are scored. */
   readonly signal: AbortSignal;
 }
 
-interface Beginning {
-  /** What adapters say that they belong to. */
-  readonly base: BaseIdentity;
-  readonly heldOut: HeldOut;
-  readonly before: readonly WindowLoss[];
-  readonly start: RunState;
-  /** Since the run began, without the time between an interruption and its end. */
-  readonly elapsedSeconds: () => number;
-}
-
-/** Trains the prepared tensors in place. */
+/** Trains the prepared tensors in place; adapters say that they belong to `base`. */
 export async function train(
-  { run, runDir, engine, fit, onEvent, signal }: RunAtWork,
-  { base, heldOut, before, start, elapsedSeconds }: Beginning,
+  work: RunAtWork,
+  base: BaseIdentity,
+  heldOut: Awaited<ReturnType<typeof openHeldOut>>,
+  before: readonly WindowLoss[],
 ) {
-  const { recipe, opened, tensors, context, reportPlan, evalPlan } = run;
+  const { recipe, runDir, opened, tensors, context, onEvent, signal } = work;
   const { batchSize, precision, earlyStopping } = recipe;
+  const start = await startOrResume(work);
   const names = tensors.map(({ name }) => name);
-  const options = { precision, recompute: fit.recompute };
-  const step = await openTrainingStep(engine, opened, { batchSize, context }, names, options);
-  const batches = trainingBatches(run.stream, { context, cursor: start.cursor });
+  const options = { precision, recompute: work.fit.recompute };
+  const shape = { batchSize, context };
+  const step = await openTrainingStep(work.engine, opened, shape, names, options);
+  const batches = trainingBatches(work.stream, { context, cursor: start.cursor });
   const metricsPath = join(runDir, runFiles.metrics);
   let { numTokens, trainSeconds } = start;
+  const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
   const callbacks = {
     nextBatch: () => batches.next(batchSize),
     shouldStop: () => signal.aborted,
@@ -85,13 +73,12 @@ export async function train(
       await appendLine(metricsPath, { kind: "step", ...record });
     },
     evaluate: async (at: number) => {
-      const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
-      const losses =
-        known ??
-        (await heldOut.score("evaluation", evalPlan).catch((error: unknown) => {
-          if (isStop(error, signal)) return null;
-          throw error;
-        }));
+      const known = at === 0 ? subset(before, work.reportPlan, work.evalPlan) : undefined;
+      const scored = known ?? heldOut.score("evaluation", work.evalPlan);
+      const losses = await Promise.resolve(scored).catch((error: unknown) => {
+        if (isStop(error, signal)) return null;
+        throw error;
+      });
       if (losses === null) return null;
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
@@ -111,38 +98,37 @@ export async function train(
   };
   const { outcome, state: loop } = await trainLoop(step, tensors, recipe, callbacks, start.loop);
   await step.dispose();
-  return { outcome, loop, numTokens, trainSeconds };
+  return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }
 
 /** Whether work ended because its signal stopped it. */
 export const isStop = (error: unknown, signal: AbortSignal) =>
   signal.aborted && error === signal.reason;
 
-type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
-
 /** The held-out text, scored with the present values of the tensors that train. */
-export async function openHeldOut({ run, engine, onEvent, signal }: RunAtWork) {
-  const { recipe, opened, tensors, context } = run;
+export async function openHeldOut(work: RunAtWork) {
+  const { recipe, opened, tensors, context } = work;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const shape = { batchSize: recipe.batchSize, context };
-  const trainable = new Set(Object.keys(feeds));
-  const scorer = await openScorer(engine, opened, { ...shape, trainable });
-  /** Throws the signal's reason where it is stopped on the way. */
-  const score = (phase: string, { texts, windows }: WindowPlan) => {
-    const onBatch = (done: { readonly windows: number }) =>
-      onEvent({ kind: "scored", phase, windows: done.windows, of: windows.length });
-    return scorer.score(texts, windows, { feeds, signal, onBatch });
+  const shape = { batchSize: recipe.batchSize, context, trainable: new Set(Object.keys(feeds)) };
+  const scorer = await openScorer(work.engine, opened, shape);
+  return {
+    /** Throws the signal's reason where it is stopped on the way. */
+    score: (phase: string, plan: WindowPlan) =>
+      scorer.score(plan.texts, plan.windows, { feeds, ...scoring(work, phase, plan) }),
+    dispose: () => scorer.dispose(),
   };
-  return { score, dispose: () => scorer.dispose() };
 }
 
+/** How any windows of a run are scored: told of, and stopped by the signal. */
+export const scoring = ({ onEvent, signal }: RunAtWork, phase: string, plan: WindowPlan) => ({
+  signal,
+  onBatch: ({ windows }: { readonly windows: number }) =>
+    onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
+});
+
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */
-export async function startOrResume({
-  run: { recipe, tensors },
-  runDir,
-  isResumed,
-  onEvent,
-}: RunAtWork): Promise<RunState> {
+async function startOrResume(work: RunAtWork): Promise<RunState> {
+  const { recipe, runDir, isResumed, onEvent } = work;
   const note = (text: string) => onEvent({ kind: "note", text });
   const found = isResumed ? await latestSnapshot(runDir) : undefined;
   for (const { dir, reason } of found?.skipped ?? [])
@@ -153,7 +139,7 @@ export async function startOrResume({
     const cursor = { seed: recipe.seed, epoch: 0, index: 0 };
     return { loop: INITIAL_STATE, cursor, numTokens: 0, trainSeconds: 0, elapsedSeconds: 0 };
   }
-  await restoreTensors(found.dir, tensors);
+  await restoreTensors(found.dir, work.tensors);
   note(`resuming at step ${found.step} from ${found.dir}`);
   return found.state as RunState;
 }

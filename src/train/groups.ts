@@ -79,18 +79,19 @@ export async function trainedTensors(
     throw new UserError(`init: random leaves weights that do not train random for good`, {
       hint: "train them too: tune: all",
     });
+  const random = createRandom(seed, INITIAL_WEIGHTS);
+  const inserts = [...(inserted?.insertion.parameters(model) ?? [])];
+  const candidates: readonly (readonly [string, Shape, Kind])[] = [
+    ...inserts.map(([name, { shape }]) => [name, shape, "temperatures"] as const),
+    ...[...model.weights].map(([name, shape]) => [name, shape, model.groupOf(name)] as const),
+  ];
   const tensors: TrainedTensor[] = [];
   const used = new Set<TuneGroup>();
-  const add = async (
-    name: string,
-    shape: Shape,
-    kind: Kind,
-    initial: () => Float32Array | Promise<Float32Array>,
-  ) => {
+  for (const [name, shape, kind] of candidates) {
     const group = tune.find((name) => tuneGroups[name].takes.includes(kind));
-    if (!group) return;
+    if (!group) continue;
     used.add(group);
-    const values = await initial();
+    const values = await initialValues(name, shape, kind);
     tensors.push({
       name,
       shape: fixedShape(shape),
@@ -100,23 +101,16 @@ export async function trainedTensors(
       weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
       rate: tuneGroups[group].rate,
     });
-  };
-  for (const [name, { shape }] of inserted?.insertion.parameters(model) ?? [])
-    await add(name, shape, "temperatures", () => inserted!.values.get(name)!.slice());
-  const random = createRandom(seed, INITIAL_WEIGHTS);
-  for (const [name, shape] of model.weights) {
-    const kind = model.groupOf(name);
-    await add(name, shape, kind, () =>
-      init === "pretrained" ? readFloats(weights.get(name)!) : randomValues(name, kind, shape),
-    );
   }
   const idle = tune.find((group) => !used.has(group));
   if (idle || tensors.length === 0)
     throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
-  /** Ones for norms, zeros for biases, normal with the config's deviation for matrices. */
-  function randomValues(name: string, kind: WeightGroup, shape: Shape): Float32Array {
+  /** At random: ones for norms, zeros for biases, normal with the config's deviation for matrices. */
+  function initialValues(name: string, shape: Shape, kind: Kind) {
+    if (kind === "temperatures") return inserted!.values.get(name)!.slice();
+    if (init === "pretrained") return readFloats(weights.get(name)!);
     const values = new Float32Array(sizeOf(shape));
     if (kind === "norms" && name.endsWith("weight")) return values.fill(1);
     if (kind === "norms" || kind === "biases") return values;

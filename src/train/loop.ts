@@ -12,32 +12,16 @@ export type LoopOptions = AdamWOptions &
   Pick<Recipe, "gradientAccumulationSteps" | "maxGradNorm" | "learningRate" | "baseLearningRate"> &
   Pick<Recipe, "evalEvery" | "saveEvery" | "earlyStopping">;
 
-export interface StepMetrics {
-  readonly step: number;
-  /** Mean over the step's targets, before the update. */
-  readonly lossNats: number;
-  readonly learningRate: number;
-  /** Before clipping. */
-  readonly gradNorm: number;
-  /** Targets of the step. */
-  readonly numTokens: number;
-  readonly seconds: number;
-}
+export type StepMetrics = Readonly<Awaited<ReturnType<typeof trainStep>>>;
 
 /** What a resumed loop needs besides the tensors. */
-export interface LoopState {
-  readonly step: number;
-  /** The last evaluation's step; null before the first. */
-  readonly evaluatedStep: number | null;
-  readonly bestLossNats: number | null;
-  readonly bestStep: number;
-  readonly evaluationsSinceBest: number;
-}
+export type LoopState = Readonly<typeof INITIAL_STATE>;
 
-export const INITIAL_STATE: LoopState = {
+export const INITIAL_STATE = {
   step: 0,
-  evaluatedStep: null,
-  bestLossNats: null,
+  /** The last evaluation's step; null before the first. */
+  evaluatedStep: null as number | null,
+  bestLossNats: null as number | null,
   bestStep: 0,
   evaluationsSinceBest: 0,
 };
@@ -127,7 +111,7 @@ async function trainStep(
   sums: ReadonlyMap<string, Float32Array>,
   batches: readonly Batch[],
   { step, fail, ...options }: LoopOptions & { step: number; fail: (what: string) => UserError },
-): Promise<StepMetrics> {
+) {
   const started = performance.now();
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   let [nats, numTokens, gradNorm] = [0, 0, 0];
@@ -138,7 +122,10 @@ async function trainStep(
       const result = await program.run(batch, values);
       nats += result.nats;
       numTokens += result.numTokens;
-      for (const [name, gradient] of result.gradients) addTo(sums.get(name)!, gradient);
+      for (const [name, gradient] of result.gradients) {
+        const sum = sums.get(name)!;
+        for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
+      }
       if (!Number.isFinite(result.nats))
         throw fail(`loss of micro batch ${i + 1} is ${result.nats}`);
     }
@@ -152,11 +139,15 @@ async function trainStep(
     adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
   }
   const isOfBase = tensors.every(({ rate }) => rate === "baseLearningRate");
-  const learningRate = rateOf(isOfBase ? "baseLearningRate" : "learningRate");
-  const seconds = (performance.now() - started) / 1000;
-  return { step, lossNats: nats / numTokens, learningRate, gradNorm, numTokens, seconds };
-}
-
-function addTo(sum: Float32Array, values: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+  return {
+    step,
+    /** Mean over the step's targets, before the update. */
+    lossNats: nats / numTokens,
+    learningRate: rateOf(isOfBase ? "baseLearningRate" : "learningRate"),
+    /** Before clipping. */
+    gradNorm,
+    /** Targets of the step. */
+    numTokens,
+    seconds: (performance.now() - started) / 1000,
+  };
 }

@@ -1,17 +1,12 @@
 // A run's state on disk: trained tensors, moments and counters to and from a snapshot.
 
-import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import type { DataCursor } from "../data/batches.ts";
-import { type Snapshot, snapshotFiles } from "../files/run-folder.ts";
-import {
-  openSafetensors,
-  readFloats,
-  type TensorInfo,
-  type TensorSource,
-} from "../files/safetensors.ts";
+import type { Snapshot } from "../files/run-folder.ts";
+import { openSafetensors, readFloats, type TensorSource } from "../files/safetensors.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 import type { LoopState } from "./loop.ts";
@@ -27,25 +22,17 @@ export interface RunState {
 }
 
 export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): Snapshot {
-  const source = ({ shape }: TrainedTensor, name: string, values: Float32Array): TensorSource => {
+  const source = (name: string, shape: readonly number[], values: Float32Array): TensorSource => {
     return { name, dtype: "F32", shape, data: encodeFloats("F32", values) };
   };
-  const valuesOf = (areTemperatures: boolean) =>
-    tensors
-      .filter(({ name }) => temperatures.owns(name) === areTemperatures)
-      .map((tensor) => source(tensor, tensor.name, tensor.values));
-  return {
-    step: state.loop.step,
-    tensors: {
-      adapter: valuesOf(true),
-      trained: valuesOf(false),
-      optimizer: tensors.flatMap((tensor) => [
-        source(tensor, `mean.${tensor.name}`, tensor.mean),
-        source(tensor, `square.${tensor.name}`, tensor.square),
-      ]),
-    },
-    state,
-  };
+  const adapter: TensorSource[] = [];
+  const trained: TensorSource[] = [];
+  const optimizer: TensorSource[] = [];
+  for (const { name, shape, values, mean, square } of tensors) {
+    (temperatures.owns(name) ? adapter : trained).push(source(name, shape, values));
+    optimizer.push(source(`mean.${name}`, shape, mean), source(`square.${name}`, shape, square));
+  }
+  return { step: state.loop.step, tensors: { adapter, trained, optimizer }, state };
 }
 
 /** Loads a snapshot's values and moments into the tensors. */
@@ -53,7 +40,9 @@ export async function restoreTensors(
   dir: string,
   tensors: readonly TrainedTensor[],
 ): Promise<void> {
-  const stored = await storedTensors(dir);
+  const names = (await readdir(dir)).filter((name) => name.endsWith(".safetensors"));
+  const files = await Promise.all(names.map((name) => openSafetensors(join(dir, name))));
+  const stored = new Map(files.flatMap((file) => [...file.tensors]));
   const load = async (name: string, into: Float32Array) => {
     const info = stored.get(name);
     if (info === undefined || info.byteLength !== into.byteLength)
@@ -65,16 +54,4 @@ export async function restoreTensors(
     await load(`mean.${name}`, mean);
     await load(`square.${name}`, square);
   }
-}
-
-/** Every tensor of a snapshot, by name. */
-async function storedTensors(dir: string): Promise<Map<string, TensorInfo>> {
-  const { adapter, trained, optimizer } = snapshotFiles;
-  const all = new Map<string, TensorInfo>();
-  for (const file of [adapter, trained, optimizer]) {
-    const path = join(dir, file);
-    if (!existsSync(path)) continue;
-    for (const [name, info] of (await openSafetensors(path)).tensors) all.set(name, info);
-  }
-  return all;
 }

@@ -21,23 +21,7 @@ import type { Outputs } from "../graph/tensor.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import { LossScale } from "./loss-scale.ts";
 
-/** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
-export interface StepResult {
-  readonly nats: number;
-  readonly numTokens: number;
-  /** Of the summed nats, by name; overwritten by the next run. */
-  readonly gradients: ReadonlyMap<string, Float32Array>;
-}
-
-export interface TrainingStep {
-  run(batch: Batch, values: Readonly<Record<string, Float32Array>>): Promise<StepResult>;
-  /**
-   * In half precision: told whether a step's gradients were finite; true where the same step should be tried again,
-   * since a smaller loss scale may make them so.
-   */
-  readonly shouldRetry?: (isFinite: boolean) => boolean;
-  dispose(): Promise<void>;
-}
+export type TrainingStep = Awaited<ReturnType<typeof openTrainingStep>>;
 
 export interface TrainingOptions {
   /**
@@ -85,9 +69,9 @@ export async function openTrainingStep(
   shape: BatchShape,
   names: readonly string[],
   options: TrainingOptions = {},
-): Promise<TrainingStep> {
-  const scale = options.precision === "fp16" ? new LossScale() : undefined;
+) {
   const { precision = "fp32" } = options;
+  const scale = precision === "fp16" ? new LossScale() : undefined;
   if (!engine.precisions.includes(precision))
     throw new UserError(`${engine.description} does not compute in ${precision}`, {
       hint: `it has ${engine.precisions.join(", ")}; use one of them, or another device`,
@@ -96,14 +80,18 @@ export async function openTrainingStep(
   const outputs = buildTrainingGraph(opened, shape, names, { tiling, ...options });
   const program = await engine.compile(outputs, boundWeights(opened));
   return {
-    run: async (batch, values) => {
+    /** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
+    run: async (batch: Batch, values: Readonly<Record<string, Float32Array>>) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
       const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
       const nats = totalNats(results["nats"]!);
       const grads = names.map((name) => [name, results[GRADIENT + name]!] as const);
       if (scale) for (const [, gradient] of grads) divide(gradient, scale.value);
-      return { nats, numTokens: batch.numTargets, gradients: new Map(grads) };
+      // Of the summed nats, by name; overwritten by the next run.
+      const gradients: ReadonlyMap<string, Float32Array> = new Map(grads);
+      return { nats, numTokens: batch.numTargets, gradients };
     },
+    /** Told whether a step's gradients were finite; true where a smaller loss scale may make them so. */
     ...(scale && { shouldRetry: (isFinite: boolean) => scale.shouldRetry(isFinite) }),
     dispose: () => program.dispose(),
   };

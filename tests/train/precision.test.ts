@@ -18,12 +18,7 @@ import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";
 import { LossScale } from "../../src/train/loss-scale.ts";
-import {
-  buildTrainingGraph,
-  openTrainingStep,
-  type StepResult,
-  type TrainingStep,
-} from "../../src/train/step.ts";
+import { buildTrainingGraph, openTrainingStep, type TrainingStep } from "../../src/train/step.ts";
 import { sharedData, skipWithout } from "../helpers.ts";
 
 const parts = onlyParts("token", "position");
@@ -51,7 +46,7 @@ async function stepOf(model: OpenedModel, batch: Batch, precision: "fp32" | "fp1
   const values = Object.fromEntries(model.temperatures!.values);
   const window = { batchSize: 1, context: batch.ids.length };
   const step = await openTrainingStep(engine, model, window, Object.keys(values), { precision });
-  const { nats, numTokens, gradients }: StepResult = await step.run(batch, values);
+  const { nats, numTokens, gradients } = await step.run(batch, values);
   await step.dispose();
   const copies = [...gradients].map(([name, values]) => [name, Float32Array.from(values)] as const);
   return { loss: nats / numTokens, gradients: new Map(copies) };

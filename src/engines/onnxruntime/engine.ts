@@ -130,6 +130,9 @@ async function locate(names: readonly string[], weights: ReadonlyMap<string, Wei
   return { folder, bytes };
 }
 
+/** The number of the reply that the worker sends unasked, when it has loaded; requests count from 0. */
+const LOADED: WorkerReply["id"] = -1;
+
 /** Requests to the worker and their replies, matched by number. */
 class SessionWorker {
   readonly #worker: Worker;
@@ -137,11 +140,17 @@ class SessionWorker {
     number,
     { resolve: (value: number) => void; reject: (error: Error) => void }
   >();
+  /** Settled once it has loaded, or failed to. */
+  readonly #loading: Promise<unknown>;
   #count = 0;
 
   constructor() {
     this.#worker = startWorker("./worker", import.meta.url);
     this.#worker.unref();
+    const loaded = new Promise<number>((resolve, reject) => {
+      this.#pending.set(LOADED, { resolve, reject });
+    });
+    this.#loading = loaded.catch(() => undefined);
     this.#worker.on("message", (reply: WorkerReply) => {
       const { resolve, reject } = this.#pending.get(reply.id)!;
       this.#pending.delete(reply.id);
@@ -164,8 +173,10 @@ class SessionWorker {
     });
   }
 
-  /** After the last reply; a worker must not be torn down inside a run. */
+  /** After the last reply: a worker must not be torn down inside a run, nor while it loads native code. */
   async close(): Promise<void> {
+    this.#worker.ref();
+    await this.#loading;
     await this.#worker.terminate();
   }
 }

@@ -88,3 +88,5 @@ port.on("message", ({ id, request }: { id: number; request: WorkerRequest }) => 
     port.postMessage(reply);
   });
 });
+// Unasked: the native code is loaded.
+port.postMessage({ id: -1, result: 0 } satisfies WorkerReply);
