@@ -88,9 +88,7 @@ const decoders: Partial<Record<Dtype, (bytes: Uint8Array) => Float32Array>> = {
 };
 
 /** Little-endian bytes of a floating-point dtype as float32 values; undefined for integer dtypes. */
-export function decodeFloats(dtype: Dtype, bytes: Uint8Array): Float32Array | undefined {
-  return decoders[dtype]?.(bytes);
-}
+export const decodeFloats = (dtype: Dtype, bytes: Uint8Array) => decoders[dtype]?.(bytes);
 
 /** float32 values as little-endian bytes of F32 (a view), F16 or BF16. */
 export function encodeFloats(dtype: "F32" | "F16" | "BF16", values: Float32Array): Uint8Array {

@@ -27,9 +27,8 @@ export function invariant(condition: unknown, message: string): asserts conditio
 }
 
 /** The message of anything that was thrown. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
+export const messageOf = (error: unknown) =>
+  error instanceof Error ? error.message : String(error);
 
 /** The code of a system error, e.g. "ENOSPC". */
 export function codeOf(error: unknown): string | undefined {

@@ -3,6 +3,5 @@
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** Whether a JSON value is an object, neither null nor a list. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -15,13 +15,11 @@ export function fixedShape(shape: Shape): readonly number[] {
 }
 
 /** Number of elements of a fixed shape. */
-export function sizeOf(shape: Shape): number {
-  return fixedShape(shape).reduce((product, dim) => product * dim, 1);
-}
+export const sizeOf = (shape: Shape) =>
+  fixedShape(shape).reduce((product, dim) => product * dim, 1);
 
-export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((dim, i) => dim === b[i]);
-}
+export const sameShape = (a: Shape, b: Shape) =>
+  a.length === b.length && a.every((dim, i) => dim === b[i]);
 
 /** Counts negative axes from the end. */
 export function normalizeAxis(axis: number, rank: number): number {
@@ -40,6 +38,4 @@ export function broadcastShapes(a: Shape, b: Shape): Shape {
   });
 }
 
-export function formatShape(shape: Shape): string {
-  return `[${shape.join(", ")}]`;
-}
+export const formatShape = (shape: Shape) => `[${shape.join(", ")}]`;

@@ -77,14 +77,10 @@ export async function prepareRun(recipe: Recipe, places: Places) {
 }
 
 /** What is far from the asked share would measure something else than was meant. */
-function heldOutShare(
-  { part, description }: DataSplit,
-  trainTokens: number,
-  evaluationTokens: number,
-) {
+function heldOutShare({ part, description }: DataSplit, numTrain: number, numHeldOut: number) {
   if (part?.side !== "held-out") return null;
-  const total = trainTokens + evaluationTokens;
-  const [asked, actual] = [part.share, evaluationTokens / total];
+  const total = numTrain + numHeldOut;
+  const [asked, actual] = [part.share, numHeldOut / total];
   if (actual >= asked / 2 && actual <= asked * 2) return { asked, actual };
   throw new UserError(
     `${description} would be ${(100 * actual).toPrecision(2)} % of its ${total} tokens`,

@@ -7,7 +7,6 @@ import { numScored } from "../data/windows.ts";
 import { pairedDelta } from "../evaluate/estimates.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import type { RunReport } from "../evaluate/results.ts";
-import type { WindowLoss } from "../evaluate/scorer.ts";
 import { writeAdapter } from "../export/adapter.ts";
 import { writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
@@ -18,7 +17,7 @@ import { openModel, readTemperatures, withSnapshot } from "../model/open.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE } from "../train/loop.ts";
-import { openHeldOut, type RunAtWork, scoring, train } from "./training.ts";
+import { type HeldOut, openHeldOut, type RunAtWork, scoring, train } from "./training.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -37,7 +36,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const base = origin.hasTrainedBase === false ? origin.base : own;
   const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const before = await scoreBase(work, baseSha256, () => heldOut.score("before", reportPlan));
+  const before = await scoreBase(work, baseSha256, heldOut);
   const trained = await train(work, base, heldOut, before);
   await heldOut.dispose();
   const { outcome, loop } = trained;
@@ -67,11 +66,8 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 }
 
 /** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
-async function scoreBase(
-  { runDir, sha256, reportPlan }: RunAtWork,
-  base: string,
-  score: () => Promise<WindowLoss[]>,
-): Promise<readonly WindowLoss[]> {
+async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
+  const { runDir, sha256, reportPlan } = work;
   const path = join(runDir, runFiles.before);
   const inputs = { base, ...sha256 };
   const stored = await readJsonIfSound(path);
@@ -88,7 +84,7 @@ async function scoreBase(
         return { nats: nats[i] as number, numTokens: numScored([window]) };
       });
   }
-  const losses = await score();
+  const losses = await heldOut.score("before", reportPlan);
   checkFinite(losses, reportPlan.windows);
   const nats = losses.map((loss) => loss.nats);
   await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);

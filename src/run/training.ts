@@ -48,7 +48,7 @@ export interface RunAtWork extends Prepared {
 export async function train(
   work: RunAtWork,
   base: BaseIdentity,
-  heldOut: Awaited<ReturnType<typeof openHeldOut>>,
+  heldOut: HeldOut,
   before: readonly WindowLoss[],
 ) {
   const { recipe, runDir, opened, tensors, context, onEvent, signal } = work;
@@ -104,6 +104,8 @@ export async function train(
 /** Whether work ended because its signal stopped it. */
 export const isStop = (error: unknown, signal: AbortSignal) =>
   signal.aborted && error === signal.reason;
+
+export type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
 export async function openHeldOut(work: RunAtWork) {

@@ -63,11 +63,8 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
   return { ...base, temperatures: inserted };
 }
 
-export function addedParameters(values: Values | undefined): number {
-  let count = 0;
-  for (const { length } of values?.values() ?? []) count += length;
-  return count;
-}
+export const addedParameters = (values?: Values) =>
+  [...(values?.values() ?? [])].reduce((count, { length }) => count + length, 0);
 
 /** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
 export async function trainedTensors(

@@ -4,8 +4,9 @@ import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/batches.ts";
 import type { Recipe } from "../options/schema.ts";
 import { adamW, type AdamWOptions, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
-import { learningRateAt, type RateOptions } from "./schedule.ts";
 import type { TrainingStep } from "./step.ts";
+
+export type RateOptions = Pick<Recipe, "schedule" | "steps" | "warmupSteps" | "minLearningRate">;
 
 export type LoopOptions = AdamWOptions &
   RateOptions &
@@ -54,11 +55,8 @@ export async function trainLoop(
   let current = state;
   let saved = state;
   const failure = (what: string, step = current.step) => {
-    const isNew = saved === INITIAL_STATE;
-    const last = isNew
-      ? "there is no checkpoint yet"
-      : `the last good checkpoint is that of step ${saved.step}`;
-    return new UserError(`step ${step}: ${what}; ${last}`, {
+    const good = saved === INITIAL_STATE ? "none yet" : `that of step ${saved.step}`;
+    return new UserError(`step ${step}: ${what}; last good checkpoint: ${good}`, {
       hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
       exitCode: 1,
     });
@@ -150,4 +148,19 @@ async function trainStep(
     numTokens,
     seconds: (performance.now() - started) / 1000,
   };
+}
+
+/**
+ * Learning rate of a step, counted from 1: linear warm-up to the peak at step warmupSteps, then constant, or linear or
+ * cosine down to the minimum at the last.
+ */
+export function learningRateAt(
+  step: number,
+  { schedule, steps, warmupSteps, minLearningRate }: RateOptions,
+  peak: number,
+): number {
+  if (step <= warmupSteps) return (peak * step) / warmupSteps;
+  const progress = (step - warmupSteps) / Math.max(1, steps - warmupSteps);
+  const fall = { constant: 0, linear: progress, cosine: (1 - Math.cos(Math.PI * progress)) / 2 };
+  return peak - (peak - Math.min(minLearningRate, peak)) * fall[schedule];
 }

@@ -36,10 +36,7 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
 }
 
 /** Loads a snapshot's values and moments into the tensors. */
-export async function restoreTensors(
-  dir: string,
-  tensors: readonly TrainedTensor[],
-): Promise<void> {
+export async function restoreTensors(dir: string, tensors: readonly TrainedTensor[]) {
   const names = (await readdir(dir)).filter((name) => name.endsWith(".safetensors"));
   const files = await Promise.all(names.map((name) => openSafetensors(join(dir, name))));
   const stored = new Map(files.flatMap((file) => [...file.tensors]));

@@ -19,7 +19,6 @@ import { input, mul, reduceSum } from "../graph/build.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
-import { LossScale } from "./loss-scale.ts";
 
 export type TrainingStep = Awaited<ReturnType<typeof openTrainingStep>>;
 
@@ -85,10 +84,12 @@ export async function openTrainingStep(
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
       const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
       const nats = totalNats(results["nats"]!);
-      const grads = names.map((name) => [name, results[GRADIENT + name]!] as const);
-      if (scale) for (const [, gradient] of grads) divide(gradient, scale.value);
       // Of the summed nats, by name; overwritten by the next run.
-      const gradients: ReadonlyMap<string, Float32Array> = new Map(grads);
+      const gradients: ReadonlyMap<string, Float32Array> = new Map(
+        names.map((name) => [name, results[GRADIENT + name]!]),
+      );
+      for (const gradient of scale ? gradients.values() : [])
+        for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.value;
       return { nats, numTokens: batch.numTargets, gradients };
     },
     /** Told whether a step's gradients were finite; true where a smaller loss scale may make them so. */
@@ -97,6 +98,30 @@ export async function openTrainingStep(
   };
 }
 
-function divide(values: Float32Array, by: number): void {
-  for (let i = 0; i < values.length; i++) values[i]! /= by;
+const INITIAL_SCALE = 2 ** 10;
+const SMALLEST_SCALE = 2 ** -10;
+const LARGEST_SCALE = 2 ** 16;
+/** Finite steps in a row after which a larger scale is tried. */
+const GROWTH_INTERVAL = 200;
+
+/**
+ * Dynamic loss scaling (Micikevicius et al., 2018): a factor on the loss keeps cotangents in half precision between
+ * underflow and overflow. It is a power of two, so that scaling rounds nothing.
+ */
+export class LossScale {
+  value = INITIAL_SCALE;
+  #finiteSteps = 0;
+
+  /** Takes note of a step's gradients; true if the step should be tried again, at half the scale. */
+  shouldRetry(isFinite: boolean): boolean {
+    if (isFinite) {
+      const isDue = ++this.#finiteSteps % GROWTH_INTERVAL === 0;
+      if (isDue) this.value = Math.min(LARGEST_SCALE, 2 * this.value);
+      return false;
+    }
+    this.#finiteSteps = 0;
+    if (this.value <= SMALLEST_SCALE) return false;
+    this.value /= 2;
+    return true;
+  }
 }

@@ -68,6 +68,10 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
     await ssa([...args, "--out", "checkpoints/gpt2-corpus-1"], { cwd }),
     /is not empty/,
   );
+  const more = await ssa(["finetune", "--resume", "--steps", "7", "--json"], { cwd });
+  assert.equal(more.code, 0, more.stderr);
+  assert.equal(onlyJson(more.stdout)["steps"], 7);
+  assert.match(more.stderr, /resuming at step 6 /);
 });
 
 test("plain lines that fit 80 columns, piped", async () => {

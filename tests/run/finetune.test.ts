@@ -135,7 +135,7 @@ test("a run that explodes stops, and names the step and the last good checkpoint
   await assert.rejects(smallRun({ engine, folder, recipe }), (error: Error) => {
     assert.match(
       error.message,
-      /^step \d+: .*(NaN|Infinity|not finite); the last good checkpoint is that of step \d$/,
+      /^step \d+: .*(NaN|Infinity|not finite); last good checkpoint: that of step \d$/,
     );
     return true;
   });

@@ -8,9 +8,10 @@ import { after, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { lockRun, newestRun, readLines } from "../../src/files/run-folder.ts";
+import { fineTune } from "../../src/run/fine-tune.ts";
 import type { RunEvent } from "../../src/run/training.ts";
 import { temporaryFolder } from "../helpers.ts";
-import { outcomeOf, smallRun, writeTokens } from "./small-run.ts";
+import { fixture, outcomeOf, smallRecipe, smallRun, writeTokens } from "./small-run.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
 after(() => engine.dispose());
@@ -162,6 +163,22 @@ test("a finished run is continued where more steps are asked for", async (t) => 
     steps.map(({ step }) => step),
     Array.from({ length: 12 }, (_, i) => i + 1),
   );
+});
+
+test("the library resumes too, as the run was begun, and with more steps", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const out = join(folder, "run");
+  const options = { ...smallRecipe, base: fixture(), data, out, threads: 1, steps: 3 };
+  const stop = new AbortController();
+  const stopped = fineTune({ ...options, signal: stop.signal, onStep: () => stop.abort() });
+  await assert.rejects(stopped, { name: "AbortError" });
+  const seen: number[] = [];
+  const onStep = ({ step }: { readonly step: number }) => void seen.push(step);
+  assert.equal((await fineTune({ ...options, resume: true, onStep })).steps, 3);
+  assert.equal((await fineTune({ ...options, steps: 4, resume: true, onStep })).steps, 4);
+  assert.deepEqual(seen, [2, 3, 4]);
+  await assert.rejects(fineTune({ ...options, steps: 2, resume: true }), /steps is 4, not 2/);
 });
 
 test("one process at a time; a folder that is used is not overwritten", async (t) => {

@@ -206,17 +206,17 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
     return { message, saves: calls.filter((call) => call.startsWith("save")).join(", ") };
   };
   assert.deepEqual(await failing(broken(8, { nats: Number.NaN, gradient: 0 })), {
-    message: "step 4: loss of micro batch 2 is NaN; the last good checkpoint is that of step 3",
+    message: "step 4: loss of micro batch 2 is NaN; last good checkpoint: that of step 3",
     saves: "save 0, save 3",
   });
   assert.deepEqual(await failing(broken(7, { nats: 1, gradient: Infinity })), {
     message:
-      "step 4: norm of the whole batch's gradient is Infinity; the last good checkpoint is that of step 3",
+      "step 4: norm of the whole batch's gradient is Infinity; last good checkpoint: that of step 3",
     saves: "save 0, save 3",
   });
   const evaluate = (step: number) => Promise.resolve(step < 2 ? 1 : Number.NaN);
   assert.deepEqual(await failing(program, { evaluate }), {
-    message: "step 2: held-out loss is NaN; the last good checkpoint is that of step 0",
+    message: "step 2: held-out loss is NaN; last good checkpoint: that of step 0",
     saves: "save 0",
   });
 });

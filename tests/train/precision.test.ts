@@ -17,8 +17,12 @@ import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";
-import { LossScale } from "../../src/train/loss-scale.ts";
-import { buildTrainingGraph, openTrainingStep, type TrainingStep } from "../../src/train/step.ts";
+import {
+  LossScale,
+  buildTrainingGraph,
+  openTrainingStep,
+  type TrainingStep,
+} from "../../src/train/step.ts";
 import { sharedData, skipWithout } from "../helpers.ts";
 
 const parts = onlyParts("token", "position");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { learningRateAt, type RateOptions } from "../../src/train/schedule.ts";
+import { learningRateAt, type RateOptions } from "../../src/train/loop.ts";
 import { allClose } from "../helpers.ts";
 
 const rates = (options: Omit<RateOptions, "minLearningRate">, minLearningRate = 0) =>
