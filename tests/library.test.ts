@@ -26,12 +26,13 @@ async function run(cwd: string, program: string, ...args: string[]): Promise<str
 /** Packs a copy, so that nobody's dist/ is replaced, and installs the tarball as npm would. */
 async function installPacked(folder: string): Promise<void> {
   const [copy, modules] = [join(folder, "checkout"), join(folder, "node_modules")];
-  const { dependencies, files } = (await readJson(join(root, "package.json"))) as {
+  const { name, dependencies, files } = (await readJson(join(root, "package.json"))) as {
+    name: string;
     dependencies: Record<string, string>;
     files: string[];
   };
   const packed = files.filter((name) => !name.startsWith("dist"));
-  for (const name of [
+  for (const part of [
     "package.json",
     "tsconfig.json",
     "tsconfig.build.json",
@@ -39,15 +40,16 @@ async function installPacked(folder: string): Promise<void> {
     "cli",
     ...packed,
   ])
-    await cp(join(root, name), join(copy, name), { recursive: true });
+    await cp(join(root, part), join(copy, part), { recursive: true });
   await symlink(join(root, "node_modules"), join(copy, "node_modules"));
   await run(copy, "npm", "pack", "--silent", "--pack-destination", folder);
   const [tarball] = (await readdir(folder)).filter((name) => name.endsWith(".tgz"));
-  await mkdir(join(modules, "ssa"), { recursive: true });
-  await run(folder, "tar", "-xzf", tarball!, "-C", join(modules, "ssa"), "--strip-components=1");
-  for (const name of [...Object.keys(dependencies), "@types/node"]) {
-    await mkdir(dirname(join(modules, name)), { recursive: true });
-    await symlink(join(root, "node_modules", name), join(modules, name));
+  const installed = join(modules, name);
+  await mkdir(installed, { recursive: true });
+  await run(folder, "tar", "-xzf", tarball!, "-C", installed, "--strip-components=1");
+  for (const library of [...Object.keys(dependencies), "@types/node"]) {
+    await mkdir(dirname(join(modules, library)), { recursive: true });
+    await symlink(join(root, "node_modules", library), join(modules, library));
   }
 }
 

@@ -2,11 +2,15 @@
 // software adapter only when asked for by name.
 
 import assert from "node:assert/strict";
+import { exec } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { type DeviceReport, openEngine, surveyDevices } from "../../src/engines/index.ts";
 import { holdsHardware } from "../../src/engines/onnxruntime/probe.ts";
-import { obstacleOf } from "../../src/engines/onnxruntime/provider-reasons.ts";
+import { cudaNotInstalled, obstacleOf } from "../../src/engines/onnxruntime/provider-reasons.ts";
 import { runWithVulkan, skipWithoutVulkan } from "../software-vulkan.ts";
 
 const threads = 1;
@@ -121,3 +125,29 @@ test("hardware is told from software by what its driver holds", () => {
   assert.equal(holdsHardware("win32", [], [...warp, driver]), true);
   assert.equal(holdsHardware("darwin", [], []), true);
 });
+
+// As far as it goes without a network: what is printed runs, and asks for the file that is missing.
+test(
+  "the hint for CUDA is a command that downloads, whatever npm does with install scripts",
+  {
+    skip: process.platform !== "linux" || process.arch !== "x64" ? "CUDA is for Linux x64" : false,
+  },
+  async (t) => {
+    const proxy = createServer();
+    const asked: string[] = [];
+    proxy.on("connect", ({ url }, socket) => {
+      asked.push(url!);
+      socket.end("HTTP/1.1 403 Forbidden\r\n\r\n");
+    });
+    await once(proxy.listen(0, "127.0.0.1"), "listening");
+    t.after(() => proxy.close());
+    const address = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+    const env = { ...process.env, GLOBAL_AGENT_HTTPS_PROXY: address };
+    const [code] = (await once(exec(cudaNotInstalled.hint, { env }), "exit")) as [number];
+    assert.equal(code, 1);
+    assert.deepEqual(
+      asked.map((target) => target.split(":")[1]),
+      ["443"],
+    );
+  },
+);

@@ -1,5 +1,6 @@
 // Why an execution provider cannot serve, in words that say what to do: read from what ONNX Runtime and the drivers say.
 
+import { fileURLToPath } from "node:url";
 import type { SubprocessResult } from "../../core/worker.ts";
 import type { Probe } from "./probe.ts";
 
@@ -13,9 +14,12 @@ interface Rule extends Obstacle {
   readonly pattern: RegExp;
 }
 
+// Run by hand: npm 11 and later leave out install scripts, with success, unless each is approved.
+const installer = new URL("../script/install.js", import.meta.resolve("onnxruntime-node"));
+
 export const cudaNotInstalled: Obstacle = {
   reason: "ONNX Runtime's CUDA library is not installed",
-  hint: "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --foreground-scripts onnxruntime-node",
+  hint: `node "${fileURLToPath(installer)}" --onnxruntime-node-install=cuda12`,
 };
 
 const rules: readonly Rule[] = [
