@@ -103,16 +103,18 @@ export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
  */
 export function duplicateKey(json: string): string | undefined {
   const scopes: Set<string>[] = [];
-  // Braces, and strings with the colon that makes them keys.
-  const tokens = /[{}]|("[^"\\]*(?:\\.[^"\\]*)*")([ \t\n\r]*:)?/g;
-  for (const [token, string, colon] of json.matchAll(tokens)) {
-    if (token === "{") scopes.push(new Set());
-    else if (token === "}") scopes.pop();
-    else if (colon) {
-      const key = JSON.parse(string!) as string;
-      if (scopes.at(-1)?.has(key)) return key;
-      scopes.at(-1)?.add(key);
-    }
+  let start = -1; // of the string that is being read
+  // A quote with the colon that makes a string a key; where it opens a string, the colon is a part of that.
+  for (const { 0: token, 1: colon, index } of json.matchAll(/\\.|"([ \t\n\r]*:)?|[{}]/g)) {
+    if (token.startsWith('"')) {
+      if (start >= 0 && colon) {
+        const key = JSON.parse(json.slice(start, index + 1)) as string;
+        if (scopes.at(-1)?.has(key)) return key;
+        scopes.at(-1)?.add(key);
+      }
+      start = start < 0 ? index : -1;
+    } else if (start < 0 && token === "{") scopes.push(new Set());
+    else if (start < 0) scopes.pop();
   }
   return undefined;
 }
