@@ -8,40 +8,21 @@ import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
 /** Replaces the file by `data` (strings as UTF-8); on failure the old file stays and nothing is left beside it. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
-  await replaceFile(path, (handle) => handle.writeFile(data));
-}
+export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
+  replaceFile(path, (handle) => handle.writeFile(data));
 
 /** Replaces the file by what `write` puts into the handle, with the guarantees of writeFileAtomic. */
 export async function replaceFile(
   path: string,
   write: (handle: FileHandle) => Promise<void>,
 ): Promise<void> {
-  const temporary = temporaryName(path);
-  try {
+  await replace(path, async (temporary) => {
     const handle = await open(temporary, "wx");
-    try {
-      await write(handle);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await write(handle)
+      .then(() => handle.sync())
+      .finally(() => handle.close());
     await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to tell
-    throw writeFailure(path, error);
-  }
-  await flush(dirname(path));
-}
-
-/** The bytes of a file; undefined where there is none. */
-export async function readIfPresent(path: string): Promise<Buffer | undefined> {
-  return readFile(path).catch(absentAsUndefined);
-}
-
-/** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
-export function absentAsUndefined(error: unknown): undefined {
-  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+  });
 }
 
 /** Ends the name of a folder that waits for its replacement. */
@@ -52,20 +33,14 @@ export async function replaceFolder<T>(
   path: string,
   fill: (folder: string) => Promise<T>,
 ): Promise<T> {
-  const building = temporaryName(path);
-  try {
-    await mkdir(building);
-    const result = await fill(building);
+  const building = async (folder: string) => {
+    await mkdir(folder);
+    const result = await fill(folder);
     if (existsSync(path)) await rename(path, path + replacedSuffix);
-    await rename(building, path);
-    await flush(dirname(path));
+    await rename(folder, path);
     return result;
-  } catch (error) {
-    await rm(building, { recursive: true, force: true }).catch(() => undefined);
-    throw writeFailure(path, error);
-  } finally {
-    await settleReplacement(path);
-  }
+  };
+  return replace(path, building).finally(() => settleReplacement(path));
 }
 
 /** Takes away what a folder has replaced, or, where its replacement never came, puts it back. */
@@ -83,6 +58,28 @@ export async function removeFolder(path: string): Promise<void> {
   await rm(doomed, { recursive: true, force: true });
 }
 
+/** Has `build` make `path` under another name and rename it; where it fails, nothing is left of that. */
+async function replace<T>(path: string, build: (temporary: string) => Promise<T>): Promise<T> {
+  const temporary = temporaryName(path);
+  try {
+    const result = await build(temporary);
+    await flush(dirname(path));
+    return result;
+  } catch (error) {
+    // The first failure is the one to tell.
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+    throw writeFailure(path, error);
+  }
+}
+
+/** The bytes of a file; undefined where there is none. */
+export const readIfPresent = (path: string) => readFile(path).catch(absentAsUndefined);
+
+/** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
+export function absentAsUndefined(error: unknown): undefined {
+  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+}
+
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */
 export function temporaryName(path: string): string {
   return `${path}.tmp-${pid}-${randomBytes(4).toString("hex")}`;
@@ -98,37 +95,45 @@ export function temporaryOwner(name: string): number | undefined {
 export async function flush(path: string): Promise<void> {
   if (platform === "win32") return; // needs write access there, which folders never give
   const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await handle.sync().finally(() => handle.close());
 }
 
+const space = "free some space, then try again";
+const permission = [
+  "permission denied",
+  "choose another place, or change the permissions",
+] as const;
 const circumstances: Readonly<Record<string, readonly [what: string, hint: string]>> = {
-  ENOSPC: ["the disk is full", "free some space, then try again"],
-  EDQUOT: ["the disk quota is used up", "free some space, then try again"],
-  EFBIG: [
-    "the file would be larger than this system allows",
-    "raise the limit, or use another disk",
-  ],
+  ENOSPC: ["the disk is full", space],
+  EDQUOT: ["the disk quota is used up", space],
+  EFBIG: ["the file is larger than this system allows", "raise the limit, or use another disk"],
   EROFS: ["the file system is read-only", "choose another place"],
-  EACCES: ["permission denied", "choose another place, or change the permissions"],
-  EPERM: ["permission denied", "choose another place, or change the permissions"],
+  EACCES: permission,
+  EPERM: permission,
   ENOENT: ["its folder does not exist", "create the folder first"],
   ENOTDIR: ["a part of its path is a file", "choose another place"],
   EISDIR: ["it is a folder", "choose another name"],
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };
 
-/** What went wrong while writing, as a user's matter where it is one; any other error unchanged. */
-export function writeFailure(path: string, error: unknown): unknown {
-  const known = circumstances[codeOf(error) ?? ""];
-  if (!known || error instanceof UserError) return error;
+class WriteError extends UserError {}
+
+/**
+ * What went wrong while writing, as a user's matter where it is one; any other error unchanged. The outermost caller
+ * names what could not be written.
+ */
+export function writeFailure(
+  path: string,
+  error: unknown,
+  more = "what was there before is unchanged",
+) {
+  const cause = error instanceof WriteError ? error.cause : error;
+  const known = circumstances[codeOf(cause) ?? ""];
+  if (!known) return error;
   const [what, hint] = known;
-  return new UserError(`cannot write ${path}: ${what} (${messageOf(error)})`, {
-    hint: `${hint}; what was there before is unchanged`,
+  return new WriteError(`cannot write ${path}: ${what} (${messageOf(cause)})`, {
+    hint: `${hint}; ${more}`,
     exitCode: 1,
-    cause: error,
+    cause,
   });
 }

@@ -2,11 +2,15 @@
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { existsSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
-import { absentAsUndefined, readIfPresent } from "../files/atomic.ts";
-import { temporaryName, writeFileAtomic } from "../files/atomic.ts";
+import {
+  absentAsUndefined,
+  readIfPresent,
+  temporaryName,
+  writeFileAtomic,
+} from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubSettings } from "./environment.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
@@ -23,8 +27,9 @@ export type RepoFile = Readonly<{
 export function checkInside(path: string): void {
   if (staysInside(path)) return;
   const problem = `the hub names a file ${JSON.stringify(path)}, which would leave its folder`;
-  const hint = "do not use this repository, and tell its owner or the hub";
-  throw new UserError(problem, { hint });
+  throw new UserError(problem, {
+    hint: "do not use this repository, and tell its owner or the hub",
+  });
 }
 
 /** True if the hashes, which become file names, are hashes, and the size is a size. */
@@ -41,14 +46,24 @@ export const hashOf = (file: RepoFile): string => file.lfs_sha256 ?? file.blob_i
 
 /** What is cached of the commit that a revision meant when it was last asked for, under each name of the repository. */
 export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
-  const { revision } = repo;
-  if (settings.refresh && !settings.offline && !isCommit(revision)) return;
+  if (settings.refresh && !settings.offline && !isCommit(repo.revision)) return;
   for (const id of [repo.id, ...repo.formerIds]) {
-    const ref = await readIfPresent(join(repoFolder(settings, repo.type, id), "refs", revision));
-    const commit = isCommit(revision) ? revision : String(ref).trim();
-    if (isCommit(commit)) yield new Snapshot(settings, { ...repo, id }, commit);
+    const known = { ...repo, id };
+    const commit = await cachedCommit(settings, known);
+    if (commit !== undefined) yield new Snapshot(settings, known, commit);
   }
 }
+
+/** The commit that a revision meant when it was last asked for. */
+export async function cachedCommit(settings: HubSettings, repo: HubRepo) {
+  if (isCommit(repo.revision)) return repo.revision;
+  const ref = await readIfPresent(join(repoFolder(settings, repo), "refs", repo.revision));
+  const commit = String(ref).trim();
+  return isCommit(commit) ? commit : undefined;
+}
+
+const repoFolder = ({ cacheDir }: HubSettings, { type, id }: HubRepo) =>
+  join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
 
 /** One commit in the cache. Reading makes no folder. */
 export class Snapshot {
@@ -59,9 +74,9 @@ export class Snapshot {
   readonly #repo: string;
   readonly #tree: string;
 
-  constructor(settings: HubSettings, { type, id }: HubRepo, commit: string) {
+  constructor(settings: HubSettings, repo: HubRepo, commit: string) {
     this.commit = commit;
-    this.#repo = repoFolder(settings, type, id);
+    this.#repo = repoFolder(settings, repo);
     this.#tree = join(this.#repo, "trees", `${commit}.json`);
     this.folder = join(this.#repo, "snapshots", commit);
     this.listing = readTree(this.#tree);
@@ -117,25 +132,19 @@ export class Snapshot {
   /** Makes a blob appear: as a relative link, or as the file itself where links cannot be made. */
   async place(file: string, blob: string, useSymlinks: boolean, isNewBlob: boolean): Promise<void> {
     const pointer = this.pathOf(file);
-    await mkdir(dirname(pointer), { recursive: true });
-    await rm(pointer, { force: true });
-    try {
-      if (useSymlinks) return await symlink(relative(dirname(pointer), blob), pointer);
-    } catch (error) {
-      const code = codeOf(error) ?? "";
-      if (code === "EEXIST") return; // another process was faster
-      if (!["EPERM", "ENOSYS", "ENOTSUP", "EINVAL"].includes(code)) throw error;
-    }
-    // A blob that was here before may have links to it.
-    if (isNewBlob) return rename(blob, pointer);
     const beside = temporaryName(pointer);
-    await copyFile(blob, beside);
+    await mkdir(dirname(pointer), { recursive: true });
+    const link = () => symlink(relative(dirname(pointer), blob), beside);
+    // A blob that was here before may have links to it.
+    const move = () => (isNewBlob ? rename : copyFile)(blob, beside);
+    const fallBack = (error: unknown) => {
+      if (!/^(EPERM|ENOSYS|ENOTSUP|EINVAL)$/.test(codeOf(error) ?? "")) throw error;
+      return move();
+    };
+    await (useSymlinks ? link().catch(fallBack) : move());
     await rename(beside, pointer);
   }
 }
-
-const repoFolder = ({ cacheDir }: HubSettings, type: HubRepo["type"], id: string) =>
-  join(cacheDir, [`${type}s`, ...id.split("/")].join("--"));
 
 // A tree that another version wrote differently is as good as none.
 function readTree(path: string): Snapshot["listing"] {

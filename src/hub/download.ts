@@ -1,11 +1,11 @@
 // Files of one commit into the cache: each blob once, resumed where it broke off, verified before it gets its name.
 
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant } from "../core/errors.ts";
 import { withLock } from "../files/lock.ts";
+import { hashOfFile } from "../files/safetensors.ts";
 import { hashOf, type RepoFile, type Snapshot, statIfPresent } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
@@ -23,7 +23,7 @@ export async function downloadFiles(
   names: readonly string[],
 ): Promise<void> {
   const stop = new AbortController();
-  const signal = context.signal ? AbortSignal.any([context.signal, stop.signal]) : stop.signal;
+  const signal = AbortSignal.any([stop.signal, context.signal ?? stop.signal]);
   const waiting = names.values();
   const worker = async () => {
     for (const name of waiting) await bring({ ...context, signal }, snapshot, name);
@@ -41,10 +41,10 @@ export async function downloadFiles(
 
 async function bring(context: HubContext, snapshot: Snapshot, name: string): Promise<void> {
   const { settings, signal } = context;
+  if (await snapshot.has(name)) return;
   const file = snapshot.listing?.get(name);
   invariant(file !== undefined, `${name} is not in the listing`);
   const { blob, lock } = snapshot.placesOf(file);
-  if (await snapshot.has(name)) return;
   const place = async () => {
     // Another process may have brought it while we waited.
     if (await snapshot.has(name)) return;
@@ -56,7 +56,7 @@ async function bring(context: HubContext, snapshot: Snapshot, name: string): Pro
     await mkdir(dirname(blob), { recursive: true });
     await withLock(lock, place, signal);
   } catch (error) {
-    throw diskFailure(error, `${name} (${file.size} bytes)`, settings.cacheDir);
+    throw diskFailure(error, `${name} (${file.size} bytes)`, settings);
   }
 }
 
@@ -73,18 +73,13 @@ async function download(job: Download): Promise<void> {
     received = receivedBytes;
     onProgress?.({ file: name, receivedBytes, totalBytes: file.size });
   };
+  const attempt = () => append(job, incomplete, onBytes);
   // Twice where the part that an earlier run left may be what is bad.
   for (let attempts = resumedBytes > 0 ? 2 : 1; attempts > 0; attempts--) {
-    await retrying(
-      job,
-      () => append(job, incomplete, onBytes),
-      () => received,
-    );
-    // SHA-256 for large files, Git's blob hash for others.
-    const hash = createHash(file.lfs_sha256 === undefined ? "sha1" : "sha256");
-    if (file.lfs_sha256 === undefined) hash.update(`blob ${file.size}\0`);
-    for await (const chunk of createReadStream(incomplete)) hash.update(chunk as Uint8Array);
-    if (hash.digest("hex") === hashOf(file)) return rename(incomplete, blob);
+    await retrying(job, attempt, () => received);
+    const git = () => createHash("sha1").update(`blob ${file.size}\0`);
+    const hash = file.lfs_sha256 === undefined ? git() : createHash("sha256");
+    if ((await hashOfFile(incomplete, hash)) === hashOf(file)) return rename(incomplete, blob);
     await rm(incomplete);
   }
   throw failed(
@@ -95,9 +90,8 @@ async function download(job: Download): Promise<void> {
 
 /** Continues an incomplete file to its full size and on to the disk. */
 async function append(job: Download, incomplete: string, onBytes: (received: number) => void) {
-  const { name, file, commit, settings } = job;
+  const { name, file, commit } = job;
   const path = name.split("/").map(encodeURIComponent).join("/");
-  const url = `${pageOf(job)}/resolve/${commit}/${path}`;
   const handle = await open(incomplete, "a");
   let { size } = await handle.stat();
   const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
@@ -114,8 +108,8 @@ async function append(job: Download, incomplete: string, onBytes: (received: num
     if (size > file.size) await handle.truncate((size = 0));
     onBytes(size);
     const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
-    const options = { headers, file: name };
-    if (size < file.size) await request(job, url, settings.downloadTimeoutMs, receive, options);
+    const url = `${pageOf(job)}/resolve/${commit}/${path}`;
+    if (size < file.size) await request(job, url, receive, { file: name, headers });
     if (size < file.size)
       throw networkFailure(new Error(`${size} of ${file.size} bytes`), job, name);
     await handle.sync();

@@ -7,10 +7,10 @@ import { cachedSnapshots, type Snapshot, statIfPresent } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { offlineFailure } from "./failures.ts";
-import { fetchSnapshot } from "./request.ts";
+import { fetchSnapshot } from "./listing.ts";
 import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
 
-export type ResolveOptions = Pick<HubContext, "onProgress" | "signal">;
+export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
 export interface ResolvedModel {
   /** Holds config.json, the tokenizer's files and the safetensors weights (in a cache, as links). */
