@@ -18,7 +18,7 @@ import { defineCommand, type Typed } from "../command.ts";
 import { formatInteger } from "../console.ts";
 import { type CommandIo, print } from "../io.ts";
 import { LOG_FORMATS, openLog, type RunLog } from "../log.ts";
-import { places } from "../models.ts";
+import { places, refresh } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 import { stoppable } from "../stop.ts";
@@ -32,6 +32,7 @@ const options = {
     "auto",
     "json: JSON lines; else lines for people",
   ),
+  refresh,
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),
 };
@@ -78,7 +79,7 @@ export const command = defineCommand({
       log.note(`${where}; continue: ssa finetune --resume --out ${word(runDir)}`);
       io.exitCode = 130;
     };
-    await withRun(recipe, places(io, log.note), (run) =>
+    await withRun(recipe, places(io, flags.refresh, log.note), (run) =>
       stoppable(io, "after this step", (signal) => train(run, signal)),
     );
   },

@@ -20,17 +20,16 @@ export interface ResolvedModel {
   readonly commit?: string;
 }
 
-// Without these three no run can start, unless the repository is known not to have one.
-const ESSENTIAL = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+// Without these no run can start, unless the repository is known not to have one.
+const ESSENTIAL = ["config.json", "tokenizer_config.json", "tokenizer.json"];
+/** A tokenizer of the time before tokenizer.json. */
+const OLD_TOKENIZER = ["vocab.json", "merges.txt"];
 // The last two are for the card and the licence of what is made of it.
 const USEFUL =
-  `generation_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt tokenizer.model
-  chat_template.jinja chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
+  `generation_config.json special_tokens_map.json added_tokens.json tokenizer.model chat_template.jinja
+  chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
-/** A folder with this and no config.json is opened through the base that it names. */
-const ADAPTER = "ssa_adapter.safetensors";
-const PICKLED = /\.(bin|pt|pth|ckpt|pkl)$/;
 
 /**
  * The folder of a model. An existing folder wins; `hf:name` always means the hub, `./name` never.
@@ -41,20 +40,13 @@ export async function resolveModel(
   settings: HubSettings,
   options: ResolveOptions = {},
 ): Promise<ResolvedModel> {
-  if (!nameOrPath.startsWith("hf:")) {
-    const info = await statIfPresent(nameOrPath);
-    if (info?.isDirectory()) return checkedFolder(nameOrPath);
-    const hint = "name the folder that holds config.json";
-    if (info)
-      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, { hint });
-    if (/^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(nameOrPath))
-      throw new UserError(`there is no folder "${nameOrPath}"`, { hint: "check the path" });
-  }
+  if (!nameOrPath.startsWith("hf:") && (await isFolder(nameOrPath))) return { folder: nameOrPath };
   const repo = parseModelName(nameOrPath);
+  const located = ({ folder, commit }: Snapshot) => ({ folder, id: repo.id, commit });
   let missing: string | undefined;
   for await (const snapshot of cachedSnapshots(settings, repo)) {
     const lost = await missingFrom(snapshot);
-    if (lost === undefined) return located(snapshot, repo);
+    if (lost === undefined) return located(snapshot);
     missing ??= lost;
   }
   if (settings.offline) throw offlineFailure(repo, missing ?? "config.json", settings.cacheDir);
@@ -63,51 +55,59 @@ export async function resolveModel(
   const files = await snapshot.files();
   const weights = weightsIn(repo, files);
   // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
-  const small = [...ESSENTIAL, ...USEFUL].filter((file) => files.includes(file));
+  const small = [...ESSENTIAL, ...OLD_TOKENIZER, ...USEFUL].filter((file) => files.includes(file));
   await downloadFiles(context, snapshot, weights === INDEX ? [...small, INDEX] : small);
   const shards = weights === INDEX ? await shardsOf(snapshot) : [WEIGHTS];
   const lost = shards.find((shard) => !files.includes(shard));
   if (lost !== undefined)
     throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
   await downloadFiles(context, snapshot, shards);
-  return located(snapshot, repo);
+  return located(snapshot);
 }
 
-function located({ folder, commit }: Snapshot, { id }: HubRepo): ResolvedModel {
-  return { folder, id, commit };
-}
-
-async function checkedFolder(folder: string): Promise<ResolvedModel> {
-  for (const file of ["config.json", ADAPTER])
-    if (await statIfPresent(join(folder, file))) return { folder };
-  throw new UserError(`the folder "${folder}" has no config.json, so it is not a model`, {
-    hint: isName(folder)
-      ? `a folder that exists wins over a name: for the model on the hub write hf:${folder}`
-      : "name the folder that holds config.json",
-  });
+/** Whether the path is a model's folder, false where it can be a name only; throws where it is neither. */
+async function isFolder(path: string): Promise<boolean> {
+  const fail = (problem: string, hint = "name the folder that holds config.json"): never => {
+    throw new UserError(problem, { hint });
+  };
+  const info = await statIfPresent(path);
+  if (!info && /^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(path))
+    return fail(`there is no folder "${path}"`, "check the path");
+  if (!info) return false;
+  if (!info.isDirectory()) return fail(`"${path}" is a file, expected the folder of a model`);
+  // A folder with an adapter and no config.json is opened through the base that it names.
+  for (const file of ["config.json", "ssa_adapter.safetensors"])
+    if (await statIfPresent(join(path, file))) return true;
+  const both = `a folder that exists wins over a name: for the model on the hub write hf:${path}`;
+  const problem = `the folder "${path}" has no config.json, so it is not a model`;
+  return fail(problem, isName(path) ? both : undefined);
 }
 
 function weightsIn(repo: HubRepo, files: readonly string[]): string {
+  const fail = (problem: string, hint?: string): never => {
+    throw new UserError(`${nameOf(repo)} has ${problem}`, { hint });
+  };
   if (!files.includes("config.json"))
-    throw new UserError(`${nameOf(repo)} has no config.json, so it is not a transformers model`, {
-      hint: "look for the original that it was converted from",
-    });
+    fail(
+      "no config.json, so it is not a transformers model",
+      "look for the original that it was converted from",
+    );
   const weights = [WEIGHTS, INDEX].find((file) => files.includes(file));
   if (weights !== undefined) return weights;
-  const pickled = files.find((file) => PICKLED.test(file));
-  if (pickled === undefined) throw new UserError(`${nameOf(repo)} has no ${WEIGHTS}`);
-  const problem = `has only pickled weights (${pickled}), which are never loaded`;
-  throw new UserError(`${nameOf(repo)} ${problem}`, {
-    hint: "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
-  });
+  const pickled = files.find((file) => /\.(bin|pt|pth|ckpt|pkl)$/.test(file));
+  if (pickled === undefined) return fail(`no ${WEIGHTS}`);
+  return fail(
+    `only pickled weights (${pickled}), which are never loaded`,
+    "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
+  );
 }
 
-/** The first essential file that a cached snapshot lacks. */
+/** The first file that a cached snapshot lacks of those that it needs. */
 async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
-  for (const file of ESSENTIAL)
-    if (snapshot.expects(file) && !(await snapshot.has(file))) return file;
+  const tokenizer = snapshot.expects("tokenizer.json") ? [] : OLD_TOKENIZER;
+  const needed = [...ESSENTIAL, ...tokenizer].filter((file) => snapshot.expects(file));
   const isSharded = !(await snapshot.has(WEIGHTS)) && (await snapshot.has(INDEX));
-  for (const file of isSharded ? await shardsOf(snapshot) : [WEIGHTS])
+  for (const file of [...needed, ...(isSharded ? await shardsOf(snapshot) : [WEIGHTS])])
     if (!(await snapshot.has(file))) return file;
   return undefined;
 }

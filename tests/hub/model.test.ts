@@ -90,6 +90,26 @@ test("a snapshot that lacks a file is completed, and nothing is fetched twice", 
     assert.deepEqual(new Uint8Array(await readFile(join(folder, "model.safetensors"))), WEIGHTS);
   }));
 
+test("a tokenizer of two files is fetched, and missed where a cache has lost it", () => {
+  const { "tokenizer.json": _, ...rest } = MODEL_FILES;
+  const old = { ...rest, "vocab.json": '{"a":0}', "merges.txt": "#version: 0.2" };
+  return withHub({ models: { "some-org/old": old } }, async ({ settings, requested }) => {
+    const { folder } = await resolveModel("some-org/old", settings);
+    for (const name of ["vocab.json", "merges.txt"] as const)
+      assert.equal(await readFile(join(folder, name), "utf8"), old[name]);
+    requested();
+    await resolveModel("some-org/old", settings);
+    assert.deepEqual(requested(), []);
+    await rm(join(folder, "merges.txt"));
+    await assert.rejects(
+      resolveModel("some-org/old", { ...settings, offline: true }),
+      saying(/offline, and merges.txt of model "some-org\/old" is not in the cache/),
+    );
+    await resolveModel("some-org/old", settings);
+    assert.equal(await readFile(join(folder, "merges.txt"), "utf8"), old["merges.txt"]);
+  });
+});
+
 test("sharded weights are fetched by their index", () => {
   const shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] as const;
   const { "model.safetensors": _, ...rest } = MODEL_FILES;
