@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
@@ -12,15 +12,12 @@ export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
   replaceFile(path, (handle) => handle.writeFile(data));
 
 /** Replaces the file by what `write` puts into the handle, with the guarantees of writeFileAtomic. */
-export async function replaceFile(
-  path: string,
-  write: (handle: FileHandle) => Promise<void>,
-): Promise<void> {
-  await replace(path, async (temporary) => {
-    const handle = await open(temporary, "wx");
-    await write(handle)
-      .then(() => handle.sync())
-      .finally(() => handle.close());
+export function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>) {
+  return replace(path, async (temporary) => {
+    await closing(await open(temporary, "wx"), async (handle) => {
+      await write(handle);
+      await handle.sync();
+    });
     await rename(temporary, path);
   });
 }
@@ -29,18 +26,18 @@ export async function replaceFile(
 export const replacedSuffix = ".replaced";
 
 /** Replaces the folder by a new one, once `fill` has filled it; on failure the old one stays and nothing is beside it. */
-export async function replaceFolder<T>(
-  path: string,
-  fill: (folder: string) => Promise<T>,
-): Promise<T> {
-  const building = async (folder: string) => {
-    await mkdir(folder);
-    const result = await fill(folder);
-    if (existsSync(path)) await rename(path, path + replacedSuffix);
-    await rename(folder, path);
-    return result;
-  };
-  return replace(path, building).finally(() => settleReplacement(path));
+export async function replaceFolder<T>(path: string, fill: (folder: string) => Promise<T>) {
+  try {
+    return await replace(path, async (folder) => {
+      await mkdir(folder);
+      const result = await fill(folder);
+      if (existsSync(path)) await rename(path, path + replacedSuffix);
+      await rename(folder, path);
+      return result;
+    });
+  } finally {
+    await settleReplacement(path);
+  }
 }
 
 /** Takes away what a folder has replaced, or, where its replacement never came, puts it back. */
@@ -75,8 +72,11 @@ async function replace<T>(path: string, build: (temporary: string) => Promise<T>
 /** The bytes of a file; undefined where there is none. */
 export const readIfPresent = (path: string) => readFile(path).catch(absentAsUndefined);
 
+/** The state of a file, links followed; undefined where there is none. */
+export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
+
 /** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
-export function absentAsUndefined(error: unknown): undefined {
+function absentAsUndefined(error: unknown): undefined {
   if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
 }
 
@@ -94,8 +94,16 @@ export function temporaryOwner(name: string): number | undefined {
 /** Flushes a file, or a folder's entries: without that a rename may not outlive a power cut. */
 export async function flush(path: string): Promise<void> {
   if (platform === "win32") return; // needs write access there, which folders never give
-  const handle = await open(path, "r");
-  await handle.sync().finally(() => handle.close());
+  await closing(await open(path, "r"), (handle) => handle.sync());
+}
+
+/** What `work` makes of an open file, which is closed after it. */
+export async function closing<T>(handle: FileHandle, work: (handle: FileHandle) => Promise<T>) {
+  try {
+    return await work(handle);
+  } finally {
+    await handle.close();
+  }
 }
 
 const space = "free some space, then try again";

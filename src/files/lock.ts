@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { kill, pid as ownPid } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { codeOf, UserError } from "../core/errors.ts";
-import { absentAsUndefined, readIfPresent, temporaryName, writeFailure } from "./atomic.ts";
+import { readIfPresent, statIfPresent, temporaryName, writeFailure } from "./atomic.ts";
 
 /** Every file of a run folder's lock begins with this name. */
 export const lockName = "run.lock";
@@ -35,18 +35,19 @@ export async function withLock<T>(path: string, work: () => Promise<T>, signal?:
   await fs.mkdir(dirname(path), { recursive: true });
   let lock = await tryLock(path);
   for (let seen = "", silentMs = 0; !("release" in lock); silentMs += 100) {
-    const now = `${lock.nonce} ${(await fs.stat(path).catch(absentAsUndefined))?.mtimeMs}`;
+    const now = `${lock.nonce} ${(await statIfPresent(path))?.mtimeMs}`;
     if (now !== seen) [seen, silentMs] = [now, 0];
     await sleep(100, undefined, signal && { signal });
     lock = await tryLock(path, silentMs >= 15_000);
   }
-  const { release } = lock;
   const touch = () => void fs.utimes(path, new Date(), new Date()).catch(() => undefined);
   const heartbeat = setInterval(touch, 2000).unref();
-  return work().finally(() => {
+  try {
+    return await work();
+  } finally {
     clearInterval(heartbeat);
-    return release();
-  });
+    await lock.release();
+  }
 }
 
 /** Whether a process of this machine exists. */

@@ -7,6 +7,7 @@ import { open, readdir, realpath, stat, type FileHandle } from "node:fs/promises
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
+import { closing } from "./atomic.ts";
 import { isRecord } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import {
@@ -143,8 +144,7 @@ async function openShards(path: string): Promise<Checkpoint> {
       hint: "is the file complete? fetch it again from the source",
     });
   };
-  const handle = await openFile(path);
-  const bytes = await handle.readFile().finally(() => handle.close());
+  const bytes = await closing(await openFile(path), (handle) => handle.readFile());
   const json = parseUniqueJson(bytes, (problem) => fail(`the index ${problem}`));
   const map = isRecord(json) ? json["weight_map"] : undefined;
   if (!isRecord(map)) return fail("the index has no object weight_map");
@@ -176,8 +176,7 @@ async function openFile(path: string, because = ""): Promise<FileHandle> {
 }
 
 async function readHeader(path: string, because?: string) {
-  const handle = await openFile(path, because);
-  try {
+  return closing(await openFile(path, because), async (handle) => {
     const { size } = await handle.stat();
     const length = headerLength(path, await readUpTo(handle, 0, Math.min(8, size)), size);
     const dataStart = 8 + length;
@@ -187,9 +186,7 @@ async function readHeader(path: string, because?: string) {
       return { ...entry, file, offset: dataStart + begin, byteLength: end - begin };
     });
     return { tensors, metadata: header.metadata };
-  } finally {
-    await handle.close();
-  }
+  });
 }
 
 /** `length` bytes from `position`, or fewer where the file ends before. */

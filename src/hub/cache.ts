@@ -2,15 +2,10 @@
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { existsSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, stat, symlink } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, UserError } from "../core/errors.ts";
-import {
-  absentAsUndefined,
-  readIfPresent,
-  temporaryName,
-  writeFileAtomic,
-} from "../files/atomic.ts";
+import { readIfPresent, statIfPresent, temporaryName, writeFileAtomic } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubSettings } from "./environment.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
@@ -37,9 +32,6 @@ export function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile
   const text = JSON.stringify([blob_id, lfs_sha256, size]);
   return /^\["[0-9a-f]{40}","[0-9a-f]{64}",\d+\]$/.test(text);
 }
-
-/** The state of a file, links followed; undefined where there is none. */
-export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
 
 /** Names a file's content: SHA-256 for large files, Git's hash for others. */
 export const hashOf = (file: RepoFile): string => file.lfs_sha256 ?? file.blob_id;

@@ -69,7 +69,8 @@ const NO_ROUTE =
 export function networkFailure(error: unknown, context: HubContext, file?: string): UserError {
   const { endpoint, proxies } = context.settings;
   const what = file ?? nameOf(context.repo);
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  let cause = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
   const code = codeOf(cause) ?? "";
   const reason = messageOf(cause) || code || "no answer";
   if (NO_ROUTE.test(`${code}: ${reason}`))

@@ -2,8 +2,8 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readIfPresent } from "../files/atomic.ts";
-import { cachedSnapshots, type Snapshot, statIfPresent } from "./cache.ts";
+import { readIfPresent, statIfPresent } from "../files/atomic.ts";
+import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { offlineFailure } from "./failures.ts";
