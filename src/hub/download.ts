@@ -7,15 +7,17 @@ import { invariant } from "../core/errors.ts";
 import { statIfPresent } from "../files/atomic.ts";
 import { withLock } from "../files/lock.ts";
 import { hashOfFile } from "../files/safetensors.ts";
-import { hashOf, type RepoFile, type Snapshot } from "./cache.ts";
+import type { RepoFile, Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
 import { request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;
 
-type Download = HubContext &
-  Readonly<{ name: string; file: RepoFile; commit: string; blob: string }>;
+type Download = HubContext & Readonly<{ name: string; file: RepoFile; url: string; blob: string }>;
+
+/** Names a file's content: SHA-256 for large files, Git's hash for others. */
+const hashOf = (file: RepoFile) => file.lfs_sha256 ?? file.blob_id;
 
 /** Brings the named files into the snapshot, whose listing is known; those already there cost nothing. */
 export async function downloadFiles(
@@ -41,23 +43,24 @@ export async function downloadFiles(
 }
 
 async function bring(context: HubContext, snapshot: Snapshot, name: string): Promise<void> {
-  const { settings, signal } = context;
   if (await snapshot.has(name)) return;
   const file = snapshot.listing?.get(name);
   invariant(file !== undefined, `${name} is not in the listing`);
-  const { blob, lock } = snapshot.placesOf(file);
+  const { blob, lock } = snapshot.placesOf(hashOf(file));
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  const url = `${pageOf(context)}/resolve/${snapshot.commit}/${path}`;
   const place = async () => {
     // Another process may have brought it while we waited.
     if (await snapshot.has(name)) return;
     const isNew = (await statIfPresent(blob))?.size !== file.size;
-    if (isNew) await download({ ...context, name, file, commit: snapshot.commit, blob });
-    await snapshot.place(name, blob, settings.useSymlinks, isNew);
+    if (isNew) await download({ ...context, name, file, url, blob });
+    await snapshot.place(name, blob, isNew);
   };
   try {
     await mkdir(dirname(blob), { recursive: true });
-    await withLock(lock, place, signal);
+    await withLock(lock, place, context.signal);
   } catch (error) {
-    throw diskFailure(error, `${name} (${file.size} bytes)`, settings);
+    throw diskFailure(error, `${name} (${file.size} bytes)`, context.settings);
   }
 }
 
@@ -91,8 +94,7 @@ async function download(job: Download): Promise<void> {
 
 /** Continues an incomplete file to its full size and on to the disk. */
 async function append(job: Download, incomplete: string, onBytes: (received: number) => void) {
-  const { name, file, commit } = job;
-  const path = name.split("/").map(encodeURIComponent).join("/");
+  const { name, file, url } = job;
   const handle = await open(incomplete, "a");
   let { size } = await handle.stat();
   const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
@@ -109,7 +111,6 @@ async function append(job: Download, incomplete: string, onBytes: (received: num
     if (size > file.size) await handle.truncate((size = 0));
     onBytes(size);
     const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
-    const url = `${pageOf(job)}/resolve/${commit}/${path}`;
     if (size < file.size) await request(job, url, receive, { file: name, headers });
     if (size < file.size)
       throw networkFailure(new Error(`${size} of ${file.size} bytes`), job, name);

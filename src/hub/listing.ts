@@ -1,7 +1,7 @@
 // What the hub says of a repository: the commit that a revision means, and the files of that.
 
 import { didYouMean, messageOf, UserError } from "../core/errors.ts";
-import { cachedCommit, checkInside, isSound, type RepoFile, Snapshot } from "./cache.ts";
+import { cachedCommit, isSound, openSnapshot, type RepoFile, type Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { diskFailure, notAHub, NoRevisionError } from "./failures.ts";
 import { isCommit, nameOf } from "./repo-id.ts";
@@ -17,9 +17,10 @@ export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
   try {
     const before = await cachedCommit(settings, repo);
     const commit = await commitOf(context);
-    const snapshot = new Snapshot(settings, repo, commit);
-    const listing = snapshot.listing ?? (await filesOf(context, commit));
-    await snapshot.remember(repo.revision, listing);
+    const cached = openSnapshot(settings, repo, commit);
+    const listing = cached.listing ?? (await filesOf(context, cached));
+    const snapshot = openSnapshot(settings, repo, commit, listing);
+    await snapshot.remember();
     if (before && before !== commit)
       onNote?.(
         `${nameOf(repo)} has changed on the hub: ${repo.revision} is now ${commit.slice(0, 8)}, the cached one was ${before.slice(0, 8)}`,
@@ -58,14 +59,14 @@ async function namesIn(context: HubContext): Promise<string[]> {
 /** As a listing has it; `lfs` has the hash and the size of a large file. */
 type TreeEntry = { type: string; path: string; oid: string; size: number; lfs?: TreeEntry };
 
-async function filesOf(context: HubContext, commit: string): Promise<Map<string, RepoFile>> {
+async function filesOf(context: HubContext, { commit, pathOf }: Snapshot) {
   const listing = new Map<string, RepoFile>();
   const pages = new Set<string>();
   let bytesLeft = MAX_BYTES;
   for (let next: string | undefined = `tree/${commit}?recursive=true`; next !== undefined;) {
     const page = await ask(context, next, bytesLeft);
     for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
-      checkInside(path);
+      pathOf(path); // throws where it leaves the folder
       if (type !== "file") continue;
       const large = lfs && { lfs_sha256: lfs.oid, lfs_size: lfs.size };
       const file = { size: lfs?.size ?? size, blob_id: oid, ...large };
