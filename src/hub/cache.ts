@@ -11,9 +11,12 @@ import type { HubSettings } from "./environment.ts";
 import { isCommit, type HubRepo } from "./repo-id.ts";
 
 /** What is known of one file of a commit, as a tree on disk has it; large files have their SHA-256 besides Git's hash. */
-export type RepoFile = Readonly<
-  Record<"size", number> & Record<"blob_id", string> & { lfs_sha256?: string; lfs_size?: number }
->;
+export interface RepoFile {
+  readonly size: number;
+  readonly blob_id: string;
+  readonly lfs_sha256?: string;
+  readonly lfs_size?: number;
+}
 
 /** All files of a commit by path. */
 export type Listing = ReadonlyMap<string, RepoFile>;

@@ -5,22 +5,9 @@ import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubSettings } from "./environment.ts";
 import { NoRevisionError, offlineFailure } from "./failures.ts";
-import { fetchSnapshot } from "./listing.ts";
+import { fetchSnapshot } from "./request.ts";
 import type { ResolveOptions } from "./model.ts";
 import { nameOf, parseDatasetName, type DatasetSpec, type HubRepo } from "./repo-id.ts";
-
-export interface ResolveDatasetOptions extends ResolveOptions {
-  /** The splits to bring here, of those that exist; all that exist by default. A split in the name overrules this. */
-  readonly splits?: readonly string[];
-}
-
-export interface ResolvedDataset {
-  /** Local parquet files by split, in the order of their rows. */
-  readonly files: Readonly<Record<string, readonly string[]>>;
-  readonly id: string;
-  readonly config: string;
-  readonly commit: string;
-}
 
 type DatasetRepo = DatasetSpec & HubRepo;
 
@@ -29,13 +16,14 @@ const REVISIONS = ["main", "refs/convert/parquet"] as const;
 
 /**
  * The parquet files of `wikitext`, `wikitext-103` or any `id[:config][@split]`, from the repository itself or from the
- * branch that the hub converts; used without a request where they are cached.
+ * branch that the hub converts; used without a request where they are cached. Of the splits that exist those in `splits`
+ * come here, or all; a split in the name overrules that.
  */
 export async function resolveDataset(
   name: string,
   settings: HubSettings,
-  { splits, ...options }: ResolveDatasetOptions = {},
-): Promise<ResolvedDataset> {
+  { splits, ...options }: ResolveOptions & { readonly splits?: readonly string[] } = {},
+) {
   const spec = parseDatasetName(name);
   const repos = REVISIONS.map((revision) => ({ ...spec, type: "dataset", revision }) as const);
   const wanted = spec.split === undefined ? splits : [spec.split];
@@ -94,13 +82,18 @@ async function cachedChoice(
   return isComplete(chosen) && hoped.every((split) => found.includes(split)) ? chosen : undefined;
 }
 
+/** Local files by split, in the order of their rows. */
 function located(snapshot: Snapshot, { id }: HubRepo, chosen: readonly ParquetFile[]) {
   const bySplit = splitsOf(chosen).map((split) => {
     const files = chosen.filter((file) => file.split === split);
     return [split, files.map(({ path }) => snapshot.pathOf(path))] as const;
   });
-  const files: ResolvedDataset["files"] = Object.fromEntries(bySplit);
-  return { files, id, config: chosen[0]!.config, commit: snapshot.commit };
+  return {
+    files: Object.fromEntries(bySplit),
+    id,
+    config: chosen[0]!.config,
+    commit: snapshot.commit,
+  };
 }
 
 function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: readonly string[]) {

@@ -36,6 +36,11 @@ type Secret<T> = { readonly reveal: () => T } | undefined;
  */
 export function hubSettings(env: Environment, homeDir: string) {
   const path = (name: string) => env[name]?.replace(/^~(?=[\\/]|$)/, homeDir) || undefined;
+  const milliseconds = (name: string) => {
+    const seconds = Number(env[name]?.trim() || "10");
+    if (seconds > 0 && seconds < 1e6) return seconds * 1000;
+    throw new UserError(`${name} is "${env[name]}", expected a number of seconds`);
+  };
   const isOn = (name: string) => /^(1|on|yes|true)$/i.test(env[name] ?? "");
   const home =
     path("HF_HOME") ?? join(path("XDG_CACHE_HOME") ?? join(homeDir, ".cache"), "huggingface");
@@ -58,9 +63,9 @@ export function hubSettings(env: Environment, homeDir: string) {
     /** The hub is asked what a branch or tag means now, even where it is cached; `offline` overrules it. */
     refresh: false,
     /** How long the hub may be silent while it lists. */
-    metadataTimeoutMs: millisecondsFrom("HF_HUB_ETAG_TIMEOUT", env),
+    metadataTimeoutMs: milliseconds("HF_HUB_ETAG_TIMEOUT"),
     /** How long a download may be silent. */
-    downloadTimeoutMs: millisecondsFrom("HF_HUB_DOWNLOAD_TIMEOUT", env),
+    downloadTimeoutMs: milliseconds("HF_HUB_DOWNLOAD_TIMEOUT"),
     /** Snapshots hold links to blobs; without, the files themselves. */
     useSymlinks: !isOn("HF_HUB_DISABLE_SYMLINKS"),
     /** First wait before a request is repeated; doubles each time. */
@@ -89,13 +94,6 @@ function proxiesFrom(env: Environment): Secret<Record<`${"http" | "https" | "no"
   }) as [string, string];
   const proxies = { httpProxy, httpsProxy, noProxy: valueOf("no_proxy") };
   return httpProxy || httpsProxy ? { reveal: () => proxies } : undefined;
-}
-
-function millisecondsFrom(name: string, env: Environment): number {
-  const text = env[name]?.trim() || "10";
-  const seconds = Number(text);
-  if (seconds > 0 && seconds < 1e6) return seconds * 1000;
-  throw new UserError(`${name} is "${text}", expected a number of seconds`);
 }
 
 function textIfPresent(path: string): string {

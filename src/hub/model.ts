@@ -7,7 +7,7 @@ import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { offlineFailure } from "./failures.ts";
-import { fetchSnapshot } from "./listing.ts";
+import { fetchSnapshot } from "./request.ts";
 import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
 
 export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
