@@ -70,7 +70,16 @@ async function replace<T>(path: string, build: (temporary: string) => Promise<T>
 }
 
 /** The bytes of a file; undefined where there is none. */
-export const readIfPresent = (path: string) => readFile(path).catch(absentAsUndefined);
+export async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  await refusePipe(path);
+  return readFile(path).catch(absentAsUndefined);
+}
+
+/** Throws where a path leads to a pipe or the like, which a reader would wait for. */
+export async function refusePipe(path: string): Promise<void> {
+  const info = await statIfPresent(path);
+  if (info && !info.isFile() && !info.isDirectory()) throw new UserError(`${path} is not a file`);
+}
 
 /** The state of a file, links followed; undefined where there is none. */
 export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);

@@ -3,11 +3,11 @@
 
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, readdir, realpath, stat, type FileHandle } from "node:fs/promises";
+import { open, readdir, realpath, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { closing } from "./atomic.ts";
+import { closing, refusePipe, statIfPresent } from "./atomic.ts";
 import { isRecord } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import {
@@ -45,10 +45,7 @@ const { weights: singleName, index: indexName } = modelFiles;
 
 /** Opens a `.safetensors` file, an index of shards, or a model folder that holds either; reads headers only. */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
-  const isFolder = await stat(path).then(
-    (info) => info.isDirectory(),
-    () => false,
-  );
+  const isFolder = (await statIfPresent(path))?.isDirectory();
   if (!isFolder) return path.endsWith(".json") ? openShards(path) : openFiles([path]);
   const names = await readdir(path);
   if (names.includes(singleName)) return openFiles([join(path, singleName)]);
@@ -165,19 +162,18 @@ export function staysInside(path: string): boolean {
   return path.split(/[\\/]/).every((part) => !/^$|^\.\.?$|^[a-z]:|\0/i.test(part));
 }
 
-/** Opens a file, and nothing else: a pipe would be waited for. */
 async function openFile(path: string, because = ""): Promise<FileHandle> {
-  try {
-    if ((await stat(path)).isFile()) return await open(path, "r");
-  } catch (cause) {
+  await refusePipe(path);
+  return open(path, "r").catch((cause: unknown) => {
     throw new UserError(`cannot open ${path}${because}: ${messageOf(cause)}`, { cause });
-  }
-  throw new UserError(`${path} is not a file`);
+  });
 }
 
 async function readHeader(path: string, because?: string) {
   return closing(await openFile(path, because), async (handle) => {
-    const { size } = await handle.stat();
+    const info = await handle.stat();
+    if (!info.isFile()) throw new UserError(`${path} is not a file`);
+    const { size } = info;
     const length = headerLength(path, await readUpTo(handle, 0, Math.min(8, size)), size);
     const dataStart = 8 + length;
     const header = parseHeader(path, await readUpTo(handle, 8, length), size - dataStart);
