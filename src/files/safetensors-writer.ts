@@ -1,9 +1,8 @@
 // Writer of safetensors checkpoints, single or sharded; tensors may be streamed, so a model need not fit in memory.
 
-import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
-import { invariant, UserError } from "../core/errors.ts";
+import { invariant } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
 import { replaceFile } from "./atomic.ts";
 import { writeJson } from "./json.ts";
@@ -50,15 +49,14 @@ export async function writeSafetensors(
 }
 
 /**
- * Writes `model.safetensors` into the folder or, where that would be over `maxShardBytes` (default 5 GB), shards and
- * their index, named as Hugging Face names them; a tensor larger than that has a shard of its own. Returns the paths
- * of the files, the index last.
+ * Writes `model.safetensors` into a new folder or, where that would be over `maxShardBytes` (default 5 GB), shards and
+ * their index, named as Hugging Face names them; a tensor larger than that has a shard of its own.
  */
 export async function writeSharded(
   folder: string,
   tensors: readonly TensorSource[],
   options: { readonly metadata?: Metadata; readonly maxShardBytes?: number } = {},
-): Promise<string[]> {
+): Promise<void> {
   const { metadata, maxShardBytes = 5e9 } = options;
   // In the given order, each shard as full as it may be.
   const shards: TensorSource[][] = [[]];
@@ -73,28 +71,18 @@ export async function writeSharded(
     filled += size;
     total += size;
   }
-  const isOne = shards.length === 1;
-  const five = (count: number) => String(count).padStart(5, "0");
-  const names = shards.map((_, i) =>
-    isOne ? modelFiles.weights : `model-${five(i + 1)}-of-${five(shards.length)}.safetensors`,
-  );
-  if (!isOne) names.push(modelFiles.index);
-  await mkdir(folder, { recursive: true });
-  await refuseOtherWeights(folder, names);
-  const paths = names.map((name) => join(folder, name));
-  try {
-    for (const [i, shard] of shards.entries()) await writeSafetensors(paths[i]!, shard, metadata);
-    const placed = shards.flatMap((shard, i) =>
-      shard.map(({ name }) => [name, names[i]!] as const),
-    );
-    const map = Object.fromEntries(placed.sort(([a], [b]) => (a < b ? -1 : 1)));
-    const index = { metadata: { total_size: total }, weight_map: map };
-    if (!isOne) await writeJson(paths.at(-1)!, index);
-  } catch (error) {
-    if (!isOne) for (const path of paths) await rm(path, { force: true });
-    throw error;
+  if (shards.length === 1)
+    return writeSafetensors(join(folder, modelFiles.weights), tensors, metadata);
+  const places: [tensor: string, shard: string][] = [];
+  for (const [i, shard] of shards.entries()) {
+    const [number, count] = [i + 1, shards.length].map((n) => String(n).padStart(5, "0"));
+    const name = `model-${number}-of-${count}.safetensors`;
+    for (const tensor of shard) places.push([tensor.name, name]);
+    await writeSafetensors(join(folder, name), shard, metadata);
   }
-  return paths;
+  const map = Object.fromEntries(places.sort(([a], [b]) => (a < b ? -1 : 1)));
+  const index = { metadata: { total_size: total }, weight_map: map };
+  await writeJson(join(folder, modelFiles.index), index);
 }
 
 function headerBytes(tensors: readonly TensorSource[], metadata: Metadata): Uint8Array {
@@ -123,15 +111,4 @@ function byteSize({ name, dtype, shape }: TensorSource): number {
   const isShape = shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
   invariant(isShape, `"${name}" has shape [${shape.join(", ")}]`);
   return sizeOf(shape) * DTYPE_BYTES[dtype];
-}
-
-/** Weights under other names would stay beside the new ones, and a reader could take either. */
-async function refuseOtherWeights(folder: string, names: readonly string[]): Promise<void> {
-  const weights = /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/;
-  const found = await readdir(folder);
-  const other = found.find((name) => weights.test(name) && !names.includes(name));
-  if (other === undefined) return;
-  throw new UserError(`${folder} already holds other weights (${other})`, {
-    hint: "choose an empty folder",
-  });
 }

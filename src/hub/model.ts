@@ -12,14 +12,6 @@ import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
 
 export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
-export interface ResolvedModel {
-  /** Holds config.json, the tokenizer's files and the safetensors weights (in a cache, as links). */
-  readonly folder: string;
-  /** Of a model from the hub; a local folder has neither. */
-  readonly id?: string;
-  readonly commit?: string;
-}
-
 // Without these no run can start, unless the repository is known not to have one.
 const ESSENTIAL = ["config.json", "tokenizer_config.json", "tokenizer.json"];
 /** A tokenizer of the time before tokenizer.json. */
@@ -33,20 +25,20 @@ const INDEX = "model.safetensors.index.json";
 
 /**
  * The folder of a model. An existing folder wins; `hf:name` always means the hub, `./name` never.
- * What is cached in full is used without a request; else the files that are needed are fetched, pickles never.
+ * What is cached in full is used without a request; else the files that are needed are fetched, pickles never. A folder
+ * in the cache has the commit for a name, and links for files.
  */
 export async function resolveModel(
   nameOrPath: string,
   settings: HubSettings,
   options: ResolveOptions = {},
-): Promise<ResolvedModel> {
-  if (!nameOrPath.startsWith("hf:") && (await isFolder(nameOrPath))) return { folder: nameOrPath };
+): Promise<string> {
+  if (!nameOrPath.startsWith("hf:") && (await isFolder(nameOrPath))) return nameOrPath;
   const repo = parseModelName(nameOrPath);
-  const located = ({ folder, commit }: Snapshot) => ({ folder, id: repo.id, commit });
   let missing: string | undefined;
   for await (const snapshot of cachedSnapshots(settings, repo)) {
     const lost = await missingFrom(snapshot);
-    if (lost === undefined) return located(snapshot);
+    if (lost === undefined) return snapshot.folder;
     missing ??= lost;
   }
   if (settings.offline) throw offlineFailure(repo, missing ?? "config.json", settings.cacheDir);
@@ -62,7 +54,7 @@ export async function resolveModel(
   if (lost !== undefined)
     throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
   await downloadFiles(context, snapshot, shards);
-  return located(snapshot);
+  return snapshot.folder;
 }
 
 /** Whether the path is a model's folder, false where it can be a name only; throws where it is neither. */

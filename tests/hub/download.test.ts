@@ -11,9 +11,8 @@ import { promisify } from "node:util";
 import type { UserError } from "../../src/core/errors.ts";
 import type { DownloadProgress } from "../../src/hub/environment.ts";
 import { withLock } from "../../src/files/lock.ts";
-import { resolveModel } from "../../src/hub/model.ts";
 import type { Fault, SeenRequest, TreeEntry } from "../hub-server.ts";
-import { content, MODEL_FILES, WEIGHTS, withHub, type Fixture } from "./fixture.ts";
+import { content, MODEL_FILES, WEIGHTS, withHub, type Fixture, resolveModel } from "./fixture.ts";
 
 const NAME = "some-org/tiny";
 const SHA256 = createHash("sha256").update(WEIGHTS).digest("hex");
@@ -215,7 +214,7 @@ test("and so do two processes", () =>
       import { hubSettings } from ${JSON.stringify(`${source}environment.ts`)};
       import { resolveModel } from ${JSON.stringify(`${source}model.ts`)};
       const settings = hubSettings({ HF_ENDPOINT: ${JSON.stringify(endpoint)}, HF_HUB_CACHE: ${JSON.stringify(cacheDir)} }, "/");
-      process.stdout.write((await resolveModel("${NAME}", settings)).folder);`;
+      process.stdout.write(await resolveModel("${NAME}", settings));`;
     const run = async () => {
       const args = ["--import", "tsx", "--input-type=module", "-e", script];
       return (await promisify(execFile)(process.execPath, args)).stdout;

@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { resolveModel } from "../../src/hub/model.ts";
 import { startHub, type Files, type SeenRequest, type TreeEntry } from "../hub-server.ts";
-import { MODEL_FILES, saying, withHub } from "./fixture.ts";
+import { MODEL_FILES, saying, withHub, resolveModel } from "./fixture.ts";
 
 test("a listing of several pages is read to its end", () => {
   const link = '<?recursive=true&cursor=2>; rel="next"';

@@ -7,8 +7,7 @@ import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { hubSettings } from "../../src/hub/environment.ts";
-import { resolveModel } from "../../src/hub/model.ts";
-import { saying, withHub } from "./fixture.ts";
+import { saying, withHub, resolveModel } from "./fixture.ts";
 
 /** A proxy for plain http, and the addresses that it was asked for; `https` gets status 407. */
 async function withProxy(work: (url: string, seen: string[]) => Promise<void>): Promise<void> {
