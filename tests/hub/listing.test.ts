@@ -72,7 +72,7 @@ test("a branch that is cached is asked for again where that is wished, a commit 
       const moved = await resolveModel("some-org/moving", refreshing, options);
       await resolveModel("some-org/moving", refreshing, options);
       assert.equal(notes.length, 1);
-      const [now, then] = [moved.commit, commit].map((hash) => hash!.slice(0, 8));
+      const [now, then] = [moved.commit, commit].map((hash) => hash.slice(0, 8));
       assert.ok(notes[0]?.includes(`main is now ${now}, the cached one was ${then}`), notes[0]);
       assert.equal(moved.commit, later.commitOf("some-org/moving"));
       const weights = later.requests.filter(({ host }) => host === "cdn");
