@@ -71,14 +71,14 @@ async function replace<T>(path: string, build: (temporary: string) => Promise<T>
 
 /** The bytes of a file; undefined where there is none. */
 export async function readIfPresent(path: string): Promise<Buffer | undefined> {
-  await refusePipe(path);
+  await checkFile(path);
   return readFile(path).catch(absentAsUndefined);
 }
 
-/** Throws where a path leads to a pipe or the like, which a reader would wait for. */
-export async function refusePipe(path: string): Promise<void> {
+/** Throws where a path leads to what is no file, such as a pipe, which a reader would wait for. */
+export async function checkFile(path: string): Promise<void> {
   const info = await statIfPresent(path);
-  if (info && !info.isFile() && !info.isDirectory()) throw new UserError(`${path} is not a file`);
+  if (info?.isFile() === false) throw new UserError(`${path} is not a file`);
 }
 
 /** The state of a file, links followed; undefined where there is none. */

@@ -3,13 +3,13 @@
 import { appendFile, readFile } from "node:fs/promises";
 import { messageOf, UserError, type UserErrorOptions } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
-import { readIfPresent, refusePipe, writeFailure, writeFileAtomic } from "./atomic.ts";
+import { readIfPresent, checkFile, writeFailure, writeFileAtomic } from "./atomic.ts";
 
 export { isRecord, type JsonObject };
 
 /** The object in a file; a UserError names the file where it is missing or broken. */
 export async function readJson(path: string, hint?: string): Promise<JsonObject> {
-  await refusePipe(path);
+  await checkFile(path);
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
     throw new UserError(`cannot read ${path}: ${messageOf(cause)}`, { hint, cause });
   });

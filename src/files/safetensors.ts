@@ -7,7 +7,7 @@ import { open, readdir, realpath, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { closing, refusePipe, statIfPresent } from "./atomic.ts";
+import { closing, checkFile, statIfPresent } from "./atomic.ts";
 import { isRecord } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import {
@@ -136,6 +136,13 @@ async function openFiles(
 }
 
 async function openShards(path: string): Promise<Checkpoint> {
+  const placed = await readIndex(path);
+  const files = [...new Set(placed.values())].sort().map((name) => join(dirname(path), name));
+  return openFiles(files, { path, placed });
+}
+
+/** Tensor name to shard name, of an index. */
+export async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
   const fail = (problem: string): never => {
     throw new UserError(`${path}: ${problem}`, {
       hint: "is the file complete? fetch it again from the source",
@@ -153,8 +160,7 @@ async function openShards(path: string): Promise<Checkpoint> {
       );
     placed.set(name, shard);
   }
-  const files = [...new Set(placed.values())].sort().map((name) => join(dirname(path), name));
-  return openFiles(files, { path, placed });
+  return placed;
 }
 
 /** Whether a path is relative and stays in its folder, under the rules of every system. */
@@ -163,7 +169,7 @@ export function staysInside(path: string): boolean {
 }
 
 async function openFile(path: string, because = ""): Promise<FileHandle> {
-  await refusePipe(path);
+  await checkFile(path);
   return open(path, "r").catch((cause: unknown) => {
     throw new UserError(`cannot open ${path}${because}: ${messageOf(cause)}`, { cause });
   });
@@ -171,9 +177,7 @@ async function openFile(path: string, because = ""): Promise<FileHandle> {
 
 async function readHeader(path: string, because?: string) {
   return closing(await openFile(path, because), async (handle) => {
-    const info = await handle.stat();
-    if (!info.isFile()) throw new UserError(`${path} is not a file`);
-    const { size } = info;
+    const { size } = await handle.stat();
     const length = headerLength(path, await readUpTo(handle, 0, Math.min(8, size)), size);
     const dataStart = 8 + length;
     const header = parseHeader(path, await readUpTo(handle, 8, length), size - dataStart);
@@ -198,12 +202,11 @@ async function readUpTo(handle: FileHandle, position: number, length: number): P
   return bytes;
 }
 
-// What a folder may hold instead of weights that can be read, the likeliest first.
 const others: readonly (readonly [name: RegExp, problem: string, hint: string])[] = [
   [
     /\.safetensors$/,
     `no ${singleName}, but %`,
-    `name the file itself, or rename it to ${singleName}`,
+    `name the file itself, or a folder where it is ${singleName}`,
   ],
   [
     /\.(gguf|ggml|llamafile)$/i,
@@ -211,18 +214,19 @@ const others: readonly (readonly [name: RegExp, problem: string, hint: string])[
     "quantised checkpoints cannot be used: take the original one, in safetensors",
   ],
   [
-    /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt)$/i,
+    /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt|pkl)$/i,
     "pickled weights (%), not safetensors",
     "pickles can run code when loaded and are not read; save them with save_pretrained(…, safe_serialization=True)",
   ],
 ];
 
-function noWeights(folder: string, names: readonly string[]): UserError {
+/** Why a folder or a repository without weights cannot be used, by what it holds instead. */
+export function noWeights(where: string, names: readonly string[]): UserError {
   for (const [pattern, problem, hint] of others) {
     const name = [...names].sort().find((name) => pattern.test(name));
-    if (name) return new UserError(`${folder} holds ${problem.split("%").join(name)}`, { hint });
+    if (name) return new UserError(`${where} holds ${problem.split("%").join(name)}`, { hint });
   }
-  return new UserError(`${folder} holds neither ${singleName} nor ${indexName}`, {
+  return new UserError(`${where} holds neither ${singleName} nor ${indexName}`, {
     hint: "is this a model folder? it needs config.json and safetensors weights",
   });
 }

@@ -2,13 +2,14 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readIfPresent, statIfPresent } from "../files/atomic.ts";
+import { statIfPresent } from "../files/atomic.ts";
+import { noWeights, readIndex } from "../files/safetensors.ts";
 import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { offlineFailure } from "./failures.ts";
 import { fetchSnapshot } from "./request.ts";
-import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
+import { isName, nameOf, parseModelName } from "./repo-id.ts";
 
 export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
@@ -45,11 +46,16 @@ export async function resolveModel(
   const context = { settings, repo, ...options };
   const snapshot = await fetchSnapshot(context);
   const files = await snapshot.files();
-  const weights = weightsIn(repo, files);
+  if (!files.includes("config.json"))
+    throw new UserError(`${nameOf(repo)} has no config.json, so it is not a transformers model`, {
+      hint: "look for the original that it was converted from",
+    });
+  const isSharded = !files.includes(WEIGHTS) && files.includes(INDEX);
+  if (!isSharded && !files.includes(WEIGHTS)) throw noWeights(nameOf(repo), files);
   // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
   const small = [...ESSENTIAL, ...OLD_TOKENIZER, ...USEFUL].filter((file) => files.includes(file));
-  await downloadFiles(context, snapshot, weights === INDEX ? [...small, INDEX] : small);
-  const shards = weights === INDEX ? await shardsOf(snapshot) : [WEIGHTS];
+  await downloadFiles(context, snapshot, isSharded ? [...small, INDEX] : small);
+  const shards = isSharded ? await shardsOf(snapshot) : [WEIGHTS];
   const lost = shards.find((shard) => !files.includes(shard));
   if (lost !== undefined)
     throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
@@ -75,25 +81,6 @@ async function isFolder(path: string): Promise<boolean> {
   return fail(problem, isName(path) ? both : undefined);
 }
 
-function weightsIn(repo: HubRepo, files: readonly string[]): string {
-  const fail = (problem: string, hint?: string): never => {
-    throw new UserError(`${nameOf(repo)} has ${problem}`, { hint });
-  };
-  if (!files.includes("config.json"))
-    fail(
-      "no config.json, so it is not a transformers model",
-      "look for the original that it was converted from",
-    );
-  const weights = [WEIGHTS, INDEX].find((file) => files.includes(file));
-  if (weights !== undefined) return weights;
-  const pickled = files.find((file) => /\.(bin|pt|pth|ckpt|pkl)$/.test(file));
-  if (pickled === undefined) return fail(`no ${WEIGHTS}`);
-  return fail(
-    `only pickled weights (${pickled}), which are never loaded`,
-    "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
-  );
-}
-
 /** The first file that a cached snapshot lacks of those that it needs. */
 async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
   const tokenizer = snapshot.expects("tokenizer.json") ? [] : OLD_TOKENIZER;
@@ -104,13 +91,7 @@ async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
   return undefined;
 }
 
-/** The files that a snapshot's index names; `pathOf` refuses those outside it. */
+/** The files that a snapshot's index names; it refuses those outside its folder. */
 async function shardsOf(snapshot: Snapshot): Promise<string[]> {
-  const path = snapshot.pathOf(INDEX);
-  try {
-    const index = JSON.parse(String(await readIfPresent(path))) as { weight_map: object };
-    return [...new Set(Object.values(index.weight_map).map(String))].toSorted();
-  } catch (error) {
-    throw new UserError(`${path} is not an index of weights`, { cause: error, exitCode: 1 });
-  }
+  return [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();
 }
