@@ -116,17 +116,14 @@ export async function closing<T>(handle: FileHandle, work: (handle: FileHandle) 
 }
 
 const space = "free some space, then try again";
-const permission = [
-  "permission denied",
-  "choose another place, or change the permissions",
-] as const;
+const permissions = "choose another place, or change the permissions";
 const circumstances: Readonly<Record<string, readonly [what: string, hint: string]>> = {
   ENOSPC: ["the disk is full", space],
   EDQUOT: ["the disk quota is used up", space],
   EFBIG: ["the file is larger than this system allows", "raise the limit, or use another disk"],
   EROFS: ["the file system is read-only", "choose another place"],
-  EACCES: permission,
-  EPERM: permission,
+  EACCES: ["permission denied", permissions],
+  EPERM: ["permission denied", permissions],
   ENOENT: ["its folder does not exist", "create the folder first"],
   ENOTDIR: ["a part of its path is a file", "choose another place"],
   EISDIR: ["it is a folder", "choose another name"],

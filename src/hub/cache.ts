@@ -8,7 +8,7 @@ import { codeOf, UserError } from "../core/errors.ts";
 import { readIfPresent, statIfPresent, temporaryName, writeFileAtomic } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubSettings } from "./environment.ts";
-import { isCommit, type HubRepo } from "./repo-id.ts";
+import { isCommit, namesOf, type HubRepo } from "./repo-id.ts";
 
 /** What is known of one file of a commit, as a tree on disk has it; large files have their SHA-256 besides Git's hash. */
 export interface RepoFile {
@@ -30,7 +30,7 @@ export function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile
 /** What is cached of the commit that a revision meant when it was last asked for, under each name of the repository. */
 export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
   if (settings.refresh && !settings.offline && !isCommit(repo.revision)) return;
-  for (const id of [repo.id, ...repo.formerIds]) {
+  for (const id of namesOf(repo)) {
     const commit = await cachedCommit(settings, { ...repo, id });
     if (commit !== undefined) yield openSnapshot(settings, { ...repo, id }, commit);
   }

@@ -44,11 +44,8 @@ export async function resolveDataset(
     const files = parquetFiles((await snapshot?.files()) ?? []);
     if (snapshot === undefined || files.length === 0) continue;
     const chosen = choose(files, repo, wanted);
-    await downloadFiles(
-      context,
-      snapshot,
-      chosen.map(({ path }) => path),
-    );
+    const paths = chosen.map(({ path }) => path);
+    await downloadFiles(context, snapshot, paths);
     return located(snapshot, repo, chosen);
   }
   const problem = "has no parquet files, and the hub has converted none";
@@ -88,12 +85,8 @@ function located(snapshot: Snapshot, { id }: HubRepo, chosen: readonly ParquetFi
     const files = chosen.filter((file) => file.split === split);
     return [split, files.map(({ path }) => snapshot.pathOf(path))] as const;
   });
-  return {
-    files: Object.fromEntries(bySplit),
-    id,
-    config: chosen[0]!.config,
-    commit: snapshot.commit,
-  };
+  const files = Object.fromEntries(bySplit);
+  return { files, id, config: chosen[0]!.config, commit: snapshot.commit };
 }
 
 function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: readonly string[]) {

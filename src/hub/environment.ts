@@ -84,16 +84,20 @@ function checkedToken(token: string): Secret<string> {
   return token === "" ? undefined : { reveal: () => token };
 }
 
-/** A secret, because a proxy's address may hold a password. */
+/** A secret, as a proxy's address may hold a password; wrong ones matter only where a request is made. */
 function proxiesFrom(env: Environment): Secret<Record<`${"http" | "https" | "no"}Proxy`, string>> {
-  const valueOf = (name: string) => (env[name] ?? env[name.toUpperCase()] ?? "").trim();
-  const [httpProxy, httpsProxy] = ["http_proxy", "https_proxy"].map((name) => {
+  const valueOf = (name: string) => (env[name] || env[name.toUpperCase()] || "").trim();
+  const addressIn = (name: string) => {
     const address = valueOf(name).replace(/^(?!$|\w+:\/\/)/, "http://");
     if (address === "" || isAddress(address)) return address;
-    throw new UserError(`${name} holds no address such as http://host:3128`);
-  }) as [string, string];
-  const proxies = { httpProxy, httpsProxy, noProxy: valueOf("no_proxy") };
-  return httpProxy || httpsProxy ? { reveal: () => proxies } : undefined;
+    throw new UserError(`${name} holds no address of a proxy, such as http://host:3128`);
+  };
+  const reveal = () => ({
+    httpProxy: addressIn("http_proxy"),
+    httpsProxy: addressIn("https_proxy"),
+    noProxy: valueOf("no_proxy"),
+  });
+  return valueOf("http_proxy") || valueOf("https_proxy") ? { reveal } : undefined;
 }
 
 function textIfPresent(path: string): string {

@@ -9,11 +9,10 @@ export interface HubRepo {
   readonly id: string;
   /** A branch, a tag, or a commit of 40 hexadecimal digits. */
   readonly revision: string;
-  /** Other names under which a cache may hold it. */
-  readonly formerIds: readonly string[];
 }
 
-export interface DatasetSpec extends Pick<HubRepo, "id" | "formerIds"> {
+export interface DatasetSpec {
+  readonly id: string;
   readonly config: string | undefined;
   readonly split: string | undefined;
 }
@@ -54,20 +53,20 @@ const KNOWN: Record<Kind, readonly string[]> = {
 /** `gpt2`, `org/name`, `org/name@revision`, each also after `hf:`. */
 export function parseModelName(text: string): HubRepo {
   const [, name = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
-  const ids = idsOf("model", name);
+  const id = idOf("model", name);
   // A revision becomes a path under refs/.
   if (!/^\w[\w./+-]*$/.test(revision) || /\.\.|\/\/|\/\.|\/$/.test(revision))
     throw new UserError(`"${revision}" cannot be a revision of model "${name}"`, {
       hint: "name a branch, a tag or a commit after @, for instance gpt2@main",
     });
-  return { type: "model", revision, ...ids };
+  return { type: "model", id, revision };
 }
 
 /** `wikitext`, `org/name`, `org/name:config`, `org/name:config@split`, each also after `hf:`. */
 export function parseDatasetName(text: string): DatasetSpec {
   const parts = /^(?:hf:)?([^@:]*)(?::([^@]*))?(?:@(.*))?$/s.exec(text) ?? [];
   const [, name = "", config = ALIASES.dataset.get(name)?.config, split] = parts;
-  const spec = { ...idsOf("dataset", name), config, split };
+  const spec = { id: idOf("dataset", name), config, split };
   for (const what of ["config", "split"] as const)
     if (!/^\w[\w.+-]*$/.test(spec[what] ?? "default"))
       throw new UserError(`"${spec[what]}" cannot be the ${what} of data set "${name}"`, {
@@ -98,15 +97,19 @@ export function isName(text: string): boolean {
   );
 }
 
-function idsOf(type: Kind, name: string): Pick<HubRepo, "id" | "formerIds"> {
+/** The names under which a cache may hold a repository. */
+export function namesOf({ type, id }: HubRepo): string[] {
+  const bare = bareOf(id);
+  return ALIASES[type].get(bare)?.id === id ? [id, bare] : [id];
+}
+
+function idOf(type: Kind, name: string): string {
   if (!isName(name))
     throw new UserError(
       `"${name}" is neither an existing path nor the name of a ${KINDS[type]}, which is org/name with letters, digits, "-", "_" and "."`,
       { hint: suggestion({ type, id: name }) ?? "check the path" },
     );
-  const id = ALIASES[type].get(name)?.id ?? name;
-  const bare = bareOf(id);
-  return { id, formerIds: ALIASES[type].get(bare)?.id === id ? [bare] : [] };
+  return ALIASES[type].get(name)?.id ?? name;
 }
 
 const bareOf = (id: string) => id.slice(id.indexOf("/") + 1);

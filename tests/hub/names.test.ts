@@ -69,7 +69,6 @@ test("short names become ids, and revisions, configs and splits are split off", 
     type: "model",
     id: "openai-community/gpt2",
     revision: "main",
-    formerIds: ["gpt2"],
   };
   assert.deepEqual(parseModelName("gpt2"), gpt2);
   assert.deepEqual(parseModelName("hf:openai-community/gpt2"), gpt2);
@@ -99,7 +98,6 @@ test("a name that every object has is a name like any other", () => {
     assert.equal(parseModelName(name).id, name);
     assert.deepEqual(parseDatasetName(name), {
       id: name,
-      formerIds: [],
       config: undefined,
       split: undefined,
     });

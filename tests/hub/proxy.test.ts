@@ -81,7 +81,7 @@ test("a proxy that is not there, and an address that is none, are told; no passw
   assert.ok(!(inspect(settings, { depth: 9 }) + JSON.stringify(settings)).includes("secret"));
   for (const address of ["socks5://user:secret@proxy:1080", "http://"])
     assert.throws(
-      () => hubSettings({ HTTP_PROXY: address }, "/"),
+      () => hubSettings({ HTTP_PROXY: address }, "/").proxies?.reveal(),
       (error: Error) =>
         /http_proxy holds no address/.test(error.message) && !/secret/.test(inspect(error)),
     );
