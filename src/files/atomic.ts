@@ -130,17 +130,15 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };
 
+const unchanged = "what was there before is unchanged";
+
 class WriteError extends UserError {}
 
 /**
  * What went wrong while writing, as a user's matter where it is one; any other error unchanged. The outermost caller
  * names what could not be written.
  */
-export function writeFailure(
-  path: string,
-  error: unknown,
-  more = "what was there before is unchanged",
-) {
+export function writeFailure(path: string, error: unknown, more = unchanged) {
   const cause = error instanceof WriteError ? error.cause : error;
   const known = circumstances[codeOf(cause) ?? ""];
   if (!known) return error;

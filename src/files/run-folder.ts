@@ -84,11 +84,7 @@ export async function latestSnapshot(runDir: string): Promise<FoundSnapshot | un
 }
 
 /** Removes all but the last `keepLast` snapshots and those of the steps in `keep`. */
-export async function pruneSnapshots(
-  runDir: string,
-  keepLast: number,
-  keep: readonly number[] = [],
-): Promise<void> {
+export async function pruneSnapshots(runDir: string, keepLast: number, keep: number[] = []) {
   invariant(keepLast >= 1, `keepLast is ${keepLast}`);
   const old = (await listSnapshots(runDir)).slice(0, -keepLast);
   for (const { dir, step } of old) if (!keep.includes(step)) await atomic.removeFolder(dir);

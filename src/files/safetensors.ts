@@ -42,6 +42,7 @@ export interface Checkpoint {
 }
 
 const { weights: singleName, index: indexName } = modelFiles;
+const useOriginal = "quantised checkpoints cannot be used: take the original one, in safetensors";
 
 /** Opens a `.safetensors` file, an index of shards, or a model folder that holds either; reads headers only. */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
@@ -60,10 +61,7 @@ export async function readBytes(info: TensorInfo): Promise<Uint8Array> {
 }
 
 /** The raw bytes of a tensor in pieces, each a new array, so that any size passes through little memory. */
-export async function* streamBytes(
-  info: TensorInfo,
-  chunkBytes = 16 * 2 ** 20,
-): AsyncGenerator<Uint8Array> {
+export async function* streamBytes(info: TensorInfo, chunkBytes = 16 * 2 ** 20) {
   const handle = await open(info.file, "r");
   try {
     for (let start = 0; start < info.byteLength; start += chunkBytes) {
@@ -83,14 +81,11 @@ export async function* streamBytes(
 
 /** The values of an F64, F32, F16 or BF16 tensor as float32. */
 export async function readFloats(info: TensorInfo): Promise<Float32Array> {
-  const values = isReadableDtype(info.dtype)
-    ? decodeFloats(info.dtype, await readBytes(info))
-    : undefined;
+  const { file, name, dtype } = info;
+  const values = isReadableDtype(dtype) && decodeFloats(dtype, await readBytes(info));
   if (values) return values;
-  throw new UserError(
-    `${info.file}: tensor "${info.name}" is ${info.dtype}; weights must be F64, F32, F16 or BF16`,
-    { hint: "quantised checkpoints cannot be used: take the original one" },
-  );
+  const problem = `is ${dtype}; weights must be F64, F32, F16 or BF16`;
+  throw new UserError(`${file}: tensor "${name}" ${problem}`, { hint: useOriginal });
 }
 
 /** SHA-256 of a file of any size, in hexadecimal. */
@@ -208,11 +203,7 @@ const others: readonly (readonly [name: RegExp, problem: string, hint: string])[
     `no ${singleName}, but %`,
     `name the file itself, or a folder where it is ${singleName}`,
   ],
-  [
-    /\.(gguf|ggml|llamafile)$/i,
-    "quantised weights (%), not safetensors",
-    "quantised checkpoints cannot be used: take the original one, in safetensors",
-  ],
+  [/\.(gguf|ggml|llamafile)$/i, "quantised weights (%), not safetensors", useOriginal],
   [
     /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt|pkl)$/i,
     "pickled weights (%), not safetensors",

@@ -20,11 +20,7 @@ type Download = HubContext & Readonly<{ name: string; file: RepoFile; url: strin
 const hashOf = (file: RepoFile) => file.lfs_sha256 ?? file.blob_id;
 
 /** Brings the named files into the snapshot, whose listing is known; those already there cost nothing. */
-export async function downloadFiles(
-  context: HubContext,
-  snapshot: Snapshot,
-  names: readonly string[],
-): Promise<void> {
+export async function downloadFiles(context: HubContext, snapshot: Snapshot, names: string[]) {
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, context.signal ?? stop.signal]);
   const waiting = names.values();
