@@ -5,15 +5,19 @@ import { basename } from "node:path";
 import type { OnChoice } from "../src/engines/index.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import { opening as openingIn, type Places } from "../src/model/places.ts";
+import { flag } from "../src/options/values.ts";
 import { formatBytes, formatInteger } from "./console.ts";
 import { cacheFolder, type CommandIo } from "./io.ts";
 
+/** For every command that takes names of the hub. */
+export const refresh = flag("ask the hub what a cached branch or tag is by now");
+
 /** Notes become lines of the progress, or what `say` makes of them. */
-export function places(io: CommandIo, say?: (line: string) => void): Places {
+export function places(io: CommandIo, isFresh = false, say?: (line: string) => void): Places {
   const { progress } = io;
   const line = say ?? ((text: string) => progress.line(text));
   return {
-    hub: hubSettings(io.env, io.homeDir),
+    hub: { ...hubSettings(io.env, io.homeDir), refresh: isFresh },
     cacheDir: cacheFolder(io),
     onNote: say ?? ((note) => line(`${io.style.yellow("note:")} ${note}`)),
     onProgress: (at) => {
@@ -29,7 +33,7 @@ export function places(io: CommandIo, say?: (line: string) => void): Places {
 }
 
 /** The options with which a command opens a model. */
-export const opening = (io: CommandIo) => openingIn(places(io));
+export const opening = (io: CommandIo, isFresh: boolean) => openingIn(places(io, isFresh));
 
 /** Where no machine of this kind has a device, nobody misses it. */
 function isPlausible(device: string): boolean {

@@ -34,6 +34,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   "hyparquet-compressors": ["src/data"],
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
+  undici: ["src/hub"],
   yaml: ["src/options"],
   zod: ["src/options"],
 };

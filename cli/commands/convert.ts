@@ -6,7 +6,7 @@ import { flag, maybe, needed, numberFormat, text } from "../../src/options/value
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatInteger, table } from "../console.ts";
 import { print } from "../io.ts";
-import { opening } from "../models.ts";
+import { opening, refresh } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 export const command = defineCommand({
@@ -17,6 +17,7 @@ export const command = defineCommand({
     adapter: shared.adapter,
     dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
     force: flag("replace an earlier export at --out"),
+    refresh,
     json: shared.json,
   },
   examples: `safetensors  a Hugging Face folder with the temperatures among the weights
@@ -25,11 +26,11 @@ onnx         a folder that @huggingface/transformers runs, in Node and in browse
 
 Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
-  async run({ to, out, dtype, force, json, ...named }, io) {
+  async run({ to, out, dtype, force, refresh, json, ...named }, io) {
     const target = targetNamed(to); // what can be refused is refused before a download
     await stoppable(io, "before the next part; what was there stays", async (signal) => {
       const conversion = await convert({
-        ...opening(io),
+        ...opening(io, refresh),
         ...named,
         target,
         out,

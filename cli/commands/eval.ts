@@ -28,7 +28,7 @@ import {
 import { defineCommand } from "../command.ts";
 import { facts, formatDuration, formatInteger, formatPerplexity, formatRate } from "../console.ts";
 import { print } from "../io.ts";
-import { places } from "../models.ts";
+import { places, refresh } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const options = {
@@ -58,6 +58,7 @@ const options = {
   baseline: maybe(text("file"), "compare with a report.json or a saved baseline"),
   maxIncrease: maybe(percentage(), "allowed rise of perplexity (default: 0%)"),
   saveBaseline: maybe(text("file"), "write the result for later comparisons"),
+  refresh,
   json: shared.json,
 };
 
@@ -68,7 +69,7 @@ export const command = defineCommand({
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(given, io) {
     // What can be refused is refused before the work.
-    const { saveBaseline, baseline: path, json, maxIncrease = 0, ...named } = given;
+    const { saveBaseline, baseline: path, refresh, json, maxIncrease = 0, ...named } = given;
     if (given.maxIncrease !== undefined && !path)
       throw new UserError("--max-increase needs a --baseline to compare with");
     const baseline = path && (await readBaseline(path));
@@ -80,7 +81,7 @@ export const command = defineCommand({
     await stoppable(io, "after this window", async (signal) => {
       let [total, device, begun] = [0, "", 0];
       const result: TaskResult = await evaluate({
-        ...places(io),
+        ...places(io, refresh),
         ...named,
         windows: given.windows === "all" ? undefined : given.windows,
         signal,

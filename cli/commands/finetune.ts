@@ -15,7 +15,7 @@ import { defineCommand, type Typed } from "../command.ts";
 import { formatInteger } from "../console.ts";
 import { type CommandIo, print } from "../io.ts";
 import { LOG_FORMATS, openLog, type RunLog } from "../log.ts";
-import { places } from "../models.ts";
+import { places, refresh } from "../models.ts";
 import { planText } from "../plan.ts";
 import { reportText } from "../report.ts";
 import { stoppable } from "../stop.ts";
@@ -29,6 +29,7 @@ const options = {
     "auto",
     "json: JSON lines; else lines for people",
   ),
+  refresh,
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),
 };
@@ -51,7 +52,7 @@ export const command = defineCommand({
       log.note(`${recipe.out} is finished: its report again`);
       return tell(done, recipe.out!);
     }
-    const run = await prepareRun(recipe, places(io, log.note));
+    const run = await prepareRun(recipe, places(io, flags.refresh, log.note));
     if (flags.dryRun) {
       const plan = await planRun(run);
       return print(io, flags.json, plan, () => planText(plan, io));

@@ -16,7 +16,7 @@ import {
 import { defineCommand } from "../command.ts";
 import { formatRate } from "../console.ts";
 import { cacheFolder } from "../io.ts";
-import { opening, places } from "../models.ts";
+import { opening, places, refresh } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
 const sampled = {
@@ -34,6 +34,7 @@ export const command = defineCommand({
     maxNewTokens: preset(wholeNumber(1), 100, "tokens to add at most"),
     ...sampled,
     device: shared.device,
+    refresh,
     json: shared.json,
   },
   examples: `The most probable token is taken each time, unless sampling is asked for. The model's ONNX export is made at the first call and kept;
@@ -41,7 +42,7 @@ export const command = defineCommand({
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
-  async run({ model, adapter, device, prompt, maxNewTokens, json, ...options }, io) {
+  async run({ model, adapter, device, prompt, maxNewTokens, refresh, json, ...options }, io) {
     const sampling = samplingOf(options);
     const { progress } = io;
     const provider = await providerOf(device, places(io).onChoice);
@@ -49,7 +50,7 @@ Example:
     await stoppable(io, "after this token", async (signal) => {
       const folder = cacheFolder(io, "exports");
       const generation = await generate({
-        ...opening(io),
+        ...opening(io, refresh),
         model,
         adapter,
         provider,

@@ -6,19 +6,20 @@ import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
 import { print } from "../io.ts";
-import { opening } from "../models.ts";
+import { opening, refresh } from "../models.ts";
 
 export const command = defineCommand({
   argument: "model",
   options: {
     model: shared.model,
     adapter: shared.adapter,
+    refresh,
     json: shared.json,
     tensors: flag("list every tensor"),
   },
   examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
-  async run({ model, adapter, json, tensors }, io) {
-    const inspection = await inspectModel(model, { ...opening(io), adapter });
+  async run({ model, adapter, refresh, json, tensors }, io) {
+    const inspection = await inspectModel(model, { ...opening(io, refresh), adapter });
     print(io, json, inspection, () => describe(inspection, tensors, io.columns));
   },
 });

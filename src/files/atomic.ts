@@ -2,67 +2,39 @@
 
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
 /** Replaces the file by `data` (strings as UTF-8); on failure the old file stays and nothing is left beside it. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
-  await replaceFile(path, (handle) => handle.writeFile(data));
-}
+export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
+  replaceFile(path, (handle) => handle.writeFile(data));
 
 /** Replaces the file by what `write` puts into the handle, with the guarantees of writeFileAtomic. */
-export async function replaceFile(
-  path: string,
-  write: (handle: FileHandle) => Promise<void>,
-): Promise<void> {
-  const temporary = temporaryName(path);
-  try {
-    const handle = await open(temporary, "wx");
-    try {
+export function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>) {
+  return replace(path, async (temporary) => {
+    await closing(await open(temporary, "wx"), async (handle) => {
       await write(handle);
       await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    });
     await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to tell
-    throw writeFailure(path, error);
-  }
-  await flush(dirname(path));
-}
-
-/** The bytes of a file; undefined where there is none. */
-export async function readIfPresent(path: string): Promise<Buffer | undefined> {
-  return readFile(path).catch(absentAsUndefined);
-}
-
-/** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
-export function absentAsUndefined(error: unknown): undefined {
-  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+  });
 }
 
 /** Ends the name of a folder that waits for its replacement. */
 export const replacedSuffix = ".replaced";
 
 /** Replaces the folder by a new one, once `fill` has filled it; on failure the old one stays and nothing is beside it. */
-export async function replaceFolder<T>(
-  path: string,
-  fill: (folder: string) => Promise<T>,
-): Promise<T> {
-  const building = temporaryName(path);
+export async function replaceFolder<T>(path: string, fill: (folder: string) => Promise<T>) {
   try {
-    await mkdir(building);
-    const result = await fill(building);
-    if (existsSync(path)) await rename(path, path + replacedSuffix);
-    await rename(building, path);
-    await flush(dirname(path));
-    return result;
-  } catch (error) {
-    await rm(building, { recursive: true, force: true }).catch(() => undefined);
-    throw writeFailure(path, error);
+    return await replace(path, async (folder) => {
+      await mkdir(folder);
+      const result = await fill(folder);
+      if (existsSync(path)) await rename(path, path + replacedSuffix);
+      await rename(folder, path);
+      return result;
+    });
   } finally {
     await settleReplacement(path);
   }
@@ -83,6 +55,40 @@ export async function removeFolder(path: string): Promise<void> {
   await rm(doomed, { recursive: true, force: true });
 }
 
+/** Has `build` make `path` under another name and rename it; where it fails, nothing is left of that. */
+async function replace<T>(path: string, build: (temporary: string) => Promise<T>): Promise<T> {
+  const temporary = temporaryName(path);
+  try {
+    const result = await build(temporary);
+    await flush(dirname(path));
+    return result;
+  } catch (error) {
+    // The first failure is the one to tell.
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+    throw writeFailure(path, error);
+  }
+}
+
+/** The bytes of a file; undefined where there is none. */
+export async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  await checkFile(path);
+  return readFile(path).catch(absentAsUndefined);
+}
+
+/** Throws where a path leads to what is no file, such as a pipe, which a reader would wait for. */
+export async function checkFile(path: string): Promise<void> {
+  const info = await statIfPresent(path);
+  if (info?.isFile() === false) throw new UserError(`${path} is not a file`);
+}
+
+/** The state of a file, links followed; undefined where there is none. */
+export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
+
+/** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
+function absentAsUndefined(error: unknown): undefined {
+  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+}
+
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */
 export function temporaryName(path: string): string {
   return `${path}.tmp-${pid}-${randomBytes(4).toString("hex")}`;
@@ -97,38 +103,49 @@ export function temporaryOwner(name: string): number | undefined {
 /** Flushes a file, or a folder's entries: without that a rename may not outlive a power cut. */
 export async function flush(path: string): Promise<void> {
   if (platform === "win32") return; // needs write access there, which folders never give
-  const handle = await open(path, "r");
+  await closing(await open(path, "r"), (handle) => handle.sync());
+}
+
+/** What `work` makes of an open file, which is closed after it. */
+export async function closing<T>(handle: FileHandle, work: (handle: FileHandle) => Promise<T>) {
   try {
-    await handle.sync();
+    return await work(handle);
   } finally {
     await handle.close();
   }
 }
 
+const space = "free some space, then try again";
+const permissions = "choose another place, or change the permissions";
 const circumstances: Readonly<Record<string, readonly [what: string, hint: string]>> = {
-  ENOSPC: ["the disk is full", "free some space, then try again"],
-  EDQUOT: ["the disk quota is used up", "free some space, then try again"],
-  EFBIG: [
-    "the file would be larger than this system allows",
-    "raise the limit, or use another disk",
-  ],
+  ENOSPC: ["the disk is full", space],
+  EDQUOT: ["the disk quota is used up", space],
+  EFBIG: ["the file is larger than this system allows", "raise the limit, or use another disk"],
   EROFS: ["the file system is read-only", "choose another place"],
-  EACCES: ["permission denied", "choose another place, or change the permissions"],
-  EPERM: ["permission denied", "choose another place, or change the permissions"],
+  EACCES: ["permission denied", permissions],
+  EPERM: ["permission denied", permissions],
   ENOENT: ["its folder does not exist", "create the folder first"],
   ENOTDIR: ["a part of its path is a file", "choose another place"],
   EISDIR: ["it is a folder", "choose another name"],
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };
 
-/** What went wrong while writing, as a user's matter where it is one; any other error unchanged. */
-export function writeFailure(path: string, error: unknown): unknown {
-  const known = circumstances[codeOf(error) ?? ""];
-  if (!known || error instanceof UserError) return error;
+const unchanged = "what was there before is unchanged";
+
+class WriteError extends UserError {}
+
+/**
+ * What went wrong while writing, as a user's matter where it is one; any other error unchanged. The outermost caller
+ * names what could not be written.
+ */
+export function writeFailure(path: string, error: unknown, more = unchanged) {
+  const cause = error instanceof WriteError ? error.cause : error;
+  const known = circumstances[codeOf(cause) ?? ""];
+  if (!known) return error;
   const [what, hint] = known;
-  return new UserError(`cannot write ${path}: ${what} (${messageOf(error)})`, {
-    hint: `${hint}; what was there before is unchanged`,
+  return new WriteError(`cannot write ${path}: ${what} (${messageOf(cause)})`, {
+    hint: `${hint}; ${more}`,
     exitCode: 1,
-    cause: error,
+    cause,
   });
 }

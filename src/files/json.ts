@@ -1,14 +1,15 @@
-// JSON objects in files, with one wording for what can be wrong with them.
+// JSON objects in files, one in a file or one per line, with one wording for what can be wrong with them.
 
-import { readFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
 import { messageOf, UserError, type UserErrorOptions } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
-import { writeFileAtomic } from "./atomic.ts";
+import { readIfPresent, checkFile, writeFailure, writeFileAtomic } from "./atomic.ts";
 
 export { isRecord, type JsonObject };
 
 /** The object in a file; a UserError names the file where it is missing or broken. */
 export async function readJson(path: string, hint?: string): Promise<JsonObject> {
+  await checkFile(path);
   const text = await readFile(path, "utf8").catch((cause: unknown) => {
     throw new UserError(`cannot read ${path}: ${messageOf(cause)}`, { hint, cause });
   });
@@ -20,12 +21,7 @@ export async function readJsonIfSound(path: string): Promise<JsonObject | undefi
   return readJson(path).catch(() => undefined);
 }
 
-/** A text as an object; `where` names it in errors. */
-export function parseObject(
-  text: string,
-  where: string,
-  options: UserErrorOptions = {},
-): JsonObject {
+function parseObject(text: string, where: string, options: UserErrorOptions): JsonObject {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -39,4 +35,18 @@ export function parseObject(
 /** Replaces the file by the value, indented for people. */
 export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Appends a record as a line, which is in the hands of the system, not of this process, when the promise resolves. */
+export async function appendLine(path: string, record: JsonObject): Promise<void> {
+  await appendFile(path, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    throw writeFailure(path, error);
+  });
+}
+
+/** The records of a file, a line each, without the torn last one of a killed writer; none where there is no file. */
+export async function readLines(path: string): Promise<JsonObject[]> {
+  const lines = String((await readIfPresent(path)) ?? "").split("\n");
+  lines.pop(); // empty after a whole last line, else the torn one
+  return lines.map((line, i) => parseObject(line, `${path}: line ${i + 1}`, { exitCode: 1 }));
 }

@@ -7,17 +7,17 @@ import { dirname, join } from "node:path";
 import { kill, pid as ownPid } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { codeOf, UserError } from "../core/errors.ts";
-import { absentAsUndefined, readIfPresent, temporaryName, writeFailure } from "./atomic.ts";
+import { readIfPresent, statIfPresent, temporaryName, writeFailure } from "./atomic.ts";
 
 /** Every file of a run folder's lock begins with this name. */
 export const lockName = "run.lock";
 
 /** The start, where the system tells it, distinguishes processes that had the same id; the nonce, locks of one process. */
 type Owner = Readonly<{ pid: number; host: string; started: string | null; nonce: string }>;
-type FileLock = Readonly<{ release: () => Promise<void> }>;
+type Lock = Readonly<{ release: () => Promise<void> }>;
 
 /** Takes the folder for this process, or throws a UserError that names the process which has it. */
-export async function lockRun(runDir: string): Promise<FileLock> {
+export async function lockRun(runDir: string): Promise<Lock> {
   const path = join(runDir, lockName);
   const lock = await tryLock(path);
   if ("release" in lock) return lock;
@@ -35,7 +35,7 @@ export async function withLock<T>(path: string, work: () => Promise<T>, signal?:
   await fs.mkdir(dirname(path), { recursive: true });
   let lock = await tryLock(path);
   for (let seen = "", silentMs = 0; !("release" in lock); silentMs += 100) {
-    const now = `${lock.nonce} ${(await fs.stat(path).catch(absentAsUndefined))?.mtimeMs}`;
+    const now = `${lock.nonce} ${(await statIfPresent(path))?.mtimeMs}`;
     if (now !== seen) [seen, silentMs] = [now, 0];
     await sleep(100, undefined, signal && { signal });
     lock = await tryLock(path, silentMs >= 15_000);
@@ -59,23 +59,21 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-async function tryLock(path: string, isSilent = false): Promise<FileLock | Owner> {
-  const candidate = temporaryName(path);
+async function tryLock(path: string, isSilent = false): Promise<Lock | Owner> {
   const nonce = randomBytes(8).toString("hex");
   const self: Owner = { pid: ownPid, host: hostname(), started: await startOf(ownPid), nonce };
+  const candidate = temporaryName(path);
+  const release = async () => {
+    if ((await ownerOf(path))?.nonce === nonce) await fs.rm(path, { force: true });
+  };
   try {
     await fs.writeFile(candidate, JSON.stringify(self), { flag: "wx" });
-    const other = await acquire(candidate, path, isSilent);
-    if (other) return other;
+    return (await acquire(candidate, path, isSilent)) ?? { release };
   } catch (error) {
     throw writeFailure(path, error);
   } finally {
     await fs.rm(candidate, { force: true });
   }
-  const release = async () => {
-    if ((await ownerOf(path))?.nonce === nonce) await fs.rm(path, { force: true });
-  };
-  return { release };
 }
 
 /**
@@ -84,17 +82,7 @@ async function tryLock(path: string, isSilent = false): Promise<FileLock | Owner
  * the same stale lock cannot both take it, nor can one remove the lock that the other has just taken.
  */
 async function acquire(from: string, path: string, isSilent: boolean): Promise<Owner | undefined> {
-  for (;;) {
-    try {
-      await fs.link(from, path).catch((error: unknown) => {
-        // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
-        if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
-        return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
-      });
-      return undefined;
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST") throw error;
-    }
+  while (!(await isLinked(from, path))) {
     const owner = await ownerOf(path);
     if (owner === undefined) continue; // released in between
     if (!isSilent && (await isAlive(owner))) return owner;
@@ -105,6 +93,22 @@ async function acquire(from: string, path: string, isSilent: boolean): Promise<O
     if ((await ownerOf(path))?.nonce === owner.nonce) return fs.rename(claim, path).then();
     await fs.rm(claim, { force: true });
   }
+  return undefined;
+}
+
+/** False where `path` exists. */
+async function isLinked(from: string, path: string): Promise<boolean> {
+  try {
+    await fs.link(from, path).catch((error: unknown) => {
+      // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
+      if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
+      return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
+    });
+    return true;
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+    return false;
+  }
 }
 
 /** Who wrote the file; undefined where there is none. A file that a power cut left torn is a dead process's. */
@@ -113,7 +117,7 @@ async function ownerOf(path: string): Promise<Owner | undefined> {
   if (!bytes) return undefined;
   try {
     const owner = JSON.parse(String(bytes)) as Owner;
-    if (Number.isInteger(owner.pid) && /^[0-9a-f]{16}$/.test(owner.nonce)) return owner;
+    if (/^\d+ [0-9a-f]{16}$/.test(`${owner.pid} ${owner.nonce}`)) return owner;
   } catch {
     // torn
   }
@@ -129,13 +133,10 @@ async function isAlive({ pid, host, started }: Owner): Promise<boolean> {
 
 /** Boot and clock tick at which a process started (Linux); "ended" where only its exit status is left. */
 async function startOf(pid: number): Promise<string | null> {
-  try {
-    const boot = await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8");
-    const stat = await fs.readFile(`/proc/${pid}/stat`, "utf8");
-    // proc(5): after the name in parentheses, which may hold anything, fields 3 (state) to 22 (start time).
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return /^[ZX]/.test(fields[0]!) ? "ended" : `${boot.trim()} ${fields[19]}`;
-  } catch {
-    return null;
-  }
+  const read = (name: string) => fs.readFile(`/proc/${name}`, "utf8").catch(() => undefined);
+  const [boot, stat] = [await read("sys/kernel/random/boot_id"), await read(`${pid}/stat`)];
+  if (!boot || !stat) return null;
+  // proc(5): after the name in parentheses, which may hold anything, fields 3 (state) to 22 (start time).
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return /^[ZX]/.test(fields[0]!) ? "ended" : `${boot.trim()} ${fields[19]}`;
 }

@@ -6,49 +6,31 @@ import { mkdir, readdir, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pid } from "node:process";
 import { codeOf, invariant, messageOf, UserError } from "../core/errors.ts";
-import {
-  flush,
-  removeFolder,
-  replacedSuffix,
-  replaceFolder,
-  settleReplacement,
-  temporaryOwner,
-  writeFailure,
-} from "./atomic.ts";
-import { filterLines } from "./json-lines.ts";
+import * as atomic from "./atomic.ts";
+import { isRecord, readJsonIfSound, readLines, writeJson } from "./json.ts";
 import { isRunning, lockName } from "./lock.ts";
-import { isRecord, type JsonObject, readJsonIfSound, writeJson } from "./json.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile } from "./safetensors.ts";
 import { writeSafetensors, type TensorSource } from "./safetensors-writer.ts";
 
-export { appendLine, readLines } from "./json-lines.ts";
+export { appendLine, readLines } from "./json.ts";
 export { runFiles, snapshotFiles } from "./names.ts";
 export { lockRun } from "./lock.ts";
+
+const tensorKinds = ["adapter", "trained", "optimizer"] as const;
 
 /** All that a run needs to go on from a step; kinds without tensors get no file. */
 export interface Snapshot {
   readonly step: number;
-  readonly tensors: {
-    readonly adapter: readonly TensorSource[];
-    readonly trained: readonly TensorSource[];
-    readonly optimizer: readonly TensorSource[];
-  };
+  readonly tensors: Readonly<Record<(typeof tensorKinds)[number], readonly TensorSource[]>>;
   /** JSON. */
   readonly state: unknown;
 }
 
-export interface SkippedSnapshot {
+export interface FoundSnapshot extends Omit<Snapshot, "tensors"> {
   readonly dir: string;
-  readonly reason: string;
-}
-
-export interface FoundSnapshot {
-  readonly dir: string;
-  readonly step: number;
-  readonly state: unknown;
   /** Later ones that are damaged. */
-  readonly skipped: readonly SkippedSnapshot[];
+  readonly skipped: readonly { readonly dir: string; readonly reason: string }[];
 }
 
 const formatVersion = 1;
@@ -60,29 +42,23 @@ export async function saveSnapshot(
   { adapterConfig }: { readonly adapterConfig: unknown },
 ): Promise<string> {
   const dir = snapshotDir(runDir, step);
-  await replaceFolder(dir, async (folder) => {
-    for (const kind of ["adapter", "trained", "optimizer"] as const) {
-      if (tensors[kind].length === 0) continue;
-      await writeSafetensors(join(folder, snapshotFiles[kind]), tensors[kind]);
-    }
+  await atomic.replaceFolder(dir, async (folder) => {
+    for (const kind of tensorKinds)
+      if (tensors[kind].length > 0)
+        await writeSafetensors(join(folder, snapshotFiles[kind]), tensors[kind]);
     if (tensors.adapter.length > 0)
       await writeJson(join(folder, snapshotFiles.adapterConfig), adapterConfig);
     const files: Record<string, string> = {};
-    for (const name of (await readdir(folder)).sort())
-      files[name] = await sha256OfFile(join(folder, name));
+    for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));
     const content = { format_version: formatVersion, step, files, state };
-    await writeJson(join(folder, snapshotFiles.state), {
-      sha256: sha256OfJson(content),
-      ...content,
-    });
+    const sealed = { sha256: sha256OfJson(content), ...content };
+    await writeJson(join(folder, snapshotFiles.state), sealed);
     const metrics = join(runDir, runFiles.metrics);
-    if (existsSync(metrics)) await flush(metrics);
-  }).catch((error: unknown) => {
-    throw writeFailure(dir, error instanceof UserError ? (error.cause ?? error) : error);
+    if (existsSync(metrics)) await atomic.flush(metrics);
   });
   // A run saves in the order of steps, so later ones are the damaged future that it was resumed before.
   for (const later of await listSnapshots(runDir))
-    if (later.step > step) await removeFolder(later.dir);
+    if (later.step > step) await atomic.removeFolder(later.dir);
   return dir;
 }
 
@@ -91,7 +67,7 @@ export async function saveSnapshot(
  * UserError where all are damaged, so that no run starts again from nothing unasked.
  */
 export async function latestSnapshot(runDir: string): Promise<FoundSnapshot | undefined> {
-  const skipped: SkippedSnapshot[] = [];
+  const skipped: { dir: string; reason: string }[] = [];
   for (const { dir, step } of (await listSnapshots(runDir)).reverse()) {
     try {
       return { dir, step, state: await verifiedState(dir, step), skipped };
@@ -108,29 +84,28 @@ export async function latestSnapshot(runDir: string): Promise<FoundSnapshot | un
 }
 
 /** Removes all but the last `keepLast` snapshots and those of the steps in `keep`. */
-export async function pruneSnapshots(
-  runDir: string,
-  keepLast: number,
-  keep: readonly number[] = [],
-): Promise<void> {
+export async function pruneSnapshots(runDir: string, keepLast: number, keep: number[] = []) {
   invariant(keepLast >= 1, `keepLast is ${keepLast}`);
   const old = (await listSnapshots(runDir)).slice(0, -keepLast);
-  for (const { dir, step } of old) if (!keep.includes(step)) await removeFolder(dir);
+  for (const { dir, step } of old) if (!keep.includes(step)) await atomic.removeFolder(dir);
 }
 
 /** Drops the metrics after the step that a run is resumed from, and a torn last line. */
 export async function truncateMetrics(runDir: string, step: number): Promise<void> {
-  const isKept = ({ step: at }: JsonObject) => !(typeof at === "number" && at > step);
-  await filterLines(join(runDir, runFiles.metrics), isKept);
+  const path = join(runDir, runFiles.metrics);
+  const lines = (await readLines(path))
+    .filter(({ step: at }) => !(typeof at === "number" && at > step))
+    .map((record) => `${JSON.stringify(record)}\n`);
+  await atomic.writeFileAtomic(path, lines.join(""));
 }
 
 /** Removes what killed writers left behind. Call it with the run locked, before latestSnapshot. */
 export async function removeLeftovers(runDir: string): Promise<void> {
+  const replaced = atomic.replacedSuffix;
   for (const name of await readdir(runDir)) {
     const path = join(runDir, name);
-    if (name.endsWith(replacedSuffix))
-      await settleReplacement(path.slice(0, -replacedSuffix.length));
-    const owner = temporaryOwner(name);
+    if (name.endsWith(replaced)) await atomic.settleReplacement(path.slice(0, -replaced.length));
+    const owner = atomic.temporaryOwner(name);
     // A process that is just trying to lock this folder still needs its file; the lock's claims count no more.
     const isTrying = owner !== undefined && owner !== pid && isRunning(owner);
     const isLock = name.startsWith(lockName);
@@ -141,38 +116,35 @@ export async function removeLeftovers(runDir: string): Promise<void> {
 
 /** Whether a folder is a run's; a model folder that ships the recipe it was made with is none. */
 export function isRun(folder: string): boolean {
-  const [recipe, config] = [runFiles.recipe, modelFiles.config].map((name) => join(folder, name));
-  return existsSync(recipe!) && !existsSync(config!);
+  return existsSync(join(folder, runFiles.recipe)) && !existsSync(join(folder, modelFiles.config));
 }
 
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
-  let newest: { readonly dir: string; readonly time: number } | undefined;
-  for (const name of await namesIn(checkpointsDir)) {
-    const dir = join(checkpointsDir, name);
+  const runs: { readonly dir: string; readonly time: number }[] = [];
+  for (const dir of (await namesIn(checkpointsDir)).map((name) => join(checkpointsDir, name))) {
     if (!isRun(dir)) continue;
     const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
     const states = await Promise.all(paths.filter(existsSync).map((path) => stat(path)));
-    const time = Math.max(...states.map(({ mtimeMs }) => mtimeMs));
-    if (newest === undefined || time > newest.time) newest = { dir, time };
+    runs.push({ dir, time: Math.max(...states.map(({ mtimeMs }) => mtimeMs)) });
   }
-  return newest?.dir;
+  return runs.sort((a, b) => b.time - a.time)[0]?.dir;
 }
 
 /** Makes the folder `<stem>-<n>` with n one above those that are there, from 1; two processes get two. */
 export async function claimRunFolder(checkpointsDir: string, stem: string): Promise<string> {
-  const numbers = (await namesIn(checkpointsDir)).map((name) =>
-    Number(name.startsWith(`${stem}-`) && /^\d{1,9}$/.exec(name.slice(stem.length + 1))?.[0]),
-  );
-  const number = Math.max(0, ...numbers.filter(Number.isInteger)) + 1;
-  const dir = join(checkpointsDir, `${stem}-${number}`);
+  const numbers = (await namesIn(checkpointsDir))
+    .filter((name) => name.startsWith(`${stem}-`))
+    .map((name) => name.slice(stem.length + 1))
+    .filter((rest) => /^\d{1,9}$/.test(rest));
+  const dir = join(checkpointsDir, `${stem}-${Math.max(0, ...numbers.map(Number)) + 1}`);
   try {
     await mkdir(checkpointsDir, { recursive: true });
     await mkdir(dir);
     return dir;
   } catch (error) {
     if (codeOf(error) === "EEXIST" && existsSync(dir)) return claimRunFolder(checkpointsDir, stem);
-    throw writeFailure(dir, error);
+    throw atomic.writeFailure(dir, error);
   }
 }
 
@@ -183,29 +155,24 @@ export function snapshotDir(runDir: string, step: number): string {
 
 /** Whole snapshots by rising step, damaged or not. */
 async function listSnapshots(runDir: string): Promise<{ dir: string; step: number }[]> {
-  const found: { dir: string; step: number }[] = [];
-  for (const name of await namesIn(runDir)) {
-    const digits = /^step-(\d{6,})$/.exec(name)?.[1];
-    if (digits) found.push({ dir: join(runDir, name), step: Number(digits) });
-  }
-  return found.sort((a, b) => a.step - b.step);
+  return (await namesIn(runDir))
+    .filter((name) => /^step-\d{6,}$/.test(name))
+    .map((name) => ({ dir: join(runDir, name), step: Number(name.slice(5)) }))
+    .sort((a, b) => a.step - b.step);
 }
 
 /** The state of a snapshot, or an error whose message is the reason why it cannot be used. */
 async function verifiedState(dir: string, step: number): Promise<unknown> {
-  const path = join(dir, snapshotFiles.state);
-  if (!existsSync(path)) throw new Error(`${snapshotFiles.state} is missing`);
-  const { sha256, ...content } = (await readJsonIfSound(path)) ?? {};
+  const damaged = (name: string) =>
+    new Error(`${name} is ${existsSync(join(dir, name)) ? "damaged" : "missing"}`);
+  const { sha256, ...content } = (await readJsonIfSound(join(dir, snapshotFiles.state))) ?? {};
   const { format_version: version, files, state } = content;
-  if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files)) {
-    throw new Error(`${snapshotFiles.state} is damaged`);
-  }
+  if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files))
+    throw damaged(snapshotFiles.state);
   if (version !== formatVersion)
     throw new Error(`its format version ${String(version)} is unknown`);
-  for (const [name, expected] of Object.entries(files)) {
-    if (!existsSync(join(dir, name))) throw new Error(`${name} is missing`);
-    if ((await sha256OfFile(join(dir, name))) !== expected) throw new Error(`${name} is damaged`);
-  }
+  for (const [name, expected] of Object.entries(files))
+    if ((await sha256OfFile(join(dir, name)).catch(() => "")) !== expected) throw damaged(name);
   return state;
 }
 

@@ -32,31 +32,27 @@ export function isReadableDtype(dtype: string): dtype is Dtype {
   return Object.hasOwn(DTYPE_BYTES, dtype);
 }
 
+type Fail = (problem: string) => never;
+
 /** The length that the first 8 bytes announce; `fileBytes` is the size of the whole file. */
 export function headerLength(file: string, prefix: Uint8Array, fileBytes: number): number {
-  if (prefix.length < 8) {
+  if (prefix.length < 8)
     throw malformed(file, `it is ${fileBytes} bytes long, too short for the 8-byte header length`);
-  }
-  if (String.fromCharCode(...prefix.subarray(0, 8)) === "version ") {
+  if (String.fromCharCode(...prefix.subarray(0, 8)) === "version ")
     throw new UserError(`${file} is a Git LFS pointer, not the weights themselves`, {
       hint: "run `git lfs pull` in its repository",
     });
-  }
-  const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
-  const length = view.getBigUint64(0, true);
-  if (length > BigInt(maxHeaderBytes)) {
-    throw malformed(file, `its header would be ${length} bytes long, over the limit of 100 MB`);
-  }
-  if (8n + length > BigInt(fileBytes)) {
-    const rest = fileBytes - 8;
-    throw malformed(file, `its header would be ${length} bytes long, but only ${rest} follow`);
-  }
+  const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
+  const is = `its header would be ${length} bytes long`;
+  if (length > BigInt(maxHeaderBytes)) throw malformed(file, `${is}, over the limit of 100 MB`);
+  if (8n + length > BigInt(fileBytes))
+    throw malformed(file, `${is}, but only ${fileBytes - 8} follow`);
   return Number(length);
 }
 
 /** Parses and checks a header; `dataBytes` is the number of bytes that follow it in the file. */
 export function parseHeader(file: string, header: Uint8Array, dataBytes: number): Header {
-  const fail = (problem: string): never => {
+  const fail: Fail = (problem) => {
     throw malformed(file, problem);
   };
   if (header[0] !== 0x7b) fail("its header does not start with {");
@@ -70,12 +66,21 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
     parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${show(name)}: ${problem}`)),
   );
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  checkCoverage(entries, dataBytes, fail);
+  // Every byte of the data must belong to exactly one tensor.
+  let [covered, previous] = [0, ""];
+  for (const { name, begin, end } of entries) {
+    if (begin < covered) fail(`tensors ${show(previous)} and ${show(name)} overlap`);
+    if (begin > covered)
+      fail(`bytes ${covered} to ${begin} before tensor ${show(name)} belong to no tensor`);
+    [covered, previous] = [end, name];
+  }
+  if (covered < dataBytes)
+    fail(`${dataBytes - covered} bytes after the last tensor belong to no tensor`);
   return { entries, metadata: metadata as Record<string, string> };
 }
 
 /** Parses UTF-8 JSON in which no object holds a key twice; `fail` throws the caller's error. */
-export function parseUniqueJson(bytes: Uint8Array, fail: (problem: string) => never): unknown {
+export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -98,93 +103,43 @@ export function parseUniqueJson(bytes: Uint8Array, fail: (problem: string) => ne
  */
 export function duplicateKey(json: string): string | undefined {
   const scopes: Set<string>[] = [];
-  for (let at = 0; at < json.length; at++) {
-    const code = json.charCodeAt(at);
-    if (code === 0x7b) scopes.push(new Set());
-    else if (code === 0x7d) scopes.pop();
-    else if (code === 0x22) {
-      const start = at++;
-      let isEscaped = false;
-      for (; json.charCodeAt(at) !== 0x22; at++) {
-        if (json.charCodeAt(at) !== 0x5c) continue;
-        isEscaped = true;
-        at++;
+  let start = -1; // of the string that is being read
+  // A quote with the colon that makes a string a key; where it opens a string, the colon is a part of that.
+  for (const { 0: token, 1: colon, index } of json.matchAll(/\\.|"([ \t\n\r]*:)?|[{}]/g)) {
+    if (token.startsWith('"')) {
+      if (start >= 0 && colon) {
+        const key = JSON.parse(json.slice(start, index + 1)) as string;
+        if (scopes.at(-1)?.has(key)) return key;
+        scopes.at(-1)?.add(key);
       }
-      const end = at + 1;
-      while (/[ \t\n\r]/.test(json.charAt(at + 1))) at++;
-      if (json.charCodeAt(at + 1) !== 0x3a) continue; // a value, not a key
-      const raw = json.slice(start, end);
-      const key = isEscaped ? (JSON.parse(raw) as string) : raw.slice(1, -1);
-      const scope = scopes.at(-1);
-      if (scope?.has(key)) return key;
-      scope?.add(key);
-    }
+      start = start < 0 ? index : -1;
+    } else if (start < 0 && token === "{") scopes.push(new Set());
+    else if (start < 0) scopes.pop();
   }
   return undefined;
 }
 
-function parseEntry(
-  name: string,
-  entry: unknown,
-  dataBytes: number,
-  fail: (problem: string) => never,
-): HeaderEntry {
+function parseEntry(name: string, entry: unknown, dataBytes: number, fail: Fail): HeaderEntry {
   if (!isRecord(entry)) return fail("its entry is not an object");
   const { dtype, shape, data_offsets: offsets } = entry;
   const isKnown = typeof dtype === "string" && isReadableDtype(dtype);
-  if (typeof dtype !== "string" || !(isKnown || listedDtypes.includes(dtype))) {
+  if (typeof dtype !== "string" || !(isKnown || listedDtypes.includes(dtype)))
     return fail(`unknown dtype ${show(dtype)}`);
-  }
-  if (!Array.isArray(shape) || !shape.every(isCount)) {
+  if (!Array.isArray(shape) || !shape.every(isCount))
     return fail(`shape ${show(shape)} is not a list of non-negative whole numbers`);
-  }
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
     return fail(`data_offsets ${show(offsets)} are not two non-negative whole numbers`);
-  }
   const [begin, end] = offsets as [number, number];
   if (end < begin) return fail(`it ends (${end}) before it begins (${begin})`);
-  if (end > dataBytes) {
+  if (end > dataBytes)
     return fail(`it ends at byte ${end} of the data, which is ${dataBytes} bytes long`);
-  }
-  // The first number in a format's name is its size.
-  const bits = isKnown ? 8 * DTYPE_BYTES[dtype] : Number(/\d+/.exec(dtype));
-  const needed = byteSize(shape, bits);
-  if (needed === undefined) return fail(`shape ${show(shape)} is too large`);
-  if (needed !== end - begin) {
-    return fail(`${dtype} ${show(shape)} takes ${needed} bytes, but has ${end - begin}`);
-  }
+  // The first number in a format's name is its size. What is no exact number on the way stays NaN.
+  let bits = isKnown ? 8 * DTYPE_BYTES[dtype] : Number(/\d+/.exec(dtype));
+  for (const dim of shape) bits = Number.isSafeInteger(bits * dim) ? bits * dim : Number.NaN;
+  if (Number.isNaN(bits)) return fail(`shape ${show(shape)} is too large`);
+  if (bits / 8 !== end - begin)
+    return fail(`${dtype} ${show(shape)} takes ${bits / 8} bytes, but has ${end - begin}`);
   return { name, dtype, shape, begin, end };
-}
-
-/** Every byte of the data must belong to exactly one tensor. `entries` are in the order of their bytes. */
-function checkCoverage(
-  entries: readonly HeaderEntry[],
-  dataBytes: number,
-  fail: (problem: string) => never,
-): void {
-  let covered = 0;
-  let previous = "";
-  for (const { name, begin, end } of entries) {
-    if (begin < covered) fail(`tensors ${show(previous)} and ${show(name)} overlap`);
-    if (begin > covered) {
-      fail(`bytes ${covered} to ${begin} before tensor ${show(name)} belong to no tensor`);
-    }
-    covered = end;
-    previous = name;
-  }
-  if (covered < dataBytes) {
-    fail(`${dataBytes - covered} bytes after the last tensor belong to no tensor`);
-  }
-}
-
-/** Bytes of a tensor; undefined where that is no exact number, or (for parts of bytes) not a whole one. */
-function byteSize(shape: readonly number[], bits: number): number | undefined {
-  let size = bits;
-  for (const dim of shape) {
-    size *= dim;
-    if (!Number.isSafeInteger(size)) return undefined;
-  }
-  return size / 8;
 }
 
 function isCount(value: unknown): value is number {

@@ -5,47 +5,32 @@ import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubSettings } from "./environment.ts";
 import { NoRevisionError, offlineFailure } from "./failures.ts";
-import type { ResolveOptions } from "./model.ts";
-import { DEFAULT_CONFIG, isComplete, parquetTable, type ParquetTable } from "./parquet-layout.ts";
 import { fetchSnapshot } from "./request.ts";
+import type { ResolveOptions } from "./model.ts";
 import { nameOf, parseDatasetName, type DatasetSpec, type HubRepo } from "./repo-id.ts";
 
-export interface ResolveDatasetOptions extends ResolveOptions {
-  /** The splits to bring here, of those that exist; all that exist by default. A split in the name overrules this. */
-  readonly splits?: readonly string[];
-}
-
-export interface ResolvedDataset {
-  /** Local parquet files by split, in the order of their rows. */
-  readonly files: Readonly<Record<string, readonly string[]>>;
-  readonly id: string;
-  readonly config: string;
-  readonly commit: string;
-}
-
 type DatasetRepo = DatasetSpec & HubRepo;
-/** The files chosen from one commit, as paths in the repository. */
-type Choice = Readonly<{ config: string; splits: [split: string, paths: readonly string[]][] }>;
 
 // Where the hub keeps every public data set converted to parquet, as config/split/0000.parquet.
 const REVISIONS = ["main", "refs/convert/parquet"] as const;
 
 /**
  * The parquet files of `wikitext`, `wikitext-103` or any `id[:config][@split]`, from the repository itself or from the
- * branch that the hub converts; used without a request where they are cached.
+ * branch that the hub converts; used without a request where they are cached. Of the splits that exist those in `splits`
+ * come here, or all; a split in the name overrules that.
  */
 export async function resolveDataset(
   name: string,
   settings: HubSettings,
-  { splits, ...options }: ResolveDatasetOptions = {},
-): Promise<ResolvedDataset> {
+  { splits, ...options }: ResolveOptions & { readonly splits?: readonly string[] } = {},
+) {
   const spec = parseDatasetName(name);
   const repos = REVISIONS.map((revision) => ({ ...spec, type: "dataset", revision }) as const);
   const wanted = spec.split === undefined ? splits : [spec.split];
   for (const repo of repos)
     for await (const snapshot of cachedSnapshots(settings, repo)) {
-      const choice = await cachedChoice(snapshot, repo, settings.offline, wanted);
-      if (choice) return located(snapshot, repo, choice);
+      const chosen = await cachedChoice(snapshot, repo, settings.offline, wanted);
+      if (chosen) return located(snapshot, repo, chosen);
     }
   if (settings.offline) {
     const what = [spec.config, spec.split ?? "train"].filter(Boolean).join("/");
@@ -56,12 +41,12 @@ export async function resolveDataset(
     const snapshot = await fetchSnapshot(context).catch((error: unknown) => {
       if (!(error instanceof NoRevisionError) || repo.revision === "main") throw error;
     });
-    const table = parquetTable((await snapshot?.files()) ?? []);
-    if (snapshot === undefined || table.size === 0) continue;
-    const choice = choose(table, repo, wanted);
-    const paths = choice.splits.flatMap(([, files]) => files);
+    const files = parquetFiles((await snapshot?.files()) ?? []);
+    if (snapshot === undefined || files.length === 0) continue;
+    const chosen = choose(files, repo, wanted);
+    const paths = chosen.map(({ path }) => path);
     await downloadFiles(context, snapshot, paths);
-    return located(snapshot, repo, choice);
+    return located(snapshot, repo, chosen);
   }
   const problem = "has no parquet files, and the hub has converted none";
   throw new UserError(`${nameOf(repos[0]!)} ${problem}`, {
@@ -75,51 +60,47 @@ async function cachedChoice(
   repo: DatasetRepo,
   isOffline: boolean,
   wanted?: readonly string[],
-): Promise<Choice | undefined> {
+): Promise<readonly ParquetFile[] | undefined> {
   const isListed = snapshot.listing !== undefined;
-  const table = parquetTable(await snapshot.files());
-  let choice: Choice;
+  const files = parquetFiles(await snapshot.files());
+  let chosen: readonly ParquetFile[];
   try {
-    choice = choose(table, repo, wanted);
+    chosen = choose(files, repo, wanted);
   } catch (error) {
     // Online, the hub may have by now what this commit lacks.
-    if (isOffline && isListed && table.size > 0) throw error;
+    if (isOffline && isListed && files.length > 0) throw error;
     return undefined;
   }
-  for (const [, paths] of choice.splits) {
-    if (!isListed && !isComplete(paths)) return undefined;
-    for (const path of paths) if (!(await snapshot.has(path))) return undefined;
-  }
-  // Without the list of what exists, a split that is not here may still exist.
-  const found = new Set(choice.splits.map(([split]) => split));
-  const hoped = wanted ?? ["train", "validation", "test"];
-  return isListed || isOffline || hoped.every((split) => found.has(split)) ? choice : undefined;
+  for (const { path } of chosen) if (!(await snapshot.has(path))) return undefined;
+  if (isListed) return chosen;
+  // Without the list of what exists, a split or a part that is not here may still exist.
+  const found = splitsOf(chosen);
+  const hoped = isOffline ? [] : (wanted ?? ["train", "validation", "test"]);
+  return isComplete(chosen) && hoped.every((split) => found.includes(split)) ? chosen : undefined;
 }
 
-function located(snapshot: Snapshot, { id }: HubRepo, { config, splits }: Choice): ResolvedDataset {
-  const files = splits.map(
-    ([split, paths]) => [split, paths.map((path) => snapshot.pathOf(path))] as const,
-  );
-  return { files: Object.fromEntries(files), id, config, commit: snapshot.commit };
+/** Local files by split, in the order of their rows. */
+function located(snapshot: Snapshot, { id }: HubRepo, chosen: readonly ParquetFile[]) {
+  const bySplit = splitsOf(chosen).map((split) => {
+    const files = chosen.filter((file) => file.split === split);
+    return [split, files.map(({ path }) => snapshot.pathOf(path))] as const;
+  });
+  const files = Object.fromEntries(bySplit);
+  return { files, id, config: chosen[0]!.config, commit: snapshot.commit };
 }
 
-function choose(table: ParquetTable, repo: DatasetRepo, wanted?: readonly string[]): Choice {
-  const configs = [...table.keys()];
+function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: readonly string[]) {
+  const configs = [...new Set(files.map(({ config }) => config))];
   const config = repo.config ?? (configs.length === 1 ? configs[0]! : DEFAULT_CONFIG);
-  const found = [...(table.get(config) ?? [])];
+  const found = files.filter((file) => file.config === config);
   if (found.length === 0 && repo.config === undefined)
     throw new UserError(`${nameOf(repo)} has several configs: ${listed(configs)}`, {
       hint: `name one, for instance ${repo.id}:${configs[0]}`,
     });
   if (found.length === 0) throw unknown(repo, "config", config, configs);
-  const splits = found.filter(([split]) => wanted?.includes(split) ?? true);
-  if (splits.length > 0) return { config, splits };
-  throw unknown(
-    repo,
-    "split",
-    listed(wanted ?? []),
-    found.map(([split]) => split),
-  );
+  const chosen = found.filter(({ split }) => wanted?.includes(split) ?? true);
+  if (chosen.length > 0) return chosen;
+  throw unknown(repo, "split", listed(wanted ?? []), splitsOf(found));
 }
 
 function unknown(repo: HubRepo, what: string, word: string, known: readonly string[]): UserError {
@@ -132,3 +113,52 @@ function listed(names: readonly string[]): string {
   const more = names.length > 20 ? ` and ${names.length - 20} more` : "";
   return names.slice(0, 20).join(", ") + more;
 }
+
+type ParquetFile = Readonly<{ path: string; config: string; split: string }>;
+
+/** The config of files that lie in no folder of their own. */
+const DEFAULT_CONFIG = "default";
+
+const KEYWORDS: readonly (readonly [RegExp, split: string])[] = [
+  [/(^|[^a-z0-9])(train|training)([^a-z0-9]|$)/i, "train"],
+  [/(^|[^a-z0-9])(validation|valid|val|dev)([^a-z0-9]|$)/i, "validation"],
+  [/(^|[^a-z0-9])(test|testing|eval|evaluation)([^a-z0-9]|$)/i, "test"],
+];
+
+/** The parquet files among `paths`, sorted, with what their folders and names tell by the habits of the hub. */
+export function parquetFiles(paths: Iterable<string>): ParquetFile[] {
+  const names = [...paths].filter((path) => path.endsWith(".parquet")).toSorted();
+  return names.map((path) => ({ path, ...placeOf(path) }));
+}
+
+/**
+ * `config/split-00000-of-00001.parquet`, `data/split-….parquet`, `config/split/0000.parquet` (the converted branch),
+ * else by a word such as "train" in the file's or folder's name; files that say nothing are training data.
+ */
+function placeOf(path: string): { config: string; split: string } {
+  const folders = path.split("/");
+  const name = (folders.pop() ?? "").slice(0, -".parquet".length);
+  const sharded = name.match(/^(.+?)[-_.]\d{5}-of-\d{5}/)?.[1];
+  // "valid" is validation, but "train_sft" is a split of its own.
+  let split = sharded?.match(/^[a-z]+$/i) ? (keywordIn(sharded) ?? sharded) : sharded;
+  if (/^\d+$/.test(name) && folders.length >= 2) split = folders.pop();
+  split ??= keywordIn(name);
+  if (split === undefined && keywordIn(folders.at(-1) ?? ""))
+    split = keywordIn(folders.pop() ?? "");
+  if (folders[0] === "data") folders.shift();
+  return { config: folders.join("/") || DEFAULT_CONFIG, split: split ?? "train" };
+}
+
+function keywordIn(text: string): string | undefined {
+  return KEYWORDS.find(([pattern]) => pattern.test(text))?.[1];
+}
+
+const splitsOf = (files: readonly ParquetFile[]) => [...new Set(files.map(({ split }) => split))];
+
+/** False if the names of a split's files (`…-00000-of-00002…`) say that there are more. */
+const isComplete = (files: readonly ParquetFile[]) =>
+  splitsOf(files).every((split) => {
+    const parts = files.filter((file) => file.split === split);
+    const count = parts[0]!.path.match(/-of-(\d{5})/)?.[1];
+    return count === undefined || parts.length === Number(count);
+  });

@@ -1,29 +1,28 @@
 // Files of one commit into the cache: each blob once, resumed where it broke off, verified before it gets its name.
 
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant } from "../core/errors.ts";
+import { statIfPresent } from "../files/atomic.ts";
 import { withLock } from "../files/lock.ts";
-import { hashOf, type RepoFile, type Snapshot, statIfPresent } from "./cache.ts";
+import { hashOfFile } from "../files/safetensors.ts";
+import type { RepoFile, Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
 import { request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;
 
-type Download = HubContext &
-  Readonly<{ name: string; file: RepoFile; commit: string; blob: string }>;
+type Download = HubContext & Readonly<{ name: string; file: RepoFile; url: string; blob: string }>;
+
+/** Names a file's content: SHA-256 for large files, Git's hash for others. */
+const hashOf = (file: RepoFile) => file.lfs_sha256 ?? file.blob_id;
 
 /** Brings the named files into the snapshot, whose listing is known; those already there cost nothing. */
-export async function downloadFiles(
-  context: HubContext,
-  snapshot: Snapshot,
-  names: readonly string[],
-): Promise<void> {
+export async function downloadFiles(context: HubContext, snapshot: Snapshot, names: string[]) {
   const stop = new AbortController();
-  const signal = context.signal ? AbortSignal.any([context.signal, stop.signal]) : stop.signal;
+  const signal = AbortSignal.any([stop.signal, context.signal ?? stop.signal]);
   const waiting = names.values();
   const worker = async () => {
     for (const name of waiting) await bring({ ...context, signal }, snapshot, name);
@@ -40,23 +39,24 @@ export async function downloadFiles(
 }
 
 async function bring(context: HubContext, snapshot: Snapshot, name: string): Promise<void> {
-  const { settings, signal } = context;
+  if (await snapshot.has(name)) return;
   const file = snapshot.listing?.get(name);
   invariant(file !== undefined, `${name} is not in the listing`);
-  const { blob, lock } = snapshot.placesOf(file);
-  if (await snapshot.has(name)) return;
+  const { blob, lock } = snapshot.placesOf(hashOf(file));
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  const url = `${pageOf(context)}/resolve/${snapshot.commit}/${path}`;
   const place = async () => {
     // Another process may have brought it while we waited.
     if (await snapshot.has(name)) return;
     const isNew = (await statIfPresent(blob))?.size !== file.size;
-    if (isNew) await download({ ...context, name, file, commit: snapshot.commit, blob });
-    await snapshot.place(name, blob, settings.useSymlinks, isNew);
+    if (isNew) await download({ ...context, name, file, url, blob });
+    await snapshot.place(name, blob, isNew);
   };
   try {
     await mkdir(dirname(blob), { recursive: true });
-    await withLock(lock, place, signal);
+    await withLock(lock, place, context.signal);
   } catch (error) {
-    throw diskFailure(error, `${name} (${file.size} bytes)`, settings.cacheDir);
+    throw diskFailure(error, `${name} (${file.size} bytes)`, context.settings);
   }
 }
 
@@ -73,18 +73,13 @@ async function download(job: Download): Promise<void> {
     received = receivedBytes;
     onProgress?.({ file: name, receivedBytes, totalBytes: file.size });
   };
+  const attempt = () => append(job, incomplete, onBytes);
   // Twice where the part that an earlier run left may be what is bad.
   for (let attempts = resumedBytes > 0 ? 2 : 1; attempts > 0; attempts--) {
-    await retrying(
-      job,
-      () => append(job, incomplete, onBytes),
-      () => received,
-    );
-    // SHA-256 for large files, Git's blob hash for others.
-    const hash = createHash(file.lfs_sha256 === undefined ? "sha1" : "sha256");
-    if (file.lfs_sha256 === undefined) hash.update(`blob ${file.size}\0`);
-    for await (const chunk of createReadStream(incomplete)) hash.update(chunk as Uint8Array);
-    if (hash.digest("hex") === hashOf(file)) return rename(incomplete, blob);
+    await retrying(job, attempt, () => received);
+    const git = () => createHash("sha1").update(`blob ${file.size}\0`);
+    const hash = file.lfs_sha256 === undefined ? git() : createHash("sha256");
+    if ((await hashOfFile(incomplete, hash)) === hashOf(file)) return rename(incomplete, blob);
     await rm(incomplete);
   }
   throw failed(
@@ -95,9 +90,7 @@ async function download(job: Download): Promise<void> {
 
 /** Continues an incomplete file to its full size and on to the disk. */
 async function append(job: Download, incomplete: string, onBytes: (received: number) => void) {
-  const { name, file, commit, settings } = job;
-  const path = name.split("/").map(encodeURIComponent).join("/");
-  const url = `${pageOf(job)}/resolve/${commit}/${path}`;
+  const { name, file, url } = job;
   const handle = await open(incomplete, "a");
   let { size } = await handle.stat();
   const receive = async (response: Response, chunks: AsyncIterable<Uint8Array>) => {
@@ -114,8 +107,7 @@ async function append(job: Download, incomplete: string, onBytes: (received: num
     if (size > file.size) await handle.truncate((size = 0));
     onBytes(size);
     const headers = { "accept-encoding": "identity", ...(size > 0 && { range: `bytes=${size}-` }) };
-    const options = { headers, file: name };
-    if (size < file.size) await request(job, url, settings.downloadTimeoutMs, receive, options);
+    if (size < file.size) await request(job, url, receive, { file: name, headers });
     if (size < file.size)
       throw networkFailure(new Error(`${size} of ${file.size} bytes`), job, name);
     await handle.sync();

@@ -5,26 +5,7 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import type { HubRepo } from "./repo-id.ts";
 
-export interface HubSettings {
-  /** Without a trailing slash, e.g. `https://huggingface.co`. */
-  readonly endpoint: string;
-  /** The folder that holds `models--org--name` and `datasets--org--name`. */
-  readonly cacheDir: string;
-  /** A function, so that no log, JSON or inspection shows it. */
-  readonly token: { readonly reveal: () => string } | undefined;
-  /** No request is made; only what is cached is used. */
-  readonly offline: boolean;
-  /** The hub is asked what a branch or tag means now, even where it is cached; `offline` overrules it. */
-  readonly refresh: boolean;
-  /** How long the hub may be silent while it lists. */
-  readonly metadataTimeoutMs: number;
-  /** How long a download may be silent. */
-  readonly downloadTimeoutMs: number;
-  /** Snapshots hold links to blobs; without, the files themselves. */
-  readonly useSymlinks: boolean;
-  /** First wait before a request is repeated; doubles each time. */
-  readonly retryDelayMs: number;
-}
+export type HubSettings = Readonly<ReturnType<typeof hubSettings>>;
 
 /** What a request is made for. */
 export interface HubContext {
@@ -32,6 +13,7 @@ export interface HubContext {
   readonly repo: HubRepo;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** How far one file is. */
@@ -41,36 +23,59 @@ export interface DownloadProgress {
   readonly totalBytes: number;
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A function, so that no log, JSON or inspection shows the value. */
+type Secret<T> = { readonly reveal: () => T } | undefined;
 
 /**
  * The settings that `huggingface_hub` would use: HF_HOME, HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE), XDG_CACHE_HOME,
  * HF_ENDPOINT, HF_TOKEN (HUGGING_FACE_HUB_TOKEN), HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_OFFLINE
- * (TRANSFORMERS_OFFLINE), HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_SYMLINKS.
+ * (TRANSFORMERS_OFFLINE), HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_SYMLINKS; and HTTP_PROXY,
+ * HTTPS_PROXY and NO_PROXY, in small letters too.
  */
-export function hubSettings(env: Environment, homeDir: string): HubSettings {
+export function hubSettings(env: Environment, homeDir: string) {
   const path = (name: string) => env[name]?.replace(/^~(?=[\\/]|$)/, homeDir) || undefined;
+  const milliseconds = (name: string) => {
+    const seconds = Number(env[name]?.trim() || "10");
+    if (seconds > 0 && seconds < 1e6) return seconds * 1000;
+    throw new UserError(`${name} is "${env[name]}", expected a number of seconds`);
+  };
   const isOn = (name: string) => /^(1|on|yes|true)$/i.test(env[name] ?? "");
   const home =
     path("HF_HOME") ?? join(path("XDG_CACHE_HOME") ?? join(homeDir, ".cache"), "huggingface");
+  const endpoint = (env["HF_ENDPOINT"]?.trim() || "https://huggingface.co").replace(/\/+$/, "");
+  if (!isAddress(endpoint))
+    throw new UserError(`HF_ENDPOINT is "${endpoint}", expected an address such as https://host`);
   const token = () =>
     env["HF_TOKEN"]?.trim() ||
     env["HUGGING_FACE_HUB_TOKEN"]?.trim() ||
     textIfPresent(path("HF_TOKEN_PATH") ?? join(home, "token")).trim();
   return {
-    endpoint: endpointFrom(env["HF_ENDPOINT"]),
+    /** Without a trailing slash, e.g. `https://huggingface.co`. */
+    endpoint,
+    /** The folder that holds `models--org--name` and `datasets--org--name`. */
     cacheDir: path("HF_HUB_CACHE") ?? path("HUGGINGFACE_HUB_CACHE") ?? join(home, "hub"),
     token: isOn("HF_HUB_DISABLE_IMPLICIT_TOKEN") ? undefined : checkedToken(token()),
+    proxies: proxiesFrom(env),
+    /** No request is made; only what is cached is used. */
     offline: isOn("HF_HUB_OFFLINE") || isOn("TRANSFORMERS_OFFLINE"),
+    /** The hub is asked what a branch or tag means now, even where it is cached; `offline` overrules it. */
     refresh: false,
-    metadataTimeoutMs: millisecondsFrom("HF_HUB_ETAG_TIMEOUT", env),
-    downloadTimeoutMs: millisecondsFrom("HF_HUB_DOWNLOAD_TIMEOUT", env),
+    /** How long the hub may be silent while it lists. */
+    metadataTimeoutMs: milliseconds("HF_HUB_ETAG_TIMEOUT"),
+    /** How long a download may be silent. */
+    downloadTimeoutMs: milliseconds("HF_HUB_DOWNLOAD_TIMEOUT"),
+    /** Snapshots hold links to blobs; without, the files themselves. */
     useSymlinks: !isOn("HF_HUB_DISABLE_SYMLINKS"),
+    /** First wait before a request is repeated; doubles each time. */
     retryDelayMs: 1000,
   };
 }
 
-function checkedToken(token: string): HubSettings["token"] {
+const isAddress = (text: string) => /^https?:\/\/[^\s/]/.test(text) && URL.canParse(text);
+
+function checkedToken(token: string): Secret<string> {
   // A header takes visible ASCII only; the value itself must not appear in the message.
   if (!/^[\x21-\x7e]*$/.test(token))
     throw new UserError("the hub token holds spaces or characters that no token has", {
@@ -79,19 +84,20 @@ function checkedToken(token: string): HubSettings["token"] {
   return token === "" ? undefined : { reveal: () => token };
 }
 
-function endpointFrom(text: string | undefined): string {
-  const endpoint = (text?.trim() || "https://huggingface.co").replace(/\/+$/, "");
-  if (!/^https?:\/\/[^\s/]/.test(endpoint) || !URL.canParse(endpoint))
-    throw new UserError(`HF_ENDPOINT is "${endpoint}", expected an address such as https://host`);
-  return endpoint;
-}
-
-function millisecondsFrom(name: string, env: Environment): number {
-  const text = env[name]?.trim() || "10";
-  const seconds = Number(text);
-  if (!(seconds > 0 && seconds < 1e6))
-    throw new UserError(`${name} is "${text}", expected a number of seconds`);
-  return seconds * 1000;
+/** A secret, as a proxy's address may hold a password; wrong ones matter only where a request is made. */
+function proxiesFrom(env: Environment): Secret<Record<`${"http" | "https" | "no"}Proxy`, string>> {
+  const valueOf = (name: string) => (env[name] || env[name.toUpperCase()] || "").trim();
+  const addressIn = (name: string) => {
+    const address = valueOf(name).replace(/^(?!$|\w+:\/\/)/, "http://");
+    if (address === "" || isAddress(address)) return address;
+    throw new UserError(`${name} holds no address of a proxy, such as http://host:3128`);
+  };
+  const reveal = () => ({
+    httpProxy: addressIn("http_proxy"),
+    httpsProxy: addressIn("https_proxy"),
+    noProxy: valueOf("no_proxy"),
+  });
+  return valueOf("http_proxy") || valueOf("https_proxy") ? { reveal } : undefined;
 }
 
 function textIfPresent(path: string): string {

@@ -24,42 +24,35 @@ export function pageOf({ settings: { endpoint }, repo: { type, id } }: HubContex
 /** The error for an answer that is not a success; `file` is undefined for a listing. */
 export function statusFailure(response: Response, context: HubContext, file?: string): UserError {
   const { status, headers } = response;
-  const { repo } = context;
   const { endpoint, token } = context.settings;
+  const { repo } = context;
+  const [name, page] = [nameOf(repo), pageOf(context)];
   const code = headers.get("x-error-code");
-  const name = nameOf(repo);
-  const page = pageOf(context);
-  if (code === "GatedRepo" || (status === 403 && code === null)) {
-    const account = token
-      ? "the account of your token has no access"
-      : "a token of an account with access is needed";
-    return new UserError(`${name} is gated: ${account}`, {
-      hint: `ask for access at ${page}, then set HF_TOKEN to a token of that account that may read gated repositories`,
-    });
-  }
+  const wrong = (message: string, hint: string) => new UserError(message, { hint });
+  const see = `see ${page}/tree/main`;
+  if (code === "GatedRepo" || (status === 403 && code === null))
+    return wrong(
+      `${name} is gated: ${token ? "the account of your token has no access" : "a token of an account with access is needed"}`,
+      `ask for access at ${page}, then set HF_TOKEN to a token of that account that may read gated repositories`,
+    );
   if (status === 401 && token && code !== "RepoNotFound")
-    return new UserError(`${endpoint} refuses the token in use (status 401) for ${name}`, {
-      hint: "make a new one on the hub's token page and set HF_TOKEN, or unset it for public repositories",
-    });
-  const see = { hint: `see ${page}/tree/main` };
+    return wrong(
+      `${endpoint} refuses the token in use (status 401) for ${name}`,
+      "make a new one on the hub's token page and set HF_TOKEN, or unset it for public repositories",
+    );
   if (code === "RevisionNotFound")
-    return new NoRevisionError(`${name} has no revision "${repo.revision}"`, see);
+    return new NoRevisionError(`${name} has no revision "${repo.revision}"`, { hint: see });
   if (status === 404 && file !== undefined && code !== "RepoNotFound")
-    return new UserError(`${name} has no file "${file}"`, see);
+    return wrong(`${name} has no file "${file}"`, see);
   if (status === 401 || status === 404) {
     const elsewhere = repo.type === "model" ? " (no folder of that name exists here either)" : "";
     const check = `check the name${elsewhere}${token ? "" : "; for a private one set HF_TOKEN"}`;
-    const hint = suggestion(repo) ?? check;
-    return new UserError(`${endpoint} has no ${token ? "" : "public "}${name}`, { hint });
+    return wrong(`${endpoint} has no ${token ? "" : "public "}${name}`, suggestion(repo) ?? check);
   }
-  const where = `at ${file ?? name}`;
-  if (status !== 429 && status !== 408 && status < 500)
-    return failed(`${endpoint} answered status ${status}, ${where}`, see.hint);
-  const isTooMany = status === 429;
-  const answer = isTooMany ? "asks to slow down (status 429)" : `answered status ${status}`;
-  const patience = `try again in some minutes${token ? "" : ", or set HF_TOKEN for a higher limit"}`;
-  const failure = new TransientError(`${endpoint} ${answer}, ${where}`, {
-    hint: isTooMany ? patience : "try again later; what has arrived is kept",
+  const answer = `${endpoint} answered status ${status}, at ${file ?? name}`;
+  if (status !== 429 && status !== 408 && status < 500) return failed(answer, see);
+  const failure = new TransientError(answer + (status === 429 ? ": it asks to slow down" : ""), {
+    hint: `try again in some minutes; what has arrived is kept${token ? "" : ", and with HF_TOKEN set the limits are higher"}`,
     exitCode: 1,
   });
   // Seconds; the other form, a date, is not used by the hub.
@@ -70,22 +63,27 @@ export function statusFailure(response: Response, context: HubContext, file?: st
 
 // These do not mend themselves in the seconds that a repetition would wait.
 const NO_ROUTE =
-  /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ENETDOWN|ERR_TLS.*|.*CERT.*|UNABLE_TO_.*)$/;
+  /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ENETDOWN|ERR_TLS|UNABLE_TO_)|CERT|: Proxy response/;
 
 /** The error for a request that brought no answer, or broke off. */
 export function networkFailure(error: unknown, context: HubContext, file?: string): UserError {
-  const { endpoint } = context.settings;
+  const { endpoint, proxies } = context.settings;
   const what = file ?? nameOf(context.repo);
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  let cause = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
   const code = codeOf(cause) ?? "";
   const reason = messageOf(cause) || code || "no answer";
-  if (NO_ROUTE.test(code)) {
-    const hint = "check the connection and HF_ENDPOINT, or give a local folder or file instead";
-    return failed(`no network: cannot reach ${endpoint} for ${what} (${reason})`, hint, error);
-  }
-  const hint = "run it again: what has arrived is kept and the rest will follow";
-  const message = `the connection to ${endpoint} broke off at ${what} (${reason})`;
-  return new TransientError(message, { hint, exitCode: 1, cause: error });
+  if (NO_ROUTE.test(`${code}: ${reason}`))
+    return failed(
+      `no network: cannot reach ${endpoint} for ${what} (${reason})`,
+      `check the connection${proxies ? ", the proxy" : ""} and HF_ENDPOINT, or give a local folder or file instead`,
+      error,
+    );
+  return new TransientError(`the connection to ${endpoint} broke off at ${what} (${reason})`, {
+    hint: "run it again: what has arrived is kept and the rest will follow",
+    exitCode: 1,
+    cause: error,
+  });
 }
 
 /** The error for an answer that makes no sense. */
@@ -97,16 +95,9 @@ export function notAHub({ settings, repo }: HubContext, reason: string): UserErr
 }
 
 /** The error for a write that failed; anything else comes back as it is. */
-export function diskFailure(error: unknown, what: string, cacheDir: string): unknown {
-  const code = codeOf(error instanceof UserError ? error.cause : error) ?? "";
-  if (["ENOSPC", "EDQUOT"].includes(code))
-    return failed(
-      `the disk is full: no room for ${what} in ${cacheDir}`,
-      "free some space, or set HF_HOME to a folder on a larger disk; what has arrived is kept",
-    );
-  if (!["EACCES", "EROFS", "EPERM"].includes(code)) return writeFailure(cacheDir, error);
-  const message = `cannot write ${what} into the cache ${cacheDir} (${code})`;
-  return failed(message, "set HF_HOME to a folder that you may write to", error);
+export function diskFailure(error: unknown, what: string, { cacheDir }: HubContext["settings"]) {
+  const more = "or set HF_HOME to a folder on another disk; what has arrived is kept";
+  return writeFailure(`${what} into the cache ${cacheDir}`, error, more);
 }
 
 /** The error for something that is not cached while no request may be made. */

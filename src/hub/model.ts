@@ -2,123 +2,96 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readIfPresent } from "../files/atomic.ts";
-import { cachedSnapshots, type Snapshot, statIfPresent } from "./cache.ts";
+import { statIfPresent } from "../files/atomic.ts";
+import { noWeights, readIndex } from "../files/safetensors.ts";
+import { cachedSnapshots, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { offlineFailure } from "./failures.ts";
 import { fetchSnapshot } from "./request.ts";
-import { isName, nameOf, parseModelName, type HubRepo } from "./repo-id.ts";
+import { isName, nameOf, parseModelName } from "./repo-id.ts";
 
-export type ResolveOptions = Pick<HubContext, "onProgress" | "signal">;
+export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
-export interface ResolvedModel {
-  /** Holds config.json, the tokenizer's files and the safetensors weights (in a cache, as links). */
-  readonly folder: string;
-  /** Of a model from the hub; a local folder has neither. */
-  readonly id?: string;
-  readonly commit?: string;
-}
-
-// Without these three no run can start, unless the repository is known not to have one.
-const ESSENTIAL = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+// Without these no run can start, unless the repository is known not to have one.
+const ESSENTIAL = ["config.json", "tokenizer_config.json", "tokenizer.json"];
+/** A tokenizer of the time before tokenizer.json. */
+const OLD_TOKENIZER = ["vocab.json", "merges.txt"];
 // The last two are for the card and the licence of what is made of it.
 const USEFUL =
-  `generation_config.json special_tokens_map.json added_tokens.json vocab.json merges.txt tokenizer.model
-  chat_template.jinja chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
+  `generation_config.json special_tokens_map.json added_tokens.json tokenizer.model chat_template.jinja
+  chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
-/** A folder with this and no config.json is opened through the base that it names. */
-const ADAPTER = "ssa_adapter.safetensors";
-const PICKLED = /\.(bin|pt|pth|ckpt|pkl)$/;
 
 /**
  * The folder of a model. An existing folder wins; `hf:name` always means the hub, `./name` never.
- * What is cached in full is used without a request; else the files that are needed are fetched, pickles never.
+ * What is cached in full is used without a request; else the files that are needed are fetched, pickles never. A folder
+ * in the cache has the commit for a name, and links for files.
  */
 export async function resolveModel(
   nameOrPath: string,
   settings: HubSettings,
   options: ResolveOptions = {},
-): Promise<ResolvedModel> {
-  if (!nameOrPath.startsWith("hf:")) {
-    const info = await statIfPresent(nameOrPath);
-    if (info?.isDirectory()) return checkedFolder(nameOrPath);
-    const hint = "name the folder that holds config.json";
-    if (info)
-      throw new UserError(`"${nameOrPath}" is a file, expected the folder of a model`, { hint });
-    if (/^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(nameOrPath))
-      throw new UserError(`there is no folder "${nameOrPath}"`, { hint: "check the path" });
-  }
+): Promise<string> {
+  if (!nameOrPath.startsWith("hf:") && (await isFolder(nameOrPath))) return nameOrPath;
   const repo = parseModelName(nameOrPath);
   let missing: string | undefined;
   for await (const snapshot of cachedSnapshots(settings, repo)) {
     const lost = await missingFrom(snapshot);
-    if (lost === undefined) return located(snapshot, repo);
+    if (lost === undefined) return snapshot.folder;
     missing ??= lost;
   }
   if (settings.offline) throw offlineFailure(repo, missing ?? "config.json", settings.cacheDir);
   const context = { settings, repo, ...options };
   const snapshot = await fetchSnapshot(context);
   const files = await snapshot.files();
-  const weights = weightsIn(repo, files);
-  // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
-  const small = [...ESSENTIAL, ...USEFUL].filter((file) => files.includes(file));
-  await downloadFiles(context, snapshot, weights === INDEX ? [...small, INDEX] : small);
-  const shards = weights === INDEX ? await shardsOf(snapshot) : [WEIGHTS];
-  const lost = shards.find((shard) => !files.includes(shard));
-  if (lost !== undefined)
-    throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
-  await downloadFiles(context, snapshot, shards);
-  return located(snapshot, repo);
-}
-
-function located({ folder, commit }: Snapshot, { id }: HubRepo): ResolvedModel {
-  return { folder, id, commit };
-}
-
-async function checkedFolder(folder: string): Promise<ResolvedModel> {
-  for (const file of ["config.json", ADAPTER])
-    if (await statIfPresent(join(folder, file))) return { folder };
-  throw new UserError(`the folder "${folder}" has no config.json, so it is not a model`, {
-    hint: isName(folder)
-      ? `a folder that exists wins over a name: for the model on the hub write hf:${folder}`
-      : "name the folder that holds config.json",
-  });
-}
-
-function weightsIn(repo: HubRepo, files: readonly string[]): string {
   if (!files.includes("config.json"))
     throw new UserError(`${nameOf(repo)} has no config.json, so it is not a transformers model`, {
       hint: "look for the original that it was converted from",
     });
-  const weights = [WEIGHTS, INDEX].find((file) => files.includes(file));
-  if (weights !== undefined) return weights;
-  const pickled = files.find((file) => PICKLED.test(file));
-  if (pickled === undefined) throw new UserError(`${nameOf(repo)} has no ${WEIGHTS}`);
-  const problem = `has only pickled weights (${pickled}), which are never loaded`;
-  throw new UserError(`${nameOf(repo)} ${problem}`, {
-    hint: "a pickle can run any code: save it as safetensors with model.save_pretrained(folder) in Python and name that folder",
-  });
+  const isSharded = !files.includes(WEIGHTS) && files.includes(INDEX);
+  if (!isSharded && !files.includes(WEIGHTS)) throw noWeights(nameOf(repo), files);
+  // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
+  const small = [...ESSENTIAL, ...OLD_TOKENIZER, ...USEFUL].filter((file) => files.includes(file));
+  await downloadFiles(context, snapshot, isSharded ? [...small, INDEX] : small);
+  const shards = isSharded ? await shardsOf(snapshot) : [WEIGHTS];
+  const lost = shards.find((shard) => !files.includes(shard));
+  if (lost !== undefined)
+    throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
+  await downloadFiles(context, snapshot, shards);
+  return snapshot.folder;
 }
 
-/** The first essential file that a cached snapshot lacks. */
+/** Whether the path is a model's folder, false where it can be a name only; throws where it is neither. */
+async function isFolder(path: string): Promise<boolean> {
+  const fail = (problem: string, hint = "name the folder that holds config.json"): never => {
+    throw new UserError(problem, { hint });
+  };
+  const info = await statIfPresent(path);
+  if (!info && /^(\.{0,2}[\\/]|~|[a-zA-Z]:[\\/])|\/$/.test(path))
+    return fail(`there is no folder "${path}"`, "check the path");
+  if (!info) return false;
+  if (!info.isDirectory()) return fail(`"${path}" is a file, expected the folder of a model`);
+  // A folder with an adapter and no config.json is opened through the base that it names.
+  for (const file of ["config.json", "ssa_adapter.safetensors"])
+    if (await statIfPresent(join(path, file))) return true;
+  const both = `a folder that exists wins over a name: for the model on the hub write hf:${path}`;
+  const problem = `the folder "${path}" has no config.json, so it is not a model`;
+  return fail(problem, isName(path) ? both : undefined);
+}
+
+/** The first file that a cached snapshot lacks of those that it needs. */
 async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
-  for (const file of ESSENTIAL)
-    if (snapshot.expects(file) && !(await snapshot.has(file))) return file;
+  const tokenizer = snapshot.expects("tokenizer.json") ? [] : OLD_TOKENIZER;
+  const needed = [...ESSENTIAL, ...tokenizer].filter((file) => snapshot.expects(file));
   const isSharded = !(await snapshot.has(WEIGHTS)) && (await snapshot.has(INDEX));
-  for (const file of isSharded ? await shardsOf(snapshot) : [WEIGHTS])
+  for (const file of [...needed, ...(isSharded ? await shardsOf(snapshot) : [WEIGHTS])])
     if (!(await snapshot.has(file))) return file;
   return undefined;
 }
 
-/** The files that a snapshot's index names; `pathOf` refuses those outside it. */
+/** The files that a snapshot's index names; it refuses those outside its folder. */
 async function shardsOf(snapshot: Snapshot): Promise<string[]> {
-  const path = snapshot.pathOf(INDEX);
-  try {
-    const index = JSON.parse(String(await readIfPresent(path))) as { weight_map: object };
-    return [...new Set(Object.values(index.weight_map).map(String))].toSorted();
-  } catch (error) {
-    throw new UserError(`${path} is not an index of weights`, { cause: error, exitCode: 1 });
-  }
+  return [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();
 }

@@ -9,27 +9,26 @@ export interface HubRepo {
   readonly id: string;
   /** A branch, a tag, or a commit of 40 hexadecimal digits. */
   readonly revision: string;
-  /** Other names under which a cache may hold it. */
-  readonly formerIds: readonly string[];
 }
 
-export interface DatasetSpec extends Pick<HubRepo, "id" | "formerIds"> {
+export interface DatasetSpec {
+  readonly id: string;
   readonly config: string | undefined;
   readonly split: string | undefined;
 }
 
-const KINDS = { model: "model", dataset: "data set" } satisfies Record<HubRepo["type"], string>;
+type Kind = HubRepo["type"];
+const KINDS: Record<Kind, string> = { model: "model", dataset: "data set" };
 
-type Alias = readonly [name: string, meant: { readonly id: string; readonly config?: string }];
-const gpt2s = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"].map((name): Alias => [
-  name,
-  { id: `openai-community/${name}` },
-]);
+const gpt2s = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 const wikitext = { id: "Salesforce/wikitext", config: "wikitext-2-raw-v1" };
 /** Bare names that the hub itself forwards to an organisation, and short ones with the config that they mean. */
-const ALIASES = {
-  model: new Map([...gpt2s, ["distilgpt2", { id: "distilbert/distilgpt2" }]]),
-  dataset: new Map<Alias[0], Alias[1]>([
+const ALIASES: Record<Kind, ReadonlyMap<string, { readonly id: string; config?: string }>> = {
+  model: new Map([
+    ...gpt2s.map((name) => [name, { id: `openai-community/${name}` }] as const),
+    ["distilgpt2", { id: "distilbert/distilgpt2" }],
+  ]),
+  dataset: new Map([
     ["wikitext", wikitext],
     ["wikitext-2", wikitext],
     ["wikitext-103", { ...wikitext, config: "wikitext-103-raw-v1" }],
@@ -37,14 +36,12 @@ const ALIASES = {
 };
 
 // For suggestions only; any id can be asked for. The first are embedded, not on the hub.
-const pythias = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b").map(
-  (size) => `EleutherAI/pythia-${size}`,
-);
-const KNOWN = {
+const pythias = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b");
+const KNOWN: Record<Kind, readonly string[]> = {
   model: [
     "tiny-gpt2",
     ...[...ALIASES.model].flatMap(([name, { id }]) => [name, id]),
-    ...pythias.flatMap((id) => [id, `${id}-deduped`]),
+    ...pythias.flatMap((size) => ["", "-deduped"].map((end) => `EleutherAI/pythia-${size}${end}`)),
     ...words(`TinyLlama/TinyLlama-1.1B-Chat-v1.0 HuggingFaceTB/SmolLM-135M HuggingFaceTB/SmolLM2-135M
       HuggingFaceTB/SmolLM2-360M meta-llama/Llama-2-7b-hf meta-llama/Meta-Llama-3-8B
       meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-3B`),
@@ -56,52 +53,41 @@ const KNOWN = {
 /** `gpt2`, `org/name`, `org/name@revision`, each also after `hf:`. */
 export function parseModelName(text: string): HubRepo {
   const [, name = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
-  checkName("model", name);
+  const id = idOf("model", name);
   // A revision becomes a path under refs/.
   if (!/^\w[\w./+-]*$/.test(revision) || /\.\.|\/\/|\/\.|\/$/.test(revision))
     throw new UserError(`"${revision}" cannot be a revision of model "${name}"`, {
       hint: "name a branch, a tag or a commit after @, for instance gpt2@main",
     });
-  return { type: "model", revision, ...idsOf("model", name) };
+  return { type: "model", id, revision };
 }
 
 /** `wikitext`, `org/name`, `org/name:config`, `org/name:config@split`, each also after `hf:`. */
 export function parseDatasetName(text: string): DatasetSpec {
   const parts = /^(?:hf:)?([^@:]*)(?::([^@]*))?(?:@(.*))?$/s.exec(text) ?? [];
-  const [, name = "", named, split] = parts;
-  checkName("dataset", name);
-  const config = named ?? ALIASES.dataset.get(name)?.config;
-  for (const [what, part] of Object.entries({ config, split })) {
-    if (part !== undefined && !/^[\w][\w.+-]*$/.test(part))
-      throw new UserError(`"${part}" cannot be the ${what} of data set "${name}"`, {
+  const [, name = "", config = ALIASES.dataset.get(name)?.config, split] = parts;
+  const spec = { id: idOf("dataset", name), config, split };
+  for (const what of ["config", "split"] as const)
+    if (!/^\w[\w.+-]*$/.test(spec[what] ?? "default"))
+      throw new UserError(`"${spec[what]}" cannot be the ${what} of data set "${name}"`, {
         hint: "write id:config@split, for instance Salesforce/wikitext:wikitext-2-raw-v1@test",
       });
-  }
-  return { ...idsOf("dataset", name), config, split };
+  return spec;
 }
 
 /** `model "org/name"`. */
-export function nameOf({ type, id }: Pick<HubRepo, "type" | "id">): string {
-  return `${KINDS[type]} "${id}"`;
-}
+export const nameOf = ({ type, id }: Pick<HubRepo, "type" | "id">) => `${KINDS[type]} "${id}"`;
 
-/** The known model or data set nearest to a mistyped one, if any; the organisation may be left out. */
-export function nearestName(type: HubRepo["type"], name: string): string | undefined {
-  const found = nearest(name, [...KNOWN[type], ...KNOWN[type].map(bareOf)]);
-  const id = KNOWN[type].find((known) => known === found || bareOf(known) === found);
-  return id === name ? undefined : id;
-}
-
-/** `did you mean "…"?`, where a known name is near. */
+/** `did you mean "…"?`, where a known name is near; the organisation may be left out. */
 export function suggestion({ type, id }: Pick<HubRepo, "type" | "id">): string | undefined {
-  const near = nearestName(type, id);
-  return near && `did you mean "${near}"?`;
+  const known = KNOWN[type];
+  const near = nearest(id, [...known, ...known.map(bareOf)]);
+  const found = known.find((name) => [name, bareOf(name)].includes(near ?? ""));
+  return found && found !== id ? `did you mean "${found}"?` : undefined;
 }
 
 /** True for a full commit hash, which names one state forever. */
-export function isCommit(revision: string): boolean {
-  return /^[0-9a-f]{40}$/.test(revision);
-}
+export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision);
 
 /** True for `name` or `org/name`, by the hub's own rules; they also keep a name from being a path. */
 export function isName(text: string): boolean {
@@ -111,18 +97,19 @@ export function isName(text: string): boolean {
   );
 }
 
-function checkName(type: HubRepo["type"], id: string): void {
-  if (isName(id)) return;
-  throw new UserError(
-    `"${id}" is neither an existing path nor the name of a ${KINDS[type]}, which is org/name with letters, digits, "-", "_" and "."`,
-    { hint: suggestion({ type, id }) ?? "check the path" },
-  );
+/** The names under which a cache may hold a repository. */
+export function namesOf({ type, id }: HubRepo): string[] {
+  const bare = bareOf(id);
+  return ALIASES[type].get(bare)?.id === id ? [id, bare] : [id];
 }
 
-function idsOf(type: HubRepo["type"], name: string): Pick<HubRepo, "id" | "formerIds"> {
-  const id = ALIASES[type].get(name)?.id ?? name;
-  const bare = bareOf(id);
-  return { id, formerIds: ALIASES[type].get(bare)?.id === id ? [bare] : [] };
+function idOf(type: Kind, name: string): string {
+  if (!isName(name))
+    throw new UserError(
+      `"${name}" is neither an existing path nor the name of a ${KINDS[type]}, which is org/name with letters, digits, "-", "_" and "."`,
+      { hint: suggestion({ type, id: name }) ?? "check the path" },
+    );
+  return ALIASES[type].get(name)?.id ?? name;
 }
 
 const bareOf = (id: string) => id.slice(id.indexOf("/") + 1);

@@ -1,9 +1,10 @@
-// Requests to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat.
+// Requests to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat;
+// and what it says of a repository: the commit that a revision means, and the files of that.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { didYouMean, messageOf, UserError } from "../core/errors.ts";
-import { checkInside, isSound, type RepoFile, Snapshot } from "./cache.ts";
-import type { HubContext } from "./environment.ts";
+import { cachedCommit, isSound, openSnapshot, type RepoFile, type Snapshot } from "./cache.ts";
+import type { HubContext, HubSettings } from "./environment.ts";
 import * as failures from "./failures.ts";
 import { notAHub, NoRevisionError } from "./failures.ts";
 import { isCommit, nameOf } from "./repo-id.ts";
@@ -15,14 +16,13 @@ const MAX_PAGES = 1000;
 const MAX_LISTING_BYTES = 2 ** 26;
 
 /**
- * Sends one request and gives `use` a successful answer and the chunks of its body; `timeoutMs` is how long the hub may
- * be silent. Plain references throughout: in Node 20 the signals of AbortSignal.any and AbortSignal.timeout, and what
- * fetch keeps of a request once its headers are there, can be collected before they fire.
+ * Sends one request, for a `file` or a listing, and gives `use` a successful answer and the chunks of its body, between
+ * which the hub may be silent for its time. Plain references throughout: in Node 20 the signals of AbortSignal.any and
+ * AbortSignal.timeout, and what fetch keeps of a request once its headers are there, can be collected before they fire.
  */
 export async function request<T>(
   context: HubContext,
   url: string,
-  timeoutMs: number,
   use: (response: Response, chunks: AsyncIterable<Uint8Array>) => Promise<T>,
   { file, headers: given }: { file?: string; headers?: HeadersInit } = {},
 ): Promise<T> {
@@ -33,6 +33,7 @@ export async function request<T>(
     headers.set("authorization", `Bearer ${settings.token.reveal()}`);
   const controller = new AbortController();
   const { signal } = controller;
+  const timeoutMs = file === undefined ? settings.metadataTimeoutMs : settings.downloadTimeoutMs;
   const onSilence = () => controller.abort(new Error(`timeout: no data for ${timeoutMs / 1000} s`));
   const timer = setTimeout(onSilence, timeoutMs);
   const onStop = () => controller.abort(outer?.reason);
@@ -54,8 +55,9 @@ export async function request<T>(
       yield part.value;
     }
   }
+  const { send, close } = await sender(settings);
   try {
-    const response = await fetch(url, { headers, signal }).catch(onBroken);
+    const response = await send(url, { headers, signal }).catch(onBroken);
     if (response.ok) return await use(response, chunksOf(response));
     await response.body?.cancel();
     throw failures.statusFailure(response, context, file);
@@ -63,7 +65,17 @@ export async function request<T>(
     clearTimeout(timer);
     outer?.removeEventListener("abort", onStop);
     controller.abort();
+    close();
   }
+}
+
+/** `fetch`, which knows no proxies before Node 24; where there are any, that of undici, loaded for them alone. */
+async function sender({ proxies }: HubSettings) {
+  if (!proxies) return { send: fetch, close: () => undefined };
+  const undici = await import("undici");
+  const dispatcher = new undici.EnvHttpProxyAgent({ ...proxies.reveal(), proxyTunnel: false });
+  const send = (url: string, init: object) => undici.fetch(url, { ...init, dispatcher });
+  return { send: send as unknown as typeof fetch, close: () => void dispatcher.destroy() };
 }
 
 /**
@@ -92,16 +104,22 @@ export async function retrying<T>(
 
 /** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
 export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
-  const { settings, repo } = context;
+  const { settings, repo, signal, onNote } = context;
   try {
-    const snapshot = new Snapshot(settings, repo, await commitOf(context));
-    const listing = snapshot.listing ?? (await filesOf(context, snapshot.commit));
-    await snapshot.remember(repo.revision, listing);
+    const before = await cachedCommit(settings, repo);
+    const commit = await commitOf(context);
+    const cached = openSnapshot(settings, repo, commit);
+    const listing = cached.listing ?? (await filesOf(context, cached));
+    const snapshot = openSnapshot(settings, repo, commit, listing);
+    await snapshot.remember();
+    if (before && before !== commit)
+      onNote?.(
+        `${nameOf(repo)} has changed on the hub: ${repo.revision} is now ${commit.slice(0, 8)}, the cached one was ${before.slice(0, 8)}`,
+      );
     return snapshot;
   } catch (error) {
-    context.signal?.throwIfAborted();
-    const what = `the listing of ${nameOf(repo)}`;
-    const failure = failures.diskFailure(error, what, settings.cacheDir);
+    signal?.throwIfAborted();
+    const failure = failures.diskFailure(error, `the listing of ${nameOf(repo)}`, settings);
     // Whatever else we stumble over means an answer that no hub gives.
     throw failure instanceof UserError ? failure : notAHub(context, messageOf(failure));
   }
@@ -110,9 +128,9 @@ export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
 async function commitOf(context: HubContext): Promise<string> {
   const { revision } = context.repo;
   if (isCommit(revision)) return revision;
-  const url = `${apiOf(context)}/revision/${encodeURIComponent(revision)}?expand=sha`;
   try {
-    const { sha } = (await getJson(context, url)).json as { sha: unknown };
+    const path = `revision/${encodeURIComponent(revision)}?expand=sha`;
+    const { sha } = (await ask(context, path)).json as { sha: unknown };
     if (isCommit(String(sha))) return String(sha);
     throw notAHub(context, `its commit is ${JSON.stringify(sha)}`);
   } catch (error) {
@@ -124,7 +142,7 @@ async function commitOf(context: HubContext): Promise<string> {
 }
 
 async function namesIn(context: HubContext): Promise<string[]> {
-  const { json } = await getJson(context, `${apiOf(context)}/refs`);
+  const { json } = await ask(context, "refs");
   const { branches, tags } = json as Record<"branches" | "tags", { name: string }[]>;
   return [...branches, ...tags].map(({ name }) => name);
 }
@@ -132,18 +150,14 @@ async function namesIn(context: HubContext): Promise<string[]> {
 /** As a listing has it; `lfs` has the hash and the size of a large file. */
 type TreeEntry = { type: string; path: string; oid: string; size: number; lfs?: TreeEntry };
 
-async function filesOf(context: HubContext, commit: string): Promise<Map<string, RepoFile>> {
+async function filesOf(context: HubContext, { commit, pathOf }: Snapshot) {
   const listing = new Map<string, RepoFile>();
   const pages = new Set<string>();
-  let url: string | undefined = `${apiOf(context)}/tree/${commit}?recursive=true`;
   let bytesLeft = MAX_LISTING_BYTES;
-  while (url !== undefined) {
-    if (pages.has(url) || pages.size === MAX_PAGES)
-      throw notAHub(context, `its listing has no end within ${pages.size} pages`);
-    pages.add(url);
-    const page = await getJson(context, url, bytesLeft);
+  for (let next: string | undefined = `tree/${commit}?recursive=true`; next !== undefined;) {
+    const page = await ask(context, next, bytesLeft);
     for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
-      checkInside(path);
+      pathOf(path); // throws where it leaves the folder
       if (type !== "file") continue;
       const large = lfs && { lfs_sha256: lfs.oid, lfs_size: lfs.size };
       const file = { size: lfs?.size ?? size, blob_id: oid, ...large };
@@ -151,16 +165,18 @@ async function filesOf(context: HubContext, commit: string): Promise<Map<string,
       listing.set(path, file);
     }
     bytesLeft -= page.numBytes;
-    url = page.next && new URL(page.next, url).href;
+    pages.add(page.url);
+    next = page.next;
+    if (pages.size === MAX_PAGES || pages.has(next ?? ""))
+      throw notAHub(context, `its listing has no end within ${pages.size} pages`);
   }
   return listing;
 }
 
-const apiOf = ({ settings, repo }: HubContext) =>
-  `${settings.endpoint}/api/${repo.type}s/${repo.id}`;
-
 /** A short answer in full, and the address of its next page; repeated where that may help. */
-function getJson(context: HubContext, url: string, maxBytes = MAX_LISTING_BYTES) {
+function ask(context: HubContext, path: string, maxBytes = MAX_LISTING_BYTES) {
+  const { settings, repo } = context;
+  const url = new URL(path, `${settings.endpoint}/api/${repo.type}s/${repo.id}/`).href;
   const read = async ({ headers }: Response, chunks: AsyncIterable<Uint8Array>) => {
     const parts = [];
     let numBytes = 0;
@@ -171,8 +187,8 @@ function getJson(context: HubContext, url: string, maxBytes = MAX_LISTING_BYTES)
       parts.push(part);
     }
     const json: unknown = JSON.parse(String(Buffer.concat(parts)));
-    return { json, numBytes, next: /<([^>]*)>; *rel="next"/.exec(headers.get("link") ?? "")?.[1] };
+    const link = /<([^>]*)>; *rel="next"/.exec(headers.get("link") ?? "")?.[1];
+    return { json, numBytes, url, next: link && new URL(link, url).href };
   };
-  const { metadataTimeoutMs } = context.settings;
-  return retrying(context, () => request(context, url, metadataTimeoutMs, read));
+  return retrying(context, () => request(context, url, read));
 }

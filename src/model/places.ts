@@ -50,7 +50,7 @@ export async function checkNames(model: string, ...data: readonly (string | null
 
 /** How a model is opened by any name. */
 export function opening({ hub, onNote, onProgress, signal }: Places): OpenOptions {
-  const find = modelResolver(hub, packageRoot(), { onProgress, signal });
+  const find = modelResolver(hub, packageRoot(), { onProgress, onNote, signal });
   return {
     resolve: (name) => find(name).finally(() => onProgress?.(undefined)),
     ...(onNote && { onNote }),
@@ -83,7 +83,7 @@ export async function findData(
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
   const { split } = parseDatasetName(name);
-  const options = { ...(splits && { splits }), onProgress, signal };
+  const options = { ...(splits && { splits }), onProgress, onNote, signal };
   const { files, id, config } = await resolveDataset(name, hub, options).finally(() =>
     onProgress?.(undefined),
   );

@@ -23,7 +23,7 @@ export function modelResolver(
   return async (name) =>
     EMBEDDED_MODELS.includes(name) && !existsSync(name)
       ? join(packageRoot, "checkpoints", name)
-      : (await resolveModel(name, settings, options)).folder;
+      : resolveModel(name, settings, options);
 }
 
 export interface Place {

@@ -94,3 +94,32 @@ test(
     assert.equal((JSON.parse(offline.stdout) as RunReport).after.lossNats, report.after.lossNats);
   },
 );
+
+test(
+  "--refresh takes what a branch is by now, and says that it has changed; without, nothing is asked",
+  { skip: skipWithout(join(tiny, "model.safetensors")) },
+  async (t) => {
+    const model: Record<string, Uint8Array> = {};
+    for (const name of await readdir(tiny))
+      if (/\.(json|safetensors)$/.test(name)) model[name] = await readFile(join(tiny, name));
+    const first = await startHub({ models: { "some-org/tiny": model } });
+    t.after(() => first.close());
+    const second = await startHub({
+      models: { "some-org/tiny": { ...model, "README.md": Buffer.from("# newer") } },
+    });
+    t.after(() => second.close());
+    const home = await temporaryFolder(t);
+    const inspect = async (hub: typeof first, ...flags: string[]) => {
+      const env = { HF_ENDPOINT: hub.url, HF_HOME: home, HF_HUB_OFFLINE: "0" };
+      const ended = await ssa(["inspect", "some-org/tiny", ...flags], { env });
+      assert.equal(ended.code, 0, ended.stderr);
+      return ended.stderr;
+    };
+    await inspect(first);
+    await inspect(second);
+    assert.deepEqual(second.requests, []);
+    const [now, then] = [second, first].map((hub) => hub.commitOf("some-org/tiny").slice(0, 8));
+    const told = `main is now ${now}, the cached one was ${then}`;
+    assert.ok((await inspect(second, "--refresh")).includes(told));
+  },
+);

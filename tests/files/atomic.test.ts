@@ -1,16 +1,21 @@
 // Atomic files: the old content or the new, never a part, and nothing beside it.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
+import { findDataFiles } from "../../src/data/readers/files.ts";
 import {
+  readIfPresent,
   replaceFile,
   temporaryName,
   temporaryOwner,
   writeFileAtomic,
 } from "../../src/files/atomic.ts";
+import { readJson } from "../../src/files/json.ts";
+import { openSafetensors } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 
 test("a file is written and replaced", async (t) => {
@@ -53,6 +58,28 @@ test("what the system refuses is told as a user's matter, exit code 1", async (t
     });
   }
   assert.deepEqual((await readdir(folder)).sort(), ["file", "folder"]);
+});
+
+const skip = process.platform === "win32" && "no pipes among files";
+test("a pipe for a file is refused, not waited for", { skip }, async (t) => {
+  const folder = await temporaryFolder(t);
+  const pipe = (name: string) => {
+    execFileSync("mkfifo", [join(folder, name)]);
+    return join(folder, name);
+  };
+  const reads = [
+    readIfPresent(pipe("tokenizer.json")),
+    readJson(pipe("config.json")),
+    openSafetensors(pipe("x.safetensors")),
+    openSafetensors(pipe("x.index.json")),
+    findDataFiles(pipe("x.txt")),
+    findDataFiles(folder),
+  ];
+  for (const read of reads)
+    await assert.rejects(
+      read,
+      (error) => error instanceof UserError && error.message.endsWith("is not a file"),
+    );
 });
 
 test("temporary names tell their process, other names do not", () => {

@@ -1,7 +1,7 @@
 // Writing safetensors: against the files of the reference writer, the npm reader, and the rules of shards.
 
 import assert from "node:assert/strict";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -137,15 +137,12 @@ test("names given twice or reserved are the program's mistake", async (t) => {
 });
 
 test("shards are as full as they may be, indexed, and read back", async (t) => {
-  const folder = join(await temporaryFolder(t), "model");
+  const folder = await temporaryFolder(t);
   const sources = [floats("c", 1, 2), floats("a", 3), floats("big", 4, 5, 6, 7), floats("b", 8)];
-  const paths = await writeSharded(folder, sources, { maxShardBytes: 12 });
+  await writeSharded(folder, sources, { maxShardBytes: 12 });
   const names = [1, 2, 3].map((i) => `model-0000${i}-of-00003.safetensors`);
   const index = "model.safetensors.index.json";
-  assert.deepEqual(
-    paths,
-    [...names, index].map((name) => join(folder, name)),
-  );
+  assert.deepEqual((await readdir(folder)).sort(), [...names, index]);
   assert.deepEqual(JSON.parse(await readFile(join(folder, index), "utf8")), {
     metadata: { total_size: 32 },
     weight_map: { a: names[0], b: names[2], big: names[1], c: names[0] },
@@ -154,24 +151,13 @@ test("shards are as full as they may be, indexed, and read back", async (t) => {
   assert.deepEqual([...(await readFloats(checkpoint.tensors.get("big")!))], [4, 5, 6, 7]);
   assert.equal(checkpoint.tensors.size, 4);
   assert.deepEqual(checkpoint.metadata, { format: "pt" });
-
-  await assert.rejects(writeSharded(folder, sources), /already holds other weights/);
 });
 
-test("weights that fit one file get one file and no index; a failing source leaves no shards", async (t) => {
+test("weights that fit one file get one file and no index", async (t) => {
   const folder = await temporaryFolder(t);
-  await writeFile(join(folder, "config.json"), "{}");
-  const paths = await writeSharded(folder, [floats("a", 1), floats("b", 2)], { metadata: null });
-  assert.deepEqual(paths, [join(folder, "model.safetensors")]);
+  await writeSharded(folder, [floats("a", 1), floats("b", 2)], { metadata: null });
+  assert.deepEqual(await readdir(folder), ["model.safetensors"]);
   const { tensors, metadata } = await openSafetensors(folder);
   assert.deepEqual(metadata, {});
   assert.deepEqual(await readBytes(tensors.get("b")!), float32Bytes(2));
-
-  const other = await temporaryFolder(t);
-  const bad: TensorSource = { name: "z", dtype: "F32", shape: [1], data: new Uint8Array(3) };
-  await assert.rejects(
-    writeSharded(other, [floats("a", 1), bad], { maxShardBytes: 4 }),
-    /internal/,
-  );
-  assert.deepEqual(await readdir(other), []);
 });

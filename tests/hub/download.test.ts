@@ -11,9 +11,8 @@ import { promisify } from "node:util";
 import type { UserError } from "../../src/core/errors.ts";
 import type { DownloadProgress } from "../../src/hub/environment.ts";
 import { withLock } from "../../src/files/lock.ts";
-import { resolveModel } from "../../src/hub/model.ts";
 import type { Fault, SeenRequest, TreeEntry } from "../hub-server.ts";
-import { content, MODEL_FILES, WEIGHTS, withHub, type Fixture } from "./fixture.ts";
+import { content, MODEL_FILES, WEIGHTS, withHub, type Fixture, resolveModel } from "./fixture.ts";
 
 const NAME = "some-org/tiny";
 const SHA256 = createHash("sha256").update(WEIGHTS).digest("hex");
@@ -133,7 +132,7 @@ test("429 and 5xx are repeated with the wait that the hub asks for; others are n
     },
   );
   await withHub({ fault: () => busy }, async ({ settings, requested }) => {
-    await assert.rejects(resolveModel(NAME, settings), /asks to slow down \(status 429\)/);
+    await assert.rejects(resolveModel(NAME, settings), /status 429, at .*: it asks to slow down/);
     assert.equal(requested().length, 5);
   });
   const patient = { status: 429, headers: { "retry-after": "3600" } };
@@ -174,7 +173,7 @@ test("no room on the disk is told before anything is fetched", () => {
     await assert.rejects(resolveModel(NAME, fixture.settings), (error: UserError) => {
       assert.match(
         error.message,
-        /the disk is full: no room for model.safetensors \(10000000000000000 bytes\)/,
+        /^cannot write model.safetensors \(10000000000000000 bytes\) into .*: the disk is full/,
       );
       assert.match(error.hint ?? "", /HF_HOME/);
       return true;
@@ -215,7 +214,7 @@ test("and so do two processes", () =>
       import { hubSettings } from ${JSON.stringify(`${source}environment.ts`)};
       import { resolveModel } from ${JSON.stringify(`${source}model.ts`)};
       const settings = hubSettings({ HF_ENDPOINT: ${JSON.stringify(endpoint)}, HF_HUB_CACHE: ${JSON.stringify(cacheDir)} }, "/");
-      process.stdout.write((await resolveModel("${NAME}", settings)).folder);`;
+      process.stdout.write(await resolveModel("${NAME}", settings));`;
     const run = async () => {
       const args = ["--import", "tsx", "--input-type=module", "-e", script];
       return (await promisify(execFile)(process.execPath, args)).stdout;

@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { UserError } from "../../src/core/errors.ts";
 import { hubSettings, type HubSettings } from "../../src/hub/environment.ts";
+import { resolveModel as folderOf } from "../../src/hub/model.ts";
 import { startHub, type Hub, type HubOptions } from "../hub-server.ts";
 
 /** Bytes that no two places share, so that a misplaced piece shows. */
@@ -61,6 +62,12 @@ export async function withHub(
     await hub.close();
     await rm(home, { recursive: true, force: true });
   }
+}
+
+/** The folder of a model and its name, which in a cache is the commit. */
+export async function resolveModel(...args: Parameters<typeof folderOf>) {
+  const folder = await folderOf(...args);
+  return { folder, commit: basename(folder) };
 }
 
 /** Expects a UserError whose message and hint together match. */

@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { resolveModel } from "../../src/hub/model.ts";
 import { startHub, type Files, type SeenRequest, type TreeEntry } from "../hub-server.ts";
-import { MODEL_FILES, saying, withHub } from "./fixture.ts";
+import { MODEL_FILES, saying, withHub, resolveModel } from "./fixture.ts";
 
 test("a listing of several pages is read to its end", () => {
   const link = '<?recursive=true&cursor=2>; rel="next"';
@@ -68,7 +67,13 @@ test("a branch that is cached is asked for again where that is wished, a commit 
       assert.equal((await resolveModel(`some-org/moving@${commit}`, refreshing)).commit, commit);
       assert.deepEqual(later.requests, []);
       requested();
-      const moved = await resolveModel("some-org/moving", refreshing);
+      const notes: string[] = [];
+      const options = { onNote: (note: string) => void notes.push(note) };
+      const moved = await resolveModel("some-org/moving", refreshing, options);
+      await resolveModel("some-org/moving", refreshing, options);
+      assert.equal(notes.length, 1);
+      const [now, then] = [moved.commit, commit].map((hash) => hash.slice(0, 8));
+      assert.ok(notes[0]?.includes(`main is now ${now}, the cached one was ${then}`), notes[0]);
       assert.equal(moved.commit, later.commitOf("some-org/moving"));
       const weights = later.requests.filter(({ host }) => host === "cdn");
       assert.deepEqual(weights, [], "the weights, which are the same, were fetched again");

@@ -14,15 +14,13 @@ import {
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import type { UserError } from "../../src/core/errors.ts";
-import { resolveModel } from "../../src/hub/model.ts";
 import type { TreeEntry } from "../hub-server.ts";
-import { content, MODEL_FILES, saying, WEIGHTS, withHub } from "./fixture.ts";
+import { content, MODEL_FILES, saying, WEIGHTS, withHub, resolveModel } from "./fixture.ts";
 
 test("only the files that are needed are fetched, in the layout of huggingface_hub", () =>
   withHub({}, async ({ hub, settings, cacheDir, requested }) => {
-    const { folder, id, commit } = await resolveModel("some-org/tiny", settings);
+    const { folder, commit } = await resolveModel("some-org/tiny", settings);
     const repo = join(cacheDir, "models--some-org--tiny");
-    assert.equal(id, "some-org/tiny");
     assert.equal(commit, hub.commitOf("some-org/tiny"));
     assert.equal(folder, join(repo, "snapshots", commit));
     assert.equal(await readFile(join(repo, "refs/main"), "utf8"), commit);
@@ -73,7 +71,6 @@ test("a cache that an older huggingface_hub filled, under a former name, is read
     assert.deepEqual(await resolveModel("gpt2", settings), {
       folder: join(repo, "snapshots", commit),
       commit,
-      id: "openai-community/gpt2",
     });
     assert.deepEqual(requested(), []);
   }));
@@ -89,6 +86,26 @@ test("a snapshot that lacks a file is completed, and nothing is fetched twice", 
     assert.ok(requested().some((path) => path.endsWith("tokenizer.json")));
     assert.deepEqual(new Uint8Array(await readFile(join(folder, "model.safetensors"))), WEIGHTS);
   }));
+
+test("a tokenizer of two files is fetched, and missed where a cache has lost it", () => {
+  const { "tokenizer.json": _, ...rest } = MODEL_FILES;
+  const old = { ...rest, "vocab.json": '{"a":0}', "merges.txt": "#version: 0.2" };
+  return withHub({ models: { "some-org/old": old } }, async ({ settings, requested }) => {
+    const { folder } = await resolveModel("some-org/old", settings);
+    for (const name of ["vocab.json", "merges.txt"] as const)
+      assert.equal(await readFile(join(folder, name), "utf8"), old[name]);
+    requested();
+    await resolveModel("some-org/old", settings);
+    assert.deepEqual(requested(), []);
+    await rm(join(folder, "merges.txt"));
+    await assert.rejects(
+      resolveModel("some-org/old", { ...settings, offline: true }),
+      saying(/offline, and merges.txt of model "some-org\/old" is not in the cache/),
+    );
+    await resolveModel("some-org/old", settings);
+    assert.equal(await readFile(join(folder, "merges.txt"), "utf8"), old["merges.txt"]);
+  });
+});
 
 test("sharded weights are fetched by their index", () => {
   const shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] as const;
@@ -123,10 +140,10 @@ test("an index that points out of the folder is refused", () => {
   const index = JSON.stringify({ weight_map: { a: "../../../refs/main" } });
   const files = { ...rest, "model.safetensors.index.json": index };
   return withHub({ models: { "some-org/evil": files } }, async ({ settings }) => {
-    await assert.rejects(resolveModel("some-org/evil", settings), /does not have it/);
+    await assert.rejects(resolveModel("some-org/evil", settings), /is not a file of this folder/);
     await assert.rejects(
       resolveModel("some-org/evil", { ...settings, offline: true }),
-      /leave its folder/,
+      /is not a file of this folder/,
     );
   });
 });
@@ -147,7 +164,7 @@ test("a repository with only pickled weights is refused by their name, and they 
   return withHub({ models: { "some-org/old": files } }, async ({ settings, requested }) => {
     await assert.rejects(
       resolveModel("some-org/old", settings),
-      saying(/only pickled weights \(pytorch_model.bin\).*safetensors/),
+      saying(/holds pickled weights \(pytorch_model.bin\), not safetensors/),
     );
     assert.ok(requested().every((path) => !path.includes("/resolve/")));
   });
@@ -263,13 +280,14 @@ test("an existing folder wins over a name, hf: means the hub, and a path that is
       saying(/has no config.json.*name the folder that holds config.json/),
     );
     await writeFile(join(folder, "config.json"), "{}");
-    assert.deepEqual(await resolveModel(folder, settings), { folder });
+    assert.equal((await resolveModel(folder, settings)).folder, folder);
     await assert.rejects(
       resolveModel(join(folder, "config.json"), settings),
       /is a file, expected the folder/,
     );
     await assert.rejects(resolveModel(join(folder, "none"), settings), /there is no folder/);
-    assert.equal((await resolveModel("hf:some-org/tiny", settings)).id, "some-org/tiny");
+    const { folder: cached } = await resolveModel("hf:some-org/tiny", settings);
+    assert.ok(cached.includes("models--some-org--tiny"));
   }));
 
 test("where links cannot be made, snapshots hold the files themselves", () =>

@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
-import { checkInside } from "../../src/hub/cache.ts";
+import { openSnapshot } from "../../src/hub/cache.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
-import { parquetTable } from "../../src/hub/parquet-layout.ts";
-import { nearestName, parseDatasetName, parseModelName } from "../../src/hub/repo-id.ts";
+import { parquetFiles } from "../../src/hub/dataset.ts";
+import { parseDatasetName, parseModelName, suggestion } from "../../src/hub/repo-id.ts";
 
 test("the cache folder follows the variables of huggingface_hub, the more exact one first", () => {
   const cases: [Record<string, string>, string][] = [
@@ -69,7 +69,6 @@ test("short names become ids, and revisions, configs and splits are split off", 
     type: "model",
     id: "openai-community/gpt2",
     revision: "main",
-    formerIds: ["gpt2"],
   };
   assert.deepEqual(parseModelName("gpt2"), gpt2);
   assert.deepEqual(parseModelName("hf:openai-community/gpt2"), gpt2);
@@ -99,7 +98,6 @@ test("a name that every object has is a name like any other", () => {
     assert.equal(parseModelName(name).id, name);
     assert.deepEqual(parseDatasetName(name), {
       id: name,
-      formerIds: [],
       config: undefined,
       split: undefined,
     });
@@ -127,15 +125,21 @@ test("what cannot be a name is refused in one sentence", () => {
 });
 
 test("a mistyped name gets the nearest known one, with its organisation", () => {
-  assert.equal(nearestName("model", "gpt-2"), "gpt2");
-  assert.equal(nearestName("model", "distillgpt2"), "distilgpt2");
-  assert.equal(nearestName("model", "pythia-160m"), "EleutherAI/pythia-160m");
-  assert.equal(nearestName("model", "EleutherAI/pythia160m"), "EleutherAI/pythia-160m");
-  assert.equal(nearestName("dataset", "wikitxt"), "wikitext");
-  assert.equal(nearestName("dataset", "quite-another-thing"), undefined);
+  const cases = [
+    ["model", "gpt-2", "gpt2"],
+    ["model", "distillgpt2", "distilgpt2"],
+    ["model", "pythia-160m", "EleutherAI/pythia-160m"],
+    ["model", "EleutherAI/pythia160m", "EleutherAI/pythia-160m"],
+    ["dataset", "wikitxt", "wikitext"],
+  ] as const;
+  for (const [type, id, known] of cases)
+    assert.equal(suggestion({ type, id }), `did you mean "${known}"?`);
+  assert.equal(suggestion({ type: "dataset", id: "quite-another-thing" }), undefined);
+  assert.equal(suggestion({ type: "model", id: "gpt2" }), undefined);
 });
 
 test("a path from the hub that leaves its folder is refused, by the rules of every system", () => {
+  const { pathOf } = openSnapshot(hubSettings({}, "/"), parseModelName("a/b"), "0".repeat(40));
   for (const path of [
     "/etc/passwd",
     "../x",
@@ -149,12 +153,12 @@ test("a path from the hub that leaves its folder is refused, by the rules of eve
     "",
     "a\0b",
   ])
-    assert.throws(() => checkInside(path), UserError, path);
-  for (const path of ["a", "a/b.c", "..a/b..", "onnx/model.onnx"]) checkInside(path);
+    assert.throws(() => pathOf(path), UserError, path);
+  for (const path of ["a", "a/b.c", "..a/b..", "onnx/model.onnx"]) pathOf(path);
 });
 
 test("parquet files are sorted into configs and splits by the names in use on the hub", () => {
-  const table = parquetTable([
+  const files = parquetFiles([
     "wikitext-2-raw-v1/test-00000-of-00001.parquet",
     "wikitext-2-raw-v1/train-00001-of-00002.parquet",
     "wikitext-2-raw-v1/train-00000-of-00002.parquet",
@@ -165,21 +169,17 @@ test("parquet files are sorted into configs and splits by the names in use on th
     "data/0001.parquet",
     "README.md",
   ]);
-  const plain = [...table].map(([config, splits]) => [config, Object.fromEntries(splits)]);
-  assert.deepEqual(Object.fromEntries(plain), {
-    default: {
-      train: ["data/0001.parquet"],
-      train_sft: ["data/train_sft-00000-of-00001.parquet"],
-      validation: ["data/valid-00000-of-00001-0123456789abcdef.parquet"],
-    },
-    en: { validation: ["en/dev/part.parquet"] },
-    plain_text: { "partial-train": ["plain_text/partial-train/0000.parquet"] },
-    "wikitext-2-raw-v1": {
-      test: ["wikitext-2-raw-v1/test-00000-of-00001.parquet"],
-      train: [
-        "wikitext-2-raw-v1/train-00000-of-00002.parquet",
-        "wikitext-2-raw-v1/train-00001-of-00002.parquet",
-      ],
-    },
-  });
+  assert.deepEqual(
+    files.map(({ path, config, split }) => `${config}, ${split}: ${path}`),
+    [
+      "default, train: data/0001.parquet",
+      "default, train_sft: data/train_sft-00000-of-00001.parquet",
+      "default, validation: data/valid-00000-of-00001-0123456789abcdef.parquet",
+      "en, validation: en/dev/part.parquet",
+      "plain_text, partial-train: plain_text/partial-train/0000.parquet",
+      "wikitext-2-raw-v1, test: wikitext-2-raw-v1/test-00000-of-00001.parquet",
+      "wikitext-2-raw-v1, train: wikitext-2-raw-v1/train-00000-of-00002.parquet",
+      "wikitext-2-raw-v1, train: wikitext-2-raw-v1/train-00001-of-00002.parquet",
+    ],
+  );
 });

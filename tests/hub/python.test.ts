@@ -6,8 +6,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import type { HubSettings } from "../../src/hub/environment.ts";
 import { resolveDataset } from "../../src/hub/dataset.ts";
-import { resolveModel } from "../../src/hub/model.ts";
-import { withHub } from "./fixture.ts";
+import { withHub, resolveModel } from "./fixture.ts";
 
 const hasPython = spawnSync("python3", ["-c", "import huggingface_hub"]).status === 0;
 const skip = !hasPython && "python3 with huggingface_hub is not installed";

@@ -3,6 +3,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../../core/errors.ts";
+import { checkFile } from "../../files/atomic.ts";
 import { formatOf, knownExtensions, type DataFormat } from "./formats.ts";
 
 /** A data source on this machine: its files by split, in the order of their rows. */
@@ -32,6 +33,7 @@ export async function findDataFiles(path: string): Promise<DataFiles> {
   const info = await stat(path).catch(() => undefined);
   if (!info) throw new UserError(`no data at ${path}`, { hint: "give a file, a folder or a name" });
   if (!info.isDirectory()) {
+    await checkFile(path);
     if (formatOf(path)) return { name, splits: { train: [path] } };
     throw new UserError(`${path}: unknown kind of data, expected ${knownExtensions}`);
   }
@@ -42,6 +44,7 @@ export async function findDataFiles(path: string): Promise<DataFiles> {
   const splits: Record<string, string[]> = {};
   const unread: string[] = [];
   for (const file of files) {
+    await checkFile(join(path, file));
     const split = isNamed ? splitOf(file) : isAbout(file) ? undefined : "train";
     if (split) (splits[split] ??= []).push(join(path, file));
     else unread.push(file);
