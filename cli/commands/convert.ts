@@ -1,7 +1,7 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
 import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import { flag, maybe, needed, numberFormat, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatInteger, table } from "../console.ts";

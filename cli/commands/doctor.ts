@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { surveyDevices } from "../../src/engines/index.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatBytes } from "../console.ts";
 import { cacheFolder, type CommandIo, print } from "../io.ts";

@@ -15,7 +15,7 @@ import type { Task } from "../../src/evaluate/evaluation.ts";
 import type { TaskResult } from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { evaluate } from "../../src/run/evaluate.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import {
   maybe,
   oneOf,

@@ -5,8 +5,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
 import { newestRun, runFiles } from "../../src/files/run-folder.ts";
-import { findRecipe } from "../../src/options/find.ts";
-import { contradictions, loadRecipe, type RecipeSources } from "../../src/options/load.ts";
+import { findRecipe } from "../../src/options/load.ts";
+import { loadRecipe, resumedRecipe, type RecipeSources } from "../../src/options/load.ts";
 import { type Recipe, recipeOptions } from "../../src/options/schema.ts";
 import { flag, maybe, oneOf, preset, text, texts, type Values } from "../../src/options/values.ts";
 import { CHECKPOINTS, type OpenRun, startRun, withRun } from "../../src/run/fine-tune.ts";
@@ -48,7 +48,7 @@ export const command = defineCommand({
     const log = openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) =>
       print(io, flags.json, report, () => reportText(report, runDir, io));
-    const done = flags.resume ? await finishedReport(given!) : undefined;
+    const done = flags.resume ? await finishedReport(given!, recipe.steps) : undefined;
     if (done) {
       log.note(`${given} is finished: its report again`);
       return tell(done, given!);
@@ -96,24 +96,14 @@ async function resolveRun(flags: Flags, typed: Typed, io: CommandIo) {
   const path = join(out ?? "", runFiles.recipe);
   const sources = await recipeSources(flags, typed, io);
   if (isResumed && existsSync(path))
-    return { recipe: await resumedRecipe(path, sources), runDir: out };
+    return {
+      recipe: resumedRecipe({ path, text: await readFile(path, "utf8") }, sources),
+      runDir: out,
+    };
   const recipe = loadRecipe(sources);
   const runDir = out ?? recipe.out ?? undefined;
   if (runDir && !isResumed) await refuseUsed(runDir);
   return { recipe, runDir };
-}
-
-/** The recipe that a run began with; flags that contradict it are refused. */
-async function resumedRecipe(path: string, sources: RecipeSources): Promise<Recipe> {
-  const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
-  const differing = contradictions(loadRecipe({ ...sources, env: {}, saved }), saved);
-  if (differing.length === 0) return saved;
-  const list = differing.map(
-    ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
-  );
-  throw new UserError(`the run has another recipe, ${path}: ${list.join("; ")}`, {
-    hint: "resume without these options, or start a new run",
-  });
 }
 
 async function recipeSources(

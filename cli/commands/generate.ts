@@ -3,7 +3,7 @@
 import { UserError } from "../../src/core/errors.ts";
 import { providerOf } from "../../src/engines/index.ts";
 import { generate, type Sampling } from "../../src/generate/generate.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import {
   maybe,
   needed,

@@ -1,7 +1,7 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";

@@ -3,12 +3,10 @@ import * as z from "zod";
 import { FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { DEFAULT_TEMPERATURES } from "../insertions/spec.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
-import { shared } from "./shared.ts";
 import {
   above0,
   atLeast0,
   decayRate,
-  forEach,
   needed,
   numberFormat,
   oneOf,
@@ -17,6 +15,7 @@ import {
   optionsOf,
   preset,
   share,
+  shared,
   text,
   wholeNumber,
   wholeNumberOr,
@@ -53,6 +52,10 @@ const recompute = z
 
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
+/** One of these for each key. */
+const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
+  Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
+
 const { feature, position, ...initialParts } = DEFAULT_TEMPERATURES;
 // A projection that a recipe names is described completely: what is not mentioned is off.
 const parts = () =>
@@ -65,7 +68,10 @@ const temperatures = z
 
 /** Named by no default: null. */
 const orNull = <T extends z.ZodType>(kind: T, description: string) =>
-  kind.nullable().default(null).meta({ description });
+  kind
+    .nullable()
+    .default(null)
+    .meta({ ...kind.meta(), description });
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({

@@ -1,7 +1,6 @@
 // A whole fine-tuning run: before, training with checkpoints, after, report and final model. Killed at any moment, it
 // continues from its last checkpoint to the same result.
 
-import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
@@ -75,7 +74,7 @@ export type FinetuneResult =
 
 /** Trains, or continues to train, the prepared run in `runDir`, which is locked meanwhile. */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
-  const { runDir, isResumed, signal } = options;
+  const { recipe, runDir, isResumed, signal } = options;
   await mkdir(runDir, { recursive: true }).catch((error: unknown) => {
     throw writeFailure(runDir, error);
   });
@@ -84,7 +83,7 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
     await removeLeftovers(runDir);
-    const report = isResumed ? await finishedReport(runDir) : undefined;
+    const report = isResumed ? await finishedReport(runDir, recipe.steps) : undefined;
     if (report) return { outcome: "finished", report };
     const { engine, fit } = options;
     return await trainAndReport(
@@ -102,8 +101,8 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
   const { recipe, runDir, prepared, engine, onEvent, now } = options;
   const { reportPlan, parameters } = prepared;
   const started = now();
-  const recipePath = join(runDir, runFiles.recipe);
-  if (!existsSync(recipePath)) await writeFileAtomic(recipePath, recipeToYaml(recipe));
+  // Also of a run that was resumed, which may have got more steps.
+  await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
   const own = await identityOf(prepared.base);
   const baseSha256 = own.sha256!;
   // Temperatures that were there before belong to the base that they were put on.
@@ -132,6 +131,7 @@ async function trainAndReport(options: FinetuneOptions): Promise<FinetuneResult>
       base: parameters.base,
       added: parameters.added,
       share: parameters.added / parameters.base,
+      trained: parameters.trained,
     },
     temperatures,
     recipe,

@@ -19,7 +19,12 @@ export async function refuseUsed(runDir: string): Promise<void> {
     });
 }
 
-/** The report of a run that is finished; undefined for any other, and where the report is damaged. */
-export async function finishedReport(runDir: string): Promise<RunReport | undefined> {
-  return existsSync(join(runDir, runFiles.final)) ? readReport(runDir) : undefined;
+/** The report of a run that has finished its steps; undefined for any other, and where the report is damaged. */
+export async function finishedReport(
+  runDir: string,
+  steps: number,
+): Promise<RunReport | undefined> {
+  if (!existsSync(join(runDir, runFiles.final))) return undefined;
+  const report = await readReport(runDir);
+  return report && report.recipe.steps >= steps ? report : undefined;
 }

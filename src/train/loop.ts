@@ -135,6 +135,7 @@ async function trainStep(
   const started = callbacks.now();
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   const batches = Array.from({ length: options.gradientAccumulationSteps }, callbacks.nextBatch);
+  const isHalf = program.shouldRetry !== undefined;
   let [nats, numTokens, gradNorm] = [0, 0, 0];
   do {
     for (const sum of sums.values()) sum.fill(0);
@@ -145,12 +146,12 @@ async function trainStep(
       numTokens += result.numTokens;
       for (const [name, gradient] of result.gradients) addTo(sums.get(name)!, gradient);
       if (!Number.isFinite(result.nats))
-        throw notFinite(`loss of micro batch ${i + 1} is ${result.nats}`, step, callbacks);
+        throw notFinite(`loss of micro batch ${i + 1} is ${result.nats}`, step, callbacks, isHalf);
     }
     gradNorm = globalNorm(sums.values()) / numTokens;
   } while (program.shouldRetry?.(Number.isFinite(gradNorm)));
   if (!Number.isFinite(gradNorm))
-    throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks);
+    throw notFinite(`norm of the whole batch's gradient is ${gradNorm}`, step, callbacks, isHalf);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) =>
     learningRateAt(step, options, options[rate], options.minLearningRate);
@@ -168,12 +169,19 @@ function addTo(sum: Float32Array, values: Float32Array): void {
   for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
 }
 
-function notFinite(what: string, step: number, { lastCheckpoint }: LoopCallbacks): UserError {
+function notFinite(
+  what: string,
+  step: number,
+  { lastCheckpoint }: LoopCallbacks,
+  isHalf = false,
+): UserError {
   const last = lastCheckpoint();
   return new UserError(
     `step ${step}: ${what}; ${last ? `the last good checkpoint is ${last}` : "there is no checkpoint yet"}`,
     {
-      hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
+      hint: isHalf
+        ? "half precision ends at 65,504: start anew with --precision fp32, or bf16 where the device has it"
+        : "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
       exitCode: 1,
     },
   );

@@ -14,6 +14,7 @@ export function learningRateAt(
   peak: number,
   minimum: number,
 ): number {
+  if (steps === 1) return peak; // the last step is at the minimum, but the only one is to train
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   const progress = (step - warmupSteps) / Math.max(1, steps - warmupSteps);
   const fall = { constant: 0, linear: progress, cosine: (1 - Math.cos(Math.PI * progress)) / 2 };
