@@ -1,5 +1,4 @@
 // What a person sees: one progress line, tables within 80 columns, numbers that read well, colour where it is wanted.
-import { stripVTControlCharacters } from "node:util";
 
 const defaultColumns = 80;
 
@@ -33,16 +32,17 @@ export interface Progress {
   done(): void;
 }
 
+/** Milliseconds between two updates: of a line that is redrawn, and of lines that stay. */
+const PAUSES = { terminal: 100, plain: 10_000 } as const;
+
 /**
- * A progress line that is redrawn in place on a terminal, at most ten times a second; elsewhere plain lines, the first
- * update at once and then one every `everySeconds`. `now` is in milliseconds.
+ * A progress line that is redrawn in place on a terminal; elsewhere plain lines, the first update at once and then one
+ * now and again. `now` is in milliseconds.
  */
 export function progress(
   output: Output,
-  options: { readonly isTty: boolean; readonly now: () => number; readonly everySeconds?: number },
+  { isTty, now }: { readonly isTty: boolean; readonly now: () => number },
 ): Progress {
-  const { isTty, now, everySeconds = 10 } = options;
-  const pause = isTty ? 100 : everySeconds * 1000;
   let shown = "";
   let next = Number.NEGATIVE_INFINITY;
 
@@ -52,7 +52,7 @@ export function progress(
   return {
     update(fields, fraction) {
       if (now() < next) return;
-      next = now() + pause;
+      next = now() + PAUSES[isTty ? "terminal" : "plain"];
       // The last column stays free, for terminals that wrap as soon as it is filled.
       const columns = (isTty ? (output.columns ?? defaultColumns) : defaultColumns) - 1;
       const bar = isTty && fraction !== undefined ? [barOf(fraction)] : [];
@@ -74,6 +74,9 @@ export function progress(
   };
 }
 
+/** Columns of text do not get narrower than this. */
+const narrowest = 8;
+
 /**
  * Rows under a header (empty: none), in columns two spaces apart; columns of numbers are set to the right. The widest
  * columns of text give way until the table fits.
@@ -85,46 +88,37 @@ export function table(
 ): string {
   const lines = header.length > 0 ? [header, ...rows] : rows;
   const indices = [...Array(Math.max(0, ...lines.map((line) => line.length))).keys()];
-  const widths = indices.map((i) => Math.max(...lines.map((line) => width(line[i] ?? ""))));
+  const widths = indices.map((i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));
   const isNumeric = indices.map((i) =>
-    rows.every((row) => /^(?:[-+±]?\d|[-–]?$)/.test(bare(row[i]))),
+    rows.every((row) => /^(?:[-+±]?\d|[-–]?$)/.test(row[i] ?? "")),
   );
-
-  const gaps = 2 * (indices.length - 1);
-  let excess = widths.reduce((sum, w) => sum + w, gaps) - columns;
-  while (excess > 0) {
-    const widest = indices
-      .filter((i) => !isNumeric[i] && widths[i]! > narrowest)
-      .toSorted((a, b) => widths[b]! - widths[a]!)[0];
+  let excess = widths.reduce((sum, width) => sum + width, 2 * (indices.length - 1)) - columns;
+  for (; excess > 0; excess--) {
+    const texts = indices.filter((i) => !isNumeric[i] && widths[i]! > narrowest);
+    const [widest] = texts.toSorted((a, b) => widths[b]! - widths[a]!);
     if (widest === undefined) break;
     widths[widest]!--;
-    excess--;
   }
-  return lines
-    .map((line) =>
-      indices
-        .map((i) => {
-          const cell = shortened(line[i] ?? "", widths[i]!);
-          const padding = " ".repeat(widths[i]! - width(cell));
-          return isNumeric[i] ? padding + cell : cell + padding;
-        })
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
+  const cells = (line: readonly string[]) =>
+    indices.map((i) => {
+      const text = shortened(line[i] ?? "", widths[i]!);
+      return isNumeric[i] ? text.padStart(widths[i]!) : text.padEnd(widths[i]!);
+    });
+  return lines.map((line) => cells(line).join("  ").trimEnd()).join("\n");
 }
 
-const narrowest = 8;
-
 /** A table of names and values; those without a value are left out. */
-export function facts(values: Readonly<Record<string, string | false>>, columns?: number): string {
-  const rows = Object.entries(values).filter(([, value]) => value !== false);
-  return table([], rows as [string, string][], columns);
+export function facts(
+  values: Readonly<Record<string, string | null | undefined>>,
+  columns?: number,
+): string {
+  const rows = Object.entries(values).filter((row): row is [string, string] => row[1] != null);
+  return table([], rows, columns);
 }
 
 export type Style = Readonly<Record<keyof typeof codes, (text: string) => string>>;
 
-const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
+const codes = { bold: 1, dim: 2, red: 31, yellow: 33 } as const;
 
 /** Colours where a terminal shows them and NO_COLOR (no-color.org) is not set; FORCE_COLOR overrules. */
 export function hasColor(isTty: boolean, env: Readonly<Record<string, string | undefined>>) {
@@ -132,78 +126,91 @@ export function hasColor(isTty: boolean, env: Readonly<Record<string, string | u
   return isForced || (isTty && !env["NO_COLOR"] && env["TERM"] !== "dumb");
 }
 
-export function style(isTty: boolean, env: Parameters<typeof hasColor>[1]): Style {
-  const isColored = hasColor(isTty, env);
+export function style(isColored: boolean): Style {
   const paint = (code: number) => (text: string) =>
     isColored ? `\x1b[${code}m${text}\x1b[0m` : text;
-  return {
-    bold: paint(codes.bold),
-    dim: paint(codes.dim),
-    red: paint(codes.red),
-    green: paint(codes.green),
-    yellow: paint(codes.yellow),
-  };
+  const styles = Object.entries(codes).map(([name, code]) => [name, paint(code)]);
+  return Object.fromEntries(styles) as Style;
 }
+
+const numbers = (options: Intl.NumberFormatOptions) => {
+  const { format } = new Intl.NumberFormat("en-US", options);
+  return (value: number): string => format(value);
+};
+
+/** So many significant digits, but all those before the point. */
+const significant = (digits: number, fraction = 0) =>
+  numbers({
+    minimumSignificantDigits: digits,
+    maximumSignificantDigits: digits,
+    maximumFractionDigits: fraction,
+    roundingPriority: "morePrecision",
+  });
+const [twoDigits, fiveDigits] = [significant(2), significant(5)];
+const percentDigits = { small: twoDigits, large: significant(3, 1) } as const;
+
+/** `735M`, `1.100B`. */
+const compact = (digits: number) =>
+  numbers({
+    notation: "compact",
+    minimumSignificantDigits: digits,
+    maximumSignificantDigits: digits,
+  });
+const [threeCompact, fourCompact] = [compact(3), compact(4)];
 
 /** 18864 is `18,864`. */
-export function formatInteger(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
-}
+export const formatInteger = numbers({ maximumFractionDigits: 0 });
 
-/** Exact below a million, then `124.4M`, `1.10B`. */
-export function formatParameters(value: number): string {
-  return value < 1e6 ? formatInteger(value) : scaled(value, ["", "k", "M", "B", "T"], "", 4);
-}
+/** Exact below a million, then `124.4M`, `1.100B`. */
+export const formatParameters = (value: number) =>
+  (value < 1e6 ? formatInteger : fourCompact)(value);
+
+const BYTES: Readonly<Record<string, string>> = { K: "kB", M: "MB", B: "GB", T: "TB" };
 
 /** Decimal units: `735 MB`, `2.05 GB`. */
 export function formatBytes(value: number): string {
-  return scaled(value, ["B", "kB", "MB", "GB", "TB"], " ", 3);
+  const [, digits, unit] = /^(.*)([KMBT])$/.exec(threeCompact(value)) ?? [];
+  return unit === undefined ? `${formatInteger(value)} B` : `${digits} ${BYTES[unit]}`;
 }
 
 /** `0.35 s`, `3.2 s`, `42 s`, `3m 05s`, `2h 07m`, `3d 04h`; `?` for what is not known. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return "?";
   if (seconds < 59.5) return `${seconds < 9.95 ? seconds.toPrecision(2) : Math.round(seconds)} s`;
-  const two = (value: number) => String(value).padStart(2, "0");
-  const whole = Math.round(seconds);
+  const two = (amount: number, of: number, [large, small]: readonly [string, string]) =>
+    `${Math.floor(amount / of)}${large} ${String(amount % of).padStart(2, "0")}${small}`;
   const minutes = Math.round(seconds / 60);
-  const hours = Math.round(seconds / 3600);
-  if (whole < 3600) return `${Math.floor(whole / 60)}m ${two(whole % 60)}s`;
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)}h ${two(minutes % 60)}m`;
-  return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
+  if (Math.round(seconds) < 3600) return two(Math.round(seconds), 60, ["m", "s"]);
+  if (minutes < 48 * 60) return two(minutes, 60, ["h", "m"]);
+  return two(Math.round(seconds / 3600), 24, ["d", "h"]);
 }
 
 /** Tokens per second: `3.2 tok/s`, `1,234 tok/s`. */
-export function formatRate(tokensPerSecond: number): string {
-  const isSlow = tokensPerSecond < 99.5;
-  return `${isSlow ? plain(tokensPerSecond, 2) : formatInteger(tokensPerSecond)} tok/s`;
-}
+export const formatRate = (tokensPerSecond: number) => `${twoDigits(tokensPerSecond)} tok/s`;
 
 /** Five significant digits: `63.802`, `1,234.5`; powers of ten from a million. */
 export function formatPerplexity(value: number): string {
   if (!Number.isFinite(value)) return String(value);
-  return value < 1e6 ? grouped(plain(value, 5)) : value.toExponential(2);
+  return value < 1e6 ? fiveDigits(value) : value.toExponential(2);
 }
 
 /** A percentage to about three digits, `0.015%`; with its sign where it is a change, `-10.3%`. */
 export function formatPercent(percent: number, { isChange = false } = {}): string {
-  const size = Math.abs(percent);
-  const digits =
-    size >= 10 ? percent.toFixed(1) : size >= 1 ? percent.toFixed(2) : plain(percent, 2);
-  return `${isChange && percent >= 0 ? "+" : ""}${digits}%`;
+  const digits = percentDigits[Math.abs(percent) < 1 ? "small" : "large"](percent);
+  return `${isChange && percent >= 0 ? "+" : ""}${percent === 0 ? 0 : digits}%`;
 }
 
 function barOf(fraction: number): string {
   const length = 20;
   const full = Math.round(length * Math.min(1, Math.max(0, fraction)));
-  return `[${"=".repeat(full)}${" ".repeat(length - full)}]`;
+  return `[${"=".repeat(full).padEnd(length)}]`;
 }
 
 function fitting(fields: readonly string[], columns: number): string {
   let text = "";
   for (const field of fields) {
     const longer = text ? `${text}  ${field}` : field;
-    if (width(longer) > columns) break;
+    if (longer.length > columns) break;
     text = longer;
   }
   return text || shortened(fields[0] ?? "", columns);
@@ -215,41 +222,11 @@ function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, code);
 }
 
-function bare(text = ""): string {
-  return stripVTControlCharacters(text);
-}
-
-function width(text: string): number {
-  return Array.from(bare(text)).length;
-}
-
 // The end of a path or name says more than its middle.
 function shortened(text: string, columns: number): string {
-  if (width(text) <= columns) return text;
-  const letters = Array.from(bare(text));
+  if (text.length <= columns) return text;
+  const letters = Array.from(text);
   const head = Math.ceil((columns - 1) / 2);
-  return `${letters.slice(0, head).join("")}…${letters.slice(letters.length - (columns - 1 - head)).join("")}`;
-}
-
-function scaled(value: number, units: readonly string[], gap: string, digits: number): string {
-  let power = 0;
-  // Rounding first: 999,999 bytes are 1.00 MB.
-  while (power < units.length - 1 && Number(value.toPrecision(digits)) >= 1000) {
-    value /= 1000;
-    power++;
-  }
-  const text = power === 0 ? String(Math.round(value)) : value.toPrecision(digits);
-  return `${text}${gap}${units[power]}`;
-}
-
-// toPrecision without its exponents.
-function plain(value: number, digits: number): string {
-  if (value === 0) return "0";
-  const magnitude = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(digits)))));
-  return value.toFixed(Math.min(100, Math.max(0, digits - 1 - magnitude)));
-}
-
-function grouped(digits: string): string {
-  const [whole = "", fraction] = digits.split(".");
-  return formatInteger(Number(whole)) + (fraction ? `.${fraction}` : "");
+  const tail = letters.length - (columns - 1 - head);
+  return `${letters.slice(0, head).join("")}…${letters.slice(tail).join("")}`;
 }

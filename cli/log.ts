@@ -25,61 +25,52 @@ function jsonLog(io: CommandIo): RunLog {
   let scored = 0;
   return {
     event: (event) => {
-      if (event.kind === "note") log.info(event.text);
-      // A line per tenth of a long scoring, not per window.
-      else if (event.kind !== "scored") log.info(event);
-      else if (event.windows === event.of || event.windows >= scored + event.of / 10) {
-        scored = event.windows === event.of ? 0 : event.windows;
-        log.info(event);
+      if (event.kind === "note") return log.info(event.text);
+      if (event.kind === "scored") {
+        // A line per tenth of a long scoring, not per window.
+        const isLast = event.windows === event.of;
+        if (!isLast && event.windows < scored + event.of / 10) return;
+        scored = isLast ? 0 : event.windows;
       }
+      log.info(event);
     },
     note: (text) => log.info(text),
   };
 }
 
 function humanLog({ progress: line, now }: CommandIo): RunLog {
-  let started: number | undefined;
-  let first = 0;
+  let begun: { readonly at: number; readonly step: number } | undefined;
   let phase = "";
-  // The first line of each phase comes at once.
-  const enter = (name: string) => {
-    if (name !== phase) line.done();
+  const update = (name: string, fields: readonly string[], fraction?: number) => {
+    if (name !== phase) line.done(); // the first line of each phase comes at once
     phase = name;
+    line.update(fields, fraction);
   };
   return {
-    event: (event) => {
-      switch (event.kind) {
-        case "note":
-          return line.line(event.text);
-        case "scored":
-          enter(event.phase);
-          return line.update(
-            [`scoring ${event.phase}`, `window ${event.windows} of ${event.of}`],
-            event.windows / event.of,
-          );
-        case "evaluated":
-          return line.line(
-            `step ${event.step}: held-out perplexity ${formatPerplexity(Math.exp(event.lossNats))}`,
-          );
-        case "saved":
-          return undefined;
-        case "step": {
-          enter("training");
-          const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
-          if (started === undefined) [started, first] = [now(), step];
-          const pace = step > first ? (now() - started) / 1000 / (step - first) : undefined;
-          const left = pace === undefined ? [] : [`${formatDuration(pace * (steps - step))} left`];
-          const fields = [
-            `step ${step}/${steps}`,
-            `loss ${lossNats.toFixed(4)}`,
-            `lr ${learningRate.toExponential(1)}`,
-            formatRate(tokensPerSecond),
-          ];
-          // No bar: with one, the time left would not fit 80 columns.
-          return line.update([...fields, ...left]);
-        }
-      }
-    },
     note: (text) => line.line(text),
+    event: (event) => {
+      if (event.kind === "note") return line.line(event.text);
+      if (event.kind === "saved") return;
+      if (event.kind === "evaluated") {
+        const perplexity = formatPerplexity(Math.exp(event.lossNats));
+        return line.line(`step ${event.step}: held-out perplexity ${perplexity}`);
+      }
+      if (event.kind === "scored") {
+        const { windows, of } = event;
+        const fields = [`scoring ${event.phase}`, `window ${windows} of ${of}`];
+        return update(event.phase, fields, windows / of);
+      }
+      const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
+      begun ??= { at: now(), step };
+      const left = ((now() - begun.at) / 1000 / (step - begun.step)) * (steps - step);
+      // No bar: with one, the time left would not fit 80 columns.
+      update("training", [
+        `step ${step}/${steps}`,
+        `loss ${lossNats.toFixed(4)}`,
+        `lr ${learningRate.toExponential(1)}`,
+        formatRate(tokensPerSecond),
+        ...(step > begun.step ? [`${formatDuration(left)} left`] : []),
+      ]);
+    },
   };
 }

@@ -1,12 +1,11 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
+import { opening } from "../../src/model/places.ts";
+import { flag, shared } from "../../src/options/values.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
-import { shared } from "../../src/options/values.ts";
-import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
-import { print } from "../io.ts";
-import { opening } from "../models.ts";
+import { places, print } from "../io.ts";
 
 export const command = defineCommand({
   argument: "model",
@@ -18,13 +17,16 @@ export const command = defineCommand({
   },
   examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
   async run({ model, adapter, json, tensors }, io) {
-    const inspection = await inspectModel(model, { ...opening(io), adapter });
+    const inspection = await inspectModel(model, { ...opening(places(io)), adapter });
     print(io, json, inspection, () => describe(inspection, tensors, io.columns));
   },
 });
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;
+  const [exact, short] = [formatInteger, formatParameters].map((format) =>
+    format(parameters.total),
+  );
   const groups = Object.entries(parameters.groups).map(
     ([group, count]) => [`  ${group}`, formatInteger(count)] as const,
   );
@@ -36,29 +38,18 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
       "key-value heads": String(config.numKeyValueHeads),
       vocabulary: formatInteger(config.vocabSize),
       context: `${formatInteger(config.maxPositions)} tokens`,
-      parameters: parametersText(parameters.total),
+      parameters: exact === short ? exact : `${exact} (${short})`,
       ...Object.fromEntries(groups),
       "stored as": dtypes.join(", "),
       files: `${model.files.length}, ${formatBytes(model.sizeBytes)}`,
       tokenizer: model.tokenizer ?? "none",
-      temperatures: temperatures ? describeTemperatures(temperatures) : "none",
+      temperatures: temperatures
+        ? `${formatInteger(temperatures.parameters)} (${(100 * temperatures.share).toFixed(4)} %), ${temperatures.description}`
+        : "none",
     },
     columns,
   );
   if (!listTensors) return text;
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
   return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
-}
-
-function parametersText(count: number): string {
-  const [exact, short] = [formatInteger(count), formatParameters(count)];
-  return exact === short ? exact : `${exact} (${short})`;
-}
-
-function describeTemperatures({
-  parameters,
-  share,
-  description,
-}: NonNullable<Inspection["temperatures"]>) {
-  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${description}`;
 }

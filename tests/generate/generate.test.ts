@@ -106,7 +106,7 @@ async function run(homeDir: string, ...args: string[]): Promise<string> {
     stderr,
     isTty: false,
     columns: 80,
-    style: style(false, {}),
+    style: style(false),
     now: () => 0,
     progress: progress(stderr, { isTty: false, now: () => 0 }),
     exitCode: 0,

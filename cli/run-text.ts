@@ -1,0 +1,153 @@
+// A run as text for people: its plan, what is about to happen, its result, and what can be done with that.
+
+import { join } from "node:path";
+import type { RunReport } from "../src/evaluate/results.ts";
+import { runFiles } from "../src/files/names.ts";
+import type { Recipe } from "../src/options/schema.ts";
+import type { RunPlan } from "../src/run/plan.ts";
+import type { Prepared } from "../src/run/prepare.ts";
+import {
+  facts,
+  formatBytes,
+  formatDuration,
+  formatInteger,
+  formatParameters,
+  formatPercent,
+  formatPerplexity,
+  formatRate,
+  table,
+} from "./console.ts";
+import type { CommandIo } from "./io.ts";
+
+const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
+  program: "with the data and the engine",
+  weights: "mapped from their file",
+  trained: "values, moments and gradients of what trains",
+  training: "activations held for the backward pass",
+  scoring: "activations",
+};
+
+const shareText = (share: number) => `${(100 * share).toFixed(4)} %`;
+
+export function planText(plan: RunPlan, { columns }: CommandIo): string {
+  const { base, trained, data, training, evaluation, memoryBytes, deviceBytes, seconds } = plan;
+  const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
+  const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
+  const { actual, asked } = data.heldOut ?? {};
+  const memory = Object.entries(MEMORY).map(([part, words]) => {
+    const bytes = memoryBytes[part as keyof typeof MEMORY];
+    return [`  ${part}`, `${formatBytes(bytes)}, ${words}`] as const;
+  });
+  return facts(
+    {
+      base: `${base.name}, ${formatParameters(base.parameters)} parameters`,
+      trains: `${formatInteger(trained.parameters)} parameters, ${formatInteger(trained.added)} new (${shareText(trained.share)})`,
+      data: `${formatInteger(data.trainTokens)} tokens, read ${data.epochs.toFixed(2)} times`,
+      "held out": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
+      training: `${formatInteger(training.steps)} steps of ${formatInteger(training.tokensPerStep)} tokens`,
+      scored: `${windows(evaluation.reportWindows)}, before and after`,
+      "on the way": `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`,
+      device: plan.device,
+      memory: `about ${formatBytes(plan.totalBytes)}${plan.takesTurns ? "; training and scoring take turns" : ""}`,
+      ...Object.fromEntries(memory),
+      "on the device": deviceBytes ? `about ${formatBytes(deviceBytes)}` : null,
+      recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
+      time: seconds
+        ? `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`
+        : "not known",
+    },
+    columns,
+  );
+}
+
+/** What is about to happen, in a few lines. */
+export function announcement(
+  { opened, parameters, context, reportPlan, stream }: Prepared,
+  { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
+  device: string,
+  runDir: string,
+): string[] {
+  const { base, added, trained } = parameters;
+  const perStep = formatInteger(batchSize * gradientAccumulationSteps * context);
+  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  return [
+    `run       ${runDir}, on ${device}`,
+    `training  ${tune.join(" + ")}: ${formatInteger(trained)} parameters`,
+    ...(added > 0
+      ? [`new       ${formatInteger(added)} parameters, ${shareText(added / base)} of the base`]
+      : []),
+    ...inserted.map(
+      ({ place, form, extent, parameters }) =>
+        `  ${place.padEnd(6)}  ${form}, ${extent}: ${formatInteger(parameters)}`,
+    ),
+    `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    `held out  ${reportPlan.windows.length} windows of ${context} tokens`,
+  ];
+}
+
+export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
+  const { before, after, delta, parameters, temperatures } = report;
+  const changes = [delta.percent, ...(delta.interval95 ?? [])];
+  const [change, low, high] = changes.map((p) => formatPercent(p, { isChange: true }));
+  const interval = low ? ` (95 % interval ${low} to ${high})` : "";
+  const subset =
+    after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
+  const share = `${shareText(parameters.share)} of ${formatInteger(parameters.base)}`;
+  const comparison = Object.entries({ before, after }).map(([when, result]) => [
+    when,
+    formatPerplexity(result.perplexity),
+    result.lossNats.toFixed(4),
+    result.bitsPerByte?.toFixed(4) ?? "",
+  ]);
+  const taus = temperatures.map(({ layer, projection, ...tau }) => [
+    String(layer),
+    projection,
+    ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
+  ]);
+  const run = {
+    scored: `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
+    "trained values":
+      parameters.trained === undefined
+        ? null
+        : `${formatInteger(parameters.trained)} (${report.recipe.tune.join(" + ")})`,
+    "new parameters": `${formatInteger(parameters.added)} (${share})`,
+    steps: `${report.steps}, ${formatRate(report.tokensPerSecond)} on ${report.device}`,
+    "time, memory": `${formatDuration(report.elapsedSeconds)}, peak ${formatBytes(report.peakRssBytes)}`,
+    model: join(runDir, runFiles.final),
+  };
+  return [
+    table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
+    io.style.bold(`perplexity ${change}${interval}`),
+    facts(run, io.columns),
+    ...(taus.length > 0
+      ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]
+      : []),
+  ].join("\n\n");
+}
+
+/** The commands that use what was made. */
+export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
+  const { data, evalData, textColumn } = recipe;
+  const column = textColumn === "text" ? "" : ` --text-column ${word(textColumn)}`;
+  const model = `--model ${word(join(runDir, runFiles.final))}`;
+  const commands = [
+    `eval ${model} --data ${word(evalData ?? data)}${column}`,
+    // Bits per byte are known where there is text, so that the model has a tokenizer.
+    ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
+    `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
+  ];
+  return commands.map(
+    (line, i) => `${i === 0 ? "next" : ""}`.padEnd(10) + `${program(io)} ${line}`,
+  );
+}
+
+/** How a run that was stopped goes on. */
+export const howToResume = (runDir: string, io: CommandIo) =>
+  `${program(io)} finetune --resume --out ${word(runDir)}`;
+
+/** This program, as it was called. */
+const program = ({ env }: CommandIo) => (env["npm_command"] === "exec" ? "npx ssa" : "ssa");
+
+/** A word as a shell takes it. */
+const word = (text: string) =>
+  /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
