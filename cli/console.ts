@@ -1,72 +1,62 @@
-// What a person sees: one progress line, tables within 80 columns, numbers that read well, colour where it is wanted.
+// What a person sees: one progress line, tables within 80 columns, and nothing from outside that moves the cursor.
+
+import { styleText } from "node:util";
 
 const defaultColumns = 80;
 
 export interface Output {
   readonly columns?: number | undefined;
   write(text: string): unknown;
-  /** The same stream without its filter, for what moves the cursor. */
-  readonly raw?: Output;
 }
 
-/** A stream as commands use it: nothing from outside moves the cursor; lines, and our own colours if any, pass. */
-export function filtered(stream: Output, hasColor: boolean): Output {
-  const own = hasColor ? [0, ...Object.values(codes)].map((code) => `\x1b[${code}m`) : [];
+/** The stream as commands use it: lines pass, and our own colours if it has any; other control characters are shown. */
+export function filtered(stream: Output): Output {
+  // `styleText` knows what terminal and environment say of colours (NO_COLOR, FORCE_COLOR).
+  const colors = ["bold", "dim", "red", "yellow"] as const;
+  const own = colors.flatMap((color) => styleText(color, " ").split(" "));
   const pass = (found: string) =>
     /^[\n\t]/.test(found) || own.includes(found) ? found : printable(found);
-  return {
-    raw: stream,
-    get columns() {
-      return stream.columns;
-    },
-    write: (text) => stream.write(text.replace(/\p{Cc}(?:\[\d+m)?/gu, pass)),
-  };
+  return { write: (text) => stream.write(text.replace(/\p{Cc}(?:\[\d+m)?/gu, pass)) };
 }
 
-export interface Progress {
-  /** The state in short fields, the most important first: those past the edge are left out. `fraction` draws a bar. */
-  update(fields: readonly string[], fraction?: number): void;
-  /** A line that stays, above the progress. */
-  line(text: string): void;
-  /** Takes the progress away; more updates may follow. */
-  done(): void;
-}
-
-/** Milliseconds between two updates: of a line that is redrawn, and of lines that stay. */
-const PAUSES = { terminal: 100, plain: 10_000 } as const;
+export type Progress = ReturnType<typeof progress>;
 
 /**
- * A progress line that is redrawn in place on a terminal; elsewhere plain lines, the first update at once and then one
- * now and again. `now` is in milliseconds.
+ * A progress line that is redrawn in place on a terminal, at most ten times a second; elsewhere plain lines, the first
+ * update at once and then one every ten seconds. `now` is in milliseconds.
  */
 export function progress(
-  output: Output,
+  stream: Output,
   { isTty, now }: { readonly isTty: boolean; readonly now: () => number },
-): Progress {
+) {
+  const output = filtered(stream);
   let shown = "";
   let next = Number.NEGATIVE_INFINITY;
 
   const clear = () => {
-    if (isTty && shown) (output.raw ?? output).write("\r\x1b[2K");
+    if (isTty && shown) stream.write("\r\x1b[2K");
   };
   return {
-    update(fields, fraction) {
+    /** The state in short fields, the most important first: those past the edge are left out. `fraction` draws a bar. */
+    update(fields: readonly string[], fraction?: number): void {
       if (now() < next) return;
-      next = now() + PAUSES[isTty ? "terminal" : "plain"];
+      next = now() + (isTty ? 100 : 10_000);
       // The last column stays free, for terminals that wrap as soon as it is filled.
-      const columns = (isTty ? (output.columns ?? defaultColumns) : defaultColumns) - 1;
+      const columns = ((isTty && stream.columns) || defaultColumns) - 1;
       const bar = isTty && fraction !== undefined ? [barOf(fraction)] : [];
       const text = fitting([...bar, ...fields].map(printable), columns);
       clear();
       output.write(isTty ? text : `${text}\n`);
       shown = text;
     },
-    line(text) {
+    /** A line that stays, above the progress. */
+    line(text: string): void {
       clear();
       output.write(`${text}\n`);
       if (isTty) output.write(shown);
     },
-    done() {
+    /** Takes the progress away; more updates may follow. */
+    done(): void {
       clear();
       shown = "";
       next = Number.NEGATIVE_INFINITY;
@@ -107,97 +97,12 @@ export function table(
   return lines.map((line) => cells(line).join("  ").trimEnd()).join("\n");
 }
 
+export type Facts = Readonly<Record<string, string | null | undefined>>;
+
 /** A table of names and values; those without a value are left out. */
-export function facts(
-  values: Readonly<Record<string, string | null | undefined>>,
-  columns?: number,
-): string {
+export function facts(values: Facts, columns?: number): string {
   const rows = Object.entries(values).filter((row): row is [string, string] => row[1] != null);
   return table([], rows, columns);
-}
-
-export type Style = Readonly<Record<keyof typeof codes, (text: string) => string>>;
-
-const codes = { bold: 1, dim: 2, red: 31, yellow: 33 } as const;
-
-/** Colours where a terminal shows them and NO_COLOR (no-color.org) is not set; FORCE_COLOR overrules. */
-export function hasColor(isTty: boolean, env: Readonly<Record<string, string | undefined>>) {
-  const isForced = Boolean(env["FORCE_COLOR"]) && env["FORCE_COLOR"] !== "0";
-  return isForced || (isTty && !env["NO_COLOR"] && env["TERM"] !== "dumb");
-}
-
-export function style(isColored: boolean): Style {
-  const paint = (code: number) => (text: string) =>
-    isColored ? `\x1b[${code}m${text}\x1b[0m` : text;
-  const styles = Object.entries(codes).map(([name, code]) => [name, paint(code)]);
-  return Object.fromEntries(styles) as Style;
-}
-
-const numbers = (options: Intl.NumberFormatOptions) => {
-  const { format } = new Intl.NumberFormat("en-US", options);
-  return (value: number): string => format(value);
-};
-
-/** So many significant digits, but all those before the point. */
-const significant = (digits: number, fraction = 0) =>
-  numbers({
-    minimumSignificantDigits: digits,
-    maximumSignificantDigits: digits,
-    maximumFractionDigits: fraction,
-    roundingPriority: "morePrecision",
-  });
-const [twoDigits, fiveDigits] = [significant(2), significant(5)];
-const percentDigits = { small: twoDigits, large: significant(3, 1) } as const;
-
-/** `735M`, `1.100B`. */
-const compact = (digits: number) =>
-  numbers({
-    notation: "compact",
-    minimumSignificantDigits: digits,
-    maximumSignificantDigits: digits,
-  });
-const [threeCompact, fourCompact] = [compact(3), compact(4)];
-
-/** 18864 is `18,864`. */
-export const formatInteger = numbers({ maximumFractionDigits: 0 });
-
-/** Exact below a million, then `124.4M`, `1.100B`. */
-export const formatParameters = (value: number) =>
-  (value < 1e6 ? formatInteger : fourCompact)(value);
-
-const BYTES: Readonly<Record<string, string>> = { K: "kB", M: "MB", B: "GB", T: "TB" };
-
-/** Decimal units: `735 MB`, `2.05 GB`. */
-export function formatBytes(value: number): string {
-  const [, digits, unit] = /^(.*)([KMBT])$/.exec(threeCompact(value)) ?? [];
-  return unit === undefined ? `${formatInteger(value)} B` : `${digits} ${BYTES[unit]}`;
-}
-
-/** `0.35 s`, `3.2 s`, `42 s`, `3m 05s`, `2h 07m`, `3d 04h`; `?` for what is not known. */
-export function formatDuration(seconds: number): string {
-  if (!Number.isFinite(seconds)) return "?";
-  if (seconds < 59.5) return `${seconds < 9.95 ? seconds.toPrecision(2) : Math.round(seconds)} s`;
-  const two = (amount: number, of: number, [large, small]: readonly [string, string]) =>
-    `${Math.floor(amount / of)}${large} ${String(amount % of).padStart(2, "0")}${small}`;
-  const minutes = Math.round(seconds / 60);
-  if (Math.round(seconds) < 3600) return two(Math.round(seconds), 60, ["m", "s"]);
-  if (minutes < 48 * 60) return two(minutes, 60, ["h", "m"]);
-  return two(Math.round(seconds / 3600), 24, ["d", "h"]);
-}
-
-/** Tokens per second: `3.2 tok/s`, `1,234 tok/s`. */
-export const formatRate = (tokensPerSecond: number) => `${twoDigits(tokensPerSecond)} tok/s`;
-
-/** Five significant digits: `63.802`, `1,234.5`; powers of ten from a million. */
-export function formatPerplexity(value: number): string {
-  if (!Number.isFinite(value)) return String(value);
-  return value < 1e6 ? fiveDigits(value) : value.toExponential(2);
-}
-
-/** A percentage to about three digits, `0.015%`; with its sign where it is a change, `-10.3%`. */
-export function formatPercent(percent: number, { isChange = false } = {}): string {
-  const digits = percentDigits[Math.abs(percent) < 1 ? "small" : "large"](percent);
-  return `${isChange && percent >= 0 ? "+" : ""}${percent === 0 ? 0 : digits}%`;
 }
 
 function barOf(fraction: number): string {
@@ -207,13 +112,8 @@ function barOf(fraction: number): string {
 }
 
 function fitting(fields: readonly string[], columns: number): string {
-  let text = "";
-  for (const field of fields) {
-    const longer = text ? `${text}  ${field}` : field;
-    if (longer.length > columns) break;
-    text = longer;
-  }
-  return text || shortened(fields[0] ?? "", columns);
+  const lines = fields.map((_, i) => fields.slice(0, i + 1).join("  "));
+  return lines.findLast((line) => line.length <= columns) ?? shortened(lines[0] ?? "", columns);
 }
 
 /** Control characters as JSON writes them. */

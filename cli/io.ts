@@ -1,50 +1,39 @@
 // What a command may touch of the process, and what of it all commands use alike. Only cli/ does.
 
 import { existsSync } from "node:fs";
+import { homedir } from "node:os";
 import { basename, join } from "node:path";
+import { styleText } from "node:util";
+import { packageRoot } from "../src/files/package-root.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Places } from "../src/model/places.ts";
-import * as console from "./console.ts";
+import { filtered, progress } from "./console.ts";
+import * as format from "./format.ts";
 
-export interface CommandIo {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly homeDir: string;
-  /** Root of this package, where recipes/ and checkpoints/tiny-gpt2/ are. */
-  readonly packageRoot: string;
-  /** Results: one JSON document with `--json`, a table otherwise. */
-  readonly stdout: console.Output;
-  /** Logs and progress. */
-  readonly stderr: console.Output;
-  readonly isTty: boolean;
-  readonly columns: number;
-  readonly style: console.Style;
-  /** Milliseconds. */
-  readonly now: () => number;
-  /** How far the work is, on stderr; a command that logs JSON lines replaces it. */
-  progress: console.Progress;
-  /** The exit code at the end; a command that found a regression sets 1. */
-  exitCode: number;
-}
+export type CommandIo = ReturnType<typeof processIo>;
 
 /** The real process. */
-export function processIo(packageRoot: string, homeDir: string): CommandIo {
-  const { env } = process;
+export function processIo() {
+  const { env, stderr } = process;
   // What a CI job shows is read later, line by line, even where it gives its programs a terminal.
-  const isTty = process.stderr.isTTY && !env["CI"] && env["TERM"] !== "dumb";
+  const isTty = stderr.isTTY && !env["CI"] && env["TERM"] !== "dumb";
   const now = () => performance.now();
-  const isColored = console.hasColor(process.stdout.isTTY, env);
-  const stderr = console.filtered(process.stderr, isColored);
   return {
-    env,
-    homeDir,
-    packageRoot,
-    stdout: console.filtered(process.stdout, isColored),
-    stderr,
+    env: env as Readonly<Record<string, string | undefined>>,
+    homeDir: homedir(),
+    /** Where recipes/ and checkpoints/tiny-gpt2/ are. */
+    packageRoot: packageRoot(),
+    /** Results: one JSON document with `--json`, a table otherwise. */
+    stdout: filtered(process.stdout),
+    /** Logs and progress. */
+    stderr: filtered(stderr),
     isTty,
     columns: process.stdout.isTTY ? Math.max(60, process.stdout.columns) : 80,
-    style: console.style(isColored),
+    /** Milliseconds. */
     now,
-    progress: console.progress(stderr, { isTty, now }),
+    /** How far the work is, on stderr; a command that logs JSON lines replaces it. */
+    progress: progress(stderr, { isTty, now }),
+    /** At the end; a command that found a regression sets 1. */
     exitCode: 0,
   };
 }
@@ -63,18 +52,18 @@ export function cacheFolder({ env, homeDir }: CommandIo, kind = ""): string {
 
 /** How what is named is found, with the progress of its download; `say` gets a line for each note and device. */
 export function places(io: CommandIo, say?: (line: string) => void): Places {
-  const { progress, style } = io;
+  const { progress } = io;
   const line = say ?? ((text: string) => progress.line(text));
   return {
     hub: hubSettings(io.env, io.homeDir),
     cacheDir: cacheFolder(io),
-    onNote: say ?? ((note) => line(`${style.yellow("note:")} ${note}`)),
+    onNote: say ?? ((note) => line(`${styleText("yellow", "note:")} ${note}`)),
     onProgress: (at) => {
       if (!at) return progress.done();
       if ("tokens" in at)
-        return progress.update(["tokenizing", `${console.formatInteger(at.tokens)} tokens`]);
+        return progress.update(["tokenizing", `${format.integer(at.tokens)} tokens`]);
       const [received, total] = [at.receivedBytes, at.totalBytes];
-      const amount = [received, total].map(console.formatBytes).join(" of ");
+      const amount = [received, total].map(format.bytes).join(" of ");
       progress.update([basename(at.file), amount], total > 0 ? received / total : undefined);
     },
     // Of a device that was not taken only where the choice was the program's, and where somebody may miss it.

@@ -2,7 +2,8 @@
 
 import { pino } from "pino";
 import type { RunEvent } from "../src/run/finetune.ts";
-import { formatDuration, formatPerplexity, formatRate, progress } from "./console.ts";
+import { progress } from "./console.ts";
+import * as format from "./format.ts";
 import type { CommandIo } from "./io.ts";
 
 export const LOG_FORMATS = ["auto", "human", "json"] as const;
@@ -52,7 +53,7 @@ function humanLog({ progress: line, now }: CommandIo): RunLog {
       if (event.kind === "note") return line.line(event.text);
       if (event.kind === "saved") return;
       if (event.kind === "evaluated") {
-        const perplexity = formatPerplexity(Math.exp(event.lossNats));
+        const perplexity = format.perplexity(Math.exp(event.lossNats));
         return line.line(`step ${event.step}: held-out perplexity ${perplexity}`);
       }
       if (event.kind === "scored") {
@@ -68,8 +69,8 @@ function humanLog({ progress: line, now }: CommandIo): RunLog {
         `step ${step}/${steps}`,
         `loss ${lossNats.toFixed(4)}`,
         `lr ${learningRate.toExponential(1)}`,
-        formatRate(tokensPerSecond),
-        ...(step > begun.step ? [`${formatDuration(left)} left`] : []),
+        format.rate(tokensPerSecond),
+        ...(step > begun.step ? [`${format.duration(left)} left`] : []),
       ]);
     },
   };

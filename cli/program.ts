@@ -2,11 +2,10 @@
 // found, 2 wrong usage or configuration, 130 interrupted after saving.
 
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { basename, join } from "node:path";
+import { styleText } from "node:util";
 import { Command as Commander, CommanderError } from "commander";
 import { nearest, UserError } from "../src/core/errors.ts";
-import { packageRoot } from "../src/files/package-root.ts";
 import type { Command } from "./command.ts";
 import { type CommandIo, processIo } from "./io.ts";
 
@@ -24,7 +23,7 @@ type Load = () => Promise<{ readonly command: Command }>;
 const words = process.argv.slice(2);
 
 export async function main(): Promise<void> {
-  const io = processIo(packageRoot(), homedir());
+  const io = processIo();
   const fail = (error: unknown) => void (process.exitCode = report(error, io));
   process.on("uncaughtException", (error) => process.exit(report(error, io)));
   // A reader that has seen enough (`ssa inspect MODEL | head`) is no failure, nor does a run need its listeners.
@@ -76,12 +75,12 @@ function mistypedFlag(error: string): string {
 }
 
 /** One clear sentence, and for a mistake of ours where it happened; a stack only where it is asked for. The exit code. */
-function report(error: unknown, { stderr, style }: CommandIo): number {
+function report(error: unknown, { stderr }: CommandIo): number {
   // Commander has printed its own message, with a suggestion.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const tell = (message: string, hint?: string) => {
-    stderr.write(`${style.red("error:")} ${message}\n`);
-    if (hint) stderr.write(`${style.dim("hint:")} ${hint}\n`);
+    stderr.write(`${styleText("red", "error:")} ${message}\n`);
+    if (hint) stderr.write(`${styleText("dim", "hint:")} ${hint}\n`);
   };
   if (error instanceof UserError) {
     tell(error.message, error.hint);

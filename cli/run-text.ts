@@ -1,22 +1,14 @@
 // A run as text for people: its plan, what is about to happen, its result, and what can be done with that.
 
 import { join } from "node:path";
+import { styleText } from "node:util";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import type { Recipe } from "../src/options/schema.ts";
 import type { RunPlan } from "../src/run/plan.ts";
 import type { Prepared } from "../src/run/prepare.ts";
-import {
-  facts,
-  formatBytes,
-  formatDuration,
-  formatInteger,
-  formatParameters,
-  formatPercent,
-  formatPerplexity,
-  formatRate,
-  table,
-} from "./console.ts";
+import { facts, table } from "./console.ts";
+import * as format from "./format.ts";
 import type { CommandIo } from "./io.ts";
 
 const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
@@ -27,33 +19,31 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
   scoring: "activations",
 };
 
-const shareText = (share: number) => `${(100 * share).toFixed(4)} %`;
-
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
   const { base, trained, data, training, evaluation, memoryBytes, deviceBytes, seconds } = plan;
-  const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
+  const windows = (count: number) => `${format.integer(count)} windows of ${evaluation.context}`;
   const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const { actual, asked } = data.heldOut ?? {};
   const memory = Object.entries(MEMORY).map(([part, words]) => {
     const bytes = memoryBytes[part as keyof typeof MEMORY];
-    return [`  ${part}`, `${formatBytes(bytes)}, ${words}`] as const;
+    return [`  ${part}`, `${format.bytes(bytes)}, ${words}`] as const;
   });
   return facts(
     {
-      base: `${base.name}, ${formatParameters(base.parameters)} parameters`,
-      trains: `${formatInteger(trained.parameters)} parameters, ${formatInteger(trained.added)} new (${shareText(trained.share)})`,
-      data: `${formatInteger(data.trainTokens)} tokens, read ${data.epochs.toFixed(2)} times`,
+      base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
+      trains: `${format.integer(trained.parameters)} parameters, ${format.integer(trained.added)} new (${format.share(trained.share)})`,
+      data: `${format.integer(data.trainTokens)} tokens, read ${data.epochs.toFixed(2)} times`,
       "held out": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
-      training: `${formatInteger(training.steps)} steps of ${formatInteger(training.tokensPerStep)} tokens`,
+      training: `${format.integer(training.steps)} steps of ${format.integer(training.tokensPerStep)} tokens`,
       scored: `${windows(evaluation.reportWindows)}, before and after`,
       "on the way": `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`,
       device: plan.device,
-      memory: `about ${formatBytes(plan.totalBytes)}${plan.takesTurns ? "; training and scoring take turns" : ""}`,
+      memory: `about ${format.bytes(plan.totalBytes)}${plan.takesTurns ? "; training and scoring take turns" : ""}`,
       ...Object.fromEntries(memory),
-      "on the device": deviceBytes ? `about ${formatBytes(deviceBytes)}` : null,
+      "on the device": deviceBytes ? `about ${format.bytes(deviceBytes)}` : null,
       recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
       time: seconds
-        ? `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`
+        ? `about ${format.duration(seconds.training)} training, ${format.duration(seconds.evaluation)} scoring`
         : "not known",
     },
     columns,
@@ -68,19 +58,19 @@ export function announcement(
   runDir: string,
 ): string[] {
   const { base, added, trained } = parameters;
-  const perStep = formatInteger(batchSize * gradientAccumulationSteps * context);
+  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
   const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
   return [
     `run       ${runDir}, on ${device}`,
-    `training  ${tune.join(" + ")}: ${formatInteger(trained)} parameters`,
+    `training  ${tune.join(" + ")}: ${format.integer(trained)} parameters`,
     ...(added > 0
-      ? [`new       ${formatInteger(added)} parameters, ${shareText(added / base)} of the base`]
+      ? [`new       ${format.integer(added)} parameters, ${format.share(added / base)} of the base`]
       : []),
     ...inserted.map(
       ({ place, form, extent, parameters }) =>
-        `  ${place.padEnd(6)}  ${form}, ${extent}: ${formatInteger(parameters)}`,
+        `  ${place.padEnd(6)}  ${form}, ${extent}: ${format.integer(parameters)}`,
     ),
-    `data      ${formatInteger(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    `data      ${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
     `held out  ${reportPlan.windows.length} windows of ${context} tokens`,
   ];
 }
@@ -88,14 +78,14 @@ export function announcement(
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
   const { before, after, delta, parameters, temperatures } = report;
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
-  const [change, low, high] = changes.map((p) => formatPercent(p, { isChange: true }));
+  const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
   const interval = low ? ` (95 % interval ${low} to ${high})` : "";
   const subset =
     after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
-  const share = `${shareText(parameters.share)} of ${formatInteger(parameters.base)}`;
+  const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
   const comparison = Object.entries({ before, after }).map(([when, result]) => [
     when,
-    formatPerplexity(result.perplexity),
+    format.perplexity(result.perplexity),
     result.lossNats.toFixed(4),
     result.bitsPerByte?.toFixed(4) ?? "",
   ]);
@@ -105,19 +95,19 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
   ]);
   const run = {
-    scored: `${formatInteger(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
+    scored: `${format.integer(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
     "trained values":
       parameters.trained === undefined
         ? null
-        : `${formatInteger(parameters.trained)} (${report.recipe.tune.join(" + ")})`,
-    "new parameters": `${formatInteger(parameters.added)} (${share})`,
-    steps: `${report.steps}, ${formatRate(report.tokensPerSecond)} on ${report.device}`,
-    "time, memory": `${formatDuration(report.elapsedSeconds)}, peak ${formatBytes(report.peakRssBytes)}`,
+        : `${format.integer(parameters.trained)} (${report.recipe.tune.join(" + ")})`,
+    "new parameters": `${format.integer(parameters.added)} (${share})`,
+    steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
+    "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,
     model: join(runDir, runFiles.final),
   };
   return [
     table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
-    io.style.bold(`perplexity ${change}${interval}`),
+    styleText("bold", `perplexity ${change}${interval}`),
     facts(run, io.columns),
     ...(taus.length > 0
       ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]

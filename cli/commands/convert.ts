@@ -1,10 +1,12 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
+import { styleText } from "node:util";
 import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
 import { opening } from "../../src/model/places.ts";
 import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatBytes, formatInteger } from "../console.ts";
+import { facts } from "../console.ts";
+import * as format from "../format.ts";
 import { places, print, staging } from "../io.ts";
 
 export const command = defineCommand({
@@ -34,7 +36,8 @@ Example:
       onStage: staging(io, signal),
     });
     print(io, json, conversion, () => describe(conversion, io.columns));
-    for (const note of conversion.notes) io.stderr.write(`${io.style.yellow("note:")} ${note}\n`);
+    for (const note of conversion.notes)
+      io.stderr.write(`${styleText("yellow", "note:")} ${note}\n`);
   },
 });
 
@@ -44,7 +47,7 @@ function describe({ out, files, verification }: Conversion, columns: number): st
     largest === 0
       ? "equal to the source's"
       : `differ by at most ${largest.toPrecision(3)} (relative ${relative.toPrecision(3)})`;
-  const sizes = files.map(({ name, sizeBytes }) => [name, formatBytes(sizeBytes)] as const);
-  const checked = `${formatInteger(numValues)} ${what === "logits" ? what : `values of ${what}`}`;
+  const sizes = files.map(({ name, sizeBytes }) => [name, format.bytes(sizeBytes)] as const);
+  const checked = `${format.integer(numValues)} ${what === "logits" ? what : `values of ${what}`}`;
   return `${facts(Object.fromEntries(sizes), columns)}\n\nchecked: ${checked}, ${deviation}\nwritten: ${out}`;
 }

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { surveyDevices } from "../../src/engines/index.ts";
 import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatBytes } from "../console.ts";
+import { facts } from "../console.ts";
+import * as format from "../format.ts";
 import { cacheFolder, type CommandIo, isPlausible, places, print } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
@@ -52,13 +53,13 @@ type Health = Awaited<ReturnType<typeof examine>>;
 function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
   const cached = Object.entries(caches).map(
     ([name, { path, sizeBytes }]) =>
-      [`${name} cache`, `${path} (${formatBytes(sizeBytes)})`] as const,
+      [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,
   );
   const text = facts(
     {
       ...versions,
       machine: `${machine.platform}, ${machine.cores} cores`,
-      memory: `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`,
+      memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
       hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
       ...Object.fromEntries(cached),
     },

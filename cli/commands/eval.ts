@@ -10,7 +10,8 @@ import { tasks } from "../../src/evaluate/tasks/index.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluate } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatDuration, formatInteger, formatPerplexity, formatRate } from "../console.ts";
+import { facts } from "../console.ts";
+import * as format from "../format.ts";
 import { places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
@@ -73,8 +74,8 @@ export const command = defineCommand({
       },
       onBatch: ({ windows: done, numTokens }) => {
         const seconds = (io.now() - begun) / 1000;
-        const left = formatDuration((seconds / done) * (total - done));
-        const fields = [`window ${done} of ${total}`, formatRate(numTokens / seconds)];
+        const left = format.duration((seconds / done) * (total - done));
+        const fields = [`window ${done} of ${total}`, format.rate(numTokens / seconds)];
         io.progress.update([...fields, `${left} left`], done / total);
       },
     });
@@ -84,7 +85,7 @@ export const command = defineCommand({
     if (saveBaseline) await regression.writeBaseline(saveBaseline, result);
     const summary = () => {
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-      const time = formatDuration((io.now() - started) / 1000);
+      const time = format.duration((io.now() - started) / 1000);
       return facts({ ...Object.fromEntries(lines), device, time }, io.columns);
     };
     print(io, json, { ...result, ...(comparison && { comparison }) }, summary);
@@ -97,11 +98,11 @@ export const command = defineCommand({
 const shown = (value: string | number) =>
   typeof value === "string"
     ? value
-    : (Number.isInteger(value) ? formatInteger : formatPerplexity)(value);
+    : (Number.isInteger(value) ? format.integer : format.perplexity)(value);
 
 /** One line fit for a CI log. */
 function verdict({ hasRegressed, percent, ...rest }: regression.Comparison): string {
-  const [now, then] = [rest.perplexity, rest.baselinePerplexity].map(formatPerplexity);
+  const [now, then] = [rest.perplexity, rest.baselinePerplexity].map(format.perplexity);
   const change = `${percent < 0 ? "" : "+"}${percent.toFixed(3)}%`;
   const word = hasRegressed ? "REGRESSION" : "OK";
   return `${word}: perplexity ${now}, baseline ${then} (${change}, allowed +${rest.maxIncreasePercent}%)`;

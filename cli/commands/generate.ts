@@ -1,12 +1,13 @@
 // `ssa generate`: continues a prompt with @huggingface/transformers on the model's exported graph.
 
+import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
 import { providerOf } from "../../src/engines/index.ts";
 import { generate, type Sampling } from "../../src/generate/generate.ts";
 import { opening } from "../../src/model/places.ts";
 import * as kind from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { formatRate } from "../console.ts";
+import * as format from "../format.ts";
 import { cacheFolder, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;
@@ -66,9 +67,9 @@ Example:
     io.stdout.write(`${json ? document() : ""}\n`);
     if (json || !io.isTty) return;
     const { length } = generation.tokens;
-    const rate = formatRate((length - 1) / ((io.now() - (begun ?? io.now())) / 1000 || 1));
+    const rate = format.rate((length - 1) / ((io.now() - (begun ?? io.now())) / 1000 || 1));
     const repeat = seed ? `, seed ${seed.seed}` : "";
-    io.stderr.write(`${io.style.dim(`${length} tokens, ${rate}${repeat}`)}\n`);
+    io.stderr.write(`${styleText("dim", `${length} tokens, ${rate}${repeat}`)}\n`);
   },
 });
 

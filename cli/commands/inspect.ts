@@ -4,7 +4,8 @@ import { opening } from "../../src/model/places.ts";
 import { flag, shared } from "../../src/options/values.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
+import { facts, table } from "../console.ts";
+import * as format from "../format.ts";
 import { places, print } from "../io.ts";
 
 export const command = defineCommand({
@@ -24,11 +25,11 @@ export const command = defineCommand({
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;
-  const [exact, short] = [formatInteger, formatParameters].map((format) =>
+  const [exact, short] = [format.integer, format.parameters].map((format) =>
     format(parameters.total),
   );
   const groups = Object.entries(parameters.groups).map(
-    ([group, count]) => [`  ${group}`, formatInteger(count)] as const,
+    ([group, count]) => [`  ${group}`, format.integer(count)] as const,
   );
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
   const text = facts(
@@ -36,15 +37,15 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
       architecture: model.modelType,
       layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
       "key-value heads": String(config.numKeyValueHeads),
-      vocabulary: formatInteger(config.vocabSize),
-      context: `${formatInteger(config.maxPositions)} tokens`,
+      vocabulary: format.integer(config.vocabSize),
+      context: `${format.integer(config.maxPositions)} tokens`,
       parameters: exact === short ? exact : `${exact} (${short})`,
       ...Object.fromEntries(groups),
       "stored as": dtypes.join(", "),
-      files: `${model.files.length}, ${formatBytes(model.sizeBytes)}`,
+      files: `${model.files.length}, ${format.bytes(model.sizeBytes)}`,
       tokenizer: model.tokenizer ?? "none",
       temperatures: temperatures
-        ? `${formatInteger(temperatures.parameters)} (${(100 * temperatures.share).toFixed(4)} %), ${temperatures.description}`
+        ? `${format.integer(temperatures.parameters)} (${format.share(temperatures.share)}), ${temperatures.description}`
         : "none",
     },
     columns,

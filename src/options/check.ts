@@ -22,14 +22,10 @@ export type Given = readonly [path: string, value: unknown, origin: string];
 /** What is wrong at a dotted path. */
 export type Problem = readonly [path: string, what: string];
 
-/** Variables that stand for an option, under what the command line says. */
-const VARIABLES = { SSA_DEVICE: "device" } as const;
-
-/** What the environment gives of a shape's options. */
+/** What the environment gives of a shape's options, under what the command line says. */
 export function fromEnvironment(shape: Shape, env: Readonly<Record<string, string | undefined>>) {
-  return Object.entries(VARIABLES).flatMap(([variable, key]): Given[] =>
-    env[variable] && Object.hasOwn(shape, key) ? [[key, env[variable], variable]] : [],
-  );
+  const device = Object.hasOwn(shape, "device") ? env["SSA_DEVICE"] : undefined;
+  return device ? [["device", device, "SSA_DEVICE"] as const] : [];
 }
 
 /** What the command line gives: by key; undefined means not given. */

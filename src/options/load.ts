@@ -5,16 +5,8 @@ import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord } from "../files/json.ts";
-import {
-  fromEnvironment,
-  fromFlags,
-  type Given,
-  mistakes,
-  type Problem,
-  readOptions,
-  shown,
-  type Tree,
-} from "./check.ts";
+import type { Given, Problem, Tree } from "./check.ts";
+import { fromEnvironment, fromFlags, mistakes, readOptions, shown } from "./check.ts";
 import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
 
 export interface RecipeSources {
