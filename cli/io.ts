@@ -1,6 +1,6 @@
 // What a command may touch of the process, and what of it all commands use alike. Only cli/ does.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { styleText } from "node:util";
@@ -74,6 +74,12 @@ export function places(io: CommandIo, say?: (line: string) => void): Places {
           line(`  not ${device}: ${reason}${hint ? `; ${hint}` : ""}`);
     },
   };
+}
+
+/** The version of the package in a folder. */
+export function versionIn(folder: string): string {
+  const text = readFileSync(join(folder, "package.json"), "utf8");
+  return (JSON.parse(text) as { readonly version: string }).version;
 }
 
 /** Shows what begins, unless the work is to stop. */

@@ -23,17 +23,13 @@ function jsonLog(io: CommandIo): RunLog {
   const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   const lines = { write: (line: string) => log.info(line.trimEnd()) };
   io.progress = progress(lines, { isTty: false, now: io.now });
-  let scored = 0;
+  let last = "";
   return {
     event: (event) => {
-      if (event.kind === "note") return log.info(event.text);
-      if (event.kind === "scored") {
-        // A line per tenth of a long scoring, not per window.
-        const isLast = event.windows === event.of;
-        if (!isLast && event.windows < scored + event.of / 10) return;
-        scored = isLast ? 0 : event.windows;
-      }
-      log.info(event);
+      // A line per tenth of a long scoring, not per window.
+      const tenth = event.kind === "scored" ? `${Math.floor((10 * event.windows) / event.of)}` : "";
+      if (tenth === "" || tenth !== last) log.info(event.kind === "note" ? event.text : event);
+      last = tenth;
     },
     note: (text) => log.info(text),
   };

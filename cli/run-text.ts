@@ -7,7 +7,7 @@ import { runFiles } from "../src/files/names.ts";
 import type { Recipe } from "../src/options/schema.ts";
 import type { RunPlan } from "../src/run/plan.ts";
 import type { Prepared } from "../src/run/prepare.ts";
-import { facts, table } from "./console.ts";
+import { type Facts, facts, table } from "./console.ts";
 import * as format from "./format.ts";
 import type { CommandIo } from "./io.ts";
 
@@ -19,11 +19,36 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
   scoring: "activations",
 };
 
-export function planText(plan: RunPlan, { columns }: CommandIo): string {
-  const { base, trained, data, training, evaluation, memoryBytes, deviceBytes, seconds } = plan;
-  const windows = (count: number) => `${format.integer(count)} windows of ${evaluation.context}`;
+/** What a run is about to do. */
+export function runFacts(
+  { opened, parameters, context, reportPlan, stream }: Prepared,
+  { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
+): Facts {
+  const { base, added, trained } = parameters;
+  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
+  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  return {
+    training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
+    new:
+      added > 0
+        ? `${format.integer(added)} parameters, ${format.share(added / base)} of the base`
+        : null,
+    ...Object.fromEntries(
+      inserted.map(({ place, form, extent, parameters }) => [
+        `  ${place}`,
+        `${form}, ${extent}: ${format.integer(parameters)}`,
+      ]),
+    ),
+    data: `${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
+  };
+}
+
+export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
+  const { base, data, evaluation, memoryBytes, deviceBytes, seconds } = plan;
   const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const { actual, asked } = data.heldOut ?? {};
+  const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const memory = Object.entries(MEMORY).map(([part, words]) => {
     const bytes = memoryBytes[part as keyof typeof MEMORY];
     return [`  ${part}`, `${format.bytes(bytes)}, ${words}`] as const;
@@ -31,14 +56,12 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
   return facts(
     {
       base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
-      trains: `${format.integer(trained.parameters)} parameters, ${format.integer(trained.added)} new (${format.share(trained.share)})`,
-      data: `${format.integer(data.trainTokens)} tokens, read ${data.epochs.toFixed(2)} times`,
-      "held out": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
-      training: `${format.integer(training.steps)} steps of ${format.integer(training.tokensPerStep)} tokens`,
-      scored: `${windows(evaluation.reportWindows)}, before and after`,
-      "on the way": `${windows(evaluation.evalWindows)}, ${evaluation.evaluations} times`,
+      ...run,
+      "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
+      "on the way": `${format.integer(evaluation.evalWindows)} windows, ${evaluation.evaluations} times`,
+      epochs: `the data is read ${data.epochs.toFixed(2)} times`,
       device: plan.device,
-      memory: `about ${format.bytes(plan.totalBytes)}${plan.takesTurns ? "; training and scoring take turns" : ""}`,
+      memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
       ...Object.fromEntries(memory),
       "on the device": deviceBytes ? `about ${format.bytes(deviceBytes)}` : null,
       recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
@@ -48,31 +71,6 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
     },
     columns,
   );
-}
-
-/** What is about to happen, in a few lines. */
-export function announcement(
-  { opened, parameters, context, reportPlan, stream }: Prepared,
-  { tune, steps, batchSize, gradientAccumulationSteps }: Recipe,
-  device: string,
-  runDir: string,
-): string[] {
-  const { base, added, trained } = parameters;
-  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
-  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
-  return [
-    `run       ${runDir}, on ${device}`,
-    `training  ${tune.join(" + ")}: ${format.integer(trained)} parameters`,
-    ...(added > 0
-      ? [`new       ${format.integer(added)} parameters, ${format.share(added / base)} of the base`]
-      : []),
-    ...inserted.map(
-      ({ place, form, extent, parameters }) =>
-        `  ${place.padEnd(6)}  ${form}, ${extent}: ${format.integer(parameters)}`,
-    ),
-    `data      ${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
-    `held out  ${reportPlan.windows.length} windows of ${context} tokens`,
-  ];
 }
 
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
@@ -126,9 +124,7 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
     ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
   ];
-  return commands.map(
-    (line, i) => `${i === 0 ? "next" : ""}`.padEnd(10) + `${program(io)} ${line}`,
-  );
+  return commands.map((line, i) => `${(i ? "" : "next").padEnd(10)}${program(io)} ${line}`);
 }
 
 /** How a run that was stopped goes on. */

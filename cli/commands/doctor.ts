@@ -1,6 +1,6 @@
 // `ssa doctor`: what this machine offers, and why what is missing is missing.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
@@ -10,7 +10,7 @@ import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
 import * as format from "../format.ts";
-import { cacheFolder, type CommandIo, isPlausible, places, print } from "../io.ts";
+import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
@@ -79,11 +79,6 @@ function installedVersion(name: string): string {
   const paths = createRequire(import.meta.url).resolve.paths(name) ?? [];
   const folder = paths.map((path) => join(path, name)).find(existsSync);
   return folder === undefined ? "not installed" : versionIn(folder);
-}
-
-function versionIn(folder: string): string {
-  return (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string })
-    .version;
 }
 
 /** Bytes of all files below a folder; 0 where there is none. Links are not followed. */

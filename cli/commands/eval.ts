@@ -16,27 +16,19 @@ import { places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
+const TASKS = Object.keys(tasks) as (keyof typeof tasks)[];
+const CONVENTIONS = Object.keys(conventions) as ConventionName[];
+
 const options = {
   model: shared.model,
   data: shared.data,
   adapter: shared.adapter,
   context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
   stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
-  windows: preset(
-    kind.wholeNumberOr("all", 1),
-    "all",
-    "score an even, fixed subset of the windows, or all",
-  ),
+  windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
   batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-  task: preset(
-    oneOf(Object.keys(tasks) as (keyof typeof tasks)[], "name"),
-    "perplexity",
-    "what to measure",
-  ),
-  convention: maybe(
-    oneOf(Object.keys(conventions) as ConventionName[], "name"),
-    "a published way to measure",
-  ),
+  task: preset(oneOf(TASKS, "name"), "perplexity", "what to measure"),
+  convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
   textColumn: shared.textColumn,
   device: shared.device,
   threads: shared.threads,
@@ -79,9 +71,8 @@ export const command = defineCommand({
         io.progress.update([...fields, `${left} left`], done / total);
       },
     });
-    const comparison = baseline
-      ? regression.compareWithBaseline(result, baseline, maxIncrease ?? 0)
-      : undefined;
+    const compare = regression.compareWithBaseline;
+    const comparison = baseline ? compare(result, baseline, maxIncrease ?? 0) : undefined;
     if (saveBaseline) await regression.writeBaseline(saveBaseline, result);
     const summary = () => {
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
@@ -95,10 +86,10 @@ export const command = defineCommand({
   },
 });
 
-const shown = (value: string | number) =>
-  typeof value === "string"
-    ? value
-    : (Number.isInteger(value) ? format.integer : format.perplexity)(value);
+function shown(value: string | number): string {
+  if (typeof value === "string") return value;
+  return (Number.isInteger(value) ? format.integer : format.perplexity)(value);
+}
 
 /** One line fit for a CI log. */
 function verdict({ hasRegressed, percent, ...rest }: regression.Comparison): string {

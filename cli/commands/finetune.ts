@@ -15,17 +15,14 @@ import { planRun } from "../../src/run/plan.ts";
 import { type Call, defineCommand } from "../command.ts";
 import { type CommandIo, places, print } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../log.ts";
-import { announcement, howToResume, planText, reportText, whatNext } from "../run-text.ts";
+import { howToResume, planText, reportText, runFacts, whatNext } from "../run-text.ts";
+import { facts } from "../console.ts";
 
 const options = {
   recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
   set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
   resume: flag("continue the run at --out, or the newest under checkpoints/"),
-  logFormat: preset(
-    oneOf(LOG_FORMATS, "format"),
-    "auto",
-    "json: JSON lines; else lines for people",
-  ),
+  logFormat: preset(oneOf(LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),
 };
@@ -50,15 +47,18 @@ export const command = defineCommand({
     }
     await withRun(recipe, { ...places(io, log.note), signal }, async (run) => {
       const { prepared, engine, fit } = run;
+      const about = runFacts(prepared, recipe);
       if (flags.dryRun) {
         const plan = await planRun(recipe, prepared, engine, fit);
-        return print(io, flags.json, plan, () => planText(plan, io));
+        return print(io, flags.json, plan, () => planText(plan, about, io));
       }
       const result = await startRun(run, {
         runDir: given,
         isResumed: flags.resume,
-        onStart: (runDir) =>
-          announcement(prepared, recipe, engine.description, runDir).forEach(log.note),
+        onStart: (runDir) => {
+          const where = `${runDir}, on ${engine.description}`;
+          for (const line of facts({ run: where, ...about }, Infinity).split("\n")) log.note(line);
+        },
         onEvent: (event) => log.event(event),
         signal,
       });

@@ -5,14 +5,8 @@ import { parse } from "yaml";
 import * as z from "zod";
 import { invariant, nearest, UserError } from "../core/errors.ts";
 import { isRecord } from "../files/json.ts";
-import {
-  describe,
-  type Described,
-  describedAt,
-  flagName,
-  type Shape,
-  type Values,
-} from "./values.ts";
+import type { Described, Shape, Values } from "./values.ts";
+import { describe, describedAt, flagName } from "./values.ts";
 
 export type Tree = Readonly<Record<string, unknown>>;
 

@@ -138,23 +138,19 @@ function conflicts(recipe: Recipe): Problem[] {
   const { steps, warmupSteps, learningRate, minLearningRate, temperatures, tune } = recipe;
   const parts = Object.values(temperatures).flatMap((of) => Object.values(of));
   const isOfTemperatures = tune.join() === "temperatures" && recipe.init === "pretrained";
-  const rows: readonly (readonly [isWrong: boolean, key: RecipeKey, what: string])[] = [
-    [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
-    [
-      minLearningRate > learningRate,
-      "minLearningRate",
+  const found: { readonly [K in RecipeKey]?: string | false } = {
+    warmupSteps: warmupSteps > steps && `${warmupSteps} is more than steps, ${steps}`,
+    minLearningRate:
+      minLearningRate > learningRate &&
       `${minLearningRate} is more than learningRate, ${learningRate}`,
-    ],
-    [
-      tune.includes("temperatures") && !parts.includes(true),
-      "temperatures",
+    temperatures:
+      tune.includes("temperatures") &&
+      !parts.includes(true) &&
       "every part is off, but tune names temperatures",
-    ],
-    [
-      recipe.final === "adapter" && !isOfTemperatures,
-      "final",
+    final:
+      recipe.final === "adapter" &&
+      !isOfTemperatures &&
       "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained",
-    ],
-  ];
-  return rows.filter(([isWrong]) => isWrong).map(([, key, what]) => [key, what]);
+  };
+  return Object.entries(found).filter((entry): entry is [string, string] => Boolean(entry[1]));
 }

@@ -16,22 +16,24 @@ interface Wording {
   readonly isList?: boolean;
 }
 
-const worded = <T extends z.ZodType>(kind: T, expected: string, value?: string): T =>
-  kind.meta({ expected, ...(value !== undefined && { value }) });
+const worded = <T extends z.ZodType>(
+  kind: T,
+  expected: string,
+  value?: string,
+  choices?: readonly string[],
+): T => kind.meta({ expected, value, choices });
 
 export const text = (value: string, least = 1) => worded(z.string().min(least), "text", value);
 export const texts = (value: string) =>
   z.array(z.string()).meta({ expected: "text", value, isList: true });
 export const oneOf = <const T extends readonly string[]>(choices: T, value: string) =>
-  z.enum(choices).meta({ expected: listed(choices), value, choices });
-export const wholeNumber = (least: number, value = "n") =>
-  worded(z.int().min(least), `a whole number of at least ${least}`, value);
-export const wholeNumberOr = <T extends string>(word: T, least: number) =>
-  worded(
-    z.union([z.literal(word), z.int().min(least)]),
-    `${word} or a whole number of at least ${least}`,
-    "n",
-  );
+  worded(z.enum(choices), listed(choices), value, choices);
+export const wholeNumber = (least: number) =>
+  worded(z.int().min(least), `a whole number of at least ${least}`, "n");
+export const wholeNumberOr = <T extends string>(word: T, least: number) => {
+  const kind = z.union([z.literal(word), z.int().min(least)]);
+  return worded(kind, `${word} or a whole number of at least ${least}`, "n");
+};
 export const above0 = () => worded(z.number().positive(), "a number above 0", "number");
 export const atLeast0 = () => worded(z.number().nonnegative(), "a number of at least 0", "number");
 export const within = (least: number, most: number, value: string) =>
@@ -55,21 +57,14 @@ export const percentage = () => {
 export const numberFormat = () => {
   const names = Object.keys(precisions) as Precision[];
   const named = (given: unknown) => precisionNamed(String(given)) ?? given;
-  return z
-    .preprocess(named, z.enum(names))
-    .meta({ expected: listed(names), value: "type", choices: names });
+  return worded(z.preprocess(named, z.enum(names)), listed(names), "type", names);
 };
 
-const devices = ["auto", ...DEVICE_NAMES];
-export const device = () =>
-  z
-    .string()
-    .refine(isDeviceName)
-    .meta({
-      expected: `${listed(devices)}, also with a number (cuda:1)`,
-      value: "device",
-      choices: devices,
-    });
+export const device = () => {
+  const names = ["auto", ...DEVICE_NAMES];
+  const expected = `${listed(names)}, also with a number (cuda:1)`;
+  return worded(z.string().refine(isDeviceName), expected, "device", names);
+};
 
 /** An option that must be named. */
 export const needed = <T extends z.ZodType>(kind: T, description: string): T =>
@@ -93,12 +88,9 @@ export function listed(words: readonly string[]): string {
 
 /** Options that several commands have. */
 export const shared = {
-  model: needed(
-    text("model"),
-    "folder of a model, run or adapter, Hugging Face id[@revision] or name",
-  ),
+  model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
   adapter: maybe(text("folder"), "temperatures to put on the model"),
-  data: needed(text("data"), "file, folder, Hugging Face id[:config][@split] or name"),
+  data: needed(text("data"), "file, folder, id[:config][@split] or name"),
   textColumn: preset(text("name"), "text", "column with the text in data that has columns"),
   device: preset(device(), "auto", "where to compute"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),

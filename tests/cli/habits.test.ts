@@ -45,6 +45,27 @@ test("a closed stderr does not end the work", async (t) => {
   assert.equal(onlyJson(stdout)["numTokens"], 18_750);
 });
 
+test("a full disk behind stdout, and a closed stderr, end with a code that is not 0", async (t) => {
+  if (process.platform === "win32") return t.skip("no /dev/full");
+  const full = await ssa(["inspect", fixture(), "--json"], { redirection: ">/dev/full" });
+  assert.deepEqual([full.code, full.stdout], [1, ""]);
+  assert.match(full.stderr, /^error: ENOSPC: no space left on device, write$/m);
+  assert.doesNotMatch(full.stderr, /^\s+at /m);
+  for (const closed of ["2>&-", "2>/dev/full"])
+    assert.equal((await ssa(["inspect", "no-model"], { redirection: closed })).code, 1, closed);
+});
+
+test("doctor and the choice of a device tell of no device that this machine cannot have", async (t) => {
+  if (process.platform !== "linux") return t.skip("another machine has other devices");
+  const { stdout } = await ssa(["doctor"]);
+  assert.match(stdout, /^cpu +(chosen|available)/m);
+  assert.doesNotMatch(stdout, /^(dml|coreml)/m);
+  if (!existsSync("/proc/driver/nvidia/version") && !existsSync("/dev/dxg"))
+    assert.doesNotMatch(stdout, /^(cuda|tfjs:gpu)/m);
+  const devices = onlyJson((await ssa(["doctor", "--json"])).stdout)["devices"] as unknown[];
+  assert.ok(devices.length >= 9, "all of them for machines");
+});
+
 test("an older Node is refused in one line", async () => {
   const pretend =
     'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.18.3" } })';
