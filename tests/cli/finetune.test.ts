@@ -92,12 +92,13 @@ test("plain lines that fit 80 columns, piped", async () => {
 });
 
 test("a finished run takes more steps, as if it had been asked for them", async () => {
+  const flat = ["--schedule", "constant", "--warmup-steps", "2"];
   const resume = ["finetune", "--resume", "--out", "longer", "--json"];
-  await ssa([...args, "--out", "longer", "--schedule", "constant"], { cwd });
+  await ssa([...args, "--out", "longer", ...flat], { cwd });
   const { code, stdout, stderr } = await ssa([...resume, "--steps", "8"], { cwd });
   assert.equal(code, 0, stderr);
   assert.match(stderr, /^resuming at step 6 from /m);
-  const options = ["--out", "whole", "--schedule", "constant", "--steps", "8", "--json"];
+  const options = ["--out", "whole", ...flat, "--steps", "8", "--json"];
   const whole = await ssa([...args, ...options], { cwd });
   const [longer, expected] = [stdout, whole.stdout].map(onlyJson) as [Ended, Ended];
   assert.deepEqual(
