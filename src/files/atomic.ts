@@ -1,7 +1,7 @@
 // Files and folders that are either wholly there or not at all: written beside, flushed to the disk, renamed into place.
 
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pid, platform } from "node:process";
@@ -121,8 +121,21 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };
 
+/** Of a parent that could not be made Node says only that it is not there: the folder that refused it knows why. */
+function refusalOf(path: string, error: unknown): unknown {
+  let folder = dirname(path);
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+  try {
+    if (codeOf(error) === "ENOENT") accessSync(folder, constants.W_OK);
+    return error;
+  } catch (refusal) {
+    return refusal;
+  }
+}
+
 /** What went wrong while writing, as a user's matter where it is one; any other error unchanged. */
-export function writeFailure(path: string, error: unknown): unknown {
+export function writeFailure(path: string, failure: unknown): unknown {
+  const error = refusalOf(path, failure);
   const known = circumstances[codeOf(error) ?? ""];
   if (!known || error instanceof UserError) return error;
   const [what, hint] = known;

@@ -18,8 +18,8 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
-  /** Of a shell that starts the program, such as `>/dev/full`. */
-  readonly redirection?: string;
+  /** A shell's, which starts the program by `exec "$@"`. */
+  readonly script?: string;
   /** Called with all of stderr so far, whenever more has come. */
   readonly onStderr?: (text: string, child: ChildProcess) => void;
 }
@@ -30,9 +30,10 @@ export function ssa(args: readonly string[], options: RunOptions = {}): Promise<
     /^(HOME|PATH|TMP.*|TEMP|SYSTEMROOT)$/i.test(name),
   );
   const nodeArgs = ["--import", loader, ...(options.nodeArgs ?? []), main, ...args];
-  const { redirection } = options;
-  const shell = ["-c", `exec "$@" ${redirection}`, "sh", process.execPath, ...nodeArgs];
-  const [program, words] = redirection ? ["sh", shell] : [process.execPath, nodeArgs];
+  const { script } = options;
+  const [program, words] = script
+    ? ["sh", ["-c", script, "sh", process.execPath, ...nodeArgs]]
+    : [process.execPath, nodeArgs];
   const child = spawn(program, words, {
     cwd: options.cwd,
     env: { ...Object.fromEntries(kept), HF_HUB_OFFLINE: "1", ...options.env },
