@@ -52,10 +52,8 @@ export const defineCommand =
       .action((...given: unknown[]) => {
         const typed = { ...target.opts(), ...(argument && { [argument]: given[0] }) };
         const flags = Object.fromEntries(own.map(({ key }) => [key, typed[key] as unknown]));
-        const values = readOptions(options, [
-          ...fromEnvironment(options, io.env),
-          ...fromFlags(flags),
-        ]);
+        const sources = [...fromEnvironment(options, io.env), ...fromFlags(flags)];
+        const values = readOptions(options, sources);
         return stoppable(io, command.stops, (signal) => command.run(values, io, { typed, signal }));
       });
   };

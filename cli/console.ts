@@ -97,11 +97,11 @@ export function table(
   return lines.map((line) => cells(line).join("  ").trimEnd()).join("\n");
 }
 
-export type Facts = Readonly<Record<string, string | null | undefined>>;
+export type Facts = Readonly<Record<string, string | 0 | null | undefined>>;
 
 /** A table of names and values; those without a value are left out. */
 export function facts(values: Facts, columns?: number): string {
-  const rows = Object.entries(values).filter((row): row is [string, string] => row[1] != null);
+  const rows = Object.entries(values).filter((row): row is [string, string] => Boolean(row[1]));
   return table([], rows, columns);
 }
 

@@ -26,19 +26,15 @@ export function runFacts(
 ): Facts {
   const { base, added, trained } = parameters;
   const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
+  const share = format.share(added / base);
   const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  const rows = inserted.map(({ place, form, extent, parameters }) => {
+    return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
+  });
   return {
     training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
-    new:
-      added > 0
-        ? `${format.integer(added)} parameters, ${format.share(added / base)} of the base`
-        : null,
-    ...Object.fromEntries(
-      inserted.map(({ place, form, extent, parameters }) => [
-        `  ${place}`,
-        `${form}, ${extent}: ${format.integer(parameters)}`,
-      ]),
-    ),
+    new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
+    ...Object.fromEntries(rows),
     data: `${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
     "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
   };
@@ -63,7 +59,7 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       device: plan.device,
       memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
       ...Object.fromEntries(memory),
-      "on the device": deviceBytes ? `about ${format.bytes(deviceBytes)}` : null,
+      "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,
       recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
       time: seconds
         ? `about ${format.duration(seconds.training)} training, ${format.duration(seconds.evaluation)} scoring`
@@ -75,6 +71,7 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
 
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
   const { before, after, delta, parameters, temperatures } = report;
+  const { trained } = parameters;
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
   const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
   const interval = low ? ` (95 % interval ${low} to ${high})` : "";
@@ -94,10 +91,7 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   ]);
   const run = {
     scored: `${format.integer(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
-    "trained values":
-      parameters.trained === undefined
-        ? null
-        : `${format.integer(parameters.trained)} (${report.recipe.tune.join(" + ")})`,
+    "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
     "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,

@@ -54,9 +54,7 @@ export function readOptions<S extends Shape>(
     return withValue(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
   }, base);
   const { data, error } = schema.safeParse(tree, { reportInput: true });
-  const problems = error
-    ? error.issues.flatMap((issue) => problemsOf(words, issue))
-    : conflicts(data);
+  const problems = error ? error.issues.flatMap((at) => problemsOf(words, at)) : conflicts(data);
   if (data && problems.length === 0) return data;
   const origins = new Map(given.map(([path, , origin]) => [path, origin]));
   const lines = problems.map(([path, what]) => {
@@ -79,10 +77,7 @@ export function shown(value: unknown): string {
 /** Without a prototype, so that a key such as `__proto__` is a key like any other, and unknown. */
 function withValue(tree: unknown, [part, ...rest]: readonly string[], value: unknown): unknown {
   if (part === undefined) return value;
-  const copy = Object.assign(
-    Object.create(null) as Record<string, unknown>,
-    isRecord(tree) && tree,
-  );
+  const copy: Record<string, unknown> = Object.assign(Object.create(null), isRecord(tree) && tree);
   return Object.assign(copy, { [part]: withValue(copy[part], rest, value) });
 }
 
