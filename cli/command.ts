@@ -1,4 +1,5 @@
-// A command as a record: its options, from which help, validation and the types of its flags follow.
+// A command as a record: its options, from which help, validation and the types of its flags follow, and how it ends
+// before its end.
 
 import { type Command as Commander, Option as Flag } from "commander";
 import { fromEnvironment, fromFlags, readOptions } from "../src/options/check.ts";
@@ -11,13 +12,19 @@ interface Definition<S extends Shape> {
   readonly argument?: keyof S & string;
   /** Options of a recipe: given to `run` as they were typed, for they are checked with its file. */
   readonly recipe?: readonly Option[];
+  /** What the first signal waits for, in words; absent: it ends the command as it ends any program. */
+  readonly stops?: string;
   /** Printed below the options. */
   readonly examples: string;
-  run(values: Values<S>, io: CommandIo, typed: Typed): Promise<void>;
+  run(values: Values<S>, io: CommandIo, call: Call): Promise<void>;
 }
 
-/** Flags as they were typed, by key. */
-export type Typed = Readonly<Record<string, unknown>>;
+export interface Call {
+  /** Flags as they were typed, by key. */
+  readonly typed: Readonly<Record<string, unknown>>;
+  /** Aborts where the work is to stop; thrown as its reason, it is no failure. */
+  readonly signal: AbortSignal;
+}
 
 /** Gives commander's command the record's flags, and the record their checked values. */
 export type Command = (target: Commander, io: CommandIo) => void;
@@ -29,40 +36,68 @@ Environment:
   HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and others, as for Hugging Face's own programs
 `;
 
-export function defineCommand<S extends Shape>(command: Definition<S>): Command {
-  return (target, io) => register(command, target, io);
-}
-
-function register<S extends Shape>(command: Definition<S>, target: Commander, io: CommandIo): void {
-  const own = optionsOf(command.options);
-  for (const option of own)
-    if (option.key === command.argument) target.argument(`<${option.value}>`, option.description);
-    else target.addOption(flagOf(option));
-  for (const option of command.recipe ?? [])
-    if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));
-  target
-    .option("--debug", "print the stack of an error that nobody foresaw")
-    .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)
-    .exitOverride()
-    .action((...given: unknown[]) => {
-      const typed: Typed = {
-        ...target.opts(),
-        ...(command.argument && { [command.argument]: given[0] }),
-      };
-      const keys = own.map(({ key }) => [key, typed[key]]);
-      const values = readOptions(command.options, [
-        ...fromEnvironment(command.options, io.env),
-        ...fromFlags(Object.fromEntries(keys) as Typed),
-      ]);
-      return command.run(values, io, typed);
-    });
-}
+export const defineCommand =
+  <S extends Shape>({ options, argument, recipe = [], ...command }: Definition<S>): Command =>
+  (target, io) => {
+    const own = optionsOf(options);
+    for (const option of own)
+      if (option.key === argument) target.argument(`<${option.value}>`, option.description);
+      else target.addOption(flagOf(option));
+    for (const option of recipe)
+      if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));
+    target
+      .option("--debug", "print the stack of an error that nobody foresaw")
+      .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)
+      .exitOverride()
+      .action((...given: unknown[]) => {
+        const typed = { ...target.opts(), ...(argument && { [argument]: given[0] }) };
+        const flags = Object.fromEntries(own.map(({ key }) => [key, typed[key] as unknown]));
+        const sources = [...fromEnvironment(options, io.env), ...fromFlags(flags)];
+        const values = readOptions(options, sources);
+        return stoppable(io, command.stops, (signal) => command.run(values, io, { typed, signal }));
+      });
+  };
 
 function flagOf({ flag, description, choices, initial, isNeeded, isList }: Option): Flag {
-  const words = [description, ...(choices ? [`: ${choices.join(", ")}`] : [])];
-  if (typeof initial === "number" || typeof initial === "string")
-    words.push(` (default: ${initial})`);
-  const made = new Flag(flag!, words.join("")).makeOptionMandatory(isNeeded);
+  const words = description + (choices ? `: ${choices.join(", ")}` : "");
+  const isShown = typeof initial === "number" || typeof initial === "string";
+  const made = new Flag(flag!, isShown ? `${words} (default: ${initial})` : words);
   const collect = (value: string, before: readonly string[] = []) => [...before, value];
-  return isList ? made.argParser(collect) : made;
+  return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
+}
+
+/** Ctrl+C, kill, a closed terminal, and Slurm's notice before the time is up (which Node would take for a debugger's). */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const;
+
+/**
+ * Does work that the first signal asks to stop, `when`; its exit code is 130 then. A second one ends the process as
+ * Ctrl+C does to any program, which is 130 to a shell; `process.exit` would abort it in the middle of a session's run.
+ */
+async function stoppable(
+  io: CommandIo,
+  when: string | undefined,
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const onSignal = () => {
+    if (!signal.aborted) {
+      controller.abort();
+      return io.progress.line(`stopping ${when}; once more to leave at once`);
+    }
+    io.progress.done();
+    release();
+    process.kill(process.pid, "SIGINT");
+  };
+  const release = () => SIGNALS.forEach((name) => process.off(name, onSignal));
+  if (when) SIGNALS.forEach((name) => process.on(name, onSignal));
+  try {
+    await work(signal);
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    io.exitCode = 130;
+  } finally {
+    release();
+    io.progress.done();
+  }
 }

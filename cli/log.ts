@@ -2,7 +2,8 @@
 
 import { pino } from "pino";
 import type { RunEvent } from "../src/run/training.ts";
-import { formatDuration, formatPerplexity, formatRate, progress } from "./console.ts";
+import { progress } from "./console.ts";
+import * as format from "./format.ts";
 import type { CommandIo } from "./io.ts";
 
 export const LOG_FORMATS = ["auto", "human", "json"] as const;
@@ -22,64 +23,51 @@ function jsonLog(io: CommandIo): RunLog {
   const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   const lines = { write: (line: string) => log.info(line.trimEnd()) };
   io.progress = progress(lines, { isTty: false, now: io.now });
-  let scored = 0;
+  let last = "";
   return {
     event: (event) => {
-      if (event.kind === "note") log.info(event.text);
       // A line per tenth of a long scoring, not per window.
-      else if (event.kind !== "scored") log.info(event);
-      else if (event.windows === event.of || event.windows >= scored + event.of / 10) {
-        scored = event.windows === event.of ? 0 : event.windows;
-        log.info(event);
-      }
+      const tenth = event.kind === "scored" ? `${Math.floor((10 * event.windows) / event.of)}` : "";
+      if (tenth === "" || tenth !== last) log.info(event.kind === "note" ? event.text : event);
+      last = tenth;
     },
     note: (text) => log.info(text),
   };
 }
 
 function humanLog({ progress: line, now }: CommandIo): RunLog {
-  let started: number | undefined;
-  let first = 0;
+  let begun: { readonly at: number; readonly step: number } | undefined;
   let phase = "";
-  // The first line of each phase comes at once.
-  const enter = (name: string) => {
-    if (name !== phase) line.done();
+  const update = (name: string, fields: readonly string[], fraction?: number) => {
+    if (name !== phase) line.done(); // the first line of each phase comes at once
     phase = name;
+    line.update(fields, fraction);
   };
   return {
-    event: (event) => {
-      switch (event.kind) {
-        case "note":
-          return line.line(event.text);
-        case "scored":
-          enter(event.phase);
-          return line.update(
-            [`scoring ${event.phase}`, `window ${event.windows} of ${event.of}`],
-            event.windows / event.of,
-          );
-        case "evaluated":
-          return line.line(
-            `step ${event.step}: held-out perplexity ${formatPerplexity(Math.exp(event.lossNats))}`,
-          );
-        case "saved":
-          return undefined;
-        case "step": {
-          enter("training");
-          const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
-          if (started === undefined) [started, first] = [now(), step];
-          const pace = step > first ? (now() - started) / 1000 / (step - first) : undefined;
-          const left = pace === undefined ? [] : [`${formatDuration(pace * (steps - step))} left`];
-          const fields = [
-            `step ${step}/${steps}`,
-            `loss ${lossNats.toFixed(4)}`,
-            `lr ${learningRate.toExponential(1)}`,
-            formatRate(tokensPerSecond),
-          ];
-          // No bar: with one, the time left would not fit 80 columns.
-          return line.update([...fields, ...left]);
-        }
-      }
-    },
     note: (text) => line.line(text),
+    event: (event) => {
+      if (event.kind === "note") return line.line(event.text);
+      if (event.kind === "saved") return;
+      if (event.kind === "evaluated") {
+        const perplexity = format.perplexity(Math.exp(event.lossNats));
+        return line.line(`step ${event.step}: held-out perplexity ${perplexity}`);
+      }
+      if (event.kind === "scored") {
+        const { windows, of } = event;
+        const fields = [`scoring ${event.phase}`, `window ${windows} of ${of}`];
+        return update(event.phase, fields, windows / of);
+      }
+      const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
+      begun ??= { at: now(), step };
+      const left = ((now() - begun.at) / 1000 / (step - begun.step)) * (steps - step);
+      // No bar: with one, the time left would not fit 80 columns.
+      update("training", [
+        `step ${step}/${steps}`,
+        `loss ${lossNats.toFixed(4)}`,
+        `lr ${learningRate.toExponential(1)}`,
+        format.rate(tokensPerSecond),
+        ...(step > begun.step ? [`${format.duration(left)} left`] : []),
+      ]);
+    },
   };
 }

@@ -7,9 +7,8 @@ if (major! < 20 || (major === 20 && minor! < 19)) {
   process.exitCode = 2;
 } else {
   // Nothing that this program loads reports to anyone: ONNX Runtime would, and keeps a device id, unless it is told.
-  if (process.env["ORT_DISABLE_TELEMETRY"] === undefined)
-    process.env["ORT_DISABLE_TELEMETRY"] = "1";
+  process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
   // ONNX Runtime's CUDA provider multiplies in TF32, ten bits of fraction, unless it is told: what a report states is F32.
-  if (process.env["NVIDIA_TF32_OVERRIDE"] === undefined) process.env["NVIDIA_TF32_OVERRIDE"] = "0";
+  process.env["NVIDIA_TF32_OVERRIDE"] ??= "0";
   void import("./program.ts").then(({ main }) => main());
 }

@@ -1,14 +1,12 @@
 // The program: maps a word to a command, and failures to exit codes. 0 fine, 1 the work failed or a regression was
 // found, 2 wrong usage or configuration, 130 interrupted after saving.
 
-import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
+import { styleText } from "node:util";
 import { Command as Commander, CommanderError } from "commander";
 import { nearest, UserError } from "../src/core/errors.ts";
-import { packageRoot } from "../src/files/package-root.ts";
 import type { Command } from "./command.ts";
-import { type CommandIo, processIo } from "./io.ts";
+import { type CommandIo, processIo, versionIn } from "./io.ts";
 
 /** What each is for, and where it is: only the one that was given is loaded, so that help comes at once. */
 const commands: Readonly<Record<string, readonly [about: string, load: Load]>> = {
@@ -24,7 +22,7 @@ type Load = () => Promise<{ readonly command: Command }>;
 const words = process.argv.slice(2);
 
 export async function main(): Promise<void> {
-  const io = processIo(packageRoot(), homedir());
+  const io = processIo();
   const fail = (error: unknown) => void (process.exitCode = report(error, io));
   process.on("uncaughtException", (error) => process.exit(report(error, io)));
   // A reader that has seen enough (`ssa inspect MODEL | head`) is no failure, nor does a run need its listeners.
@@ -41,20 +39,15 @@ export async function main(): Promise<void> {
 }
 
 async function buildProgram(io: CommandIo): Promise<Commander> {
-  const { version } = JSON.parse(readFileSync(join(io.packageRoot, "package.json"), "utf8")) as {
-    version: string;
-  };
   const program = new Commander("ssa")
     .description("Fine-tune pretrained language models with Selective Self-Attention temperatures")
-    .version(version)
+    .version(versionIn(io.packageRoot))
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void io.stdout.write(text),
       writeErr: (text) => void io.stderr.write(text),
       outputError: (text, write) => write(text + mistypedFlag(text)),
-    })
-    .showSuggestionAfterError()
-    .helpCommand(true);
+    });
   const isGiven = (name: string) => words.find((word) => Object.hasOwn(commands, word)) === name;
   for (const [name, [about, load]] of Object.entries(commands)) {
     const target = program.command(name).description(about);
@@ -66,22 +59,18 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
 /** Commander misses a required flag before it sees that it was mistyped: the word that it may be. */
 function mistypedFlag(error: string): string {
   const missing = /required option '(--[\w-]+)/.exec(error)?.[1];
-  const word =
-    missing &&
-    nearest(
-      missing,
-      words.filter((given) => given.startsWith("--")),
-    );
+  const flags = words.filter((given) => given.startsWith("--"));
+  const word = missing && nearest(missing, flags);
   return word ? `(Is ${word} it?)\n` : "";
 }
 
 /** One clear sentence, and for a mistake of ours where it happened; a stack only where it is asked for. The exit code. */
-function report(error: unknown, { stderr, style }: CommandIo): number {
+function report(error: unknown, { stderr }: CommandIo): number {
   // Commander has printed its own message, with a suggestion.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const tell = (message: string, hint?: string) => {
-    stderr.write(`${style.red("error:")} ${message}\n`);
-    if (hint) stderr.write(`${style.dim("hint:")} ${hint}\n`);
+    stderr.write(`${styleText("red", "error:")} ${message}\n`);
+    if (hint) stderr.write(`${styleText("dim", "hint:")} ${hint}\n`);
   };
   if (error instanceof UserError) {
     tell(error.message, error.hint);

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { findRecipe, shippedRecipes } from "../src/options/find.ts";
+import { findRecipe, shippedRecipes } from "../src/options/load.ts";
 import { loadRecipe } from "../src/options/load.ts";
 import { recipeOptions } from "../src/options/schema.ts";
 

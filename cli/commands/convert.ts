@@ -1,13 +1,13 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
+import { styleText } from "node:util";
 import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
-import { shared } from "../../src/options/shared.ts";
-import { flag, maybe, needed, numberFormat, text } from "../../src/options/values.ts";
+import { opening } from "../../src/model/places.ts";
+import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { formatBytes, formatInteger, table } from "../console.ts";
-import { print } from "../io.ts";
-import { opening, refresh } from "../models.ts";
-import { stoppable } from "../stop.ts";
+import { facts } from "../console.ts";
+import * as format from "../format.ts";
+import { places, print, staging } from "../io.ts";
 
 export const command = defineCommand({
   options: {
@@ -17,34 +17,28 @@ export const command = defineCommand({
     adapter: shared.adapter,
     dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
     force: flag("replace an earlier export at --out"),
-    refresh,
+    refresh: shared.refresh,
     json: shared.json,
   },
+  stops: "before the next part; what was there stays",
   examples: `safetensors  a Hugging Face folder with the temperatures among the weights
 adapter      the temperatures alone, for their base
 onnx         a folder that @huggingface/transformers runs, in Node and in browsers
 
 Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
-  async run({ to, out, dtype, force, refresh, json, ...named }, io) {
+  async run({ to, force, refresh, json, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
-    await stoppable(io, "before the next part; what was there stays", async (signal) => {
-      const conversion = await convert({
-        ...opening(io, refresh),
-        ...named,
-        target,
-        out,
-        dtype,
-        isForced: force,
-        onStage: (stage) => {
-          signal.throwIfAborted();
-          io.progress.update([stage]);
-        },
-      });
-      io.progress.done();
-      print(io, json, conversion, () => describe(conversion, io.columns));
-      for (const note of conversion.notes) io.stderr.write(`${io.style.yellow("note:")} ${note}\n`);
+    const conversion = await convert({
+      ...opening({ ...places(io, refresh), signal }),
+      ...given,
+      target,
+      isForced: force,
+      onStage: staging(io, signal),
     });
+    print(io, json, conversion, () => describe(conversion, io.columns));
+    for (const note of conversion.notes)
+      io.stderr.write(`${styleText("yellow", "note:")} ${note}\n`);
   },
 });
 
@@ -54,10 +48,7 @@ function describe({ out, files, verification }: Conversion, columns: number): st
     largest === 0
       ? "equal to the source's"
       : `differ by at most ${largest.toPrecision(3)} (relative ${relative.toPrecision(3)})`;
-  const listed = table(
-    [],
-    files.map(({ name, sizeBytes }) => [name, formatBytes(sizeBytes)]),
-    columns,
-  );
-  return `${listed}\n\nchecked: ${formatInteger(numValues)} ${what === "logits" ? what : `values of ${what}`}, ${deviation}\nwritten: ${out}`;
+  const sizes = files.map(({ name, sizeBytes }) => [name, format.bytes(sizeBytes)] as const);
+  const checked = `${format.integer(numValues)} ${what === "logits" ? what : `values of ${what}`}`;
+  return `${facts(Object.fromEntries(sizes), columns)}\n\nchecked: ${checked}, ${deviation}\nwritten: ${out}`;
 }

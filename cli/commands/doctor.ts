@@ -1,16 +1,16 @@
 // `ssa doctor`: what this machine offers, and why what is missing is missing.
 
-import { readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { surveyDevices } from "../../src/engines/index.ts";
-import { shared } from "../../src/options/shared.ts";
+import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatBytes } from "../console.ts";
-import { cacheFolder, type CommandIo, print } from "../io.ts";
-import { places } from "../models.ts";
+import { facts } from "../console.ts";
+import * as format from "../format.ts";
+import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
@@ -25,16 +25,13 @@ export const command = defineCommand({
 
 async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = places(io).hub;
-  const caches = {
-    models: cacheDir,
-    tokens: cacheFolder(io, "tokens"),
-    exports: cacheFolder(io, "exports"),
-  };
-  const measured = Object.entries(caches).map(async ([name, path]) => {
-    return [name, { path, sizeBytes: await sizeOf(path) }] as const;
-  });
+  const cache = async (path: string) => ({ path, sizeBytes: await sizeOf(path) });
   return {
-    versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraryVersions() },
+    versions: {
+      ssa: versionIn(io.packageRoot),
+      node: process.version,
+      ...Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)])),
+    },
     machine: {
       platform: `${process.platform} ${process.arch}`,
       cores: availableParallelism(),
@@ -42,7 +39,11 @@ async function examine(io: CommandIo) {
       freeMemoryBytes: freemem(),
     },
     devices: await surveyDevices(),
-    caches: Object.fromEntries(await Promise.all(measured)),
+    caches: {
+      models: await cache(cacheDir),
+      tokens: await cache(cacheFolder(io, "tokens")),
+      exports: await cache(cacheFolder(io, "exports")),
+    },
     hub: { endpoint, offline, hasToken: token !== undefined },
   };
 }
@@ -52,49 +53,38 @@ type Health = Awaited<ReturnType<typeof examine>>;
 function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
   const cached = Object.entries(caches).map(
     ([name, { path, sizeBytes }]) =>
-      [`${name} cache`, `${path} (${formatBytes(sizeBytes)})`] as const,
+      [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,
   );
   const text = facts(
     {
       ...versions,
       machine: `${machine.platform}, ${machine.cores} cores`,
-      memory: `${formatBytes(machine.memoryBytes)}, ${formatBytes(machine.freeMemoryBytes)} free`,
+      memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
       hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
       ...Object.fromEntries(cached),
     },
     columns,
   );
-  const lines = devices.map(({ device, isChosen, isAvailable, reason, hint }) => {
-    const state = isChosen ? "chosen" : isAvailable ? "available" : "unavailable";
-    return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${hint ? `\n${" ".repeat(24)}${hint}` : ""}`;
-  });
+  const lines = devices
+    .filter(({ device, isAvailable }) => isAvailable || isPlausible(device))
+    .map(({ device, isChosen, isAvailable, reason, hint }) => {
+      const state = isChosen ? "chosen" : isAvailable ? "available" : "unavailable";
+      const advice = hint ? `\n${" ".repeat(24)}${hint}` : "";
+      return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${advice}`;
+    });
   return `${text}\n\ndevices\n${lines.join("\n")}`;
 }
 
-function libraryVersions(): Record<string, string> {
-  const paths = createRequire(import.meta.url).resolve.paths("x") ?? [];
-  const version = (name: string) => {
-    for (const path of paths)
-      try {
-        return versionIn(join(path, name));
-      } catch {
-        continue;
-      }
-    return "not installed";
-  };
-  return Object.fromEntries(LIBRARIES.map((name) => [name, version(name)]));
-}
-
-function versionIn(folder: string): string {
-  return (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string })
-    .version;
+function installedVersion(name: string): string {
+  const paths = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const folder = paths.map((path) => join(path, name)).find(existsSync);
+  return folder === undefined ? "not installed" : versionIn(folder);
 }
 
 /** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
 async function sizeOf(folder: string): Promise<number> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
-  const sizes = entries
-    .filter((entry) => entry.isFile())
-    .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size);
-  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+  const files = entries.filter((entry) => entry.isFile());
+  const sizes = files.map(({ parentPath, name }) => stat(join(parentPath, name)));
+  return (await Promise.all(sizes)).reduce((sum, { size }) => sum + size, 0);
 }

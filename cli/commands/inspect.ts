@@ -1,33 +1,36 @@
 // `ssa inspect`: what a model folder holds, from headers alone.
 
+import { opening } from "../../src/model/places.ts";
+import { flag, shared } from "../../src/options/values.ts";
 import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
-import { shared } from "../../src/options/shared.ts";
-import { flag } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts, formatBytes, formatInteger, formatParameters, table } from "../console.ts";
-import { print } from "../io.ts";
-import { opening, refresh } from "../models.ts";
+import { facts, table } from "../console.ts";
+import * as format from "../format.ts";
+import { places, print } from "../io.ts";
 
 export const command = defineCommand({
   argument: "model",
   options: {
     model: shared.model,
     adapter: shared.adapter,
-    refresh,
+    refresh: shared.refresh,
     json: shared.json,
     tensors: flag("list every tensor"),
   },
   examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
   async run({ model, adapter, refresh, json, tensors }, io) {
-    const inspection = await inspectModel(model, { ...opening(io, refresh), adapter });
+    const inspection = await inspectModel(model, { ...opening(places(io, refresh)), adapter });
     print(io, json, inspection, () => describe(inspection, tensors, io.columns));
   },
 });
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures } = model;
+  const [exact, short] = [format.integer, format.parameters].map((format) =>
+    format(parameters.total),
+  );
   const groups = Object.entries(parameters.groups).map(
-    ([group, count]) => [`  ${group}`, formatInteger(count)] as const,
+    ([group, count]) => [`  ${group}`, format.integer(count)] as const,
   );
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
   const text = facts(
@@ -35,31 +38,20 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
       architecture: model.modelType,
       layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
       "key-value heads": String(config.numKeyValueHeads),
-      vocabulary: formatInteger(config.vocabSize),
-      context: `${formatInteger(config.maxPositions)} tokens`,
-      parameters: parametersText(parameters.total),
+      vocabulary: format.integer(config.vocabSize),
+      context: `${format.integer(config.maxPositions)} tokens`,
+      parameters: exact === short ? exact : `${exact} (${short})`,
       ...Object.fromEntries(groups),
       "stored as": dtypes.join(", "),
-      files: `${model.files.length}, ${formatBytes(model.sizeBytes)}`,
+      files: `${model.files.length}, ${format.bytes(model.sizeBytes)}`,
       tokenizer: model.tokenizer ?? "none",
-      temperatures: temperatures ? describeTemperatures(temperatures) : "none",
+      temperatures: temperatures
+        ? `${format.integer(temperatures.parameters)} (${format.share(temperatures.share)}), ${temperatures.description}`
+        : "none",
     },
     columns,
   );
   if (!listTensors) return text;
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
   return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
-}
-
-function parametersText(count: number): string {
-  const [exact, short] = [formatInteger(count), formatParameters(count)];
-  return exact === short ? exact : `${exact} (${short})`;
-}
-
-function describeTemperatures({
-  parameters,
-  share,
-  description,
-}: NonNullable<Inspection["temperatures"]>) {
-  return `${formatInteger(parameters)} (${(100 * share).toFixed(4)} %), ${description}`;
 }

@@ -53,7 +53,13 @@ export interface RunReport {
   readonly before: PerplexityResult;
   readonly after: PerplexityResult;
   readonly delta: LossDelta;
-  readonly parameters: { readonly base: number; readonly added: number; readonly share: number };
+  readonly parameters: {
+    readonly base: number;
+    readonly added: number;
+    readonly share: number;
+    /** Values that trained, new or not; early reports lack it. */
+    readonly trained?: number;
+  };
   readonly temperatures: readonly TemperatureSummary[];
   readonly recipe: Recipe;
   readonly device: string;

@@ -1,7 +1,7 @@
 // Files and folders that are either wholly there or not at all: written beside, flushed to the disk, renamed into place.
 
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pid, platform } from "node:process";
@@ -130,6 +130,18 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };
 
+/** Of a parent that could not be made Node says only that it is not there: the folder that refused it knows why. */
+function refusalOf(path: string, error: unknown): unknown {
+  let folder = dirname(path);
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+  try {
+    if (codeOf(error) === "ENOENT") accessSync(folder, constants.W_OK);
+    return error;
+  } catch (refusal) {
+    return refusal;
+  }
+}
+
 const unchanged = "what was there before is unchanged";
 
 class WriteError extends UserError {}
@@ -139,7 +151,7 @@ class WriteError extends UserError {}
  * names what could not be written.
  */
 export function writeFailure(path: string, error: unknown, more = unchanged) {
-  const cause = error instanceof WriteError ? error.cause : error;
+  const cause = error instanceof WriteError ? error.cause : refusalOf(path, error);
   const known = circumstances[codeOf(cause) ?? ""];
   if (!known) return error;
   const [what, hint] = known;

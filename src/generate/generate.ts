@@ -26,11 +26,11 @@ export interface GenerateOptions extends CacheOptions {
 
 export interface Sampling {
   /** Divides the logits; 1 by default. */
-  readonly temperature?: number;
+  readonly temperature?: number | undefined;
   /** Only the k most probable tokens; all by default. */
-  readonly topK?: number;
+  readonly topK?: number | undefined;
   /** Only the most probable tokens that together have this probability; 1 by default. */
-  readonly topP?: number;
+  readonly topP?: number | undefined;
   readonly seed: number;
 }
 

@@ -5,52 +5,80 @@ import { parse } from "yaml";
 import * as z from "zod";
 import { invariant, nearest, UserError } from "../core/errors.ts";
 import { isRecord } from "../files/json.ts";
-import { flagName, keysAt, type Shape, type Values, wordingAt } from "./values.ts";
+import type { Described, Shape, Values } from "./values.ts";
+import { describe, describedAt, flagName } from "./values.ts";
 
-export type Tree = Record<string, unknown>;
+export type Tree = Readonly<Record<string, unknown>>;
 
-/** A value that somebody gave, by its dotted path: where from, for the error messages. */
-export type Origins = Map<string, string>;
-
-/** A value at a dotted path, and where it is from. */
+/** A value at a dotted path, and where it is from, for the error messages. */
 export type Given = readonly [path: string, value: unknown, origin: string];
 
-type Environment = Readonly<Record<string, string | undefined>>;
+/** What is wrong at a dotted path. */
+export type Problem = readonly [path: string, what: string];
 
-/** Variables that stand for an option, under what the command line says. */
-const VARIABLES = { SSA_DEVICE: "device" } as const;
-
-/** What the environment gives of a shape's options. */
-export function fromEnvironment(shape: Shape, env: Environment): Given[] {
-  return Object.entries(VARIABLES).flatMap(([variable, key]): Given[] =>
-    env[variable] && Object.hasOwn(shape, key) ? [[key, env[variable], variable]] : [],
-  );
+/** What the environment gives of a shape's options, under what the command line says. */
+export function fromEnvironment(shape: Shape, env: Readonly<Record<string, string | undefined>>) {
+  const device = Object.hasOwn(shape, "device") ? env["SSA_DEVICE"] : undefined;
+  return device ? [["device", device, "SSA_DEVICE"] as const] : [];
 }
 
 /** What the command line gives: by key; undefined means not given. */
-export function fromFlags(flags: Readonly<Record<string, unknown>>, originOf = flagName): Given[] {
+export function fromFlags(flags: Tree, originOf = flagName): Given[] {
   return Object.entries(flags)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => [key, value, originOf(key)]);
 }
 
-/** The options of a command; later ones win. Throws one UserError that lists every mistake. */
-export function readOptions<S extends Shape>(shape: S, given: readonly Given[]): Values<S> {
-  const schema = z.strictObject(shape);
-  const [tree, origins]: [Tree, Origins] = [emptyTree(), new Map()];
-  lay(schema, tree, given, origins);
-  const { data, problems } = check(schema, tree, origins);
-  if (data && problems.length === 0) return data as Values<S>;
-  throw mistakes(problems, "the options have");
+interface Rules<T> {
+  /** What is given is laid over it. */
+  readonly base?: Tree;
+  /** What is wrong between values, each of which is right by itself. */
+  readonly conflicts?: (value: T) => readonly Problem[];
+  readonly hint?: string;
 }
 
-/** Puts values into a tree; strings are read as YAML where no text is expected. */
-export function lay(schema: z.ZodType, tree: Tree, given: readonly Given[], origins: Origins) {
-  for (const [path, value, origin] of given) {
-    const isText = wordingAt(schema, path.split("."))?.expected === "text";
-    put(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
-    origins.set(path, origin);
-  }
+/**
+ * The options that come of what is given: later ones win, and strings are read as YAML where no text is expected.
+ * Throws one UserError that lists every mistake.
+ */
+export function readOptions<S extends Shape>(
+  shape: S,
+  given: readonly Given[],
+  { base = {}, conflicts = () => [], hint }: Rules<Values<S>> = {},
+): Values<S> {
+  const schema = z.strictObject(shape) as z.ZodType as z.ZodType<Values<S>>;
+  const words = describe(schema);
+  const tree = given.reduce<unknown>((tree, [key, value]) => {
+    const path = key.split(".");
+    const isText = describedAt(words, path)?.expected === "text";
+    return withValue(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
+  }, base);
+  const { data, error } = schema.safeParse(tree, { reportInput: true });
+  const problems = error ? error.issues.flatMap((at) => problemsOf(words, at)) : conflicts(data);
+  if (data && problems.length === 0) return data;
+  const origins = new Map(given.map(([path, , origin]) => [path, origin]));
+  const lines = problems.map(([path, what]) => {
+    const origin = origins.get(path) ?? origins.get(path.split(".").slice(0, -1).join("."));
+    return `${path}${origin ? ` (${origin})` : ""}: ${what}`;
+  });
+  throw mistakes(lines, hint);
+}
+
+export function mistakes(lines: readonly string[], hint?: string): UserError {
+  const list = () => `${lines.length} mistakes:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+  return new UserError(lines.length === 1 ? lines[0]! : list(), { hint });
+}
+
+export function shown(value: unknown): string {
+  const json = JSON.stringify(value) ?? String(value);
+  return json.length > 60 ? `${json.slice(0, 57)}...` : json;
+}
+
+/** Without a prototype, so that a key such as `__proto__` is a key like any other, and unknown. */
+function withValue(tree: unknown, [part, ...rest]: readonly string[], value: unknown): unknown {
+  if (part === undefined) return value;
+  const copy: Record<string, unknown> = Object.assign(Object.create(null), isRecord(tree) && tree);
+  return Object.assign(copy, { [part]: withValue(copy[part], rest, value) });
 }
 
 function scalar(value: string): unknown {
@@ -61,70 +89,22 @@ function scalar(value: string): unknown {
   }
 }
 
-/** The values of a tree, and what is wrong with it. */
-export function check<T extends z.ZodObject>(schema: T, tree: Tree, origins: Origins) {
-  const { data, error } = schema.safeParse(tree, { reportInput: true });
-  const problems = (error?.issues ?? []).flatMap((issue) =>
-    issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => unknownKey(schema, issue.path, key, origins))
-      : [wrongValue(schema, issue.path, issue.input, origins)],
-  );
-  return { data, problems };
-}
-
-/** Without a prototype, so that a key such as `__proto__` is a key like any other, and unknown. */
-export function emptyTree(): Tree {
-  return Object.create(null) as Tree;
-}
-
-/** Where a value is from, in parentheses. */
-export function from(path: string, origins: Origins): string {
-  const origin = origins.get(path) ?? origins.get(path.split(".").slice(0, -1).join("."));
-  return origin === undefined ? "" : ` (${origin})`;
-}
-
-export function mistakes(problems: readonly string[], whose: string, hint?: string): UserError {
-  const text =
-    problems.length === 1
-      ? problems[0]!
-      : `${whose} ${problems.length} mistakes:\n${problems.map((p) => `  ${p}`).join("\n")}`;
-  return new UserError(text, { hint });
-}
-
-export function shown(value: unknown): string {
-  const json = JSON.stringify(value) ?? String(value);
-  return json.length > 60 ? `${json.slice(0, 57)}...` : json;
-}
-
-function put(tree: Tree, path: string, value: unknown): void {
-  const parts = path.split(".");
-  let at = tree;
-  for (const part of parts.slice(0, -1)) {
-    const next = at[part];
-    at[part] = Object.assign(emptyTree(), isRecord(next) ? next : {});
-    at = at[part] as Tree;
+function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
+  const { path, input } = issue;
+  if (issue.code === "unrecognized_keys") {
+    const known = Object.keys(describedAt(words, path)?.properties ?? {});
+    const at = (key: string) => [...path, key].join(".");
+    return issue.keys.map((key) => [at(key), `unknown key${advice(nearest(key, known), at)}`]);
   }
-  at[parts.at(-1)!] = value;
-}
-
-type Path = readonly PropertyKey[];
-
-function unknownKey(schema: z.ZodObject, path: Path, key: string, origins: Origins): string {
-  const full = [...path, key].join(".");
-  const guess = nearest(key, keysAt(schema, path));
-  const advice = guess ? `; did you mean ${[...path, guess].join(".")}?` : "";
-  return `${full}${from(full, origins)}: unknown key${advice}`;
-}
-
-function wrongValue(schema: z.ZodObject, at: Path, value: unknown, origins: Origins): string {
   // An element of a list, or a part of a union, is described by the key that holds it.
-  const path = [...at];
-  let wording = wordingAt(schema, path);
-  while (!wording?.expected && path.pop() !== undefined) wording = wordingAt(schema, path);
-  invariant(wording, `the options have no wording for ${at.join(".")}`);
-  const name = path.join(".");
-  if (value === undefined) return `${name}: missing; expected ${wording.expected}`;
-  const guess = typeof value === "string" && nearest(value, wording.choices ?? []);
-  const advice = guess ? `; did you mean ${guess}?` : "";
-  return `${name}${from(name, origins)}: expected ${wording.expected}, found ${shown(value)}${advice}`;
+  const holders = path.map((_, i) => path.slice(0, path.length - i));
+  const holder = holders.find((at) => describedAt(words, at)?.expected);
+  invariant(holder, `the options have no wording for ${path.join(".")}`);
+  const { expected, choices = [] } = describedAt(words, holder)!;
+  const guess = typeof input === "string" ? nearest(input, choices) : undefined;
+  const what = `expected ${expected}, found ${shown(input)}${advice(guess)}`;
+  return [[holder.join("."), input === undefined ? `missing; expected ${expected}` : what]];
 }
+
+const advice = (guess: string | undefined, at = (key: string) => key) =>
+  guess === undefined ? "" : `; did you mean ${at(guess)}?`;

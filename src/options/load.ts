@@ -1,20 +1,12 @@
 // From YAML, `--set path=value` and flags to one checked recipe: later layers win, and all mistakes come at once.
-import { type Document, isNode, LineCounter, parseDocument, stringify } from "yaml";
-import { messageOf } from "../core/errors.ts";
+
+import { readdir, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { isNode, LineCounter, parseDocument, stringify } from "yaml";
+import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord } from "../files/json.ts";
-import {
-  check,
-  emptyTree,
-  from,
-  fromEnvironment,
-  fromFlags,
-  type Given,
-  lay,
-  mistakes,
-  type Origins,
-  shown,
-  type Tree,
-} from "./check.ts";
+import type { Given, Problem, Tree } from "./check.ts";
+import { fromEnvironment, fromFlags, mistakes, readOptions, shown } from "./check.ts";
 import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
 
 export interface RecipeSources {
@@ -24,34 +16,38 @@ export interface RecipeSources {
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
   readonly sets?: readonly string[];
   /** By recipe key; strings are read as YAML, undefined means not given. */
-  readonly flags?: Readonly<Record<string, unknown>>;
+  readonly flags?: Tree;
   /** The same from a program, with a program's values. */
-  readonly values?: Readonly<Record<string, unknown>>;
+  readonly values?: Tree;
   /** A resumed run's recipe, which takes the place of the defaults. */
   readonly saved?: Recipe;
 }
+
+const hint = "recipes/reference.yaml explains every key";
+const defaults: Tree = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key, initial]));
 
 /**
  * Resolves a recipe: flag over `--set` over environment over file over saved or default. Throws one UserError that
  * lists every unknown key, wrong value and contradiction, each with its path and where it was given.
  */
 export function loadRecipe(sources: RecipeSources): Recipe {
-  const { file, env = {}, sets = [], flags = {}, values = {} } = sources;
-  const tree = defaults(sources.saved);
-  const origins: Origins = new Map();
-  if (file) layFile(tree, file, origins);
+  const { file, env = {}, sets = [], flags = {}, values = {}, saved } = sources;
+  const base: Tree = saved ?? defaults;
   const given = [
+    ...(file ? fromFile(file, base) : []),
     ...fromEnvironment(recipeSchema.shape, env),
     ...sets.map(assignment),
     ...fromFlags(flags),
     ...fromFlags(values, () => "options"),
   ];
-  lay(recipeSchema, tree, given, origins);
-  const { data, problems } = check(recipeSchema, tree, origins);
-  const recipe = data && withShortWarmup(data, sources, origins);
-  if (recipe) problems.push(...conflicts(recipe, origins));
-  if (recipe && problems.length === 0) return recipe;
-  throw recipeMistakes(problems);
+  // Warm-up that nobody asked for lets a short run reach its peak.
+  const isAsked = given.some(([path]) => path === "warmupSteps");
+  const settled = (recipe: Recipe): Recipe => {
+    const most = saved ? recipe.steps : Math.floor(recipe.steps / 2);
+    return isAsked ? recipe : { ...recipe, warmupSteps: Math.min(recipe.warmupSteps, most) };
+  };
+  const check = (recipe: Recipe) => conflicts(settled(recipe));
+  return settled(readOptions(recipeSchema.shape, given, { base, conflicts: check, hint }));
 }
 
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */
@@ -59,111 +55,102 @@ export function recipeToYaml(recipe: Recipe): string {
   return stringify(recipe, { lineWidth: 0 });
 }
 
-export interface Contradiction {
-  readonly key: RecipeKey;
-  readonly saved: unknown;
-  readonly given: unknown;
+/**
+ * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
+ * folder, which may have moved.
+ */
+export function resumedRecipe(
+  file: NonNullable<RecipeSources["file"]>,
+  sources: RecipeSources,
+): Recipe {
+  const saved = loadRecipe({ file });
+  const given = loadRecipe({ ...sources, env: {}, saved });
+  const isFree = (key: RecipeKey) =>
+    key === "out" || (key === "steps" && given.steps > saved.steps);
+  const differing = recipeOptions
+    .filter(({ key }) => !isFree(key))
+    .map(({ key }) => ({ key, was: JSON.stringify(saved[key]), now: JSON.stringify(given[key]) }))
+    .filter(({ was, now }) => was !== now);
+  if (differing.length === 0) return { ...saved, steps: given.steps };
+  const list = differing.map(({ key, was, now }) => `${key} is ${was}, not ${now}`);
+  throw new UserError(`the run has another recipe, ${file.path}: ${list.join("; ")}`, {
+    hint: "resume without these options, or start a new run; only --steps may grow",
+  });
 }
 
-/** Keys in which a resumed run's resolved recipe would differ from its saved one; the run folder may have moved. */
-export function contradictions(recipe: Recipe, saved: Recipe): readonly Contradiction[] {
-  return recipeOptions
-    .map(({ key }) => ({ key, saved: saved[key], given: recipe[key] }))
-    .filter((c) => c.key !== "out" && JSON.stringify(c.saved) !== JSON.stringify(c.given));
+/** The names of the shipped recipes, sorted. */
+export async function shippedRecipes(packageRoot: string): Promise<readonly string[]> {
+  const files = await readdir(join(packageRoot, "recipes"));
+  const recipes = files.filter((file) => file.endsWith(".yaml"));
+  return recipes.map((file) => basename(file, ".yaml")).sort();
 }
 
-function defaults(saved: Recipe | undefined): Tree {
-  const tree = emptyTree();
-  for (const { key, initial } of recipeOptions) {
-    const value = saved ? saved[key] : initial;
-    if (value !== undefined) tree[key] = structuredClone(value);
-  }
-  return tree;
+/** The path of a recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */
+export async function findRecipe(nameOrPath: string, packageRoot: string): Promise<string> {
+  const entry = await stat(nameOrPath).catch(() => undefined);
+  if (entry?.isFile()) return nameOrPath;
+  const shipped = await shippedRecipes(packageRoot);
+  if (shipped.includes(nameOrPath)) return join(packageRoot, "recipes", `${nameOrPath}.yaml`);
+  const guess = nearest(basename(nameOrPath).replace(/\.ya?ml$/, ""), shipped);
+  throw new UserError(`${nameOrPath}: neither a recipe file nor the name of a shipped recipe`, {
+    hint: guess ? `did you mean --recipe ${guess}?` : `shipped recipes: ${shipped.join(", ")}`,
+  });
 }
 
 function assignment(set: string): Given {
-  const equals = set.indexOf("=");
-  if (equals < 1) throw recipeMistakes([`--set: expected path=value, found ${shown(set)}`]);
-  return [set.slice(0, equals).trim(), set.slice(equals + 1).trim(), "--set"];
+  const [, path, value] = /^\s*([^=]*[^=\s])\s*=\s*([^]*?)\s*$/.exec(set) ?? [];
+  if (path === undefined) throw mistakes([`--set: expected path=value, found ${shown(set)}`], hint);
+  return [path, value, "--set"];
 }
 
-function layFile(tree: Tree, file: NonNullable<RecipeSources["file"]>, origins: Origins): void {
+function fromFile({ path, text }: NonNullable<RecipeSources["file"]>, base: Tree): Given[] {
   const lineCounter = new LineCounter();
-  const document = parseDocument(file.text, { lineCounter, logLevel: "error" });
+  const document = parseDocument(text, { lineCounter, logLevel: "error" });
   const flaws = [...document.errors, ...document.warnings].map(({ message }) => message);
-  const content = flaws.length === 0 ? contentOf(document, flaws) : {};
-  if (flaws.length > 0)
-    throw recipeMistakes(flaws.map((flaw) => `${file.path}: ${firstLine(flaw)}`));
-  const place = (path: readonly string[]) => {
-    const node = document.getIn(path, true);
-    const offset = isNode(node) ? node.range?.[0] : undefined;
-    return offset === undefined ? file.path : `${file.path}:${lineCounter.linePos(offset).line}`;
-  };
-  for (const [key, value] of Object.entries(content)) {
-    const base = tree[key];
-    // Temperatures are laid over one projection at a time; every other key is replaced.
-    const isLaid = key === "temperatures" && isRecord(base) && isRecord(value);
-    tree[key] = isLaid ? { ...base, ...value } : value;
-    origins.set(key, place([key]));
-    for (const inner of isRecord(value) ? Object.keys(value) : [])
-      origins.set(`${key}.${inner}`, place([key, inner]));
-  }
-}
-
-function contentOf(document: Document, flaws: string[]): Tree {
+  let content: unknown;
   try {
-    const content: unknown = document.toJS() ?? {};
-    if (isRecord(content)) return content;
-    flaws.push(`expected keys and values, found ${shown(content)}`);
+    if (flaws.length === 0) content = document.toJS() ?? {};
   } catch (error) {
     flaws.push(messageOf(error)); // an alias without its anchor, or too many
   }
-  return {};
-}
-
-// Warm-up that nobody asked for lets a short run reach its peak.
-function withShortWarmup(recipe: Recipe, { saved }: RecipeSources, origins: Origins): Recipe {
-  if (origins.has("warmupSteps")) return recipe;
-  const most = saved ? recipe.steps : Math.floor(recipe.steps / 2);
-  return { ...recipe, warmupSteps: Math.min(recipe.warmupSteps, most) };
-}
-
-/** Checks of keys against each other, after each is right by itself. */
-function conflicts(recipe: Recipe, origins: Origins): string[] {
-  const found: string[] = [];
-  const check = (isFine: boolean, key: RecipeKey, message: string) => {
-    if (!isFine) found.push(`${key}${from(key, origins)}: ${message}`);
+  if (!isRecord(content)) {
+    if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content)}`);
+    throw mistakes(
+      flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`),
+      hint,
+    );
+  }
+  const given = (value: unknown, ...keys: readonly string[]): Given => {
+    const node = document.getIn(keys, true);
+    const line = isNode(node) && node.range ? lineCounter.linePos(node.range[0]).line : undefined;
+    return [keys.join("."), value, line === undefined ? path : `${path}:${line}`];
   };
+  return Object.entries(content).flatMap(([key, value]) =>
+    // Temperatures are laid over one projection at a time; every other key is replaced.
+    key === "temperatures" && isRecord(value)
+      ? [given(base[key], key), ...Object.entries(value).map(([k, v]) => given(v, key, k))]
+      : [given(value, key)],
+  );
+}
+
+/** Checks of keys against each other. */
+function conflicts(recipe: Recipe): Problem[] {
   const { steps, warmupSteps, learningRate, minLearningRate, temperatures, tune } = recipe;
-  check(warmupSteps <= steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`);
-  check(
-    minLearningRate <= learningRate,
-    "minLearningRate",
-    `${minLearningRate} is more than learningRate, ${learningRate}`,
-  );
-  check(
-    !tune.includes("temperatures") ||
-      Object.values(temperatures).some((parts) => Object.values(parts).includes(true)),
-    "temperatures",
-    "every part is off, but tune names temperatures",
-  );
-  check(
-    recipe.final === "model" || (tune.join() === "temperatures" && recipe.init === "pretrained"),
-    "final",
-    "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained",
-  );
-  return found;
-}
-
-function recipeMistakes(problems: readonly string[]) {
-  const [first, ...others] = problems;
-  return mistakes(
-    others.length === 0 ? [`recipe: ${first}`] : problems,
-    "the recipe has",
-    "recipes/reference.yaml explains every key",
-  );
-}
-
-function firstLine(message: string): string {
-  return message.split("\n", 1)[0]!;
+  const parts = Object.values(temperatures).flatMap((of) => Object.values(of));
+  const isOfTemperatures = tune.join() === "temperatures" && recipe.init === "pretrained";
+  const found: { readonly [K in RecipeKey]?: string | false } = {
+    warmupSteps: warmupSteps > steps && `${warmupSteps} is more than steps, ${steps}`,
+    minLearningRate:
+      minLearningRate > learningRate &&
+      `${minLearningRate} is more than learningRate, ${learningRate}`,
+    temperatures:
+      tune.includes("temperatures") &&
+      !parts.includes(true) &&
+      "every part is off, but tune names temperatures",
+    final:
+      recipe.final === "adapter" &&
+      !isOfTemperatures &&
+      "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained",
+  };
+  return Object.entries(found).filter((entry): entry is [string, string] => Boolean(entry[1]));
 }

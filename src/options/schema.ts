@@ -3,24 +3,9 @@ import * as z from "zod";
 import { FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { DEFAULT_TEMPERATURES } from "../insertions/spec.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
-import { shared } from "./shared.ts";
-import {
-  above0,
-  atLeast0,
-  decayRate,
-  forEach,
-  needed,
-  numberFormat,
-  oneOf,
-  onOff,
-  type Option,
-  optionsOf,
-  preset,
-  share,
-  text,
-  wholeNumber,
-  wholeNumberOr,
-} from "./values.ts";
+import * as kind from "./values.ts";
+
+const { needed, oneOf, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
 
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
 export const TUNE_GROUPS = ["temperatures", "norms", "biases", "all"] as const;
@@ -53,19 +38,26 @@ const recompute = z
 
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
+/** One of these for each key. */
+const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
+  Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
+
 const { feature, position, ...initialParts } = DEFAULT_TEMPERATURES;
 // A projection that a recipe names is described completely: what is not mentioned is off.
 const parts = () =>
   z
-    .strictObject(forEach(PARTS, () => onOff().default(false)))
+    .strictObject(forEach(PARTS, () => kind.onOff().default(false)))
     .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
 const temperatures = z
   .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
   .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
 /** Named by no default: null. */
-const orNull = <T extends z.ZodType>(kind: T, description: string) =>
-  kind.nullable().default(null).meta({ description });
+const orNull = <T extends z.ZodType>(of: T, description: string) =>
+  of
+    .nullable()
+    .default(null)
+    .meta({ ...of.meta(), description });
 
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
@@ -74,30 +66,34 @@ export const recipeSchema = z.strictObject({
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
-  holdOut: preset(share(), 0.05, "share of the data held out where it has no validation part"),
+  holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
   init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
   feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
   position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
-  maxAddedShare: preset(share(), 0.005, "most new parameters, as a share of the base's"),
+  maxAddedShare: preset(kind.share(), 0.005, "most new parameters, as a share of the base's"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
   batchSize: preset(wholeNumber(1), 1, "sequences per micro batch"),
   gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
-  learningRate: preset(above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
-  baseLearningRate: preset(above0(), 1e-5, "peak learning rate of the base's weights (tune: all)"),
-  minLearningRate: preset(atLeast0(), 0, "learning rate at the last step"),
+  learningRate: preset(kind.above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
+  baseLearningRate: preset(
+    kind.above0(),
+    1e-5,
+    "peak learning rate of the base's weights (tune: all)",
+  ),
+  minLearningRate: preset(kind.atLeast0(), 0, "learning rate at the last step"),
   warmupSteps: preset(wholeNumber(0), 20, "steps of rising learning rate; by itself at most half"),
-  schedule: preset(oneOf(SCHEDULES, "form"), "cosine", "course of the learning rate after warm-up"),
-  beta1: preset(decayRate(), 0.9, "AdamW's decay of the mean gradient"),
-  beta2: preset(decayRate(), 0.95, "AdamW's decay of the squared gradient"),
-  epsilon: preset(above0(), 1e-8, "AdamW's term against division by zero"),
-  weightDecay: preset(atLeast0(), 0.01, "decay; never on temperatures, norms or biases"),
-  maxGradNorm: preset(above0(), 1, "gradients are scaled down to this norm"),
+  schedule: preset(oneOf(SCHEDULES, "form"), "cosine", "course of the rate after warm-up"),
+  beta1: preset(kind.decayRate(), 0.9, "AdamW's decay of the mean gradient"),
+  beta2: preset(kind.decayRate(), 0.95, "AdamW's decay of the squared gradient"),
+  epsilon: preset(kind.above0(), 1e-8, "AdamW's term against division by zero"),
+  weightDecay: preset(kind.atLeast0(), 0.01, "decay; never on temperatures, norms or biases"),
+  maxGradNorm: preset(kind.above0(), 1, "gradients are scaled down to this norm"),
 
   evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),
   evalWindows: preset(wholeNumberOr("all", 1), 64, "windows scored on the way: an even subset"),
@@ -108,7 +104,7 @@ export const recipeSchema = z.strictObject({
   final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,
-  precision: preset(numberFormat(), "fp32", "of frozen weights and activations"),
+  precision: preset(kind.numberFormat(), "fp32", "of frozen weights and activations"),
   recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
   threads: shared.threads,
 });
@@ -120,4 +116,4 @@ export type RecipeKey = keyof Recipe;
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
 /** Every key in the schema's order. */
-export const recipeOptions: readonly Option<RecipeKey>[] = optionsOf(recipeSchema.shape);
+export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind.optionsOf(recipeSchema.shape);

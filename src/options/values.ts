@@ -4,8 +4,9 @@ import * as z from "zod";
 import { type Precision, precisionNamed, precisions } from "../core/dtype.ts";
 import { DEVICE_NAMES, isDeviceName } from "../engines/devices.ts";
 
-/** What the error messages and the help say of a value. */
-export interface Wording {
+/** What the help and the error messages say of a value: metadata of its schema. */
+interface Wording {
+  readonly description: string;
   /** Completes "expected …". */
   readonly expected: string;
   /** The placeholder after the flag, in brackets where it may be left out; "" for a switch, undefined: no flag. */
@@ -15,22 +16,24 @@ export interface Wording {
   readonly isList?: boolean;
 }
 
-const worded = <T extends z.ZodType>(kind: T, expected: string, value?: string): T =>
-  kind.meta({ expected, ...(value !== undefined && { value }) });
+const worded = <T extends z.ZodType>(
+  kind: T,
+  expected: string,
+  value?: string,
+  choices?: readonly string[],
+): T => kind.meta({ expected, value, choices });
 
 export const text = (value: string, least = 1) => worded(z.string().min(least), "text", value);
 export const texts = (value: string) =>
   z.array(z.string()).meta({ expected: "text", value, isList: true });
 export const oneOf = <const T extends readonly string[]>(choices: T, value: string) =>
-  z.enum(choices).meta({ expected: listed(choices), value, choices });
-export const wholeNumber = (least: number, value = "n") =>
-  worded(z.int().min(least), `a whole number of at least ${least}`, value);
-export const wholeNumberOr = <T extends string>(word: T, least: number) =>
-  worded(
-    z.union([z.literal(word), z.int().min(least)]),
-    `${word} or a whole number of at least ${least}`,
-    "n",
-  );
+  worded(z.enum(choices), listed(choices), value, choices);
+export const wholeNumber = (least: number) =>
+  worded(z.int().min(least), `a whole number of at least ${least}`, "n");
+export const wholeNumberOr = <T extends string>(word: T, least: number) => {
+  const kind = z.union([z.literal(word), z.int().min(least)]);
+  return worded(kind, `${word} or a whole number of at least ${least}`, "n");
+};
 export const above0 = () => worded(z.number().positive(), "a number above 0", "number");
 export const atLeast0 = () => worded(z.number().nonnegative(), "a number of at least 0", "number");
 export const within = (least: number, most: number, value: string) =>
@@ -54,21 +57,14 @@ export const percentage = () => {
 export const numberFormat = () => {
   const names = Object.keys(precisions) as Precision[];
   const named = (given: unknown) => precisionNamed(String(given)) ?? given;
-  return z
-    .preprocess(named, z.enum(names))
-    .meta({ expected: listed(names), value: "type", choices: names });
+  return worded(z.preprocess(named, z.enum(names)), listed(names), "type", names);
 };
 
-const devices = ["auto", ...DEVICE_NAMES];
-export const device = () =>
-  z
-    .string()
-    .refine(isDeviceName)
-    .meta({
-      expected: `${listed(devices)}, also with a number (cuda:1)`,
-      value: "device",
-      choices: devices,
-    });
+export const device = () => {
+  const names = ["auto", ...DEVICE_NAMES];
+  const expected = `${listed(names)}, also with a number (cuda:1)`;
+  return worded(z.string().refine(isDeviceName), expected, "device", names);
+};
 
 /** An option that must be named. */
 export const needed = <T extends z.ZodType>(kind: T, description: string): T =>
@@ -86,13 +82,21 @@ export const preset = <T extends z.ZodType>(
 export const flag = (description: string) =>
   preset(worded(z.boolean(), "true or false", ""), false, description);
 
-/** One of these for each key. */
-export const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
-  Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
-
 export function listed(words: readonly string[]): string {
   return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
 }
+
+/** Options that several commands have. */
+export const shared = {
+  model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
+  adapter: maybe(text("folder"), "temperatures to put on the model"),
+  data: needed(text("data"), "file, folder, id[:config][@split] or name"),
+  textColumn: preset(text("name"), "text", "column with the text in data that has columns"),
+  device: preset(device(), "auto", "where to compute"),
+  threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
+  refresh: flag("ask the hub what a cached branch or tag is by now"),
+  json: flag("print one JSON document"),
+} as const;
 
 export type Shape = z.ZodRawShape;
 /** The values of options. */
@@ -100,7 +104,6 @@ export type Values<S extends Shape> = z.output<z.ZodObject<S>>;
 
 export interface Option<Key extends string = string> extends Wording {
   readonly key: Key;
-  readonly description: string;
   /** Undefined where there is none. */
   readonly initial: unknown;
   readonly isNeeded: boolean;
@@ -110,18 +113,11 @@ export interface Option<Key extends string = string> extends Wording {
 
 /** Every option in order: what help, flags, error messages and the reference are made of. */
 export function optionsOf<S extends Shape>(shape: S): readonly Option<keyof S & string>[] {
-  return Object.entries(shape).map(([key, kind]) => {
-    const schema = kind as z.ZodType;
-    const wording = wordingOf(schema);
-    const { value } = wording;
-    const placeholder = value === undefined || /^\[|^$/.test(value) ? value : `<${value}>`;
-    return {
-      ...wording,
-      key,
-      initial: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
-      isNeeded: !schema.safeParse(undefined).success,
-      flag: placeholder === undefined ? undefined : `${flagName(key)} ${placeholder}`.trim(),
-    };
+  return Object.entries(describe(z.strictObject(shape)).properties!).map(([key, wording]) => {
+    const { data: initial, success } = (shape[key] as z.ZodType).safeParse(undefined);
+    const placeholder = wording.value?.replace(/^\w+$/, "<$&>");
+    const flag = placeholder === undefined ? undefined : `${flagName(key)} ${placeholder}`.trim();
+    return { ...(wording as Wording), key, initial, isNeeded: !success, flag };
   });
 }
 
@@ -130,46 +126,19 @@ export function flagName(key: string): string {
   return `--${key.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`)}`;
 }
 
-/** What describes the value at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
-function schemaAt(root: z.ZodType, path: readonly PropertyKey[]): z.ZodType | undefined {
-  let schema = root;
-  for (const part of path) {
-    const { shape } = unwrapped(schema);
-    if (!shape || !Object.hasOwn(shape, part)) return undefined;
-    schema = shape[part as string] as z.ZodType;
-  }
-  return schema;
+/** The wordings of a value and of what is inside it. */
+export interface Described extends Partial<Wording> {
+  readonly properties?: Readonly<Record<string, Described>>;
 }
 
-export function wordingAt(root: z.ZodType, path: readonly PropertyKey[]): Wording | undefined {
-  const schema = schemaAt(root, path);
-  return schema && wordingOf(schema);
+/** JSON Schema keeps the metadata, and takes the wrappers (a default, what may be left out) away. */
+export function describe(schema: z.ZodType): Described {
+  return z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) as Described;
 }
 
-/** The keys of the object at a path. */
-export function keysAt(root: z.ZodType, path: readonly PropertyKey[]): readonly string[] {
-  const schema = schemaAt(root, path);
-  return Object.keys((schema && unwrapped(schema).shape) ?? {});
-}
-
-const unwrapped = (schema: z.ZodType): { readonly shape?: Shape } => {
-  const wrapped = inside(schema);
-  return wrapped ? unwrapped(wrapped) : (schema as { readonly shape?: Shape });
-};
-
-// Wrappers (a default, null allowed) carry the description; what they wrap carries the expectation.
-function wordingOf(schema: z.ZodType): Wording & { readonly description: string } {
-  const wrapped = inside(schema);
-  return {
-    ...(wrapped && wordingOf(wrapped)),
-    ...schema.meta(),
-  } as Wording & { readonly description: string };
-}
-
-function inside(schema: z.ZodType): z.ZodType | undefined {
-  const isWrapper =
-    schema instanceof z.ZodDefault ||
-    schema instanceof z.ZodNullable ||
-    schema instanceof z.ZodOptional;
-  return isWrapper ? (schema.unwrap() as z.ZodType) : undefined;
+/** The description at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
+export function describedAt(root: Described, path: readonly PropertyKey[]): Described | undefined {
+  const inside = ({ properties = {} }: Described, part: PropertyKey) =>
+    Object.hasOwn(properties, part) ? properties[part as string] : undefined;
+  return path.reduce<Described | undefined>((at, part) => at && inside(at, part), root);
 }

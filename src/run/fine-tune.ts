@@ -16,7 +16,7 @@ import {
   runFiles,
 } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
-import { contradictions, loadRecipe, type RecipeSources } from "../options/load.ts";
+import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import type { Recipe } from "../options/schema.ts";
 import { type OnEngine, onEngineOf } from "./fit.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
@@ -70,27 +70,14 @@ export async function resolveRun(
         hint: "name its folder: --resume --out DIR",
       });
     const path = join(out, runFiles.recipe);
-    const recipe = existsSync(path) ? resumedRecipe(path, sources) : loadRecipe(sources);
-    return { ...(await recipe), out };
+    const recipe = existsSync(path)
+      ? resumedRecipe({ path, text: await readFile(path, "utf8") }, sources)
+      : loadRecipe(sources);
+    return { ...recipe, out };
   }
   const recipe = loadRecipe(sources);
   if (recipe.out) await refuseUsed(recipe.out);
   return recipe;
-}
-
-/** The recipe that a run began with, or the same with more steps; options that contradict it are refused. */
-async function resumedRecipe(path: string, sources: RecipeSources): Promise<Recipe> {
-  const saved = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
-  const asked = loadRecipe({ ...sources, env: {}, saved });
-  const steps = Math.max(saved.steps, asked.steps);
-  const differing = contradictions(asked, { ...saved, steps });
-  if (differing.length === 0) return { ...saved, steps };
-  const list = contradictions(asked, saved).map(
-    ({ key, saved, given }) => `${key} is ${JSON.stringify(saved)}, not ${JSON.stringify(given)}`,
-  );
-  throw new UserError(`the run has another recipe, ${path}: ${list.join("; ")}`, {
-    hint: "resume without these options (more steps are possible), or start a new run",
-  });
 }
 
 interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal"> {

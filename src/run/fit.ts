@@ -71,7 +71,7 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
     /** Mapped from their file. */
     weights: [...run.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
     /** Values, moments and gradients of what trains. */
-    trained: 4 * COPIES_OF_TRAINED * run.numTrained,
+    trained: 4 * COPIES_OF_TRAINED * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */
     training: training.room.host,
     scoring: scoring.room.host,

@@ -10,7 +10,7 @@ export type RunPlan = Awaited<ReturnType<typeof planRun>>;
 
 export const planRun = (run: Prepared) =>
   onEngineOf(run)(async (engine, fit) => {
-    const { recipe, opened, parameters, numTrained, context, heldOut, reportPlan, evalPlan } = run;
+    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
     const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
     const trainTokens = run.stream.tokens.length;
     const tokensPerStep = batchSize * gradientAccumulationSteps * context;
@@ -18,11 +18,11 @@ export const planRun = (run: Prepared) =>
     const graphs = graphsOf(run, engine, fit.recompute);
     const training = await engine.estimate(graphs.training).seconds?.();
     const scoring = await engine.estimate(graphs.scoring).seconds?.();
-    const host = numTrained * HOST_SECONDS;
+    const host = parameters.trained * HOST_SECONDS;
     const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
-      trained: { parameters: numTrained, added: parameters.added, share: parameters.share },
+      trained: { parameters: parameters.trained, added: parameters.added, share: parameters.share },
       data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */

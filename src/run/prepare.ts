@@ -51,6 +51,7 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     planWindows(opened, evaluation, { context, windows: windows === "all" ? undefined : windows });
   const tensors = await trainedTensors(opened, recipe);
   const numBase = countParameters(opened.model);
+  const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
   const added = addedParameters(opened.temperatures?.values);
   return {
     recipe,
@@ -59,10 +60,8 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     base,
     opened,
     tensors,
-    /** Parameters of the base and of the temperatures. */
-    parameters: { base: numBase, added, share: added / numBase },
-    /** Parameters that train. */
-    numTrained: tensors.reduce((sum, { values }) => sum + values.length, 0),
+    /** Parameters of the base, of the temperatures, and those that train, new or not. */
+    parameters: { base: numBase, added, share: added / numBase, trained },
     context,
     /** One stream of training tokens. */
     stream,

@@ -57,7 +57,9 @@ export async function trainLoop(
   const failure = (what: string, step = current.step) => {
     const good = saved === INITIAL_STATE ? "none yet" : `that of step ${saved.step}`;
     return new UserError(`step ${step}: ${what}; last good checkpoint: ${good}`, {
-      hint: "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
+      hint: program.shouldRetry
+        ? "half precision ends at 65,504: start anew with --precision fp32, or bf16 where the device has it"
+        : "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
       exitCode: 1,
     });
   };
@@ -159,6 +161,7 @@ export function learningRateAt(
   { schedule, steps, warmupSteps, minLearningRate }: RateOptions,
   peak: number,
 ): number {
+  if (steps === 1) return peak; // the last step is at the minimum, but the only one is to train
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   const progress = (step - warmupSteps) / Math.max(1, steps - warmupSteps);
   const fall = { constant: 0, linear: progress, cosine: (1 - Math.cos(Math.PI * progress)) / 2 };

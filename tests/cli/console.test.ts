@@ -1,7 +1,9 @@
 // The progress line on a terminal and in a pipe, tables within their columns, numbers as people read them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as format from "../../cli/console.ts";
+import { styleText } from "node:util";
+import * as shown from "../../cli/console.ts";
+import * as format from "../../cli/format.ts";
 
 /** Something to write to that remembers. */
 function paper(columns?: number) {
@@ -20,7 +22,7 @@ function screen(written: readonly string[]): string[] {
 test("a terminal shows one line, redrawn at most ten times a second", () => {
   let time = 0;
   const output = paper();
-  const line = format.progress(output, { isTty: true, now: () => time });
+  const line = shown.progress(output, { isTty: true, now: () => time });
   line.update(["step 1/9"], 0.5);
   time = 99;
   line.update(["step 2/9"]);
@@ -35,7 +37,7 @@ test("a terminal shows one line, redrawn at most ten times a second", () => {
 
 test("fields past the edge are left out, the first is cut", () => {
   const output = paper(20);
-  const line = format.progress(output, { isTty: true, now: () => 0 });
+  const line = shown.progress(output, { isTty: true, now: () => 0 });
   line.update(["step 100/200", "loss 3.21", "x"]);
   line.done();
   line.update(["a very long name of a model"]);
@@ -48,7 +50,7 @@ test("fields past the edge are left out, the first is cut", () => {
 test("a pipe gets plain lines, seldom, and no bar", () => {
   let time = 0;
   const output = paper();
-  const line = format.progress(output, { isTty: false, now: () => time, everySeconds: 10 });
+  const line = shown.progress(output, { isTty: false, now: () => time });
   for (; time <= 20_000; time += 4000) line.update([`t ${time}`], 0.5);
   line.line("saved");
   line.done();
@@ -57,87 +59,72 @@ test("a pipe gets plain lines, seldom, and no bar", () => {
 
 test("control characters in names do not reach the terminal", () => {
   const output = paper();
-  format.progress(output, { isTty: true, now: () => 0 }).update(["a\x1b[2Jb\nc\u009b"]);
+  shown.progress(output, { isTty: true, now: () => 0 }).update(["a\x1b[2Jb\nc\u009b"]);
   assert.deepEqual(output.written, ["a\\u001b[2Jb\\u000ac\\u009b"]);
 });
 
 test("a stream lets through lines and our own colours alone", () => {
   const name = "a\x1b[31mb\x1b[8mc\x1b]0;title\x07\r\n\td\u009b2J";
-  const [plain, colored] = [paper(), paper()];
-  format.filtered(plain, false).write(name);
-  format.filtered(colored, true).write(format.style(true, {}).red("x") + name);
+  const written = (forced: string) => {
+    const before = process.env["FORCE_COLOR"];
+    process.env["FORCE_COLOR"] = forced;
+    const output = paper();
+    shown.filtered(output).write(styleText("red", "x") + name);
+    if (before === undefined) delete process.env["FORCE_COLOR"];
+    else process.env["FORCE_COLOR"] = before;
+    return output.written;
+  };
   const escaped = "\\u001b[8mc\\u001b]0;title\\u0007\\u000d\n\td\\u009b2J";
-  assert.deepEqual(plain.written, [`a\\u001b[31mb${escaped}`]);
-  assert.deepEqual(colored.written, [`\x1b[31mx\x1b[0ma\x1b[31mb${escaped}`]);
+  assert.deepEqual(written("0"), [`xa\\u001b[31mb${escaped}`]);
+  assert.deepEqual(written("1"), [`\x1b[31mx\x1b[39ma\x1b[31mb${escaped}`]);
 });
 
-test("tables: numbers to the right, text to the left, colours without width", () => {
-  const { green } = format.style(true, {});
+test("tables: numbers to the right, text to the left", () => {
   const rows = [
     ["before", "144.60", ""],
-    ["after", green("63.80"), "-55.9%"],
+    ["after", "63.80", "-55.9%"],
   ];
   assert.equal(
-    format.table(["", "perplexity", "change"], rows),
-    [
-      "        perplexity  change",
-      "before      144.60",
-      `after        ${green("63.80")}  -55.9%`,
-    ].join("\n"),
+    shown.table(["", "perplexity", "change"], rows),
+    ["        perplexity  change", "before      144.60", "after        63.80  -55.9%"].join("\n"),
   );
-  assert.equal(format.table([], [["a", "1"]]), "a  1");
-  assert.equal(format.table([], []), "");
+  assert.equal(shown.table([], [["a", "1"]]), "a  1");
+  assert.equal(shown.table([], []), "");
 });
 
 test("a table gives way to the terminal's width", () => {
-  const text = format.table(["tensor", "shape"], [["model.layers.0.self_attn.q", "2,048"]], 24);
+  const text = shown.table(["tensor", "shape"], [["model.layers.0.self_attn.q", "2,048"]], 24);
   assert.deepEqual(text.split("\n"), ["tensor             shape", "model.la…f_attn.q  2,048"]);
-});
-
-test("colour obeys the terminal and the environment", () => {
-  const isColored = (isTty: boolean, env: Record<string, string>) =>
-    format.style(isTty, env).red("x") !== "x";
-  assert.deepEqual(
-    [
-      isColored(true, {}),
-      isColored(false, {}),
-      isColored(true, { NO_COLOR: "1" }),
-      isColored(true, { NO_COLOR: "" }),
-      isColored(true, { TERM: "dumb" }),
-      isColored(false, { FORCE_COLOR: "1" }),
-    ],
-    [true, false, false, true, false, true],
-  );
 });
 
 test("numbers read well", () => {
   const cases: [string, string][] = [
-    [format.formatInteger(18_864), "18,864"],
-    [format.formatParameters(424), "424"],
-    [format.formatParameters(999_999), "999,999"],
-    [format.formatParameters(124_439_808), "124.4M"],
-    [format.formatParameters(1_100_048_384), "1.100B"],
-    [format.formatBytes(12), "12 B"],
-    [format.formatBytes(999_999), "1.00 MB"],
-    [format.formatBytes(2.05e9), "2.05 GB"],
-    [format.formatDuration(0.35), "0.35 s"],
-    [format.formatDuration(9.96), "10 s"],
-    [format.formatDuration(59.7), "1m 00s"],
-    [format.formatDuration(185), "3m 05s"],
-    [format.formatDuration(3599.9), "1h 00m"],
-    [format.formatDuration(7620), "2h 07m"],
-    [format.formatDuration(273_600), "3d 04h"],
-    [format.formatDuration(Number.POSITIVE_INFINITY), "?"],
-    [format.formatRate(3.21), "3.2 tok/s"],
-    [format.formatRate(1234.4), "1,234 tok/s"],
-    [format.formatPerplexity(63.8019), "63.802"],
-    [format.formatPerplexity(1234.56), "1,234.6"],
-    [format.formatPerplexity(4.2e7), "4.20e+7"],
-    [format.formatPerplexity(Number.POSITIVE_INFINITY), "Infinity"],
-    [format.formatPercent(-55.87, { isChange: true }), "-55.9%"],
-    [format.formatPercent(0.5, { isChange: true }), "+0.50%"],
-    [format.formatPercent(0.0152), "0.015%"],
-    [format.formatPercent(0), "0%"],
+    [format.integer(18_864), "18,864"],
+    [format.parameters(424), "424"],
+    [format.parameters(999_999), "999,999"],
+    [format.parameters(124_439_808), "124.4M"],
+    [format.parameters(1_100_048_384), "1.100B"],
+    [format.bytes(12), "12 B"],
+    [format.bytes(999_999), "1.00 MB"],
+    [format.bytes(2.05e9), "2.05 GB"],
+    [format.duration(0.35), "0.35 s"],
+    [format.duration(9.96), "10 s"],
+    [format.duration(59.7), "1m 00s"],
+    [format.duration(185), "3m 05s"],
+    [format.duration(3599.9), "1h 00m"],
+    [format.duration(7620), "2h 07m"],
+    [format.duration(273_600), "3d 04h"],
+    [format.duration(Number.POSITIVE_INFINITY), "?"],
+    [format.rate(3.21), "3.2 tok/s"],
+    [format.rate(1234.4), "1,234 tok/s"],
+    [format.perplexity(63.8019), "63.802"],
+    [format.perplexity(1234.56), "1,234.6"],
+    [format.perplexity(4.2e7), "4.20e+7"],
+    [format.perplexity(Number.POSITIVE_INFINITY), "Infinity"],
+    [format.percent(-55.87, { isChange: true }), "-55.9%"],
+    [format.percent(0.5, { isChange: true }), "+0.50%"],
+    [format.percent(0.0152), "0.015%"],
+    [format.percent(0), "0%"],
   ];
   for (const [actual, expected] of cases) assert.equal(actual, expected);
 });

@@ -1,13 +1,16 @@
 // `ssa finetune` as a person and a script see it: what goes to which stream, where runs are, how they are resumed.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
+import type { RunReport } from "../../src/evaluate/results.ts";
 import { fixture, readJson, writeTokens } from "../run/small-run.ts";
 import { assertRefused, jsonLines, onlyJson, ssa } from "./program.ts";
+
+type Ended = Pick<RunReport, "steps" | "before" | "after">;
 
 let cwd = "";
 const command = ["finetune", "--base", fixture(), "--data", "corpus", "--device", "cpu"];
@@ -59,11 +62,12 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
   const again = await ssa(["finetune", "--resume", "--json"], { cwd });
   assert.deepEqual([again.code, onlyJson(again.stdout)], [0, report]);
   const table = await ssa(["finetune", "--resume", "--log-format", "auto"], { cwd });
+  assert.match(table.stdout, /^trained values +90 \(temperatures\)$/m);
   assert.match(table.stdout, /^before +[\d.]+ +[\d.]+\nafter +[\d.]+ +[\d.]+\n\nperplexity -/m);
   assert.match(table.stderr, /gpt2-corpus-1 is finished/);
 
-  const other = await ssa(["finetune", "--resume", "--steps", "7", "--seed", "1"], { cwd });
-  assertRefused(other, /has another recipe, .*: steps is 6, not 7; seed is 0, not 1/);
+  const other = await ssa(["finetune", "--resume", "--steps", "5", "--seed", "1"], { cwd });
+  assertRefused(other, /has another recipe, .*: steps is 6, not 5; seed is 0, not 1/);
   assertRefused(
     await ssa([...args, "--out", "checkpoints/gpt2-corpus-1"], { cwd }),
     /is not empty/,
@@ -89,6 +93,54 @@ test("plain lines that fit 80 columns, piped", async () => {
   for (const line of lines) assert.ok(line.length <= 80, line);
   assert.equal(stripVTControlCharacters(stderr), stderr);
   assert.ok(!stderr.includes("\r"));
+});
+
+test("a finished run takes more steps, as if it had been asked for them", async () => {
+  const flat = ["--schedule", "constant", "--warmup-steps", "2"];
+  const resume = ["finetune", "--resume", "--out", "longer", "--json"];
+  await ssa([...args, "--out", "longer", ...flat], { cwd });
+  const { code, stdout, stderr } = await ssa([...resume, "--steps", "8"], { cwd });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /^resuming at step 6 from /m);
+  const options = ["--out", "whole", ...flat, "--steps", "8", "--json"];
+  const whole = await ssa([...args, ...options], { cwd });
+  const [longer, expected] = [stdout, whole.stdout].map(onlyJson) as [Ended, Ended];
+  assert.deepEqual(
+    [longer.steps, longer.after.lossNats],
+    [expected.steps, expected.after.lossNats],
+  );
+  const again = await ssa(resume, { cwd });
+  assert.match(again.stderr, /longer is finished/);
+  assert.deepEqual(onlyJson(again.stdout), longer);
+});
+
+test("a run of one step changes the model", async () => {
+  const one = [...args, "--out", "one", "--steps", "1", "--json"];
+  const { before, after } = onlyJson((await ssa(one, { cwd })).stdout) as unknown as Ended;
+  assert.ok(after.lossNats < before.lossNats);
+});
+
+test("what comes next works as it is printed, with the words that called the program", async () => {
+  const story = "The nation is at peace with every other nation. ".repeat(60);
+  await writeFile(join(cwd, "it's.txt"), story);
+  const names = ["finetune", "--base", "tiny-gpt2", "--data", "it's.txt", "--out", "small run"];
+  const sizes = ["--steps", "1", "--context", "16", "--hold-out", "0.3", "--device", "cpu"];
+  const { stderr } = await ssa([...names, ...sizes], { cwd, env: { npm_command: "exec" } });
+  const lines = stderr.split("\n").filter((line) => /^(next)? +npx ssa /.test(line));
+  const commands = lines.map((line) => line.slice("next      npx ssa ".length));
+  assert.deepEqual(
+    commands.map((command) => command.split(" ")[0]),
+    ["eval", "generate", "convert"],
+    stderr,
+  );
+  for (const command of commands) {
+    const words = [...command.matchAll(/(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\])+/g)].map(([text]) =>
+      text.replace(/'([^']*)'|"([^"]*)"|\\(.)/g, "$1$2$3"),
+    );
+    const ended = await ssa([...words, "--json"], { cwd, env: { SSA_CACHE: join(cwd, "cache") } });
+    assert.equal(ended.code, 0, `${command}: ${ended.stderr}`);
+    onlyJson(ended.stdout);
+  }
 });
 
 test("the environment names a device under the command line's and over the recipe's", async () => {

@@ -1,6 +1,7 @@
 // What a terminal, a pipe, a signal or an old Node may do to any command.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -43,6 +44,50 @@ test("a closed stderr does not end the work", async (t) => {
   });
   assert.equal(code, 0);
   assert.equal(onlyJson(stdout)["numTokens"], 18_750);
+});
+
+test("a full disk behind stdout, and a closed stderr, end with a code that is not 0", async (t) => {
+  if (process.platform === "win32") return t.skip("no /dev/full");
+  const full = await ssa(["inspect", fixture(), "--json"], { script: 'exec "$@" >/dev/full' });
+  assert.deepEqual([full.code, full.stdout], [1, ""]);
+  assert.match(full.stderr, /^error: ENOSPC: no space left on device, write$/m);
+  assert.doesNotMatch(full.stderr, /^\s+at /m);
+  for (const closed of ["2>&-", "2>/dev/full"]) {
+    const { code } = await ssa(["inspect", "no-model"], { script: `exec "$@" ${closed}` });
+    assert.equal(code, 1, closed);
+  }
+});
+
+const mount = (then: string) =>
+  `exec unshare -rm sh -c 'mount -t tmpfs -o ro none "$PWD/ro" && ${then}' sh "$@"`;
+const canMount = (cwd: string) => spawnSync("sh", ["-c", mount("true")], { cwd }).status === 0;
+
+test("a read-only file system is named, and eval needs no cache", async (t) => {
+  const cwd = await folderWithData(t, 500);
+  await mkdir(join(cwd, "ro"));
+  if (!canMount(cwd)) return t.skip("this user may not mount");
+  const options = { cwd, env: { SSA_CACHE: join(cwd, "ro", "cache") }, script: mount('exec "$@"') };
+  const generate = ["generate", "--model", "tiny-gpt2", "--prompt", "The", "--device", "cpu"];
+  const refused = /: the file system is read-only .*\nhint: SSA_CACHE=DIR keeps exports elsewhere/;
+  assertRefused(await ssa(generate, options), refused, 1);
+  assertRefused(
+    await ssa(["convert", "--model", fixture(), "--to", "onnx", "--out", "ro/a/b"], options),
+    /cannot write .*ro\/a\/b: the file system is read-only/,
+    1,
+  );
+  const { code, stderr } = await ssa(evaluate, options);
+  assert.equal(code, 0, stderr);
+});
+
+test("doctor and the choice of a device tell of no device that this machine cannot have", async (t) => {
+  if (process.platform !== "linux") return t.skip("another machine has other devices");
+  const { stdout } = await ssa(["doctor"]);
+  assert.match(stdout, /^cpu +(chosen|available)/m);
+  assert.doesNotMatch(stdout, /^(dml|coreml)/m);
+  if (!existsSync("/proc/driver/nvidia/version") && !existsSync("/dev/dxg"))
+    assert.doesNotMatch(stdout, /^(cuda|tfjs:gpu)/m);
+  const devices = onlyJson((await ssa(["doctor", "--json"])).stdout)["devices"] as unknown[];
+  assert.ok(devices.length >= 9, "all of them for machines");
 });
 
 test("an older Node is refused in one line", async () => {

@@ -18,6 +18,8 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
+  /** A shell's, which starts the program by `exec "$@"`. */
+  readonly script?: string;
   /** Called with all of stderr so far, whenever more has come. */
   readonly onStderr?: (text: string, child: ChildProcess) => void;
 }
@@ -27,15 +29,16 @@ export function ssa(args: readonly string[], options: RunOptions = {}): Promise<
   const kept = Object.entries(process.env).filter(([name]) =>
     /^(HOME|PATH|TMP.*|TEMP|SYSTEMROOT)$/i.test(name),
   );
-  const child = spawn(
-    process.execPath,
-    ["--import", loader, ...(options.nodeArgs ?? []), main, ...args],
-    {
-      cwd: options.cwd,
-      env: { ...Object.fromEntries(kept), HF_HUB_OFFLINE: "1", ...options.env },
-      stdio: ["ignore", "pipe", "pipe"],
-    },
-  );
+  const nodeArgs = ["--import", loader, ...(options.nodeArgs ?? []), main, ...args];
+  const { script } = options;
+  const [program, words] = script
+    ? ["sh", ["-c", script, "sh", process.execPath, ...nodeArgs]]
+    : [process.execPath, nodeArgs];
+  const child = spawn(program, words, {
+    cwd: options.cwd,
+    env: { ...Object.fromEntries(kept), HF_HUB_OFFLINE: "1", ...options.env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk) => (stdout += String(chunk)));
   child.stderr.on("data", (chunk) => {

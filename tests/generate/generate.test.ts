@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { Command } from "commander";
 import { command as convertCommand } from "../../cli/commands/convert.ts";
 import { command as generateCommand } from "../../cli/commands/generate.ts";
-import { progress, style } from "../../cli/console.ts";
+import { progress } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
 import { generate } from "../../src/generate/generate.ts";
 import { maskTail } from "../../src/generate/nucleus.ts";
@@ -106,7 +106,6 @@ async function run(homeDir: string, ...args: string[]): Promise<string> {
     stderr,
     isTty: false,
     columns: 80,
-    style: style(false, {}),
     now: () => 0,
     progress: progress(stderr, { isTty: false, now: () => 0 }),
     exitCode: 0,

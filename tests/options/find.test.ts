@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
-import { findRecipe, shippedRecipes } from "../../src/options/find.ts";
+import { findRecipe, shippedRecipes } from "../../src/options/load.ts";
 
 test("a recipe is found by path or by name; a mistyped one gets the nearest", async (t) => {
   const root = await mkdtemp(join(tmpdir(), "ssa-recipes-"));

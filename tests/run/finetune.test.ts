@@ -93,6 +93,7 @@ test("tune trains what it names and leaves every other weight as it was", async 
     const expected = Object.keys(final).filter((name) => trained.test(name) && !isBuffer(name));
     assert.deepEqual(names(final, base), expected, tune);
     assert.equal(report.parameters.added, added, tune);
+    assert.ok(report.parameters.trained! > 0 && report.parameters.trained! >= added, tune);
     assert.equal(report.temperatures.length, added > 0 ? 4 : 0, tune);
     assert.ok(report.delta.percent < 0, `${tune}: ${report.delta.percent} %`);
   }
@@ -200,7 +201,7 @@ test("the report has the fields that other programs read", async (t) => {
   assert.equal(fields(report.before), perplexity);
   assert.equal(fields(report.after), perplexity);
   assert.equal(fields(report.delta), "interval95 lossNats percent perplexity standardError");
-  assert.equal(fields(report.parameters), "added base share");
+  assert.equal(fields(report.parameters), "added base share trained");
   assert.equal(fields(report.temperatures[0]!), "layer max mean min projection");
   const { before, after, delta } = report;
   allClose([delta.lossNats], [after.lossNats - before.lossNats], { atol: 1e-12 });

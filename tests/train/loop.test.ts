@@ -200,6 +200,8 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
     let message = "";
     await assert.rejects(start(INITIAL_STATE), (error) => {
       assert.ok(error instanceof UserError && error.exitCode === 1);
+      // Half precision overflows before a rate does.
+      assert.match(error.hint!, on.shouldRetry ? /--precision fp32/ : /lower learningRate/);
       message = error.message;
       return true;
     });
@@ -214,6 +216,8 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
       "step 4: norm of the whole batch's gradient is Infinity; last good checkpoint: that of step 3",
     saves: "save 0, save 3",
   });
+  const half = { ...broken(2, { nats: 1, gradient: Infinity }), shouldRetry: () => false };
+  assert.match((await failing(half)).message, /^step 1: norm of the whole batch's gradient/);
   const evaluate = (step: number) => Promise.resolve(step < 2 ? 1 : Number.NaN);
   assert.deepEqual(await failing(program, { evaluate }), {
     message: "step 2: held-out loss is NaN; last good checkpoint: that of step 0",

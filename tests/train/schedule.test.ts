@@ -22,6 +22,11 @@ test("warm-up rises to the peak, then each schedule takes its course to the mini
   });
 });
 
+test("a single step trains at the peak", () => {
+  for (const warmupSteps of [0, 1])
+    assert.deepEqual(rates({ schedule: "cosine", steps: 1, warmupSteps }), [1]);
+});
+
 test("without warm-up the fall begins at once, and a run of nothing else is possible", () => {
   allClose(rates({ schedule: "linear", steps: 4, warmupSteps: 0 }), [0.75, 0.5, 0.25, 0]);
   allClose(rates({ schedule: "cosine", steps: 3, warmupSteps: 3 }), [1 / 3, 2 / 3, 1]);

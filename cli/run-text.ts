@@ -1,0 +1,131 @@
+// A run as text for people: its plan, what is about to happen, its result, and what can be done with that.
+
+import { join } from "node:path";
+import { styleText } from "node:util";
+import type { RunReport } from "../src/evaluate/results.ts";
+import { runFiles } from "../src/files/names.ts";
+import type { RunPlan } from "../src/run/plan.ts";
+import type { Prepared } from "../src/run/prepare.ts";
+import { type Facts, facts, table } from "./console.ts";
+import * as format from "./format.ts";
+import type { CommandIo } from "./io.ts";
+
+const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
+  program: "with the data and the engine",
+  weights: "mapped from their file",
+  trained: "values, moments and gradients of what trains",
+  training: "activations held for the backward pass",
+  scoring: "activations",
+};
+
+/** What a run is about to do. */
+export function runFacts(run: Prepared): Facts {
+  const { opened, parameters, context, reportPlan, stream } = run;
+  const { tune, steps, batchSize, gradientAccumulationSteps } = run.recipe;
+  const { base, added, trained } = parameters;
+  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
+  const share = format.share(added / base);
+  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  const rows = inserted.map(({ place, form, extent, parameters }) => {
+    return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
+  });
+  return {
+    training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
+    new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
+    ...Object.fromEntries(rows),
+    data: `${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
+  };
+}
+
+export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
+  const { base, data, evaluation, memoryBytes, deviceBytes, seconds } = plan;
+  const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
+  const { actual, asked } = data.heldOut ?? {};
+  const turns = plan.takesTurns ? "; training and scoring take turns" : "";
+  const memory = Object.entries(MEMORY).map(([part, words]) => {
+    const bytes = memoryBytes[part as keyof typeof MEMORY];
+    return [`  ${part}`, `${format.bytes(bytes)}, ${words}`] as const;
+  });
+  return facts(
+    {
+      base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
+      ...run,
+      "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
+      "on the way": `${format.integer(evaluation.evalWindows)} windows, ${evaluation.evaluations} times`,
+      epochs: `the data is read ${data.epochs.toFixed(2)} times`,
+      device: plan.device,
+      memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
+      ...Object.fromEntries(memory),
+      "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,
+      recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
+      time: seconds
+        ? `about ${format.duration(seconds.training)} training, ${format.duration(seconds.evaluation)} scoring`
+        : "not known",
+    },
+    columns,
+  );
+}
+
+export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
+  const { before, after, delta, parameters, temperatures } = report;
+  const { trained } = parameters;
+  const changes = [delta.percent, ...(delta.interval95 ?? [])];
+  const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
+  const interval = low ? ` (95 % interval ${low} to ${high})` : "";
+  const subset =
+    after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
+  const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
+  const comparison = Object.entries({ before, after }).map(([when, result]) => [
+    when,
+    format.perplexity(result.perplexity),
+    result.lossNats.toFixed(4),
+    result.bitsPerByte?.toFixed(4) ?? "",
+  ]);
+  const taus = temperatures.map(({ layer, projection, ...tau }) => [
+    String(layer),
+    projection,
+    ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
+  ]);
+  const run = {
+    scored: `${format.integer(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
+    "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
+    "new parameters": `${format.integer(parameters.added)} (${share})`,
+    steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
+    "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,
+    model: join(runDir, runFiles.final),
+  };
+  return [
+    table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
+    styleText("bold", `perplexity ${change}${interval}`),
+    facts(run, io.columns),
+    ...(taus.length > 0
+      ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]
+      : []),
+  ].join("\n\n");
+}
+
+/** The commands that use what was made. */
+export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
+  const { data, evalData, textColumn } = recipe;
+  const column = textColumn === "text" ? "" : ` --text-column ${word(textColumn)}`;
+  const model = `--model ${word(join(runDir, runFiles.final))}`;
+  const commands = [
+    `eval ${model} --data ${word(evalData ?? data)}${column}`,
+    // Bits per byte are known where there is text, so that the model has a tokenizer.
+    ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
+    `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
+  ];
+  return commands.map((line, i) => `${(i ? "" : "next").padEnd(10)}${program(io)} ${line}`);
+}
+
+/** How a run that was stopped goes on. */
+export const howToResume = (runDir: string, io: CommandIo) =>
+  `${program(io)} finetune --resume --out ${word(runDir)}`;
+
+/** This program, as it was called. */
+const program = ({ env }: CommandIo) => (env["npm_command"] === "exec" ? "npx ssa" : "ssa");
+
+/** A word as a shell takes it. */
+const word = (text: string) =>
+  /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
