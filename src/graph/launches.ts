@@ -6,6 +6,7 @@ import {
   concat,
   constant,
   layerNorm,
+  matMul,
   mul,
   reduceMean,
   reduceSum,
@@ -16,22 +17,30 @@ import {
 import { ops } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
-import { stackTwins } from "./twins.ts";
+
+type Rewrite = (x: Tensor) => Tensor | undefined;
+
+/** In each phase, a node is what the first row that has something for it makes of it. */
+const phases: readonly (readonly Rewrite[])[] = [
+  [asMean, asNorm, overOnes, scaledOuter, rowDots],
+  [inRows],
+  [headsOfAll, joinedHeads, afterOnes, ofWholes, whole, withRow],
+];
 
 /** Outputs and inputs are of the same names and values, but may be of other shapes of the same size. */
 export function fewerLaunches(outputs: Outputs): Outputs {
-  const products = new Map<Tensor, Tensor[]>();
-  let graph = mapNodes(bare(outputs), (x) => {
-    const found =
-      asMean(x) ?? asNorm(x) ?? overOnes(x) ?? scaledOuter(x) ?? rowDots(x, products) ?? x;
-    if (isOp(found, "MatMul"))
-      products.set(found.inputs[1]!, [...(products.get(found.inputs[1]!) ?? []), found]);
-    return found;
-  });
-  graph = mapNodes(graph, (x) => inRows(x) ?? x);
-  graph = mapNodes(graph, (x) => headsOfAll(x) ?? joinedHeads(x) ?? afterOnes(x) ?? x);
-  graph = inputsAsUsed(simplify(bare(graph)));
-  return simplify(bare(stackTwins(graph)));
+  let graph = bare(outputs);
+  for (const rows of phases)
+    graph = simplify(
+      mapNodes(graph, (x) => {
+        for (const row of rows) {
+          const found = row(x);
+          if (found) return found;
+        }
+        return x;
+      }),
+    );
+  return inputsAsUsed(bare(graph));
 }
 
 /** Outputs without what only reshapes them: results are read as flat arrays. */
@@ -98,24 +107,20 @@ function scaledOuter(x: Tensor): Tensor | undefined {
 }
 
 /**
- * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ, where p v is there: of the attention's backward pass, rows instead of squares.
- * In F32 alone: what rounding has in common in a row of a vᵀ would no longer cancel.
+ * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ: of the attention's backward pass rows instead of squares, p v being there. In F32 alone:
+ * what rounding has in common in a row of a vᵀ would no longer cancel.
  */
-function rowDots(x: Tensor, products: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor | undefined {
+function rowDots(x: Tensor): Tensor | undefined {
   const [square] = x.inputs;
-  if (!isOp(x, "ReduceSum") || x.shape.at(-1) !== 1 || !isOp(square!, "Mul")) return undefined;
-  if (x.attributes.axes.length !== 1 || x.attributes.axes[0] !== x.shape.length - 1)
+  if (!isOp(x, "ReduceSum") || x.attributes.axes.join() !== String(x.shape.length - 1))
     return undefined;
-  const [product, weights] = square.inputs;
-  if (!isOp(product!, "MatMul") || !product.attributes.transposeB) return undefined;
-  const { transposeA, alpha } = product.attributes;
+  const [product, weights] = square!.inputs;
+  if (!isOp(square!, "Mul") || !isOp(product!, "MatMul") || !isOp(weights!, "Softmax"))
+    return undefined;
   const [a, v] = product.inputs;
-  const attended = products.get(v!)?.find((y) => {
-    const { transposeA, transposeB, alpha } = (y as Tensor<"MatMul">).attributes;
-    return y.inputs[0] === weights && !transposeA && !transposeB && alpha === 1;
-  });
-  if (!attended || transposeA || alpha !== 1) return undefined;
-  return reduceSum(mul(a!, attended), [-1]);
+  const { transposeA, transposeB, alpha } = product.attributes;
+  if (transposeA || !transposeB || alpha !== 1) return undefined;
+  return reduceSum(mul(a!, matMul(weights, v!)), [-1]);
 }
 
 /**
@@ -207,5 +212,56 @@ function afterOnes(x: Tensor): Tensor | undefined {
     const axes = x.attributes.axes.map((axis) => axis + more);
     return reshape(node(x.op, inputs, { axes }), x.shape);
   }
+  if (isOp(x, "Slice")) {
+    const axis = x.attributes.axis + inputs[0]!.shape.length - x.shape.length;
+    return reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
+  }
   return ops[x.op].isRowwise ? reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+}
+
+/** What is done to one part of tensors is that part of what is done to them whole, which serves the other parts. */
+function ofWholes(x: Tensor): Tensor | undefined {
+  const parts = x.inputs.filter(({ shape }) => shape.length > 0);
+  const [first] = parts;
+  if (!ops[x.op].isRowwise || !first || !isOp(first, "Slice")) return undefined;
+  const { axis, start, end } = first.attributes;
+  const whole = first.inputs[0]!.shape;
+  const isAlike = (y: Tensor) =>
+    isOp(y, "Slice") &&
+    y.attributes.axis === axis &&
+    y.attributes.start === start &&
+    sameShape(y.shape, first.shape) &&
+    sameShape(y.inputs[0]!.shape, whole);
+  const isWorthIt = axis < whole.length - 1 && 2 * (end - start) >= Number(whole[axis]);
+  if (!isWorthIt || !parts.every(isAlike)) return undefined;
+  const inputs = x.inputs.map((y) => (parts.includes(y) ? y.inputs[0]! : y));
+  return slice(node(x.op, inputs, x.attributes), axis, start, end);
+}
+
+/** A product of matrices and the row that is added to it. Of the product itself nothing else is made. */
+function withRow(x: Tensor): Tensor | undefined {
+  const [product, row] = x.inputs;
+  if (!isOp(x, "Add") || !isOp(product!, "MatMul") || row!.shape.length !== 1) return undefined;
+  const isPlain =
+    product.inputs.length === 2 && product.inputs.every(({ shape }) => shape.length === 2);
+  return isPlain ? node("MatMul", [...product.inputs, row!], product.attributes) : undefined;
+}
+
+/** Parts joined to what they are the parts of. */
+function whole(x: Tensor): Tensor | undefined {
+  const [from] = x.inputs[0]?.inputs ?? [];
+  if (!isOp(x, "Concat") || !from || !sameShape(x.shape, from.shape)) return undefined;
+  let end = 0;
+  const isNext = (y: Tensor) => {
+    const start = end;
+    end += Number(y.shape[x.attributes.axis]);
+    const { attributes, inputs } = y as Tensor<"Slice">;
+    return (
+      isOp(y, "Slice") &&
+      inputs[0] === from &&
+      attributes.axis === x.attributes.axis &&
+      attributes.start === start
+    );
+  };
+  return x.inputs.every(isNext) ? from : undefined;
 }

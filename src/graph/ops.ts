@@ -46,7 +46,7 @@ export interface OpAttributes {
   And: None;
   /** Where(condition, a, b). */
   Where: None;
-  /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast. */
+  /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast; plus a row, if it is given, where both are matrices. */
   MatMul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
   /** Sum and mean over axes, which stay as 1. */
   ReduceSum: Reduction;
@@ -212,12 +212,13 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     "own",
     "product",
   )((inputs, { transposeA, transposeB }) => {
-    const [a, b] = operands(inputs, 2);
+    const [a, b, row] = operands(inputs, inputs.length === 3 ? 3 : 2);
     invariant(float(a!).dtype === b!.dtype, `${a!.dtype} with ${b!.dtype}`);
     invariant(a!.shape.length >= 2 && b!.shape.length >= 2, "a matrix has two axes");
     const [m, k] = transposeA ? [a!.shape.at(-1)!, a!.shape.at(-2)!] : a!.shape.slice(-2);
     const [k2, n] = transposeB ? [b!.shape.at(-1)!, b!.shape.at(-2)!] : b!.shape.slice(-2);
     invariant(k === k2, `inner dimensions ${k} and ${k2}`);
+    invariant(!row || sameShape(row.shape, [n!]), "a row as long as the product's");
     const batch = broadcastShapes(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
     return { shape: [...batch, m!, n!], dtype: a!.dtype };
   }),

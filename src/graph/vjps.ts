@@ -133,7 +133,7 @@ function geluTanhSlope(x: Tensor): Tensor {
 function matMulVjp(
   dy: Tensor,
   _: Tensor,
-  [a, b]: readonly Tensor[],
+  [a, b, row]: readonly Tensor[],
   { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
 ): Tensor[] {
   // Rows scaled before the product are rows scaled after it, which may be much shorter (the loss's vocabulary).
@@ -150,7 +150,7 @@ function matMulVjp(
   const db = transposeB
     ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
     : g.matMul(left, right, { transposeA: !transposeA, alpha });
-  return [da, db];
+  return row ? [da, db, dy] : [da, db];
 }
 
 /** x as one factor per row times the rest, where it is such a product. */

@@ -1,6 +1,7 @@
 // Ops composed of simpler ones, for providers that lack a kernel or have one that is wrong.
 
 import { fixedShape, sizeOf } from "../../core/shape.ts";
+import type { OpAttributes } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import type { Lowering } from "./lowering.ts";
 
@@ -9,15 +10,11 @@ export function matMul(
   context: Lowering,
   [a, b]: readonly [string, string],
   [x, y]: readonly [Tensor, Tensor],
-  { transposeA, transposeB, alpha }: { transposeA: boolean; transposeB: boolean; alpha: number },
+  attributes: OpAttributes["MatMul"],
 ): string {
   // Gemm transposes on every provider, but takes matrices only.
-  if (x.shape.length === 2 && y.shape.length === 2)
-    return context.emit("Gemm", [a, b], {
-      transA: Number(transposeA),
-      transB: Number(transposeB),
-      alpha: { float: alpha },
-    });
+  if (x.shape.length === 2 && y.shape.length === 2) return gemm(context, [a, b], attributes);
+  const { transposeA, transposeB, alpha } = attributes;
   // Of three products with attention's squares two scale the same rows.
   const scalesRows = context.target.fewLaunches && alpha !== 1;
   const scaled = (z: string) =>
@@ -31,6 +28,17 @@ export function matMul(
     ? product
     : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
 }
+
+export const gemm = (
+  context: Lowering,
+  operands: readonly string[],
+  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
+) =>
+  context.emit("Gemm", operands, {
+    transA: Number(transposeA),
+    transB: Number(transposeB),
+    alpha: { float: alpha },
+  });
 
 function swapLast(context: Lowering, x: string, rank: number): string {
   const perm = Array.from({ length: rank }, (_, i) => i);

@@ -2,7 +2,7 @@
 
 import { type Dtype, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
-import type { Tensor } from "../../graph/tensor.ts";
+import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
 import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./model.ts";
 
@@ -62,6 +62,8 @@ export class Lowering {
   readonly model = new OnnxModel();
   readonly target: LoweringTarget;
   readonly weightOf: (name: string) => WeightBytes;
+  /** Tensors whose slices together are all of their equal parts, and how many: outputs of one node. */
+  readonly partsOf = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
   readonly #scalars = new Map<string, string>();
   readonly #shared = new Map<string, readonly string[]>();
@@ -79,6 +81,20 @@ export class Lowering {
     const name = this.#names.get(tensor);
     invariant(name, `${tensor.op} used before it is lowered`);
     return name;
+  }
+
+  findParts(order: readonly Tensor[]): void {
+    const slices = new Map<Tensor, Tensor<"Slice">[]>();
+    for (const x of order)
+      if (isOp(x, "Slice")) slices.set(x.inputs[0]!, [...(slices.get(x.inputs[0]!) ?? []), x]);
+    for (const [whole, parts] of slices) {
+      const { axis, start, end } = parts[0]!.attributes;
+      const size = end - start;
+      const isPart = ({ attributes: other }: Tensor<"Slice">) =>
+        other.axis === axis && other.end - other.start === size && other.start % size === 0;
+      if (parts.length * size === whole.shape[axis] && parts.every(isPart))
+        this.partsOf.set(whole, parts.length);
+    }
   }
 
   /** The number format in which the target holds one of the graph's. */

@@ -5,7 +5,6 @@ import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
-import { mergeable, mergedNode } from "./launches.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
@@ -20,16 +19,16 @@ export function toOnnx(
   target: LoweringTarget,
 ): Uint8Array {
   const context = new Lowering(target, weightOf);
-  const merged = target.fewLaunches ? mergeable(outputs) : new Set<Tensor>();
-  for (const tensor of orderOf(outputs)) {
+  const order = orderOf(outputs);
+  if (target.fewLaunches) context.findParts(order);
+  for (const tensor of order) {
+    if (isLateCast(context, tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
-    if (isLateCast(context, tensor) || (isOp(tensor, "MatMul") && merged.has(tensor))) continue;
     const lower = (inputs: readonly string[]) => rule(context, inputs, tensor.attributes, tensor);
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
-    const byOther = mergedNode(context, tensor, merged) ?? byParts;
-    context.setName(tensor, byOther ?? lower(operandsOf(context, tensor)));
+    context.setName(tensor, byParts ?? lower(operandsOf(context, tensor)));
   }
   const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -135,10 +134,14 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
     context.emit("Transpose", inputs, { perm: permutation }),
   Expand: (context, [x], { shape }) =>
     context.emit("Expand", [x!, context.model.integers(fixedShape(shape))]),
-  Slice: (context, [x], { axis, start, end }, { dtype }) =>
-    context.dtypeOf(dtype) === "I32"
-      ? composed.slice(context, x!, axis, start, end)
-      : context.slice(x!, axis, start, end),
+  Slice: (context, [x], { axis, start, end }, { inputs, dtype }) => {
+    if (context.dtypeOf(dtype) === "I32") return composed.slice(context, x!, axis, start, end);
+    const parts = context.partsOf.get(inputs[0]!);
+    if (!parts) return context.slice(x!, axis, start, end);
+    const names = Array.from({ length: parts }, () => "part");
+    const split = context.shared("Split", [x!], names, { axis, num_outputs: parts });
+    return split[start / (end - start)]!;
+  },
   Pad: (context, [x], { axis, before, after }) =>
     context.emit("Pad", [
       x!,
@@ -164,10 +167,12 @@ function openShape(shape: Shape, from: Shape): number[] {
 
 function lowerMatMul(
   context: Lowering,
-  [a, b]: readonly string[],
+  operands: readonly string[],
   attributes: OpAttributes["MatMul"],
   { inputs }: Tensor,
 ): string {
+  if (inputs.length === 3) return composed.gemm(context, operands, attributes);
+  const [a, b] = operands;
   const { transposeA, transposeB, alpha } = attributes;
   if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a!, b!]);
   if (context.target.fusedMatMul)

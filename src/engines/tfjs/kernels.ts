@@ -166,7 +166,7 @@ function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: nu
  */
 function matMul(
   { tf }: KernelContext,
-  [a, b]: readonly TfTensor[],
+  [a, b, row]: readonly TfTensor[],
   { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
   tensor: Tensor,
 ): TfTensor {
@@ -177,7 +177,8 @@ function matMul(
       ? multiply(tf, tf.reshape(a!, [-1, a!.shape.at(-1)!]), b!, transposeA, transposeB)
       : multiply(tf, inBatch(tf, a!, batch), inBatch(tf, b!, batch), transposeA, transposeB);
   const shaped = tf.reshape(product, [...shape]);
-  return alpha === 1 ? shaped : tf.mul(shaped, alpha);
+  const scaled = alpha === 1 ? shaped : tf.mul(shaped, alpha);
+  return row ? tf.add(scaled, row) : scaled;
 }
 
 /** Elements of a matrix from which the wasm backend's fast routine is worth copies of the operands. */
