@@ -1,7 +1,7 @@
 // The plan of a run as a table for people.
 
 import type { RunPlan } from "../src/run/plan.ts";
-import { formatBytes, formatDuration, formatInteger, formatParameters, table } from "./console.ts";
+import { formatBytes, formatInteger, formatParameters, table } from "./console.ts";
 import type { CommandIo } from "./io.ts";
 
 const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
@@ -13,7 +13,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 };
 
 export function planText(plan: RunPlan, { columns }: CommandIo): string {
-  const { base, trained, data, training, evaluation, memoryBytes, seconds } = plan;
+  const { base, trained, data, training, evaluation, memoryBytes } = plan;
   const windows = (count: number) => `${formatInteger(count)} windows of ${evaluation.context}`;
   const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
@@ -46,12 +46,6 @@ export function planText(plan: RunPlan, { columns }: CommandIo): string {
     ]),
     ...(plan.deviceBytes ? [["on the device", `about ${formatBytes(plan.deviceBytes)}`]] : []),
     ["recomputes", plan.recompute === "blocks" ? "whole blocks" : "what is cheap"],
-    [
-      "time",
-      seconds
-        ? `about ${formatDuration(seconds.training)} training, ${formatDuration(seconds.evaluation)} scoring`
-        : "not known",
-    ],
   ];
   return table([], rows, columns);
 }

@@ -56,7 +56,7 @@ export const command = defineCommand({
     const train = async (run: OpenRun, signal: AbortSignal) => {
       const { prepared, engine, fit } = run;
       if (flags.dryRun) {
-        const plan = await planRun(recipe, prepared, engine, fit);
+        const plan = planRun(recipe, prepared, engine, fit);
         return print(io, flags.json, plan, () => planText(plan, io));
       }
       const result = await startRun(run, {

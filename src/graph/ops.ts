@@ -1,5 +1,5 @@
-// The vocabulary: one row per op with its attributes, its shape and dtype rule, and what engines count by: whether its
-// result may lie where an operand lay, and what a run of it reads and writes.
+// The vocabulary: one row per op with its attributes, its shape and dtype rule, and whether its result may lie where an
+// operand lay.
 // The gradient table (vjps.ts) and each engine's lowering have the same rows; the compiler checks that none is missing.
 
 import type { Dtype } from "../core/dtype.ts";
@@ -91,20 +91,17 @@ interface OpRow<Op extends OpType> {
   readonly result: ShapeRule<Op>;
   /** Its values' place: its own; that of an operand of the same size that nothing else needs; the operand's very bytes. */
   readonly place: "own" | "over" | "view";
-  /** What a run reads and writes: arrays whole, of its operands only what it takes, nothing; or a product's arithmetic. */
-  readonly traffic: "all" | "taken" | "none" | "product";
   /** Each row of the last axis by itself, operands broadcast. */
   readonly isRowwise: boolean;
 }
 
 const row =
-  (place: OpRow<OpType>["place"], traffic: OpRow<OpType>["traffic"], isRowwise = false) =>
-  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, traffic, isRowwise });
-const given = row("own", "none");
-const fresh = row("own", "all");
-const rowwise = row("own", "all", true);
-const over = row("over", "all", true);
-const taking = row("own", "taken");
+  (place: OpRow<OpType>["place"], isRowwise: boolean) =>
+  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, isRowwise });
+const fresh = row("own", false);
+const rowwise = row("own", true);
+const over = row("over", true);
+const view = row("view", false);
 
 const halves: readonly Dtype[] = ["F32", "F16", "BF16"];
 
@@ -178,9 +175,9 @@ function numElements(shape: Shape): number | undefined {
 }
 
 export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
-  Input: given(leaf),
-  Parameter: given(leaf),
-  Constant: given((_, { data, shape, dtype }) => {
+  Input: fresh(leaf),
+  Parameter: fresh(leaf),
+  Constant: fresh((_, { data, shape, dtype }) => {
     invariant(numElements(shape) === data.length, `${data.length} values`);
     return { shape, dtype };
   }),
@@ -208,10 +205,7 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     const { shape, dtype } = binary([a!, b!]);
     return { shape: broadcastShapes(condition!.shape, shape), dtype };
   }),
-  MatMul: row(
-    "own",
-    "product",
-  )((inputs, { transposeA, transposeB }) => {
+  MatMul: fresh((inputs, { transposeA, transposeB }) => {
     const [a, b, row] = operands(inputs, inputs.length === 3 ? 3 : 2);
     invariant(float(a!).dtype === b!.dtype, `${a!.dtype} with ${b!.dtype}`);
     invariant(a!.shape.length >= 2 && b!.shape.length >= 2, "a matrix has two axes");
@@ -239,10 +233,7 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     broadcastShapes(x!.shape.slice(0, -1), cos!.shape.slice(0, -1));
     return float(x!);
   }),
-  Reshape: row(
-    "view",
-    "none",
-  )((inputs, { shape }) => {
+  Reshape: view((inputs, { shape }) => {
     const [x] = operands(inputs, 1);
     const [from, to] = [numElements(x!.shape), numElements(shape)];
     invariant(from === to, `${formatShape(x!.shape)} to ${formatShape(shape)}`);
@@ -260,7 +251,7 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     invariant(sameShape(broadcastShapes(x!.shape, shape), shape), `to ${formatShape(shape)}`);
     return { shape, dtype: x!.dtype };
   }),
-  Slice: taking((inputs, { axis, start, end }) => {
+  Slice: fresh((inputs, { axis, start, end }) => {
     const [x] = operands(inputs, 1);
     const dim = Number(x!.shape.at(axis));
     invariant(0 <= start && start < end && end <= dim, `${start}..${end} of ${dim}`);
@@ -284,7 +275,7 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     }
     return { shape: result.shape, dtype: result.dtype };
   }),
-  Gather: taking((inputs) => {
+  Gather: fresh((inputs) => {
     const [table, indices] = operands(inputs, 2);
     invariant(indices!.dtype === "I64", `${indices!.dtype} indices`);
     return { shape: [...indices!.shape, ...table!.shape.slice(1)], dtype: table!.dtype };

@@ -84,8 +84,8 @@ function fitBy(
     program: programBytes + engine.room.host,
     weights: [...prepared.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
     trained: 4 * COPIES_OF_TRAINED * prepared.parameters.trained,
-    training: training.room.host,
-    scoring: scoring.room.host,
+    training: training.host,
+    scoring: scoring.host,
   };
   const { program, weights, trained } = memoryBytes;
   // Weights that two sessions map count twice.
@@ -98,7 +98,7 @@ function fitBy(
     takesTurns,
     memoryBytes,
     totalBytes: program + weights + trained + sessions,
-    deviceBytes: engine.room.device + together(training.room.device, scoring.room.device),
+    deviceBytes: engine.room.device + together(training.device, scoring.device),
   };
 }
 

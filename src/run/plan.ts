@@ -2,11 +2,8 @@
 
 import type { Engine } from "../engines/index.ts";
 import type { Recipe } from "../options/schema.ts";
-import { type Fit, graphsOf } from "./fit.ts";
+import type { Fit } from "./fit.ts";
 import type { HeldOut, Prepared } from "./prepare.ts";
-
-/** What the host takes for a trained value: to pass it and add its gradient up for a micro batch; to update it in a step. */
-const HOST_SECONDS = 17e-9;
 
 export interface RunPlan extends Fit {
   readonly base: { readonly name: string; readonly folder: string; readonly parameters: number };
@@ -29,26 +26,14 @@ export interface RunPlan extends Fit {
     readonly evaluations: number;
   };
   readonly device: string;
-  /** From this machine's speed at products and passes, within about a fifth; null where the engine cannot tell. */
-  readonly seconds: { readonly training: number; readonly evaluation: number } | null;
 }
 
-export async function planRun(
-  recipe: Recipe,
-  prepared: Prepared,
-  engine: Engine,
-  fit: Fit,
-): Promise<RunPlan> {
+export function planRun(recipe: Recipe, prepared: Prepared, engine: Engine, fit: Fit): RunPlan {
   const { opened, parameters, context, stream, heldOut, reportPlan, evalPlan } = prepared;
   const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
   const trainTokens = stream.tokens.length;
   const tokensPerStep = batchSize * gradientAccumulationSteps * context;
   const evaluations = Math.ceil(steps / evalEvery);
-  const graphs = graphsOf(recipe, prepared, engine, fit.recompute);
-  const training = await engine.estimate(graphs.training).seconds?.();
-  const scoring = await engine.estimate(graphs.scoring).seconds?.();
-  const host = parameters.trained * HOST_SECONDS;
-  const windows = 2 * reportPlan.windows.length + evaluations * evalPlan.windows.length;
   return {
     base: { name: recipe.base, folder: opened.folder, parameters: parameters.base },
     trained: {
@@ -66,12 +51,5 @@ export async function planRun(
     },
     device: engine.description,
     ...fit,
-    seconds:
-      training === undefined || scoring === undefined
-        ? null
-        : {
-            training: steps * (gradientAccumulationSteps * (training + host) + host),
-            evaluation: (windows / batchSize) * scoring,
-          },
   };
 }

@@ -12,7 +12,7 @@ import { fewerLaunches } from "../../graph/launches.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Program, Results, Weight } from "../engine.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
-import { estimate, roomOf, speedsOf } from "./estimate.ts";
+import { estimate, roomOf } from "./estimate.ts";
 import type { InputFormat, WorkerReply, WorkerRequest } from "./worker.ts";
 
 export interface OnnxRuntimeOptions {
@@ -35,9 +35,6 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = new SessionWorker();
   const shaped = (outputs: Outputs) =>
     options.target.fewLaunches ? fewerLaunches(outputs) : outputs;
-  const compileHere: Engine["compile"] = (outputs, weights) =>
-    compile(worker, shaped(outputs), weights, options);
-  const speed = speedsOf({ compile: compileHere });
   const { name } = options.provider;
   return {
     description: options.description,
@@ -45,8 +42,8 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
     mapsWeights: name === "cpu",
     tiling: options.target.tiling,
     room: roomOf(name),
-    estimate: (outputs) => estimate(shaped(outputs), name, speed),
-    compile: compileHere,
+    estimate: (outputs) => estimate(shaped(outputs), name),
+    compile: (outputs, weights) => compile(worker, shaped(outputs), weights, options),
     dispose: () => worker.close(),
   };
 }

@@ -9,8 +9,8 @@ import { readFloats } from "../../files/safetensors.ts";
 import type { OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
 import { smallTiles } from "../../nn/tiling.ts";
-import { bytesOf, costOf, peakBytes } from "../counts.ts";
-import type { Engine, Estimate, Feeds, Program, Results, Weight } from "../engine.ts";
+import { bytesOf, peakBytes } from "../counts.ts";
+import type { Engine, Feeds, Program, Results, Room, Weight } from "../engine.ts";
 import { loadTfjs, TFJS_DEVICES, type TfjsBackend, type TfjsDevice } from "./backend.ts";
 import { type Kernel, type KernelContext, kernels, type TfTensor } from "./kernels.ts";
 
@@ -48,13 +48,13 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
 const LIBRARY_BYTES = 150e6;
 
 /** Every value has a place of its own until its last use; what is stored in half precision is loaded as float32. */
-function estimate(outputs: Outputs): Estimate {
+function estimate(outputs: Outputs): Room {
   const order = topologicalOrder(Object.values(outputs));
   const widened = order.filter((tensor) => isOp(tensor, "Parameter"));
   const host =
     widened.reduce((sum, x) => sum + 4 * sizeOf(x.shape) - bytesOf(x), 0) +
     peakBytes(order, outputs, { overwrites: false });
-  return { room: { host, device: 0 }, cost: costOf(outputs), seconds: null };
+  return { host, device: 0 };
 }
 
 async function openBackend(devices: readonly TfjsDevice[]) {
