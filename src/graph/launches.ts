@@ -2,18 +2,7 @@
 // compute stays as it is.
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
-import {
-  concat,
-  constant,
-  layerNorm,
-  matMul,
-  mul,
-  reduceMean,
-  reduceSum,
-  reshape,
-  slice,
-  transpose,
-} from "./build.ts";
+import * as g from "./build.ts";
 import { ops } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
@@ -73,7 +62,7 @@ function asMean(x: Tensor): Tensor | undefined {
   const count = sizeOf(sum.inputs[0]!.shape) / sizeOf(sum.shape);
   const isInverse =
     factor.shape.length === 0 && factor.attributes.data[0] === Math.fround(1 / count);
-  return isInverse ? reduceMean(sum.inputs[0]!, sum.attributes.axes) : undefined;
+  return isInverse ? g.reduceMean(sum.inputs[0]!, sum.attributes.axes) : undefined;
 }
 
 /** x̂ = (x - mean) / deviation of a layer normalization: one with weights of one and no bias. */
@@ -85,8 +74,8 @@ function asNorm(x: Tensor): Tensor | undefined {
   if (!isOp(mean!, "LayerNormMean") || mean.inputs[0] !== from || invStd.inputs[0] !== from)
     return undefined;
   const width = Number(from!.shape.at(-1));
-  const [one, zero] = [1, 0].map((value) => constant(Array<number>(width).fill(value), [width]));
-  return layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
+  const [one, zero] = [1, 0].map((value) => g.constant(Array<number>(width).fill(value), [width]));
+  return g.layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
 }
 
 /** A sum over axes of length 1. */
@@ -102,7 +91,7 @@ function scaledOuter(x: Tensor): Tensor | undefined {
   const [a, b] = product.inputs;
   const isOuter = !product.attributes.transposeA && a!.shape.at(-1) === 1;
   return isOuter && sameShape(factor!.shape, a!.shape)
-    ? node("MatMul", [mul(factor!, a!), b!], product.attributes)
+    ? node("MatMul", [g.mul(factor!, a!), b!], product.attributes)
     : undefined;
 }
 
@@ -120,7 +109,7 @@ function rowDots(x: Tensor): Tensor | undefined {
   const [a, v] = product.inputs;
   const { transposeA, transposeB, alpha } = product.attributes;
   if (transposeA || !transposeB || alpha !== 1) return undefined;
-  return reduceSum(mul(a!, matMul(weights, v!)), [-1]);
+  return g.reduceSum(g.mul(a!, g.matMul(weights, v!)), [-1]);
 }
 
 /**
@@ -131,8 +120,8 @@ function inRows(x: Tensor): Tensor | undefined {
   if (x.shape.length !== 3 || x.inputs.length === 0) return undefined;
   const [first, second] = x.inputs;
   const [batch, length] = fixedShape(x.shape) as [number, number];
-  const flat = (y: Tensor) => reshape(y, [batch * length, ...y.shape.slice(2)]);
-  const lift = (y: Tensor) => reshape(y, x.shape);
+  const flat = (y: Tensor) => g.reshape(y, [batch * length, ...y.shape.slice(2)]);
+  const lift = (y: Tensor) => g.reshape(y, x.shape);
   const isLifted = (y: Tensor) => isOp(y, "Reshape") && y.inputs[0]!.shape.length === 2;
   const isFull = (y: Tensor) => sameShape(y.shape.slice(0, 2), [batch, length]);
   if (isOp(x, "MatMul"))
@@ -170,8 +159,8 @@ function headsOfAll(x: Tensor): Tensor | undefined {
   const rowWidth = Number(row!.shape.at(-1));
   const isWhole = [start, end, rowWidth].every((at) => at % width === 0);
   if (!isWhole || sizeOf(row!.shape) !== batch * length * rowWidth) return undefined;
-  const heads = transpose(reshape(row!, [batch, length, rowWidth / width, width]), HEADS_FIRST);
-  return slice(heads, 1, start / width, end / width);
+  const heads = g.transpose(g.reshape(row!, [batch, length, rowWidth / width, width]), HEADS_FIRST);
+  return g.slice(heads, 1, start / width, end / width);
 }
 
 /** The other way round: rows joined of heads are the heads' join as rows. */
@@ -181,9 +170,9 @@ function joinedHeads(x: Tensor): Tensor | undefined {
   const isRows = ({ shape }: Tensor, i: number) =>
     Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
   if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
-  return reshape(
-    transpose(
-      concat(
+  return g.reshape(
+    g.transpose(
+      g.concat(
         parts.map((part) => part.inputs[0]!),
         1,
       ),
@@ -210,13 +199,13 @@ function afterOnes(x: Tensor): Tensor | undefined {
   if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean")) {
     const more = inputs[0]!.shape.length - x.shape.length;
     const axes = x.attributes.axes.map((axis) => axis + more);
-    return reshape(node(x.op, inputs, { axes }), x.shape);
+    return g.reshape(node(x.op, inputs, { axes }), x.shape);
   }
   if (isOp(x, "Slice")) {
     const axis = x.attributes.axis + inputs[0]!.shape.length - x.shape.length;
-    return reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
+    return g.reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
   }
-  return ops[x.op].isRowwise ? reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+  return ops[x.op].isRowwise ? g.reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
 }
 
 /** What is done to one part of tensors is that part of what is done to them whole, which serves the other parts. */
@@ -235,7 +224,7 @@ function ofWholes(x: Tensor): Tensor | undefined {
   const isWorthIt = axis < whole.length - 1 && 2 * (end - start) >= Number(whole[axis]);
   if (!isWorthIt || !parts.every(isAlike)) return undefined;
   const inputs = x.inputs.map((y) => (parts.includes(y) ? y.inputs[0]! : y));
-  return slice(node(x.op, inputs, x.attributes), axis, start, end);
+  return g.slice(node(x.op, inputs, x.attributes), axis, start, end);
 }
 
 /** A product of matrices and the row that is added to it. Of the product itself nothing else is made. */

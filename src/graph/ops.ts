@@ -12,7 +12,6 @@ import {
   sameShape,
   type Shape,
 } from "../core/shape.ts";
-import type { Tensor } from "./tensor.ts";
 
 type None = Readonly<Record<string, never>>;
 type Leaf = { readonly name: string; readonly shape: Shape; readonly dtype: Dtype };
@@ -79,6 +78,14 @@ export interface OpAttributes {
 }
 
 export type OpType = keyof OpAttributes;
+
+export interface Tensor<Op extends OpType = OpType> {
+  readonly op: Op;
+  readonly inputs: readonly Tensor[];
+  readonly attributes: OpAttributes[Op];
+  readonly shape: Shape;
+  readonly dtype: Dtype;
+}
 
 interface Result {
   readonly shape: Shape;

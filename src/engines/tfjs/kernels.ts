@@ -6,6 +6,7 @@ import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
 import type { OpAttributes, OpType } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
+import type { Feeds } from "../engine.ts";
 
 /** The functions of tfjs-core, from whichever package brings them. */
 export type TensorFlow = typeof tensorflow;
@@ -13,8 +14,8 @@ export type TfTensor = tensorflow.Tensor;
 
 export interface KernelContext {
   readonly tf: TensorFlow;
-  /** The values of an input in this run, or of a parameter. */
-  readonly valuesOf: (name: string) => Float32Array | BigInt64Array;
+  /** The values of the inputs in this run, or of the parameters. */
+  readonly values: Feeds;
 }
 
 /** Gives a new tensor, never an operand itself. */
@@ -36,8 +37,10 @@ const binary =
   (op: Binary): Kernel<OpType> =>
   ({ tf }, [a, b]) =>
     tf[op](a!, b!);
-const bound: Kernel<"Input" | "Parameter"> = ({ tf, valuesOf }, _, { name, shape }) =>
-  upload(tf, valuesOf(name), fixedShape(shape));
+const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }) => {
+  invariant(values[name], `no input ${name}`);
+  return upload(tf, values[name], fixedShape(shape));
+};
 
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Input: bound,
