@@ -3,7 +3,7 @@
 
 import { invariant } from "../core/errors.ts";
 import { formatShape } from "../core/shape.ts";
-import { type OpAttributes, type OpType, ops, type Tensor } from "./ops.ts";
+import { type OpAttributes, type OpType, resultOf, type Tensor } from "./ops.ts";
 
 export type { Tensor } from "./ops.ts";
 
@@ -17,8 +17,7 @@ export function node<Op extends OpType>(
   attributes: OpAttributes[Op],
 ): Tensor<Op> {
   try {
-    const { shape, dtype } = ops[op].result(inputs, attributes);
-    return { op, inputs, attributes, shape, dtype };
+    return { op, inputs, attributes, ...resultOf(op, inputs, attributes) };
   } catch (cause) {
     const operands = inputs.map(({ dtype, shape }) => dtype + formatShape(shape)).join(", ");
     throw new Error(`internal: ${op}(${operands}): ${(cause as Error).message}`, { cause });
