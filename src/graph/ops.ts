@@ -73,6 +73,10 @@ export interface OpAttributes extends Readonly<Record<Plain, None>> {
 
 export type OpType = keyof OpAttributes;
 
+/** Rows of a table that follow from the op's name. */
+export const each = <Op extends OpType, Row>(names: readonly Op[], rowOf: (op: Op) => Row) =>
+  Object.fromEntries(names.map((op) => [op, rowOf(op)])) as Record<Op, Row>;
+
 export interface Tensor<Op extends OpType = OpType> {
   readonly op: Op;
   readonly inputs: readonly Tensor[];
@@ -162,22 +166,13 @@ const numElements = (shape: Shape): number | undefined =>
   shape.every((dim) => typeof dim === "number") ? sizeOf(shape) : undefined;
 
 export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
-  Input: fresh([0], leaf),
-  Parameter: fresh([0], leaf),
+  ...each(["Input", "Parameter"], () => fresh<"Input" | "Parameter">([0], leaf)),
   Constant: fresh([0], (_, { data, shape, dtype }) => {
     invariant(numElements(shape) === data.length, `${data.length} values`);
     return { shape, dtype };
   }),
-  Add: over([2], binary),
-  Sub: over([2], binary),
-  Mul: over([2], binary),
-  Div: over([2], binary),
-  Neg: over([1], unary),
-  Exp: over([1], unary),
-  Log: over([1], unary),
-  Tanh: over([1], unary),
-  Sigmoid: over([1], unary),
-  Erf: over([1], unary),
+  ...each(["Add", "Sub", "Mul", "Div"], () => over<OpType>([2], binary)),
+  ...each(["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
   Gelu: rowwise([1], unary),
   Cast: rowwise([1], ([{ shape }], { to }) => ({ shape, dtype: to })),
   LessOrEqual: rowwise([2], (inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
@@ -202,13 +197,11 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
     return { shape: [...batch, m!, n!], dtype: a.dtype };
   }),
-  ReduceSum: fresh([1], reduced),
-  ReduceMean: fresh([1], reduced),
+  ...each(["ReduceSum", "ReduceMean"], () => fresh<"ReduceSum" | "ReduceMean">([1], reduced)),
   LogSumExp: rowwise([1], statistic),
   Softmax: over([1], unary),
   LayerNorm: rowwise([3], normalization),
-  LayerNormMean: rowwise([3], statistic),
-  LayerNormInvStd: rowwise([3], statistic),
+  ...each(["LayerNormMean", "LayerNormInvStd"], () => rowwise<OpType>([3], statistic)),
   RmsNorm: rowwise([2], normalization),
   RmsNormInvStd: rowwise([2], statistic),
   Rotary: fresh([3], ([x, cos, sin]) => {

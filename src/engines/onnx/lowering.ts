@@ -4,10 +4,7 @@ import { type Dtype, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
-import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./model.ts";
-
-/** Where a parameter's bytes are: in a file beside the model, or here. Little-endian, of the parameter's dtype. */
-export type WeightBytes = ExternalData | Uint8Array;
+import { type Attribute, ONNX_TYPES, OnnxModel, type WeightBytes } from "./model.ts";
 
 /** What a provider has; what it lacks is composed of ops that every provider has. */
 export interface LoweringTarget {
@@ -127,10 +124,13 @@ export class Lowering {
   /** A number of a floating-point dtype. */
   scalar(value: number, dtype: Dtype): string {
     const format = dtype === "F16" || dtype === "BF16" ? dtype : "F32";
-    const name = this.#scalars.get(`${value} ${format}`) ?? this.model.name("constant");
-    if (!this.#scalars.has(`${value} ${format}`))
-      this.model.initializer(name, format, [], encodeFloats(format, Float32Array.of(value)));
-    this.#scalars.set(`${value} ${format}`, name);
+    const key = `${value} ${format}`;
+    let name = this.#scalars.get(key);
+    if (!name) {
+      const bytes = encodeFloats(format, Float32Array.of(value));
+      name = this.model.initializer(this.model.name("constant"), format, [], bytes);
+      this.#scalars.set(key, name);
+    }
     return name;
   }
 

@@ -3,14 +3,16 @@
 import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
-import type { OpAttributes, OpType } from "../../graph/ops.ts";
+import { each, type OpAttributes, type OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
-import { Lowering, type LoweringTarget, type WeightBytes } from "./lowering.ts";
+import { Lowering, type LoweringTarget } from "./lowering.ts";
+import type { WeightBytes } from "./model.ts";
 
-export { type LoweringTarget, targets, type WeightBytes } from "./lowering.ts";
+export { type LoweringTarget, targets } from "./lowering.ts";
+export type { WeightBytes } from "./model.ts";
 
 /** The model's bytes; `weightOf` is asked for every parameter once. */
 export function toOnnx(
@@ -49,11 +51,11 @@ type Rule<Op extends OpType> = (
   tensor: Tensor,
 ) => string;
 
-/** An op that ONNX has under the same name or another, without attributes. */
-const direct =
-  (op: string): Rule<OpType> =>
-  (context, inputs) =>
-    context.emit(op, inputs);
+/** Ops that ONNX has under the same name, without attributes. */
+const DIRECT = [
+  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["LessOrEqual", "And", "Where"] as const),
+];
 
 type NormRule = Rule<"LayerNorm" | "RmsNorm">;
 
@@ -80,41 +82,28 @@ const rmsNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
   norm("SimplifiedLayerNormalization", ["norm", "invStd"], index, compose);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
+  ...each(
+    DIRECT,
+    (op) => (context: Lowering, inputs: readonly string[]) => context.emit(op, inputs),
+  ),
   Input: (context, _, { name, shape, dtype }) => {
     context.model.input(name, context.dtypeOf(dtype), shape);
     return name;
   },
-  Parameter: ({ model, weightOf }, _, { name, shape, dtype }) => {
-    const weight = weightOf(name);
-    return weight instanceof Uint8Array
-      ? model.initializer(name, dtype, fixedShape(shape), weight)
-      : model.externalInitializer(name, dtype, fixedShape(shape), weight);
-  },
+  Parameter: ({ model, weightOf }, _, { name, shape, dtype }) =>
+    model.initializer(name, dtype, fixedShape(shape), weightOf(name)),
   Constant: (context, _, { data, shape, dtype }) => {
     if (data instanceof BigInt64Array) return context.integers(data, fixedShape(shape));
     const { model } = context;
     const bytes = encodeFloats("F32", data);
     return model.initializer(model.name("constant"), dtype, fixedShape(shape), bytes);
   },
-  Add: direct("Add"),
-  Sub: direct("Sub"),
-  Mul: direct("Mul"),
-  Div: direct("Div"),
-  Neg: direct("Neg"),
-  Exp: direct("Exp"),
-  Log: direct("Log"),
-  Tanh: direct("Tanh"),
-  Sigmoid: direct("Sigmoid"),
-  Erf: direct("Erf"),
   // No provider has it for bf16.
   Gelu: (context, [x], { approximate }, { dtype }) =>
     dtype === "BF16"
       ? context.cast(context.emit("Gelu", [context.cast(x!, "F32")], { approximate }), dtype)
       : context.emit("Gelu", [x!], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x!, to),
-  LessOrEqual: direct("LessOrEqual"),
-  And: direct("And"),
-  Where: direct("Where"),
   MatMul: lowerMatMul,
   ReduceSum: (context, [x], { axes }) =>
     context.emit("ReduceSum", [x!, context.model.integers(axes)]),

@@ -4,7 +4,7 @@
 import type * as tensorflow from "@tensorflow/tfjs-core";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
-import type { OpAttributes, OpType } from "../../graph/ops.ts";
+import { each, type OpAttributes, type OpType } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import type { Feeds } from "../engine.ts";
 
@@ -26,7 +26,7 @@ export type Kernel<Op extends OpType> = (
   tensor: Tensor,
 ) => TfTensor;
 
-type Unary = "neg" | "exp" | "log" | "tanh" | "sigmoid" | "erf" | "softmax";
+type Unary = Lowercase<(typeof UNARY)[number]>;
 type Binary = "add" | "sub" | "mul" | "div" | "lessEqual" | "logicalAnd";
 
 const unary =
@@ -42,20 +42,16 @@ const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }
   return upload(tf, values[name], fixedShape(shape));
 };
 
+const UNARY = ["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf", "Softmax"] as const;
+
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
-  Input: bound,
-  Parameter: bound,
+  ...each(["Input", "Parameter"], () => bound),
+  ...each(UNARY, (op) => unary(op.toLowerCase() as Lowercase<typeof op>)),
   Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
   Add: binary("add"),
   Sub: binary("sub"),
   Mul: binary("mul"),
   Div: binary("div"),
-  Neg: unary("neg"),
-  Exp: unary("exp"),
-  Log: unary("log"),
-  Tanh: unary("tanh"),
-  Sigmoid: unary("sigmoid"),
-  Erf: unary("erf"),
   Gelu: ({ tf }, [x], { approximate }) => {
     const inner =
       approximate === "tanh"
@@ -76,7 +72,6 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
     const largest = tf.max(x!, -1, true);
     return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x!, largest)), -1, true)), largest);
   },
-  Softmax: unary("softmax"),
   LayerNorm: ({ tf }, [x, weight, bias], { epsilon }) => {
     const { centered, invStd } = moments(tf, x!, epsilon);
     return tf.add(tf.mul(tf.mul(centered, invStd), weight!), bias!);
