@@ -3,7 +3,7 @@
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
-import { ops } from "./ops.ts";
+import { type OpAttributes, ops, type OpType } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
 
@@ -41,18 +41,15 @@ function bare(outputs: Outputs): Outputs {
 /** Inputs that are used in one other shape only are fed in it. */
 function inputsAsUsed(outputs: Outputs): Outputs {
   const users = new Map<Tensor, Tensor[]>();
-  const order = topologicalOrder(Object.values(outputs));
-  for (const user of order)
+  for (const user of topologicalOrder(Object.values(outputs)))
     for (const x of user.inputs) users.set(x, [...(users.get(x) ?? []), user]);
-  const shapeOf = (x: Tensor) => {
-    const [user, ...others] = users.get(x) ?? [];
-    return user && isOp(user, "Reshape") && others.length === 0 ? user.shape : x.shape;
+  const asUsed = (x: Tensor, original: Tensor) => {
+    const [user, ...others] = users.get(original) ?? [];
+    return isOp(x, "Input") && user && isOp(user, "Reshape") && others.length === 0
+      ? node("Input", [], { ...x.attributes, shape: user.shape })
+      : x;
   };
-  return simplify(
-    mapNodes(outputs, (x, original) =>
-      isOp(x, "Input") ? node("Input", [], { ...x.attributes, shape: shapeOf(original) }) : x,
-    ),
-  );
+  return simplify(mapNodes(outputs, asUsed));
 }
 
 /** A sum over n elements times 1 / n. */
@@ -118,27 +115,26 @@ function rowDots(x: Tensor): Tensor | undefined {
  */
 function inRows(x: Tensor): Tensor | undefined {
   if (x.shape.length !== 3 || x.inputs.length === 0) return undefined;
-  const [first, second] = x.inputs;
-  const [batch, length] = fixedShape(x.shape) as [number, number];
-  const flat = (y: Tensor) => g.reshape(y, [batch * length, ...y.shape.slice(2)]);
-  const lift = (y: Tensor) => g.reshape(y, x.shape);
+  const [batch, length] = fixedShape(x.shape);
+  const flat = (y: Tensor) =>
+    y.shape.length === 3 ? g.reshape(y, [batch! * length!, y.shape[2]!]) : y;
+  const lifted = <Op extends OpType>(op: Op, attributes: OpAttributes[Op]) =>
+    g.reshape(node(op, x.inputs.map(flat), attributes), x.shape);
+  if (isOp(x, "MatMul")) {
+    const isByMatrix = x.inputs[1]!.shape.length === 2 && !x.attributes.transposeA;
+    return isByMatrix ? lifted("MatMul", x.attributes) : undefined;
+  }
   const isLifted = (y: Tensor) => isOp(y, "Reshape") && y.inputs[0]!.shape.length === 2;
-  const isFull = (y: Tensor) => sameShape(y.shape.slice(0, 2), [batch, length]);
-  if (isOp(x, "MatMul"))
-    return second!.shape.length === 2 && first!.shape.length === 3 && !x.attributes.transposeA
-      ? lift(node("MatMul", [flat(first!), second!], x.attributes))
-      : undefined;
-  if (!x.inputs.some(isLifted)) return undefined;
-  const rowwise = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
-  if (!rowwise) return undefined;
-  const inputs = x.inputs.map((y) => (y.shape.length === 3 ? flat(y) : y));
-  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean"))
-    return x.attributes.axes.every((axis) => axis === 2)
-      ? lift(node(x.op, inputs, { axes: [1] }))
-      : undefined;
-  return ops[x.op].isRowwise ? lift(node(x.op, inputs, x.attributes)) : undefined;
+  const isFull = ({ shape }: Tensor) => shape[0] === batch && shape[1] === length;
+  const isByRow = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
+  if (!isByRow || !x.inputs.some(isLifted)) return undefined;
+  if (isReduction(x) && x.attributes.axes.every((axis) => axis === 2))
+    return lifted(x.op, { axes: [1] });
+  return ops[x.op].isRowwise ? lifted(x.op, x.attributes) : undefined;
 }
 
+const isReduction = (x: Tensor): x is Tensor<"ReduceSum"> | Tensor<"ReduceMean"> =>
+  isOp(x, "ReduceSum") || isOp(x, "ReduceMean");
 const HEADS_FIRST = [0, 2, 1, 3];
 const isHeadsFirst = (x: Tensor): x is Tensor<"Transpose"> =>
   isOp(x, "Transpose") && sameShape(x.attributes.permutation, HEADS_FIRST);
@@ -147,20 +143,15 @@ const unshaped = (x: Tensor): Tensor => (isOp(x, "Reshape") ? unshaped(x.inputs[
 /** Heads of a part of a row are a part of the heads of the row. */
 function headsOfAll(x: Tensor): Tensor | undefined {
   if (!isHeadsFirst(x)) return undefined;
+  const [batch, length, , width] = fixedShape(x.inputs[0]!.shape);
   const part = unshaped(x.inputs[0]!);
-  const [batch, length, , width] = fixedShape(x.inputs[0]!.shape) as [
-    number,
-    number,
-    number,
-    number,
-  ];
   if (!isOp(part, "Slice") || part.attributes.axis !== part.shape.length - 1) return undefined;
-  const [{ start, end }, [row]] = [part.attributes, part.inputs];
-  const rowWidth = Number(row!.shape.at(-1));
-  const isWhole = [start, end, rowWidth].every((at) => at % width === 0);
-  if (!isWhole || sizeOf(row!.shape) !== batch * length * rowWidth) return undefined;
-  const heads = g.transpose(g.reshape(row!, [batch, length, rowWidth / width, width]), HEADS_FIRST);
-  return g.slice(heads, 1, start / width, end / width);
+  const [{ start, end }, row] = [part.attributes, part.inputs[0]!];
+  const rowWidth = Number(row.shape.at(-1));
+  const isWhole = [start, end, rowWidth].every((at) => at % width! === 0);
+  if (!isWhole || sizeOf(row.shape) !== batch! * length! * rowWidth) return undefined;
+  const heads = g.reshape(row, [batch!, length!, rowWidth / width!, width!]);
+  return g.slice(g.transpose(heads, HEADS_FIRST), 1, start / width!, end / width!);
 }
 
 /** The other way round: rows joined of heads are the heads' join as rows. */
@@ -170,39 +161,31 @@ function joinedHeads(x: Tensor): Tensor | undefined {
   const isRows = ({ shape }: Tensor, i: number) =>
     Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
   if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
-  return g.reshape(
-    g.transpose(
-      g.concat(
-        parts.map((part) => part.inputs[0]!),
-        1,
-      ),
-      HEADS_FIRST,
-    ),
-    x.shape,
+  const heads = g.concat(
+    parts.map((part) => part.inputs[0]!),
+    1,
   );
+  return g.reshape(g.transpose(heads, HEADS_FIRST), x.shape);
 }
 
 /** What is done after leading axes of length 1 are dropped, before they are; rows stay matrices. */
 function afterOnes(x: Tensor): Tensor | undefined {
   const wide = (y: Tensor): Tensor => {
-    const [source] = y.inputs;
-    const dropped = source ? source.shape.length - y.shape.length : 0;
-    const isDrop =
-      isOp(y, "Reshape") &&
-      dropped > 0 &&
-      y.shape.length > 2 &&
-      sameShape(source!.shape.slice(dropped), y.shape);
-    return isDrop && source!.shape.slice(0, dropped).every((dim) => dim === 1) ? source! : y;
+    if (!isOp(y, "Reshape") || y.shape.length < 3) return y;
+    const source = y.inputs[0]!;
+    const ones = source.shape.slice(0, Math.max(0, source.shape.length - y.shape.length));
+    const isDrop = sameShape(source.shape, [...ones.map(() => 1), ...y.shape]);
+    return isDrop ? source : y;
   };
   const inputs = x.inputs.map(wide);
   if (inputs.every((y, i) => y === x.inputs[i])) return undefined;
-  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean")) {
-    const more = inputs[0]!.shape.length - x.shape.length;
+  const more = inputs[0]!.shape.length - x.inputs[0]!.shape.length;
+  if (isReduction(x)) {
     const axes = x.attributes.axes.map((axis) => axis + more);
     return g.reshape(node(x.op, inputs, { axes }), x.shape);
   }
   if (isOp(x, "Slice")) {
-    const axis = x.attributes.axis + inputs[0]!.shape.length - x.shape.length;
+    const axis = x.attributes.axis + more;
     return g.reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
   }
   return ops[x.op].isRowwise ? g.reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
@@ -238,19 +221,14 @@ function withRow(x: Tensor): Tensor | undefined {
 
 /** Parts joined to what they are the parts of. */
 function whole(x: Tensor): Tensor | undefined {
-  const [from] = x.inputs[0]?.inputs ?? [];
+  const from = x.inputs[0]?.inputs[0];
   if (!isOp(x, "Concat") || !from || !sameShape(x.shape, from.shape)) return undefined;
-  let end = 0;
-  const isNext = (y: Tensor) => {
-    const start = end;
-    end += Number(y.shape[x.attributes.axis]);
-    const { attributes, inputs } = y as Tensor<"Slice">;
-    return (
-      isOp(y, "Slice") &&
-      inputs[0] === from &&
-      attributes.axis === x.attributes.axis &&
-      attributes.start === start
-    );
-  };
-  return x.inputs.every(isNext) ? from : undefined;
+  let at = 0;
+  for (const part of x.inputs) {
+    if (!isOp(part, "Slice") || part.inputs[0] !== from) return undefined;
+    const { axis, start, end } = part.attributes;
+    if (axis !== x.attributes.axis || start !== at) return undefined;
+    at = end;
+  }
+  return from;
 }
