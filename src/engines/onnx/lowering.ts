@@ -4,7 +4,7 @@ import { type Dtype, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
-import { type Attribute, ONNX_TYPES, OnnxModel, type WeightBytes } from "./model.ts";
+import { type Attributes, ONNX_TYPES, OnnxModel, type Operand, type WeightBytes } from "./model.ts";
 
 /** What a provider has; what it lacks is composed of ops that every provider has. */
 export interface LoweringTarget {
@@ -100,21 +100,12 @@ export class Lowering {
   }
 
   /** Appends a node with one output and gives its name. */
-  emit(
-    op: string,
-    inputs: readonly string[],
-    attributes?: Readonly<Record<string, Attribute>>,
-  ): string {
+  emit(op: string, inputs: readonly Operand[], attributes?: Attributes): string {
     return this.model.node(op, inputs, [this.model.name(op)], attributes)[0]!;
   }
 
-  reshape(x: string, shape: readonly number[]): string {
-    return this.emit("Reshape", [x, this.model.integers(shape)]);
-  }
-
   slice(x: string, axis: number, start: number, end: number): string {
-    const bounds = [start, end, axis].map((value) => this.model.integers([value]));
-    return this.emit("Slice", [x, ...bounds]);
+    return this.emit("Slice", [x, [start], [end], [axis]]);
   }
 
   cast(x: string, to: Dtype): string {
@@ -145,19 +136,19 @@ export class Lowering {
     return this.model.initializer(this.model.name("constant"), dtype, shape, bytes);
   }
 
-  /** A node with several outputs that several tensors of the graph share. */
+  /** A node whose outputs all share that ask for the same; `outputs` says what they are. */
   shared(
     op: string,
-    inputs: readonly string[],
-    outputs: readonly string[],
-    attributes: Readonly<Record<string, Attribute>>,
-  ): readonly string[] {
+    inputs: readonly Operand[],
+    outputs: readonly string[] = [op],
+    attributes: Attributes = {},
+  ): readonly [string, ...string[]] {
     const key = JSON.stringify([op, inputs, attributes]);
     let names = this.#shared.get(key);
     if (!names) {
       names = outputs.map((name) => this.model.name(name));
       this.#shared.set(key, this.model.node(op, inputs, names, attributes));
     }
-    return names;
+    return names as [string, ...string[]];
   }
 }

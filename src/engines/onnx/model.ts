@@ -23,7 +23,11 @@ export const ONNX_TYPES: Readonly<Record<Dtype, number>> = {
   BF16: 16,
 };
 
-export type Attribute = number | { readonly float: number } | string | readonly number[];
+/** The name of a value, or integers that become a constant. */
+export type Operand = string | readonly number[];
+type Attribute = number | { readonly float: number } | string | readonly number[];
+
+export type Attributes = Readonly<Record<string, Attribute>>;
 
 /** Little-endian: here, or in a file beside the model, by its name there. */
 export type WeightBytes =
@@ -34,7 +38,7 @@ interface OnnxNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
-  readonly attributes: Readonly<Record<string, Attribute>>;
+  readonly attributes: Attributes;
 }
 
 /** Collects nodes and initializers in order; `encode` gives the model's bytes. */
@@ -55,10 +59,11 @@ export class OnnxModel {
   /** Appends a node and gives the names of its outputs. A domain is written before the op: `com.microsoft.Gelu`. */
   node(
     op: string,
-    inputs: readonly string[],
+    operands: readonly Operand[],
     outputs: readonly string[],
-    attributes: Readonly<Record<string, Attribute>> = {},
+    attributes: Attributes = {},
   ): readonly string[] {
+    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x)));
     this.#nodes.push({ op, inputs, outputs, attributes });
     return outputs;
   }

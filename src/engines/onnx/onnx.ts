@@ -105,10 +105,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       : context.emit("Gelu", [x!], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x!, to),
   MatMul: lowerMatMul,
-  ReduceSum: (context, [x], { axes }) =>
-    context.emit("ReduceSum", [x!, context.model.integers(axes)]),
-  ReduceMean: (context, [x], { axes }) =>
-    context.emit("ReduceMean", [x!, context.model.integers(axes)]),
+  ReduceSum: (context, [x], { axes }) => context.emit("ReduceSum", [x!, axes]),
+  ReduceMean: (context, [x], { axes }) => context.emit("ReduceMean", [x!, axes]),
   LogSumExp: (context, [x]) => composed.logSumExp(context, x!),
   Softmax: (context, [x]) => composed.softmax(context, x!),
   LayerNorm: layerNorm(0),
@@ -118,11 +116,10 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),
   Rotary: lowerRotary,
   Reshape: (context, [x], { shape }, { inputs }) =>
-    context.reshape(x!, openShape(shape, inputs[0]!.shape)),
+    context.emit("Reshape", [x!, openShape(shape, inputs[0]!.shape)]),
   Transpose: (context, inputs, { permutation }) =>
     context.emit("Transpose", inputs, { perm: permutation }),
-  Expand: (context, [x], { shape }) =>
-    context.emit("Expand", [x!, context.model.integers(fixedShape(shape))]),
+  Expand: (context, [x], { shape }) => context.emit("Expand", [x!, fixedShape(shape)]),
   Slice: (context, [x], { axis, start, end }, { inputs, dtype }) => {
     if (context.dtypeOf(dtype) === "I32") return composed.slice(context, x!, axis, start, end);
     const parts = context.partsOf.get(inputs[0]!);
@@ -132,12 +129,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
     return split[start / (end - start)]!;
   },
   Pad: (context, [x], { axis, before, after }) =>
-    context.emit("Pad", [
-      x!,
-      context.model.integers([before, after]),
-      "",
-      context.model.integers([axis]),
-    ]),
+    context.emit("Pad", [x!, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
   Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
   ScatterAdd: lowerScatterAdd,
@@ -185,9 +177,9 @@ function lowerScatterAdd(
   const shape = fixedShape(tensor.shape);
   const count = sizeOf(ids.shape);
   const zero = context.cast(context.model.integers([0], []), tensor.dtype);
-  const table = context.emit("Expand", [zero, context.model.integers(shape)]);
-  const rows = context.reshape(indices!, [count, 1]);
-  const flat = context.reshape(updates!, [count, ...shape.slice(1)]);
+  const table = context.emit("Expand", [zero, shape]);
+  const rows = context.emit("Reshape", [indices!, [count, 1]]);
+  const flat = context.emit("Reshape", [updates!, [count, ...shape.slice(1)]]);
   return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
 }
 
@@ -202,7 +194,7 @@ function lowerRotary(
   const rest = Number(inputs[0]!.shape.at(-1)) - 2 * half;
   const sizes = rest > 0 ? [half, half, rest] : [half, half];
   const parts = sizes.map(() => context.model.name("part"));
-  context.model.node("Split", [x!, context.model.integers(sizes)], parts, { axis: -1 });
+  context.model.node("Split", [x!, sizes], parts, { axis: -1 });
   const [x1, x2, ...untouched] = parts as [string, string, ...string[]];
   const mul = (a: string, b: string) => context.emit("Mul", [a, b]);
   const first = context.emit("Sub", [mul(x1, cos!), mul(x2, sin!)]);
