@@ -86,8 +86,9 @@ export interface Tensor<Op extends OpType = OpType> {
 }
 
 type Result = Pick<Tensor, "shape" | "dtype">;
-/** As many as the op takes; rules look at no others. */
-type Inputs = readonly [Tensor, Tensor, Tensor, ...Tensor[]];
+/** As many as the op takes; the rows of tables look at no others. */
+export type Operands<Value> = readonly [Value, Value, Value, ...Value[]];
+type Inputs = Operands<Tensor>;
 type ShapeRule<Op extends OpType> = (inputs: Inputs, attributes: OpAttributes[Op]) => Result;
 
 interface OpRow<Op extends OpType> {

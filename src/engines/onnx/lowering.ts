@@ -27,21 +27,18 @@ export interface LoweringTarget {
 /** Far more than a product needs to run at full speed, far less than the output embedding of a large vocabulary. */
 export const CAST_BYTES = 128 * 1024 ** 2;
 
+const common = { tiling: largeTiles, fewLaunches: false, int64: true };
 const everything: LoweringTarget = {
-  tiling: largeTiles,
-  fewLaunches: false,
+  ...common,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
-  int64: true,
 };
 const little: LoweringTarget = {
-  tiling: largeTiles,
-  fewLaunches: false,
+  ...common,
   fusedMatMul: false,
   normStatistics: [],
   scatterAdd: false,
-  int64: true,
 };
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */

@@ -3,7 +3,7 @@
 import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
-import { each, type OpAttributes, type OpType } from "../../graph/ops.ts";
+import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
@@ -26,7 +26,8 @@ export function toOnnx(
   for (const tensor of order) {
     if (isLateCast(context, tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
-    const lower = (inputs: readonly string[]) => rule(context, inputs, tensor.attributes, tensor);
+    const lower = (inputs: readonly string[]) =>
+      rule(context, inputs as Operands<string>, tensor.attributes, tensor);
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
@@ -46,7 +47,7 @@ export function toOnnx(
 
 type Rule<Op extends OpType> = (
   context: Lowering,
-  inputs: readonly string[],
+  inputs: Operands<string>,
   attributes: OpAttributes[Op],
   tensor: Tensor,
 ) => string;
@@ -84,7 +85,7 @@ const rmsNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
   ...each(
     DIRECT,
-    (op) => (context: Lowering, inputs: readonly string[]) => context.emit(op, inputs),
+    (op) => (context: Lowering, inputs: Operands<string>) => context.emit(op, inputs),
   ),
   Input: (context, _, { name, shape, dtype }) => {
     context.model.input(name, context.dtypeOf(dtype), shape);
@@ -101,14 +102,14 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   // No provider has it for bf16.
   Gelu: (context, [x], { approximate }, { dtype }) =>
     dtype === "BF16"
-      ? context.cast(context.emit("Gelu", [context.cast(x!, "F32")], { approximate }), dtype)
-      : context.emit("Gelu", [x!], { approximate }),
-  Cast: (context, [x], { to }) => context.cast(x!, to),
+      ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
+      : context.emit("Gelu", [x], { approximate }),
+  Cast: (context, [x], { to }) => context.cast(x, to),
   MatMul: lowerMatMul,
-  ReduceSum: (context, [x], { axes }) => context.emit("ReduceSum", [x!, axes]),
-  ReduceMean: (context, [x], { axes }) => context.emit("ReduceMean", [x!, axes]),
-  LogSumExp: (context, [x]) => composed.logSumExp(context, x!),
-  Softmax: (context, [x]) => composed.softmax(context, x!),
+  ReduceSum: (context, [x], { axes }) => context.emit("ReduceSum", [x, axes]),
+  ReduceMean: (context, [x], { axes }) => context.emit("ReduceMean", [x, axes]),
+  LogSumExp: (context, [x]) => composed.logSumExp(context, x),
+  Softmax: (context, [x]) => composed.softmax(context, x),
   LayerNorm: layerNorm(0),
   LayerNormMean: layerNorm(1, composed.layerNormMean),
   LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),
@@ -116,24 +117,24 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),
   Rotary: lowerRotary,
   Reshape: (context, [x], { shape }, { inputs }) =>
-    context.emit("Reshape", [x!, openShape(shape, inputs[0]!.shape)]),
+    context.emit("Reshape", [x, openShape(shape, inputs[0]!.shape)]),
   Transpose: (context, inputs, { permutation }) =>
     context.emit("Transpose", inputs, { perm: permutation }),
-  Expand: (context, [x], { shape }) => context.emit("Expand", [x!, fixedShape(shape)]),
+  Expand: (context, [x], { shape }) => context.emit("Expand", [x, fixedShape(shape)]),
   Slice: (context, [x], { axis, start, end }, { inputs, dtype }) => {
-    if (context.dtypeOf(dtype) === "I32") return composed.slice(context, x!, axis, start, end);
+    if (context.dtypeOf(dtype) === "I32") return composed.slice(context, x, axis, start, end);
     const parts = context.partsOf.get(inputs[0]!);
-    if (!parts) return context.slice(x!, axis, start, end);
+    if (!parts) return context.slice(x, axis, start, end);
     const names = Array.from({ length: parts }, () => "part");
-    const split = context.shared("Split", [x!], names, { axis, num_outputs: parts });
+    const split = context.shared("Split", [x], names, { axis, num_outputs: parts });
     return split[start / (end - start)]!;
   },
   Pad: (context, [x], { axis, before, after }) =>
-    context.emit("Pad", [x!, [before, after], "", [axis]]),
+    context.emit("Pad", [x, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
   Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
   ScatterAdd: lowerScatterAdd,
-  CumSum: (context, [x]) => context.emit("CumSum", [x!, context.model.integers([-1], [])]),
+  CumSum: (context, [x]) => context.emit("CumSum", [x, context.model.integers([-1], [])]),
 };
 
 /** A Reshape target with open dimensions: 0 copies the input's at the same place, -1 is what remains. */
@@ -148,45 +149,45 @@ function openShape(shape: Shape, from: Shape): number[] {
 
 function lowerMatMul(
   context: Lowering,
-  operands: readonly string[],
+  operands: Operands<string>,
   attributes: OpAttributes["MatMul"],
   { inputs }: Tensor,
 ): string {
   if (inputs.length === 3) return composed.gemm(context, operands, attributes);
   const [a, b] = operands;
   const { transposeA, transposeB, alpha } = attributes;
-  if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a!, b!]);
+  if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);
   if (context.target.fusedMatMul)
-    return context.emit("com.microsoft.FusedMatMul", [a!, b!], {
+    return context.emit("com.microsoft.FusedMatMul", [a, b], {
       transA: Number(transposeA),
       transB: Number(transposeB),
       alpha: { float: alpha },
     });
-  return composed.matMul(context, [a!, b!], inputs as [Tensor, Tensor], attributes);
+  return composed.matMul(context, [a, b], inputs as [Tensor, Tensor], attributes);
 }
 
 function lowerScatterAdd(
   context: Lowering,
-  [indices, updates]: readonly string[],
+  [indices, updates]: Operands<string>,
   _: OpAttributes["ScatterAdd"],
   tensor: Tensor,
 ): string {
   const [ids] = tensor.inputs as [Tensor, Tensor];
   if (!context.target.scatterAdd)
-    return composed.scatterAdd(context, [indices!, updates!], [ids], tensor);
+    return composed.scatterAdd(context, [indices, updates], [ids], tensor);
   const shape = fixedShape(tensor.shape);
   const count = sizeOf(ids.shape);
   const zero = context.cast(context.model.integers([0], []), tensor.dtype);
   const table = context.emit("Expand", [zero, shape]);
-  const rows = context.emit("Reshape", [indices!, [count, 1]]);
-  const flat = context.emit("Reshape", [updates!, [count, ...shape.slice(1)]]);
+  const rows = context.emit("Reshape", [indices, [count, 1]]);
+  const flat = context.emit("Reshape", [updates, [count, ...shape.slice(1)]]);
   return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
 }
 
 /** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
 function lowerRotary(
   context: Lowering,
-  [x, cos, sin]: readonly string[],
+  [x, cos, sin]: Operands<string>,
   _: OpAttributes["Rotary"],
   { inputs }: Tensor,
 ): string {
@@ -194,10 +195,10 @@ function lowerRotary(
   const rest = Number(inputs[0]!.shape.at(-1)) - 2 * half;
   const sizes = rest > 0 ? [half, half, rest] : [half, half];
   const parts = sizes.map(() => context.model.name("part"));
-  context.model.node("Split", [x!, sizes], parts, { axis: -1 });
+  context.model.node("Split", [x, sizes], parts, { axis: -1 });
   const [x1, x2, ...untouched] = parts as [string, string, ...string[]];
   const mul = (a: string, b: string) => context.emit("Mul", [a, b]);
-  const first = context.emit("Sub", [mul(x1, cos!), mul(x2, sin!)]);
-  const second = context.emit("Add", [mul(x2, cos!), mul(x1, sin!)]);
+  const first = context.emit("Sub", [mul(x1, cos), mul(x2, sin)]);
+  const second = context.emit("Add", [mul(x2, cos), mul(x1, sin)]);
   return context.emit("Concat", [first, second, ...untouched], { axis: -1 });
 }

@@ -6,7 +6,7 @@ import { decodeFloats, type Dtype } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { readFloats } from "../../files/safetensors.ts";
-import type { OpType } from "../../graph/ops.ts";
+import type { Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
 import { smallTiles } from "../../nn/tiling.ts";
 import { bytesOf, peakBytes } from "../counts.ts";
@@ -129,7 +129,9 @@ function stepsOf(order: readonly Tensor[], kept: readonly Tensor[]) {
 /** A tensor's value; what its kernel makes on the way is released. */
 function evaluate(context: KernelContext, inputs: readonly TfTensor[], tensor: Tensor): TfTensor {
   const kernel = kernels[tensor.op] as Kernel<OpType>;
-  return context.tf.tidy(() => kernel(context, inputs, tensor.attributes, tensor));
+  return context.tf.tidy(() =>
+    kernel(context, inputs as Operands<TfTensor>, tensor.attributes, tensor),
+  );
 }
 
 /** TensorFlow.js has neither half precision nor float64; weights stored so are converted as they are loaded. */
