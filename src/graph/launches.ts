@@ -148,7 +148,7 @@ function headsOfAll(x: Tensor): Tensor | undefined {
   if (!isOp(part, "Slice") || part.attributes.axis !== part.shape.length - 1) return undefined;
   const [{ start, end }, row] = [part.attributes, part.inputs[0]!];
   const rowWidth = Number(row.shape.at(-1));
-  const isWhole = [start, end, rowWidth].every((at) => at % width! === 0);
+  const isWhole = [start, end, rowWidth].every((at) => Number.isInteger(at / width!));
   if (!isWhole || sizeOf(row.shape) !== batch! * length! * rowWidth) return undefined;
   const heads = g.reshape(row, [batch!, length!, rowWidth / width!, width!]);
   return g.slice(g.transpose(heads, HEADS_FIRST), 1, start / width!, end / width!);

@@ -72,7 +72,7 @@ function norm(
     if (context.target.normStatistics.includes(op))
       return context.shared(op, inputs, outputs, attributes)[index]!;
     return compose
-      ? compose(context, inputs[0]!, tensor.inputs[0]!, epsilon)
+      ? compose(context, inputs[0], tensor.inputs[0]!, epsilon)
       : context.emit(op, inputs, attributes);
   };
 }

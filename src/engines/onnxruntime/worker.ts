@@ -54,7 +54,7 @@ async function compile({ model, options, inputs, outputs }: Compile) {
       return [name, tensorOf(data, format)] as const;
     });
     await session.run(Object.fromEntries(tensors), fetches);
-    for (const [name, { data }] of outputs) data.set(fetches[name]!.data as Float32Array);
+    for (const [name, { data }] of outputs) data.set(fetches[name]!.data);
   };
 }
 
