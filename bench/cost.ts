@@ -5,7 +5,16 @@ import type { BatchShape } from "../src/model/graph.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
 import { smallTiles } from "../src/nn/tiling.ts";
-import type { Cost } from "../src/engines/counts.ts";
+import { bytesOf } from "../src/engines/counts.ts";
+import type { OpType } from "../src/graph/ops.ts";
+import { isOp, type Outputs, topologicalOrder } from "../src/graph/tensor.ts";
+
+export interface Cost {
+  /** Multiplications and additions of the matrix products. */
+  readonly operations: number;
+  /** Read and written by everything else: elementwise passes, reductions, copies. */
+  readonly bytes: number;
+}
 
 /**
  * Floats read and written for a token, besides products; fitted to the graphs of fourteen shapes of GPT-2 and Llama,
@@ -66,4 +75,24 @@ function matrixWeights({ weights, groupOf, inputEmbedding, outputEmbedding, conf
   let count = sizeOf(weights.get(config.isTied ? inputEmbedding : outputEmbedding)!);
   for (const [name, shape] of weights) if (groupOf(name) === "matrices") count += sizeOf(shape);
   return count;
+}
+
+/** Ops that read and write nothing, and those that read of their operands only what they take. */
+const NO_TRAFFIC: readonly OpType[] = ["Input", "Parameter", "Constant", "Reshape"];
+const TAKING: readonly OpType[] = ["Slice", "Gather"];
+
+/** The same, counted from a graph's nodes. */
+export function costOf(outputs: Outputs): Cost {
+  let [operations, bytes] = [0, 0];
+  for (const tensor of topologicalOrder(Object.values(outputs))) {
+    const { op, inputs, shape } = tensor;
+    if (isOp(tensor, "MatMul")) {
+      const inner = Number(inputs[0]!.shape.at(tensor.attributes.transposeA ? -2 : -1));
+      operations += 2 * sizeOf(shape) * inner;
+    } else if (!NO_TRAFFIC.includes(op)) {
+      const arrays = [tensor, ...(TAKING.includes(op) ? [tensor] : inputs)];
+      bytes += arrays.reduce((sum, array) => sum + bytesOf(array), 0);
+    }
+  }
+  return { operations, bytes };
 }

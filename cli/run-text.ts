@@ -39,7 +39,7 @@ export function runFacts(run: Prepared): Facts {
 }
 
 export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
-  const { base, data, evaluation, memoryBytes, deviceBytes, seconds } = plan;
+  const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
@@ -59,9 +59,6 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       ...Object.fromEntries(memory),
       "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,
       recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
-      time: seconds
-        ? `about ${format.duration(seconds.training)} training, ${format.duration(seconds.evaluation)} scoring`
-        : "not known",
     },
     columns,
   );

@@ -1,33 +1,9 @@
-// What a run of a graph holds and moves, counted from its nodes.
+// The memory that a run of a graph holds, counted from its nodes.
 
 import { DTYPE_BYTES } from "../core/dtype.ts";
 import { sizeOf } from "../core/shape.ts";
 import { ops } from "../graph/ops.ts";
-import { isOp, type Outputs, type Tensor, topologicalOrder } from "../graph/tensor.ts";
-
-export interface Cost {
-  /** Multiplications and additions of the matrix products. */
-  readonly operations: number;
-  /** Read and written by everything else: elementwise passes, reductions, copies. */
-  readonly bytes: number;
-}
-
-export function costOf(outputs: Outputs): Cost {
-  let [operations, bytes] = [0, 0];
-  for (const tensor of topologicalOrder(Object.values(outputs))) {
-    const { traffic } = ops[tensor.op];
-    if (isOp(tensor, "MatMul")) operations += operationsOf(tensor);
-    else if (traffic !== "none") {
-      const arrays = [tensor, ...(traffic === "taken" ? [tensor] : tensor.inputs)];
-      bytes += arrays.reduce((sum, array) => sum + bytesOf(array), 0);
-    }
-  }
-  return { operations, bytes };
-}
-
-export function operationsOf({ inputs, attributes, shape }: Tensor<"MatMul">): number {
-  return 2 * sizeOf(shape) * Number(inputs[0]!.shape.at(attributes.transposeA ? -2 : -1));
-}
+import { isOp, type Outputs, type Tensor } from "../graph/tensor.ts";
 
 interface Buffer {
   readonly bytes: number;

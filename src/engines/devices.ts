@@ -8,7 +8,7 @@ import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";
 import { cudaNotInstalled, type Obstacle, obstacleOf } from "./onnxruntime/provider-reasons.ts";
-import type { TfjsDevice } from "./tfjs/backend.ts";
+import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
 export interface DeviceOptions {
   /** Threads of one operation; 0 takes the physical cores. */
@@ -38,77 +38,55 @@ export interface Device {
   readonly open: (options: DeviceOptions, capabilities: Capabilities) => Promise<Engine>;
 }
 
-const PACKAGE = "onnxruntime-node";
-const CUDA_LIBRARY = "../bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so";
+type ProviderName = Exclude<keyof typeof targets, "portable">;
 
-const devices = {
-  cpu: onnxRuntime("cpu", "cpu"),
-  cuda: cuda(0),
-  webgpu: onnxRuntime("webgpu", "webgpu"),
-  dml: dml(0),
+interface ProviderRow {
+  /** Where onnxruntime-node has it; everywhere by default. */
+  readonly platforms?: readonly string[];
+  /** The provider's own options, for the GPU of a number where it is asked for by one. */
+  readonly options?: (deviceId: number) => object;
+}
+
+const providers: Readonly<Record<ProviderName, ProviderRow>> = {
+  cpu: {},
+  cuda: { platforms: ["linux x64"], options: (deviceId) => ({ deviceId }) },
+  webgpu: {},
+  dml: { platforms: ["win32 x64", "win32 arm64"], options: (deviceId) => ({ deviceId }) },
   // COREML_FLAG_CREATE_MLPROGRAM: the newer model format, which has more ops.
-  coreml: onnxRuntime("coreml", "coreml", { platforms: ["darwin"], coreMlFlags: 0x10 }),
-  tfjs: tfjs(),
-  "tfjs:gpu": tfjs("gpu"),
-  "tfjs:wasm": tfjs("wasm"),
-  "tfjs:cpu": tfjs("cpu"),
-} as const satisfies Readonly<Record<string, Device>>;
+  coreml: { platforms: ["darwin"], options: () => ({ coreMlFlags: 0x10 }) },
+};
 
-export const DEVICE_NAMES = Object.keys(devices);
+export const DEVICE_NAMES: readonly string[] = [
+  ...Object.keys(providers),
+  "tfjs",
+  ...TFJS_DEVICES.map((name) => `tfjs:${name}`),
+];
 
 /** Whether `openEngine` knows the name. */
 export const isDeviceName = (name: string): boolean =>
-  name === "auto" || /^(cuda|dml):\d+$/.test(name) || Object.hasOwn(devices, name);
+  name === "auto" || /^(cuda|dml):\d+$/.test(name) || DEVICE_NAMES.includes(name);
 
 /** A device by its name, also `cuda:1` and `dml:1`, the GPU of that number; a UserError for another name. */
 export function deviceNamed(name: string): Device {
-  const [, kind, number] = /^(cuda|dml):(\d+)$/.exec(name) ?? [];
-  if (kind) return { cuda, dml }[kind as "cuda" | "dml"](Number(number));
-  if (Object.hasOwn(devices, name)) return devices[name as keyof typeof devices];
-  throw new UserError(`device "${name}" is not known`, {
-    hint: `known: auto, ${DEVICE_NAMES.join(", ")}`,
-  });
+  if (name === "auto" || !isDeviceName(name))
+    throw new UserError(`device "${name}" is not known`, {
+      hint: `known: auto, ${DEVICE_NAMES.join(", ")}`,
+    });
+  const [kind, which] = name.split(":");
+  return kind === "tfjs"
+    ? tfjs(which as TfjsDevice | undefined)
+    : onnxRuntime(kind as ProviderName, name, Number(which ?? 0));
 }
 
-function cuda(deviceId: number): Device {
-  const device = onnxRuntime("cuda", deviceId ? `cuda:${deviceId}` : "cuda", {
-    platforms: ["linux x64"],
-    deviceId,
-  });
-  const isInstalled = () => existsSync(new URL(CUDA_LIBRARY, import.meta.resolve(PACKAGE)));
-  return {
-    ...device,
-    // The usual case on Linux takes no process of its own.
-    check: async () => {
-      if (process.platform !== "linux" || isInstalled()) return device.check();
-      return { works: false, ...cudaNotInstalled };
-    },
-  };
-}
-
-function dml(deviceId: number): Device {
-  return onnxRuntime("dml", deviceId ? `dml:${deviceId}` : "dml", {
-    platforms: ["win32 x64", "win32 arm64"],
-    deviceId,
-  });
-}
+const PACKAGE = "onnxruntime-node";
+const CUDA_LIBRARY = "../bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so";
 
 /** A provider that does not answer within this time hangs; the first contact with a driver can take seconds. */
 const PROBE_SECONDS = 60;
 
-interface ProviderOptions {
-  /** Where onnxruntime-node has the provider; everywhere by default. */
-  readonly platforms?: readonly string[];
-  /** The provider's own options. */
-  readonly [option: string]: unknown;
-}
-
-function onnxRuntime(
-  name: Exclude<keyof typeof targets, "portable">,
-  label: string,
-  { platforms, ...options }: ProviderOptions = {},
-): Device {
-  const provider = { name, ...options };
+function onnxRuntime(name: ProviderName, label: string, deviceId: number): Device {
+  const { platforms, options } = providers[name];
+  const provider = { name, ...options?.(deviceId) };
   return {
     provider,
     check: async () => {
@@ -118,6 +96,9 @@ function onnxRuntime(
         const reason = `onnxruntime-node has it only on ${platforms.join(" and ")}`;
         return { works: false, reason, hint: "webgpu serves the GPUs of every vendor" };
       }
+      // The usual case on Linux takes no process of its own.
+      if (name === "cuda" && !existsSync(new URL(CUDA_LIBRARY, import.meta.resolve(PACKAGE))))
+        return { works: false, ...cudaNotInstalled };
       const outcome = await callInProcess<Probe>(
         "./onnxruntime/probe",
         "probeSession",
@@ -146,22 +127,15 @@ function onnxRuntime(
 }
 
 /** One backend of TensorFlow.js, or the fastest that is installed. */
-function tfjs(device?: TfjsDevice): Device {
-  return {
-    check: async () => {
-      const { loadTfjs, TFJS_DEVICES } = await import("./tfjs/backend.ts");
-      const obstacles: Obstacle[] = [];
-      for (const candidate of device ? [device] : TFJS_DEVICES) {
-        try {
-          await loadTfjs(candidate);
-          return { works: true, isSoftware: candidate !== "gpu", precisions: ["fp32"] };
-        } catch (error) {
-          const hint = (error instanceof UserError && error.hint) || "use another device";
-          obstacles.push({ reason: messageOf(error).replace(/^tfjs:\w+: /, ""), hint });
-        }
-      }
-      return { works: false, ...obstacles[0]! };
-    },
-    open: async () => (await import("./tfjs/engine.ts")).tfjsEngine(device),
-  };
-}
+const tfjs = (device?: TfjsDevice): Device => ({
+  check: async () => {
+    try {
+      const { backend } = await openTfjs(device);
+      return { works: true, isSoftware: backend.device !== "gpu", precisions: ["fp32"] };
+    } catch (error) {
+      const hint = (error instanceof UserError && error.hint) || "use another device";
+      return { works: false, reason: messageOf(error).replace(/^tfjs:\w+: /, ""), hint };
+    }
+  },
+  open: async () => (await import("./tfjs/engine.ts")).tfjsEngine(device),
+});

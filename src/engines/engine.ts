@@ -1,7 +1,6 @@
 // What an engine offers: a graph compiled once, run many times.
 
 import type { Precision } from "../core/dtype.ts";
-import type { Cost } from "./counts.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import type { Tiling } from "../nn/tiling.ts";
 
@@ -28,16 +27,6 @@ export interface Room {
   readonly device: number;
 }
 
-/** What a graph would take, compiled and run. */
-export interface Estimate {
-  /** In the process without the weights, on a device with them. */
-  readonly room: Room;
-  /** What a run moves and multiplies. */
-  readonly cost: Cost;
-  /** Of one run, from this machine's measured speed; null where the engine cannot tell. */
-  readonly seconds: (() => Promise<number>) | null;
-}
-
 export interface Engine {
   /** Where it computes, in a few words for people. */
   readonly description: string;
@@ -49,7 +38,8 @@ export interface Engine {
   readonly tiling: Tiling;
   /** What it takes itself, once for all programs. */
   readonly room: Room;
-  estimate(outputs: Outputs): Estimate;
+  /** What a graph would take, compiled and run: in the process without the weights, on a device with them. */
+  estimate(outputs: Outputs): Room;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */
   compile(outputs: Outputs, weights: ReadonlyMap<string, Weight>): Promise<Program>;
   dispose(): Promise<void>;

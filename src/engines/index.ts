@@ -1,9 +1,9 @@
 // Engines by device name: `auto` takes the fastest device that works; any other name means that device or none.
 
-import { UserError } from "../core/errors.ts";
+import { invariant, UserError } from "../core/errors.ts";
 import {
+  type Availability,
   type Capabilities,
-  type Device,
   DEVICE_NAMES,
   deviceNamed,
   type DeviceOptions,
@@ -39,8 +39,8 @@ const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
 export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
-  const { device, found } = await chooseDevice(name, options.onChoice);
-  return device.open(options, found);
+  const chosen = await chooseDevice(name, options.onChoice);
+  return deviceNamed(chosen.device).open(options, chosen.found);
 }
 
 /** The provider of a device, for sessions of others than our engines. */
@@ -50,29 +50,29 @@ export async function providerOf(name: string, onChoice?: OnChoice): Promise<Pro
       hint: `use auto, ${AUTO.join(", ")}`,
     });
   const { device } = await chooseDevice(name, onChoice);
-  return device.provider!;
+  return deviceNamed(device).provider!;
 }
 
-async function chooseDevice(
-  name: string,
-  onChoice?: OnChoice,
-): Promise<{ readonly device: Device; readonly found: Capabilities }> {
+interface Choice {
+  readonly device: string;
+  readonly found: Capabilities;
+}
+
+async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> {
   if (name !== "auto") {
-    const device = deviceNamed(name);
-    const found = await device.check();
-    if (found.works) return { device, found };
+    const found = await deviceNamed(name).check();
+    if (found.works) return { device: name, found };
     throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
   }
   const { reports, chosen } = await survey(AUTO, { stopsAtChosen: true });
   onChoice?.(reports);
-  if (!chosen) throw new Error("internal: no device, not even the processor");
-  return { device: deviceNamed(chosen.name), found: chosen.found };
+  invariant(chosen, "no device, not even the processor");
+  return chosen;
 }
 
 /** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */
 export async function surveyDevices(): Promise<readonly DeviceReport[]> {
-  const others = DEVICE_NAMES.filter((name) => !AUTO.includes(name));
-  return (await survey([...AUTO, ...others], { stopsAtChosen: false })).reports;
+  return (await survey([...new Set([...AUTO, ...DEVICE_NAMES])], { stopsAtChosen: false })).reports;
 }
 
 async function survey(
@@ -80,28 +80,30 @@ async function survey(
   { stopsAtChosen }: { readonly stopsAtChosen: boolean },
 ) {
   const reports: DeviceReport[] = [];
-  let chosen: { readonly name: string; readonly found: Capabilities } | undefined;
+  let chosen: Choice | undefined;
   for (const device of names) {
-    const slower = chosen && `slower than ${chosen.name}`;
-    if (slower && stopsAtChosen) {
-      reports.push({ device, isChosen: false, isAvailable: null, reason: slower });
-      continue;
-    }
-    const found = await deviceNamed(device).check();
-    if (!found.works) {
-      const { reason, hint } = found;
-      reports.push({ device, isChosen: false, isAvailable: false, reason, hint });
-      continue;
-    }
-    const onRequest = !AUTO.includes(device)
-      ? "only when asked for by name"
-      : found.isSoftware &&
-        device !== "cpu" &&
-        "a software adapter, slower than cpu: only when asked for by name";
-    const isChosen = !chosen && !onRequest;
-    if (isChosen) chosen = { name: device, found };
-    const reason = isChosen ? "the fastest that works" : onRequest || slower!;
-    reports.push({ device, isChosen, isAvailable: true, reason });
+    const found = chosen && stopsAtChosen ? null : await deviceNamed(device).check();
+    const isAvailable = found && found.works;
+    const reason = whyNot(device, found) ?? (chosen && `slower than ${chosen.device}`);
+    if (found?.works && !reason) chosen = { device, found };
+    const hint = found?.works === false ? { hint: found.hint } : {};
+    reports.push({
+      device,
+      isChosen: chosen?.device === device,
+      isAvailable,
+      reason: reason ?? "the fastest that works",
+      ...hint,
+    });
   }
   return { reports, chosen };
+}
+
+/** Why `auto` would not take a device, whatever else there is; null was not looked at. */
+function whyNot(device: string, found: Availability | null): string | undefined {
+  if (!found) return undefined;
+  if (!found.works) return found.reason;
+  if (!AUTO.includes(device)) return "only when asked for by name";
+  return found.isSoftware && device !== "cpu"
+    ? "a software adapter, slower than cpu: only when asked for by name"
+    : undefined;
 }

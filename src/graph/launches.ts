@@ -2,36 +2,34 @@
 // compute stays as it is.
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
-import {
-  concat,
-  constant,
-  layerNorm,
-  mul,
-  reduceMean,
-  reduceSum,
-  reshape,
-  slice,
-  transpose,
-} from "./build.ts";
-import { ops } from "./ops.ts";
+import * as g from "./build.ts";
+import { type OpAttributes, ops, type OpType } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
-import { stackTwins } from "./twins.ts";
+
+type Rewrite = (x: Tensor) => Tensor | undefined;
+
+/** In each phase, a node is what the first row that has something for it makes of it. */
+const phases: readonly (readonly Rewrite[])[] = [
+  [asMean, asNorm, overOnes, scaledOuter, rowDots],
+  [inRows],
+  [headsOfAll, joinedHeads, afterOnes, ofWholes, whole, withRow],
+];
 
 /** Outputs and inputs are of the same names and values, but may be of other shapes of the same size. */
 export function fewerLaunches(outputs: Outputs): Outputs {
-  const products = new Map<Tensor, Tensor[]>();
-  let graph = mapNodes(bare(outputs), (x) => {
-    const found =
-      asMean(x) ?? asNorm(x) ?? overOnes(x) ?? scaledOuter(x) ?? rowDots(x, products) ?? x;
-    if (isOp(found, "MatMul"))
-      products.set(found.inputs[1]!, [...(products.get(found.inputs[1]!) ?? []), found]);
-    return found;
-  });
-  graph = mapNodes(graph, (x) => inRows(x) ?? x);
-  graph = mapNodes(graph, (x) => headsOfAll(x) ?? joinedHeads(x) ?? afterOnes(x) ?? x);
-  graph = inputsAsUsed(simplify(bare(graph)));
-  return simplify(bare(stackTwins(graph)));
+  let graph = bare(outputs);
+  for (const rows of phases)
+    graph = simplify(
+      mapNodes(graph, (x) => {
+        for (const row of rows) {
+          const found = row(x);
+          if (found) return found;
+        }
+        return x;
+      }),
+    );
+  return inputsAsUsed(bare(graph));
 }
 
 /** Outputs without what only reshapes them: results are read as flat arrays. */
@@ -43,18 +41,15 @@ function bare(outputs: Outputs): Outputs {
 /** Inputs that are used in one other shape only are fed in it. */
 function inputsAsUsed(outputs: Outputs): Outputs {
   const users = new Map<Tensor, Tensor[]>();
-  const order = topologicalOrder(Object.values(outputs));
-  for (const user of order)
+  for (const user of topologicalOrder(Object.values(outputs)))
     for (const x of user.inputs) users.set(x, [...(users.get(x) ?? []), user]);
-  const shapeOf = (x: Tensor) => {
-    const [user, ...others] = users.get(x) ?? [];
-    return user && isOp(user, "Reshape") && others.length === 0 ? user.shape : x.shape;
+  const asUsed = (x: Tensor, original: Tensor) => {
+    const [user, ...others] = users.get(original) ?? [];
+    return isOp(x, "Input") && user && isOp(user, "Reshape") && others.length === 0
+      ? node("Input", [], { ...x.attributes, shape: user.shape })
+      : x;
   };
-  return simplify(
-    mapNodes(outputs, (x, original) =>
-      isOp(x, "Input") ? node("Input", [], { ...x.attributes, shape: shapeOf(original) }) : x,
-    ),
-  );
+  return simplify(mapNodes(outputs, asUsed));
 }
 
 /** A sum over n elements times 1 / n. */
@@ -64,7 +59,7 @@ function asMean(x: Tensor): Tensor | undefined {
   const count = sizeOf(sum.inputs[0]!.shape) / sizeOf(sum.shape);
   const isInverse =
     factor.shape.length === 0 && factor.attributes.data[0] === Math.fround(1 / count);
-  return isInverse ? reduceMean(sum.inputs[0]!, sum.attributes.axes) : undefined;
+  return isInverse ? g.reduceMean(sum.inputs[0]!, sum.attributes.axes) : undefined;
 }
 
 /** x̂ = (x - mean) / deviation of a layer normalization: one with weights of one and no bias. */
@@ -76,8 +71,8 @@ function asNorm(x: Tensor): Tensor | undefined {
   if (!isOp(mean!, "LayerNormMean") || mean.inputs[0] !== from || invStd.inputs[0] !== from)
     return undefined;
   const width = Number(from!.shape.at(-1));
-  const [one, zero] = [1, 0].map((value) => constant(Array<number>(width).fill(value), [width]));
-  return layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
+  const [one, zero] = [1, 0].map((value) => g.constant(Array<number>(width).fill(value), [width]));
+  return g.layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
 }
 
 /** A sum over axes of length 1. */
@@ -93,29 +88,25 @@ function scaledOuter(x: Tensor): Tensor | undefined {
   const [a, b] = product.inputs;
   const isOuter = !product.attributes.transposeA && a!.shape.at(-1) === 1;
   return isOuter && sameShape(factor!.shape, a!.shape)
-    ? node("MatMul", [mul(factor!, a!), b!], product.attributes)
+    ? node("MatMul", [g.mul(factor!, a!), b!], product.attributes)
     : undefined;
 }
 
 /**
- * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ, where p v is there: of the attention's backward pass, rows instead of squares.
- * In F32 alone: what rounding has in common in a row of a vᵀ would no longer cancel.
+ * Σⱼ (a vᵀ)ᵢⱼ pᵢⱼ = aᵢ · (p v)ᵢ: of the attention's backward pass rows instead of squares, p v being there. In F32 alone:
+ * what rounding has in common in a row of a vᵀ would no longer cancel.
  */
-function rowDots(x: Tensor, products: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor | undefined {
+function rowDots(x: Tensor): Tensor | undefined {
   const [square] = x.inputs;
-  if (!isOp(x, "ReduceSum") || x.shape.at(-1) !== 1 || !isOp(square!, "Mul")) return undefined;
-  if (x.attributes.axes.length !== 1 || x.attributes.axes[0] !== x.shape.length - 1)
+  if (!isOp(x, "ReduceSum") || x.attributes.axes.join() !== String(x.shape.length - 1))
     return undefined;
-  const [product, weights] = square.inputs;
-  if (!isOp(product!, "MatMul") || !product.attributes.transposeB) return undefined;
-  const { transposeA, alpha } = product.attributes;
+  const [product, weights] = square!.inputs;
+  if (!isOp(square!, "Mul") || !isOp(product!, "MatMul") || !isOp(weights!, "Softmax"))
+    return undefined;
   const [a, v] = product.inputs;
-  const attended = products.get(v!)?.find((y) => {
-    const { transposeA, transposeB, alpha } = (y as Tensor<"MatMul">).attributes;
-    return y.inputs[0] === weights && !transposeA && !transposeB && alpha === 1;
-  });
-  if (!attended || transposeA || alpha !== 1) return undefined;
-  return reduceSum(mul(a!, attended), [-1]);
+  const { transposeA, transposeB, alpha } = product.attributes;
+  if (transposeA || !transposeB || alpha !== 1) return undefined;
+  return g.reduceSum(g.mul(a!, g.matMul(weights, v!)), [-1]);
 }
 
 /**
@@ -124,27 +115,26 @@ function rowDots(x: Tensor, products: ReadonlyMap<Tensor, readonly Tensor[]>): T
  */
 function inRows(x: Tensor): Tensor | undefined {
   if (x.shape.length !== 3 || x.inputs.length === 0) return undefined;
-  const [first, second] = x.inputs;
-  const [batch, length] = fixedShape(x.shape) as [number, number];
-  const flat = (y: Tensor) => reshape(y, [batch * length, ...y.shape.slice(2)]);
-  const lift = (y: Tensor) => reshape(y, x.shape);
+  const [batch, length] = fixedShape(x.shape);
+  const flat = (y: Tensor) =>
+    y.shape.length === 3 ? g.reshape(y, [batch! * length!, y.shape[2]!]) : y;
+  const lifted = <Op extends OpType>(op: Op, attributes: OpAttributes[Op]) =>
+    g.reshape(node(op, x.inputs.map(flat), attributes), x.shape);
+  if (isOp(x, "MatMul")) {
+    const isByMatrix = x.inputs[1]!.shape.length === 2 && !x.attributes.transposeA;
+    return isByMatrix ? lifted("MatMul", x.attributes) : undefined;
+  }
   const isLifted = (y: Tensor) => isOp(y, "Reshape") && y.inputs[0]!.shape.length === 2;
-  const isFull = (y: Tensor) => sameShape(y.shape.slice(0, 2), [batch, length]);
-  if (isOp(x, "MatMul"))
-    return second!.shape.length === 2 && first!.shape.length === 3 && !x.attributes.transposeA
-      ? lift(node("MatMul", [flat(first!), second!], x.attributes))
-      : undefined;
-  if (!x.inputs.some(isLifted)) return undefined;
-  const rowwise = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
-  if (!rowwise) return undefined;
-  const inputs = x.inputs.map((y) => (y.shape.length === 3 ? flat(y) : y));
-  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean"))
-    return x.attributes.axes.every((axis) => axis === 2)
-      ? lift(node(x.op, inputs, { axes: [1] }))
-      : undefined;
-  return ops[x.op].isRowwise ? lift(node(x.op, inputs, x.attributes)) : undefined;
+  const isFull = ({ shape }: Tensor) => shape[0] === batch && shape[1] === length;
+  const isByRow = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
+  if (!isByRow || !x.inputs.some(isLifted)) return undefined;
+  if (isReduction(x) && x.attributes.axes.every((axis) => axis === 2))
+    return lifted(x.op, { axes: [1] });
+  return ops[x.op].isRowwise ? lifted(x.op, x.attributes) : undefined;
 }
 
+const isReduction = (x: Tensor): x is Tensor<"ReduceSum"> | Tensor<"ReduceMean"> =>
+  isOp(x, "ReduceSum") || isOp(x, "ReduceMean");
 const HEADS_FIRST = [0, 2, 1, 3];
 const isHeadsFirst = (x: Tensor): x is Tensor<"Transpose"> =>
   isOp(x, "Transpose") && sameShape(x.attributes.permutation, HEADS_FIRST);
@@ -153,20 +143,15 @@ const unshaped = (x: Tensor): Tensor => (isOp(x, "Reshape") ? unshaped(x.inputs[
 /** Heads of a part of a row are a part of the heads of the row. */
 function headsOfAll(x: Tensor): Tensor | undefined {
   if (!isHeadsFirst(x)) return undefined;
+  const [batch, length, , width] = fixedShape(x.inputs[0]!.shape);
   const part = unshaped(x.inputs[0]!);
-  const [batch, length, , width] = fixedShape(x.inputs[0]!.shape) as [
-    number,
-    number,
-    number,
-    number,
-  ];
   if (!isOp(part, "Slice") || part.attributes.axis !== part.shape.length - 1) return undefined;
-  const [{ start, end }, [row]] = [part.attributes, part.inputs];
-  const rowWidth = Number(row!.shape.at(-1));
-  const isWhole = [start, end, rowWidth].every((at) => at % width === 0);
-  if (!isWhole || sizeOf(row!.shape) !== batch * length * rowWidth) return undefined;
-  const heads = transpose(reshape(row!, [batch, length, rowWidth / width, width]), HEADS_FIRST);
-  return slice(heads, 1, start / width, end / width);
+  const [{ start, end }, row] = [part.attributes, part.inputs[0]!];
+  const rowWidth = Number(row.shape.at(-1));
+  const isWhole = [start, end, rowWidth].every((at) => Number.isInteger(at / width!));
+  if (!isWhole || sizeOf(row.shape) !== batch! * length! * rowWidth) return undefined;
+  const heads = g.reshape(row, [batch!, length!, rowWidth / width!, width!]);
+  return g.slice(g.transpose(heads, HEADS_FIRST), 1, start / width!, end / width!);
 }
 
 /** The other way round: rows joined of heads are the heads' join as rows. */
@@ -176,36 +161,74 @@ function joinedHeads(x: Tensor): Tensor | undefined {
   const isRows = ({ shape }: Tensor, i: number) =>
     Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
   if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
-  return reshape(
-    transpose(
-      concat(
-        parts.map((part) => part.inputs[0]!),
-        1,
-      ),
-      HEADS_FIRST,
-    ),
-    x.shape,
+  const heads = g.concat(
+    parts.map((part) => part.inputs[0]!),
+    1,
   );
+  return g.reshape(g.transpose(heads, HEADS_FIRST), x.shape);
 }
 
 /** What is done after leading axes of length 1 are dropped, before they are; rows stay matrices. */
 function afterOnes(x: Tensor): Tensor | undefined {
   const wide = (y: Tensor): Tensor => {
-    const [source] = y.inputs;
-    const dropped = source ? source.shape.length - y.shape.length : 0;
-    const isDrop =
-      isOp(y, "Reshape") &&
-      dropped > 0 &&
-      y.shape.length > 2 &&
-      sameShape(source!.shape.slice(dropped), y.shape);
-    return isDrop && source!.shape.slice(0, dropped).every((dim) => dim === 1) ? source! : y;
+    if (!isOp(y, "Reshape") || y.shape.length < 3) return y;
+    const source = y.inputs[0]!;
+    const ones = source.shape.slice(0, Math.max(0, source.shape.length - y.shape.length));
+    const isDrop = sameShape(source.shape, [...ones.map(() => 1), ...y.shape]);
+    return isDrop ? source : y;
   };
   const inputs = x.inputs.map(wide);
   if (inputs.every((y, i) => y === x.inputs[i])) return undefined;
-  if (isOp(x, "ReduceSum") || isOp(x, "ReduceMean")) {
-    const more = inputs[0]!.shape.length - x.shape.length;
+  const more = inputs[0]!.shape.length - x.inputs[0]!.shape.length;
+  if (isReduction(x)) {
     const axes = x.attributes.axes.map((axis) => axis + more);
-    return reshape(node(x.op, inputs, { axes }), x.shape);
+    return g.reshape(node(x.op, inputs, { axes }), x.shape);
   }
-  return ops[x.op].isRowwise ? reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+  if (isOp(x, "Slice")) {
+    const axis = x.attributes.axis + more;
+    return g.reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
+  }
+  return ops[x.op].isRowwise ? g.reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+}
+
+/** What is done to one part of tensors is that part of what is done to them whole, which serves the other parts. */
+function ofWholes(x: Tensor): Tensor | undefined {
+  const parts = x.inputs.filter(({ shape }) => shape.length > 0);
+  const [first] = parts;
+  if (!ops[x.op].isRowwise || !first || !isOp(first, "Slice")) return undefined;
+  const { axis, start, end } = first.attributes;
+  const whole = first.inputs[0]!.shape;
+  const isAlike = (y: Tensor) =>
+    isOp(y, "Slice") &&
+    y.attributes.axis === axis &&
+    y.attributes.start === start &&
+    sameShape(y.shape, first.shape) &&
+    sameShape(y.inputs[0]!.shape, whole);
+  const isWorthIt = axis < whole.length - 1 && 2 * (end - start) >= Number(whole[axis]);
+  if (!isWorthIt || !parts.every(isAlike)) return undefined;
+  const inputs = x.inputs.map((y) => (parts.includes(y) ? y.inputs[0]! : y));
+  return g.slice(node(x.op, inputs, x.attributes), axis, start, end);
+}
+
+/** A product of matrices and the row that is added to it. Of the product itself nothing else is made. */
+function withRow(x: Tensor): Tensor | undefined {
+  const [product, row] = x.inputs;
+  if (!isOp(x, "Add") || !isOp(product!, "MatMul") || row!.shape.length !== 1) return undefined;
+  const isPlain =
+    product.inputs.length === 2 && product.inputs.every(({ shape }) => shape.length === 2);
+  return isPlain ? node("MatMul", [...product.inputs, row!], product.attributes) : undefined;
+}
+
+/** Parts joined to what they are the parts of. */
+function whole(x: Tensor): Tensor | undefined {
+  const from = x.inputs[0]?.inputs[0];
+  if (!isOp(x, "Concat") || !from || !sameShape(x.shape, from.shape)) return undefined;
+  let at = 0;
+  for (const part of x.inputs) {
+    if (!isOp(part, "Slice") || part.inputs[0] !== from) return undefined;
+    const { axis, start, end } = part.attributes;
+    if (axis !== x.attributes.axis || start !== at) return undefined;
+    at = end;
+  }
+  return from;
 }

@@ -1,5 +1,5 @@
-// The vocabulary: one row per op with its attributes, its shape and dtype rule, and what engines count by: whether its
-// result may lie where an operand lay, and what a run of it reads and writes.
+// The vocabulary: one row per op with its attributes, its shape and dtype rule, and whether its result may lie where an
+// operand lay.
 // The gradient table (vjps.ts) and each engine's lowering have the same rows; the compiler checks that none is missing.
 
 import type { Dtype } from "../core/dtype.ts";
@@ -11,15 +11,20 @@ import {
   normalizeAxis,
   sameShape,
   type Shape,
+  sizeOf,
 } from "../core/shape.ts";
-import type { Tensor } from "./tensor.ts";
 
 type None = Readonly<Record<string, never>>;
 type Leaf = { readonly name: string; readonly shape: Shape; readonly dtype: Dtype };
 type Reduction = { readonly axes: readonly number[] };
 type Norm = { readonly epsilon: number };
 
-export interface OpAttributes {
+/** Ops without attributes whose name says all. */
+type Plain =
+  | ("Add" | "Sub" | "Mul" | "Div" | "Neg" | "Exp" | "Log" | "Tanh" | "Sigmoid" | "Erf")
+  | ("LessOrEqual" | "And");
+
+export interface OpAttributes extends Readonly<Record<Plain, None>> {
   /** Fed at each run. */
   Input: Leaf;
   /** Bound when the graph is compiled, by name, and resident on the device. */
@@ -29,24 +34,12 @@ export interface OpAttributes {
     readonly shape: Shape;
     readonly dtype: "F32" | "I64";
   };
-  Add: None;
-  Sub: None;
-  Mul: None;
-  Div: None;
-  Neg: None;
-  Exp: None;
-  Log: None;
-  Tanh: None;
-  Sigmoid: None;
-  Erf: None;
   /** x Φ(x), exact or with the tanh approximation (Hendrycks and Gimpel, 2016). */
   Gelu: { readonly approximate: "none" | "tanh" };
   Cast: { readonly to: Dtype };
-  LessOrEqual: None;
-  And: None;
   /** Where(condition, a, b). */
   Where: None;
-  /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast. */
+  /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast; plus a row, if it is given, where both are matrices. */
   MatMul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
   /** Sum and mean over axes, which stay as 1. */
   ReduceSum: Reduction;
@@ -80,41 +73,59 @@ export interface OpAttributes {
 
 export type OpType = keyof OpAttributes;
 
-interface Result {
+/** Rows of a table that follow from the op's name. */
+export const each = <Op extends OpType, Row>(names: readonly Op[], rowOf: (op: Op) => Row) =>
+  Object.fromEntries(names.map((op) => [op, rowOf(op)])) as Record<Op, Row>;
+
+export interface Tensor<Op extends OpType = OpType> {
+  readonly op: Op;
+  readonly inputs: readonly Tensor[];
+  readonly attributes: OpAttributes[Op];
   readonly shape: Shape;
   readonly dtype: Dtype;
 }
-type Inputs = readonly Tensor[];
+
+type Result = Pick<Tensor, "shape" | "dtype">;
+/** As many as the op takes; the rows of tables look at no others. */
+export type Operands<Value> = readonly [Value, Value, Value, ...Value[]];
+type Inputs = Operands<Tensor>;
 type ShapeRule<Op extends OpType> = (inputs: Inputs, attributes: OpAttributes[Op]) => Result;
 
 interface OpRow<Op extends OpType> {
-  readonly result: ShapeRule<Op>;
+  /** How many tensors it takes, one of these numbers; undefined: any number, at least one. */
+  readonly takes: readonly number[] | undefined;
+  readonly rule: ShapeRule<Op>;
   /** Its values' place: its own; that of an operand of the same size that nothing else needs; the operand's very bytes. */
   readonly place: "own" | "over" | "view";
-  /** What a run reads and writes: arrays whole, of its operands only what it takes, nothing; or a product's arithmetic. */
-  readonly traffic: "all" | "taken" | "none" | "product";
   /** Each row of the last axis by itself, operands broadcast. */
   readonly isRowwise: boolean;
 }
 
+type MakeRow = <Op extends OpType>(takes: OpRow<Op>["takes"], rule: ShapeRule<Op>) => OpRow<Op>;
 const row =
-  (place: OpRow<OpType>["place"], traffic: OpRow<OpType>["traffic"], isRowwise = false) =>
-  <Op extends OpType>(result: ShapeRule<Op>): OpRow<Op> => ({ result, place, traffic, isRowwise });
-const given = row("own", "none");
-const fresh = row("own", "all");
-const rowwise = row("own", "all", true);
-const over = row("over", "all", true);
-const taking = row("own", "taken");
+  (place: OpRow<OpType>["place"], isRowwise: boolean): MakeRow =>
+  (takes, rule) => ({ takes, rule, place, isRowwise });
+const fresh = row("own", false);
+const rowwise = row("own", true);
+const over = row("over", true);
+const view = row("view", false);
 
-const halves: readonly Dtype[] = ["F32", "F16", "BF16"];
-
-function operands(inputs: Inputs, count: number): Tensor[] {
-  invariant(inputs.length === count, `takes ${count} inputs, got ${inputs.length}`);
-  return [...inputs];
+/** Shape and dtype of an op's result; throws where the op does not take these inputs. */
+export function resultOf<Op extends OpType>(
+  op: Op,
+  inputs: readonly Tensor[],
+  attributes: OpAttributes[Op],
+): Result {
+  const { takes, rule } = ops[op] as OpRow<Op>;
+  const isRight = takes ? takes.includes(inputs.length) : inputs.length > 0;
+  invariant(isRight, `takes ${takes?.join(" or ") ?? "one or more"} inputs, got ${inputs.length}`);
+  const { shape, dtype } = rule(inputs as Inputs, attributes);
+  return { shape, dtype };
 }
 
 function float(tensor: Tensor): Tensor {
-  invariant(halves.includes(tensor.dtype), `${tensor.dtype} where a float is needed`);
+  const isFloat = ["F32", "F16", "BF16"].includes(tensor.dtype);
+  invariant(isFloat, `${tensor.dtype} where a float is needed`);
   return tensor;
 }
 
@@ -123,177 +134,126 @@ const leaf = (_: Inputs, { shape, dtype }: { shape: Shape; dtype: Dtype }): Resu
   dtype,
 });
 
-function unary(inputs: Inputs): Result {
-  const [x] = operands(inputs, 1);
-  return float(x!);
-}
+const unary = ([x]: Inputs): Result => float(x);
 
-function binary(inputs: Inputs): Result {
-  const [a, b] = operands(inputs, 2);
-  invariant(a!.dtype === b!.dtype, `${a!.dtype} with ${b!.dtype}`);
-  return { shape: broadcastShapes(a!.shape, b!.shape), dtype: a!.dtype };
+function binary([a, b]: Inputs): Result {
+  invariant(a.dtype === b.dtype, `${a.dtype} with ${b.dtype}`);
+  return { shape: broadcastShapes(a.shape, b.shape), dtype: a.dtype };
 }
 
 /** The last axis reduced to 1. */
-function statistic(count: number) {
-  return (inputs: Inputs): Result => {
-    const [x] = operands(inputs, count);
-    return { shape: [...float(x!).shape.slice(0, -1), 1], dtype: x!.dtype };
-  };
-}
+const statistic = ([x]: Inputs): Result => withAxis(float(x), -1, () => 1);
 
 /** (x, weight of the last axis, ..) gives x's shape. */
-function normalization(count: number) {
-  return (inputs: Inputs): Result => {
-    const [x, ...affine] = operands(inputs, count);
-    for (const { shape } of affine)
-      invariant(sameShape(shape, x!.shape.slice(-1)), `weight ${formatShape(shape)}`);
-    return float(x!);
-  };
+function normalization([x, ...affine]: Inputs): Result {
+  for (const { shape } of affine)
+    invariant(sameShape(shape, x.shape.slice(-1)), `weight ${formatShape(shape)}`);
+  return float(x);
 }
 
-function reduced(inputs: Inputs, { axes }: Reduction): Result {
-  const [x] = operands(inputs, 1);
-  const gone = new Set(axes.map((axis) => normalizeAxis(axis, x!.shape.length)));
-  return { shape: x!.shape.map((dim, i) => (gone.has(i) ? 1 : dim)), dtype: float(x!).dtype };
-}
+const reduced = ([x]: Inputs, { axes }: Reduction): Result =>
+  axes.reduce<Result>((result, axis) => withAxis(result, axis, () => 1), float(x));
 
-function withAxis({ shape, dtype }: Tensor, axis: number, change: (dim: Dim) => Dim): Result {
+function withAxis({ shape, dtype }: Result, axis: number, change: (dim: Dim) => Dim): Result {
   const at = normalizeAxis(axis, shape.length);
   return { shape: shape.map((dim, i) => (i === at ? change(dim) : dim)), dtype };
 }
 
 /** a + b; numbers add, names join. */
-function addDims(a: Dim, b: Dim): Dim {
-  return typeof a === "number" && typeof b === "number" ? a + b : `${a} + ${b}`;
-}
+const addDims = (a: Dim, b: Dim): Dim =>
+  typeof a === "number" && typeof b === "number" ? a + b : `${a} + ${b}`;
 
-function numElements(shape: Shape): number | undefined {
-  let size = 1;
-  for (const dim of shape) {
-    if (typeof dim === "string") return undefined;
-    size *= dim;
-  }
-  return size;
-}
+const numElements = (shape: Shape): number | undefined =>
+  shape.every((dim) => typeof dim === "number") ? sizeOf(shape) : undefined;
 
 export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
-  Input: given(leaf),
-  Parameter: given(leaf),
-  Constant: given((_, { data, shape, dtype }) => {
+  ...each(["Input", "Parameter"], () => fresh<"Input" | "Parameter">([0], leaf)),
+  Constant: fresh([0], (_, { data, shape, dtype }) => {
     invariant(numElements(shape) === data.length, `${data.length} values`);
     return { shape, dtype };
   }),
-  Add: over(binary),
-  Sub: over(binary),
-  Mul: over(binary),
-  Div: over(binary),
-  Neg: over(unary),
-  Exp: over(unary),
-  Log: over(unary),
-  Tanh: over(unary),
-  Sigmoid: over(unary),
-  Erf: over(unary),
-  Gelu: rowwise(unary),
-  Cast: rowwise((inputs, { to }) => ({ shape: operands(inputs, 1)[0]!.shape, dtype: to })),
-  LessOrEqual: rowwise((inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
-  And: rowwise((inputs) => {
+  ...each(["Add", "Sub", "Mul", "Div"], () => over<OpType>([2], binary)),
+  ...each(["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
+  Gelu: rowwise([1], unary),
+  Cast: rowwise([1], ([{ shape }], { to }) => ({ shape, dtype: to })),
+  LessOrEqual: rowwise([2], (inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
+  And: rowwise([2], (inputs) => {
     const result = binary(inputs);
     invariant(result.dtype === "BOOL", `${result.dtype} where BOOL is needed`);
     return result;
   }),
-  Where: rowwise((inputs) => {
-    const [condition, a, b] = operands(inputs, 3);
-    invariant(condition!.dtype === "BOOL", `${condition!.dtype} as a condition`);
-    const { shape, dtype } = binary([a!, b!]);
-    return { shape: broadcastShapes(condition!.shape, shape), dtype };
+  Where: rowwise([3], ([condition, a, b]) => {
+    invariant(condition.dtype === "BOOL", `${condition.dtype} as a condition`);
+    const { shape, dtype } = binary([a, b, b]);
+    return { shape: broadcastShapes(condition.shape, shape), dtype };
   }),
-  MatMul: row(
-    "own",
-    "product",
-  )((inputs, { transposeA, transposeB }) => {
-    const [a, b] = operands(inputs, 2);
-    invariant(float(a!).dtype === b!.dtype, `${a!.dtype} with ${b!.dtype}`);
-    invariant(a!.shape.length >= 2 && b!.shape.length >= 2, "a matrix has two axes");
-    const [m, k] = transposeA ? [a!.shape.at(-1)!, a!.shape.at(-2)!] : a!.shape.slice(-2);
-    const [k2, n] = transposeB ? [b!.shape.at(-1)!, b!.shape.at(-2)!] : b!.shape.slice(-2);
+  MatMul: fresh([2, 3], ([a, b, row], { transposeA, transposeB }) => {
+    invariant(float(a).dtype === b.dtype, `${a.dtype} with ${b.dtype}`);
+    invariant(a.shape.length >= 2 && b.shape.length >= 2, "a matrix has two axes");
+    const [m, k] = transposeA ? [a.shape.at(-1)!, a.shape.at(-2)!] : a.shape.slice(-2);
+    const [k2, n] = transposeB ? [b.shape.at(-1)!, b.shape.at(-2)!] : b.shape.slice(-2);
     invariant(k === k2, `inner dimensions ${k} and ${k2}`);
-    const batch = broadcastShapes(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
-    return { shape: [...batch, m!, n!], dtype: a!.dtype };
+    const isRow = (row as Tensor | undefined) === undefined || sameShape(row.shape, [n!]);
+    invariant(isRow, "a row as long as the product's");
+    const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
+    return { shape: [...batch, m!, n!], dtype: a.dtype };
   }),
-  ReduceSum: fresh(reduced),
-  ReduceMean: fresh(reduced),
-  LogSumExp: rowwise(statistic(1)),
-  Softmax: over(unary),
-  LayerNorm: rowwise(normalization(3)),
-  LayerNormMean: rowwise(statistic(3)),
-  LayerNormInvStd: rowwise(statistic(3)),
-  RmsNorm: rowwise(normalization(2)),
-  RmsNormInvStd: rowwise(statistic(2)),
-  Rotary: fresh((inputs) => {
-    const [x, cos, sin] = operands(inputs, 3);
-    const [width, rotated] = [x!.shape.at(-1)!, cos!.shape.at(-1)!];
-    invariant(sameShape(cos!.shape, sin!.shape), "cos and sin differ in shape");
+  ...each(["ReduceSum", "ReduceMean"], () => fresh<"ReduceSum" | "ReduceMean">([1], reduced)),
+  LogSumExp: rowwise([1], statistic),
+  Softmax: over([1], unary),
+  LayerNorm: rowwise([3], normalization),
+  ...each(["LayerNormMean", "LayerNormInvStd"], () => rowwise<OpType>([3], statistic)),
+  RmsNorm: rowwise([2], normalization),
+  RmsNormInvStd: rowwise([2], statistic),
+  Rotary: fresh([3], ([x, cos, sin]) => {
+    const [width, rotated] = [x.shape.at(-1)!, cos.shape.at(-1)!];
+    invariant(sameShape(cos.shape, sin.shape), "cos and sin differ in shape");
     invariant(2 * Number(rotated) <= Number(width), `rotates 2 · ${rotated} of ${width}`);
-    broadcastShapes(x!.shape.slice(0, -1), cos!.shape.slice(0, -1));
-    return float(x!);
+    broadcastShapes(x.shape.slice(0, -1), cos.shape.slice(0, -1));
+    return float(x);
   }),
-  Reshape: row(
-    "view",
-    "none",
-  )((inputs, { shape }) => {
-    const [x] = operands(inputs, 1);
-    const [from, to] = [numElements(x!.shape), numElements(shape)];
-    invariant(from === to, `${formatShape(x!.shape)} to ${formatShape(shape)}`);
-    return { shape, dtype: x!.dtype };
+  Reshape: view([1], ([x], { shape }) => {
+    const isWhole = numElements(x.shape) === numElements(shape);
+    invariant(isWhole, `${formatShape(x.shape)} to ${formatShape(shape)}`);
+    return { shape, dtype: x.dtype };
   }),
-  Transpose: fresh((inputs, { permutation }) => {
-    const [x] = operands(inputs, 1);
+  Transpose: fresh([1], ([x], { permutation }) => {
     const sorted = permutation.toSorted((a, b) => a - b);
-    const isPermutation = sorted.length === x!.shape.length && sorted.every((at, i) => at === i);
+    const isPermutation = sorted.length === x.shape.length && sorted.every((at, i) => at === i);
     invariant(isPermutation, `permutation ${permutation.join(" ")}`);
-    return { shape: permutation.map((axis) => x!.shape[axis]!), dtype: x!.dtype };
+    return { shape: permutation.map((axis) => x.shape[axis]!), dtype: x.dtype };
   }),
-  Expand: fresh((inputs, { shape }) => {
-    const [x] = operands(inputs, 1);
-    invariant(sameShape(broadcastShapes(x!.shape, shape), shape), `to ${formatShape(shape)}`);
-    return { shape, dtype: x!.dtype };
+  Expand: fresh([1], ([x], { shape }) => {
+    invariant(sameShape(broadcastShapes(x.shape, shape), shape), `to ${formatShape(shape)}`);
+    return { shape, dtype: x.dtype };
   }),
-  Slice: taking((inputs, { axis, start, end }) => {
-    const [x] = operands(inputs, 1);
-    const dim = Number(x!.shape.at(axis));
+  Slice: fresh([1], ([x], { axis, start, end }) => {
+    const dim = Number(x.shape.at(axis));
     invariant(0 <= start && start < end && end <= dim, `${start}..${end} of ${dim}`);
-    return withAxis(x!, axis, () => end - start);
+    return withAxis(x, axis, () => end - start);
   }),
-  Pad: fresh((inputs, { axis, before, after }) => {
+  Pad: fresh([1], ([x], { axis, before, after }) => {
     invariant(before >= 0 && after >= 0, "negative padding");
-    return withAxis(operands(inputs, 1)[0]!, axis, (dim) => addDims(dim, before + after));
+    return withAxis(x, axis, (dim) => addDims(dim, before + after));
   }),
-  Concat: fresh((inputs, { axis }) => {
-    invariant(inputs.length > 0, "nothing to join");
-    const [first, ...rest] = inputs;
-    let result: Result = first!;
-    for (const { shape, dtype } of rest) {
-      invariant(dtype === result.dtype, `${dtype} with ${result.dtype}`);
-      result = withAxis(result as Tensor, axis, (dim) => addDims(dim, shape.at(axis)!));
-      const others = shape.map((dim, i) =>
-        i === normalizeAxis(axis, shape.length) ? result.shape[i]! : dim,
-      );
-      invariant(sameShape(others, result.shape), `${formatShape(shape)} beside the others`);
-    }
-    return { shape: result.shape, dtype: result.dtype };
+  Concat: fresh(undefined, ([first, ...rest], { axis }) =>
+    rest.reduce<Result>((joined, { shape, dtype }) => {
+      invariant(dtype === joined.dtype, `${dtype} with ${joined.dtype}`);
+      const result = withAxis(joined, axis, (dim) => addDims(dim, shape.at(axis)!));
+      const others = withAxis({ shape, dtype }, axis, () => result.shape.at(axis)!);
+      invariant(sameShape(others.shape, result.shape), `${formatShape(shape)} beside the others`);
+      return result;
+    }, first),
+  ),
+  Gather: fresh([2], ([table, indices]) => {
+    invariant(indices.dtype === "I64", `${indices.dtype} indices`);
+    return { shape: [...indices.shape, ...table.shape.slice(1)], dtype: table.dtype };
   }),
-  Gather: taking((inputs) => {
-    const [table, indices] = operands(inputs, 2);
-    invariant(indices!.dtype === "I64", `${indices!.dtype} indices`);
-    return { shape: [...indices!.shape, ...table!.shape.slice(1)], dtype: table!.dtype };
+  ScatterAdd: fresh([2], ([indices, updates], { rows }) => {
+    invariant(indices.dtype === "I64", `${indices.dtype} indices`);
+    const { length } = indices.shape;
+    invariant(sameShape(updates.shape.slice(0, length), indices.shape), "updates per index");
+    return { shape: [rows, ...updates.shape.slice(length)], dtype: float(updates).dtype };
   }),
-  ScatterAdd: fresh((inputs, { rows }) => {
-    const [indices, updates] = operands(inputs, 2);
-    invariant(indices!.dtype === "I64", `${indices!.dtype} indices`);
-    const { length } = indices!.shape;
-    invariant(sameShape(updates!.shape.slice(0, length), indices!.shape), "updates per index");
-    return { shape: [rows, ...updates!.shape.slice(length)], dtype: float(updates!).dtype };
-  }),
-  CumSum: fresh((inputs) => operands(inputs, 1)[0]!),
+  CumSum: fresh([1], ([x]) => x),
 };

@@ -2,8 +2,7 @@
 
 import { sameShape } from "../core/shape.ts";
 import { invariant } from "../core/errors.ts";
-import type { OpAttributes, OpType } from "./ops.ts";
-import { ops } from "./ops.ts";
+import { resultOf } from "./ops.ts";
 import { isOp, leaves, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
 
 /**
@@ -92,11 +91,7 @@ const exactly = (value: number | bigint) => (Object.is(value, -0) ? "-0" : Strin
 /** Checks every node against its op's rule and the leaves' names for uniqueness; throws `internal:` if broken. */
 export function verify(outputs: Outputs): void {
   for (const tensor of topologicalOrder(Object.values(outputs))) {
-    const rule = ops[tensor.op].result as (
-      inputs: readonly Tensor[],
-      attributes: OpAttributes[OpType],
-    ) => Pick<Tensor, "shape" | "dtype">;
-    const { shape, dtype } = rule(tensor.inputs, tensor.attributes);
+    const { shape, dtype } = resultOf(tensor.op, tensor.inputs, tensor.attributes);
     invariant(
       sameShape(shape, tensor.shape) && dtype === tensor.dtype,
       `${tensor.op} is mislabelled`,

@@ -1,18 +1,11 @@
 // Symbolic tensors. A graph is what its outputs reach: nodes are immutable, each gives one tensor,
 // so code that nothing uses is simply not there.
 
-import type { Dtype } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
-import { formatShape, type Shape } from "../core/shape.ts";
-import { type OpAttributes, type OpType, ops } from "./ops.ts";
+import { formatShape } from "../core/shape.ts";
+import { type OpAttributes, type OpType, resultOf, type Tensor } from "./ops.ts";
 
-export interface Tensor<Op extends OpType = OpType> {
-  readonly op: Op;
-  readonly inputs: readonly Tensor[];
-  readonly attributes: OpAttributes[Op];
-  readonly shape: Shape;
-  readonly dtype: Dtype;
-}
+export type { Tensor } from "./ops.ts";
 
 /** Named outputs; inputs and parameters are the leaves that they reach. */
 export type Outputs = Readonly<Record<string, Tensor>>;
@@ -24,8 +17,7 @@ export function node<Op extends OpType>(
   attributes: OpAttributes[Op],
 ): Tensor<Op> {
   try {
-    const { shape, dtype } = ops[op].result(inputs, attributes);
-    return { op, inputs, attributes, shape, dtype };
+    return { op, inputs, attributes, ...resultOf(op, inputs, attributes) };
   } catch (cause) {
     const operands = inputs.map(({ dtype, shape }) => dtype + formatShape(shape)).join(", ");
     throw new Error(`internal: ${op}(${operands}): ${(cause as Error).message}`, { cause });
@@ -36,23 +28,28 @@ export function isOp<Op extends OpType>(tensor: Tensor, op: Op): tensor is Tenso
   return tensor.op === op;
 }
 
-/** Every node that the roots reach, inputs before users; iterative, since graphs are thousands of nodes deep. */
-export function topologicalOrder(roots: Iterable<Tensor>): Tensor[] {
+/**
+ * Every node that the roots reach, inputs before users, in the order in which `inputsOf` lists them; iterative, since
+ * graphs are thousands of nodes deep.
+ */
+export function topologicalOrder(
+  roots: Iterable<Tensor>,
+  inputsOf: (tensor: Tensor) => readonly Tensor[] = ({ inputs }) => inputs,
+): Tensor[] {
   const order: Tensor[] = [];
   const seen = new Set<Tensor>();
-  const stack: { tensor: Tensor; next: number }[] = [];
+  const stack: { readonly tensor: Tensor; readonly inputs: Iterator<Tensor> }[] = [];
   const enter = (tensor: Tensor) => {
     if (seen.has(tensor)) return;
     seen.add(tensor);
-    stack.push({ tensor, next: 0 });
+    stack.push({ tensor, inputs: inputsOf(tensor).values() });
   };
   for (const root of roots) {
     enter(root);
-    while (stack.length > 0) {
-      const top = stack.at(-1)!;
-      const input = top.tensor.inputs[top.next++];
-      if (input) enter(input);
-      else order.push(stack.pop()!.tensor);
+    for (let top = stack.at(-1); top; top = stack.at(-1)) {
+      const next = top.inputs.next();
+      if (next.done) order.push(stack.pop()!.tensor);
+      else enter(next.value);
     }
   }
   return order;

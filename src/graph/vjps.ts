@@ -4,92 +4,87 @@
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
-import type { OpAttributes, OpType } from "./ops.ts";
+import { each, type OpAttributes, type Operands, type OpType } from "./ops.ts";
 import { node, type Tensor } from "./tensor.ts";
 
 type Vjp<Op extends OpType> = (
   dy: Tensor,
   y: Tensor,
-  inputs: readonly Tensor[],
+  inputs: Operands<Tensor>,
   attributes: OpAttributes[Op],
 ) => readonly (Tensor | null)[];
 
-const none = () => [];
 const one = (like: Tensor) => g.cast(g.scalar(1), like.dtype);
 
 export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
-  Input: none,
-  Parameter: none,
-  Constant: none,
+  ...each(["Input", "Parameter", "Constant"], () => () => []),
   Add: (dy) => [dy, dy],
   Sub: (dy) => [dy, g.neg(dy)],
-  Mul: (dy, _, [a, b]) => [g.mul(dy, b!), g.mul(dy, a!)],
-  Div: (dy, y, [, b]) => [g.div(dy, b!), g.neg(g.div(g.mul(dy, y), b!))],
+  Mul: (dy, _, [a, b]) => [g.mul(dy, b), g.mul(dy, a)],
+  Div: (dy, y, [, b]) => [g.div(dy, b), g.neg(g.div(g.mul(dy, y), b))],
   Neg: (dy) => [g.neg(dy)],
   Exp: (dy, y) => [g.mul(dy, y)],
-  Log: (dy, _, [x]) => [g.div(dy, x!)],
+  Log: (dy, _, [x]) => [g.div(dy, x)],
   Tanh: (dy, y) => [g.mul(dy, g.sub(one(y), g.mul(y, y)))], // 1 - tanh²
   Sigmoid: (dy, y) => [g.mul(dy, g.mul(y, g.sub(one(y), y)))], // σ (1 - σ)
   Erf: (dy, _, [x]) => [
-    g.mul(dy, g.scale(g.exp(g.neg(g.mul(x!, x!))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
+    g.mul(dy, g.scale(g.exp(g.neg(g.mul(x, x))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
   ],
   Gelu: (dy, _, [x], { approximate }) => {
     // Powers of x overflow F16; BF16 has the range.
-    const wide = x!.dtype === "F16" ? g.cast(x!, "F32") : x!;
+    const wide = x.dtype === "F16" ? g.cast(x, "F32") : x;
     const slope = approximate === "tanh" ? geluTanhSlope(wide) : geluSlope(wide);
     return [g.mul(dy, g.cast(slope, dy.dtype))];
   },
-  Cast: (dy, _, [x]) => [x!.dtype === "I64" || x!.dtype === "BOOL" ? null : g.cast(dy, x!.dtype)],
-  LessOrEqual: () => [null, null],
-  And: () => [null, null],
+  Cast: (dy, _, [x]) => [x.dtype === "I64" || x.dtype === "BOOL" ? null : g.cast(dy, x.dtype)],
+  ...each(["LessOrEqual", "And"], () => () => [null, null]),
   Where: (dy, _, [condition]) => {
     const zero = g.cast(g.scalar(0), dy.dtype);
-    return [null, g.where(condition!, dy, zero), g.where(condition!, zero, dy)];
+    return [null, g.where(condition, dy, zero), g.where(condition, zero, dy)];
   },
   MatMul: matMulVjp,
-  ReduceSum: (dy, _, [x]) => [g.expand(dy, x!.shape)],
-  ReduceMean: (dy, y, [x]) => [g.expand(g.scale(dy, sizeOf(y.shape) / sizeOf(x!.shape)), x!.shape)],
+  ReduceSum: (dy, _, [x]) => [g.expand(dy, x.shape)],
+  ReduceMean: (dy, y, [x]) => [g.expand(g.scale(dy, sizeOf(y.shape) / sizeOf(x.shape)), x.shape)],
   // After y, which is made of x and its softmax as well: neither need wait for the end of the run.
-  LogSumExp: (dy, y, [x]) => [g.mul(g.after(dy, y), g.softmax(x!))],
+  LogSumExp: (dy, y, [x]) => [g.mul(g.after(dy, y), g.softmax(x))],
   Softmax: (dy, y) => [g.mul(y, g.sub(dy, g.reduceSum(g.mul(dy, y), [-1])))],
-  LayerNorm: (dy, _, [x, weight, bias], attributes) => {
-    const stats = [x!, weight!, bias!];
-    const mean = node("LayerNormMean", stats, attributes);
-    const invStd = node("LayerNormInvStd", stats, attributes);
-    const xHat = g.mul(g.sub(x!, mean), invStd);
-    const dxHat = g.mul(dy, weight!);
+  LayerNorm: (dy, _, inputs, attributes) => {
+    const [x, weight] = inputs;
+    const mean = node("LayerNormMean", inputs, attributes);
+    const invStd = node("LayerNormInvStd", inputs, attributes);
+    const xHat = g.mul(g.sub(x, mean), invStd);
+    const dxHat = g.mul(dy, weight);
     // invStd (dx̂ - mean(dx̂) - x̂ mean(dx̂ x̂))
     const centered = g.sub(dxHat, meanLast(dxHat));
     const dx = g.mul(invStd, g.sub(centered, g.mul(xHat, meanLast(g.mul(dxHat, xHat)))));
     return [dx, g.mul(dy, xHat), dy];
   },
-  LayerNormMean: (dy, _, [x]) => [g.expand(g.scale(dy, 1 / width(x!)), x!.shape), null, null],
-  LayerNormInvStd: (dy, y, [x, weight, bias], attributes) => {
-    const mean = node("LayerNormMean", [x!, weight!, bias!], attributes);
-    return [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x!)), g.sub(x!, mean)), null, null];
+  LayerNormMean: (dy, _, [x]) => [g.expand(g.scale(dy, 1 / width(x)), x.shape), null, null],
+  LayerNormInvStd: (dy, y, inputs, attributes) => {
+    const [x] = inputs;
+    const mean = node("LayerNormMean", inputs, attributes);
+    return [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x)), g.sub(x, mean)), null, null];
   },
   RmsNorm: (dy, _, [x, weight], attributes) => {
-    const invStd = node("RmsNormInvStd", [x!, weight!], attributes);
-    const xHat = g.mul(x!, invStd);
-    const dxHat = g.mul(dy, weight!);
+    const invStd = node("RmsNormInvStd", [x, weight], attributes);
+    const xHat = g.mul(x, invStd);
+    const dxHat = g.mul(dy, weight);
     const dx = g.mul(invStd, g.sub(dxHat, g.mul(xHat, meanLast(g.mul(dxHat, xHat)))));
     return [dx, g.mul(dy, xHat)];
   },
-  RmsNormInvStd: (dy, y, [x]) => [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x!)), x!), null],
-  Rotary: (dy, _, [, cos, sin]) => [g.rotary(dy, cos!, g.neg(sin!)), null, null], // a rotation's transpose
-  Reshape: (dy, _, [x]) => [g.reshape(dy, x!.shape)],
-  Transpose: (dy, _, __, { permutation }) => [
-    g.transpose(
-      dy,
-      permutation.map((_, i) => permutation.indexOf(i)),
-    ),
-  ],
+  RmsNormInvStd: (dy, y, [x]) => [g.mul(g.scale(g.mul(dy, cube(y)), -1 / width(x)), x), null],
+  Rotary: (dy, _, [, cos, sin]) => [g.rotary(dy, cos, g.neg(sin)), null, null], // a rotation's transpose
+  Reshape: (dy, _, [x]) => [g.reshape(dy, x.shape)],
+  Transpose: (dy, _, __, { permutation }) => {
+    const back = permutation.map((_, i) => permutation.indexOf(i));
+    return [g.transpose(dy, back)];
+  },
   Expand: (dy) => [dy],
   Slice: (dy, _, [x], { axis, start, end }) => [
-    g.pad(dy, axis, start, fixedShape(x!.shape)[axis]! - end),
+    g.pad(dy, axis, start, fixedShape(x.shape)[axis]! - end),
   ],
   Pad: (dy, _, [x], { axis, before }) => [
-    g.slice(dy, axis, before, before + fixedShape(x!.shape)[axis]!),
+    g.slice(dy, axis, before, before + fixedShape(x.shape)[axis]!),
   ],
   Concat: (dy, _, parts, { axis }) => {
     let start = 0;
@@ -100,16 +95,16 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
     });
   },
   Gather: (dy, _, [table, indices]) => [
-    g.scatterAdd(indices!, dy, fixedShape(table!.shape)[0]!),
+    g.scatterAdd(indices, dy, fixedShape(table.shape)[0]!),
     null,
   ],
-  ScatterAdd: (dy, _, [indices]) => [null, g.gather(dy, indices!)],
+  ScatterAdd: (dy, _, [indices]) => [null, g.gather(dy, indices)],
   CumSum: () => [null],
 };
 
 const width = (x: Tensor) => fixedShape(x.shape).at(-1)!;
-const meanLast = (x: Tensor) => g.scale(g.reduceSum(x, [-1]), 1 / width(x));
 const cube = (x: Tensor) => g.mul(x, g.mul(x, x));
+const meanLast = (x: Tensor) => g.scale(g.reduceSum(x, [-1]), 1 / width(x));
 
 /** Φ(x) + x φ(x) */
 function geluSlope(x: Tensor): Tensor {
@@ -133,24 +128,24 @@ function geluTanhSlope(x: Tensor): Tensor {
 function matMulVjp(
   dy: Tensor,
   _: Tensor,
-  [a, b]: readonly Tensor[],
+  [a, b, ...row]: Operands<Tensor>,
   { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
 ): Tensor[] {
   // Rows scaled before the product are rows scaled after it, which may be much shorter (the loss's vocabulary).
   const [factor, rows] = rowScaled(dy);
-  const product = (rows: Tensor) => g.matMul(rows, b!, { transposeB: !transposeB, alpha });
+  const product = (rows: Tensor) => g.matMul(rows, b, { transposeB: !transposeB, alpha });
   const da = transposeA
-    ? g.matMul(b!, dy, { transposeA: transposeB, transposeB: true, alpha })
+    ? g.matMul(b, dy, { transposeA: transposeB, transposeB: true, alpha })
     : factor
       ? g.mul(factor, product(rows))
       : product(dy);
   // A matrix shared by a batch sums over the batch: one product of the flattened operands.
-  const shared = !transposeA && b!.shape.length === 2;
-  const [left, right] = shared ? [flatten(a!), flatten(dy)] : [a!, dy];
+  const shared = !transposeA && b.shape.length === 2;
+  const [left, right] = shared ? [flatten(a), flatten(dy)] : [a, dy];
   const db = transposeB
     ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
     : g.matMul(left, right, { transposeA: !transposeA, alpha });
-  return [da, db];
+  return [da, db, ...row.map(() => dy)];
 }
 
 /** x as one factor per row times the rest, where it is such a product. */

@@ -71,6 +71,8 @@ export function withInitialValues(insertion: Insertion, host: Host, random: Rand
 export interface HookContext {
   readonly parameter: (name: string) => Tensor;
   readonly positions: Positions;
+  /** As Tiling has it. */
+  readonly joinsHeads?: boolean;
   /** Called with what it makes of each layer and projection, as it is built. */
   readonly observe?: Observer | undefined;
 }

@@ -1,7 +1,7 @@
 // Temperatures of attention as an insertion: τ · z for query, key and value of every layer, as parts.ts has it.
 
 import { sizeOf, type Shape } from "../core/shape.ts";
-import { add, cast, mul, reshape, scalar } from "../graph/build.ts";
+import { add, cast, concat, expand, mul, reshape, scalar, slice } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type Projection, type Projections, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
@@ -59,32 +59,61 @@ function sites(spec: TemperatureSpec, host: Host) {
   return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
 }
 
-/** The hook that scales query, key and value; a projection without temperatures passes untouched. */
+/** Of projections, along the heads. */
+type Join = (of: (projection: Projection) => Tensor) => Tensor;
+
+/**
+ * The hook that scales query, key and value; a projection without temperatures passes untouched. Terms of several
+ * projections are one of all their heads where the engine wants few nodes.
+ */
 function scaling(
   spec: TemperatureSpec,
   host: Host,
-  { parameter, positions, observe }: HookContext,
+  { parameter, positions, observe, joinsHeads = false }: HookContext,
 ) {
   const logN = acrossHeads(tabulate(positions, 1, (position) => Math.log(position + 1)));
   const feature = temperatureForms.feature[spec.feature];
   const position = temperatureForms.position[spec.position];
   return (projections: Projections, layer: number) => {
-    const scaled = PROJECTIONS.map((projection): [Projection, Tensor] => {
-      const z_BNTH = projections[projection];
-      const parts = partsOf(spec, projection);
-      if (parts.length === 0) return [projection, z_BNTH];
-      const z = cast(z_BNTH, "F32"); // multiplied in F32, so that the gradient of τ is
-      const perHead = (word: string) => {
-        const weight = parameter(`${prefixOf(host, layer, projection)}.${word}`);
-        return reshape(weight, [...weight.shape, 1, 1].slice(0, 3));
-      };
-      const tau = parts
-        .map((part) => partOf(part).term(perHead, { z, logN, feature, position }))
-        .reduce<Tensor>(add, scalar(1));
-      observe?.(layer, projection, tau);
-      return [projection, cast(mul(z, tau), z_BNTH.dtype)];
-    });
-    return Object.fromEntries(scaled) as unknown as Projections;
+    const headsOf = (projection: Projection) => Number(projections[projection].shape[1]);
+    /** What `make` gives for all heads of projections, for each by itself or for all together, as one for each. */
+    const forEach = (members: readonly Projection[], make: (join: Join) => Tensor) => {
+      const groups = joinsHeads && members.length > 0 ? [members] : members.map((one) => [one]);
+      return groups.flatMap((group) => {
+        const made = make((of) => concat(group.map(of), -3));
+        let end = 0;
+        return group.map((projection) => {
+          const start = end;
+          end += headsOf(projection);
+          return [projection, slice(made, -3, start, end)] as const;
+        });
+      });
+    };
+    // Multiplied in F32, so that the gradient of τ is.
+    const z = (projection: Projection) => cast(projections[projection], "F32");
+    const taus = new Map<Projection, Tensor>();
+    for (const part of PARTS) {
+      const members = PROJECTIONS.filter((projection) => partsOf(spec, projection).includes(part));
+      const terms = forEach(members, (join) => {
+        const perHead = (word: string) =>
+          join((projection) => {
+            const weight = parameter(`${prefixOf(host, layer, projection)}.${word}`);
+            return reshape(weight, [...weight.shape, 1, 1].slice(0, 3));
+          });
+        return partOf(part).term(perHead, { z: join(z), logN, feature, position });
+      });
+      for (const [projection, term] of terms)
+        taus.set(projection, add(taus.get(projection) ?? scalar(1), term));
+    }
+    const members = PROJECTIONS.filter((projection) => taus.has(projection));
+    for (const projection of members) observe?.(layer, projection, taus.get(projection)!);
+    const tau = (projection: Projection) => {
+      const [own, { shape }] = [taus.get(projection)!, projections[projection]];
+      return joinsHeads ? expand(own, [...shape.slice(0, 3), 1]) : own;
+    };
+    const scaled = forEach(members, (join) => mul(join(z), join(tau)));
+    const inFormat = scaled.map(([name, x]) => [name, cast(x, projections[name].dtype)]);
+    return { ...projections, ...Object.fromEntries(inFormat) };
   };
 }
 

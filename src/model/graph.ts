@@ -110,7 +110,8 @@ export function buildWith(
       const { shape } = parameters.get(name)!;
       return tensorOf(name, shape, () => parameter(name, shape, "F32"));
     };
-    return insertion.hooks(model, { parameter: parameterOf, positions, observe });
+    const { joinsHeads } = tiling;
+    return insertion.hooks(model, { parameter: parameterOf, positions, joinsHeads, observe });
   }
 }
 

@@ -3,23 +3,7 @@
 // B = batch, T = sequence, D = hidden, V = vocabulary, R = rows of a chunk
 
 import { fixedShape } from "../core/shape.ts";
-import {
-  add,
-  cast,
-  concat,
-  gather,
-  integers,
-  lessOrEqual,
-  logSumExp,
-  matMul,
-  mul,
-  reduceSum,
-  reshape,
-  scalar,
-  slice,
-  sub,
-  where,
-} from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { smallTiles } from "./tiling.ts";
 
@@ -39,25 +23,28 @@ export function tokenScores(
 ): { readonly nats: Tensor; readonly ranks: Tensor } {
   const [batch, length, width] = fixedShape(hidden_BTD.shape) as [number, number, number];
   const rows = batch * length;
-  const hidden = reshape(hidden_BTD, [rows, width]);
-  const labels = reshape(labels_BT, [rows]);
+  const hidden = g.reshape(hidden_BTD, [rows, width]);
+  const labels = g.reshape(labels_BT, [rows]);
   const vocabulary = Number(head_VD.shape[0]);
   const lossRows = tiling.lossRows(vocabulary);
   const [nats, ranks]: [Tensor[], Tensor[]] = [[], []];
   for (let start = 0; start < rows; start += lossRows) {
     const end = Math.min(start + lossRows, rows);
-    const h_RD = slice(hidden, 0, start, end);
-    const labels_R = slice(labels, 0, start, end);
-    const labelRows_RD = gather(head_VD, labels_R);
-    const labelLogit_R1 = reduceSum(mul(cast(h_RD, "F32"), cast(labelRows_RD, "F32")), [-1]);
-    const logits_RV = cast(matMul(h_RD, head_VD, { transposeB: true }), "F32");
-    nats.push(sub(logSumExp(logits_RV), labelLogit_R1));
+    const h_RD = g.slice(hidden, 0, start, end);
+    const labels_R = g.slice(labels, 0, start, end);
+    const labelRows_RD = g.gather(head_VD, labels_R);
+    const labelLogit_R1 = g.reduceSum(
+      g.mul(g.cast(h_RD, "F32"), g.cast(labelRows_RD, "F32")),
+      [-1],
+    );
+    const logits_RV = g.cast(g.matMul(h_RD, head_VD, { transposeB: true }), "F32");
+    nats.push(g.sub(g.logSumExp(logits_RV), labelLogit_R1));
     const rowStarts = Array.from({ length: end - start }, (_, row) => row * vocabulary);
-    const places_R = add(labels_R, integers(rowStarts, [end - start]));
-    const own_R = gather(reshape(logits_RV, [(end - start) * vocabulary]), places_R);
-    const isNoGreater_RV = lessOrEqual(logits_RV, reshape(own_R, [end - start, 1]));
-    ranks.push(reduceSum(where(isNoGreater_RV, scalar(0), scalar(1)), [-1]));
+    const places_R = g.add(labels_R, g.integers(rowStarts, [end - start]));
+    const own_R = g.gather(g.reshape(logits_RV, [(end - start) * vocabulary]), places_R);
+    const isNoGreater_RV = g.lessOrEqual(logits_RV, g.reshape(own_R, [end - start, 1]));
+    ranks.push(g.reduceSum(g.where(isNoGreater_RV, g.scalar(0), g.scalar(1)), [-1]));
   }
-  const whole = (chunks: readonly Tensor[]) => reshape(concat(chunks, 0), [batch, length]);
+  const whole = (chunks: readonly Tensor[]) => g.reshape(g.concat(chunks, 0), [batch, length]);
   return { nats: whole(nats), ranks: whole(ranks) };
 }

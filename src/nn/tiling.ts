@@ -1,14 +1,16 @@
-// How much of attention and of the loss a graph computes at a time, in rows.
+// How graphs are cut: how much of attention and of the loss is computed at a time, and what is joined.
 
 export interface Tiling {
   /** Queries of one block of attention, which share their visible keys. */
   readonly queryRows: number;
   /** Tokens whose logits exist at a time. */
   readonly lossRows: (vocabSize: number) => number;
+  /** What query, key and value do alike is done to their heads together: fewer nodes for some copies. */
+  readonly joinsHeads: boolean;
 }
 
 /** For processors: what is masked is not computed, and a block stays in the caches. */
-export const smallTiles: Tiling = { queryRows: 128, lossRows: () => 256 };
+export const smallTiles: Tiling = { queryRows: 128, lossRows: () => 256, joinsHeads: false };
 
 /** Bytes of the logits that a GPU computes at a time. */
 const LOGITS_BYTES = 2 ** 29;
@@ -17,4 +19,5 @@ const LOGITS_BYTES = 2 ** 29;
 export const largeTiles: Tiling = {
   queryRows: Number.POSITIVE_INFINITY,
   lossRows: (vocabSize) => Math.ceil(LOGITS_BYTES / (4 * vocabSize)),
+  joinsHeads: true,
 };

@@ -73,8 +73,8 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
     /** Values, moments and gradients of what trains. */
     trained: 4 * COPIES_OF_TRAINED * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */
-    training: training.room.host,
-    scoring: scoring.room.host,
+    training: training.host,
+    scoring: scoring.host,
   };
   const { program, weights, trained } = memoryBytes;
   // Weights that two sessions map count twice.
@@ -89,7 +89,7 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
     memoryBytes,
     totalBytes: program + weights + trained + sessions,
     /** On a device with memory of its own; 0 without one. */
-    deviceBytes: engine.room.device + together(training.room.device, scoring.room.device),
+    deviceBytes: engine.room.device + together(training.device, scoring.device),
   };
 }
 

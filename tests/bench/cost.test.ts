@@ -3,9 +3,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { stepCost } from "../../bench/cost.ts";
+import { costOf, stepCost } from "../../bench/cost.ts";
 import { openWithTemperatures, writeRandomModel } from "../../bench/models.ts";
-import { costOf } from "../../src/engines/counts.ts";
+import { add, gather, input, matMul, parameter, reshape } from "../../src/graph/build.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 
@@ -40,3 +40,21 @@ for (const { config, ...window } of shapes)
       assert.ok(Math.abs(ratio - 1) < 0.03);
     }
   });
+
+test("products count as operations, passes as what they read and write", () => {
+  const x = input("x", [3, 5], "F32");
+  const w = parameter("w", [7, 5]);
+  const y = matMul(x, w, { transposeB: true });
+  assert.deepEqual(costOf({ y }), { operations: 2 * 3 * 5 * 7, bytes: 0 });
+  assert.deepEqual(costOf({ y: matMul(x, input("z", [3, 7], "F32"), { transposeA: true }) }), {
+    operations: 2 * 3 * 5 * 7,
+    bytes: 0,
+  });
+  assert.deepEqual(costOf({ z: reshape(add(y, y), [21]) }), {
+    operations: 2 * 3 * 5 * 7,
+    bytes: 4 * 3 * 21,
+  });
+  // Two of seven rows, read and written.
+  const rows = gather(w, input("ids", [2], "I64"));
+  assert.deepEqual(costOf({ rows }), { operations: 0, bytes: 4 * 2 * 10 });
+});

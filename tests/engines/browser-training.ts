@@ -118,7 +118,7 @@ async function webEngine(
   }
   const has = { precisions: ["fp32"] as const, mapsWeights: false, tiling: target.tiling };
   const room = { host: 0, device: 0 };
-  const estimate = () => ({ room, cost: { operations: 0, bytes: 0 }, seconds: null });
+  const estimate = () => room;
   const dispose = () => Promise.resolve();
   return { description: provider, ...has, room, estimate, compile, dispose };
 }

@@ -77,6 +77,12 @@ function matMulCases(): OpCase[] {
     const b = normal(...batchB, ...(options.transposeB ? [4, 5] : [5, 4]));
     return example(name, [a, b], (x, y) => g.matMul(x, y, options));
   };
+  const withRow = (name: string, options: OpAttributes["MatMul"]) => {
+    const { operands, build } = product(name, [], [], options);
+    const add = (a: Tensor, b: Tensor, row: Tensor) =>
+      node("MatMul", [...build(a, b).inputs, row], options);
+    return example(name, [...operands, normal(4)], add);
+  };
   return transposes.flatMap((transpose) => {
     const form = `${transpose.transposeA ? "aᵀ" : "a"} ${transpose.transposeB ? "bᵀ" : "b"}`;
     const plain = { ...transpose, alpha: 1 };
@@ -89,6 +95,7 @@ function matMulCases(): OpCase[] {
       product(`${form}, a batch for one matrix`, [], [2], scaled),
       product(`${form}, batches of another rank`, [2, 3], [3], scaled),
       product(`${form}, batches that broadcast`, [2, 1], [1, 3], plain),
+      withRow(`${form}, scaled, plus a row`, scaled),
     ];
   });
 }

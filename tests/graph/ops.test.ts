@@ -26,6 +26,7 @@ test("shapes and dtypes that follow", () => {
   gives(g.cast(f(2), "BF16"), [2], "BF16");
   gives(g.matMul(f(2, 1, 4, 5), f(3, 5, 6)), [2, 3, 4, 6]);
   gives(g.matMul(f(5, 4), f(6, 5), { transposeA: true, transposeB: true }), [4, 6]);
+  gives(node("MatMul", [f(4, 5), f(5, 6), f(6)], g.matMul(f(4, 5), f(5, 6)).attributes), [4, 6]);
   gives(g.matMul(f("batch", 4, 5), f(5, 6)), ["batch", 4, 6]);
   gives(g.reduceSum(f(2, 3, 4), [0, -1]), [1, 3, 1]);
   gives(g.logSumExp(f(2, 3)), [2, 1]);
@@ -92,7 +93,7 @@ const refused: readonly (readonly [string, () => Tensor, RegExp])[] = [
   ["a slice beyond the end", () => g.slice(f(2, 3), 1, 1, 4), /1\.\.4 of 3/],
   ["an empty slice", () => g.slice(f(2, 3), 1, 2, 2), /2\.\.2 of 3/],
   ["negative padding", () => g.pad(f(2), 0, -1, 2), /negative padding/],
-  ["nothing to join", () => node("Concat", [], { axis: 0 }), /nothing to join/],
+  ["nothing to join", () => node("Concat", [], { axis: 0 }), /takes one or more inputs, got 0/],
   ["parts of mixed dtypes", () => g.concat([f(2), h(2)], 0), /F16 with F32/],
   ["parts that do not fit", () => g.concat([f(2, 3), f(2, 4)], 0), /\[2, 4\] beside the others/],
   ["parts of another rank", () => g.concat([f(2, 3), f(2)], 0), /\[2\] beside the others/],

@@ -26,7 +26,7 @@ export function operandsOf(context: Lowering, { op, inputs }: Tensor): string[] 
     const other = inputs[1 - i];
     return op === "MatMul" && other && !isLateCast(context, other)
       ? context.cast(delayed(context, stored, x.shape, context.nameOf(other)), x.dtype)
-      : once(context, "Cast", [stored], { to: ONNX_TYPES[x.dtype] });
+      : context.shared("Cast", [stored], ["Cast"], { to: ONNX_TYPES[x.dtype] })[0];
   });
 }
 
@@ -70,16 +70,10 @@ export function gather(context: Lowering, table: Tensor, operands: readonly stri
  * neither constant folding nor the scheduler can have the result before that value.
  */
 function delayed(context: Lowering, weight: string, shape: Shape, activation: string): string {
-  const { model } = context;
-  const flat = once(context, "Reshape", [activation, model.integers([-1])]);
-  const first = once(context, "Slice", [flat, model.integers([0]), model.integers([1])]);
-  const integer = once(context, "Cast", [first], { to: ONNX_TYPES.I64 });
-  const zero = once(context, "Mul", [integer, model.integers([0])]);
-  const dims = once(context, "Add", [model.integers(fixedShape(shape)), zero]);
+  const [flat] = context.shared("Reshape", [activation, [-1]]);
+  const [first] = context.shared("Slice", [flat, [0], [1]]);
+  const [integer] = context.shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I64 });
+  const [zero] = context.shared("Mul", [integer, [0]]);
+  const [dims] = context.shared("Add", [fixedShape(shape), zero]);
   return context.emit("Reshape", [weight, dims]);
-}
-
-/** A node with one output, shared by all that ask for the same. */
-function once(context: Lowering, op: string, operands: readonly string[], attributes = {}): string {
-  return context.shared(op, operands, [op], attributes)[0]!;
 }

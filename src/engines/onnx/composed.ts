@@ -1,6 +1,7 @@
 // Ops composed of simpler ones, for providers that lack a kernel or have one that is wrong.
 
 import { fixedShape, sizeOf } from "../../core/shape.ts";
+import type { OpAttributes } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import type { Lowering } from "./lowering.ts";
 
@@ -9,19 +10,15 @@ export function matMul(
   context: Lowering,
   [a, b]: readonly [string, string],
   [x, y]: readonly [Tensor, Tensor],
-  { transposeA, transposeB, alpha }: { transposeA: boolean; transposeB: boolean; alpha: number },
+  attributes: OpAttributes["MatMul"],
 ): string {
   // Gemm transposes on every provider, but takes matrices only.
-  if (x.shape.length === 2 && y.shape.length === 2)
-    return context.emit("Gemm", [a, b], {
-      transA: Number(transposeA),
-      transB: Number(transposeB),
-      alpha: { float: alpha },
-    });
+  if (x.shape.length === 2 && y.shape.length === 2) return gemm(context, [a, b], attributes);
+  const { transposeA, transposeB, alpha } = attributes;
   // Of three products with attention's squares two scale the same rows.
   const scalesRows = context.target.fewLaunches && alpha !== 1;
   const scaled = (z: string) =>
-    context.shared("Mul", [z, context.scalar(alpha, x.dtype)], ["scaled"], {})[0]!;
+    context.shared("Mul", [z, context.scalar(alpha, x.dtype)], ["scaled"])[0];
   const isShorter = scalesRows && sizeOf(y.shape) < sizeOf(x.shape);
   const [p, q] = [scalesRows && !isShorter ? scaled(a) : a, isShorter ? scaled(b) : b];
   const left = transposeA ? swapLast(context, p, x.shape.length) : p;
@@ -32,14 +29,24 @@ export function matMul(
     : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
 }
 
+export const gemm = (
+  context: Lowering,
+  operands: readonly string[],
+  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
+) =>
+  context.emit("Gemm", operands, {
+    transA: Number(transposeA),
+    transB: Number(transposeB),
+    alpha: { float: alpha },
+  });
+
 function swapLast(context: Lowering, x: string, rank: number): string {
   const perm = Array.from({ length: rank }, (_, i) => i);
   perm.push(...perm.splice(-2).reverse());
   return context.emit("Transpose", [x], { perm });
 }
 
-const meanLast = (context: Lowering, x: string) =>
-  context.emit("ReduceMean", [x, context.model.integers([-1])]);
+const meanLast = (context: Lowering, x: string) => context.emit("ReduceMean", [x, [-1]]);
 
 /** Mean over the last axis. */
 export const layerNormMean = (context: Lowering, x: string) => meanLast(context, x);
@@ -58,14 +65,14 @@ export function rmsNormInvStd(context: Lowering, x: string, { dtype }: Tensor, e
 }
 
 export const softmax = (context: Lowering, x: string) =>
-  context.shared("Softmax", [x], ["softmax"], { axis: -1 })[0]!;
+  context.shared("Softmax", [x], ["softmax"], { axis: -1 })[0];
 
 /**
  * max x - ln max softmax(x): no kernel of ReduceLogSumExp is as fast as the softmax's (WebGPU's even overflows), and
  * a training graph needs the softmax anyhow. The largest probability of V is at least 1 / V, so nothing is lost.
  */
 export function logSumExp(context: Lowering, x: string): string {
-  const largest = (of: string) => context.emit("ReduceMax", [of, context.model.integers([-1])]);
+  const largest = (of: string) => context.emit("ReduceMax", [of, [-1]]);
   return context.emit("Sub", [largest(x), context.emit("Log", [largest(softmax(context, x))])]);
 }
 
@@ -87,8 +94,8 @@ export function scatterAdd(
 ): string {
   const [rows, ...rest] = fixedShape(shape) as [number, ...number[]];
   const count = sizeOf(ids.shape);
-  const flatIds = context.reshape(indices, [1, count]);
-  const flat = context.reshape(updates, [count, sizeOf(rest)]);
+  const flatIds = context.emit("Reshape", [indices, [1, count]]);
+  const flat = context.emit("Reshape", [updates, [count, sizeOf(rest)]]);
   const blockRows = Math.max(1, Math.floor(ONE_HOT_SIZE / count));
   const blocks: string[] = [];
   for (let start = 0; start < rows; start += blockRows) {
@@ -98,5 +105,5 @@ export function scatterAdd(
     blocks.push(context.emit("MatMul", [context.cast(isRow, dtype), flat]));
   }
   const table = blocks.length === 1 ? blocks[0]! : context.emit("Concat", blocks, { axis: 0 });
-  return context.reshape(table, [rows, ...rest]);
+  return context.emit("Reshape", [table, [rows, ...rest]]);
 }

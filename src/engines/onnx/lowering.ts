@@ -2,12 +2,9 @@
 
 import { type Dtype, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
-import type { Tensor } from "../../graph/tensor.ts";
+import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
-import { type Attribute, type ExternalData, ONNX_TYPES, OnnxModel } from "./model.ts";
-
-/** Where a parameter's bytes are: in a file beside the model, or here. Little-endian, of the parameter's dtype. */
-export type WeightBytes = ExternalData | Uint8Array;
+import { type Attributes, ONNX_TYPES, OnnxModel, type Operand, type WeightBytes } from "./model.ts";
 
 /** What a provider has; what it lacks is composed of ops that every provider has. */
 export interface LoweringTarget {
@@ -30,21 +27,18 @@ export interface LoweringTarget {
 /** Far more than a product needs to run at full speed, far less than the output embedding of a large vocabulary. */
 export const CAST_BYTES = 128 * 1024 ** 2;
 
+const common = { tiling: largeTiles, fewLaunches: false, int64: true };
 const everything: LoweringTarget = {
-  tiling: largeTiles,
-  fewLaunches: false,
+  ...common,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
-  int64: true,
 };
 const little: LoweringTarget = {
-  tiling: largeTiles,
-  fewLaunches: false,
+  ...common,
   fusedMatMul: false,
   normStatistics: [],
   scatterAdd: false,
-  int64: true,
 };
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
@@ -62,6 +56,8 @@ export class Lowering {
   readonly model = new OnnxModel();
   readonly target: LoweringTarget;
   readonly weightOf: (name: string) => WeightBytes;
+  /** Tensors whose slices together are all of their equal parts, and how many: outputs of one node. */
+  readonly partsOf = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
   readonly #scalars = new Map<string, string>();
   readonly #shared = new Map<string, readonly string[]>();
@@ -81,27 +77,32 @@ export class Lowering {
     return name;
   }
 
+  findParts(order: readonly Tensor[]): void {
+    const slices = new Map<Tensor, Tensor<"Slice">[]>();
+    for (const x of order)
+      if (isOp(x, "Slice")) slices.set(x.inputs[0]!, [...(slices.get(x.inputs[0]!) ?? []), x]);
+    for (const [whole, parts] of slices) {
+      const { axis, start, end } = parts[0]!.attributes;
+      const size = end - start;
+      const isPart = ({ attributes: other }: Tensor<"Slice">) =>
+        other.axis === axis && other.end - other.start === size && other.start % size === 0;
+      if (parts.length * size === whole.shape[axis] && parts.every(isPart))
+        this.partsOf.set(whole, parts.length);
+    }
+  }
+
   /** The number format in which the target holds one of the graph's. */
   dtypeOf(dtype: Dtype): Dtype {
     return dtype === "I64" && !this.target.int64 ? "I32" : dtype;
   }
 
   /** Appends a node with one output and gives its name. */
-  emit(
-    op: string,
-    inputs: readonly string[],
-    attributes?: Readonly<Record<string, Attribute>>,
-  ): string {
+  emit(op: string, inputs: readonly Operand[], attributes?: Attributes): string {
     return this.model.node(op, inputs, [this.model.name(op)], attributes)[0]!;
   }
 
-  reshape(x: string, shape: readonly number[]): string {
-    return this.emit("Reshape", [x, this.model.integers(shape)]);
-  }
-
   slice(x: string, axis: number, start: number, end: number): string {
-    const bounds = [start, end, axis].map((value) => this.model.integers([value]));
-    return this.emit("Slice", [x, ...bounds]);
+    return this.emit("Slice", [x, [start], [end], [axis]]);
   }
 
   cast(x: string, to: Dtype): string {
@@ -111,10 +112,13 @@ export class Lowering {
   /** A number of a floating-point dtype. */
   scalar(value: number, dtype: Dtype): string {
     const format = dtype === "F16" || dtype === "BF16" ? dtype : "F32";
-    const name = this.#scalars.get(`${value} ${format}`) ?? this.model.name("constant");
-    if (!this.#scalars.has(`${value} ${format}`))
-      this.model.initializer(name, format, [], encodeFloats(format, Float32Array.of(value)));
-    this.#scalars.set(`${value} ${format}`, name);
+    const key = `${value} ${format}`;
+    let name = this.#scalars.get(key);
+    if (!name) {
+      const bytes = encodeFloats(format, Float32Array.of(value));
+      name = this.model.initializer(this.model.name("constant"), format, [], bytes);
+      this.#scalars.set(key, name);
+    }
     return name;
   }
 
@@ -129,19 +133,19 @@ export class Lowering {
     return this.model.initializer(this.model.name("constant"), dtype, shape, bytes);
   }
 
-  /** A node with several outputs that several tensors of the graph share. */
+  /** A node whose outputs all share that ask for the same; `outputs` says what they are. */
   shared(
     op: string,
-    inputs: readonly string[],
-    outputs: readonly string[],
-    attributes: Readonly<Record<string, Attribute>>,
-  ): readonly string[] {
+    inputs: readonly Operand[],
+    outputs: readonly string[] = [op],
+    attributes: Attributes = {},
+  ): readonly [string, ...string[]] {
     const key = JSON.stringify([op, inputs, attributes]);
     let names = this.#shared.get(key);
     if (!names) {
       names = outputs.map((name) => this.model.name(name));
       this.#shared.set(key, this.model.node(op, inputs, names, attributes));
     }
-    return names;
+    return names as [string, ...string[]];
   }
 }

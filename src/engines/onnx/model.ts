@@ -23,14 +23,22 @@ export const ONNX_TYPES: Readonly<Record<Dtype, number>> = {
   BF16: 16,
 };
 
-export type Attribute = number | { readonly float: number } | string | readonly number[];
+/** The name of a value, or integers that become a constant. */
+export type Operand = string | readonly number[];
+type Attribute = number | { readonly float: number } | string | readonly number[];
 
-/** Bytes of a weight that lie in a file beside the model. */
-export interface ExternalData {
-  /** File name, relative to the model's folder. */
-  readonly location: string;
-  readonly offset: number;
-  readonly byteLength: number;
+export type Attributes = Readonly<Record<string, Attribute>>;
+
+/** Little-endian: here, or in a file beside the model, by its name there. */
+export type WeightBytes =
+  | Uint8Array
+  | { readonly location: string; readonly offset: number; readonly byteLength: number };
+
+interface OnnxNode {
+  readonly op: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Attributes;
 }
 
 /** Collects nodes and initializers in order; `encode` gives the model's bytes. */
@@ -51,16 +59,13 @@ export class OnnxModel {
   /** Appends a node and gives the names of its outputs. A domain is written before the op: `com.microsoft.Gelu`. */
   node(
     op: string,
-    inputs: readonly string[],
+    operands: readonly Operand[],
     outputs: readonly string[],
-    attributes: Readonly<Record<string, Attribute>> = {},
+    attributes: Attributes = {},
   ): readonly string[] {
+    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x)));
     this.#nodes.push({ op, inputs, outputs, attributes });
     return outputs;
-  }
-
-  get nodes(): readonly OnnxNode[] {
-    return this.#nodes;
   }
 
   /** Gives what a node computes another name, wherever it is used. */
@@ -68,27 +73,17 @@ export class OnnxModel {
     this.#aliases.set(from, to);
   }
 
-  initializer(name: string, dtype: Dtype, shape: readonly number[], data: Uint8Array): string {
-    this.#initializers.push(pb.message(5, [...tensor(name, dtype, shape), pb.bytes(9, data)]));
-    return name;
-  }
-
-  externalInitializer(
-    name: string,
-    dtype: Dtype,
-    shape: readonly number[],
-    { location, offset, byteLength }: ExternalData,
-  ): string {
-    const entries = { location, offset, length: byteLength };
-    this.#initializers.push(
-      pb.message(5, [
-        ...tensor(name, dtype, shape),
-        ...Object.entries(entries).map(([key, value]) =>
-          pb.message(13, [pb.text(1, key), pb.text(2, String(value))]),
-        ),
-        pb.int(14, 1), // data_location = EXTERNAL
-      ]),
-    );
+  initializer(name: string, dtype: Dtype, shape: readonly number[], data: WeightBytes): string {
+    const fields = [...shape.map((dim) => pb.int(1, dim)), pb.int(2, ONNX_TYPES[dtype])];
+    fields.push(pb.text(8, name));
+    if (data instanceof Uint8Array) fields.push(pb.bytes(9, data));
+    else {
+      const { location, offset, byteLength: length } = data;
+      for (const [key, value] of Object.entries({ location, offset, length }))
+        fields.push(pb.message(13, [pb.text(1, key), pb.text(2, String(value))]));
+      fields.push(pb.int(14, 1)); // data_location = EXTERNAL
+    }
+    this.#initializers.push(pb.message(5, fields));
     return name;
   }
 
@@ -143,19 +138,8 @@ export class OnnxModel {
   }
 }
 
-export interface OnnxNode {
-  readonly op: string;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
-  readonly attributes: Readonly<Record<string, Attribute>>;
-}
-
 const opset = (domain: string, version: number) =>
   pb.message(8, [pb.text(1, domain), pb.int(2, version)]);
-
-function tensor(name: string, dtype: Dtype, shape: readonly number[]): pb.Field[] {
-  return [...shape.map((dim) => pb.int(1, dim)), pb.int(2, ONNX_TYPES[dtype]), pb.text(8, name)];
-}
 
 function valueInfo(name: string, dtype: Dtype, shape: Shape): pb.Field[] {
   const dims = shape.map((dim) =>

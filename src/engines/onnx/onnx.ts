@@ -3,15 +3,16 @@
 import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
-import type { OpAttributes, OpType } from "../../graph/ops.ts";
+import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
-import { mergeable, mergedNode } from "./launches.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
-import { Lowering, type LoweringTarget, type WeightBytes } from "./lowering.ts";
+import { Lowering, type LoweringTarget } from "./lowering.ts";
+import type { WeightBytes } from "./model.ts";
 
-export { type LoweringTarget, targets, type WeightBytes } from "./lowering.ts";
+export { type LoweringTarget, targets } from "./lowering.ts";
+export type { WeightBytes } from "./model.ts";
 
 /** The model's bytes; `weightOf` is asked for every parameter once. */
 export function toOnnx(
@@ -20,16 +21,17 @@ export function toOnnx(
   target: LoweringTarget,
 ): Uint8Array {
   const context = new Lowering(target, weightOf);
-  const merged = target.fewLaunches ? mergeable(outputs) : new Set<Tensor>();
-  for (const tensor of orderOf(outputs)) {
+  const order = orderOf(outputs);
+  if (target.fewLaunches) context.findParts(order);
+  for (const tensor of order) {
+    if (isLateCast(context, tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
-    if (isLateCast(context, tensor) || (isOp(tensor, "MatMul") && merged.has(tensor))) continue;
-    const lower = (inputs: readonly string[]) => rule(context, inputs, tensor.attributes, tensor);
+    const lower = (inputs: readonly string[]) =>
+      rule(context, inputs as Operands<string>, tensor.attributes, tensor);
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
-    const byOther = mergedNode(context, tensor, merged) ?? byParts;
-    context.setName(tensor, byOther ?? lower(operandsOf(context, tensor)));
+    context.setName(tensor, byParts ?? lower(operandsOf(context, tensor)));
   }
   const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -45,16 +47,16 @@ export function toOnnx(
 
 type Rule<Op extends OpType> = (
   context: Lowering,
-  inputs: readonly string[],
+  inputs: Operands<string>,
   attributes: OpAttributes[Op],
   tensor: Tensor,
 ) => string;
 
-/** An op that ONNX has under the same name or another, without attributes. */
-const direct =
-  (op: string): Rule<OpType> =>
-  (context, inputs) =>
-    context.emit(op, inputs);
+/** Ops that ONNX has under the same name, without attributes. */
+const DIRECT = [
+  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["LessOrEqual", "And", "Where"] as const),
+];
 
 type NormRule = Rule<"LayerNorm" | "RmsNorm">;
 
@@ -70,7 +72,7 @@ function norm(
     if (context.target.normStatistics.includes(op))
       return context.shared(op, inputs, outputs, attributes)[index]!;
     return compose
-      ? compose(context, inputs[0]!, tensor.inputs[0]!, epsilon)
+      ? compose(context, inputs[0], tensor.inputs[0]!, epsilon)
       : context.emit(op, inputs, attributes);
   };
 }
@@ -81,48 +83,33 @@ const rmsNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
   norm("SimplifiedLayerNormalization", ["norm", "invStd"], index, compose);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
+  ...each(
+    DIRECT,
+    (op) => (context: Lowering, inputs: Operands<string>) => context.emit(op, inputs),
+  ),
   Input: (context, _, { name, shape, dtype }) => {
     context.model.input(name, context.dtypeOf(dtype), shape);
     return name;
   },
-  Parameter: ({ model, weightOf }, _, { name, shape, dtype }) => {
-    const weight = weightOf(name);
-    return weight instanceof Uint8Array
-      ? model.initializer(name, dtype, fixedShape(shape), weight)
-      : model.externalInitializer(name, dtype, fixedShape(shape), weight);
-  },
+  Parameter: ({ model, weightOf }, _, { name, shape, dtype }) =>
+    model.initializer(name, dtype, fixedShape(shape), weightOf(name)),
   Constant: (context, _, { data, shape, dtype }) => {
     if (data instanceof BigInt64Array) return context.integers(data, fixedShape(shape));
     const { model } = context;
     const bytes = encodeFloats("F32", data);
     return model.initializer(model.name("constant"), dtype, fixedShape(shape), bytes);
   },
-  Add: direct("Add"),
-  Sub: direct("Sub"),
-  Mul: direct("Mul"),
-  Div: direct("Div"),
-  Neg: direct("Neg"),
-  Exp: direct("Exp"),
-  Log: direct("Log"),
-  Tanh: direct("Tanh"),
-  Sigmoid: direct("Sigmoid"),
-  Erf: direct("Erf"),
   // No provider has it for bf16.
   Gelu: (context, [x], { approximate }, { dtype }) =>
     dtype === "BF16"
-      ? context.cast(context.emit("Gelu", [context.cast(x!, "F32")], { approximate }), dtype)
-      : context.emit("Gelu", [x!], { approximate }),
-  Cast: (context, [x], { to }) => context.cast(x!, to),
-  LessOrEqual: direct("LessOrEqual"),
-  And: direct("And"),
-  Where: direct("Where"),
+      ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
+      : context.emit("Gelu", [x], { approximate }),
+  Cast: (context, [x], { to }) => context.cast(x, to),
   MatMul: lowerMatMul,
-  ReduceSum: (context, [x], { axes }) =>
-    context.emit("ReduceSum", [x!, context.model.integers(axes)]),
-  ReduceMean: (context, [x], { axes }) =>
-    context.emit("ReduceMean", [x!, context.model.integers(axes)]),
-  LogSumExp: (context, [x]) => composed.logSumExp(context, x!),
-  Softmax: (context, [x]) => composed.softmax(context, x!),
+  ReduceSum: (context, [x], { axes }) => context.emit("ReduceSum", [x, axes]),
+  ReduceMean: (context, [x], { axes }) => context.emit("ReduceMean", [x, axes]),
+  LogSumExp: (context, [x]) => composed.logSumExp(context, x),
+  Softmax: (context, [x]) => composed.softmax(context, x),
   LayerNorm: layerNorm(0),
   LayerNormMean: layerNorm(1, composed.layerNormMean),
   LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),
@@ -130,26 +117,24 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),
   Rotary: lowerRotary,
   Reshape: (context, [x], { shape }, { inputs }) =>
-    context.reshape(x!, openShape(shape, inputs[0]!.shape)),
+    context.emit("Reshape", [x, openShape(shape, inputs[0]!.shape)]),
   Transpose: (context, inputs, { permutation }) =>
     context.emit("Transpose", inputs, { perm: permutation }),
-  Expand: (context, [x], { shape }) =>
-    context.emit("Expand", [x!, context.model.integers(fixedShape(shape))]),
-  Slice: (context, [x], { axis, start, end }, { dtype }) =>
-    context.dtypeOf(dtype) === "I32"
-      ? composed.slice(context, x!, axis, start, end)
-      : context.slice(x!, axis, start, end),
+  Expand: (context, [x], { shape }) => context.emit("Expand", [x, fixedShape(shape)]),
+  Slice: (context, [x], { axis, start, end }, { inputs, dtype }) => {
+    if (context.dtypeOf(dtype) === "I32") return composed.slice(context, x, axis, start, end);
+    const parts = context.partsOf.get(inputs[0]!);
+    if (!parts) return context.slice(x, axis, start, end);
+    const names = Array.from({ length: parts }, () => "part");
+    const split = context.shared("Split", [x], names, { axis, num_outputs: parts });
+    return split[start / (end - start)]!;
+  },
   Pad: (context, [x], { axis, before, after }) =>
-    context.emit("Pad", [
-      x!,
-      context.model.integers([before, after]),
-      "",
-      context.model.integers([axis]),
-    ]),
+    context.emit("Pad", [x, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
   Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
   ScatterAdd: lowerScatterAdd,
-  CumSum: (context, [x]) => context.emit("CumSum", [x!, context.model.integers([-1], [])]),
+  CumSum: (context, [x]) => context.emit("CumSum", [x, context.model.integers([-1], [])]),
 };
 
 /** A Reshape target with open dimensions: 0 copies the input's at the same place, -1 is what remains. */
@@ -164,43 +149,45 @@ function openShape(shape: Shape, from: Shape): number[] {
 
 function lowerMatMul(
   context: Lowering,
-  [a, b]: readonly string[],
+  operands: Operands<string>,
   attributes: OpAttributes["MatMul"],
   { inputs }: Tensor,
 ): string {
+  if (inputs.length === 3) return composed.gemm(context, operands, attributes);
+  const [a, b] = operands;
   const { transposeA, transposeB, alpha } = attributes;
-  if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a!, b!]);
+  if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);
   if (context.target.fusedMatMul)
-    return context.emit("com.microsoft.FusedMatMul", [a!, b!], {
+    return context.emit("com.microsoft.FusedMatMul", [a, b], {
       transA: Number(transposeA),
       transB: Number(transposeB),
       alpha: { float: alpha },
     });
-  return composed.matMul(context, [a!, b!], inputs as [Tensor, Tensor], attributes);
+  return composed.matMul(context, [a, b], inputs as [Tensor, Tensor], attributes);
 }
 
 function lowerScatterAdd(
   context: Lowering,
-  [indices, updates]: readonly string[],
+  [indices, updates]: Operands<string>,
   _: OpAttributes["ScatterAdd"],
   tensor: Tensor,
 ): string {
   const [ids] = tensor.inputs as [Tensor, Tensor];
   if (!context.target.scatterAdd)
-    return composed.scatterAdd(context, [indices!, updates!], [ids], tensor);
+    return composed.scatterAdd(context, [indices, updates], [ids], tensor);
   const shape = fixedShape(tensor.shape);
   const count = sizeOf(ids.shape);
   const zero = context.cast(context.model.integers([0], []), tensor.dtype);
-  const table = context.emit("Expand", [zero, context.model.integers(shape)]);
-  const rows = context.reshape(indices!, [count, 1]);
-  const flat = context.reshape(updates!, [count, ...shape.slice(1)]);
+  const table = context.emit("Expand", [zero, shape]);
+  const rows = context.emit("Reshape", [indices, [count, 1]]);
+  const flat = context.emit("Reshape", [updates, [count, ...shape.slice(1)]]);
   return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
 }
 
 /** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
 function lowerRotary(
   context: Lowering,
-  [x, cos, sin]: readonly string[],
+  [x, cos, sin]: Operands<string>,
   _: OpAttributes["Rotary"],
   { inputs }: Tensor,
 ): string {
@@ -208,10 +195,10 @@ function lowerRotary(
   const rest = Number(inputs[0]!.shape.at(-1)) - 2 * half;
   const sizes = rest > 0 ? [half, half, rest] : [half, half];
   const parts = sizes.map(() => context.model.name("part"));
-  context.model.node("Split", [x!, context.model.integers(sizes)], parts, { axis: -1 });
+  context.model.node("Split", [x, sizes], parts, { axis: -1 });
   const [x1, x2, ...untouched] = parts as [string, string, ...string[]];
   const mul = (a: string, b: string) => context.emit("Mul", [a, b]);
-  const first = context.emit("Sub", [mul(x1, cos!), mul(x2, sin!)]);
-  const second = context.emit("Add", [mul(x2, cos!), mul(x1, sin!)]);
+  const first = context.emit("Sub", [mul(x1, cos), mul(x2, sin)]);
+  const second = context.emit("Add", [mul(x2, cos), mul(x1, sin)]);
   return context.emit("Concat", [first, second, ...untouched], { axis: -1 });
 }

@@ -24,23 +24,7 @@ export function runOrderOf(outputs: Outputs): Tensor[] {
   const places = new Map(order.map((tensor, place) => [tensor, place]));
   const lastFirst = (tensors: Iterable<Tensor>) =>
     [...tensors].toSorted((a, b) => places.get(b)! - places.get(a)!);
-  const run: Tensor[] = [];
-  const seen = new Set<Tensor>();
-  const stack: { readonly tensor: Tensor; readonly waiting: Tensor[] }[] = [];
-  const enter = (tensor: Tensor) => {
-    if (seen.has(tensor)) return;
-    seen.add(tensor);
-    stack.push({ tensor, waiting: lastFirst(tensor.inputs) });
-  };
-  for (const end of lastFirst(endsOf(outputs, order))) {
-    enter(end);
-    for (let top = stack.at(-1); top; top = stack.at(-1)) {
-      const next = top.waiting.shift();
-      if (next) enter(next);
-      else run.push(stack.pop()!.tensor);
-    }
-  }
-  return run;
+  return topologicalOrder(lastFirst(endsOf(outputs, order)), ({ inputs }) => lastFirst(inputs));
 }
 
 /** Outputs that no other node uses, in their order. */

@@ -3,16 +3,15 @@
 
 import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import type { Worker } from "node:worker_threads";
 import type { Precision } from "../../core/dtype.ts";
-import { UserError } from "../../core/errors.ts";
+import { invariant, UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { startWorker } from "../../core/worker.ts";
 import { fewerLaunches } from "../../graph/launches.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
-import type { Engine, Feeds, Program, Results, Weight } from "../engine.ts";
+import type { Engine, Program, Results, Weight } from "../engine.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
-import { estimate, roomOf, speedsOf } from "./estimate.ts";
+import { estimate, roomOf } from "./estimate.ts";
 import type { InputFormat, WorkerReply, WorkerRequest } from "./worker.ts";
 
 export interface OnnxRuntimeOptions {
@@ -32,12 +31,9 @@ export interface OnnxRuntimeOptions {
 const SPIN_MICROSECONDS = "20";
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
-  const worker = new SessionWorker();
+  const worker = openWorker();
   const shaped = (outputs: Outputs) =>
     options.target.fewLaunches ? fewerLaunches(outputs) : outputs;
-  const compileHere: Engine["compile"] = (outputs, weights) =>
-    compile(worker, shaped(outputs), weights, options);
-  const speed = speedsOf({ compile: compileHere });
   const { name } = options.provider;
   return {
     description: options.description,
@@ -45,9 +41,9 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
     mapsWeights: name === "cpu",
     tiling: options.target.tiling,
     room: roomOf(name),
-    estimate: (outputs) => estimate(shaped(outputs), name, speed),
-    compile: compileHere,
-    dispose: () => worker.close(),
+    estimate: (outputs) => estimate(shaped(outputs), name),
+    compile: (outputs, weights) => compile(worker, shaped(outputs), weights, options),
+    dispose: async () => void (await worker.close()),
   };
 }
 
@@ -57,8 +53,7 @@ async function compile(
   weights: ReadonlyMap<string, Weight>,
   { target, provider, threads }: OnnxRuntimeOptions,
 ): Promise<Program> {
-  const names = [...leaves(outputs, "Parameter").keys()];
-  const { folder, bytes } = await locate(names, weights);
+  const { folder, bytes } = await locate(leaves(outputs, "Parameter").keys(), weights);
   const model = toOnnx(outputs, (name) => bytes.get(name)!, target);
   const shared = new Map(
     Object.entries(outputs).map(([name, { shape }]) => {
@@ -67,7 +62,6 @@ async function compile(
     }),
   );
   const program = await worker.call({
-    kind: "compile",
     model,
     inputs: new Map([...leaves(outputs, "Input")].map(([name, x]) => [name, formatOf(x, target)])),
     outputs: shared,
@@ -93,13 +87,11 @@ async function compile(
   });
   const results: Results = Object.fromEntries([...shared].map(([name, { data }]) => [name, data]));
   return {
-    run: async (feeds: Feeds) => {
-      await worker.call({ kind: "run", program, feeds });
+    run: async (feeds) => {
+      await worker.call({ program, feeds });
       return results;
     },
-    dispose: async () => {
-      await worker.call({ kind: "release", program });
-    },
+    dispose: async () => void (await worker.call({ program, feeds: null })),
   };
 }
 
@@ -112,12 +104,12 @@ function formatOf({ shape, dtype }: Tensor, { int64 }: LoweringTarget): InputFor
  * External data must lie in one folder, as real files: that of the first weight. Weights from elsewhere
  * (a second folder, memory) go into the model itself.
  */
-async function locate(names: readonly string[], weights: ReadonlyMap<string, Weight>) {
+async function locate(names: Iterable<string>, weights: ReadonlyMap<string, Weight>) {
   let folder: string | undefined;
   const bytes = new Map<string, WeightBytes>();
   for (const name of names) {
     const weight = weights.get(name);
-    if (!weight) throw new Error(`internal: parameter ${name} is not bound`);
+    invariant(weight, `parameter ${name} is not bound`);
     if (weight instanceof Uint8Array) {
       bytes.set(name, weight);
       continue;
@@ -133,50 +125,45 @@ async function locate(names: readonly string[], weights: ReadonlyMap<string, Wei
 /** The number of the reply that the worker sends unasked, when it has loaded; requests count from 0. */
 const LOADED: WorkerReply["id"] = -1;
 
-/** Requests to the worker and their replies, matched by number. */
-class SessionWorker {
-  readonly #worker: Worker;
-  readonly #pending = new Map<
-    number,
-    { resolve: (value: number) => void; reject: (error: Error) => void }
-  >();
-  /** Settled once it has loaded, or failed to. */
-  readonly #loading: Promise<unknown>;
-  #count = 0;
-
-  constructor() {
-    this.#worker = startWorker("./worker", import.meta.url);
-    this.#worker.unref();
-    const loaded = new Promise<number>((resolve, reject) => {
-      this.#pending.set(LOADED, { resolve, reject });
-    });
-    this.#loading = loaded.catch(() => undefined);
-    this.#worker.on("message", (reply: WorkerReply) => {
-      const { resolve, reject } = this.#pending.get(reply.id)!;
-      this.#pending.delete(reply.id);
-      if (this.#pending.size === 0) this.#worker.unref();
-      if ("result" in reply) resolve(reply.result);
-      else reject(new UserError(`ONNX Runtime: ${reply.error}`, { exitCode: 1 }));
-    });
-    this.#worker.on("error", (error) => {
-      for (const { reject } of this.#pending.values()) reject(error);
-      this.#pending.clear();
-    });
-  }
-
-  call(request: WorkerRequest): Promise<number> {
-    const id = this.#count++;
-    return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
-      this.#worker.ref();
-      this.#worker.postMessage({ id, request });
-    });
-  }
-
+interface SessionWorker {
+  /** Gives the request's number once it is done. */
+  readonly call: (request: WorkerRequest) => Promise<number>;
   /** After the last reply: a worker must not be torn down inside a run, nor while it loads native code. */
-  async close(): Promise<void> {
-    this.#worker.ref();
-    await this.#loading;
-    await this.#worker.terminate();
-  }
+  readonly close: () => Promise<unknown>;
+}
+
+function openWorker(): SessionWorker {
+  const worker = startWorker("./worker", import.meta.url);
+  /** What waits for a reply, told of an error or of none. */
+  const pending = new Map<number, (error?: Error) => void>();
+  const loading = new Promise<unknown>((resolve) => pending.set(LOADED, resolve));
+  let count = 0;
+  worker.unref();
+  worker.on("message", ({ id, error }: WorkerReply) => {
+    const settle = pending.get(id)!;
+    pending.delete(id);
+    if (pending.size === 0) worker.unref();
+    settle(
+      error === undefined ? undefined : new UserError(`ONNX Runtime: ${error}`, { exitCode: 1 }),
+    );
+  });
+  worker.on("error", (error) => {
+    for (const settle of pending.values()) settle(error);
+    pending.clear();
+  });
+  return {
+    call: (request) => {
+      const id = count++;
+      return new Promise((resolve, reject) => {
+        pending.set(id, (error) => (error ? reject(error) : resolve(id)));
+        worker.ref();
+        worker.postMessage({ id, request });
+      });
+    },
+    close: async () => {
+      worker.ref();
+      await loading;
+      await worker.terminate();
+    },
+  };
 }

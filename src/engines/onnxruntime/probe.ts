@@ -18,7 +18,9 @@ export interface Probe {
 export async function probeSession(provider: InferenceSession.ExecutionProviderOption) {
   const error = await failure(doubling("F32"), provider);
   if (error) return { error, precisions: [], usesHardware: false } satisfies Probe;
-  const usesHardware = holdsHardware(process.platform, openFiles(), libraries());
+  const report = process.report.getReport() as { readonly sharedObjects?: readonly string[] };
+  const libraries = report.sharedObjects ?? [];
+  const usesHardware = holdsHardware(process.platform, openFiles(), libraries);
   const found: Precision[] = [];
   for (const [name, dtype] of Object.entries(precisions) as [Precision, Dtype][])
     if (!(await failure(doubling(dtype), provider))) found.push(name);
@@ -80,9 +82,4 @@ function openFiles(): string[] {
       return []; // the listing's own descriptor, closed since
     }
   });
-}
-
-function libraries(): readonly string[] {
-  const report = process.report.getReport() as { readonly sharedObjects?: readonly string[] };
-  return report.sharedObjects ?? [];
 }

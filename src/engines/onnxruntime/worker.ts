@@ -5,88 +5,77 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { invariant, messageOf } from "../../core/errors.ts";
 import type { Feeds } from "../engine.ts";
 
-export type WorkerRequest =
-  | {
-      readonly kind: "compile";
-      readonly model: Uint8Array;
-      readonly options: InferenceSession.SessionOptions;
-      readonly inputs: ReadonlyMap<string, InputFormat>;
-      /** Shared with the caller; each run overwrites them. */
-      readonly outputs: ReadonlyMap<string, { data: Float32Array; shape: readonly number[] }>;
-    }
-  | { readonly kind: "run"; readonly program: number; readonly feeds: Feeds }
-  | { readonly kind: "release"; readonly program: number };
+export interface Compile {
+  readonly model: Uint8Array;
+  readonly options: InferenceSession.SessionOptions;
+  readonly inputs: ReadonlyMap<string, InputFormat>;
+  /** Shared with the caller; each run overwrites them. */
+  readonly outputs: ReadonlyMap<string, { data: Float32Array; shape: readonly number[] }>;
+}
 
-export type WorkerReply =
-  | { readonly id: number; readonly result: number }
-  | { readonly id: number; readonly error: string };
+/** Compiles a program, which is known by the request's number, or runs one with feeds; null releases it. */
+export type WorkerRequest = Compile | { readonly program: number; readonly feeds: Feeds | null };
+
+/** Without an error the request is done. */
+export interface WorkerReply {
+  readonly id: number;
+  readonly error?: string;
+}
 
 export interface InputFormat {
   readonly shape: readonly number[];
   readonly type: "float32" | "int64" | "int32";
 }
 
-interface Program {
-  readonly session: InferenceSession;
-  readonly inputs: ReadonlyMap<string, InputFormat>;
-  readonly outputs: Extract<WorkerRequest, { kind: "compile" }>["outputs"];
-  /** Buffers of the outputs' sizes: ONNX Runtime writes to them directly, but takes no shared memory. */
-  readonly fetches: Readonly<Record<string, Tensor>>;
-}
+const programs = new Map<number, (feeds: Feeds | null) => Promise<void>>();
 
-const programs = new Map<number, Program>();
-
-async function handle(id: number, request: WorkerRequest): Promise<number> {
-  if (request.kind === "compile") {
-    const session = await InferenceSession.create(request.model, request.options);
-    const fetches = Object.fromEntries(
-      [...request.outputs].map(([name, { data, shape }]) => [
-        name,
-        floats(new Float32Array(data.length), shape),
-      ]),
-    );
-    programs.set(id, { session, inputs: request.inputs, outputs: request.outputs, fetches });
-    return id;
-  }
+async function handle(id: number, request: WorkerRequest): Promise<void> {
+  if ("model" in request) return void programs.set(id, await compile(request));
   const program = programs.get(request.program);
   invariant(program, `no program ${request.program}`);
-  if (request.kind === "run") {
-    const feeds = Object.entries(request.feeds).map(([name, data]) => {
-      const format = program.inputs.get(name);
+  if (!request.feeds) programs.delete(request.program);
+  return program(request.feeds);
+}
+
+async function compile({ model, options, inputs, outputs }: Compile) {
+  const session = await InferenceSession.create(model, options);
+  // Buffers of the outputs' sizes: ONNX Runtime writes to them directly, but takes no shared memory.
+  const fetches = Object.fromEntries(
+    [...outputs].map(([name, { data, shape }]) => [
+      name,
+      new Tensor("float32", new Float32Array(data.length), shape),
+    ]),
+  );
+  return async (feeds: Feeds | null) => {
+    if (!feeds) return session.release();
+    const tensors = Object.entries(feeds).map(([name, data]) => {
+      const format = inputs.get(name);
       invariant(format, `no input ${name}`);
       return [name, tensorOf(data, format)] as const;
     });
-    await program.session.run(Object.fromEntries(feeds), program.fetches);
-    for (const [name, { data }] of program.outputs)
-      data.set(program.fetches[name]!.data as Float32Array);
-  } else {
-    programs.delete(request.program);
-    await program.session.release();
-  }
-  return request.program;
+    await session.run(Object.fromEntries(tensors), fetches);
+    for (const [name, { data }] of outputs) data.set(fetches[name]!.data);
+  };
 }
 
 function tensorOf(data: Float32Array | BigInt64Array, { shape, type }: InputFormat): Tensor {
-  if (data instanceof Float32Array) return floats(data, shape);
+  if (data instanceof Float32Array) return new Tensor("float32", data, shape);
   return type === "int32"
     ? new Tensor(type, Int32Array.from(data, Number), shape)
     : new Tensor("int64", data, shape);
 }
-
-const floats = (data: Float32Array, shape: readonly number[]) => new Tensor("float32", data, shape);
 
 invariant(parentPort, "this file is a worker's");
 const port = parentPort;
 let queue = Promise.resolve();
 port.on("message", ({ id, request }: { id: number; request: WorkerRequest }) => {
   // One at a time: a session must not be released, nor a second one run, while one runs.
-  queue = queue.then(async () => {
-    const reply: WorkerReply = await handle(id, request).then(
-      (result) => ({ id, result }),
-      (error: unknown) => ({ id, error: messageOf(error) }),
-    );
-    port.postMessage(reply);
-  });
+  queue = queue.then(() =>
+    handle(id, request).then(
+      () => port.postMessage({ id } satisfies WorkerReply),
+      (error: unknown) => port.postMessage({ id, error: messageOf(error) } satisfies WorkerReply),
+    ),
+  );
 });
 // Unasked: the native code is loaded.
-port.postMessage({ id: -1, result: 0 } satisfies WorkerReply);
+port.postMessage({ id: -1 } satisfies WorkerReply);

@@ -26,6 +26,19 @@ export interface TfjsBackend {
 const gpuFacts =
   "the native package needs Linux or Windows with CUDA 11.2 and cuDNN 8.1, and its install script downloads libtensorflow";
 
+/** The backend of one device; without one, of the fastest that loads, and why those before it did not. */
+export async function openTfjs(device?: TfjsDevice) {
+  const absent: unknown[] = [];
+  for (const candidate of device ? [device] : TFJS_DEVICES) {
+    try {
+      return { backend: await loadTfjs(candidate), absent };
+    } catch (error) {
+      absent.push(error);
+    }
+  }
+  throw absent[0];
+}
+
 /** Loads one backend or fails with the reason; a GPU that TensorFlow does not use is no GPU. */
 export async function loadTfjs(
   device: TfjsDevice,

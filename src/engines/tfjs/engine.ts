@@ -6,35 +6,29 @@ import { decodeFloats, type Dtype } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { readFloats } from "../../files/safetensors.ts";
-import type { OpType } from "../../graph/ops.ts";
+import type { Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
 import { smallTiles } from "../../nn/tiling.ts";
-import { bytesOf, costOf, peakBytes } from "../counts.ts";
-import type { Engine, Estimate, Feeds, Program, Results, Weight } from "../engine.ts";
-import { loadTfjs, TFJS_DEVICES, type TfjsBackend, type TfjsDevice } from "./backend.ts";
+import { bytesOf, peakBytes } from "../counts.ts";
+import type { Engine, Feeds, Program, Results, Room, Weight } from "../engine.ts";
+import { openTfjs, type TfjsBackend, type TfjsDevice } from "./backend.ts";
 import { type Kernel, type KernelContext, kernels, type TfTensor } from "./kernels.ts";
 
 /** The engine of one device; without one, of the fastest that is installed and works. */
 export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
-  const { backend, absent } = await openBackend(device ? [device] : TFJS_DEVICES);
+  const { backend, absent } = await openTfjs(device);
   const programs = new Set<Program>();
   const version = `TensorFlow.js ${backend.tf.version_core}`;
   return {
-    description: [`tfjs:${backend.device} (${version})`, ...absent].join("; "),
+    description: [`tfjs:${backend.device} (${version})`, ...absent.map(messageOf)].join("; "),
     precisions: ["fp32"],
     mapsWeights: false,
     tiling: smallTiles,
     room: { host: LIBRARY_BYTES, device: 0 },
     estimate,
     compile: async (outputs, weights) => {
-      const compiled = await compile(backend, outputs, weights);
-      const program: Program = {
-        ...compiled,
-        dispose: () => {
-          programs.delete(program);
-          return compiled.dispose();
-        },
-      };
+      const { run, dispose } = await compile(backend, outputs, weights);
+      const program = { run, dispose: () => (programs.delete(program), dispose()) };
       programs.add(program);
       return program;
     },
@@ -48,137 +42,96 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
 const LIBRARY_BYTES = 150e6;
 
 /** Every value has a place of its own until its last use; what is stored in half precision is loaded as float32. */
-function estimate(outputs: Outputs): Estimate {
+function estimate(outputs: Outputs): Room {
   const order = topologicalOrder(Object.values(outputs));
   const widened = order.filter((tensor) => isOp(tensor, "Parameter"));
   const host =
     widened.reduce((sum, x) => sum + 4 * sizeOf(x.shape) - bytesOf(x), 0) +
     peakBytes(order, outputs, { overwrites: false });
-  return { room: { host, device: 0 }, cost: costOf(outputs), seconds: null };
-}
-
-async function openBackend(devices: readonly TfjsDevice[]) {
-  const absent: string[] = [];
-  for (const device of devices) {
-    try {
-      return { backend: await loadTfjs(device), absent };
-    } catch (error) {
-      if (device === devices.at(-1)) throw error;
-      absent.push(messageOf(error));
-    }
-  }
-  throw new Error("internal: no device to try");
+  return { host, device: 0 };
 }
 
 async function compile(
-  backend: TfjsBackend,
+  { tf, name, device }: TfjsBackend,
   outputs: Outputs,
   weights: ReadonlyMap<string, Weight>,
 ): Promise<Program> {
   const order = topologicalOrder(Object.values(outputs));
-  checkPrecision(order, backend.device);
-  const values = new Map<string, Float32Array>();
+  checkPrecision(order, device);
+  const parameters: Record<string, Float32Array> = {};
   for (const tensor of order)
-    if (isOp(tensor, "Parameter")) values.set(tensor.attributes.name, await load(tensor, weights));
-  const interpreter = new Interpreter(backend, outputs, order, values);
+    if (isOp(tensor, "Parameter")) parameters[tensor.attributes.name] = await load(tensor, weights);
+  // Programs of several backends live side by side, but TensorFlow.js has one current backend. One that has started is
+  // current as soon as the call returns; its promise has nothing left to tell.
+  const select = () => void (tf.getBackend() === name || tf.setBackend(name));
+
+  select();
+  /** Constants and parameters, which outlive a run. */
+  const resident = new Map<Tensor, TfTensor>();
+  for (const x of order)
+    if (isOp(x, "Parameter") || isOp(x, "Constant"))
+      resident.set(x, evaluate({ tf, values: parameters }, [], x));
+  const steps = stepsOf(order, [...Object.values(outputs), ...resident.keys()]);
+
+  const run = async (feeds: Feeds): Promise<Results> => {
+    // Kernels block the thread: timers and signals get their turn between runs.
+    await setImmediate();
+    const values = new Map(resident);
+    try {
+      select();
+      for (const { tensor, expired } of steps) {
+        const inputs = tensor.inputs.map((x) => values.get(x)!);
+        if (!values.has(tensor))
+          values.set(tensor, evaluate({ tf, values: feeds }, inputs, tensor));
+        for (const x of expired) {
+          values.get(x)!.dispose();
+          values.delete(x);
+        }
+      }
+      const results: Record<string, Float32Array> = {};
+      for (const [output, tensor] of Object.entries(outputs))
+        results[output] = Float32Array.from(await values.get(tensor)!.data());
+      return results;
+    } catch (cause) {
+      throw new UserError(`TensorFlow.js: ${messageOf(cause)}`, { exitCode: 1, cause });
+    } finally {
+      for (const [tensor, value] of values) if (!resident.has(tensor)) value.dispose();
+    }
+  };
 
   let busy: Promise<unknown> = Promise.resolve();
-  const inTurn = <Value>(work: () => Promise<Value>): Promise<Value> => {
+  const inTurn = <Value>(work: () => Value | Promise<Value>): Promise<Value> => {
     const done = busy.then(work);
     busy = done.catch(() => undefined);
     return done;
   };
   return {
-    run: (feeds) => inTurn(() => interpreter.run(feeds)),
-    dispose: () => inTurn(async () => interpreter.dispose()),
+    run: (feeds) => inTurn(() => run(feeds)),
+    dispose: () =>
+      inTurn(() => {
+        for (const value of resident.values()) value.dispose();
+        resident.clear();
+      }),
   };
 }
 
-class Interpreter {
-  readonly #backend: TfjsBackend;
-  readonly #outputs: Outputs;
-  /** What a run computes, each with the tensors that nothing needs afterwards. */
-  readonly #steps: readonly { readonly tensor: Tensor; readonly expired: readonly Tensor[] }[];
-  /** Constants and parameters, which outlive a run. */
-  readonly #resident = new Map<Tensor, TfTensor>();
-
-  constructor(
-    backend: TfjsBackend,
-    outputs: Outputs,
-    order: readonly Tensor[],
-    parameters: ReadonlyMap<string, Float32Array>,
-  ) {
-    this.#backend = backend;
-    this.#outputs = outputs;
-    const { tf } = backend;
-    this.#onBackend(() => {
-      const valuesOf = (name: string) => parameters.get(name)!;
-      for (const tensor of order)
-        if (isOp(tensor, "Parameter") || isOp(tensor, "Constant"))
-          this.#resident.set(tensor, evaluate({ tf, valuesOf }, [], tensor));
-    });
-    const computed = order.filter((tensor) => !this.#resident.has(tensor));
-    const seen = new Set<Tensor>([...Object.values(outputs), ...this.#resident.keys()]);
-    const lastUses = new Map<Tensor, Tensor[]>();
-    for (const user of computed.toReversed()) {
-      const expired = new Set(user.inputs.filter((x) => !seen.has(x)));
-      lastUses.set(user, [...expired]);
-      for (const x of expired) seen.add(x);
-    }
-    this.#steps = computed.map((tensor) => ({ tensor, expired: lastUses.get(tensor)! }));
-  }
-
-  async run(feeds: Feeds): Promise<Results> {
-    // Kernels block the thread: timers and signals get their turn between runs.
-    await setImmediate();
-    const { tf } = this.#backend;
-    const values = new Map(this.#resident);
-    const valuesOf = (name: string) => {
-      const data = feeds[name];
-      invariant(data, `no input ${name}`);
-      return data;
-    };
-    try {
-      this.#onBackend(() => {
-        for (const { tensor, expired } of this.#steps) {
-          const inputs = tensor.inputs.map((x) => values.get(x)!);
-          values.set(tensor, evaluate({ tf, valuesOf }, inputs, tensor));
-          for (const x of expired) {
-            values.get(x)!.dispose();
-            values.delete(x);
-          }
-        }
-      });
-      const results = Object.entries(this.#outputs).map(
-        async ([name, tensor]) =>
-          [name, Float32Array.from(await values.get(tensor)!.data())] as const,
-      );
-      return Object.fromEntries(await Promise.all(results));
-    } catch (cause) {
-      throw new UserError(`TensorFlow.js: ${messageOf(cause)}`, { exitCode: 1, cause });
-    } finally {
-      for (const [tensor, value] of values) if (!this.#resident.has(tensor)) value.dispose();
-    }
-  }
-
-  dispose(): void {
-    for (const value of this.#resident.values()) value.dispose();
-    this.#resident.clear();
-  }
-
-  /** Programs of several backends live side by side, but TensorFlow.js has one current backend. */
-  #onBackend(work: () => void): void {
-    const { tf, name } = this.#backend;
-    // A backend that has started is current as soon as this returns; the promise has nothing left to tell.
-    if (tf.getBackend() !== name) void tf.setBackend(name);
-    work();
-  }
+/** The tensors in their order, each with those that nothing needs afterwards but that are not kept. */
+function stepsOf(order: readonly Tensor[], kept: readonly Tensor[]) {
+  const seen = new Set(kept);
+  const backwards = order.toReversed().map((tensor) => {
+    const expired = [...new Set(tensor.inputs.filter((x) => !seen.has(x)))];
+    for (const x of expired) seen.add(x);
+    return { tensor, expired };
+  });
+  return backwards.toReversed();
 }
 
 /** A tensor's value; what its kernel makes on the way is released. */
 function evaluate(context: KernelContext, inputs: readonly TfTensor[], tensor: Tensor): TfTensor {
   const kernel = kernels[tensor.op] as Kernel<OpType>;
-  return context.tf.tidy(() => kernel(context, inputs, tensor.attributes, tensor));
+  return context.tf.tidy(() =>
+    kernel(context, inputs as Operands<TfTensor>, tensor.attributes, tensor),
+  );
 }
 
 /** TensorFlow.js has neither half precision nor float64; weights stored so are converted as they are loaded. */

@@ -4,8 +4,9 @@
 import type * as tensorflow from "@tensorflow/tfjs-core";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
-import type { OpAttributes, OpType } from "../../graph/ops.ts";
+import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
+import type { Feeds } from "../engine.ts";
 
 /** The functions of tfjs-core, from whichever package brings them. */
 export type TensorFlow = typeof tensorflow;
@@ -13,94 +14,90 @@ export type TfTensor = tensorflow.Tensor;
 
 export interface KernelContext {
   readonly tf: TensorFlow;
-  /** The values of an input in this run, or of a parameter. */
-  readonly valuesOf: (name: string) => Float32Array | BigInt64Array;
+  /** The values of the inputs in this run, or of the parameters. */
+  readonly values: Feeds;
 }
 
 /** Gives a new tensor, never an operand itself. */
 export type Kernel<Op extends OpType> = (
   context: KernelContext,
-  inputs: readonly TfTensor[],
+  inputs: Operands<TfTensor>,
   attributes: OpAttributes[Op],
   tensor: Tensor,
 ) => TfTensor;
 
-type Unary = "neg" | "exp" | "log" | "tanh" | "sigmoid" | "erf" | "softmax";
+type Unary = Lowercase<(typeof UNARY)[number]>;
 type Binary = "add" | "sub" | "mul" | "div" | "lessEqual" | "logicalAnd";
 
 const unary =
   (op: Unary): Kernel<OpType> =>
   ({ tf }, [x]) =>
-    tf[op](x!);
+    tf[op](x);
 const binary =
   (op: Binary): Kernel<OpType> =>
   ({ tf }, [a, b]) =>
-    tf[op](a!, b!);
-const bound: Kernel<"Input" | "Parameter"> = ({ tf, valuesOf }, _, { name, shape }) =>
-  upload(tf, valuesOf(name), fixedShape(shape));
+    tf[op](a, b);
+const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }) => {
+  invariant(values[name], `no input ${name}`);
+  return upload(tf, values[name], fixedShape(shape));
+};
+
+const UNARY = ["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf", "Softmax"] as const;
 
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
-  Input: bound,
-  Parameter: bound,
+  ...each(["Input", "Parameter"], () => bound),
+  ...each(UNARY, (op) => unary(op.toLowerCase() as Lowercase<typeof op>)),
   Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
   Add: binary("add"),
   Sub: binary("sub"),
   Mul: binary("mul"),
   Div: binary("div"),
-  Neg: unary("neg"),
-  Exp: unary("exp"),
-  Log: unary("log"),
-  Tanh: unary("tanh"),
-  Sigmoid: unary("sigmoid"),
-  Erf: unary("erf"),
   Gelu: ({ tf }, [x], { approximate }) => {
     const inner =
       approximate === "tanh"
         ? tf.tanh(
-            tf.mul(tf.add(x!, tf.mul(tf.mul(x!, tf.square(x!)), 0.044715)), Math.sqrt(2 / Math.PI)),
+            tf.mul(tf.add(x, tf.mul(tf.mul(x, tf.square(x)), 0.044715)), Math.sqrt(2 / Math.PI)),
           )
-        : tf.erf(tf.mul(x!, Math.SQRT1_2));
-    return tf.mul(tf.mul(x!, 0.5), tf.add(inner, 1));
+        : tf.erf(tf.mul(x, Math.SQRT1_2));
+    return tf.mul(tf.mul(x, 0.5), tf.add(inner, 1));
   },
-  Cast: ({ tf }, [x], { to }) => tf.cast(x!, TF_DTYPES[to]),
+  Cast: ({ tf }, [x], { to }) => tf.cast(x, TF_DTYPES[to]),
   LessOrEqual: binary("lessEqual"),
   And: binary("logicalAnd"),
-  Where: ({ tf }, [condition, a, b]) => tf.where(condition!, a!, b!),
+  Where: ({ tf }, [condition, a, b]) => tf.where(condition, a, b),
   MatMul: matMul,
-  ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x!, [...axes], true),
-  ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x!, [...axes], true),
+  ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x, [...axes], true),
+  ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x, [...axes], true),
   LogSumExp: ({ tf }, [x]) => {
-    const largest = tf.max(x!, -1, true);
-    return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x!, largest)), -1, true)), largest);
+    const largest = tf.max(x, -1, true);
+    return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x, largest)), -1, true)), largest);
   },
-  Softmax: unary("softmax"),
   LayerNorm: ({ tf }, [x, weight, bias], { epsilon }) => {
-    const { centered, invStd } = moments(tf, x!, epsilon);
-    return tf.add(tf.mul(tf.mul(centered, invStd), weight!), bias!);
+    const { centered, invStd } = moments(tf, x, epsilon);
+    return tf.add(tf.mul(tf.mul(centered, invStd), weight), bias);
   },
-  LayerNormMean: ({ tf }, [x]) => tf.mean(x!, -1, true),
-  LayerNormInvStd: ({ tf }, [x], { epsilon }) => moments(tf, x!, epsilon).invStd,
-  RmsNorm: ({ tf }, [x, weight], { epsilon }) =>
-    tf.mul(tf.mul(x!, invRms(tf, x!, epsilon)), weight!),
-  RmsNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, x!, epsilon),
+  LayerNormMean: ({ tf }, [x]) => tf.mean(x, -1, true),
+  LayerNormInvStd: ({ tf }, [x], { epsilon }) => moments(tf, x, epsilon).invStd,
+  RmsNorm: ({ tf }, [x, weight], { epsilon }) => tf.mul(tf.mul(x, invRms(tf, x, epsilon)), weight),
+  RmsNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, x, epsilon),
   Rotary: rotary,
-  Reshape: ({ tf }, [x], { shape }) => tf.reshape(x!, [...fixedShape(shape)]),
-  Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x!, [...permutation]),
-  Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x!, [...fixedShape(shape)]),
-  Slice: ({ tf }, [x], { axis, start, end }) => slice(tf, x!, axis, start, end),
+  Reshape: ({ tf }, [x], { shape }) => tf.reshape(x, [...fixedShape(shape)]),
+  Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x, [...permutation]),
+  Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x, [...fixedShape(shape)]),
+  Slice: ({ tf }, [x], { axis, start, end }) => slice(tf, x, axis, start, end),
   Pad: ({ tf }, [x], { axis, before, after }) =>
     tf.pad(
-      x!,
-      x!.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
+      x,
+      x.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
     ),
   Concat: ({ tf }, inputs, { axis }) => tf.concat([...inputs], axis),
-  Gather: ({ tf }, [table, indices]) => tf.gather(table!, indices!),
+  Gather: ({ tf }, [table, indices]) => tf.gather(table, indices),
   ScatterAdd: ({ tf }, [indices, updates], _, { shape }) => {
     const [rows, ...row] = fixedShape(shape);
-    const flat = tf.reshape(updates!, [indices!.size, ...row]);
-    return tf.scatterND(tf.reshape(indices!, [indices!.size, 1]), flat, [rows!, ...row]);
+    const flat = tf.reshape(updates, [indices.size, ...row]);
+    return tf.scatterND(tf.reshape(indices, [indices.size, 1]), flat, [rows!, ...row]);
   },
-  CumSum: ({ tf }, [x]) => tf.cumsum(x!, x!.rank - 1),
+  CumSum: ({ tf }, [x]) => tf.cumsum(x, x.rank - 1),
 };
 
 /** Where the engine keeps each number format of a graph; a half is a float32 as soon as it is loaded. */
@@ -143,13 +140,13 @@ function invRms(tf: TensorFlow, x: TfTensor, epsilon: number): TfTensor {
 }
 
 /** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
-function rotary({ tf }: KernelContext, [x, cos, sin]: readonly TfTensor[]): TfTensor {
-  const [half, width, axis] = [cos!.shape.at(-1)!, x!.shape.at(-1)!, x!.rank - 1];
-  const part = (start: number, end: number) => slice(tf, x!, axis, start, end);
+function rotary({ tf }: KernelContext, [x, cos, sin]: Operands<TfTensor>): TfTensor {
+  const [half, width, axis] = [cos.shape.at(-1)!, x.shape.at(-1)!, x.rank - 1];
+  const part = (start: number, end: number) => slice(tf, x, axis, start, end);
   const [x1, x2] = [part(0, half), part(half, 2 * half)];
   const turned = [
-    tf.sub(tf.mul(x1, cos!), tf.mul(x2, sin!)),
-    tf.add(tf.mul(x2, cos!), tf.mul(x1, sin!)),
+    tf.sub(tf.mul(x1, cos), tf.mul(x2, sin)),
+    tf.add(tf.mul(x2, cos), tf.mul(x1, sin)),
   ];
   return tf.concat(width > 2 * half ? [...turned, part(2 * half, width)] : turned, axis);
 }
@@ -166,18 +163,19 @@ function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: nu
  */
 function matMul(
   { tf }: KernelContext,
-  [a, b]: readonly TfTensor[],
+  [a, b, ...row]: Operands<TfTensor>,
   { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
   tensor: Tensor,
 ): TfTensor {
   const shape = fixedShape(tensor.shape);
   const batch = shape.slice(0, -2);
   const product =
-    b!.rank === 2 && (a!.rank === 2 || !transposeA)
-      ? multiply(tf, tf.reshape(a!, [-1, a!.shape.at(-1)!]), b!, transposeA, transposeB)
-      : multiply(tf, inBatch(tf, a!, batch), inBatch(tf, b!, batch), transposeA, transposeB);
+    b.rank === 2 && (a.rank === 2 || !transposeA)
+      ? multiply(tf, tf.reshape(a, [-1, a.shape.at(-1)!]), b, transposeA, transposeB)
+      : multiply(tf, inBatch(tf, a, batch), inBatch(tf, b, batch), transposeA, transposeB);
   const shaped = tf.reshape(product, [...shape]);
-  return alpha === 1 ? shaped : tf.mul(shaped, alpha);
+  const scaled = alpha === 1 ? shaped : tf.mul(shaped, alpha);
+  return row.reduce(tf.add, scaled);
 }
 
 /** Elements of a matrix from which the wasm backend's fast routine is worth copies of the operands. */
