@@ -35,7 +35,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   yaml: ["src/options"],
-  zod: ["src/options"],
+  zod: ["src/data", "src/options"],
 };
 
 /** From a graph to a training step: a browser must be able to load these, and all that they import. */

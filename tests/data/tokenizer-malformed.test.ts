@@ -27,15 +27,18 @@ test("a wrong entry is named", async () => {
     [vocab({ the: "5" }), /model\.vocab gives "the" the id "5", which/],
     [vocab({ the: -1 }), /model\.vocab gives "the" the id -1, which/],
     [vocab({ zzz: 5 }), /model\.vocab gives "zzz" the id 5, which "." has/],
-    [added({ ...end, id: undefined }), /added_tokens\[0\] gives "<\|endoftext\|>" no id/],
-    [added({ ...end, content: undefined }), /added_tokens\[0\] has no content/],
-    [added(end, { ...end, id: 999 }), /added_tokens\[1\] gives .* the id 999, and elsewhere 0/],
-    [added(end, { ...end, content: "x" }), /added_tokens\[1\] gives "x" the id 0, which "<\|/],
+    [added({ ...end, id: undefined }), /added_tokens\[0\]\.id: .* expected number, received undef/],
+    [added({ ...end, content: undefined }), /added_tokens\[0\]\.content: .* expected string/],
+    [added(end, { ...end, id: 999 }), /added_tokens gives .* the id 999, and elsewhere 0/],
+    [added(end, { ...end, content: "x" }), /added_tokens gives "x" the id 0, which "<\|/],
     [{ ...tiny, model: { ...tiny.model, merges: ["a"] } }, /model\.merges has "a", no pair/],
     [{ ...tiny, model: { ...tiny.model, merges: ["a zq"] } }, /model\.merges uses "azq", not in/],
     [{ ...tiny, normalizer: { type: "Nmt" } }, /normalizer is of the type "Nmt", only NFC/],
-    [{ ...tiny, pre_tokenizer: {} }, /a step has no type/],
-    [{ ...tiny, pre_tokenizer: { type: 5 } }, /pre_tokenizer\.type is 5, no string/],
+    [{ ...tiny, pre_tokenizer: {} }, /pre_tokenizer\[0\]\.type: .* expected string/],
+    [
+      { ...tiny, pre_tokenizer: { type: 5 } },
+      /pre_tokenizer\[0\]\.type: .* expected string, received number/,
+    ],
   ];
   for (const [json, message] of cases) {
     const folder = await writeTokenizer(json);

@@ -4,9 +4,8 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { encodeJob, tokenizingJobs } from "../../src/data/tokenizer/segments.ts";
 import type { Piece } from "../../src/data/document.ts";
-import { tokenize } from "../../src/data/tokenizer/tokenize.ts";
+import { encodeJob, tokenize, tokenizingJobs } from "../../src/data/tokenizer/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { Tokenizer as Reference } from "tokenizers";
 import { kinds, mark, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
@@ -85,8 +84,9 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
           )) {
             const encoded = encodeJob(tokenizer, job);
             ids.push(...encoded.ids);
-            ends.push(...encoded.runs.map(({ isEnd }) => isEnd));
-            const numTokens = encoded.runs.reduce((sum, { length }) => sum + length, 0);
+            ends.push(...job.map(({ isLast }) => isLast));
+            assert.equal(encoded.lengths.length, job.length);
+            const numTokens = encoded.lengths.reduce((sum, length) => sum + length, 0);
             assert.equal(numTokens, encoded.ids.length);
           }
           const whole = pieces.map(({ text }) => text).join("");

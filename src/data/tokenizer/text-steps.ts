@@ -1,25 +1,12 @@
 // Normalizers and pre-tokenizers: what is done to a text before its words meet the model. Hugging Face's Rust library,
 // which Python uses, is the reference; JavaScript's own \s, \w, \d and trim differ from its at the edges.
 
-import { toJavaScript } from "./library.ts";
-import { flatten, type Step } from "./tokenizer-json.ts";
+import { expressionOf } from "./library.ts";
+import type { Step } from "./tokenizer-json.ts";
 
 type Normalizer = (text: string) => string;
 /** `isStart`: whether the text begins there. */
 type PreTokenizer = (text: string, isStart: boolean) => readonly string[];
-
-/** Expressions are Oniguruma's in the file; the library writes them in JavaScript's words. */
-function expressionOf(pattern: Step["pattern"]): RegExp {
-  const { String: text, Regex: source } = pattern ?? {};
-  if (typeof source !== "string" && typeof text !== "string")
-    throw new Error("a pattern is absent");
-  if (typeof text === "string") return new RegExp(escaped(text), "gu");
-  return toJavaScript(source!);
-}
-
-export function escaped(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`);
-}
 
 // GPT-2's printable stand-ins for the 256 bytes.
 let nextCharacter = 256;
@@ -34,9 +21,17 @@ function byteCharacters(text: string): string {
   return result;
 }
 
-const form = (name: string) => (): Normalizer => (text) => text.normalize(name);
+const form = (name: string) => (text: string) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
+const replacing = (pattern: RegExp, content: string) => (text: string) =>
+  text.replace(pattern, () => content);
+
+/** The steps one after another, but for those that are not wanted. */
+function inOrder(...steps: readonly (Normalizer | false | undefined)[]): Normalizer {
+  const wanted = steps.filter((step) => typeof step === "function");
+  return (text) => wanted.reduce((result, step) => step(result), text);
+}
 
 /**
  * SentencePiece's own table of replacements: a trie in a double array (Aoe, 1989) from UTF-8 to places in a list of
@@ -71,43 +66,39 @@ function precompiled(step: Step): Normalizer {
 const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
 
 const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
-  NFC: form("NFC"),
-  NFD: form("NFD"),
-  NFKC: form("NFKC"),
-  NFKD: form("NFKD"),
+  NFC: () => form("NFC"),
+  NFD: () => form("NFD"),
+  NFKC: () => form("NFKC"),
+  NFKD: () => form("NFKD"),
   Lowercase: () => lowercase,
-  StripAccents: () => (text) => text.replace(/\p{M}/gu, ""),
+  StripAccents: () => replacing(/\p{M}/gu, ""),
   Prepend:
     ({ prepend = "" }) =>
     (text) =>
       text && prepend + text,
-  Strip: ({ strip_left: left, strip_right: right }) => {
-    const ends = [...(left ? [`^${space}+`] : []), ...(right ? [`${space}+$`] : [])].join("|");
-    return (text) => (ends ? text.replace(new RegExp(ends, "gu"), "") : text);
-  },
-  Replace: ({ pattern, content = "" }) => {
-    const expression = expressionOf(pattern);
-    return (text) => text.replace(expression, () => content);
-  },
+  Strip: ({ strip_left: left, strip_right: right }) =>
+    inOrder(
+      left && replacing(/^\p{White_Space}+/u, ""),
+      right && replacing(/\p{White_Space}+$/u, ""),
+    ),
+  Replace: ({ pattern, content = "" }) => replacing(expressionOf(pattern), content),
   ByteLevel: () => byteCharacters,
   Precompiled: precompiled,
   BertNormalizer: (step) => {
     const { clean_text: cleans = true, handle_chinese_chars: spaces = true } = step;
     const { lowercase: lowers = true, strip_accents: strips = lowers } = step;
-    return (text) => {
-      let result = text;
-      if (cleans)
-        result = result
-          .replace(/(?![\t\n\r])[\0\ufffd\p{Cc}\p{Cf}\p{Co}]/gu, "")
-          .replace(/\p{White_Space}/gu, " ");
-      if (spaces) result = result.replace(ideographs, " $& ");
-      if (strips ?? lowers) result = result.normalize("NFD").replace(/\p{Mn}/gu, "");
-      return lowers ? lowercase(result) : result;
-    };
+    const bares = strips ?? lowers;
+    return inOrder(
+      cleans && replacing(/(?![\t\n\r])[\0\ufffd\p{Cc}\p{Cf}\p{Co}]/gu, ""),
+      cleans && replacing(/\p{White_Space}/gu, " "),
+      spaces && ((text) => text.replace(ideographs, " $& ")),
+      bares && form("NFD"),
+      bares && replacing(/\p{Mn}/gu, ""),
+      lowers && lowercase,
+    );
   },
 };
 
-const space = String.raw`\p{White_Space}`;
 const ideographs =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 const punctuation = String.raw`[\p{P}!-\/:-@\[-\x60{-~]`;
@@ -116,12 +107,14 @@ const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{
 const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
   Split: ({ pattern, behavior, invert }) => splitter(expressionOf(pattern), behavior, invert),
   Whitespace: () => splitBy(String.raw`\w+|[^\w\s]+`, "Removed", true),
-  WhitespaceSplit: () => splitBy(space, "Removed"),
-  BertPreTokenizer: () => inTurn([splitBy(space, "Removed"), splitBy(punctuation, "Isolated")]),
+  WhitespaceSplit: () => splitBy(String.raw`\s`, "Removed"),
+  BertPreTokenizer: () =>
+    inTurn([splitBy(String.raw`\s`, "Removed"), splitBy(punctuation, "Isolated")]),
   Punctuation: ({ behavior = "Isolated" }) => splitBy(punctuation, behavior),
   Digits: ({ individual_digits: single }) =>
     splitBy(String.raw`\p{N}`, single ? "Isolated" : "Contiguous"),
-  CharDelimiterSplit: ({ delimiter = "" }) => splitBy(escaped(delimiter), "Removed"),
+  CharDelimiterSplit: ({ delimiter = "" }) =>
+    splitter(expressionOf({ String: delimiter }), "Removed"),
   ByteLevel: ({ add_prefix_space: prefixes = true, use_regex: splits = true }) => {
     const words = splits ? splitBy(gpt2Words, "Isolated") : (text: string) => [text];
     return (text, isStart) =>
@@ -130,7 +123,7 @@ const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
   Metaspace: (step) => {
     const { replacement = "\u2581", split = true, add_prefix_space: prefixes = true } = step;
     const scheme = prefixes ? (step.prepend_scheme ?? "always") : "never";
-    const pieces = split ? splitBy(escaped(replacement), "MergedWithNext") : undefined;
+    const pieces = split && splitter(expressionOf({ String: replacement }), "MergedWithNext");
     return (text, isStart) => {
       const marked = text.replaceAll(" ", () => replacement);
       const isBare = !marked.startsWith(replacement);
@@ -182,18 +175,16 @@ function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
     );
 }
 
-export function normalizerOf(step: Step | null | undefined): Normalizer {
-  const steps = flatten(step).map((each) => rowOf(normalizers, each, "normalizer")(each));
-  return (text) => steps.reduce((result, each) => each(result), text);
+export function normalizerOf(steps: readonly Step[]): Normalizer {
+  return inOrder(...steps.map((step) => rowOf(normalizers, step, "normalizer")(step)));
 }
 
-export function preTokenizerOf(step: Step | null | undefined): PreTokenizer {
-  return inTurn(flatten(step).map((each) => rowOf(preTokenizers, each, "pre_tokenizer")(each)));
+export function preTokenizerOf(steps: readonly Step[]): PreTokenizer {
+  return inTurn(steps.map((step) => rowOf(preTokenizers, step, "pre_tokenizer")(step)));
 }
 
 function rowOf<T>(table: Readonly<Record<string, T>>, { type }: Step, what: string): T {
   if (Object.hasOwn(table, type)) return table[type]!;
-  throw new Error(
-    `${what} is of the type "${type}", only ${Object.keys(table).join(", ")} are known`,
-  );
+  const known = Object.keys(table).join(", ");
+  throw new Error(`${what} is of the type "${type}", only ${known} are known`);
 }

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../core/errors.ts";
-import { encodeJob, type Job } from "./segments.ts";
+import { encodeJob, type Job } from "./tokenize.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
 const { folder } = workerData as { readonly folder: string };
