@@ -4,7 +4,7 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { pairOf } from "./word-models.ts";
-import type { Model, Step, TokenizerJson } from "./tokenizer-json.ts";
+import type { Step, TokenizerJson } from "./tokenizer-json.ts";
 
 export interface CutRule {
   /** Whether the text may be cut right before index `at` (0 < at < length − 1). */
@@ -20,6 +20,9 @@ export function cutRule(json: TokenizerJson): CutRule | undefined {
   // A token that swallows the spaces around it reaches over any cut at a space.
   const swallows = added.some(({ lstrip, rstrip }) => lstrip || rstrip);
   if (model.type !== "BPE" || swallows || !(isByteLevel || isMarkedBpe(json))) return undefined;
+  // Unknown characters beside each other would become one token: the mark between them must be a known one.
+  const fuses = model.fuse_unk && model.unk_token != null;
+  if (fuses && (isByteLevel || !Object.hasOwn(model.vocab, wordMark))) return undefined;
   const kinds = characterKinds();
   if (!isByteLevel) {
     const joined = (model.merges ?? []).map(pairOf).filter(([, right]) => right[0] === wordMark);
@@ -54,7 +57,7 @@ export function cutRule(json: TokenizerJson): CutRule | undefined {
  * a space; none looks behind; the only look ahead, (?!\S) after spaces, ends before any of these cuts. Composition
  * (NFC) never joins an ASCII character to the one before it.
  */
-function isByteLevelBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJson): boolean {
+function isByteLevelBpe({ normalizer, pre_tokenizer: steps }: TokenizerJson): boolean {
   const last = steps.at(-1);
   // A prefix space would be put before each piece that does not begin with one.
   const isBytes = last?.type === "ByteLevel" && !last.add_prefix_space;
@@ -62,7 +65,7 @@ function isByteLevelBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJs
   const isKnown = before.every((step) => isKnownSplit(step) || step.type === "Digits");
   const splitsWords = steps.some(isKnownSplit) || (isBytes && last.use_regex !== false);
   const composesOnly = normalizer.every(({ type }) => type === "NFC");
-  return isKnown && splitsWords && composesOnly && !fusesUnknowns(model);
+  return isKnown && splitsWords && composesOnly;
 }
 
 /**
@@ -81,13 +84,7 @@ function isMarkedBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJson)
       [[replaces], [prepends, replaces]].some((form) => isDeepStrictEqual(normalizer, form));
   const isOneWord =
     !model.ignore_merges && !model.end_of_word_suffix && !model.continuing_subword_prefix;
-  // Unknown characters beside each other would become one token: the mark between them must be a known one.
-  const keepsUnknownsApart = !fusesUnknowns(model) || Object.hasOwn(model.vocab, wordMark);
-  return isKnown && isOneWord && keepsUnknownsApart;
-}
-
-function fusesUnknowns({ fuse_unk: fuses, unk_token: unknown }: Model): boolean {
-  return Boolean(fuses) && unknown != null;
+  return isKnown && isOneWord;
 }
 
 const space = 32;

@@ -7,6 +7,7 @@ import type { Step } from "./tokenizer-json.ts";
 type Normalizer = (text: string) => string;
 /** `isStart`: whether the text begins there. */
 type PreTokenizer = (text: string, isStart: boolean) => readonly string[];
+type Table<T> = Readonly<Record<string, (step: Step) => T>>;
 
 // GPT-2's printable stand-ins for the 256 bytes.
 let nextCharacter = 256;
@@ -55,6 +56,7 @@ function precompiled(step: Step): Normalizer {
     }
     return undefined;
   };
+  const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
   // A short cluster is looked up as a whole, others by character.
   return (text) =>
     Array.from(graphemes.segment(text), ({ segment }) => {
@@ -63,19 +65,14 @@ function precompiled(step: Step): Normalizer {
     }).join("");
 }
 
-const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
-
-const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
+const normalizers: Table<Normalizer> = {
   NFC: () => form("NFC"),
   NFD: () => form("NFD"),
   NFKC: () => form("NFKC"),
   NFKD: () => form("NFKD"),
   Lowercase: () => lowercase,
   StripAccents: () => replacing(/\p{M}/gu, ""),
-  Prepend:
-    ({ prepend = "" }) =>
-    (text) =>
-      text && prepend + text,
+  Prepend: ({ prepend = "" }) => replacing(/^(?=[^])/u, prepend),
   Strip: ({ strip_left: left, strip_right: right }) =>
     inOrder(
       left && replacing(/^\p{White_Space}+/u, ""),
@@ -101,29 +98,30 @@ const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
 
 const ideographs =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
-const punctuation = String.raw`[\p{P}!-\/:-@\[-\x60{-~]`;
-const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+const punctuation = { Regex: String.raw`[\p{P}!-\/:-@\[-\x60{-~]` };
+const spaces = { Regex: String.raw`\s` };
+const gpt2Words = {
+  Regex: String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
+};
 
-const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
-  Split: ({ pattern, behavior, invert }) => splitter(expressionOf(pattern), behavior, invert),
-  Whitespace: () => splitBy(String.raw`\w+|[^\w\s]+`, "Removed", true),
-  WhitespaceSplit: () => splitBy(String.raw`\s`, "Removed"),
-  BertPreTokenizer: () =>
-    inTurn([splitBy(String.raw`\s`, "Removed"), splitBy(punctuation, "Isolated")]),
-  Punctuation: ({ behavior = "Isolated" }) => splitBy(punctuation, behavior),
+const preTokenizers: Table<PreTokenizer> = {
+  Split: ({ pattern, behavior, invert }) => splitter(pattern, behavior, invert),
+  Whitespace: () => splitter({ Regex: String.raw`\w+|[^\w\s]+` }, "Removed", true),
+  WhitespaceSplit: () => splitter(spaces, "Removed"),
+  BertPreTokenizer: () => inTurn([splitter(spaces, "Removed"), splitter(punctuation, "Isolated")]),
+  Punctuation: ({ behavior = "Isolated" }) => splitter(punctuation, behavior),
   Digits: ({ individual_digits: single }) =>
-    splitBy(String.raw`\p{N}`, single ? "Isolated" : "Contiguous"),
-  CharDelimiterSplit: ({ delimiter = "" }) =>
-    splitter(expressionOf({ String: delimiter }), "Removed"),
+    splitter({ Regex: String.raw`\p{N}` }, single ? "Isolated" : "Contiguous"),
+  CharDelimiterSplit: ({ delimiter = "" }) => splitter({ String: delimiter }, "Removed"),
   ByteLevel: ({ add_prefix_space: prefixes = true, use_regex: splits = true }) => {
-    const words = splits ? splitBy(gpt2Words, "Isolated") : (text: string) => [text];
+    const words = splits ? splitter(gpt2Words, "Isolated") : (text: string) => [text];
     return (text, isStart) =>
       words(prefixes && !text.startsWith(" ") ? ` ${text}` : text, isStart).map(byteCharacters);
   },
   Metaspace: (step) => {
     const { replacement = "\u2581", split = true, add_prefix_space: prefixes = true } = step;
     const scheme = prefixes ? (step.prepend_scheme ?? "always") : "never";
-    const pieces = split && splitter(expressionOf({ String: replacement }), "MergedWithNext");
+    const pieces = split && splitter({ String: replacement }, "MergedWithNext");
     return (text, isStart) => {
       const marked = text.replaceAll(" ", () => replacement);
       const isBare = !marked.startsWith(replacement);
@@ -136,13 +134,10 @@ const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
 
 const behaviors = ["Removed", "Isolated", "Contiguous", "MergedWithPrevious", "MergedWithNext"];
 
-function splitBy(source: string, behavior: string, inverts?: boolean): PreTokenizer {
-  return splitter(expressionOf({ Regex: source }), behavior, inverts);
-}
-
 /** Cuts a text where matches of an expression begin and end; inverted, what lies between counts as the match. */
-function splitter(pattern: RegExp, behavior: string | undefined, inverts = false): PreTokenizer {
-  if (!behaviors.includes(behavior!)) throw new Error(`no behavior "${behavior}" of a split`);
+function splitter(pattern: Step["pattern"], behavior = "", inverts = false): PreTokenizer {
+  const expression = expressionOf(pattern);
+  if (!behaviors.includes(behavior)) throw new Error(`no behavior "${behavior}" of a split`);
   return (text) => {
     const pieces: string[] = [];
     let before: boolean | undefined;
@@ -157,7 +152,7 @@ function splitter(pattern: RegExp, behavior: string | undefined, inverts = false
       before = isMatch;
     };
     let end = 0;
-    for (const { 0: match, index } of text.matchAll(pattern)) {
+    for (const { 0: match, index } of text.matchAll(expression)) {
       add(text.slice(end, index), inverts);
       add(match, !inverts);
       end = index + match.length;
@@ -175,16 +170,16 @@ function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
     );
 }
 
-export function normalizerOf(steps: readonly Step[]): Normalizer {
-  return inOrder(...steps.map((step) => rowOf(normalizers, step, "normalizer")(step)));
+/** What the rows of a table make of steps. */
+function made<T>(table: Table<T>, steps: readonly Step[], what: string): T[] {
+  return steps.map((step) => {
+    if (Object.hasOwn(table, step.type)) return table[step.type]!(step);
+    const known = Object.keys(table).join(", ");
+    throw new Error(`${what} is of the type "${step.type}", only ${known} are known`);
+  });
 }
 
-export function preTokenizerOf(steps: readonly Step[]): PreTokenizer {
-  return inTurn(steps.map((step) => rowOf(preTokenizers, step, "pre_tokenizer")(step)));
-}
-
-function rowOf<T>(table: Readonly<Record<string, T>>, { type }: Step, what: string): T {
-  if (Object.hasOwn(table, type)) return table[type]!;
-  const known = Object.keys(table).join(", ");
-  throw new Error(`${what} is of the type "${type}", only ${known} are known`);
-}
+export const normalizerOf = (steps: readonly Step[]) =>
+  inOrder(...made(normalizers, steps, "normalizer"));
+export const preTokenizerOf = (steps: readonly Step[]) =>
+  inTurn(made(preTokenizers, steps, "pre_tokenizer"));

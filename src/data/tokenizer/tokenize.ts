@@ -5,9 +5,9 @@ import { setImmediate } from "node:timers/promises";
 import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
 import type { DocumentStream, Piece, TokenizedText } from "../document.ts";
-import { TokenBuffer, type Tokens } from "../tokens.ts";
+import { TokenBuffer } from "../tokens.ts";
 import type { CutRule } from "./cuts.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
 
 export interface TokenizeOptions {
   /** What is put in front of each text. */
@@ -34,12 +34,6 @@ export interface TokenizedTexts extends TokenizedText {
 /** Pieces of documents in order; the last one may go on in the next job. */
 export type Job = readonly Piece[];
 
-/** Tokens of a job, one after another, and how many each piece has. */
-export interface EncodedJob {
-  readonly ids: Tokens;
-  readonly lengths: readonly number[];
-}
-
 // Jobs large enough that sending them costs nothing, small enough that this thread stays responsive between them.
 const jobCharacters = 1 << 18;
 const jobsUnderway = 32;
@@ -55,7 +49,7 @@ export async function tokenize(
   const unscored: (readonly [number, number])[] = [];
   let characters = 0;
   let textStart = 0;
-  const underway: { readonly job: Job; readonly result: Promise<EncodedJob> }[] = [];
+  const underway: { readonly job: Job; readonly result: Promise<EncodedPieces> }[] = [];
   let helpers: Helper[] = [];
   let numJobs = 0;
   /** Appends the oldest job's tokens. */
@@ -86,7 +80,7 @@ export async function tokenize(
       }
       // One job waits while a helper works on another.
       const helper = helpers.find(({ waiting }) => waiting.length < 2);
-      const result = helper ? helper.encode(job) : Promise.resolve(encodeJob(tokenizer, job));
+      const result = helper ? helper.encode(job) : Promise.resolve(tokenizer.encode(job));
       result.catch(() => undefined); // told when its turn comes
       underway.push({ job, result });
       if (!helper) await setImmediate();
@@ -109,45 +103,26 @@ export async function* tokenizingJobs(
   cuts: CutRule | undefined,
   size: number,
 ): AsyncGenerator<Job> {
-  let job: { text: string; isTarget: boolean; isLast: boolean }[] = [];
+  let job: Piece[] = [];
   let characters = 0;
   for await (const { text, isTarget, isLast } of documents) {
-    let piece = job.at(-1);
-    if (piece?.isLast !== false || piece.isTarget !== isTarget)
-      job.push((piece = { text: "", isTarget, isLast }));
-    Object.assign(piece, { text: piece.text + text, isLast });
+    job.push({ text, isTarget, isLast });
     characters += text.length;
     if (characters < size) continue;
-    const whole = piece.text;
-    // What was joined before has no cut, but for its last characters, whose neighbours were not known.
-    const from = Math.max(1, whole.length - text.length - 2);
-    const at = isLast ? whole.length : lastCut(whole, cuts, from);
+    const at = isLast ? text.length : lastCut(text, cuts);
     if (at === undefined) continue;
-    piece.text = whole.slice(0, at);
+    job.splice(-1, 1, { text: text.slice(0, at), isTarget, isLast });
     yield job;
-    const rest = whole.slice(at + (cuts?.skip ?? 0));
+    const rest = text.slice(at + (cuts?.skip ?? 0));
     job = isLast ? [] : [{ text: rest, isTarget, isLast }];
     characters = isLast ? 0 : rest.length;
   }
   if (job.length > 0) yield job;
 }
 
-function lastCut(text: string, cuts: CutRule | undefined, from: number): number | undefined {
-  for (let at = text.length - 2; at >= from; at--) if (cuts?.isCut(text, at)) return at;
+function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
+  for (let at = text.length - 2; at > 0; at--) if (cuts?.isCut(text, at)) return at;
   return undefined;
-}
-
-export function encodeJob(tokenizer: Tokenizer, job: Job): EncodedJob {
-  const ids = new TokenBuffer(tokenizer.vocabSize);
-  const lengths: number[] = [];
-  let document: string[] = [];
-  for (const [i, { text, isLast }] of job.entries()) {
-    document.push(text);
-    if (!isLast && i < job.length - 1) continue;
-    lengths.push(...tokenizer.encodeParts(document, ids));
-    document = [];
-  }
-  return { ids: ids.view().slice(), lengths };
 }
 
 type Helper = ReturnType<typeof startHelper>;
@@ -156,10 +131,10 @@ type Helper = ReturnType<typeof startHelper>;
 function startHelper(folder: string) {
   const worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
   const waiting: {
-    readonly resolve: (job: EncodedJob) => void;
+    readonly resolve: (job: EncodedPieces) => void;
     readonly reject: (error: Error) => void;
   }[] = [];
-  worker.on("message", (reply: EncodedJob | string) => {
+  worker.on("message", (reply: EncodedPieces | string) => {
     const { resolve, reject } = waiting.shift()!;
     if (typeof reply === "string") reject(new UserError(reply));
     else resolve(reply);
@@ -167,7 +142,7 @@ function startHelper(folder: string) {
   worker.on("error", (error) => {
     for (const { reject } of waiting.splice(0)) reject(error);
   });
-  const encode = (job: Job): Promise<EncodedJob> => {
+  const encode = (job: Job): Promise<EncodedPieces> => {
     worker.postMessage(job);
     return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
   };

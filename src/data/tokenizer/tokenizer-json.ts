@@ -65,17 +65,7 @@ export type AddedToken = z.infer<typeof addedToken>;
 export type TokenizerJson = z.infer<typeof tokenizerJson>;
 type TokenizerConfig = z.infer<typeof tokenizerConfig>;
 
-export interface Specials {
-  /** One more than the highest token id. */
-  readonly vocabSize: number;
-  /** The special tokens that the tokenizer itself puts in front of a text, such as BOS, and after it. */
-  readonly prefix: readonly number[];
-  readonly suffix: readonly number[];
-  /** BOS, where one is configured. */
-  readonly beginOfText: number | undefined;
-  readonly endOfText: number | undefined;
-}
-
+export type Specials = ReturnType<typeof readTokenizerJson>["specials"];
 /** The id of each piece of the vocabulary and of each added token. */
 export type Vocabulary = ReadonlyMap<string, number>;
 
@@ -142,21 +132,22 @@ export function readTokenizerJson(whole: JsonObject, configuration: JsonObject) 
     if (!/_token$|special_tokens$/.test(key)) continue;
     for (const each of [value].flat()) {
       const { data } = token.safeParse(typeof each === "string" ? { content: each } : each);
-      if (!data || added.has(data.content)) continue;
+      if (!data?.content || added.has(data.content)) continue;
       const id = ids.get(data.content) ?? vocabSizeOf(ids);
       add({ ...data, id, special: true }, `${key} of tokenizer_config.json`);
     }
   }
-  const specials: Specials = {
+  const specials = {
+    /** One more than the highest token id. */
     vocabSize: vocabSizeOf(ids),
     ...tokensAround(json, config, ids),
-    beginOfText: specialToken(ids, config.bos_token),
-    endOfText: specialToken(ids, config.eos_token, ["<|endoftext|>", "</s>"]),
+    /** BOS, where one is configured. */
+    beginOfText: firstOf(ids, config.bos_token),
+    endOfText: firstOf(ids, config.eos_token, "<|endoftext|>", "</s>"),
   };
   return { json: { ...json, added_tokens: [...added.values()] }, ids, specials };
 }
 
-/** One more than the highest id. */
 function vocabSizeOf(ids: Vocabulary): number {
   return [...ids.values()].reduce((size, id) => Math.max(size, id + 1), 0);
 }
@@ -168,40 +159,32 @@ export function idOf(ids: Vocabulary, piece: string | null | undefined, user: st
   return id;
 }
 
-/** The id of a configured token; where none is configured, of the first of the usual ones. */
-function specialToken(
-  ids: Vocabulary,
-  configured: z.infer<typeof configuredToken>,
-  usual: readonly string[] = [],
-): number | undefined {
-  const contents = configured ? [configured] : usual;
-  return contents
-    .map((each) => ids.get(typeof each === "string" ? each : each.content))
+/** The id of the first of the tokens that there is: a configured one always has one. */
+function firstOf(ids: Vocabulary, ...tokens: readonly z.infer<typeof configuredToken>[]) {
+  return tokens
+    .map((each) => ids.get((typeof each === "string" ? each : each?.content) ?? ""))
     .find((id) => id !== undefined);
 }
 
-/** The tokens that are put in front of a text and after it: the post-processor's, unless the configuration says which. */
 function tokensAround(
   { post_processor: processors }: TokenizerJson,
   config: TokenizerConfig,
   ids: Vocabulary,
-): Pick<Specials, "prefix" | "suffix"> {
+) {
   const { tokens } = new SequencePostProcessor({ processors }).post_process([""]);
-  const ownIds = Object.assign({}, ...processors.map((each) => each.special_tokens)) as Exclude<
-    Step["special_tokens"],
-    undefined
-  >;
+  const special = new Map(processors.flatMap((each) => Object.entries(each.special_tokens ?? {})));
   const idsOf = (names: readonly string[]) =>
-    names.flatMap((name) => ownIds[name]?.ids ?? [idOf(ids, name, "post_processor names")]);
+    names.flatMap((name) => special.get(name)?.ids ?? [idOf(ids, name, "post_processor names")]);
   const textAt = tokens.indexOf("");
   const asked = (key: "bos" | "eos", own: readonly number[]): readonly number[] => {
     const adds = config[`add_${key}_token`];
-    const id = specialToken(ids, config[`${key}_token`]);
+    const id = firstOf(ids, config[`${key}_token`]);
     if (adds === false) return own.filter((each) => each !== id);
     if (!adds || (id !== undefined && own.includes(id))) return own;
     if (id === undefined) throw new Error(`add_${key}_token is true, and there is no ${key}_token`);
     return key === "bos" ? [id, ...own] : [...own, id];
   };
+  // The special tokens that are put in front of a text and after it: the post-processor's, unless it is said which.
   return {
     prefix: asked("bos", idsOf(tokens.slice(0, textAt))),
     suffix: asked("eos", idsOf(tokens.slice(textAt + 1))),

@@ -7,26 +7,35 @@ import { createContext, Script } from "node:vm";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
 import { type JsonObject, parseObject } from "../../files/json.ts";
+import type { Piece } from "../document.ts";
 import { TokenBuffer, type Tokens } from "../tokens.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { textEncoder } from "./encoder.ts";
-import { decodeWith } from "./library.ts";
-import { readTokenizerJson, type Specials } from "./tokenizer-json.ts";
+import { expressionOf } from "./library.ts";
+import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
+import {
+  type AddedToken,
+  readTokenizerJson,
+  type Specials,
+  type TokenizerJson,
+  type Vocabulary,
+} from "./tokenizer-json.ts";
+import { wordModels } from "./word-models.ts";
 
 export interface Tokenizer extends Specials {
   readonly folder: string;
   /** Of tokenizer.json and, where present, tokenizer_config.json after it. */
   readonly sha256: string;
   readonly cuts: CutRule | undefined;
-  /** The tokens of a whole text, without special tokens around it; special tokens written in it count as such. */
-  encode(text: string): Tokens;
-  /**
-   * Appends the tokens of the text that the parts are together, and gives how many belong to each part; a token that
-   * spans a border belongs to the part after it.
-   */
-  encodeParts(parts: readonly string[], ids: TokenBuffer): number[];
-  /** The text of the tokens, special ones included. */
-  decode(ids: Iterable<number>): string;
+  /** Special tokens written in a text count as such; none are put around it. */
+  encode(pieces: readonly Piece[]): EncodedPieces;
+  /** The vocabulary's own spelling of a token. */
+  pieceOf(id: number): string | undefined;
+}
+
+/** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece after it. */
+export interface EncodedPieces {
+  readonly ids: Tokens;
+  readonly lengths: readonly number[];
 }
 
 // Words to remember at most, and how long; rarer and longer ones would only cost memory.
@@ -60,22 +69,18 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     // Not before there is something to encode that no cache has.
     let encodeWhole: ((text: string) => number[]) | undefined;
     const encodeWord = remembering((word) => (encodeWhole ??= textEncoder(json, ids))(word));
-    const encodeParts = (parts: readonly string[], into: TokenBuffer): number[] => {
-      const length = parts.reduce((sum, part) => sum + part.length, 0);
-      return usable(path, length, () => appendWords(parts, encodeWord, cuts, into));
-    };
     return {
       folder,
       sha256: hash.digest("hex"),
       ...specials,
       cuts,
-      encodeParts,
-      encode(text) {
-        const tokens = new TokenBuffer(specials.vocabSize, 16 + (text.length >> 1));
-        encodeParts([text], tokens);
-        return tokens.view();
+      encode: (pieces) => {
+        const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
+        const ids = new TokenBuffer(specials.vocabSize, 16 + (characters >> 1));
+        const lengths = usable(path, characters, () => append(pieces, encodeWord, cuts, ids));
+        return { ids: ids.view(), lengths };
       },
-      decode: (list) => usable(path, 0, () => decodeWith(json, [...list])),
+      pieceOf: (id) => [...ids].find((entry) => entry[1] === id)?.[0],
     };
   });
 }
@@ -87,6 +92,62 @@ function byteLevelJson(vocab: JsonObject, merges: string, config: JsonObject): J
   return {
     model: { type: "BPE", vocab, merges: lines },
     pre_tokenizer: { type: "ByteLevel", add_prefix_space },
+  };
+}
+
+/** The tokens of a stretch of a text that begins at `start`. */
+type Encoder = (text: string, start: number) => number[];
+
+// Halves of surrogate pairs, which UTF-8 cannot write.
+const loneHalves = /\p{Cs}/gu;
+
+/** All that the file says is done to a text, in the reference's order: added tokens are found first. */
+function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => number[] {
+  const normalize = normalizerOf(json.normalizer);
+  const preTokenize = preTokenizerOf(json.pre_tokenizer);
+  const encodeWord = wordModels[json.model.type](json.model, ids);
+  const formsOf = (normalizes: boolean) =>
+    json.added_tokens
+      .filter(({ normalized, special }) => (normalized ?? !special) === normalizes)
+      .map((token) => [normalizes ? normalize(token.content) : token.content, token] as const);
+  const encodeNormalized = withTokens(formsOf(true), (text, start) =>
+    preTokenize(text, start === 0).flatMap(encodeWord),
+  );
+  const encode = withTokens(formsOf(false), (text, start) =>
+    encodeNormalized(normalize(text), start),
+  );
+  return (text) => encode(text.replace(loneHalves, "\ufffd"), 0);
+}
+
+const wordEnd = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
+const wordStart = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
+const spacesEnd = /\p{White_Space}*$/u;
+const spacesStart = /^\p{White_Space}*/u;
+
+/** Finds tokens by the forms given for them, the leftmost first, the longest of several; `encode` is for the rest. */
+function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: Encoder): Encoder {
+  const byForm = new Map(tokens);
+  const forms = [...byForm.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
+  if (forms.length === 0) return encode;
+  const sources = forms.map((form) => expressionOf({ String: form }).source);
+  const expression = new RegExp(sources.join("|"), "gu");
+  return (text, offset) => {
+    const ids: number[][] = [];
+    let end = 0;
+    const encodeTo = (stop: number): void => {
+      if (stop > end) ids.push(encode(text.slice(end, stop), offset + end));
+    };
+    for (const { 0: form, index } of text.matchAll(expression)) {
+      const { id, single_word: isWord, lstrip, rstrip } = byForm.get(form)!;
+      const [before, after] = [text.slice(end, index), text.slice(index + form.length)];
+      const touches = wordEnd.test(text.slice(0, index).slice(-2)) || wordStart.test(after);
+      if (isWord && touches) continue;
+      encodeTo(index - (lstrip ? spacesEnd.exec(before)![0].length : 0));
+      ids.push([id]);
+      end = index + form.length + (rstrip ? spacesStart.exec(after)![0].length : 0);
+    }
+    encodeTo(text.length);
+    return ids.flat();
   };
 }
 
@@ -107,8 +168,26 @@ function remembering(encode: WordEncoder): WordEncoder {
   };
 }
 
-/** See Tokenizer.encodeParts. Only a word at a border is encoded more than once: whole, and up to the border. */
-function appendWords(
+/** Appends the tokens of pieces, and gives how many each has. */
+function append(
+  pieces: readonly Piece[],
+  encodeWord: WordEncoder,
+  cuts: CutRule | undefined,
+  ids: TokenBuffer,
+): number[] {
+  const lengths: number[] = [];
+  let document: string[] = [];
+  for (const [i, { text, isLast }] of pieces.entries()) {
+    document.push(text);
+    if (!isLast && i < pieces.length - 1) continue;
+    lengths.push(...appendDocument(document, encodeWord, cuts, ids));
+    document = [];
+  }
+  return lengths;
+}
+
+/** Only a word at a border is encoded more than once: whole, and up to the border. */
+function appendDocument(
   parts: readonly string[],
   encodeWord: WordEncoder,
   cuts: CutRule | undefined,
@@ -119,7 +198,7 @@ function appendWords(
   const ends = parts.map((part) => (length += part.length));
   /** How many ids there were when each part began. */
   const begins = [ids.length];
-  const append = (start: number, end: number): void => {
+  const appendWord = (start: number, end: number): void => {
     const tokens = encodeWord(text.slice(start, end));
     let done = 0;
     while (ends[begins.length - 1]! < end) {
@@ -137,10 +216,10 @@ function appendWords(
   const end = cuts ? text.length - 1 : 0;
   for (let at = 1; at < end; at++) {
     if (!cuts!.isCut(text, at)) continue;
-    append(start, at);
+    appendWord(start, at);
     start = at + cuts!.skip;
   }
-  append(start, text.length);
+  appendWord(start, text.length);
   return parts.map((_, i) => (begins[i + 1] ?? ids.length) - (begins[i] ?? ids.length));
 }
 

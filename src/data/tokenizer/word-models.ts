@@ -5,10 +5,21 @@ import { idOf, type Model, type Vocabulary } from "./tokenizer-json.ts";
 
 type WordModel = (word: string) => readonly number[];
 
+type Rows = Readonly<Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>>;
+
 /** By `model.type`. */
-export const wordModels: Readonly<
-  Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>
-> = { BPE: pairMerging, Unigram: bestPath, WordPiece: longestFirst, WordLevel: wholeWords };
+export const wordModels: Rows = {
+  BPE: pairMerging,
+  Unigram: bestPath,
+  // The longest piece at each place (Schuster & Nakajima, 2012); a word that does not work out is unknown.
+  WordPiece: ({ continuing_subword_prefix: prefix, ...model }, ids) => {
+    const pieces = new WordPiece({ ...model, continuing_subword_prefix: prefix ?? "##" });
+    return (word) => pieces.encode([word]).map((piece) => idOf(ids, piece, unknownIs));
+  },
+  WordLevel: (model, ids) => (word) => [ids.get(word) ?? idOf(ids, model.unk_token, unknownIs)],
+};
+
+const unknownIs = "model.unk_token is";
 
 /** Byte-pair merging; characters outside the vocabulary become bytes or the unknown token before anything is merged. */
 function pairMerging(model: Model, ids: Vocabulary): WordModel {
@@ -28,7 +39,7 @@ function pairMerging(model: Model, ids: Vocabulary): WordModel {
     const parts: number[] = [];
     let isUnknown = false;
     const addUnknown = (): void => {
-      if (isUnknown) parts.push(idOf(ids, model.unk_token, "model.unk_token is"));
+      if (isUnknown) parts.push(idOf(ids, model.unk_token, unknownIs));
       isUnknown = false;
     };
     let at = 0;
@@ -90,17 +101,6 @@ function bestPath(model: Model, ids: Vocabulary): WordModel {
     }
     return pieces.reverse().flatMap(idsOf);
   };
-}
-
-/** The longest piece at each place (Schuster & Nakajima, 2012); a word that does not work out is unknown. */
-function longestFirst(model: Model, ids: Vocabulary): WordModel {
-  const prefix = model.continuing_subword_prefix ?? "##";
-  const pieces = new WordPiece({ ...model, continuing_subword_prefix: prefix });
-  return (word) => pieces.encode([word]).map((piece) => idOf(ids, piece, "model.unk_token is"));
-}
-
-function wholeWords(model: Model, ids: Vocabulary): WordModel {
-  return (word) => [ids.get(word) ?? idOf(ids, model.unk_token, "model.unk_token is")];
 }
 
 /** The tokens of a piece's UTF-8 bytes, where the vocabulary has them all. */
