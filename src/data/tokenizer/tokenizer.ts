@@ -198,7 +198,7 @@ function appendDocument(
   const ends = parts.map((part) => (length += part.length));
   /** How many ids there were when each part began. */
   const begins = [ids.length];
-  const appendWord = (start: number, end: number): void => {
+  const appendAcross = (start: number, end: number): void => {
     const tokens = encodeWord(text.slice(start, end));
     let done = 0;
     while (ends[begins.length - 1]! < end) {
@@ -210,16 +210,17 @@ function appendDocument(
       begins.push(ids.length);
       done = known;
     }
-    ids.append(done > 0 ? tokens.slice(done) : tokens);
+    ids.append(tokens.slice(done));
   };
   let start = 0;
   const end = cuts ? text.length - 1 : 0;
   for (let at = 1; at < end; at++) {
     if (!cuts!.isCut(text, at)) continue;
-    appendWord(start, at);
+    if (ends[begins.length - 1]! < at) appendAcross(start, at);
+    else ids.append(encodeWord(text.slice(start, at)));
     start = at + cuts!.skip;
   }
-  appendWord(start, text.length);
+  appendAcross(start, text.length);
   return parts.map((_, i) => (begins[i + 1] ?? ids.length) - (begins[i] ?? ids.length));
 }
 
