@@ -36,7 +36,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   tsx: ["src/core"], // workers in a development checkout
   undici: ["src/hub"],
   yaml: ["src/options"],
-  zod: ["src/options"],
+  zod: ["src/data", "src/options"],
 };
 
 /** From a graph to a training step: a browser must be able to load these, and all that they import. */

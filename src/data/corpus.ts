@@ -61,7 +61,7 @@ export async function loadCorpus(
   if (holdsTokens(split)) return await loadTokenCorpus(split, tokenizer.vocabSize);
   const { prefix = tokenizer.prefix, cacheFolder } = options;
   const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, prefix, options);
-  const cached = cacheFolder && (await readCache(cacheFolder, key, tokenizer.vocabSize));
+  const cached = cacheFolder && (await readCache(cacheFolder, key));
   const found = cached || (await tokenizeSplit(split, tokenizer, prefix, options));
   if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
   if (found.lengths.length === 0) {

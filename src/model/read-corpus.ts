@@ -53,7 +53,7 @@ export async function readCorpus(
       : undefined;
   if (unknown !== undefined)
     throw new UserError(
-      `${folder}: the tokenizer gives ${JSON.stringify(tokenizer.decode([unknown]))} the id ${unknown}, and the model knows ${vocabSize} ids`,
+      `${folder}: the tokenizer gives ${JSON.stringify(tokenizer.pieceOf(unknown))} the id ${unknown}, and the model knows ${vocabSize} ids`,
       {
         hint: "tokenizer and config.json are not of the same model, or its embedding was not resized",
       },

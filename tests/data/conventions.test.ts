@@ -10,7 +10,7 @@ import type { Piece } from "../../src/data/document.ts";
 import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
-import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { decode, encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
 
@@ -28,7 +28,7 @@ async function rowsByConvention(name: ConventionName, rows: readonly string[], m
     start + scoreFrom,
   ]);
   return {
-    texts: corpus.texts.map(({ tokens }) => tokenizer.decode(tokens)),
+    texts: corpus.texts.map(({ tokens }) => decode(tokenizer, tokens)),
     spans,
     corpus,
   };
@@ -40,7 +40,7 @@ const rows = ["xy\n", "", "yx\n"];
 test("hf-disjoint: rows joined by blank lines, windows of the model's length", async () => {
   const { texts, spans, corpus } = await rowsByConvention("hf-disjoint", rows, 4);
   assert.deepEqual(texts, ["xy\n\n\n\n\nyx\n"]);
-  assert.equal(corpus.numTokens, tokenizer.encode("xy\n\n\n\n\nyx\n").length);
+  assert.equal(corpus.numTokens, encode(tokenizer, "xy\n\n\n\n\nyx\n").length);
   assert.deepEqual(spans.slice(0, 2), [
     [0, 4, 1],
     [4, 8, 5],
@@ -73,7 +73,7 @@ test("lm-eval: pages behind an end-of-text token, every token scored, words of t
     [...page, " = C = \n", " y \n"],
     4,
   );
-  const [endOfText] = [tokenizer.decode([tokenizer.endOfText!])];
+  const [endOfText] = [decode(tokenizer, [tokenizer.endOfText!])];
   assert.deepEqual(texts, [`${endOfText} = A =\n\nx-y\n== B ==\nx. y `, `${endOfText} = C =\ny\n`]);
   // Split at runs of spaces, as Python does, also before the first and after the last word.
   // "", =, A, =, x, @-@, y, =, =, B, =, =, x, ., y, "" and "", =, C, =, y, "".

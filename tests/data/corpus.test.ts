@@ -10,7 +10,7 @@ import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { windowRule } from "../../src/data/conventions.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
-import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { decode, encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const shared = join(import.meta.dirname, "../../../shared/data");
 const skip = existsSync(shared) ? false : `${shared} is absent`;
@@ -33,9 +33,9 @@ test("a text file is one text, with the facts that results carry", async () => {
   const corpus = await loadCorpus(await splitOf("a.txt", text), tokenizer, { prefix: [0] });
   assert.deepEqual(
     corpus.texts.map(({ tokens }) => [...tokens]),
-    [[0, ...tokenizer.encode(text)]],
+    [[0, ...encode(tokenizer, text)]],
   );
-  assert.equal(corpus.numTokens, 1 + tokenizer.encode(text).length);
+  assert.equal(corpus.numTokens, 1 + encode(tokenizer, text).length);
   assert.equal(corpus.numTargets, corpus.numTokens - 1);
   assert.equal(corpus.utf8Bytes, 27);
   assert.equal(corpus.numWords, null);
@@ -48,14 +48,14 @@ test("rows are texts, or one text by a separator", async () => {
   const tokenizer = await byteLevel;
   const apart = await loadCorpus(split, tokenizer);
   assert.deepEqual(
-    apart.texts.map(({ tokens }) => tokenizer.decode(tokens)),
+    apart.texts.map(({ tokens }) => decode(tokenizer, tokens)),
     ["the hen", "the dog"],
   );
   assert.equal(apart.utf8Bytes, 14);
   assert.equal(apart.dataSha256, sha256("the hen\0\0the dog"));
   const joined = await loadCorpus(split, tokenizer, { separator: "\n\n" });
   assert.deepEqual(
-    joined.texts.map(({ tokens }) => tokenizer.decode(tokens)),
+    joined.texts.map(({ tokens }) => decode(tokenizer, tokens)),
     ["the hen\n\n\n\nthe dog"],
   );
   assert.equal(joined.utf8Bytes, 18);
@@ -103,7 +103,7 @@ test("a damaged cache is made anew; a folder that cannot be written is done with
   const good = await load();
   const path = join(cacheFolder, (await readdir(cacheFolder))[0]!);
   const bytes = await readFile(path);
-  for (const offset of [0, 40, bytes.indexOf("}") - 3, bytes.length - 1]) {
+  for (const offset of [0, 40, bytes.length >> 1, bytes.length - 1]) {
     const damaged = Buffer.from(bytes);
     damaged[offset]! ^= 1;
     await writeFile(path, damaged);

@@ -1,19 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { mergePairs, readMerges } from "../../src/data/tokenizer/pair-merging.ts";
+import { wordModels } from "../../src/data/tokenizer/word-models.ts";
 
 const pieces = Array.of(...Array.from("abcd🙂"), "ab", "bc", "abc", "dd", "dddd", "🙂a");
-const idOf = (piece: string) => pieces.indexOf(piece);
-const merges = readMerges(
-  ["a b", "b c", "ab c", "d d", "dd dd", "🙂 a"].map((pair) => {
-    const [left, right] = pair.split(" ");
-    return [left!, right!] as const;
-  }),
-  idOf,
-  (left, right) => left + right,
-);
+const merges = ["a b", "b c", "ab c", "d d", "dd dd", "🙂 a"];
+const vocab = Object.fromEntries(pieces.map((piece, id) => [piece, id]));
+const encode = wordModels.BPE({ type: "BPE", vocab, merges }, new Map(Object.entries(vocab)));
 const merged = (word: string) =>
-  mergePairs(Array.from(word, idOf), merges)
+  encode(word)
     .map((id) => pieces[id])
     .join(" ");
 

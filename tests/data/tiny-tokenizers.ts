@@ -1,8 +1,32 @@
 // Small BPE tokenizers of each kind, with merges learnt from a sentence, written as Hugging Face folders.
 
+import { readFileSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as library from "@huggingface/tokenizers";
+import type { Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+
+/** The tokens of a text by itself. */
+export function encode(tokenizer: Tokenizer, text: string) {
+  return tokenizer.encode([{ text, isTarget: true, isLast: true }]).ids;
+}
+
+// Its types name files without their endings, which is to say: none.
+const { Tokenizer: Decoder } = library as unknown as {
+  Tokenizer: new (
+    json: object,
+    config: object,
+  ) => { decode: (ids: readonly number[], options: object) => string };
+};
+
+/** The text of tokens, as Hugging Face's JavaScript library has it. */
+export function decode({ folder }: Tokenizer, ids: Iterable<number>): string {
+  const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8")) as object;
+  const list = [...ids];
+  const options = { clean_up_tokenization_spaces: false };
+  return list.length === 0 ? "" : new Decoder(json, {}).decode(list, options);
+}
 
 export const llama3Split = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
 const o200kSplit = String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`;

@@ -4,12 +4,11 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { encodeJob, tokenizingJobs } from "../../src/data/tokenizer/segments.ts";
 import type { Piece } from "../../src/data/document.ts";
-import { tokenize } from "../../src/data/tokenizer/tokenize.ts";
+import { tokenize, tokenizingJobs } from "../../src/data/tokenizer/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { Tokenizer as Reference } from "tokenizers";
-import { kinds, mark, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { encode, kinds, mark, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const shared = join(import.meta.dirname, "../../../shared/data");
 const skip = existsSync(shared) ? false : `${shared} is absent`;
@@ -59,7 +58,7 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
     assert.equal(tokenizer.cuts?.isCut("it was his dog", 10), expectsCuts || undefined);
     await fc.assert(
       fc.asyncProperty(texts, async (text) => {
-        assert.deepEqual([...tokenizer.encode(text)], await expected(text));
+        assert.deepEqual([...encode(tokenizer, text)], await expected(text));
       }),
       { numRuns, seed: 1 },
     );
@@ -83,14 +82,15 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
             tokenizer.cuts,
             size,
           )) {
-            const encoded = encodeJob(tokenizer, job);
+            const encoded = tokenizer.encode(job);
             ids.push(...encoded.ids);
-            ends.push(...encoded.runs.map(({ isEnd }) => isEnd));
-            const numTokens = encoded.runs.reduce((sum, { length }) => sum + length, 0);
+            ends.push(...job.map(({ isLast }) => isLast));
+            assert.equal(encoded.lengths.length, job.length);
+            const numTokens = encoded.lengths.reduce((sum, length) => sum + length, 0);
             assert.equal(numTokens, encoded.ids.length);
           }
           const whole = pieces.map(({ text }) => text).join("");
-          assert.deepEqual(ids, [...tokenizer.encode(whole)]);
+          assert.deepEqual(ids, [...encode(tokenizer, whole)]);
           assert.equal(ends.filter(Boolean).length, 1);
         },
       ),
@@ -145,7 +145,7 @@ test("what the tokenizer itself puts around a text is found as the reference add
     const { tokens } = await tokenize([{ text: "hen", isTarget: true, isLast: true }], tokenizer, {
       prefix,
     });
-    assert.deepEqual([...tokens], [...prefix, ...tokenizer.encode("hen"), ...suffix]);
+    assert.deepEqual([...tokens], [...prefix, ...encode(tokenizer, "hen"), ...suffix]);
     if (config) continue;
     const full = await Reference.fromString(JSON.stringify(whole)).encode("hen");
     assert.deepEqual([...tokens], full.getIds());
@@ -177,7 +177,7 @@ test("vocab.json and merges.txt, without the file that took their place, are GPT
   await writeFile(join(folder, "merges.txt"), lines.join("\n"));
   const tokenizer = await loadTokenizer(folder);
   const text = "The hen's eggs<|endoftext|> 字";
-  assert.deepEqual(tokenizer.encode(text), expected.encode(text));
+  assert.deepEqual(encode(tokenizer, text), encode(expected, text));
   assert.notEqual(tokenizer.sha256, expected.sha256);
   await rm(join(folder, "merges.txt"));
   await assert.rejects(loadTokenizer(folder), /holds no tokenizer\.json/);
@@ -192,19 +192,11 @@ test("tokens that only tokenizer_config.json names are found in texts", async ()
     pad_token: "[PAD]",
   };
   const tokenizer = await loadTokenizer(await writeTokenizer(json, config));
-  const hen = tokenizer.encode("hen");
+  const hen = encode(tokenizer, "hen");
   assert.equal(hen.length, 1);
   assert.equal(tokenizer.endOfText, hen[0]);
-  const ids = [...tokenizer.encode("<|im_start|>hen[PAD]")];
+  const ids = [...encode(tokenizer, "<|im_start|>hen[PAD]")];
   assert.deepEqual(ids, [vocabSize, tokenizer.endOfText, tokenizer.vocabSize - 1]);
-});
-
-test("decoding gives the text back, without tidying it", async (t) => {
-  if (skip) return t.skip(skip);
-  const tokenizer = await loadTokenizer(join(shared, "tokenizer-gpt2"));
-  for (const text of ["", " a , b . c n't <|endoftext|> 's\n", "é 🙂 字"]) {
-    assert.equal(tokenizer.decode(tokenizer.encode(text)), text);
-  }
 });
 
 test("a folder without a tokenizer, or with a broken one, is the user's matter", async () => {
@@ -219,7 +211,7 @@ test("a folder without a tokenizer, or with a broken one, is the user's matter",
   });
   const unknown = { ...kinds["replaced marks"]!.json, normalizer: { type: "Nonsense" } };
   const late = await loadTokenizer(await writeTokenizer(unknown));
-  assert.throws(() => late.encode("a"), {
+  assert.throws(() => encode(late, "a"), {
     name: "UserError",
     message: /normalizer is of the type "Nonsense"/,
   });
@@ -258,7 +250,7 @@ test("NeoX and stories260k agree with the reference on whole texts", { skip }, a
   for (const folder of ["tokenizer-neox", "stories260k"]) {
     const tokenizer = await loadTokenizer(join(shared, folder));
     const json = JSON.parse(await readFile(join(shared, folder, "tokenizer.json"), "utf8"));
-    assert.deepEqual([...tokenizer.encode(text)], await reference(json)(text));
+    assert.deepEqual([...encode(tokenizer, text)], await reference(json)(text));
   }
 });
 
@@ -291,7 +283,7 @@ test("each text has the prefix once, and texts without tokens are left out", asy
   const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
   const rows = ["the", "", "dog"].map((text) => ({ text, isTarget: true, isLast: true }));
   const { tokens, lengths } = await tokenize(rows, tokenizer, { prefix: [7] });
-  const [the, dog] = [[...tokenizer.encode("the")], [...tokenizer.encode("dog")]];
+  const [the, dog] = [[...encode(tokenizer, "the")], [...encode(tokenizer, "dog")]];
   assert.deepEqual([...tokens], [7, ...the, 7, ...dog]);
   assert.deepEqual(lengths, [1 + the.length, 1 + dog.length]);
 });

@@ -8,6 +8,7 @@ import { after, before, test } from "node:test";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/data/batches.ts";
+import { encode } from "../data/tiny-tokenizers.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { createRandom } from "../../src/core/random.ts";
@@ -66,7 +67,7 @@ const texts: Readonly<Record<string, () => Promise<readonly number[]>>> = {
   stories260k: async () => {
     const tokenizer = await loadTokenizer(sharedData("stories260k"));
     const text = await readFile(sharedData("tinystories", "five-stories.txt"), "utf8");
-    return [...tokenizer.encode(text)];
+    return [...encode(tokenizer, text)];
   },
   slm4096: async () => {
     const folder = sharedData("slm4096");

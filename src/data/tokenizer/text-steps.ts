@@ -1,25 +1,13 @@
 // Normalizers and pre-tokenizers: what is done to a text before its words meet the model. Hugging Face's Rust library,
 // which Python uses, is the reference; JavaScript's own \s, \w, \d and trim differ from its at the edges.
 
-import { toJavaScript } from "./library.ts";
-import { flatten, type Step } from "./tokenizer-json.ts";
+import { expressionOf } from "./library.ts";
+import type { Step } from "./tokenizer-json.ts";
 
 type Normalizer = (text: string) => string;
 /** `isStart`: whether the text begins there. */
 type PreTokenizer = (text: string, isStart: boolean) => readonly string[];
-
-/** Expressions are Oniguruma's in the file; the library writes them in JavaScript's words. */
-function expressionOf(pattern: Step["pattern"]): RegExp {
-  const { String: text, Regex: source } = pattern ?? {};
-  if (typeof source !== "string" && typeof text !== "string")
-    throw new Error("a pattern is absent");
-  if (typeof text === "string") return new RegExp(escaped(text), "gu");
-  return toJavaScript(source!);
-}
-
-export function escaped(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`);
-}
+type Table<T> = Readonly<Record<string, (step: Step) => T>>;
 
 // GPT-2's printable stand-ins for the 256 bytes.
 let nextCharacter = 256;
@@ -34,9 +22,17 @@ function byteCharacters(text: string): string {
   return result;
 }
 
-const form = (name: string) => (): Normalizer => (text) => text.normalize(name);
+const form = (name: string) => (text: string) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
+const replacing = (pattern: RegExp, content: string) => (text: string) =>
+  text.replace(pattern, () => content);
+
+/** The steps one after another, but for those that are not wanted. */
+function inOrder(...steps: readonly (Normalizer | false | undefined)[]): Normalizer {
+  const wanted = steps.filter((step) => typeof step === "function");
+  return (text) => wanted.reduce((result, step) => step(result), text);
+}
 
 /**
  * SentencePiece's own table of replacements: a trie in a double array (Aoe, 1989) from UTF-8 to places in a list of
@@ -60,6 +56,7 @@ function precompiled(step: Step): Normalizer {
     }
     return undefined;
   };
+  const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
   // A short cluster is looked up as a whole, others by character.
   return (text) =>
     Array.from(graphemes.segment(text), ({ segment }) => {
@@ -68,69 +65,63 @@ function precompiled(step: Step): Normalizer {
     }).join("");
 }
 
-const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
-
-const normalizers: Readonly<Record<string, (step: Step) => Normalizer>> = {
-  NFC: form("NFC"),
-  NFD: form("NFD"),
-  NFKC: form("NFKC"),
-  NFKD: form("NFKD"),
+const normalizers: Table<Normalizer> = {
+  NFC: () => form("NFC"),
+  NFD: () => form("NFD"),
+  NFKC: () => form("NFKC"),
+  NFKD: () => form("NFKD"),
   Lowercase: () => lowercase,
-  StripAccents: () => (text) => text.replace(/\p{M}/gu, ""),
-  Prepend:
-    ({ prepend = "" }) =>
-    (text) =>
-      text && prepend + text,
-  Strip: ({ strip_left: left, strip_right: right }) => {
-    const ends = [...(left ? [`^${space}+`] : []), ...(right ? [`${space}+$`] : [])].join("|");
-    return (text) => (ends ? text.replace(new RegExp(ends, "gu"), "") : text);
-  },
-  Replace: ({ pattern, content = "" }) => {
-    const expression = expressionOf(pattern);
-    return (text) => text.replace(expression, () => content);
-  },
+  StripAccents: () => replacing(/\p{M}/gu, ""),
+  Prepend: ({ prepend = "" }) => replacing(/^(?=[^])/u, prepend),
+  Strip: ({ strip_left: left, strip_right: right }) =>
+    inOrder(
+      left && replacing(/^\p{White_Space}+/u, ""),
+      right && replacing(/\p{White_Space}+$/u, ""),
+    ),
+  Replace: ({ pattern, content = "" }) => replacing(expressionOf(pattern), content),
   ByteLevel: () => byteCharacters,
   Precompiled: precompiled,
   BertNormalizer: (step) => {
     const { clean_text: cleans = true, handle_chinese_chars: spaces = true } = step;
     const { lowercase: lowers = true, strip_accents: strips = lowers } = step;
-    return (text) => {
-      let result = text;
-      if (cleans)
-        result = result
-          .replace(/(?![\t\n\r])[\0\ufffd\p{Cc}\p{Cf}\p{Co}]/gu, "")
-          .replace(/\p{White_Space}/gu, " ");
-      if (spaces) result = result.replace(ideographs, " $& ");
-      if (strips ?? lowers) result = result.normalize("NFD").replace(/\p{Mn}/gu, "");
-      return lowers ? lowercase(result) : result;
-    };
+    const bares = strips ?? lowers;
+    return inOrder(
+      cleans && replacing(/(?![\t\n\r])[\0\ufffd\p{Cc}\p{Cf}\p{Co}]/gu, ""),
+      cleans && replacing(/\p{White_Space}/gu, " "),
+      spaces && ((text) => text.replace(ideographs, " $& ")),
+      bares && form("NFD"),
+      bares && replacing(/\p{Mn}/gu, ""),
+      lowers && lowercase,
+    );
   },
 };
 
-const space = String.raw`\p{White_Space}`;
 const ideographs =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
-const punctuation = String.raw`[\p{P}!-\/:-@\[-\x60{-~]`;
-const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+const punctuation = { Regex: String.raw`[\p{P}!-\/:-@\[-\x60{-~]` };
+const spaces = { Regex: String.raw`\s` };
+const gpt2Words = {
+  Regex: String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
+};
 
-const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
-  Split: ({ pattern, behavior, invert }) => splitter(expressionOf(pattern), behavior, invert),
-  Whitespace: () => splitBy(String.raw`\w+|[^\w\s]+`, "Removed", true),
-  WhitespaceSplit: () => splitBy(space, "Removed"),
-  BertPreTokenizer: () => inTurn([splitBy(space, "Removed"), splitBy(punctuation, "Isolated")]),
-  Punctuation: ({ behavior = "Isolated" }) => splitBy(punctuation, behavior),
+const preTokenizers: Table<PreTokenizer> = {
+  Split: ({ pattern, behavior, invert }) => splitter(pattern, behavior, invert),
+  Whitespace: () => splitter({ Regex: String.raw`\w+|[^\w\s]+` }, "Removed", true),
+  WhitespaceSplit: () => splitter(spaces, "Removed"),
+  BertPreTokenizer: () => inTurn([splitter(spaces, "Removed"), splitter(punctuation, "Isolated")]),
+  Punctuation: ({ behavior = "Isolated" }) => splitter(punctuation, behavior),
   Digits: ({ individual_digits: single }) =>
-    splitBy(String.raw`\p{N}`, single ? "Isolated" : "Contiguous"),
-  CharDelimiterSplit: ({ delimiter = "" }) => splitBy(escaped(delimiter), "Removed"),
+    splitter({ Regex: String.raw`\p{N}` }, single ? "Isolated" : "Contiguous"),
+  CharDelimiterSplit: ({ delimiter = "" }) => splitter({ String: delimiter }, "Removed"),
   ByteLevel: ({ add_prefix_space: prefixes = true, use_regex: splits = true }) => {
-    const words = splits ? splitBy(gpt2Words, "Isolated") : (text: string) => [text];
+    const words = splits ? splitter(gpt2Words, "Isolated") : (text: string) => [text];
     return (text, isStart) =>
       words(prefixes && !text.startsWith(" ") ? ` ${text}` : text, isStart).map(byteCharacters);
   },
   Metaspace: (step) => {
     const { replacement = "\u2581", split = true, add_prefix_space: prefixes = true } = step;
     const scheme = prefixes ? (step.prepend_scheme ?? "always") : "never";
-    const pieces = split ? splitBy(escaped(replacement), "MergedWithNext") : undefined;
+    const pieces = split && splitter({ String: replacement }, "MergedWithNext");
     return (text, isStart) => {
       const marked = text.replaceAll(" ", () => replacement);
       const isBare = !marked.startsWith(replacement);
@@ -143,13 +134,10 @@ const preTokenizers: Readonly<Record<string, (step: Step) => PreTokenizer>> = {
 
 const behaviors = ["Removed", "Isolated", "Contiguous", "MergedWithPrevious", "MergedWithNext"];
 
-function splitBy(source: string, behavior: string, inverts?: boolean): PreTokenizer {
-  return splitter(expressionOf({ Regex: source }), behavior, inverts);
-}
-
 /** Cuts a text where matches of an expression begin and end; inverted, what lies between counts as the match. */
-function splitter(pattern: RegExp, behavior: string | undefined, inverts = false): PreTokenizer {
-  if (!behaviors.includes(behavior!)) throw new Error(`no behavior "${behavior}" of a split`);
+function splitter(pattern: Step["pattern"], behavior = "", inverts = false): PreTokenizer {
+  const expression = expressionOf(pattern);
+  if (!behaviors.includes(behavior)) throw new Error(`no behavior "${behavior}" of a split`);
   return (text) => {
     const pieces: string[] = [];
     let before: boolean | undefined;
@@ -164,7 +152,7 @@ function splitter(pattern: RegExp, behavior: string | undefined, inverts = false
       before = isMatch;
     };
     let end = 0;
-    for (const { 0: match, index } of text.matchAll(pattern)) {
+    for (const { 0: match, index } of text.matchAll(expression)) {
       add(text.slice(end, index), inverts);
       add(match, !inverts);
       end = index + match.length;
@@ -182,18 +170,16 @@ function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
     );
 }
 
-export function normalizerOf(step: Step | null | undefined): Normalizer {
-  const steps = flatten(step).map((each) => rowOf(normalizers, each, "normalizer")(each));
-  return (text) => steps.reduce((result, each) => each(result), text);
+/** What the rows of a table make of steps. */
+function made<T>(table: Table<T>, steps: readonly Step[], what: string): T[] {
+  return steps.map((step) => {
+    if (Object.hasOwn(table, step.type)) return table[step.type]!(step);
+    const known = Object.keys(table).join(", ");
+    throw new Error(`${what} is of the type "${step.type}", only ${known} are known`);
+  });
 }
 
-export function preTokenizerOf(step: Step | null | undefined): PreTokenizer {
-  return inTurn(flatten(step).map((each) => rowOf(preTokenizers, each, "pre_tokenizer")(each)));
-}
-
-function rowOf<T>(table: Readonly<Record<string, T>>, { type }: Step, what: string): T {
-  if (Object.hasOwn(table, type)) return table[type]!;
-  throw new Error(
-    `${what} is of the type "${type}", only ${Object.keys(table).join(", ")} are known`,
-  );
-}
+export const normalizerOf = (steps: readonly Step[]) =>
+  inOrder(...made(normalizers, steps, "normalizer"));
+export const preTokenizerOf = (steps: readonly Step[]) =>
+  inTurn(made(preTokenizers, steps, "pre_tokenizer"));

@@ -1,81 +1,47 @@
-// Tokenized data on disk: a safetensors file of all tokens, which of them are targets where not all are, and the length
-// of each text, with a checksum.
+// Tokenized data on disk: everything that reading the data again would give, behind its checksum.
 
 import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Dtype } from "../../core/dtype.ts";
+import { deserialize, serialize } from "node:v8";
 import { codeOf, UserError } from "../../core/errors.ts";
-import { openSafetensors, readBytes, writeSafetensors } from "../../files/safetensors.ts";
-import { viewTokens, type Tokens } from "../tokens.ts";
+import { readIfPresent, replaceFile } from "../../files/atomic.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
-export const cacheVersion = 3;
+export const cacheVersion = 4;
 
-/** What is kept: everything that reading the data again would give. */
 export interface CachedCorpus extends TokenizedTexts {
   readonly utf8Bytes: number;
   readonly numWords: number | null;
   readonly dataSha256: string;
 }
 
+const pathOf = (folder: string, key: string): string => join(folder, `${key}.tokens`);
+const digest = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
+
 /** A cache that cannot be written is done without. */
 export async function writeCache(folder: string, key: string, corpus: CachedCorpus): Promise<void> {
-  const { tokens, isTarget, lengths, ...facts } = corpus;
-  const json = JSON.stringify(facts);
-  // Unsigned numbers under the names of signed ones, which every reader knows.
-  const tensors = [
-    tensor("tokens", tokens.BYTES_PER_ELEMENT === 2 ? "I16" : "I32", tokens),
-    tensor("lengths", "I32", Uint32Array.from(lengths)),
-    ...(isTarget ? [tensor("targets", "U8", isTarget)] : []),
-  ];
   try {
     await mkdir(folder, { recursive: true });
-    const metadata = { facts: json, sha256: digest(json, ...tensors.map(({ data }) => data)) };
-    await writeSafetensors(pathOf(folder, key), tensors, metadata);
+    const bytes = serialize(corpus);
+    await replaceFile(pathOf(folder, key), async (handle) => {
+      for (const part of [digest(bytes), bytes]) await handle.writeFile(part);
+    });
   } catch (error) {
     if (!(error instanceof UserError) && codeOf(error) === undefined) throw error;
   }
 }
 
 /** Undefined where there is nothing, or nothing sound: what is damaged is made anew. */
-export async function readCache(
-  folder: string,
-  key: string,
-  vocabSize: number,
-): Promise<CachedCorpus | undefined> {
+export async function readCache(folder: string, key: string): Promise<CachedCorpus | undefined> {
   try {
-    const { tensors, metadata } = await openSafetensors(pathOf(folder, key));
-    const parts = [];
-    for (const name of ["tokens", "lengths", ...(tensors.has("targets") ? ["targets"] : [])])
-      parts.push(await readBytes(tensors.get(name)!));
-    const [tokens, lengths, isTarget] = parts;
-    const json = metadata["facts"]!;
-    if (metadata["sha256"] !== digest(json, ...parts)) return undefined;
-    const facts = JSON.parse(json) as Omit<CachedCorpus, keyof TokenizedTexts>;
-    return {
-      ...facts,
-      tokens: viewTokens(tokens!.buffer as ArrayBuffer, vocabSize),
-      ...(isTarget && { isTarget }),
-      lengths: [...new Uint32Array(lengths!.buffer)],
-    };
+    const file = await readIfPresent(pathOf(folder, key));
+    const bytes = file!.subarray(32);
+    return digest(bytes).equals(file!.subarray(0, 32))
+      ? (deserialize(bytes) as CachedCorpus)
+      : undefined;
   } catch {
     return undefined;
   }
-}
-
-function pathOf(folder: string, key: string): string {
-  return join(folder, `${key}.tokens`);
-}
-
-function digest(...parts: readonly (string | Uint8Array)[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest("hex");
-}
-
-function tensor(name: string, dtype: Dtype, values: Tokens | Uint8Array) {
-  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { name, dtype, shape: [values.length], data };
 }

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../core/errors.ts";
-import { encodeJob, type Job } from "./segments.ts";
+import type { Job } from "./tokenize.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
 const { folder } = workerData as { readonly folder: string };
@@ -15,7 +15,7 @@ parentPort!.on("message", (job: Job | "close") => {
 
 async function answer(job: Job): Promise<void> {
   try {
-    const encoded = encodeJob(await loading, job);
+    const encoded = (await loading).encode(job);
     parentPort!.postMessage(encoded, [encoded.ids.buffer as ArrayBuffer]);
   } catch (error) {
     parentPort!.postMessage(messageOf(error));

@@ -1,13 +1,13 @@
-// Texts into tokens, on as many threads as are given: this one and helpers, which start once there is enough to do.
+// Texts into tokens, on as many threads as are given: this one and helpers, which start once there is enough to do. The
+// stream of documents is cut into jobs of about equal size whose tokens can be found apart from one another.
 
 import { setImmediate } from "node:timers/promises";
-import type { Worker } from "node:worker_threads";
 import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
-import { encodeJob, tokenizingJobs, type EncodedJob, type Job } from "./segments.ts";
-import type { DocumentStream, TokenizedText } from "../document.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import type { DocumentStream, Piece, TokenizedText } from "../document.ts";
 import { TokenBuffer } from "../tokens.ts";
+import type { CutRule } from "./cuts.ts";
+import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
 
 export interface TokenizeOptions {
   /** What is put in front of each text. */
@@ -31,6 +31,9 @@ export interface TokenizedTexts extends TokenizedText {
   readonly lengths: readonly number[];
 }
 
+/** Pieces of documents in order; the last one may go on in the next job. */
+export type Job = readonly Piece[];
+
 // Jobs large enough that sending them costs nothing, small enough that this thread stays responsive between them.
 const jobCharacters = 1 << 18;
 const jobsUnderway = 32;
@@ -46,36 +49,38 @@ export async function tokenize(
   const unscored: (readonly [number, number])[] = [];
   let characters = 0;
   let textStart = 0;
-  const underway: { readonly job: Job; readonly result: Promise<EncodedJob> }[] = [];
+  const underway: { readonly job: Job; readonly result: Promise<EncodedPieces> }[] = [];
   let helpers: Helper[] = [];
   let numJobs = 0;
   /** Appends the oldest job's tokens. */
   const collectFirst = async (): Promise<void> => {
     const { job, result } = underway.shift()!;
-    const { ids, runs } = await result;
+    const encoded = await result;
     let at = 0;
-    for (const { length, isTarget, isEnd } of runs) {
+    for (const [i, { text, isTarget, isLast }] of job.entries()) {
+      const length = encoded.lengths[i]!;
       if (tokens.length === textStart && length > 0) tokens.append(prefix);
       if (!isTarget) unscored.push([tokens.length, tokens.length + length]);
-      tokens.append(ids.subarray(at, (at += length)));
-      if (!isEnd) continue;
+      tokens.append(encoded.ids.subarray(at, (at += length)));
+      characters += text.length;
+      if (!isLast) continue;
       if (tokens.length > textStart) {
         tokens.append(tokenizer.suffix);
         lengths.push(tokens.length - textStart);
       }
       textStart = tokens.length;
     }
-    characters += job.characters;
     onProgress?.({ characters, tokens: tokens.length });
   };
   try {
     for await (const job of tokenizingJobs(texts, tokenizer.cuts, jobCharacters)) {
       signal?.throwIfAborted();
       if (numJobs++ === Math.ceil(charactersAlone / jobCharacters)) {
-        helpers = Array.from({ length: threads - 1 }, () => new Helper(tokenizer.folder));
+        helpers = Array.from({ length: threads - 1 }, () => startHelper(tokenizer.folder));
       }
-      const helper = helpers.find(({ isFree }) => isFree);
-      const result = helper ? helper.encode(job) : Promise.resolve(encodeJob(tokenizer, job));
+      // One job waits while a helper works on another.
+      const helper = helpers.find(({ waiting }) => waiting.length < 2);
+      const result = helper ? helper.encode(job) : Promise.resolve(tokenizer.encode(job));
       result.catch(() => undefined); // told when its turn comes
       underway.push({ job, result });
       if (!helper) await setImmediate();
@@ -83,7 +88,8 @@ export async function tokenize(
     }
     while (underway.length > 0) await collectFirst();
   } finally {
-    for (const helper of helpers) helper.close();
+    // Asked to end once idle: they hold native code, which must not be torn down at work.
+    for (const { worker } of helpers) worker.postMessage("close");
   }
   if (unscored.length === 0) return { tokens: tokens.view(), lengths };
   const isTarget = new Uint8Array(tokens.length).fill(1);
@@ -91,39 +97,54 @@ export async function tokenize(
   return { tokens: tokens.view(), isTarget, lengths };
 }
 
-/** A thread that encodes beside this one; it has one job waiting while it works on another. */
-class Helper {
-  readonly #worker: Worker;
-  readonly #waiting: {
-    readonly resolve: (job: EncodedJob) => void;
+/** Each job holds at least `size` characters; many more where a text has no safe cut for so long. */
+export async function* tokenizingJobs(
+  documents: DocumentStream,
+  cuts: CutRule | undefined,
+  size: number,
+): AsyncGenerator<Job> {
+  let job: Piece[] = [];
+  let characters = 0;
+  for await (const { text, isTarget, isLast } of documents) {
+    job.push({ text, isTarget, isLast });
+    characters += text.length;
+    if (characters < size) continue;
+    const at = isLast ? text.length : lastCut(text, cuts);
+    if (at === undefined) continue;
+    job.splice(-1, 1, { text: text.slice(0, at), isTarget, isLast });
+    yield job;
+    const rest = text.slice(at + (cuts?.skip ?? 0));
+    job = isLast ? [] : [{ text: rest, isTarget, isLast }];
+    characters = isLast ? 0 : rest.length;
+  }
+  if (job.length > 0) yield job;
+}
+
+function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
+  for (let at = text.length - 2; at > 0; at--) if (cuts?.isCut(text, at)) return at;
+  return undefined;
+}
+
+type Helper = ReturnType<typeof startHelper>;
+
+/** A thread that encodes beside this one, its jobs in their order. */
+function startHelper(folder: string) {
+  const worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
+  const waiting: {
+    readonly resolve: (job: EncodedPieces) => void;
     readonly reject: (error: Error) => void;
   }[] = [];
-
-  constructor(folder: string) {
-    this.#worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
-    this.#worker.on("message", (reply: EncodedJob | string) => {
-      const { resolve, reject } = this.#waiting.shift()!;
-      if (typeof reply === "string") reject(new UserError(reply));
-      else resolve(reply);
-    });
-    this.#worker.on("error", (error) => {
-      for (const { reject } of this.#waiting.splice(0)) reject(error);
-    });
-  }
-
-  get isFree(): boolean {
-    return this.#waiting.length < 2;
-  }
-
-  encode(job: Job): Promise<EncodedJob> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#worker.postMessage(job);
-    });
-  }
-
-  /** Asks the thread to end once it is idle: it holds native code, which must not be torn down at work. */
-  close(): void {
-    this.#worker.postMessage("close");
-  }
+  worker.on("message", (reply: EncodedPieces | string) => {
+    const { resolve, reject } = waiting.shift()!;
+    if (typeof reply === "string") reject(new UserError(reply));
+    else resolve(reply);
+  });
+  worker.on("error", (error) => {
+    for (const { reject } of waiting.splice(0)) reject(error);
+  });
+  const encode = (job: Job): Promise<EncodedPieces> => {
+    worker.postMessage(job);
+    return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  };
+  return { worker, waiting, encode };
 }

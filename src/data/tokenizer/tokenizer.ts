@@ -6,39 +6,36 @@ import { join } from "node:path";
 import { createContext, Script } from "node:vm";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
-import { decodeWith } from "./library.ts";
-import { tokenFinder } from "./added-tokens.ts";
+import { type JsonObject, parseObject } from "../../files/json.ts";
+import type { Piece } from "../document.ts";
+import { TokenBuffer, type Tokens } from "../tokens.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
+import { expressionOf } from "./library.ts";
 import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
 import {
+  type AddedToken,
   readTokenizerJson,
-  specialToken,
-  tokensAround,
-  type TokenizerConfig,
+  type Specials,
   type TokenizerJson,
   type Vocabulary,
-  vocabSizeOf,
 } from "./tokenizer-json.ts";
-import { TokenBuffer, type Tokens } from "../tokens.ts";
 import { wordModels } from "./word-models.ts";
 
-export interface Tokenizer {
+export interface Tokenizer extends Specials {
   readonly folder: string;
   /** Of tokenizer.json and, where present, tokenizer_config.json after it. */
   readonly sha256: string;
-  /** One more than the highest token id. */
-  readonly vocabSize: number;
-  /** The special tokens that the tokenizer itself puts in front of a text, such as BOS, and after it. */
-  readonly prefix: readonly number[];
-  readonly suffix: readonly number[];
-  /** BOS, where one is configured. */
-  readonly beginOfText: number | undefined;
-  readonly endOfText: number | undefined;
   readonly cuts: CutRule | undefined;
-  /** The tokens of a whole text, without special tokens around it; special tokens written in it count as such. */
-  encode(text: string): Tokens;
-  /** The text of the tokens, special ones included. */
-  decode(ids: Iterable<number>): string;
+  /** Special tokens written in a text count as such; none are put around it. */
+  encode(pieces: readonly Piece[]): EncodedPieces;
+  /** The vocabulary's own spelling of a token. */
+  pieceOf(id: number): string | undefined;
+}
+
+/** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece after it. */
+export interface EncodedPieces {
+  readonly ids: Tokens;
+  readonly lengths: readonly number[];
 }
 
 // Words to remember at most, and how long; rarer and longer ones would only cost memory.
@@ -47,51 +44,49 @@ const maxWordLength = 64;
 
 /** Loads a folder's tokenizer, with tokenizer_config.json where there is one; never asks a network. */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const read = async (name: string) => ({ name, bytes: await readIfPresent(join(folder, name)) });
+  const read = (name: string) => readIfPresent(join(folder, name));
+  const one = await read("tokenizer.json");
+  // GPT-2's own two files, before there was the one.
+  const files = one ? [one] : [await read("vocab.json"), await read("merges.txt")];
   const configFile = await read("tokenizer_config.json");
-  let files = [await read("tokenizer.json")];
-  if (!files[0]!.bytes) files = [await read("vocab.json"), await read("merges.txt")];
-  if (!files.every(({ bytes }) => bytes)) {
+  if (!files.every((bytes) => bytes)) {
     throw new UserError(`${folder} holds no tokenizer.json`, {
       hint: "text needs the model's tokenizer; token files (.bin) do not",
     });
   }
-  const path = join(folder, files[0]!.name);
   const hash = createHash("sha256");
-  for (const { bytes } of [...files, configFile]) hash.update(bytes ?? "");
-  const config = (
-    configFile.bytes ? parse(configFile.bytes, join(folder, configFile.name)) : {}
-  ) as TokenizerConfig;
-  const main = parse(files[0]!.bytes!, path);
-  const merges = files[1]?.bytes?.toString();
-  return usable(path, () => {
-    const whole = merges === undefined ? main : byteLevelJson(main, merges, config);
-    const { json, ids } = readTokenizerJson(whole, config);
+  for (const bytes of [...files, configFile]) hash.update(bytes ?? "");
+  const path = join(folder, one ? "tokenizer.json" : "vocab.json");
+  const decoder = new TextDecoder();
+  const [main, merges] = files.map((bytes) => decoder.decode(bytes));
+  const object = parseObject(main!, path);
+  const configPath = join(folder, "tokenizer_config.json");
+  const config = configFile ? parseObject(decoder.decode(configFile), configPath) : {};
+  return usable(path, 0, () => {
+    const whole = one ? object : byteLevelJson(object, merges!, config);
+    const { json, ids, specials } = readTokenizerJson(whole, config);
     const cuts = cutRule(json);
-    const vocabSize = vocabSizeOf(ids);
     // Not before there is something to encode that no cache has.
     let encodeWhole: ((text: string) => number[]) | undefined;
-    const encode = wordEncoder(
-      (word) => (encodeWhole ??= textEncoder(json, ids))(word),
-      cuts,
-      vocabSize,
-    );
+    const encodeWord = remembering((word) => (encodeWhole ??= textEncoder(json, ids))(word));
     return {
       folder,
       sha256: hash.digest("hex"),
-      vocabSize,
-      ...tokensAround(json, config, ids),
-      beginOfText: specialToken(ids, config.bos_token),
-      endOfText: specialToken(ids, config.eos_token, ["<|endoftext|>", "</s>"]),
+      ...specials,
       cuts,
-      encode: (text) => usable(path, () => withinTime(text.length, () => encode(text))),
-      decode: (list) => usable(path, () => decodeWith(json, [...list])),
+      encode: (pieces) => {
+        const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
+        const ids = new TokenBuffer(specials.vocabSize, 16 + (characters >> 1));
+        const lengths = usable(path, characters, () => append(pieces, encodeWord, cuts, ids));
+        return { ids: ids.view(), lengths };
+      },
+      pieceOf: (id) => [...ids].find((entry) => entry[1] === id)?.[0],
     };
   });
 }
 
 /** GPT-2's own two files as the one that took their place. */
-function byteLevelJson(vocab: unknown, merges: string, config: TokenizerConfig): object {
+function byteLevelJson(vocab: JsonObject, merges: string, config: JsonObject): JsonObject {
   const lines = merges.split(/\r?\n/).filter((line) => line && !line.startsWith("#version"));
   const { add_prefix_space = false } = config;
   return {
@@ -100,105 +95,151 @@ function byteLevelJson(vocab: unknown, merges: string, config: TokenizerConfig):
   };
 }
 
+/** The tokens of a stretch of a text that begins at `start`. */
+type Encoder = (text: string, start: number) => number[];
+
 // Halves of surrogate pairs, which UTF-8 cannot write.
 const loneHalves = /\p{Cs}/gu;
 
-/** All that the file says is done to a text, in the reference's order. */
+/** All that the file says is done to a text, in the reference's order: added tokens are found first. */
 function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => number[] {
   const normalize = normalizerOf(json.normalizer);
   const preTokenize = preTokenizerOf(json.pre_tokenizer);
   const encodeWord = wordModels[json.model.type](json.model, ids);
-  const finder = (normalizes: boolean) => {
-    const tokens = json.added_tokens.filter(
-      ({ normalized, special }) => (normalized ?? !special) === normalizes,
-    );
-    return tokenFinder(
-      new Map(
-        tokens.map((token) => [normalizes ? normalize(token.content) : token.content, token]),
-      ),
-    );
-  };
-  const [findPlain, findNormalized] = [finder(false), finder(true)];
-  return (text) =>
-    findPlain(text.replace(loneHalves, "\ufffd")).flatMap(({ text: section, start, token }) => {
-      if (token) return [token.id];
-      return findNormalized(normalize(section)).flatMap((span) => {
-        if (span.token) return [span.token.id];
-        return preTokenize(span.text, start + span.start === 0).flatMap(encodeWord);
-      });
-    });
+  const formsOf = (normalizes: boolean) =>
+    json.added_tokens
+      .filter(({ normalized, special }) => (normalized ?? !special) === normalizes)
+      .map((token) => [normalizes ? normalize(token.content) : token.content, token] as const);
+  const encodeNormalized = withTokens(formsOf(true), (text, start) =>
+    preTokenize(text, start === 0).flatMap(encodeWord),
+  );
+  const encode = withTokens(formsOf(false), (text, start) =>
+    encodeNormalized(normalize(text), start),
+  );
+  return (text) => encode(text.replace(loneHalves, "\ufffd"), 0);
 }
 
-/** Encodes between cuts, each distinct word once. */
-function wordEncoder(
-  encode: (text: string) => number[],
-  cuts: CutRule | undefined,
-  vocabSize: number,
-) {
+const wordEnd = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
+const wordStart = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
+const spacesEnd = /\p{White_Space}*$/u;
+const spacesStart = /^\p{White_Space}*/u;
+
+/** Finds tokens by the forms given for them, the leftmost first, the longest of several; `encode` is for the rest. */
+function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: Encoder): Encoder {
+  const byForm = new Map(tokens);
+  const forms = [...byForm.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
+  if (forms.length === 0) return encode;
+  const sources = forms.map((form) => expressionOf({ String: form }).source);
+  const expression = new RegExp(sources.join("|"), "gu");
+  return (text, offset) => {
+    const ids: number[][] = [];
+    let end = 0;
+    const encodeTo = (stop: number): void => {
+      if (stop > end) ids.push(encode(text.slice(end, stop), offset + end));
+    };
+    for (const { 0: form, index } of text.matchAll(expression)) {
+      const { id, single_word: isWord, lstrip, rstrip } = byForm.get(form)!;
+      const [before, after] = [text.slice(end, index), text.slice(index + form.length)];
+      const touches = wordEnd.test(text.slice(0, index).slice(-2)) || wordStart.test(after);
+      if (isWord && touches) continue;
+      encodeTo(index - (lstrip ? spacesEnd.exec(before)![0].length : 0));
+      ids.push([id]);
+      end = index + form.length + (rstrip ? spacesStart.exec(after)![0].length : 0);
+    }
+    encodeTo(text.length);
+    return ids.flat();
+  };
+}
+
+type WordEncoder = (word: string) => readonly number[];
+
+/** Encodes each distinct word once. */
+function remembering(encode: WordEncoder): WordEncoder {
   const known = new Map<string, readonly number[]>();
-  const encodeWord = (word: string): readonly number[] => {
+  return (word) => {
     const ids = known.get(word);
     if (ids) return ids;
     const fresh = encode(word);
-    if (word.length <= maxWordLength) {
-      if (known.size >= maxWords) known.clear();
-      known.set(ownCopy(word), fresh);
-    }
+    if (word.length > maxWordLength) return fresh;
+    if (known.size >= maxWords) known.clear();
+    // A substring keeps the whole string that it was cut from in memory; its copy does not.
+    known.set(Buffer.from(word, "utf16le").toString("utf16le"), fresh);
     return fresh;
-  };
-  return (text: string): Tokens => {
-    const tokens = new TokenBuffer(vocabSize, 16 + (text.length >> 1));
-    let start = 0;
-    const end = cuts ? text.length - 1 : 0;
-    for (let at = 1; at < end; at++) {
-      if (!cuts!.isCut(text, at)) continue;
-      tokens.append(encodeWord(text.slice(start, at)));
-      start = at + cuts!.skip;
-    }
-    tokens.append(encodeWord(text.slice(start)));
-    return tokens.view();
   };
 }
 
-/** A substring keeps the whole string that it was cut from in memory; its copy does not. */
-function ownCopy(word: string): string {
-  return Buffer.from(word, "utf16le").toString("utf16le");
+/** Appends the tokens of pieces, and gives how many each has. */
+function append(
+  pieces: readonly Piece[],
+  encodeWord: WordEncoder,
+  cuts: CutRule | undefined,
+  ids: TokenBuffer,
+): number[] {
+  const lengths: number[] = [];
+  let document: string[] = [];
+  for (const [i, { text, isLast }] of pieces.entries()) {
+    document.push(text);
+    if (!isLast && i < pieces.length - 1) continue;
+    lengths.push(...appendDocument(document, encodeWord, cuts, ids));
+    document = [];
+  }
+  return lengths;
+}
+
+/** Only a word at a border is encoded more than once: whole, and up to the border. */
+function appendDocument(
+  parts: readonly string[],
+  encodeWord: WordEncoder,
+  cuts: CutRule | undefined,
+  ids: TokenBuffer,
+): number[] {
+  const text = parts.join("");
+  let length = 0;
+  const ends = parts.map((part) => (length += part.length));
+  /** How many ids there were when each part began. */
+  const begins = [ids.length];
+  const appendAcross = (start: number, end: number): void => {
+    const tokens = encodeWord(text.slice(start, end));
+    let done = 0;
+    while (ends[begins.length - 1]! < end) {
+      const border = ends[begins.length - 1]!;
+      const before = border > start ? encodeWord(text.slice(start, border)) : [];
+      const differs = before.findIndex((id, at) => id !== tokens[at]);
+      const known = Math.max(done, differs < 0 ? before.length : differs);
+      ids.append(tokens.slice(done, known));
+      begins.push(ids.length);
+      done = known;
+    }
+    ids.append(tokens.slice(done));
+  };
+  let start = 0;
+  const end = cuts ? text.length - 1 : 0;
+  for (let at = 1; at < end; at++) {
+    if (!cuts!.isCut(text, at)) continue;
+    if (ends[begins.length - 1]! < at) appendAcross(start, at);
+    else ids.append(encodeWord(text.slice(start, at)));
+    start = at + cuts!.skip;
+  }
+  appendAcross(start, text.length);
+  return parts.map((_, i) => (begins[i + 1] ?? ids.length) - (begins[i] ?? ids.length));
 }
 
 const context = createContext({ run: undefined });
 const script = new Script("run()");
 
-/** An expression of the file can look for a match for ever: a slow machine's time for so many characters is the limit. */
-function withinTime<T>(characters: number, run: () => T): T {
+/**
+ * An expression of the file can look for a match for ever: a slow machine's time for so many characters is the limit.
+ * Whatever a malformed file makes of the work on it is told as one sentence that names the file.
+ */
+function usable<T>(path: string, characters: number, run: () => T): T {
   context["run"] = run;
-  return script.runInContext(context, { timeout: 5000 + Math.ceil(characters / 20) }) as T;
-}
-
-/** Whatever a malformed file makes of the work on it is told as one sentence that names the file. */
-function usable<T>(path: string, run: () => T): T {
   try {
-    return run();
+    return script.runInContext(context, { timeout: 5000 + Math.ceil(characters / 20) }) as T;
   } catch (error) {
     if (error instanceof UserError) throw error;
-    // What the time limit throws is of another realm: no Error of this one.
     const isLate = (error as { code?: unknown }).code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
-    const isOurs = error instanceof Error && !(error instanceof TypeError);
-    const reason = isLate
-      ? "an expression in it takes for ever"
-      : isOurs
-        ? error.message
-        : "an entry has the wrong form";
+    const formless = error instanceof TypeError ? "an entry has the wrong form" : messageOf(error);
+    const reason = isLate ? "an expression in it takes for ever" : formless;
     throw new UserError(`${path} is no tokenizer that can be used: ${reason}`, { cause: error });
   }
-}
-
-function parse(bytes: Uint8Array, path: string): object {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throw new UserError(`${path} is not JSON: ${messageOf(error)}`, { cause: error });
-  }
-  if (typeof json === "object" && json && !Array.isArray(json)) return json;
-  throw new UserError(`${path} is no tokenizer that can be used: it holds no object`);
 }
