@@ -3,7 +3,7 @@
 
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { isRecord } from "../core/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 
 /** The longest header that the format allows, in bytes. */
 export const maxHeaderBytes = 100_000_000;
@@ -65,9 +65,9 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
   const { ["__metadata__"]: metadata = {}, ...tensors } = json;
   if (!isRecord(metadata)) return fail("__metadata__ is not an object of strings");
   const strange = Object.entries(metadata).find(([, value]) => typeof value !== "string");
-  if (strange) fail(`__metadata__ value ${show(strange[0])} is not a string`);
+  if (strange) fail(`__metadata__ value ${shown(strange[0])} is not a string`);
   const entries = Object.entries(tensors).map(([name, entry]) =>
-    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${show(name)}: ${problem}`)),
+    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${shown(name)}: ${problem}`)),
   );
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   checkCoverage(entries, dataBytes, fail);
@@ -89,7 +89,7 @@ export function parseUniqueJson(bytes: Uint8Array, fail: (problem: string) => ne
     return fail(`is not JSON (${messageOf(error)})`);
   }
   const twice = duplicateKey(text);
-  return twice === undefined ? json : fail(`holds the key ${show(twice)} twice`);
+  return twice === undefined ? json : fail(`holds the key ${shown(twice)} twice`);
 }
 
 /**
@@ -133,13 +133,13 @@ function parseEntry(
   const { dtype, shape, data_offsets: offsets } = entry;
   const isKnown = typeof dtype === "string" && isReadableDtype(dtype);
   if (typeof dtype !== "string" || !(isKnown || listedDtypes.includes(dtype))) {
-    return fail(`unknown dtype ${show(dtype)}`);
+    return fail(`unknown dtype ${shown(dtype)}`);
   }
   if (!Array.isArray(shape) || !shape.every(isCount)) {
-    return fail(`shape ${show(shape)} is not a list of non-negative whole numbers`);
+    return fail(`shape ${shown(shape)} is not a list of non-negative whole numbers`);
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    return fail(`data_offsets ${show(offsets)} are not two non-negative whole numbers`);
+    return fail(`data_offsets ${shown(offsets)} are not two non-negative whole numbers`);
   }
   const [begin, end] = offsets as [number, number];
   if (end < begin) return fail(`it ends (${end}) before it begins (${begin})`);
@@ -149,9 +149,9 @@ function parseEntry(
   // The first number in a format's name is its size.
   const bits = isKnown ? 8 * DTYPE_BYTES[dtype] : Number(/\d+/.exec(dtype));
   const needed = byteSize(shape, bits);
-  if (needed === undefined) return fail(`shape ${show(shape)} is too large`);
+  if (needed === undefined) return fail(`shape ${shown(shape)} is too large`);
   if (needed !== end - begin) {
-    return fail(`${dtype} ${show(shape)} takes ${needed} bytes, but has ${end - begin}`);
+    return fail(`${dtype} ${shown(shape)} takes ${needed} bytes, but has ${end - begin}`);
   }
   return { name, dtype, shape, begin, end };
 }
@@ -165,9 +165,9 @@ function checkCoverage(
   let covered = 0;
   let previous = "";
   for (const { name, begin, end } of entries) {
-    if (begin < covered) fail(`tensors ${show(previous)} and ${show(name)} overlap`);
+    if (begin < covered) fail(`tensors ${shown(previous)} and ${shown(name)} overlap`);
     if (begin > covered) {
-      fail(`bytes ${covered} to ${begin} before tensor ${show(name)} belong to no tensor`);
+      fail(`bytes ${covered} to ${begin} before tensor ${shown(name)} belong to no tensor`);
     }
     covered = end;
     previous = name;
@@ -189,12 +189,6 @@ function byteSize(shape: readonly number[], bits: number): number | undefined {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
-}
-
-/** A JSON value for an error message, cut where it is long. */
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? "(absent)";
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
 function malformed(file: string, problem: string): UserError {

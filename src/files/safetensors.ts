@@ -7,6 +7,7 @@ import { open, readdir, readFile, realpath, stat, type FileHandle } from "node:f
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
+import { shown } from "../core/json.ts";
 import { isRecord } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import {
@@ -159,7 +160,7 @@ async function readIndex(path: string): Promise<Map<string, string>> {
     Object.entries(map).map(([name, shard]) => {
       if (typeof shard !== "string" || !staysInside(shard)) {
         return fail(
-          `tensor "${name}" is placed in ${JSON.stringify(shard)}, which is not a file of this folder`,
+          `tensor "${name}" is placed in ${shown(shard)}, which is not a file of this folder`,
         );
       }
       return [name, shard];

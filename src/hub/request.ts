@@ -103,7 +103,9 @@ export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
     const what = `the listing of ${nameOf(repo)}`;
     const failure = failures.diskFailure(error, what, settings.cacheDir);
     // Whatever else we stumble over means an answer that no hub gives.
-    throw failure instanceof UserError ? failure : notAHub(context, messageOf(failure));
+    if (failure instanceof UserError) throw failure;
+    const isForm = failure instanceof TypeError;
+    throw notAHub(context, isForm ? "its answer has another form" : messageOf(failure));
   }
 }
 
