@@ -1,10 +1,18 @@
-// Runs another's code that may loop for ever where it can be ended: a module's generator, in a worker.
+// Runs another's code where it can be ended, and can end: a module's generator that may loop for ever, or take all the
+// memory that there is, which no thread outlives, in a process of its own.
 
+import { fork } from "node:child_process";
 import { once } from "node:events";
+import { fileURLToPath } from "node:url";
 import { UserError } from "./errors.ts";
-import { startWorker } from "./worker.ts";
 
-/** What the worker answers: at first that it is there, then a value each time it is asked. */
+export interface Task {
+  readonly module: string;
+  readonly functionName: string;
+  readonly argument: unknown;
+}
+
+/** What the process answers: at first that it is there, then a value each time it is asked. */
 export interface Answer<Value> {
   readonly value?: Value;
   readonly isDone?: boolean;
@@ -13,7 +21,8 @@ export interface Answer<Value> {
 
 /**
  * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator gives. It is ended where it takes
- * longer than `seconds` for one value; its errors become the user's. Argument and values are what can be cloned.
+ * longer than `seconds` for one value; its errors become the user's. Argument and values are what
+ * can be cloned.
  */
 export async function* guarded<Value>(
   name: string,
@@ -22,17 +31,33 @@ export async function* guarded<Value>(
   caller: string,
   { seconds, task }: { readonly seconds: number; readonly task: string },
 ): AsyncGenerator<Value> {
-  const module = new URL(name + caller.slice(caller.lastIndexOf(".")), caller).href;
-  const worker = startWorker("./guarded-worker", import.meta.url, {
-    workerData: { module, functionName, argument },
+  const extension = caller.slice(caller.lastIndexOf("."));
+  const module = new URL(name + extension, caller).href;
+  const script = new URL(`./guarded-process${extension}`, import.meta.url);
+  const child = fork(fileURLToPath(script), {
+    execArgv: extension === ".ts" ? ["--import", import.meta.resolve("tsx")] : [],
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "ignore", "ipc"],
+    detached: true, // Ctrl+C is this process's matter
   });
-  const answer = async (signal?: AbortSignal) =>
-    ((await once(worker, "message", { ...(signal && { signal }) })) as [Answer<Value>])[0];
+  const end = once(child, "exit").then(([code, signal]: (string | number | null)[]) => {
+    throw new UserError(`${task} ended with ${signal ?? `code ${code}`}`, {
+      hint: "the file is damaged, or too large for this machine",
+    });
+  });
+  end.catch(() => undefined);
+  const answer = async (signal?: AbortSignal) => {
+    const message = once(child, "message", { ...(signal && { signal }) }) as Promise<
+      [Answer<Value>]
+    >;
+    return (await Promise.race([message, end]))[0];
+  };
   try {
+    child.send({ module, functionName, argument } satisfies Task);
     await answer();
     for (;;) {
       const limit = AbortSignal.timeout(Math.ceil(1000 * seconds));
-      worker.postMessage("next");
+      child.send("next");
       const { value, isDone, failure } = await answer(limit).catch((error: unknown) => {
         if (!limit.aborted) throw error;
         throw new UserError(`${task} came to no end in ${Math.ceil(seconds)} seconds`, {
@@ -44,6 +69,6 @@ export async function* guarded<Value>(
       yield value as Value;
     }
   } finally {
-    await worker.terminate();
+    child.kill("SIGKILL");
   }
 }

@@ -1,11 +1,12 @@
-// The driver: cases run in a worker that is watched from here, so that one that never ends, or takes all memory, is
+// The driver: cases run in a process that is watched from here, so that one that never ends, or ends the process, is
 // found and costs only itself.
 
+import { fork } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startWorker } from "../../src/core/worker.ts";
-import { type FaultKind, FAULTS, OUTCOMES } from "./contract.ts";
+import { fileURLToPath } from "node:url";
+import { type FaultKind, FAULTS, type Outcome, OUTCOMES } from "./contract.ts";
 import type { Kind } from "./kinds/index.ts";
 
 export interface FuzzOptions {
@@ -29,7 +30,7 @@ export interface Tally
   readonly faults: readonly FoundFault[];
 }
 
-/** What the worker is told. */
+/** What the process is told. */
 export interface Job {
   readonly kind: Kind;
   readonly seed: number;
@@ -37,9 +38,13 @@ export interface Job {
   readonly end: number;
   readonly folder: string;
   readonly isGuarded: boolean;
-  /** Int32: the case at work, then a count of each outcome. */
-  readonly progress: SharedArrayBuffer;
 }
+
+/** What it tells. */
+export type Told =
+  | { readonly begins: number }
+  | { readonly outcome: Outcome }
+  | { readonly fault: FoundFault };
 
 /** How long a case may take, in seconds; a kill is a whole run of a program, twice. */
 const patience = (kind: Kind) => (kind === "kill" ? 300 : 30);
@@ -49,71 +54,71 @@ export async function fuzz(kind: Kind, options: FuzzOptions): Promise<Tally> {
   const { seed, first = 0, count, onFault, onProgress } = options;
   const started = performance.now();
   const folder = await mkdtemp(join(tmpdir(), `ssa-fuzz-${kind}-`));
-  const progress = new SharedArrayBuffer(4 * (1 + OUTCOMES.length));
-  const counters = new Int32Array(progress);
+  const counts: Record<FaultKind | Outcome, number> = {
+    same: 0,
+    other: 0,
+    refused: 0,
+    ...noFaults,
+  };
   const faults: FoundFault[] = [];
-  const found = (fault: FoundFault) => {
-    faults.push(fault);
-    onFault?.(fault);
+  const tell = (told: Told) => {
+    if ("outcome" in told) counts[told.outcome]++;
+    if ("begins" in told) onProgress?.(told.begins - first);
+    if (!("fault" in told)) return;
+    counts[told.fault.what]++;
+    faults.push(told.fault);
+    onFault?.(told.fault);
   };
   const end = first + count;
-  const tick = setInterval(() => onProgress?.(Atomics.load(counters, 0) - first), 5000);
-  /** Runs cases until one comes to no end; gives the next index, and why it stopped. */
+  /** Runs cases until one ends the process or comes to no end itself; that one's fault. */
   const run = (from: number, to: number, isGuarded: boolean) =>
-    watched({ kind, seed, first: from, end: to, folder, isGuarded, progress }, found);
+    watched({ kind, seed, first: from, end: to, folder, isGuarded }, tell);
   try {
     for (let at = first; at < end;) {
       const stop = await run(at, end, false);
       if (!stop) break;
       at = stop.index + 1;
-      // What a parser does in this thread is no fault where the program ends it in another.
-      const again = await run(stop.index, at, true);
-      if (again) found(stop);
+      // What a parser does in that process is no fault where the program runs it in another.
+      if (await run(stop.index, at, true)) tell({ fault: stop });
     }
   } finally {
-    clearInterval(tick);
     await rm(folder, { recursive: true, force: true });
   }
-  const of = (what: FaultKind) => faults.filter((fault) => fault.what === what).length;
-  const outcomes = OUTCOMES.map((name, i) => [name, Atomics.load(counters, 1 + i)]);
-  return {
-    ...(Object.fromEntries([...outcomes, ...FAULTS.map((what) => [what, of(what)])]) as Tally),
-    faults,
-    seconds: (performance.now() - started) / 1000,
-  };
+  return { ...counts, faults, seconds: (performance.now() - started) / 1000 };
 }
 
-/** Runs the cases of a job in a worker; the fault of the one that it did not outlive. */
-async function watched(job: Job, onFault: (fault: FoundFault) => void) {
-  const counters = new Int32Array(job.progress);
-  Atomics.store(counters, 0, job.first);
-  const worker = startWorker("./cases", import.meta.url, {
-    workerData: job,
-    resourceLimits: { maxOldGenerationSizeMb: maxHeapMegabytes },
+const noFaults = Object.fromEntries(FAULTS.map((what) => [what, 0])) as Record<FaultKind, number>;
+
+/** Runs the cases of a job in a process; the fault of the one that it did not outlive. */
+async function watched(job: Job, tell: (told: Told) => void): Promise<FoundFault | undefined> {
+  const child = fork(fileURLToPath(new URL("cases.ts", import.meta.url)), [JSON.stringify(job)], {
+    execArgv: ["--import", import.meta.resolve("tsx"), `--max-old-space-size=${maxHeapMegabytes}`],
+    stdio: ["ignore", "inherit", "pipe", "ipc"],
   });
-  return new Promise<FoundFault | undefined>((resolve, reject) => {
-    let [last, since] = [-1, performance.now()];
-    let stop: FoundFault | undefined;
-    const at = () => Atomics.load(counters, 0);
+  let stderr = "";
+  child.stderr!.on("data", (chunk) => (stderr = (stderr + String(chunk)).slice(-20_000)));
+  return new Promise((resolve, reject) => {
+    let [at, since] = [job.first - 1, performance.now()];
+    let isLate = false;
+    const seconds = patience(job.kind);
     const watch = setInterval(() => {
-      if (at() !== last) [last, since] = [at(), performance.now()];
-      const seconds = patience(job.kind);
-      if (performance.now() - since < 1000 * seconds) return;
-      stop = { index: last, what: "hang", message: `no end in ${seconds} seconds` };
-      void worker.terminate();
+      isLate = performance.now() - since > 1000 * seconds;
+      if (isLate) child.kill("SIGKILL");
     }, 500);
-    worker.on("message", onFault);
-    worker.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ERR_WORKER_OUT_OF_MEMORY")
-        stop = { index: at(), what: "memory", message: error.message };
-      else stop = { index: at(), what: "stack", message: `unhandled: ${error.stack}` };
+    child.on("message", (told: Told) => {
+      if ("begins" in told) [at, since] = [told.begins, performance.now()];
+      tell(told);
     });
-    worker.on("exit", () => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
       clearInterval(watch);
-      if (stop && job.end === job.first) reject(new Error(stop.message));
-      else if (!stop && at() < job.end)
-        resolve({ index: at(), what: "hang", message: "it waits for what never comes" });
-      else resolve(stop);
+      const fault = (what: FaultKind, message: string) => resolve({ index: at, what, message });
+      if (at < job.first) reject(new Error(`${job.kind} cannot be prepared: ${stderr}`));
+      else if (at >= job.end) resolve(undefined);
+      else if (isLate) fault("hang", `no end in ${seconds} seconds`);
+      else if (/out of memory/.test(stderr)) fault("memory", /FATAL ERROR.*/.exec(stderr)![0]);
+      else if (code === 13 || code === 0) fault("hang", "it waits for what never comes");
+      else fault("stack", `it ended with ${signal ?? code}: ${stderr}`);
     });
   });
 }

@@ -1,14 +1,12 @@
-// The worker side of guarded.ts.
+// The process of guarded.ts.
 
-import { parentPort, workerData } from "node:worker_threads";
+import { on } from "node:events";
 import { messageOf, UserError } from "./errors.ts";
-import type { Answer } from "./guarded.ts";
+import type { Answer, Task } from "./guarded.ts";
 
-const { module, functionName, argument } = workerData as {
-  readonly module: string;
-  readonly functionName: string;
-  readonly argument: unknown;
-};
+const requests = on(process, "message");
+const { value } = (await requests.next()) as { readonly value: [Task] };
+const { module, functionName, argument } = value[0];
 const functions = (await import(module)) as Record<string, (argument: unknown) => AsyncGenerator>;
 const values = functions[functionName]!(argument);
 
@@ -22,5 +20,5 @@ async function next(): Promise<Answer<unknown>> {
   }
 }
 
-parentPort!.on("message", () => void next().then((answer) => parentPort!.postMessage(answer)));
-parentPort!.postMessage({});
+process.send!({});
+for await (const _ of requests) process.send!(await next());
