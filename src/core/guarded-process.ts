@@ -2,11 +2,11 @@
 
 import { on } from "node:events";
 import { messageOf, UserError } from "./errors.ts";
-import type { Answer, Task } from "./guarded.ts";
+import type { Answer } from "./guarded.ts";
 
 const requests = on(process, "message");
-const { value } = (await requests.next()) as { readonly value: [Task] };
-const { module, functionName, argument } = value[0];
+const { value: task } = (await requests.next()) as { readonly value: [[string, string, unknown]] };
+const [module, functionName, argument] = task[0];
 const functions = (await import(module)) as Record<string, (argument: unknown) => AsyncGenerator>;
 const values = functions[functionName]!(argument);
 

@@ -6,12 +6,6 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { UserError } from "./errors.ts";
 
-export interface Task {
-  readonly module: string;
-  readonly functionName: string;
-  readonly argument: unknown;
-}
-
 /** What the process answers: at first that it is there, then a value each time it is asked. */
 export interface Answer<Value> {
   readonly value?: Value;
@@ -53,7 +47,7 @@ export async function* guarded<Value>(
     return (await Promise.race([message, end]))[0];
   };
   try {
-    child.send({ module, functionName, argument } satisfies Task);
+    child.send([module, functionName, argument]);
     await answer();
     for (;;) {
       const limit = AbortSignal.timeout(Math.ceil(1000 * seconds));

@@ -9,9 +9,10 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
 
 /** A JSON value for a message: cut where it is long, left out where it is nested deeper than can be written. */
 export function shown(value: unknown, most = 200): string {
-  let text = "a value nested too deep to show";
   try {
-    text = JSON.stringify(value) ?? "(absent)";
-  } catch {}
-  return text.length > most ? `${text.slice(0, most)}…` : text;
+    const text = JSON.stringify(value) ?? "(absent)";
+    return text.length > most ? `${text.slice(0, most)}…` : text;
+  } catch {
+    return "a value nested too deep to show";
+  }
 }

@@ -7,8 +7,7 @@ import { open, readdir, readFile, realpath, stat, type FileHandle } from "node:f
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { shown } from "../core/json.ts";
-import { isRecord } from "./json.ts";
+import { isRecord, shown } from "../core/json.ts";
 import { modelFiles } from "./names.ts";
 import {
   headerLength,

@@ -4,7 +4,7 @@
 import { parse } from "yaml";
 import * as z from "zod";
 import { invariant, nearest, UserError } from "../core/errors.ts";
-import { isRecord } from "../files/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 import { flagName, keysAt, type Shape, type Values, wordingAt } from "./values.ts";
 
 export type Tree = Record<string, unknown>;
@@ -91,11 +91,6 @@ export function mistakes(problems: readonly string[], whose: string, hint?: stri
   return new UserError(text, { hint });
 }
 
-export function shown(value: unknown): string {
-  const json = JSON.stringify(value) ?? String(value);
-  return json.length > 60 ? `${json.slice(0, 57)}...` : json;
-}
-
 function put(tree: Tree, path: string, value: unknown): void {
   const parts = path.split(".");
   let at = tree;
@@ -126,5 +121,5 @@ function wrongValue(schema: z.ZodObject, at: Path, value: unknown, origins: Orig
   if (value === undefined) return `${name}: missing; expected ${wording.expected}`;
   const guess = typeof value === "string" && nearest(value, wording.choices ?? []);
   const advice = guess ? `; did you mean ${guess}?` : "";
-  return `${name}${from(name, origins)}: expected ${wording.expected}, found ${shown(value)}${advice}`;
+  return `${name}${from(name, origins)}: expected ${wording.expected}, found ${shown(value, 60)}${advice}`;
 }

@@ -1,7 +1,7 @@
 // From YAML, `--set path=value` and flags to one checked recipe: later layers win, and all mistakes come at once.
 import { type Document, isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf } from "../core/errors.ts";
-import { isRecord } from "../files/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 import {
   check,
   emptyTree,
@@ -12,7 +12,6 @@ import {
   lay,
   mistakes,
   type Origins,
-  shown,
   type Tree,
 } from "./check.ts";
 import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";

@@ -35,6 +35,7 @@ test("a wrong entry is named", async () => {
     [{ ...tiny, model: { ...tiny.model, merges: ["a zq"] } }, /model\.merges uses "azq", not in/],
     [{ ...tiny, normalizer: { type: "Nmt" } }, /normalizer is of the type "Nmt", only NFC/],
     [{ ...tiny, pre_tokenizer: {} }, /a step has no type/],
+    [{ ...tiny, decoder: { type: {} } }, /decoder\.type is \{\}, no string/],
     [{ ...tiny, pre_tokenizer: { type: 5 } }, /pre_tokenizer\.type is 5, no string/],
   ];
   for (const [json, message] of cases) {

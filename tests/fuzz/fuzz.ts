@@ -2,6 +2,7 @@
 // found and costs only itself.
 
 import { fork } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -49,11 +50,13 @@ export type Told =
 /** How long a case may take, in seconds; a kill is a whole run of a program, twice. */
 const patience = (kind: Kind) => (kind === "kill" ? 300 : 30);
 const maxHeapMegabytes = 512;
+// Of small files that are written and flushed thousands of times.
+const ram = "/dev/shm";
 
 export async function fuzz(kind: Kind, options: FuzzOptions): Promise<Tally> {
   const { seed, first = 0, count, onFault, onProgress } = options;
   const started = performance.now();
-  const folder = await mkdtemp(join(tmpdir(), `ssa-fuzz-${kind}-`));
+  const folder = await mkdtemp(join(existsSync(ram) ? ram : tmpdir(), `ssa-fuzz-${kind}-`));
   const counts: Record<FaultKind | Outcome, number> = {
     same: 0,
     other: 0,

@@ -101,12 +101,13 @@ export function readTokenizerJson(
   const { model, added_tokens: listed, ...steps } = json as TokenizerJson;
   if (typeof model?.vocab !== "object" || !model.vocab) throw new Error("it has no model.vocab");
   const { vocab: _, merges, ...plain } = model;
-  const { normalizer, pre_tokenizer, post_processor } = steps;
-  checkFields({ model: plain, normalizer, pre_tokenizer, post_processor, added_tokens: listed });
+  checkFields({ ...steps, model: plain, added_tokens: listed });
   checkFields(config.added_tokens_decoder, "added_tokens_decoder of tokenizer_config.json");
   if (!Array.isArray(merges ?? [])) throw new Error("model.merges is no list");
   const isScored = Array.isArray(model.vocab);
-  const type = model.type ?? (isScored ? "Unigram" : merges ? "BPE" : "WordPiece");
+  // Old files do not say; a model of whole words has neither merges nor a mark within words.
+  const inWords = model.continuing_subword_prefix == null ? "WordLevel" : "WordPiece";
+  const type = model.type ?? (isScored ? "Unigram" : merges ? "BPE" : inWords);
   if (!["BPE", "Unigram", "WordPiece", "WordLevel"].includes(type))
     throw new Error(`model.type "${type}" is not known`);
   if (isScored !== (type === "Unigram")) throw new Error(`model.vocab is none of a ${type} model`);
