@@ -1,5 +1,6 @@
 // What a person sees: one progress line, tables within 80 columns, numbers that read well, colour where it is wanted.
 import { stripVTControlCharacters } from "node:util";
+import { printable } from "../src/core/errors.ts";
 
 const defaultColumns = 80;
 
@@ -207,12 +208,6 @@ function fitting(fields: readonly string[], columns: number): string {
     text = longer;
   }
   return text || shortened(fields[0] ?? "", columns);
-}
-
-/** Control characters as JSON writes them. */
-function printable(text: string): string {
-  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  return text.replace(/\p{Cc}/gu, code);
 }
 
 function bare(text = ""): string {

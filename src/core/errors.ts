@@ -21,10 +21,15 @@ export class UserError extends Error {
   }
 }
 
+/** Control characters as JSON writes them. */
+export function printable(text: string): string {
+  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text.replace(/\p{Cc}/gu, code);
+}
+
 // A message quotes what files and servers hold: nothing in it moves a cursor, and it has an end.
 function legible(text: string): string {
-  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  const visible = text.replace(/(?!\n)\p{Cc}/gu, code);
+  const visible = text.split("\n").map(printable).join("\n");
   return visible.length > 4000 ? `${visible.slice(0, 4000)}…` : visible;
 }
 

@@ -15,8 +15,7 @@ export interface Answer<Value> {
 
 /**
  * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator gives. It is ended where it takes
- * longer than `seconds` for one value; its errors become the user's. Argument and values are what
- * can be cloned.
+ * longer than `seconds` for one value; its errors become the user's. Argument and values can be cloned.
  */
 export async function* guarded<Value>(
   name: string,
@@ -35,16 +34,13 @@ export async function* guarded<Value>(
     detached: true, // Ctrl+C is this process's matter
   });
   const end = once(child, "exit").then(([code, signal]: (string | number | null)[]) => {
-    throw new UserError(`${task} ended with ${signal ?? `code ${code}`}`, {
-      hint: "the file is damaged, or too large for this machine",
-    });
+    const ending = signal ?? `code ${code}`;
+    throw new UserError(`${task} ended with ${ending}`, { hint: "the file is damaged" });
   });
   end.catch(() => undefined);
   const answer = async (signal?: AbortSignal) => {
-    const message = once(child, "message", { ...(signal && { signal }) }) as Promise<
-      [Answer<Value>]
-    >;
-    return (await Promise.race([message, end]))[0];
+    const message = once(child, "message", { ...(signal && { signal }) });
+    return ((await Promise.race([message, end])) as [Answer<Value>])[0];
   };
   try {
     child.send([module, functionName, argument]);

@@ -82,7 +82,7 @@ export class ConfigReader {
 
   /** A setting and the name under which it stands; null counts as absent, as in Hugging Face's configs. */
   #find(key: string): { readonly name: string; readonly value: unknown } {
-    const names = this.#aliases[key] ?? [key];
+    const names = (Object.hasOwn(this.#aliases, key) && this.#aliases[key]) || [key];
     for (const name of [key, ...names]) this.#asked.add(name);
     const name = names.find((name) => (this.#json[name] ?? null) !== null) ?? names[0]!;
     return { name, value: this.#json[name] ?? null };

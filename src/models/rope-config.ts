@@ -20,7 +20,7 @@ export function readRotary(
   const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
   if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
     throw new UserError(
-      `${config.path}: rotary embedding of ${rotaryDim} elements, must be even and at most ${headDim}`,
+      `${config.path}: ${rotaryDim} rotary elements must be even, at most ${headDim}`,
     );
   const theta = nested.positive("rope_theta", config.positive("rope_theta", 10000));
   const type = nested.text("rope_type", nested.text("type", "default"));

@@ -81,7 +81,7 @@ const refusals: readonly [string, string, Json, RegExp][] = [
     /"n_embd" must be a positive integer, found "18"/,
   ],
   ["a negative base", "llama", { rope_theta: -1e4 }, /"rope_theta" must be a positive number/],
-  ["a head that turns more than whole", "gpt_neox", { rotary_pct: 2 }, /must be even and at most/],
+  ["a head that turns more than whole", "gpt_neox", { rotary_pct: 2 }, /must be even, at most/],
   ["layers beyond count", "qwen2", { num_hidden_layers: 2 ** 53 }, /integer of at most 10000,/],
   ["heads beyond memory", "llama", { head_dim: 2 ** 30 }, /heads of 1073741824 dimensions/],
   [
@@ -92,6 +92,7 @@ const refusals: readonly [string, string, Json, RegExp][] = [
     },
     /high_freq_factor must be above low_freq_factor/,
   ],
+  ["a name of every object", "llama", { rope_parameters: { toString: 1 } }, /toString = 1 is not/],
   ["a missing number", "gpt2", { n_layer: null }, /"n_layer" is missing/],
 ];
 

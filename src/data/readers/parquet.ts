@@ -39,8 +39,7 @@ export async function* rowGroups({
     yield* readGroups(path, field);
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const reason =
-      error instanceof TypeError ? "what it says of itself is damaged" : messageOf(error);
+    const reason = error instanceof TypeError ? "its structure is damaged" : messageOf(error);
     throw new UserError(`${path} cannot be read as parquet: ${reason}`, {
       hint: "is it complete?",
     });
