@@ -7,10 +7,13 @@ import { type Kind, KINDS } from "./kinds/index.ts";
 
 /** Enough to meet each mutation of a kind; a kill is two runs of the program. */
 const counts: Readonly<Partial<Record<Kind, number>>> = {
-  kill: 1,
-  parquet: 60,
-  hub: 40,
   config: 100,
+  tokenizer: 100,
+  parquet: 60,
+  recipes: 80,
+  snapshots: 50,
+  hub: 40,
+  kill: 1,
 };
 
 for (const kind of KINDS)

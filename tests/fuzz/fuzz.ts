@@ -47,8 +47,8 @@ export type Told =
   | { readonly outcome: Outcome }
   | { readonly fault: FoundFault };
 
-/** How long a case may take, in seconds; a kill is a whole run of a program, twice. */
-const patience = (kind: Kind) => (kind === "kill" ? 300 : 30);
+/** How long a case may take, in seconds; a kill is a whole run of a program, twice, and parquet's guard waits for 5. */
+const patience = (kind: Kind) => ({ kill: 300, parquet: 8 })[String(kind)] ?? 30;
 const maxHeapMegabytes = 512;
 // Of small files that are written and flushed thousands of times.
 const ram = "/dev/shm";
