@@ -47,8 +47,8 @@ export type Told =
   | { readonly outcome: Outcome }
   | { readonly fault: FoundFault };
 
-/** How long a case may take, in seconds; a kill is a whole run of a program, twice, and parquet's guard waits for 5. */
-const patience = (kind: Kind) => ({ kill: 300, parquet: 8 })[String(kind)] ?? 30;
+/** Seconds that a case may take: a kill is a whole run of a program, twice, and parquet's guard waits for 5. */
+const patience: Readonly<Partial<Record<Kind, number>>> = { kill: 300, parquet: 8 };
 const maxHeapMegabytes = 512;
 // Of small files that are written and flushed thousands of times.
 const ram = "/dev/shm";
@@ -103,7 +103,7 @@ async function watched(job: Job, tell: (told: Told) => void): Promise<FoundFault
   return new Promise((resolve, reject) => {
     let [at, since] = [job.first - 1, performance.now()];
     let isLate = false;
-    const seconds = patience(job.kind);
+    const seconds = patience[job.kind] ?? 30;
     const watch = setInterval(() => {
       isLate = performance.now() - since > 1000 * seconds;
       if (isLate) child.kill("SIGKILL");
