@@ -91,7 +91,8 @@ export const hub: Prepare = async ({ folder }) => {
       metadataTimeoutMs: 300,
       downloadTimeoutMs: 300,
     };
-    const names = [id, url, home, ...Object.keys(files)];
+    // A path that would leave the cache is named itself.
+    const names = [id, url, home, "the hub names a file", ...Object.keys(files)];
     const found = await reading(names, () => resolveModel(id, settings));
     const outside = [
       ...(await readdir(folder)),
