@@ -1,6 +1,7 @@
 // What a person sees: one progress line, tables within 80 columns, and nothing from outside that moves the cursor.
 
 import { styleText } from "node:util";
+import { printable } from "../src/core/errors.ts";
 
 const defaultColumns = 80;
 
@@ -114,12 +115,6 @@ function barOf(fraction: number): string {
 function fitting(fields: readonly string[], columns: number): string {
   const lines = fields.map((_, i) => fields.slice(0, i + 1).join("  "));
   return lines.findLast((line) => line.length <= columns) ?? shortened(lines[0] ?? "", columns);
-}
-
-/** Control characters as JSON writes them. */
-function printable(text: string): string {
-  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  return text.replace(/\p{Cc}/gu, code);
 }
 
 // The end of a path or name says more than its middle.

@@ -14,11 +14,23 @@ export class UserError extends Error {
   readonly exitCode: 1 | 2;
 
   constructor(message: string, options: UserErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(legible(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "UserError";
-    this.hint = options.hint;
+    this.hint = options.hint && legible(options.hint);
     this.exitCode = options.exitCode ?? 2;
   }
+}
+
+/** Control characters as JSON writes them. */
+export function printable(text: string): string {
+  const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text.replace(/\p{Cc}/gu, code);
+}
+
+// A message quotes what files and servers hold: nothing in it moves a cursor, and it has an end.
+function legible(text: string): string {
+  const visible = text.split("\n").map(printable).join("\n");
+  return visible.length > 4000 ? `${visible.slice(0, 4000)}…` : visible;
 }
 
 /** Throws `internal: message` unless the condition holds; for mistakes in this program, never for a user's. */

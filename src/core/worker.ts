@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { Worker, type WorkerOptions } from "node:worker_threads";
-import { messageOf, UserError } from "./errors.ts";
+import { UserError } from "./errors.ts";
 
 /** The expression that imports a module: Node 20 hands a loader down to neither workers nor processes. */
 function importOf(name: string, caller: string): string {
@@ -22,9 +22,9 @@ export function startWorker(name: string, caller: string, options: WorkerOptions
 }
 
 /**
- * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator `f` of the module gives, from a worker
- * that is ended where it takes longer than `seconds` for one value; its errors become the user's. Argument and values
- * are what can be cloned.
+ * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator `f` of the module gives. It runs in a
+ * process, since no thread outlives another's running out of memory, and is ended where it takes longer than `seconds`
+ * for one value; its errors become the user's. The argument is what JSON can hold, values are what can be cloned.
  */
 export async function* guarded<Value>(
   name: string,
@@ -33,32 +33,49 @@ export async function* guarded<Value>(
   caller: string,
   { seconds, task }: { readonly seconds: number; readonly task: string },
 ): AsyncGenerator<Value> {
-  const script = `const { parentPort, workerData } = require("node:worker_threads");
-    ${importOf(name, caller)}.then(({ ${functionName}: f }) => {
-      const values = f(workerData);
-      parentPort.on("message", async () => parentPort.postMessage(await values.next()));
-      parentPort.postMessage("loaded");
-    });`;
-  const worker = new Worker(script, { workerData: argument, eval: true });
+  // A loop hears nothing of a parent that was killed, so a thread beside it watches.
+  const script = `import { Worker } from "node:worker_threads";
+    new Worker(\`const { ppid } = process;
+      setInterval(() => process.ppid === ppid || process.kill(process.pid, "SIGKILL"), 1000);\`, { eval: true }).unref();
+    const { ${functionName}: f } = await ${importOf(name, caller)};
+    const values = f(${JSON.stringify(argument)});
+    const fail = ({ message, hint }) => process.send({ failure: { message, hint } });
+    process.on("message", () => values.next().then((answer) => process.send(answer), fail));
+    process.send({});`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
+    stdio: ["ignore", "ignore", "ignore", "ipc"],
+    serialization: "advanced",
+    detached: true, // Ctrl+C is this process's matter
+  });
+  const hint = "the file is damaged";
+  const end = once(child, "exit").then(([code, signal]: (string | number | null)[]) => {
+    throw new UserError(`${task} ended with ${signal ?? `code ${code}`}`, { hint });
+  });
+  end.catch(() => undefined);
+  const answer = async (options = {}) =>
+    ((await Promise.race([once(child, "message", options), end])) as [Answer<Value>])[0];
   try {
-    await once(worker, "message");
+    await answer();
     for (;;) {
-      const limit = AbortSignal.timeout(Math.ceil(1000 * seconds));
-      worker.postMessage("next");
-      const answer = once(worker, "message", { signal: limit }).catch((error: unknown) => {
-        const { hint } = error as Partial<UserError>;
-        if (!limit.aborted) throw new UserError(messageOf(error), { hint });
-        throw new UserError(`${task} came to no end in ${Math.ceil(seconds)} seconds`, {
-          hint: "the file is damaged",
-        });
+      const signal = AbortSignal.timeout(Math.ceil(1000 * seconds));
+      child.send("next");
+      const { value, done, failure } = await answer({ signal }).catch((error: unknown) => {
+        if (!signal.aborted) throw error;
+        throw new UserError(`${task} came to no end in ${Math.ceil(seconds)} seconds`, { hint });
       });
-      const [{ value, done }] = (await answer) as [IteratorResult<Value, undefined>];
+      if (failure) throw new UserError(failure.message, failure);
       if (done) return;
-      yield value;
+      yield value as Value;
     }
   } finally {
-    await worker.terminate();
+    child.kill("SIGKILL");
   }
+}
+
+interface Answer<Value> {
+  readonly value?: Value;
+  readonly done?: boolean;
+  readonly failure?: { readonly message: string; readonly hint?: string };
 }
 
 export interface SubprocessResult<Value> {

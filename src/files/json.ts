@@ -21,7 +21,11 @@ export async function readJsonIfSound(path: string): Promise<JsonObject | undefi
   return readJson(path).catch(() => undefined);
 }
 
-function parseObject(text: string, where: string, options: UserErrorOptions): JsonObject {
+export function parseObject(
+  text: string,
+  where: string,
+  options: UserErrorOptions = {},
+): JsonObject {
   let json: unknown;
   try {
     json = JSON.parse(text);

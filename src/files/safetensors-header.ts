@@ -3,7 +3,7 @@
 
 import { DTYPE_BYTES, type Dtype } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
-import { isRecord } from "../core/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 
 /** The longest header that the format allows, in bytes. */
 export const maxHeaderBytes = 100_000_000;
@@ -61,17 +61,17 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
   const { ["__metadata__"]: metadata = {}, ...tensors } = json;
   if (!isRecord(metadata)) return fail("__metadata__ is not an object of strings");
   const strange = Object.entries(metadata).find(([, value]) => typeof value !== "string");
-  if (strange) fail(`__metadata__ value ${show(strange[0])} is not a string`);
+  if (strange) fail(`__metadata__ value ${shown(strange[0])} is not a string`);
   const entries = Object.entries(tensors).map(([name, entry]) =>
-    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${show(name)}: ${problem}`)),
+    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${shown(name)}: ${problem}`)),
   );
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   // Every byte of the data must belong to exactly one tensor.
   let [covered, previous] = [0, ""];
   for (const { name, begin, end } of entries) {
-    if (begin < covered) fail(`tensors ${show(previous)} and ${show(name)} overlap`);
+    if (begin < covered) fail(`tensors ${shown(previous)} and ${shown(name)} overlap`);
     if (begin > covered)
-      fail(`bytes ${covered} to ${begin} before tensor ${show(name)} belong to no tensor`);
+      fail(`bytes ${covered} to ${begin} before tensor ${shown(name)} belong to no tensor`);
     [covered, previous] = [end, name];
   }
   if (covered < dataBytes)
@@ -94,7 +94,7 @@ export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
     return fail(`is not JSON (${messageOf(error)})`);
   }
   const twice = duplicateKey(text);
-  return twice === undefined ? json : fail(`holds the key ${show(twice)} twice`);
+  return twice === undefined ? json : fail(`holds the key ${shown(twice)} twice`);
 }
 
 /**
@@ -124,11 +124,11 @@ function parseEntry(name: string, entry: unknown, dataBytes: number, fail: Fail)
   const { dtype, shape, data_offsets: offsets } = entry;
   const isKnown = typeof dtype === "string" && isReadableDtype(dtype);
   if (typeof dtype !== "string" || !(isKnown || listedDtypes.includes(dtype)))
-    return fail(`unknown dtype ${show(dtype)}`);
+    return fail(`unknown dtype ${shown(dtype)}`);
   if (!Array.isArray(shape) || !shape.every(isCount))
-    return fail(`shape ${show(shape)} is not a list of non-negative whole numbers`);
+    return fail(`shape ${shown(shape)} is not a list of non-negative whole numbers`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
-    return fail(`data_offsets ${show(offsets)} are not two non-negative whole numbers`);
+    return fail(`data_offsets ${shown(offsets)} are not two non-negative whole numbers`);
   const [begin, end] = offsets as [number, number];
   if (end < begin) return fail(`it ends (${end}) before it begins (${begin})`);
   if (end > dataBytes)
@@ -136,20 +136,14 @@ function parseEntry(name: string, entry: unknown, dataBytes: number, fail: Fail)
   // The first number in a format's name is its size. What is no exact number on the way stays NaN.
   let bits = isKnown ? 8 * DTYPE_BYTES[dtype] : Number(/\d+/.exec(dtype));
   for (const dim of shape) bits = Number.isSafeInteger(bits * dim) ? bits * dim : Number.NaN;
-  if (Number.isNaN(bits)) return fail(`shape ${show(shape)} is too large`);
+  if (Number.isNaN(bits)) return fail(`shape ${shown(shape)} is too large`);
   if (bits / 8 !== end - begin)
-    return fail(`${dtype} ${show(shape)} takes ${bits / 8} bytes, but has ${end - begin}`);
+    return fail(`${dtype} ${shown(shape)} takes ${bits / 8} bytes, but has ${end - begin}`);
   return { name, dtype, shape, begin, end };
 }
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
-}
-
-/** A JSON value for an error message, cut where it is long. */
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? "(absent)";
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
 function malformed(file: string, problem: string): UserError {

@@ -7,8 +7,8 @@ import { open, readdir, realpath, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
+import { isRecord, shown } from "../core/json.ts";
 import { closing, checkFile, statIfPresent } from "./atomic.ts";
-import { isRecord } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import {
   headerLength,
@@ -151,7 +151,7 @@ export async function readIndex(path: string): Promise<ReadonlyMap<string, strin
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !staysInside(shard))
       return fail(
-        `tensor "${name}" is placed in ${JSON.stringify(shard)}, which is not a file of this folder`,
+        `tensor "${name}" is placed in ${shown(shard)}, which is not a file of this folder`,
       );
     placed.set(name, shard);
   }

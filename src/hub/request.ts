@@ -121,7 +121,9 @@ export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
     signal?.throwIfAborted();
     const failure = failures.diskFailure(error, `the listing of ${nameOf(repo)}`, settings);
     // Whatever else we stumble over means an answer that no hub gives.
-    throw failure instanceof UserError ? failure : notAHub(context, messageOf(failure));
+    if (failure instanceof UserError) throw failure;
+    const isForm = failure instanceof TypeError;
+    throw notAHub(context, isForm ? "its answer has another form" : messageOf(failure));
   }
 }
 

@@ -1,6 +1,7 @@
 // Which temperatures are inserted, as stated in recipes and in ssa_config.json.
 
 import { UserError } from "../core/errors.ts";
+import { shown } from "../core/json.ts";
 import { type Projection, PROJECTIONS } from "../nn/attention.ts";
 import {
   FEATURES,
@@ -55,7 +56,7 @@ export function specFromJson(path: string, json: unknown): TemperatureSpec {
     throw wrong(key, allowed.join(" or "));
   };
   const wrong = (key: string, expected: string) =>
-    new UserError(`${path}: "${key}" must be ${expected}, found ${JSON.stringify(record[key])}`);
+    new UserError(`${path}: "${key}" must be ${expected}, found ${shown(record[key])}`);
   const known = partsBy(choice("format_version", VERSIONS));
   const parts = (key: Projection): PartChoice => {
     const found = (record[key] ?? {}) as Record<string, unknown>;

@@ -2,6 +2,7 @@
 // mathematics without being implemented is refused by name.
 
 import { UserError } from "../core/errors.ts";
+import { shown } from "../core/json.ts";
 import { type Activation, activationNamed } from "../nn/layers.ts";
 
 /** What config.json says of a model of any family. */
@@ -41,21 +42,24 @@ export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConf
   };
   const numKeyValueHeads = config.count("num_key_value_heads", numHeads);
   over(numHeads, numKeyValueHeads, "attention heads over key-value heads");
+  const headDim = config.has("head_dim")
+    ? config.count("head_dim")
+    : (family.headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads"));
+  if (headDim > 2 ** 16) throw new UserError(`${config.path}: heads of ${headDim} dimensions`);
   return {
-    numLayers: config.count("num_hidden_layers"),
+    // Before anything is made for each of them.
+    numLayers: config.count("num_hidden_layers", undefined, 10_000),
     hiddenSize,
     numHeads,
     numKeyValueHeads,
-    headDim: config.has("head_dim")
-      ? config.count("head_dim")
-      : (family.headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads")),
+    headDim,
     intermediateSize: config.count("intermediate_size", ratio ? ratio * hiddenSize : undefined),
     vocabSize: config.count("vocab_size"),
     maxPositions: config.count("max_position_embeddings", defaults.maxPositions),
-    normEpsilon: config.number("rms_norm_eps", defaults.normEpsilon),
+    normEpsilon: config.positive("rms_norm_eps", defaults.normEpsilon),
     isTied: config.flag("tie_word_embeddings", defaults.isTied),
     initializerRange: config.number("initializer_range", 0.02),
-    activation: activationNamed(config.text("hidden_act", defaults.activation)),
+    activation: activationNamed(config.text("hidden_act", defaults.activation), config.path),
   };
 }
 
@@ -78,7 +82,7 @@ export class ConfigReader {
 
   /** A setting and the name under which it stands; null counts as absent, as in Hugging Face's configs. */
   #find(key: string): { readonly name: string; readonly value: unknown } {
-    const names = this.#aliases[key] ?? [key];
+    const names = (Object.hasOwn(this.#aliases, key) && this.#aliases[key]) || [key];
     for (const name of [key, ...names]) this.#asked.add(name);
     const name = names.find((name) => (this.#json[name] ?? null) !== null) ?? names[0]!;
     return { name, value: this.#json[name] ?? null };
@@ -89,13 +93,19 @@ export class ConfigReader {
   }
 
   number(key: string, fallback?: number): number {
-    return this.#read(key, "a number", (value) => typeof value === "number", fallback);
+    return this.#read(key, "a number", Number.isFinite, fallback);
   }
 
-  /** A positive integer. */
-  count(key: string, fallback?: number): number {
-    const isCount = (value: unknown) => Number.isInteger(value) && Number(value) > 0;
-    return this.#read(key, "a positive integer", isCount, fallback);
+  positive(key: string, fallback?: number): number {
+    const isPositive = (value: unknown) => Number.isFinite(value) && Number(value) > 0;
+    return this.#read(key, "a positive number", isPositive, fallback);
+  }
+
+  count(key: string, fallback?: number, most = 2 ** 31): number {
+    const isCount = (value: unknown) =>
+      Number.isInteger(value) && Number(value) > 0 && Number(value) <= most;
+    const limit = most < 2 ** 31 ? ` of at most ${most}` : "";
+    return this.#read(key, `a positive integer${limit}`, isCount, fallback);
   }
 
   /** A positive integer or null, where null says something else than an absent key. */
@@ -128,7 +138,7 @@ export class ConfigReader {
   only(key: string, supported: unknown): void {
     const { name, value } = this.#find(key);
     if (value === null || value === supported) return;
-    throw new UserError(`${this.path}: ${name} = ${JSON.stringify(value)} is not supported`, {
+    throw new UserError(`${this.path}: ${name} = ${shown(value)} is not supported`, {
       hint: `supported: ${JSON.stringify(supported)}`,
     });
   }
@@ -151,9 +161,7 @@ export class ConfigReader {
       throw new UserError(`${this.path}: "${name}" is missing, ${expected} is needed`);
     }
     if (!accepts(value))
-      throw new UserError(
-        `${this.path}: "${name}" must be ${expected}, found ${JSON.stringify(value)}`,
-      );
+      throw new UserError(`${this.path}: "${name}" must be ${expected}, found ${shown(value)}`);
     return value as Value;
   }
 }

@@ -18,15 +18,19 @@ export function readRotary(
     for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
   const factor = config.number("partial_rotary_factor", share ?? 1);
   const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
-  if (rotaryDim % 2 !== 0)
-    throw new UserError(`${config.path}: rotary embedding of ${rotaryDim} elements, must be even`);
-  const theta = nested.number("rope_theta", config.number("rope_theta", 10000));
+  if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
+    throw new UserError(
+      `${config.path}: ${rotaryDim} rotary elements must be even, at most ${headDim}`,
+    );
+  const theta = nested.positive("rope_theta", config.positive("rope_theta", 10000));
   const type = nested.text("rope_type", nested.text("type", "default"));
   if (!Object.hasOwn(scalings, type))
     throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
       hint: `supported: ${Object.keys(scalings).join(", ")}`,
     });
   const scaling = scalings[type]!(nested, config, maxPositions);
+  if (scaling.type === "llama3" && scaling.highFrequencyFactor <= scaling.lowFrequencyFactor)
+    throw new UserError(`${nested.path}: high_freq_factor must be above low_freq_factor`);
   nested.refuseUnread();
   return { rotaryDim, theta, scaling };
 }
@@ -38,15 +42,15 @@ const scalings: Readonly<
   Record<string, (own: ConfigReader, config: ConfigReader, maxPositions: number) => RotaryScaling>
 > = {
   default: () => ({ type: "none" }),
-  linear: (own) => ({ type: "linear", factor: own.number("factor") }),
+  linear: (own) => ({ type: "linear", factor: own.positive("factor") }),
   // Changes nothing within the trained length, and windows never exceed it.
   dynamic: (own) => {
-    own.number("factor", 1);
+    own.positive("factor", 1);
     return { type: "none" };
   },
   llama3: (own, config, maxPositions) => ({
     type: "llama3",
-    factor: own.number("factor"),
+    factor: own.positive("factor"),
     lowFrequencyFactor: own.number("low_freq_factor"),
     highFrequencyFactor: own.number("high_freq_factor"),
     originalMaxPositions: config.count(ORIGINAL, own.count(ORIGINAL, maxPositions)),

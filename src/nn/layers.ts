@@ -43,9 +43,9 @@ export function activate(x: Tensor, activation: Activation): Tensor {
 }
 
 /** Checks a config's activation; another name is a UserError that lists the known ones. */
-export function activationNamed(name: string): Activation {
+export function activationNamed(name: string, where: string): Activation {
   if (Object.hasOwn(activations, name)) return name as Activation;
-  throw new UserError(`activation "${name}" is not supported`, {
+  throw new UserError(`${where}: activation "${name}" is not supported`, {
     hint: `supported: ${Object.keys(activations).join(", ")}`,
   });
 }

@@ -4,7 +4,7 @@
 import { parse } from "yaml";
 import * as z from "zod";
 import { invariant, nearest, UserError } from "../core/errors.ts";
-import { isRecord } from "../files/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 import type { Described, Shape, Values } from "./values.ts";
 import { describe, describedAt, flagName } from "./values.ts";
 
@@ -69,11 +69,6 @@ export function mistakes(lines: readonly string[], hint?: string): UserError {
   return new UserError(lines.length === 1 ? lines[0]! : list(), { hint });
 }
 
-export function shown(value: unknown): string {
-  const json = JSON.stringify(value) ?? String(value);
-  return json.length > 60 ? `${json.slice(0, 57)}...` : json;
-}
-
 /** Without a prototype, so that a key such as `__proto__` is a key like any other, and unknown. */
 function withValue(tree: unknown, [part, ...rest]: readonly string[], value: unknown): unknown {
   if (part === undefined) return value;
@@ -102,7 +97,7 @@ function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
   invariant(holder, `the options have no wording for ${path.join(".")}`);
   const { expected, choices = [] } = describedAt(words, holder)!;
   const guess = typeof input === "string" ? nearest(input, choices) : undefined;
-  const what = `expected ${expected}, found ${shown(input)}${advice(guess)}`;
+  const what = `expected ${expected}, found ${shown(input, 60)}${advice(guess)}`;
   return [[holder.join("."), input === undefined ? `missing; expected ${expected}` : what]];
 }
 

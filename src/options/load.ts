@@ -4,9 +4,9 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
-import { isRecord } from "../files/json.ts";
+import { isRecord, shown } from "../core/json.ts";
 import type { Given, Problem, Tree } from "./check.ts";
-import { fromEnvironment, fromFlags, mistakes, readOptions, shown } from "./check.ts";
+import { fromEnvironment, fromFlags, mistakes, readOptions } from "./check.ts";
 import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
 
 export interface RecipeSources {
@@ -99,7 +99,8 @@ export async function findRecipe(nameOrPath: string, packageRoot: string): Promi
 
 function assignment(set: string): Given {
   const [, path, value] = /^\s*([^=]*[^=\s])\s*=\s*([^]*?)\s*$/.exec(set) ?? [];
-  if (path === undefined) throw mistakes([`--set: expected path=value, found ${shown(set)}`], hint);
+  if (path === undefined)
+    throw mistakes([`--set: expected path=value, found ${shown(set, 60)}`], hint);
   return [path, value, "--set"];
 }
 
@@ -114,7 +115,7 @@ function fromFile({ path, text }: NonNullable<RecipeSources["file"]>, base: Tree
     flaws.push(messageOf(error)); // an alias without its anchor, or too many
   }
   if (!isRecord(content)) {
-    if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content)}`);
+    if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content, 60)}`);
     throw mistakes(
       flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`),
       hint,

@@ -13,6 +13,13 @@ test("a user's error carries a hint, an exit code and a cause", () => {
   assert.deepEqual([full.hint, full.exitCode, full.cause], ["try again", 1, cause]);
 });
 
+test("what a message quotes moves no cursor and has an end; its own lines stay lines", () => {
+  const { message, hint } = new UserError("found\n  \x1b[2J\x9b1m\0\t", { hint: "\x07" });
+  assert.equal(message, "found\n  \\u001b[2J\\u009b1m\\u0000\\u0009");
+  assert.equal(hint, "\\u0007");
+  assert.ok(new UserError("\0".repeat(1e6)).message.length < 5000);
+});
+
 test("a broken invariant is an internal error, not a user's", () => {
   invariant(1, "never told");
   assert.throws(() => invariant(undefined, "two and two"), /^Error: internal: two and two$/);

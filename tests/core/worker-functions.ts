@@ -2,12 +2,13 @@
 
 import { UserError } from "../../src/core/errors.ts";
 
-export type Ending = "end" | "fail" | "loop";
+export type Ending = "end" | "fail" | "loop" | "crash";
 
 export async function* count({ to, ending }: { to: number; ending: Ending }) {
   for (let i = 0; i < to; i++) yield i;
   if (ending === "fail") throw new UserError("no more", { hint: "count less" });
   if (ending === "loop") for (;;);
+  if (ending === "crash") process.abort();
 }
 
 export const double = (x: number) => Promise.resolve(2 * x);

@@ -60,3 +60,13 @@ test("one that loops for ever is ended, after the values that it gave", async ()
   });
   assert.deepEqual(values, [0, 1, 2]);
 });
+
+test("one that ends its process is an error like any other", async () => {
+  const values: number[] = [];
+  await assert.rejects(collect("crash", values), {
+    name: "UserError",
+    message: /^counting ended with /,
+    hint: /damaged/,
+  });
+  assert.deepEqual(values, [0, 1, 2]);
+});

@@ -34,6 +34,7 @@ test("a wrong entry is named", async () => {
     [{ ...tiny, model: { ...tiny.model, merges: ["a"] } }, /model\.merges has "a", no pair/],
     [{ ...tiny, model: { ...tiny.model, merges: ["a zq"] } }, /model\.merges uses "azq", not in/],
     [{ ...tiny, normalizer: { type: "Nmt" } }, /normalizer is of the type "Nmt", only NFC/],
+    [{ ...tiny, decoder: { type: {} } }, /decoder\.type: .* expected string/],
     [{ ...tiny, pre_tokenizer: {} }, /pre_tokenizer\[0\]\.type: .* expected string/],
     [
       { ...tiny, pre_tokenizer: { type: 5 } },

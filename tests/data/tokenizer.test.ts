@@ -99,6 +99,17 @@ for (const [name, { json, expectsCuts }] of Object.entries(kinds)) {
   });
 }
 
+test("an old file that does not say what it is is what the reference takes it for", async () => {
+  for (const name of ["whole words", "longest pieces (BERT)", "byte-level (GPT-2)"]) {
+    const { model, ...json } = kinds[name]!.json as { model: { type: string } };
+    const { type: _, ...untyped } = model;
+    const old = { ...json, model: untyped };
+    const text = "The hen's eggs and then the old dogs";
+    const tokenizer = await loadTokenizer(await writeTokenizer(old));
+    assert.deepEqual([...encode(tokenizer, text)], await reference(old)(text), name);
+  }
+});
+
 test("what the tokenizer itself puts around a text is found as the reference adds it", async () => {
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
   const json = withIds({

@@ -47,6 +47,11 @@ const malformed: readonly [what: string, bytes: Uint8Array, sentence: RegExp][] 
   ["cut JSON", fileBytes('{"a":'), /its header is not JSON \(/],
   ["text after JSON", fileBytes("{}x"), /its header is not JSON \(/],
   ["deep JSON", fileBytes(`{"a":${"[".repeat(1e6)}`), /its header is not JSON \(/],
+  [
+    "deep value",
+    fileBytes(`{"a":{"dtype":${"[".repeat(1e5)}${"]".repeat(1e5)}}}`),
+    /unknown dtype a value nested too deep to show/,
+  ],
   ["not UTF-8", fileBytes("{}").fill(0xff, 9), /its header is not UTF-8/],
   ["duplicate tensor", fileBytes('{"a":{},"a":{}}'), /its header holds the key "a" twice/],
   ["duplicate, escaped", fileBytes('{"a":{},"\\u0061" :{}}'), /its header holds the key "a" twice/],

@@ -27,7 +27,7 @@ export async function* readParquet(path: string, field?: string): AsyncGenerator
       yield { value, fields, place: `${path}, row ${first + i}` };
 }
 
-/** Runs in the guard's worker. Without a name, an only text column is taken whatever it is called. */
+/** Runs in the guard's process. Without a name, an only text column is taken whatever it is called. */
 export async function* rowGroups({
   path,
   field,
@@ -39,7 +39,8 @@ export async function* rowGroups({
     yield* readGroups(path, field);
   } catch (error) {
     if (error instanceof UserError) throw error;
-    throw new UserError(`${path} cannot be read as parquet: ${messageOf(error)}`, {
+    const reason = error instanceof TypeError ? "its structure is damaged" : messageOf(error);
+    throw new UserError(`${path} cannot be read as parquet: ${reason}`, {
       hint: "is it complete?",
     });
   }

@@ -48,6 +48,7 @@ const tokenizerJson = z.looseObject({
   normalizer: steps,
   pre_tokenizer: steps,
   post_processor: steps,
+  decoder: z.looseObject({ type: z.string() }).nullish(),
   added_tokens: z.preprocess((list) => list ?? [], z.array(addedToken)),
 });
 
@@ -80,7 +81,9 @@ function opened(value: unknown): unknown[] {
 /** A model with its type, which old files leave out. */
 function typed(value: unknown): unknown {
   if (!isRecord(value)) return value;
-  const usual = Array.isArray(value["vocab"]) ? "Unigram" : value["merges"] ? "BPE" : "WordPiece";
+  // A model of whole words has neither merges nor a mark within words.
+  const inWords = value["continuing_subword_prefix"] == null ? "WordLevel" : "WordPiece";
+  const usual = Array.isArray(value["vocab"]) ? "Unigram" : value["merges"] ? "BPE" : inWords;
   return { ...value, type: value["type"] ?? usual };
 }
 

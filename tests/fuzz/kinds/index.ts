@@ -1,0 +1,31 @@
+// The kinds of input that are fuzzed, one row each.
+
+import type { Prepare } from "../subject.ts";
+import { adapters } from "./adapters.ts";
+import { config } from "./config.ts";
+import { hub } from "./hub.ts";
+import { index } from "./index-file.ts";
+import { kill } from "./kill.ts";
+import { parquet } from "./parquet.ts";
+import { recipes } from "./recipes.ts";
+import { safetensors } from "./safetensors.ts";
+import { snapshots } from "./snapshots.ts";
+import { tokenizer } from "./tokenizer.ts";
+import { tokens } from "./token-files.ts";
+
+export const kinds = {
+  safetensors,
+  index,
+  config,
+  adapters,
+  tokenizer,
+  tokens,
+  parquet,
+  recipes,
+  snapshots,
+  hub,
+  kill,
+} as const satisfies Record<string, Prepare>;
+
+export type Kind = keyof typeof kinds;
+export const KINDS = Object.keys(kinds) as Kind[];
