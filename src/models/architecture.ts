@@ -5,10 +5,10 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
-import type { ConfigReader, ModelConfig, SizeDefaults } from "./config.ts";
+import type { ConfigReader, ModelConfig } from "./config.ts";
 
-/** A row of the table of families: names of modules in checkpoints, and what a config means; nothing is optional. */
-export interface Family extends SizeDefaults {
+/** A row of the table of families: names of modules in checkpoints, and what a config means. */
+export interface Family {
   /** Of all names but the output embedding's; some checkpoints were saved without it. */
   readonly prefix: string;
   readonly embeddings: {
@@ -37,6 +37,12 @@ export interface Family extends SizeDefaults {
   readonly layout: "FD" | "DF";
   /** Its names for what config.json calls otherwise in most families; the first that is set counts. */
   readonly aliases: Readonly<Record<string, readonly string[]>>;
+  /** What the absence of a size means. */
+  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
+  /** Else hidden size over heads. */
+  readonly headDim?: number;
+  /** Feed-forward over hidden size, where it may be absent. */
+  readonly intermediateRatio?: number;
   readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
 }
 
@@ -70,8 +76,6 @@ export interface ForwardContext {
 
 /** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
 export type KeptPart = "stream" | "product";
-
-export type DecoderConfig = ModelConfig & Settings;
 
 /** A family with a config applied: nothing outside needs to know which it is. */
 export interface Model {

@@ -2,7 +2,9 @@
 // mathematics without being implemented is refused by name.
 
 import { UserError } from "../core/errors.ts";
+import { isRecord, type JsonObject } from "../core/json.ts";
 import { type Activation, activationNamed } from "../nn/layers.ts";
+import type { Family } from "./architecture.ts";
 
 /** What config.json says of a model of any family. */
 export interface ModelConfig {
@@ -23,17 +25,8 @@ export interface ModelConfig {
   readonly activation: Activation;
 }
 
-/** What the absence of a size means to a family. */
-export interface SizeDefaults {
-  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
-  /** null: hidden size over heads. */
-  readonly headDim: number | null;
-  /** Feed-forward over hidden size; null: it must be there. */
-  readonly intermediateRatio: number | null;
-}
-
-export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConfig {
-  const { defaults, intermediateRatio: ratio } = family;
+export function readSizes(config: ConfigReader, family: Family): ModelConfig {
+  const { defaults, intermediateRatio: ratio, headDim } = family;
   const [hiddenSize, numHeads] = [config.count("hidden_size"), config.count("num_attention_heads")];
   const over = (total: number, parts: number, what: string): number => {
     if (total % parts === 0) return total / parts;
@@ -48,8 +41,8 @@ export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConf
     numKeyValueHeads,
     headDim: config.has("head_dim")
       ? config.count("head_dim")
-      : (family.headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads")),
-    intermediateSize: config.count("intermediate_size", ratio ? ratio * hiddenSize : undefined),
+      : (headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads")),
+    intermediateSize: config.count("intermediate_size", ratio && ratio * hiddenSize),
     vocabSize: config.count("vocab_size"),
     maxPositions: config.count("max_position_embeddings", defaults.maxPositions),
     normEpsilon: config.number("rms_norm_eps", defaults.normEpsilon),
@@ -59,101 +52,54 @@ export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConf
   };
 }
 
+export type ConfigReader = ReturnType<typeof configReader>;
+
 /** A JSON object whose keys are read with their types; `path` names it in errors. */
-export class ConfigReader {
-  readonly path: string;
-  readonly #json: Readonly<Record<string, unknown>>;
-  readonly #aliases: Readonly<Record<string, readonly string[]>>;
-  readonly #asked = new Set<string>();
-
-  constructor(
-    path: string,
-    json: Readonly<Record<string, unknown>>,
-    aliases: Readonly<Record<string, readonly string[]>> = {},
-  ) {
-    this.path = path;
-    this.#json = json;
-    this.#aliases = aliases;
-  }
-
+export function configReader(path: string, json: JsonObject, aliases: Family["aliases"] = {}) {
+  const asked = new Set<string>();
   /** A setting and the name under which it stands; null counts as absent, as in Hugging Face's configs. */
-  #find(key: string): { readonly name: string; readonly value: unknown } {
-    const names = this.#aliases[key] ?? [key];
-    for (const name of [key, ...names]) this.#asked.add(name);
-    const name = names.find((name) => (this.#json[name] ?? null) !== null) ?? names[0]!;
-    return { name, value: this.#json[name] ?? null };
-  }
-
-  has(key: string): boolean {
-    return this.#find(key).value !== null;
-  }
-
-  number(key: string, fallback?: number): number {
-    return this.#read(key, "a number", (value) => typeof value === "number", fallback);
-  }
-
-  /** A positive integer. */
-  count(key: string, fallback?: number): number {
-    const isCount = (value: unknown) => Number.isInteger(value) && Number(value) > 0;
-    return this.#read(key, "a positive integer", isCount, fallback);
-  }
-
-  /** A positive integer or null, where null says something else than an absent key. */
-  countOrNull(key: string, fallback: number): number | null {
-    return this.#json[key] === null ? null : this.count(key, fallback);
-  }
-
-  flag(key: string, fallback?: boolean): boolean {
-    return this.#read(key, "true or false", (value) => typeof value === "boolean", fallback);
-  }
-
-  text(key: string, fallback?: string): string {
-    return this.#read(key, "a string", (value) => typeof value === "string", fallback);
-  }
-
-  list(key: string): readonly unknown[] | undefined {
-    return this.has(key) ? this.#read(key, "a list", Array.isArray) : undefined;
-  }
-
-  /** A nested object; undefined where absent or empty. */
-  object(key: string): ConfigReader | undefined {
-    const isObject = (value: unknown) => typeof value === "object" && !Array.isArray(value);
-    const json = this.#read<Record<string, unknown>>(key, "an object", isObject, {});
-    return Object.keys(json).length > 0
-      ? new ConfigReader(`${this.path}: ${key}`, json)
-      : undefined;
-  }
-
+  const find = (key: string) => {
+    const names = aliases[key] ?? [key];
+    for (const name of [key, ...names]) asked.add(name);
+    const name = names.find((name) => (json[name] ?? null) !== null) ?? names[0]!;
+    return { name, value: json[name] ?? null };
+  };
+  const reading =
+    <Value>(expected: string, accepts: (value: unknown) => boolean) =>
+    (key: string, fallback?: Value): Value => {
+      const { name, value } = find(key);
+      if (value !== null && accepts(value)) return value as Value;
+      if (value === null && fallback !== undefined) return fallback;
+      throw new UserError(
+        value === null
+          ? `${path}: "${name}" is missing, ${expected} is needed`
+          : `${path}: "${name}" must be ${expected}, found ${JSON.stringify(value)}`,
+      );
+    };
+  const isCount = (value: unknown) => Number.isInteger(value) && Number(value) > 0;
   /** Refuses a setting that is present with another value than the supported one. */
-  only(key: string, supported: unknown): void {
-    const { name, value } = this.#find(key);
+  const only = (key: string, supported: unknown): void => {
+    const { name, value } = find(key);
     if (value === null || value === supported) return;
-    throw new UserError(`${this.path}: ${name} = ${JSON.stringify(value)} is not supported`, {
+    throw new UserError(`${path}: ${name} = ${JSON.stringify(value)} is not supported`, {
       hint: `supported: ${JSON.stringify(supported)}`,
     });
-  }
-
-  /** Refuses what is set under a name that begins like this and that nothing has asked for. */
-  refuseUnread(start = ""): void {
-    for (const key of Object.keys(this.#json))
-      if (key.startsWith(start) && !this.#asked.has(key)) this.only(key, null);
-  }
-
-  #read<Value>(
-    key: string,
-    expected: string,
-    accepts: (value: unknown) => boolean,
-    fallback?: Value,
-  ): Value {
-    const { name, value } = this.#find(key);
-    if (value === null) {
-      if (fallback !== undefined) return fallback;
-      throw new UserError(`${this.path}: "${name}" is missing, ${expected} is needed`);
-    }
-    if (!accepts(value))
-      throw new UserError(
-        `${this.path}: "${name}" must be ${expected}, found ${JSON.stringify(value)}`,
-      );
-    return value as Value;
-  }
+  };
+  return {
+    path,
+    has: (key: string) => find(key).value !== null,
+    isNull: (key: string) => json[key] === null,
+    number: reading<number>("a number", (value) => typeof value === "number"),
+    count: reading<number>("a positive integer", isCount),
+    flag: reading<boolean>("true or false", (value) => typeof value === "boolean"),
+    text: reading<string>("a string", (value) => typeof value === "string"),
+    list: reading<readonly unknown[]>("a list", Array.isArray),
+    object: reading<JsonObject>("an object", isRecord),
+    only,
+    /** Refuses what is set under a name that begins like this and that nothing has asked for. */
+    refuseUnread: (start = "") => {
+      for (const key of Object.keys(json))
+        if (key.startsWith(start) && !asked.has(key)) only(key, null);
+    },
+  };
 }

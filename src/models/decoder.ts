@@ -9,7 +9,10 @@ import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions } from "../nn/positions.ts";
 import { rotation } from "../nn/rotary.ts";
-import type { DecoderConfig, Family, ForwardContext, Model, WeightGroup } from "./architecture.ts";
+import type { Family, ForwardContext, Model, Settings, WeightGroup } from "./architecture.ts";
+import type { ModelConfig } from "./config.ts";
+
+type DecoderConfig = ModelConfig & Settings;
 
 /** What older versions of the library saved beside the weights: masks and rotary tables. */
 const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;

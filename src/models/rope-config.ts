@@ -3,7 +3,7 @@
 
 import { UserError } from "../core/errors.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
-import { ConfigReader, type ModelConfig } from "./config.ts";
+import { type ConfigReader, configReader, type ModelConfig } from "./config.ts";
 
 /** share: of each head that turns, where it may be another than 1 and the config does not say. */
 export function readRotary(
@@ -11,8 +11,11 @@ export function readRotary(
   { headDim, maxPositions }: Pick<ModelConfig, "headDim" | "maxPositions">,
   share?: number,
 ): RotaryConfig {
-  const [older, newer] = [config.object("rope_scaling"), config.object("rope_parameters")];
-  const nested = older ?? newer ?? new ConfigReader(config.path, {});
+  const isSet = (key: string) => Object.keys(config.object(key, {})).length > 0;
+  const [key] = ["rope_scaling", "rope_parameters"].filter(isSet);
+  const nested = key
+    ? configReader(`${config.path}: ${key}`, config.object(key))
+    : configReader(config.path, {});
   config.only("rope_interleaved", false);
   if (share === undefined)
     for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
