@@ -27,22 +27,21 @@ export interface OpenedModel {
   readonly run?: string;
 }
 
-/** The model that temperatures were put on. */
-export interface BaseIdentity {
+/** The keys of an adapter's ssa_config.json that say which model its temperatures were put on. */
+export const baseKeys = {
   /** A Hugging Face id or a path. */
-  readonly name?: string | undefined;
-  readonly revision?: string | undefined;
-  readonly sha256?: string | undefined;
-}
+  name: "base_model_name_or_path",
+  revision: "base_revision",
+  sha256: "base_sha256",
+} as const;
+
+export type BaseIdentity = Readonly<Partial<Record<keyof typeof baseKeys, string>>>;
 
 /** The content of an adapter's ssa_config.json. */
 export function adapterJson(insertion: Insertion, base: BaseIdentity): JsonObject {
-  return {
-    ...insertion.toJson(),
-    base_model_name_or_path: base.name,
-    base_revision: base.revision,
-    base_sha256: base.sha256,
-  };
+  const fields = Object.entries(baseKeys) as [keyof BaseIdentity, string][];
+  const stated = Object.fromEntries(fields.map(([field, key]) => [key, base[field]]));
+  return { ...insertion.toJson(), ...stated };
 }
 
 /** Number of parameters of the base; a tied output embedding counts once. */

@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { createRandom } from "../../src/core/random.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { convert } from "../../src/export/convert.ts";
-import { writeAdapter } from "../../src/export/adapter.ts";
+import { writeAdapter } from "../../src/export/model-folder.ts";
 import { simplify } from "../../src/graph/passes.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
