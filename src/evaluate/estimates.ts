@@ -4,39 +4,26 @@ import { invariant } from "../core/errors.ts";
 import type { WindowLoss } from "./scorer.ts";
 
 /** Mean loss and its uncertainty. */
-export interface LossEstimate {
-  /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
-  readonly lossNats: number;
-  /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
-  readonly perplexity: number;
-  /** Scored tokens. */
-  readonly numTokens: number;
-  /** Of lossNats, clustered by window; null under two windows. */
-  readonly standardError: number | null;
+export type LossEstimate = Readonly<ReturnType<typeof estimate>>;
+
+export function estimate(windows: readonly WindowLoss[]) {
+  const { ratio, standardError, total } = ratioEstimate(windows);
+  return {
+    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
+    lossNats: ratio,
+    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
+    perplexity: Math.exp(ratio),
+    /** Scored tokens. */
+    numTokens: total,
+    /** Of lossNats, clustered by window; null under two windows. */
+    standardError,
+  };
 }
 
-export interface LossDelta {
-  /** After minus before, nats per token. */
-  readonly lossNats: number;
-  readonly perplexity: number;
-  /** Change of perplexity in percent of the one before. */
-  readonly percent: number;
-  /** Of lossNats, from paired windows; null under two windows. */
-  readonly standardError: number | null;
-  /** 95 % interval of `percent`; null under two windows. */
-  readonly interval95: readonly [number, number] | null;
-}
+export type LossDelta = Readonly<ReturnType<typeof pairedDelta>>;
 
-export function estimate(windows: readonly WindowLoss[]): LossEstimate {
-  const { ratio: lossNats, standardError, total: numTokens } = ratioEstimate(windows);
-  return { lossNats, perplexity: Math.exp(lossNats), numTokens, standardError };
-}
-
-/** The difference of two models' losses on the same windows. */
-export function pairedDelta(
-  before: readonly WindowLoss[],
-  after: readonly WindowLoss[],
-): LossDelta {
+/** The difference of two models' losses on the same windows, after minus before. */
+export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
   invariant(before.length === after.length, "different windows");
   const differences = after.map(({ nats, numTokens }, i) => {
     invariant(numTokens === before[i]!.numTokens, "different windows");
@@ -44,14 +31,20 @@ export function pairedDelta(
   });
   const { ratio: lossNats, standardError } = ratioEstimate(differences);
   const percentAt = (delta: number) => 100 * Math.expm1(delta);
-  const margin = standardError === null ? null : studentT975(before.length - 1) * standardError;
+  const margin = standardError && studentT975(before.length - 1) * standardError;
   return {
+    /** Nats per token. */
     lossNats,
     perplexity: estimate(after).perplexity - estimate(before).perplexity,
+    /** Change of perplexity in percent of the one before. */
     percent: percentAt(lossNats),
+    /** Of lossNats, from paired windows; null under two windows. */
     standardError,
+    /** 95 % interval of `percent`; null under two windows. */
     interval95:
-      margin === null ? null : [percentAt(lossNats - margin), percentAt(lossNats + margin)],
+      margin === null
+        ? null
+        : ([percentAt(lossNats - margin), percentAt(lossNats + margin)] as const),
   };
 }
 

@@ -10,8 +10,7 @@ import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/model.ts";
 import type { ReadOptions } from "../model/read-corpus.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import { openScorer, type ScoreOptions, type WindowLoss } from "./scorer.ts";
-import { TemperatureStatistics } from "./temperature-summary.ts";
+import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */

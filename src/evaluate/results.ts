@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { readJsonIfSound } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { LossDelta, LossEstimate } from "./estimates.ts";
-import type { TemperatureSummary } from "./temperature-summary.ts";
+import type { TemperatureSummary } from "./scorer.ts";
 import type { Recipe } from "../options/schema.ts";
 
 /** What every result states: a figure, and what it depends on. */

@@ -1,7 +1,7 @@
 // Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
 // B = batch, T = sequence, D = hidden, V = vocabulary
 
-import { type Precision, precisions, toInt64 } from "../core/dtype.ts";
+import { type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/batches.ts";
@@ -70,29 +70,29 @@ export function buildWith(
   hooks: AttentionHooks = {},
 ): ForwardGraph {
   const { model, weights, temperatures } = opened;
-  const trainable = new Map<string, Tensor>();
   const tensors = new Map<string, Tensor>();
-  const tensorOf = (name: string, shape: Shape, bound: () => Tensor): Tensor => {
-    let tensor = tensors.get(name);
-    if (!tensor) {
-      tensor = trained.has(name) ? input(name, shape, "F32") : bound();
-      tensors.set(name, tensor);
-      if (trained.has(name)) trainable.set(name, tensor);
-    }
+  const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
+    const isTrained = trained.has(name);
+    const tensor =
+      tensors.get(name) ?? (isTrained ? input(name, shape, "F32") : parameter(name, shape, dtype));
+    tensors.set(name, tensor);
     return tensor;
   };
   const weight = (name: string) => {
-    const shape = model.weights.get(name);
+    const [shape, info] = [model.weights.get(name), weights.get(name)];
     invariant(shape, `no weight ${name}`);
-    const tensor = tensorOf(name, shape, () =>
-      parameter(name, shape, weightDtype(weights.get(name)!)),
-    );
+    const tensor = tensorOf(name, shape, info && weightDtype(info));
     return cast(tensor, model.groupOf(name) === "norms" ? "F32" : precisions[precision]);
   };
   const kept: { tensor: Tensor; part: KeptPart }[] = [];
   const keep = (tensor: Tensor, part: KeptPart) => {
     kept.push({ tensor, part });
     return tensor;
+  };
+  const insertedHooks = ({ insertion }: Inserted) => {
+    const parameters = insertion.parameters(model);
+    const parameterOf = (name: string) => tensorOf(name, parameters.get(name)!.shape);
+    return insertion.hooks(model, { parameter: parameterOf, positions, observe });
   };
   const hidden = model.forward({
     weight,
@@ -102,16 +102,9 @@ export function buildWith(
     keep,
   });
   keep(hidden, "stream");
-  return { ids, hidden, head: weight(headName(opened)), trainable, kept, tiling };
-
-  function insertedHooks({ insertion }: Inserted): AttentionHooks {
-    const parameters = insertion.parameters(model);
-    const parameterOf = (name: string) => {
-      const { shape } = parameters.get(name)!;
-      return tensorOf(name, shape, () => parameter(name, shape, "F32"));
-    };
-    return insertion.hooks(model, { parameter: parameterOf, positions, observe });
-  }
+  const head = weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding);
+  const trainable = new Map([...tensors].filter(([name]) => trained.has(name)));
+  return { ids, hidden, head, trainable, kept, tiling };
 }
 
 /** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */
@@ -125,11 +118,7 @@ export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feed
 }
 
 /** Nats of all tokens together, in double precision. */
-export function totalNats(nats: Float32Array): number {
-  let total = 0;
-  for (let i = 0; i < nats.length; i++) total += nats[i]!;
-  return total;
-}
+export const totalNats = (nats: Float32Array) => nats.reduce((sum, nat) => sum + nat, 0);
 
 /** -ln p of every label, [B, T], zero where there is no target. */
 export function natsOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
@@ -154,9 +143,4 @@ export function boundWeights({ weights, temperatures }: OpenedModel): Map<string
   for (const [name, { buffer, byteOffset, byteLength }] of temperatures?.values ?? [])
     bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
   return bound;
-}
-
-/** The canonical name of the output embedding's weight. */
-export function headName({ model }: OpenedModel): string {
-  return model.config.isTied ? model.inputEmbedding : model.outputEmbedding;
 }

@@ -2,24 +2,26 @@
 // The config is read, every tensor of the checkpoint is matched with the architecture's, and nothing but headers (and
 // the temperatures) is loaded.
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { formatShape, sameShape } from "../core/shape.ts";
 import { readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
-import { latestSnapshot, snapshotDir } from "../files/run-folder.ts";
+import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
 import { type Checkpoint, modelSha256, openSafetensors, readFloats } from "../files/safetensors.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { matchTensors } from "./match.ts";
-import type { OpenedModel } from "./model.ts";
-import { findPlace, refuseForeign, type ResolveName } from "./resolve.ts";
+import { baseKeys, type OpenedModel } from "./model.ts";
 
 export { type OpenedModel, countParameters } from "./model.ts";
+
+/** The folder of a model by its name. */
+export type ResolveName = (name: string) => Promise<string>;
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -38,15 +40,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const place = await findPlace(name, options.resolve);
   const { folder, run } = place;
   if (run && !existsSync(folder)) return openUnfinished(run, options);
-  const [configPath, adapterPath] = [
-    join(folder, modelFiles.config),
-    join(folder, adapterFiles.weights),
-  ];
-  if (!adapter && !existsSync(configPath) && existsSync(adapterPath)) {
+  const configPath = join(folder, modelFiles.config);
+  if (!adapter && !existsSync(configPath) && existsSync(join(folder, adapterFiles.weights))) {
     const opened = await openModel(await baseOf(folder), { ...options, adapter: folder });
     return { ...opened, ...(run && { run }) };
   }
-  if (adapter) refuseOther(adapter);
+  if (adapter) refuseForeign(adapter);
+  if (adapter && existsSync(join(adapter, snapshotFiles.trained)))
+    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
+      hint: "name the run's folder as the model: it has all that was trained",
+    });
   const hint = "a model folder holds config.json and model.safetensors";
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);
@@ -68,6 +71,44 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
 
 const none = new Map<string, never>();
 const noCheckpoint: Checkpoint = { files: [], tensors: none, metadata: {}, absent: none };
+
+/**
+ * Where a model is: the name that finds it again from anywhere, its folder (a run's final/, whether it is there or not),
+ * and the run's folder; without a resolver only folders are known.
+ */
+async function findPlace(name: string, resolveName?: ResolveName) {
+  const path = resolve(name);
+  const run = [path, dirname(path)].find(
+    (folder, i) => isRun(folder) && (i === 0 || basename(path) === runFiles.final),
+  );
+  if (run) {
+    const folder = join(run, runFiles.final);
+    return { name: folder, folder, run };
+  }
+  refuseForeign(name);
+  const isHere = existsSync(name);
+  if (!isHere && !resolveName) throw new UserError(`there is no folder "${name}"`);
+  const folder = resolveName ? await resolveName(name) : name;
+  return { name: isHere ? path : name, folder: resolve(folder) };
+}
+
+/** Names what other programs' formats are, where they are given for a model or an adapter of ours. */
+function refuseForeign(path: string): void {
+  const isFolder = existsSync(path) && statSync(path).isDirectory();
+  const names = isFolder ? readdirSync(path) : [path];
+  if (names.includes(modelFiles.config) || names.includes(adapterFiles.weights)) return;
+  if (names.includes("adapter_config.json"))
+    throw new UserError(
+      `${path} is an adapter of PEFT (LoRA or another), which ssa does not read`,
+      {
+        hint: "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
+      },
+    );
+  if (existsSync(path) && names.some((name) => /\.(gguf|ggml)$/i.test(name)))
+    throw new UserError(`${path} is a model in GGUF, llama.cpp's format, which ssa does not read`, {
+      hint: "take the model that it was made from, in safetensors",
+    });
+}
 
 /** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
 async function openUnfinished(
@@ -114,10 +155,16 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   };
 }
 
+/** What an adapter's config says of its base. */
+async function baseIn(adapter: string) {
+  const config = await readJson(join(adapter, adapterFiles.config));
+  const [name, revision] = [config[baseKeys.name], config[baseKeys.revision]];
+  return { name, revision, sha256: config[baseKeys.sha256] };
+}
+
 /** The name of an adapter's base. */
 async function baseOf(adapter: string): Promise<string> {
-  const config = await readJson(join(adapter, adapterFiles.config));
-  const { base_model_name_or_path: name, base_revision: revision } = config;
+  const { name, revision } = await baseIn(adapter);
   if (typeof name !== "string")
     throw new UserError(`${adapter} is an adapter and does not name its base`, {
       hint: "name both: --model BASE --adapter DIR",
@@ -125,24 +172,13 @@ async function baseOf(adapter: string): Promise<string> {
   return typeof revision === "string" ? `${name}@${revision}` : name;
 }
 
-/** Refuses what is no adapter of ours, and a run's snapshot that holds more than temperatures. */
-function refuseOther(adapter: string): void {
-  refuseForeign(adapter);
-  if (existsSync(join(adapter, snapshotFiles.trained)))
-    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
-      hint: "name the run's folder as the model: it has all that was trained",
-    });
-}
-
 /** Refuses an adapter that names another base by its checksum. */
 async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  const config = await readJson(join(adapter, adapterFiles.config));
-  const { base_sha256: expected, base_model_name_or_path: name } = config;
-  if (expected === undefined) return;
-  const found = await modelSha256(checkpoint);
-  if (found !== expected)
+  const { name, sha256 } = await baseIn(adapter);
+  const found = sha256 && (await modelSha256(checkpoint));
+  if (found !== sha256)
     throw new UserError(`${adapter} was trained on another base than ${folder}`, {
-      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(expected)}, this one has ${found}`,
+      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
     });
 }
 

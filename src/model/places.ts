@@ -11,9 +11,9 @@ import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
+import { resolveModel, type ResolveOptions } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import type { OpenOptions } from "./open.ts";
-import { EMBEDDED_MODELS, modelResolver } from "./resolve.ts";
+import type { OpenOptions, ResolveName } from "./open.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
 export interface Places {
@@ -40,12 +40,27 @@ export function placesOf({
   return { hub, cacheDir, onNote, onProgress, onChoice, signal };
 }
 
+/** Models that ship with the package, in its checkpoints/. */
+const EMBEDDED_MODELS: readonly string[] = ["tiny-gpt2"];
+
 /** Refuses, before anything is fetched, what can be no name. */
 export async function checkNames(model: string, ...data: readonly (string | null)[]) {
   if (!existsSync(model) && !EMBEDDED_MODELS.includes(model)) parseModelName(model);
   for (const name of data)
     if (name !== null && isDataPath(name)) await findDataFiles(name);
     else if (name !== null && !EMBEDDED_DATA.includes(name)) parseDatasetName(name);
+}
+
+/** Resolves embedded names and those of the hub; a folder that exists wins over both. */
+export function modelResolver(
+  settings: HubSettings,
+  packageRoot: string,
+  options: ResolveOptions = {},
+): ResolveName {
+  return async (name) =>
+    EMBEDDED_MODELS.includes(name) && !existsSync(name)
+      ? join(packageRoot, "checkpoints", name)
+      : (await resolveModel(name, settings, options)).folder;
 }
 
 /** How a model is opened by any name. */

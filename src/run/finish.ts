@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { evaluate } from "../evaluate/evaluation.ts";
 import type { PerplexityResult } from "../evaluate/results.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
-import type { TemperatureSummary } from "../evaluate/temperature-summary.ts";
+import type { TemperatureSummary } from "../evaluate/scorer.ts";
 import { writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import type { Provenance } from "../export/provenance.ts";
 import { replaceFolder } from "../files/atomic.ts";

@@ -16,7 +16,7 @@ import { hubSettings } from "../../src/hub/environment.ts";
 import { temperatureTensors } from "../../src/export/model-folder.ts";
 import { adapterJson } from "../../src/model/model.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../../src/model/open.ts";
-import { modelResolver } from "../../src/model/resolve.ts";
+import { modelResolver } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { inspectModel } from "../../src/run/inspect.ts";
 import { openBase } from "../../src/run/prepare.ts";
