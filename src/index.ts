@@ -23,7 +23,7 @@ export { type Recipe, recipeOptions } from "./options/schema.ts";
 
 /** Models, `openModel(name, opening(placesOf({})))`; data, read through a model's own tokenizer; devices. */
 export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
-export type { TemperatureSpec } from "./insertions/spec.ts";
+export type { TemperatureSpec } from "./insertions/parts.ts";
 export { selectSplit } from "./data/readers/files.ts";
 export { readCorpus } from "./model/read-corpus.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";

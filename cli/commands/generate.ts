@@ -2,14 +2,14 @@
 
 import { UserError } from "../../src/core/errors.ts";
 import { providerOf } from "../../src/engines/index.ts";
-import { generate, type Sampling } from "../../src/generate/generate.ts";
+import { generate } from "../../src/generate/generate.ts";
 import { shared } from "../../src/options/shared.ts";
 import {
+  above0,
   maybe,
   needed,
   preset,
   text,
-  type Values,
   wholeNumber,
   within,
 } from "../../src/options/values.ts";
@@ -19,10 +19,12 @@ import { cacheFolder } from "../io.ts";
 import { opening, places } from "../models.ts";
 import { stoppable } from "../stop.ts";
 
+// Where one is not given, the model's generation_config.json counts.
 const sampled = {
-  temperature: maybe(within(0, 100, "number"), "sample; above 1 more varied, below 1 less"),
+  temperature: maybe(within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
   topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
   topP: maybe(within(0, 1, "share"), "sample from the most probable of this share"),
+  repetitionPenalty: maybe(above0(), "above 1: tokens of the text so far less probable"),
   seed: maybe(wholeNumber(0), "makes sampling repeatable"),
 };
 
@@ -36,13 +38,17 @@ export const command = defineCommand({
     device: shared.device,
     json: shared.json,
   },
-  examples: `The most probable token is taken each time, unless sampling is asked for. The model's ONNX export is made at the first call and kept;
-\`ssa doctor\` shows where.
+  examples: `Tokens are sampled as the model's generation_config.json says, or else at temperature 0.8 from the 40 most
+probable and 95 %. The model's ONNX export is made at the first call and kept; \`ssa doctor\` shows where.
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
-  async run({ model, adapter, device, prompt, maxNewTokens, json, ...options }, io) {
-    const sampling = samplingOf(options);
+  async run({ model, adapter, device, prompt, maxNewTokens, json, seed, ...sampling }, io) {
+    const { temperature, topK, topP } = sampling;
+    if (temperature === 0 && (topK ?? topP ?? seed) !== undefined)
+      throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
+        hint: "sample with a --temperature above 0, or leave them out",
+      });
     const { progress } = io;
     const provider = await providerOf(device, places(io).onChoice);
     let begun: number | undefined;
@@ -56,7 +62,8 @@ Example:
         cacheFolder: folder,
         prompt,
         maxNewTokens,
-        ...(sampling && { sampling }),
+        sampling,
+        seed: seed ?? Math.floor(Math.random() * 2 ** 31),
         signal,
         onStage: (stage) => {
           signal.throwIfAborted();
@@ -72,39 +79,13 @@ Example:
         const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
         throw new UserError(error.message, { hint, exitCode: 1 });
       });
-      const { tokens, stop } = generation;
+      const { tokens, stop, seed: drawn } = generation;
       if (stop === "interrupted") io.exitCode = 130;
-      const seed = sampling && { seed: sampling.seed };
-      io.stdout.write(
-        json ? `${JSON.stringify({ prompt, ...generation, ...seed }, null, 2)}\n` : "\n",
-      );
+      io.stdout.write(json ? `${JSON.stringify({ prompt, ...generation }, null, 2)}\n` : "\n");
       if (json || !io.isTty) return;
       const rate = formatRate((tokens.length - 1) / ((io.now() - (begun ?? io.now())) / 1000 || 1));
-      const repeat = seed ? `, seed ${seed.seed}` : "";
+      const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
       io.stderr.write(`${io.style.dim(`${tokens.length} tokens, ${rate}${repeat}`)}\n`);
     });
   },
 });
-
-/** Sampling where any of its options is given; a temperature of 0 is greedy. */
-function samplingOf({
-  temperature,
-  topK,
-  topP,
-  seed,
-}: Values<typeof sampled>): Sampling | undefined {
-  const isAsked = temperature !== undefined || topK !== undefined || topP !== undefined;
-  if (!isAsked || temperature === 0) {
-    if (seed !== undefined || topK !== undefined || topP !== undefined)
-      throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
-        hint: "sample with a --temperature above 0, --top-k or --top-p",
-      });
-    return undefined;
-  }
-  return {
-    ...(temperature !== undefined && { temperature }),
-    ...(topK !== undefined && { topK }),
-    ...(topP !== undefined && { topP }),
-    seed: seed ?? Math.floor(Math.random() * 2 ** 31),
-  };
-}

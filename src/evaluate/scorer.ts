@@ -78,7 +78,9 @@ export async function openScorer(
         signal?.throwIfAborted();
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
         for (const [row, { length }] of batch.windows.entries()) {
-          losses.push(lossOf(results, batch.labels, row * context, context));
+          const places = Array.from({ length: context }, (_, i) => row * context + i);
+          const targets = places.filter((at) => batch.labels[at]! >= 0);
+          losses.push(lossOf(results, targets));
           statistics?.add(results, row, length);
         }
         done.windows += batch.windows.length;
@@ -91,43 +93,36 @@ export async function openScorer(
   };
 }
 
-/** Of one row of a batch. */
-function lossOf(
-  { nats, ranks }: Results,
-  labels: Int32Array,
-  start: number,
-  context: number,
-): WindowLoss {
-  const row = Array.from({ length: context }, (_, i) => start + i);
-  const targets = row.filter((at) => labels[at]! >= 0);
+/** Of the tokens at these places of a batch. */
+function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLoss {
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
   const loss = { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats };
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
 }
 
-/** What learned temperatures do on real text, over all heads and tokens seen. */
-export interface TemperatureSummary extends Readonly<Record<"min" | "mean" | "max", number>> {
+/** A layer's τ of one projection. */
+interface Site {
   readonly layer: number;
   readonly projection: Projection;
 }
 
+/** What learned temperatures do on real text, over all heads and tokens seen. */
+export interface TemperatureSummary extends Site {
+  readonly min: number;
+  readonly mean: number;
+  readonly max: number;
+}
+
+const nothingSeen = { min: Infinity, max: -Infinity, sum: 0, count: 0 };
+
 /** Collects the least, mean and greatest τ of each layer and projection. */
 export class TemperatureStatistics {
-  readonly #watched = new Map<
-    string,
-    Omit<TemperatureSummary, "mean"> & {
-      shape: Shape;
-      min: number;
-      max: number;
-      sum: number;
-      count: number;
-    }
-  >();
+  readonly #watched = new Map<string, Site & { readonly shape: Shape } & typeof nothingSeen>();
 
   /** Registers a layer's τ, as the graph that runs next has it, and gives the name of the output that carries it. */
   watch(layer: number, projection: Projection, { shape }: Tensor): string {
     const name = `tau.${layer}.${projection}`;
-    const seen = this.#watched.get(name) ?? { min: Infinity, max: -Infinity, sum: 0, count: 0 };
+    const seen = this.#watched.get(name) ?? nothingSeen;
     this.#watched.set(name, { ...seen, layer, projection, shape });
     return name;
   }

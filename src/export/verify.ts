@@ -3,11 +3,11 @@
 
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { openEngine } from "../engines/index.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { simplify } from "../graph/passes.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import { type OpenedModel, openModel, readTemperatures } from "../model/open.ts";
+import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
 
@@ -60,9 +60,6 @@ async function compareTensors(
   }
 }
 
-/** Tokens of the prompts; the second is padded on its left to the length of the first. */
-const LENGTHS = [24, 15] as const;
-
 /**
  * Runs a written ONNX folder in its client: without and with its cache, alone and in a batch of two with left padding;
  * all logits are compared with those of the source's fixed window.
@@ -74,8 +71,8 @@ async function compareLogits(
   isRounded: boolean,
 ): Promise<void> {
   const { maxPositions, vocabSize: V } = source.model.config;
-  const length = Math.min(LENGTHS[0], maxPositions);
-  const padding = length - Math.max(1, Math.min(LENGTHS[1], length - 1));
+  const length = Math.min(24, maxPositions);
+  const padding = length - Math.max(1, Math.min(15, length - 1));
   const random = createRandom(0);
   const rows = [0, padding].map((pad) => {
     const zeros = Array<number>(pad).fill(0);
@@ -122,20 +119,14 @@ async function compareLogits(
 }
 
 /** Logits [B, T, V] of the source, evaluated as `ssa eval` does. */
-async function windowLogits(
-  source: OpenedModel,
-  rows: readonly (readonly number[])[],
-): Promise<Float32Array> {
+function windowLogits(source: OpenedModel, rows: readonly (readonly number[])[]) {
   const window = { batchSize: rows.length, context: rows[0]!.length };
   const outputs = simplify({ logits: logitsOf(buildForward(source, window)) });
-  const engine = await openEngine("cpu", { threads: 0 });
-  try {
+  return withEngine({ device: "cpu", threads: "auto" }, {}, async (engine) => {
     const program = await engine.compile(outputs, boundWeights(source));
     const { logits } = await program.run({ ids: BigInt64Array.from(rows.flat(), BigInt) });
     return logits!.slice();
-  } finally {
-    await engine.dispose();
-  }
+  });
 }
 
 function mismatch(problem: string): UserError {

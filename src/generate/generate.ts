@@ -2,13 +2,13 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readJson } from "../files/json.ts";
+import { readJson, readJsonIfSound } from "../files/json.ts";
 import { modelFiles } from "../files/names.ts";
 import type { Provider } from "../engines/index.ts";
 import { readModel } from "../models/index.ts";
 import { cachedExport, type CacheOptions } from "./export-cache.ts";
 import { openClient, openClientTokenizer } from "../export/client.ts";
-import { nucleus } from "./nucleus.ts";
+import { type AskedSampling, nucleus, type Sampling, samplingOf } from "./sampling.ts";
 import { continuationStreamer } from "./streamer.ts";
 
 export interface GenerateOptions extends CacheOptions {
@@ -16,22 +16,14 @@ export interface GenerateOptions extends CacheOptions {
   readonly maxNewTokens: number;
   /** Runs the graph; the processor by default. */
   readonly provider?: Provider;
-  /** Absent: greedy, the most probable token each time. */
-  readonly sampling?: Sampling;
+  /** What is not given is as the model's generation_config.json says. */
+  readonly sampling?: AskedSampling;
+  /** Makes what is drawn repeatable; 0 by default. */
+  readonly seed?: number;
   /** Told the text as it comes. */
   readonly onText?: (text: string) => void;
   /** Ends the generation after the present token. */
   readonly signal?: AbortSignal;
-}
-
-export interface Sampling {
-  /** Divides the logits; 1 by default. */
-  readonly temperature?: number;
-  /** Only the k most probable tokens; all by default. */
-  readonly topK?: number;
-  /** Only the most probable tokens that together have this probability; 1 by default. */
-  readonly topP?: number;
-  readonly seed: number;
 }
 
 export interface Generation {
@@ -41,17 +33,25 @@ export interface Generation {
   readonly tokens: readonly number[];
   /** `end` is the model's own end-of-text token, `context` the end of its positions. */
   readonly stop: "end" | "maxNewTokens" | "context" | "interrupted";
+  /** As it was done. */
+  readonly sampling: Sampling;
+  /** Absent where the text is greedy. */
+  readonly seed?: number;
 }
 
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions): Promise<Generation> {
-  const { prompt, maxNewTokens, sampling, onText, onStage, signal } = options;
+  const { prompt, maxNewTokens, seed = 0, onText, onStage, signal } = options;
   const folder = await cachedExport(options);
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
   const tokenizer = await openClientTokenizer(folder);
   const configPath = join(folder, modelFiles.config);
   const { maxPositions } = readModel(configPath, await readJson(configPath)).config;
+  const generationPath = join(folder, modelFiles.generationConfig);
+  const defaults = (await readJsonIfSound(generationPath)) ?? {};
+  const sampling = samplingOf(generationPath, defaults, options.sampling ?? {});
+  const isGreedy = sampling.temperature === 0;
   const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
   const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
   const room = maxPositions - numPromptTokens;
@@ -72,25 +72,26 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     pieces.push(text);
     onText?.(text);
   });
-  if (sampling) random.seed(sampling.seed);
+  random.seed(seed);
   const client = await openClient(folder, options.provider);
   try {
     const sequences = (await client.model.generate({
       ...inputs,
       max_new_tokens: Math.min(maxNewTokens, room),
-      do_sample: sampling !== undefined,
-      temperature: sampling?.temperature ?? 1,
-      top_k: sampling?.topK ?? 0,
-      ...(sampling?.topP !== undefined && {
-        logits_processor: await nucleus(sampling.topK ?? 0, sampling.topP),
-      }),
+      num_beams: 1,
+      do_sample: !isGreedy,
+      temperature: sampling.temperature || 1,
+      top_k: sampling.topK,
+      repetition_penalty: sampling.repetitionPenalty,
+      ...(!isGreedy && sampling.topP < 1 && { logits_processor: await nucleus(sampling) }),
       stopping_criteria: interruption,
       streamer,
     })) as { readonly data: BigInt64Array };
     const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
     const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
     const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
-    return { text: pieces.join(""), numPromptTokens, tokens, stop };
+    const drawn = !isGreedy && { seed };
+    return { text: pieces.join(""), numPromptTokens, tokens, stop, sampling, ...drawn };
   } finally {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();

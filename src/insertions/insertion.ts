@@ -16,14 +16,6 @@ export interface Host {
   readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
 }
 
-/** A kind of insertion, by which a checkpoint's tensors and its config file are recognised. */
-export interface InsertionKind<Spec> {
-  readonly owns: (tensor: string) => boolean;
-  readonly of: (spec: Spec) => Insertion;
-  /** Reads the config file, whose path is for messages; every field is required and checked. */
-  readonly fromJson: (path: string, json: unknown) => Insertion;
-}
-
 /** What is inserted, as specified; the values of its parameters are apart. */
 export interface Insertion {
   /** Plain data, to be compared and printed. */
@@ -32,7 +24,10 @@ export interface Insertion {
   readonly toJson: () => Readonly<Record<string, unknown>>;
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
-  readonly describe: (host: Host) => readonly Description[];
+  /** In words, by kind of place. */
+  readonly describe: (
+    host: Host,
+  ) => readonly Readonly<Record<"place" | "form" | "extent", string> & { parameters: number }>[];
   readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
   /** What can become part of the base's weights; null where nothing can. */
   readonly fold: (host: Host, values: Values) => Folding | null;
@@ -44,14 +39,6 @@ export interface Parameter {
   readonly initial: (random: Random) => number;
 }
 
-/** What is inserted at one kind of place, in words. */
-export interface Description {
-  readonly place: string;
-  readonly form: string;
-  readonly extent: string;
-  readonly parameters: number;
-}
-
 export type Values = ReadonlyMap<string, Float32Array>;
 
 export interface Inserted {
@@ -61,11 +48,13 @@ export interface Inserted {
 
 /** An insertion before training. */
 export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
-  const values = [...insertion.parameters(host)].map(
-    ([name, { shape, initial }]) =>
-      [name, Float32Array.from({ length: sizeOf(shape) }, () => initial(random))] as const,
-  );
-  return { insertion, values: new Map(values) };
+  const values = new Map<string, Float32Array>();
+  for (const [name, { shape, initial }] of insertion.parameters(host))
+    values.set(
+      name,
+      Float32Array.from({ length: sizeOf(shape) }, () => initial(random)),
+    );
+  return { insertion, values };
 }
 
 export interface HookContext {

@@ -23,19 +23,7 @@ export interface BatchShape {
   readonly context: number;
 }
 
-export interface ForwardGraph {
-  /** I64 [B, T], named `ids`. */
-  readonly ids: Tensor;
-  /** After the last norm, [B, T, D]. */
-  readonly hidden: Tensor;
-  /** Output embedding, [V, D]. */
-  readonly head: Tensor;
-  /** Inputs that stand for the tensors asked to train, by canonical name. */
-  readonly trainable: ReadonlyMap<string, Tensor>;
-  /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
-  readonly kept: readonly { readonly tensor: Tensor; readonly part: KeptPart }[];
-  readonly tiling: Tiling;
-}
+export type ForwardGraph = ReturnType<typeof buildWith>;
 
 export interface BuildOptions {
   /** Names of weights and temperatures that are fed at each run instead of being bound. */
@@ -68,7 +56,7 @@ export function buildWith(
     tiling = smallTiles,
   }: BuildOptions,
   hooks: AttentionHooks = {},
-): ForwardGraph {
+) {
   const { model, weights, temperatures } = opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
@@ -102,9 +90,19 @@ export function buildWith(
     keep,
   });
   keep(hidden, "stream");
-  const head = weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding);
-  const trainable = new Map([...tensors].filter(([name]) => trained.has(name)));
-  return { ids, hidden, head, trainable, kept, tiling };
+  return {
+    /** I64 [B, T]. */
+    ids,
+    /** After the last norm, [B, T, D]. */
+    hidden,
+    /** Output embedding, [V, D]. */
+    head: weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding),
+    /** Inputs that stand for the tensors asked to train, by canonical name. */
+    trainable: new Map([...tensors].filter(([name]) => trained.has(name))),
+    /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
+    kept,
+    tiling,
+  };
 }
 
 /** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */

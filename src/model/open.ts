@@ -57,16 +57,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
-  if (!adapter) {
-    const temperatures = inside.size > 0 && (await readTemperatures(folder, model, inside));
-    return { ...opened, checkpoint, weights, ...(temperatures && { temperatures }) };
-  }
-  const { tensors } = await openSafetensors(join(adapter, adapterFiles.weights));
+  const augmented = { ...opened, checkpoint, weights };
+  if (!adapter)
+    return inside.size > 0
+      ? { ...augmented, temperatures: await readTemperatures(folder, model, inside) }
+      : augmented;
   if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
   await checkBase(adapter, folder, checkpoint);
-  const temperatures = await readTemperatures(adapter, model, tensors);
-  return { ...opened, checkpoint, weights, temperatures, adapter: resolve(adapter) };
+  const temperatures = await readTemperatures(adapter, model);
+  return { ...augmented, temperatures, adapter: resolve(adapter) };
 }
 
 const none = new Map<string, never>();
@@ -92,22 +92,27 @@ async function findPlace(name: string, resolveName?: ResolveName) {
   return { name: isHere ? path : name, folder: resolve(folder) };
 }
 
+const foreign = [
+  [
+    /^adapter_config\.json$/,
+    "an adapter of PEFT (LoRA or another)",
+    "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
+  ],
+  [
+    /\.(gguf|ggml)$/i,
+    "a model in GGUF, llama.cpp's format",
+    "take the model that it was made from, in safetensors",
+  ],
+] as const;
+
 /** Names what other programs' formats are, where they are given for a model or an adapter of ours. */
 function refuseForeign(path: string): void {
-  const isFolder = existsSync(path) && statSync(path).isDirectory();
-  const names = isFolder ? readdirSync(path) : [path];
+  if (!existsSync(path)) return;
+  const names = statSync(path).isDirectory() ? readdirSync(path) : [path];
   if (names.includes(modelFiles.config) || names.includes(adapterFiles.weights)) return;
-  if (names.includes("adapter_config.json"))
-    throw new UserError(
-      `${path} is an adapter of PEFT (LoRA or another), which ssa does not read`,
-      {
-        hint: "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
-      },
-    );
-  if (existsSync(path) && names.some((name) => /\.(gguf|ggml)$/i.test(name)))
-    throw new UserError(`${path} is a model in GGUF, llama.cpp's format, which ssa does not read`, {
-      hint: "take the model that it was made from, in safetensors",
-    });
+  for (const [pattern, what, hint] of foreign)
+    if (names.some((name) => pattern.test(name)))
+      throw new UserError(`${path} is ${what}, which ssa does not read`, { hint });
 }
 
 /** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
@@ -155,16 +160,11 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   };
 }
 
-/** What an adapter's config says of its base. */
-async function baseIn(adapter: string) {
-  const config = await readJson(join(adapter, adapterFiles.config));
-  const [name, revision] = [config[baseKeys.name], config[baseKeys.revision]];
-  return { name, revision, sha256: config[baseKeys.sha256] };
-}
+const baseIn = (adapter: string) => readJson(join(adapter, adapterFiles.config));
 
 /** The name of an adapter's base. */
 async function baseOf(adapter: string): Promise<string> {
-  const { name, revision } = await baseIn(adapter);
+  const { [baseKeys.name]: name, [baseKeys.revision]: revision } = await baseIn(adapter);
   if (typeof name !== "string")
     throw new UserError(`${adapter} is an adapter and does not name its base`, {
       hint: "name both: --model BASE --adapter DIR",
@@ -174,7 +174,7 @@ async function baseOf(adapter: string): Promise<string> {
 
 /** Refuses an adapter that names another base by its checksum. */
 async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  const { name, sha256 } = await baseIn(adapter);
+  const { [baseKeys.name]: name, [baseKeys.sha256]: sha256 } = await baseIn(adapter);
   const found = sha256 && (await modelSha256(checkpoint));
   if (found !== sha256)
     throw new UserError(`${adapter} was trained on another base than ${folder}`, {

@@ -29,16 +29,11 @@ export interface Places {
 }
 
 /** Without settings: this user's own caches and token, where no variable says otherwise. */
-export function placesOf({
-  hub = hubSettings({}, homedir()),
-  cacheDir = join(homedir(), ".cache", "ssa"),
-  onNote,
-  onProgress,
-  onChoice,
-  signal,
-}: Partial<Places>): Places {
-  return { hub, cacheDir, onNote, onProgress, onChoice, signal };
-}
+export const placesOf = (given: Partial<Places>): Places => ({
+  ...given,
+  hub: given.hub ?? hubSettings({}, homedir()),
+  cacheDir: given.cacheDir ?? join(homedir(), ".cache", "ssa"),
+});
 
 /** Models that ship with the package, in its checkpoints/. */
 const EMBEDDED_MODELS: readonly string[] = ["tiny-gpt2"];
@@ -72,28 +67,21 @@ export function opening({ hub, onNote, onProgress, signal }: Places): OpenOption
   };
 }
 
-export interface NamedData extends DataFiles {
-  /** What joins rows to one text; absent where each row is a text. */
-  readonly separator?: string;
-  /** A split that the name itself chose. */
-  readonly split?: string | undefined;
-}
-
 const WIKITEXT = "Salesforce/wikitext";
 
 /**
- * The files of a data source, of the splits that are needed; WikiText's rows make one text, joined as the published
- * figures need.
+ * The files of a data source, of the splits that are needed, and the split that the name itself chose. Where rows are
+ * no texts, `separator` joins them to one: WikiText's, as the published figures need.
  */
 export async function findData(
   name: string,
   { hub, onNote, onProgress, signal }: Places,
   splits?: readonly string[],
-): Promise<NamedData> {
+): Promise<DataFiles & { readonly separator?: string; readonly split?: string | undefined }> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
     const unread = describeUnread(data);
-    if (unread !== undefined) onNote?.(unread);
+    if (unread) onNote?.(unread);
     return data;
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
@@ -117,7 +105,7 @@ export const reading = ({ cacheDir, onProgress, signal }: Places, threads: numbe
 /** Starts an engine for `work`, with which it ends. */
 export async function withEngine<T>(
   { device, threads }: { readonly device: string; readonly threads: number | "auto" },
-  { onChoice }: Places,
+  { onChoice }: Pick<Places, "onChoice">,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });

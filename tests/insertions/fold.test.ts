@@ -11,7 +11,7 @@ import { convert } from "../../src/export/convert.ts";
 import { writeAdapter } from "../../src/export/model-folder.ts";
 import { simplify } from "../../src/graph/passes.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
-import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
+import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
