@@ -9,7 +9,8 @@ export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
-export type { LambadaResult, PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { RunEvent } from "./run/finetune.ts";
 export { UserError } from "./core/errors.ts";
 

@@ -7,7 +7,7 @@ import type { TokenizedText } from "../data/document.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import type { OpenedModel } from "../model/model.ts";
+import type { OpenedModel } from "../model/open.ts";
 import type { ReadOptions } from "../model/read-corpus.ts";
 import type { Conditions, TaskResult } from "./results.ts";
 import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";

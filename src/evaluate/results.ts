@@ -38,17 +38,6 @@ export interface PerplexityResult extends TaskResult, LossEstimate {
   readonly windowsTotal: number;
 }
 
-export interface LambadaResult extends TaskResult {
-  readonly task: "lambada";
-  /** Share of the documents whose target is what the model finds likeliest, token after token. */
-  readonly accuracy: number;
-  readonly accuracyStandardError: number | null;
-  /** exp of the mean, over documents, of the target's nats summed over its tokens. */
-  readonly perplexity: number;
-  readonly perplexityStandardError: number | null;
-  readonly numDocuments: number;
-}
-
 export interface RunReport {
   readonly before: PerplexityResult;
   readonly after: PerplexityResult;

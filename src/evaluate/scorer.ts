@@ -15,7 +15,7 @@ import {
   totalNats,
   type BatchShape,
 } from "../model/graph.ts";
-import type { OpenedModel } from "../model/model.ts";
+import type { OpenedModel } from "../model/open.ts";
 import type { Projection } from "../nn/attention.ts";
 
 export interface WindowLoss {

@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { isDataPath } from "../data/readers/formats.ts";
 import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import { countParameters, type OpenedModel } from "../model/model.ts";
+import { countParameters, type OpenedModel } from "../model/open.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";

@@ -19,7 +19,7 @@ import { CARD_MARK, modelCard } from "./card.ts";
 import { checkAdapterSource, folded, writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
-import { type Target, TARGETS, type Verification, verify } from "./verify.ts";
+import { type Target, TARGETS, verify } from "./verify.ts";
 
 export { TARGETS } from "./verify.ts";
 
@@ -38,17 +38,10 @@ export interface ConvertOptions extends OpenOptions {
   readonly onStage?: (stage: string) => void;
 }
 
-export interface Conversion {
-  readonly out: string;
-  readonly target: Target;
-  readonly files: readonly { readonly name: string; readonly sizeBytes: number }[];
-  readonly verification: Verification;
-  /** What its users should know. */
-  readonly notes: readonly string[];
-}
+export type Conversion = Awaited<ReturnType<typeof convert>>;
 
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
-export async function convert(options: ConvertOptions): Promise<Conversion> {
+export async function convert(options: ConvertOptions) {
   const { target, dtype, onStage } = options;
   if (target === "onnx" && dtype === "bf16")
     throw new UserError(
@@ -79,7 +72,14 @@ export async function convert(options: ConvertOptions): Promise<Conversion> {
     const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
-    return { out, target, files, verification, notes };
+    return {
+      out,
+      target,
+      files,
+      verification,
+      /** What its users should know. */
+      notes,
+    };
   });
 }
 
@@ -148,7 +148,7 @@ async function prepareOut(
   }
 }
 
-async function listFiles(folder: string): Promise<Conversion["files"]> {
+async function listFiles(folder: string) {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const paths = entries
     .filter((entry) => entry.isFile())

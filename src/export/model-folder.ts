@@ -16,9 +16,10 @@ import {
   writeSafetensors,
   writeSharded,
 } from "../files/safetensors.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel, weightDtype } from "../model/model.ts";
+import { weightDtype } from "../model/graph.ts";
+import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
-import { streamAs } from "./weights.ts";
+import { streamAs } from "../model/weights.ts";
 
 /** What every reader must know that does not know temperatures. */
 export const SILENT_LOSS =

@@ -14,10 +14,10 @@ import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
 import { boundWeights, buildWith, logitsOf } from "../model/graph.ts";
-import type { OpenedModel } from "../model/model.ts";
+import type { OpenedModel } from "../model/open.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
 import { writeCompanions } from "./model-folder.ts";
-import { byteLengthAs, bytesAs, streamAs } from "./weights.ts";
+import { byteLengthAs, bytesAs, streamAs } from "../model/weights.ts";
 
 /** Of one file: a protobuf message ends at 2 GiB, and so do the buffers of browsers. */
 const MAX_FILE_BYTES = 2e9;

@@ -7,7 +7,7 @@ import { type RunReport, readReport } from "../evaluate/results.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import { baseKeys, type BaseIdentity, type OpenedModel } from "../model/model.ts";
+import { baseKeys, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {

@@ -9,7 +9,7 @@ import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import { type OpenedModel, openModel, readTemperatures } from "../model/open.ts";
 import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";
-import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
+import { type Deviation, DeviationMeter, sameWeight } from "../model/weights.ts";
 
 export const TARGETS = ["safetensors", "adapter", "onnx"] as const;
 /** What an export is for. */

@@ -1,5 +1,5 @@
-// What temperatures are made of, one row each, and which of it is inserted (Zhang et al., NeurIPS 2024). The projected vector z of a token at
-// 1-based position n is scaled before the rotary embedding, with parameters of its head:
+// What temperatures are made of, one row each, and which of it is inserted (Zhang et al., NeurIPS 2024). The projected
+// vector z of a token at 1-based position n is scaled before the rotary embedding, with parameters of its head:
 //   τ(x, n) = 1 + tanh(⟨w, φ(z)⟩ + b) + p(a) · ln n + tanh(c),   z ← τ · z
 // Every term is 0 where its parameters are. B = batch, T = sequence, N = heads of the projection, H = head dim
 

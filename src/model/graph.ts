@@ -1,20 +1,21 @@
 // Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
 // B = batch, T = sequence, D = hidden, V = vocabulary
 
-import { type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
+import { DTYPE_BYTES, type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/batches.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import type { KeptPart } from "../models/architecture.ts";
+import type { KeptPart } from "../models/decoder.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenScores } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
+import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
-import { type OpenedModel, weightDtype } from "./model.ts";
+import type { OpenedModel } from "./open.ts";
 
 /** Of the tokens in one run of a graph. */
 export interface BatchShape {
@@ -141,4 +142,9 @@ export function boundWeights({ weights, temperatures }: OpenedModel): Map<string
   for (const [name, { buffer, byteOffset, byteLength }] of temperatures?.values ?? [])
     bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
   return bound;
+}
+
+/** The number format of a stored weight, which `openModel` has checked. */
+export function weightDtype({ dtype }: TensorInfo): Dtype {
+  return Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
 }

@@ -2,9 +2,10 @@
 
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
-import { type Checkpoint, streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import type { Model } from "../models/index.ts";
+import { DeviationMeter, sameWeight } from "./weights.ts";
 
 const HINT = "is this the model that config.json describes?";
 
@@ -64,16 +65,8 @@ function checkLayers(folder: string, model: Model, stored: readonly string[]): v
 
 /** A tied head that is stored as well must be the embedding, or the model has two readings. */
 async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo): Promise<void> {
-  const others = streamBytes(embedding);
-  let isSame = head.dtype === embedding.dtype && head.byteLength === embedding.byteLength;
-  if (isSame)
-    for await (const chunk of streamBytes(head)) {
-      const { value } = (await others.next()) as { value: Uint8Array };
-      isSame = Buffer.compare(chunk, value) === 0;
-      if (!isSame) break;
-    }
-  await others.return(undefined);
-  if (isSame) return;
+  if (head.dtype === embedding.dtype && (await sameWeight(head, embedding, new DeviationMeter())))
+    return;
   throw new UserError(
     `${folder}: config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`,
     {

@@ -6,19 +6,64 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { formatShape, sameShape } from "../core/shape.ts";
-import { readJson } from "../files/json.ts";
+import { formatShape, sameShape, sizeOf } from "../core/shape.ts";
+import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
-import { type Checkpoint, modelSha256, openSafetensors, readFloats } from "../files/safetensors.ts";
-import type { Inserted } from "../insertions/insertion.ts";
+import {
+  type Checkpoint,
+  modelSha256,
+  openSafetensors,
+  readFloats,
+  type TensorInfo,
+} from "../files/safetensors.ts";
+import type { Inserted, Insertion } from "../insertions/insertion.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { matchTensors } from "./match.ts";
-import { baseKeys, type OpenedModel } from "./model.ts";
 
-export { type OpenedModel, countParameters } from "./model.ts";
+/** A model as it lies on disk, ready to be built as a graph. */
+export interface OpenedModel {
+  /** What finds it again: a hub id, an embedded name, or its path (an adapter's base; an unfinished run). */
+  readonly name: string;
+  /** The folder of config, tokenizer and, as a rule, weights (an adapter's base). */
+  readonly folder: string;
+  readonly configJson: JsonObject;
+  readonly model: Model;
+  /** The files that its weights are read from. */
+  readonly checkpoint: Checkpoint;
+  /** Weights by canonical name. */
+  readonly weights: ReadonlyMap<string, TensorInfo>;
+  /** Present where the model has temperatures. */
+  readonly temperatures?: Inserted;
+  /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
+  readonly adapter?: string;
+  /** The folder of the run that made it. */
+  readonly run?: string;
+}
+
+/** The keys of an adapter's ssa_config.json that say which model its temperatures were put on. */
+export const baseKeys = {
+  /** A Hugging Face id or a path. */
+  name: "base_model_name_or_path",
+  revision: "base_revision",
+  sha256: "base_sha256",
+} as const;
+
+export type BaseIdentity = Readonly<Partial<Record<keyof typeof baseKeys, string>>>;
+
+/** The content of an adapter's ssa_config.json. */
+export function adapterJson(insertion: Insertion, base: BaseIdentity): JsonObject {
+  const fields = Object.entries(baseKeys) as [keyof BaseIdentity, string][];
+  const stated = Object.fromEntries(fields.map(([field, key]) => [key, base[field]]));
+  return { ...insertion.toJson(), ...stated };
+}
+
+/** Number of parameters of the base; a tied output embedding counts once. */
+export function countParameters({ weights }: Model): number {
+  return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
+}
 
 /** The folder of a model by its name. */
 export type ResolveName = (name: string) => Promise<string>;

@@ -4,7 +4,7 @@
 import { UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
 import { type Activation, activationNamed } from "../nn/layers.ts";
-import type { Family } from "./architecture.ts";
+import type { Family } from "./families.ts";
 
 /** What config.json says of a model of any family. */
 export interface ModelConfig {

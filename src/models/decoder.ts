@@ -5,19 +5,46 @@ import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
+import {
+  attention,
+  type AttentionHooks,
+  type Projection,
+  type ProjectionPlace,
+  PROJECTIONS,
+  splitHeads,
+} from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
-import { fixedPositions } from "../nn/positions.ts";
+import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation } from "../nn/rotary.ts";
-import type { Family, ForwardContext, Model, Settings, WeightGroup } from "./architecture.ts";
 import type { ModelConfig } from "./config.ts";
+import type { Family, Settings } from "./families.ts";
 
 type DecoderConfig = ModelConfig & Settings;
+
+/** What can be tuned apart, and what is counted apart. */
+export type WeightGroup = "embeddings" | "norms" | "biases" | "matrices";
+
+export interface ForwardContext {
+  /** A weight by its canonical name; those of normalizations are F32, the others all of one format. */
+  readonly weight: (name: string, shape: Shape, group: WeightGroup) => Tensor;
+  /** Token ids, I64 [B, T]. */
+  readonly ids: Tensor;
+  readonly positions: Positions;
+  readonly hooks: AttentionHooks;
+  /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
+  readonly keep: (x: Tensor, part: KeptPart) => Tensor;
+}
+
+/** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
+export type KeptPart = "stream" | "product";
 
 /** What older versions of the library saved beside the weights: masks and rotary tables. */
 const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;
 
-export function decoder(family: Family, config: DecoderConfig): Model {
+/** A family with a config applied: nothing outside needs to know which it is. */
+export type Model = Readonly<ReturnType<typeof decoder>>;
+
+export function decoder(family: Family, config: DecoderConfig) {
   const { prefix, embeddings, layers, norms } = family;
   // The weights are what a forward pass asks for.
   const weights = new Map<string, Shape>();
@@ -37,16 +64,21 @@ export function decoder(family: Family, config: DecoderConfig): Model {
     `${prefix}.${layers}.${layer}.${family.attention.name}`;
   const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
   return {
-    config,
-    weights,
-    canonicalName: (stored) => {
+    config: config as ModelConfig,
+    /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
+    weights: weights as ReadonlyMap<string, Shape>,
+    /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
+    canonicalName: (stored: string) => {
       if (BUFFER.test(stored)) return null;
       return belowPrefix.includes(stored.split(".")[0]!) ? `${prefix}.${stored}` : stored;
     },
     inputEmbedding: `${prefix}.${embeddings.input}.weight`,
+    /** The stored one, where it is not tied. */
     outputEmbedding,
+    /** Prefix of a layer's attention, without a trailing dot. */
     attentionPrefix,
-    placeOf: (layer, projection) => {
+    /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
+    placeOf: (layer: number, projection: Projection): ProjectionPlace | null => {
       const i = PROJECTIONS.indexOf(projection);
       if (family.attention.headNorms && projection !== "value") return null;
       const { names, split } = family.projections;
@@ -59,12 +91,13 @@ export function decoder(family: Family, config: DecoderConfig): Model {
         stride: split === "heads" ? 3 * H : H,
       };
     },
-    groupOf: (name) => {
+    groupOf: (name: string): WeightGroup => {
       const group = groups.get(name);
       invariant(group, `no weight ${name}`);
       return group;
     },
-    forward: (context) => forward(family, config, context),
+    /** Hidden states after the last norm, [B, T, D]. */
+    forward: (context: ForwardContext) => forward(family, config, context),
   };
 }
 

@@ -1,9 +1,65 @@
 // The families, a row each, by the `model_type` of config.json.
 
 import { UserError } from "../core/errors.ts";
-import type { Family, Settings } from "./architecture.ts";
+import type { RotaryConfig } from "../nn/rotary.ts";
 import type { ConfigReader, ModelConfig } from "./config.ts";
 import { readRotary } from "./rope-config.ts";
+
+/** A row of the table of families: names of modules in checkpoints, and what a config means. */
+export interface Family {
+  /** Of all names but the output embedding's; some checkpoints were saved without it. */
+  readonly prefix: string;
+  readonly embeddings: {
+    readonly input: string;
+    /** Learned ones. */
+    readonly positions: string | null;
+    /** Where it is not tied. */
+    readonly output: string;
+  };
+  readonly layers: string;
+  readonly norms: readonly [attention: string, mlp: string, final: string];
+  readonly attention: {
+    readonly name: string;
+    /** Norms of each head's query and key; these and all projections are below `name`. */
+    readonly headNorms: readonly [query: string, key: string] | null;
+    readonly output: string;
+  };
+  /** Query, key and value are three modules, three parts of one, or three parts of each of its heads. */
+  readonly projections: {
+    readonly names: readonly string[];
+    readonly split: "modules" | "parts" | "heads";
+  };
+  readonly mlp: { readonly gate: string | null; readonly up: string; readonly down: string };
+  readonly norm: "layer" | "rms";
+  /** PyTorch's Linear keeps a weight as [out, in], GPT-2's Conv1D as [in, out]. */
+  readonly layout: "FD" | "DF";
+  /** Its names for what config.json calls otherwise in most families; the first that is set counts. */
+  readonly aliases: Readonly<Record<string, readonly string[]>>;
+  /** What the absence of a size means. */
+  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
+  /** Else hidden size over heads. */
+  readonly headDim?: number;
+  /** Feed-forward over hidden size, where it may be absent. */
+  readonly intermediateRatio?: number;
+  readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
+}
+
+export interface Settings {
+  /** null: positions are learned. */
+  readonly rotary: RotaryConfig | null;
+  /** Keys that a query of each layer sees, its own among them; null: all. */
+  readonly windows: readonly (number | null)[];
+  /** Of query, key and value. */
+  readonly hasAttentionBias: boolean;
+  /** Of the projection of what was attended to. */
+  readonly hasOutputBias: boolean;
+  readonly hasMlpBias: boolean;
+  /** Attention and feed-forward see the same input. */
+  readonly isParallel: boolean;
+  /** Attention's logits are divided by √(head dim), by layer + 1. */
+  readonly scaleByHeadDim: boolean;
+  readonly scaleByLayer: boolean;
+}
 
 const usual: Settings = {
   rotary: null,

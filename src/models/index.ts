@@ -2,12 +2,11 @@
 
 import { didYouMean, UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
-import type { Model } from "./architecture.ts";
 import { configReader, readSizes } from "./config.ts";
-import { decoder } from "./decoder.ts";
+import { decoder, type Model } from "./decoder.ts";
 import { families } from "./families.ts";
 
-export type { Model, WeightGroup } from "./architecture.ts";
+export type { Model, WeightGroup } from "./decoder.ts";
 export type { ModelConfig } from "./config.ts";
 
 /** Reads a config.json, whose path is for messages; refuses what is not implemented by name. */

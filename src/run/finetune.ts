@@ -20,7 +20,7 @@ import {
   truncateMetrics,
 } from "../files/run-folder.ts";
 import { writeJson } from "../files/json.ts";
-import { adapterJson, type BaseIdentity } from "../model/model.ts";
+import { adapterJson, type BaseIdentity } from "../model/open.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import type { Recipe } from "../options/schema.ts";
 import { recipeToYaml } from "../options/load.ts";

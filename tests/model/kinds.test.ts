@@ -14,7 +14,7 @@ import { modelSha256, openSafetensors } from "../../src/files/safetensors.ts";
 import { cachedExport } from "../../src/generate/export-cache.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
 import { temperatureTensors } from "../../src/export/model-folder.ts";
-import { adapterJson } from "../../src/model/model.ts";
+import { adapterJson } from "../../src/model/open.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../../src/model/open.ts";
 import { modelResolver } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";

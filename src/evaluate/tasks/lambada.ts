@@ -9,8 +9,10 @@ import { evenSubset, numScored, type Window } from "../../data/windows.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
 import { estimateMean } from "../estimates.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import type { LambadaResult } from "../results.ts";
+import type { TaskResult } from "../results.ts";
 import type { WindowLoss } from "../scorer.ts";
+
+export type LambadaResult = TaskResult & { readonly task: "lambada" } & ReturnType<typeof figures>;
 
 export const lambada: Task<LambadaResult> = {
   async plan(opened, split, { windows: limit, context: asked, stride, convention, ...options }) {
@@ -46,8 +48,10 @@ function figures(losses: readonly WindowLoss[]) {
   const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
   const perplexity = Math.exp(nats.mean);
   return {
+    /** Share of the documents whose target is what the model finds likeliest, token after token. */
     accuracy: accuracy.mean,
     accuracyStandardError: accuracy.standardError,
+    /** exp of the mean, over documents, of the target's nats summed over its tokens. */
     perplexity,
     // That of the mean times the exponential's slope; the harness draws bootstrap samples.
     perplexityStandardError: nats.standardError && perplexity * nats.standardError,

@@ -4,7 +4,7 @@ import { UserError } from "../../core/errors.ts";
 import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
-import type { OpenedModel } from "../../model/model.ts";
+import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
 import { estimate } from "../estimates.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";

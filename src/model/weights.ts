@@ -3,7 +3,7 @@
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { readBytes, streamBytes, type TensorInfo } from "../files/safetensors.ts";
-import { weightDtype } from "../model/model.ts";
+import { weightDtype } from "./graph.ts";
 
 /** Bytes of a source that are read at a time; a multiple of every element's size. */
 const CHUNK_BYTES = 16 * 2 ** 20;
