@@ -62,13 +62,11 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
-  throw new UserError(
-    `the loss is ${losses[at]!.nats} on tokens ${start} to ${start + length - 1} of text ${text + 1}`,
-    {
-      hint: "are the model's weights intact, and its numbers within its number format?",
-      exitCode: 1,
-    },
-  );
+  const place = `tokens ${start} to ${start + length - 1} of text ${text + 1}`;
+  throw new UserError(`the loss is ${losses[at]!.nats} on ${place}`, {
+    hint: "are the model's weights intact, and its numbers within its number format?",
+    exitCode: 1,
+  });
 }
 
 /** Scores a model as planned. */

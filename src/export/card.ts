@@ -15,19 +15,14 @@ import type { Target, Verification } from "./verify.ts";
 /** A line of every card that is written here: only folders with it are ever overwritten. */
 export const CARD_MARK = "<!-- written by `ssa convert` -->";
 
-export interface Written {
-  /** Where the other files are. */
-  readonly folder: string;
-  readonly target: Target;
-  readonly title: string;
-  readonly verification: Verification;
-}
-
-/** The card's text, with the licence fields of the base's own card where there is one. */
+/** The text, beside the other files of `folder`, with the licence fields of the base's own card where there is one. */
 export async function modelCard(
   opened: OpenedModel,
   provenance: Provenance,
-  { folder, target, title, verification }: Written,
+  folder: string,
+  title: string,
+  target: Target,
+  verification: Verification,
 ): Promise<string> {
   const { base, report } = provenance;
   const { temperatures } = opened;
@@ -81,12 +76,9 @@ function description(
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {
-    const isTuned = report && hasTrainedBase;
-    const change = isFolded
-      ? "with constant temperatures, which are folded into its weights: any client runs it"
-      : isTuned
-        ? "fine-tuned without temperatures"
-        : "unchanged but for its format";
+    let change = "unchanged but for its format";
+    if (report && hasTrainedBase) change = "fine-tuned without temperatures";
+    if (isFolded) change = "with constant temperatures folded into its weights: any client runs it";
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
   const added = addedParameters(temperatures.values);
@@ -99,7 +91,7 @@ function description(
   ];
 }
 
-const usage: Record<Target, string> = {
+const usage = {
   safetensors: `> **Warning.** ${SILENT_LOSS}`,
   adapter: "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
   onnx: `The temperatures are part of the graph: \`@huggingface/transformers\` runs it as it is, in Node and in browsers.
@@ -108,7 +100,7 @@ const usage: Record<Target, string> = {
 import { pipeline } from "@huggingface/transformers";
 const generator = await pipeline("text-generation", "/path/of/this/folder");
 \`\`\``,
-};
+} as const satisfies Record<Target, string>;
 
 const RECIPE_KEYS =
   /^(data|evalData|tune|steps|context|batchSize|gradientAccumulationSteps|learningRate|schedule|seed)$/;

@@ -44,10 +44,9 @@ export type Conversion = Awaited<ReturnType<typeof convert>>;
 export async function convert(options: ConvertOptions) {
   const { target, dtype, onStage } = options;
   if (target === "onnx" && dtype === "bf16")
-    throw new UserError(
-      "onnx with bf16 weights is refused: the clients' providers do not compute with bf16",
-      { hint: "take --dtype f16 or f32" },
-    );
+    throw new UserError("onnx with bf16 weights: the clients' providers do not compute with bf16", {
+      hint: "take --dtype f16 or f32",
+    });
   if (target === "adapter" && dtype !== undefined)
     throw new UserError("an adapter's temperatures are always f32", { hint: "leave --dtype out" });
   onStage?.("reading the source");
@@ -66,20 +65,13 @@ export async function convert(options: ConvertOptions) {
     onStage?.("checking what was written");
     const verification = await verify(target, folder, made, dtype === "fp16");
     await rm(foldedPath, { force: true });
-    const written = { folder, target, title: basename(out), verification };
-    await writeFileAtomic(join(folder, modelFiles.card), await modelCard(made, origin, written));
+    const card = await modelCard(made, origin, folder, basename(out), target, verification);
+    await writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
-    return {
-      out,
-      target,
-      files,
-      verification,
-      /** What its users should know. */
-      notes,
-    };
+    return { out, target, files, verification, /** For its users. */ notes };
   });
 }
 
@@ -132,11 +124,8 @@ async function prepareOut(
     if (!isEmpty && !isForced)
       refuse("exists already", ", or replace an earlier export with --force");
     const card = await readFile(join(out, modelFiles.card), "utf8").catch(() => "");
-    if (!isEmpty && !card.includes(CARD_MARK))
-      refuse(
-        "was not written by `ssa convert`, so --force does not remove it",
-        ", or remove the folder yourself",
-      );
+    const stays = "was not written by `ssa convert`, so --force does not remove it";
+    if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
   }
   await mkdir(dirname(out), { recursive: true }).catch((error: unknown) => {
     throw writeFailure(out, error);

@@ -39,11 +39,11 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
 
 async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
   const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
-  const files = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
+  const own = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
     join(folder, name),
   );
   const added = Object.values(adapterFiles).map((name) => join(adapter ?? "", name));
-  if (adapter) files.push(...added.filter((path) => existsSync(path)));
-  for (const file of files) hash.update(` ${await sha256OfFile(file)}`);
+  for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
+    hash.update(` ${await sha256OfFile(file)}`);
   return hash.digest("hex").slice(0, 32);
 }

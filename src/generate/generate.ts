@@ -51,17 +51,15 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
   const generationPath = join(folder, modelFiles.generationConfig);
   const defaults = (await readJsonIfSound(generationPath)) ?? {};
   const sampling = samplingOf(generationPath, defaults, options.sampling ?? {});
-  const isGreedy = sampling.temperature === 0;
+  const { temperature, topK, topP, repetitionPenalty } = sampling;
+  const isGreedy = temperature === 0;
   const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
   const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
   const room = maxPositions - numPromptTokens;
   if (numPromptTokens === 0)
     throw new UserError("the prompt has no tokens", { hint: "write some text" });
-  if (room <= 0)
-    throw new UserError(
-      `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`,
-      { hint: "shorten it" },
-    );
+  const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`;
+  if (room <= 0) throw new UserError(problem, { hint: "shorten it" });
 
   const interruption = new InterruptableStoppingCriteria();
   const interrupt = () => interruption.interrupt();
@@ -80,10 +78,10 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
       max_new_tokens: Math.min(maxNewTokens, room),
       num_beams: 1,
       do_sample: !isGreedy,
-      temperature: sampling.temperature || 1,
-      top_k: sampling.topK,
-      repetition_penalty: sampling.repetitionPenalty,
-      ...(!isGreedy && sampling.topP < 1 && { logits_processor: await nucleus(sampling) }),
+      temperature: temperature || 1,
+      top_k: topK,
+      repetition_penalty: repetitionPenalty,
+      ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
       stopping_criteria: interruption,
       streamer,
     })) as { readonly data: BigInt64Array };

@@ -28,18 +28,18 @@ export function samplingOf(path: string, json: JsonObject, asked: AskedSampling)
   const isSaid = ["do_sample", "temperature", "top_k", "top_p"].some(file.has);
   const fallback = isSaid ? transformers : unsaid;
   const isGreedy = !file.flag("do_sample", true) && (asked.topK ?? asked.topP) === undefined;
+  const penalty = file.number("repetition_penalty", fallback.repetitionPenalty);
   const temperature = file.number("temperature", fallback.temperature);
   return {
     temperature: asked.temperature ?? (isGreedy ? 0 : temperature),
     topK: asked.topK ?? Math.max(0, file.number("top_k", fallback.topK)),
     topP: asked.topP ?? file.number("top_p", fallback.topP),
-    repetitionPenalty:
-      asked.repetitionPenalty ?? file.number("repetition_penalty", fallback.repetitionPenalty),
+    repetitionPenalty: asked.repetitionPenalty ?? penalty,
   };
 }
 
 /** What masks all but the nucleus, which @huggingface/transformers lacks in its JavaScript edition. */
-export async function nucleus({ topK, topP }: Sampling): Promise<LogitsProcessorList> {
+export async function nucleus(topK: number, topP: number): Promise<LogitsProcessorList> {
   const { LogitsProcessor, LogitsProcessorList } = await import("@huggingface/transformers");
   class Nucleus extends LogitsProcessor {
     override _call(_: bigint[][], logits: Tensor): Tensor {

@@ -25,13 +25,13 @@ export interface Insertion {
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
   /** In words, by kind of place. */
-  readonly describe: (
-    host: Host,
-  ) => readonly Readonly<Record<"place" | "form" | "extent", string> & { parameters: number }>[];
+  readonly describe: (host: Host) => readonly Description[];
   readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
   /** What can become part of the base's weights; null where nothing can. */
   readonly fold: (host: Host, values: Values) => Folding | null;
 }
+
+type Description = Readonly<Record<"place" | "form" | "extent", string> & { parameters: number }>;
 
 export interface Parameter {
   readonly shape: Shape;
@@ -52,7 +52,7 @@ export function withInitialValues(insertion: Insertion, host: Host, random: Rand
   for (const [name, { shape, initial }] of insertion.parameters(host))
     values.set(
       name,
-      Float32Array.from({ length: sizeOf(shape) }, () => initial(random)),
+      new Float32Array(sizeOf(shape)).map(() => initial(random)),
     );
   return { insertion, values };
 }

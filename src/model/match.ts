@@ -67,12 +67,10 @@ function checkLayers(folder: string, model: Model, stored: readonly string[]): v
 async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo): Promise<void> {
   if (head.dtype === embedding.dtype && (await sameWeight(head, embedding, new DeviationMeter())))
     return;
-  throw new UserError(
-    `${folder}: config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`,
-    {
-      hint: 'set "tie_word_embeddings": false in config.json to use the stored head, or take it out of the checkpoint',
-    },
-  );
+  const problem = `config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`;
+  throw new UserError(`${folder}: ${problem}`, {
+    hint: 'set "tie_word_embeddings": false in config.json to use the stored head, or take it out of the checkpoint',
+  });
 }
 
 /** Names that a wrapper has prefixed (`module.`, `_orig_mod.`) are one problem, not one for each tensor. */
@@ -80,12 +78,10 @@ function checkPrefix(folder: string, missing: readonly string[], stored: readonl
   const [first = ""] = missing;
   const prefix = stored.find((name) => name.endsWith(`.${first}`))?.slice(0, -first.length);
   if (!prefix || !missing.every((name) => stored.includes(prefix + name))) return;
-  throw new UserError(
-    `${folder}: all ${missing.length} tensors have "${prefix}" before their names`,
-    {
-      hint: "save the model inside the wrapper (torch.compile, DataParallel), or take the prefix off",
-    },
-  );
+  const problem = `all ${missing.length} tensors have "${prefix}" before their names`;
+  throw new UserError(`${folder}: ${problem}`, {
+    hint: "save the model inside the wrapper (torch.compile, DataParallel), or take the prefix off",
+  });
 }
 
 function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {

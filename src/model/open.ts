@@ -65,16 +65,13 @@ export function countParameters({ weights }: Model): number {
   return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
 }
 
-/** The folder of a model by its name. */
-export type ResolveName = (name: string) => Promise<string>;
-
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string | undefined;
   /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
   readonly withoutWeights?: boolean;
-  /** Finds models by name, also the base that an adapter names; only folders are known without it. */
-  readonly resolve?: ResolveName;
+  /** Finds a model's folder by name, also of the base that an adapter names; only folders are known without it. */
+  readonly resolve?: (name: string) => Promise<string>;
   /** Told which checkpoint of an unfinished run is taken. */
   readonly onNote?: (note: string) => void;
 }
@@ -121,7 +118,7 @@ const noCheckpoint: Checkpoint = { files: [], tensors: none, metadata: {}, absen
  * Where a model is: the name that finds it again from anywhere, its folder (a run's final/, whether it is there or not),
  * and the run's folder; without a resolver only folders are known.
  */
-async function findPlace(name: string, resolveName?: ResolveName) {
+async function findPlace(name: string, resolveName: OpenOptions["resolve"]) {
   const path = resolve(name);
   const run = [path, dirname(path)].find(
     (folder, i) => isRun(folder) && (i === 0 || basename(path) === runFiles.final),

@@ -11,9 +11,9 @@ import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
-import { resolveModel, type ResolveOptions } from "../hub/model.ts";
+import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import type { OpenOptions, ResolveName } from "./open.ts";
+import type { OpenOptions } from "./open.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
 export interface Places {
@@ -46,23 +46,15 @@ export async function checkNames(model: string, ...data: readonly (string | null
     else if (name !== null && !EMBEDDED_DATA.includes(name)) parseDatasetName(name);
 }
 
-/** Resolves embedded names and those of the hub; a folder that exists wins over both. */
-export function modelResolver(
-  settings: HubSettings,
-  packageRoot: string,
-  options: ResolveOptions = {},
-): ResolveName {
-  return async (name) =>
+/** How a model is opened by any name; a folder that exists wins over embedded names and those of the hub. */
+export function opening(places: Places, root = packageRoot()): OpenOptions {
+  const { hub, onNote, onProgress, signal } = places;
+  const resolve = async (name: string) =>
     EMBEDDED_MODELS.includes(name) && !existsSync(name)
-      ? join(packageRoot, "checkpoints", name)
-      : (await resolveModel(name, settings, options)).folder;
-}
-
-/** How a model is opened by any name. */
-export function opening({ hub, onNote, onProgress, signal }: Places): OpenOptions {
-  const find = modelResolver(hub, packageRoot(), { onProgress, signal });
+      ? join(root, "checkpoints", name)
+      : (await resolveModel(name, hub, { onProgress, signal })).folder;
   return {
-    resolve: (name) => find(name).finally(() => onProgress?.(undefined)),
+    resolve: (name) => resolve(name).finally(() => onProgress?.(undefined)),
     ...(onNote && { onNote }),
   };
 }

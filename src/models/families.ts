@@ -2,8 +2,7 @@
 
 import { UserError } from "../core/errors.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
-import type { ConfigReader, ModelConfig } from "./config.ts";
-import { readRotary } from "./rope-config.ts";
+import { type ConfigReader, type ModelConfig, readRotary } from "./config.ts";
 
 /** A row of the table of families: names of modules in checkpoints, and what a config means. */
 export interface Family {

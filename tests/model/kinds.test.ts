@@ -16,7 +16,7 @@ import { hubSettings } from "../../src/hub/environment.ts";
 import { temperatureTensors } from "../../src/export/model-folder.ts";
 import { adapterJson } from "../../src/model/open.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../../src/model/open.ts";
-import { modelResolver } from "../../src/model/places.ts";
+import { opening, placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { inspectModel } from "../../src/run/inspect.ts";
 import { openBase } from "../../src/run/prepare.ts";
@@ -31,8 +31,8 @@ let expected: OpenedModel;
 /** The options of a command; notes are kept. */
 const notes: string[] = [];
 const options: OpenOptions = {
-  resolve: modelResolver(
-    hubSettings({ HF_HUB_OFFLINE: "1", HF_HUB_CACHE: at("hub") }, root),
+  ...opening(
+    placesOf({ hub: hubSettings({ HF_HUB_OFFLINE: "1", HF_HUB_CACHE: at("hub") }, root) }),
     at("package"),
   ),
   onNote: (note) => notes.push(note),
