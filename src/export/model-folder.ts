@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { encodeFloats, type Precision, precisions, spellings } from "../core/dtype.ts";
+import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape } from "../core/shape.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
@@ -18,6 +18,7 @@ import {
 } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
 import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
 import { streamAs } from "../model/weights.ts";
 
@@ -31,10 +32,7 @@ export async function writeModelFolder(
   folder: string,
   opened: OpenedModel,
   { base, hasTrainedBase }: Provenance,
-  {
-    dtype,
-    maxFileBytes,
-  }: { readonly dtype?: Precision | undefined; readonly maxFileBytes?: number } = {},
+  { dtype, maxFileBytes }: Pick<ConvertOptions, "dtype" | "maxFileBytes"> = {},
 ): Promise<void> {
   const { weights, temperatures, configJson } = opened;
   const sources = [...weights].map(([name, info]): TensorSource => {
@@ -64,20 +62,17 @@ export function checkAdapterSource(
   { hasTrainedBase, base }: Provenance,
 ): void {
   const whole = "export the whole model: --to safetensors";
-  if (!temperatures)
-    throw new UserError(
-      `${folder} has no temperatures, so there is nothing to put into an adapter`,
-    );
-  if (hasTrainedBase)
-    throw new UserError(
-      `${folder}: more than temperatures was trained, which an adapter cannot hold`,
-      { hint: whole },
-    );
-  if (hasTrainedBase === undefined || base.name === undefined)
-    throw new UserError(
-      `${folder} does not say what base its temperatures belong to, or whether more was trained`,
-      { hint: `convert the folder of the run that trained it, or ${whole}` },
-    );
+  const problems = [
+    [!temperatures, " has no temperatures, so there is nothing to put into an adapter", undefined],
+    [hasTrainedBase, ": more than temperatures was trained, which an adapter cannot hold", whole],
+    [
+      hasTrainedBase === undefined || base.name === undefined,
+      " does not say what base its temperatures belong to, or whether more was trained",
+      `convert the folder of the run that trained it, or ${whole}`,
+    ],
+  ] as const;
+  for (const [isSo, problem, hint] of problems)
+    if (isSo) throw new UserError(folder + problem, { hint });
 }
 
 /** The temperatures, tens of kilobytes, and their form with the identity of the base that they belong to. */

@@ -16,6 +16,7 @@ import type { Outputs, Tensor } from "../graph/tensor.ts";
 import { boundWeights, buildWith, logitsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
+import type { ConvertOptions } from "./convert.ts";
 import { writeCompanions } from "./model-folder.ts";
 import { byteLengthAs, bytesAs, streamAs } from "../model/weights.ts";
 
@@ -31,10 +32,7 @@ const ALIGNMENT = 65536;
 export async function writeOnnx(
   folder: string,
   opened: OpenedModel,
-  {
-    dtype: asked,
-    maxFileBytes = MAX_FILE_BYTES,
-  }: { readonly dtype?: Precision | undefined; readonly maxFileBytes?: number },
+  { dtype: asked, maxFileBytes = MAX_FILE_BYTES }: Pick<ConvertOptions, "dtype" | "maxFileBytes">,
 ): Promise<void> {
   // transformers.js's names, of the format and of the file.
   const precision = asked === "fp16" ? asked : "fp32";

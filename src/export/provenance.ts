@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
-import { readJsonIfSound } from "../files/json.ts";
+import { type JsonObject, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { baseKeys, type BaseIdentity, type OpenedModel } from "../model/open.ts";
@@ -64,15 +64,12 @@ export async function identityOf({ name, folder, checkpoint }: OpenedModel): Pro
 }
 
 /** What a record says of the base, under its own keys. */
-function recordedBase(
-  record: Readonly<Record<string, unknown>>,
-  { name, revision, sha256 }: Readonly<Record<keyof BaseIdentity, string>>,
-): BaseIdentity {
-  const found = Object.entries({ name, revision, sha256 }).map(([field, key]) => [
-    field,
-    record[key],
-  ]);
-  return Object.fromEntries(found.filter(([, value]) => typeof value === "string" && value !== ""));
+function recordedBase(record: JsonObject, keys: Readonly<Record<keyof BaseIdentity, string>>) {
+  const fields = ["name", "revision", "sha256"] as const;
+  const found = fields.map((field) => [field, record[keys[field]]] as const);
+  return Object.fromEntries(
+    found.filter(([, value]) => value && typeof value === "string"),
+  ) as BaseIdentity;
 }
 
 /** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */

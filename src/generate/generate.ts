@@ -1,15 +1,29 @@
 // `ssa generate`: text from @huggingface/transformers on the exported graph, which is made once per model and kept.
 
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound } from "../files/json.ts";
-import { modelFiles } from "../files/names.ts";
+import { adapterFiles, modelFiles } from "../files/names.ts";
+import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import type { Provider } from "../engines/index.ts";
 import { readModel } from "../models/index.ts";
-import { cachedExport, type CacheOptions } from "./export-cache.ts";
 import { openClient, openClientTokenizer } from "../export/client.ts";
+import { convert } from "../export/convert.ts";
+import { companionsOf } from "../export/model-folder.ts";
 import { type AskedSampling, nucleus, type Sampling, samplingOf } from "./sampling.ts";
 import { continuationStreamer } from "./streamer.ts";
+
+export interface CacheOptions extends OpenOptions {
+  /** As `openModel` takes it, or an ONNX export, which is used as it is. */
+  readonly model: string;
+  /** Where exports are kept, each in a folder named by its checksum. */
+  readonly cacheFolder: string;
+  /** Told what begins. */
+  readonly onStage?: (stage: string) => void;
+}
 
 export interface GenerateOptions extends CacheOptions {
   readonly prompt: string;
@@ -94,4 +108,34 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();
   }
+}
+
+/** Raised when what is written changes, so that no older export is used. */
+const EXPORT_VERSION = 1;
+
+/** The folder of a model's ONNX export, made now if it is not in the cache yet. */
+export async function cachedExport(options: CacheOptions): Promise<string> {
+  const { model, adapter, cacheFolder, onStage } = options;
+  if (!adapter && existsSync(join(model, "onnx"))) return model;
+  onStage?.("looking for the model's export");
+  const out = join(cacheFolder, await keyOf(await openModel(model, options)));
+  const isThere = () => existsSync(join(out, modelFiles.config));
+  if (isThere()) return out;
+  try {
+    await convert({ ...options, target: "onnx", out });
+  } catch (error) {
+    if (!isThere()) throw error; // else another process was faster
+  }
+  return out;
+}
+
+async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
+  const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
+  const own = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
+    join(folder, name),
+  );
+  const added = Object.values(adapterFiles).map((name) => join(adapter ?? "", name));
+  for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
+    hash.update(` ${await sha256OfFile(file)}`);
+  return hash.digest("hex").slice(0, 32);
 }

@@ -1,7 +1,6 @@
 // The decoder that every family is a setting of.
 // B = batch, T = sequence, D = hidden, F = feed-forward, N = heads, H = head dim
 
-import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -91,11 +90,7 @@ export function decoder(family: Family, config: DecoderConfig) {
         stride: split === "heads" ? 3 * H : H,
       };
     },
-    groupOf: (name: string): WeightGroup => {
-      const group = groups.get(name);
-      invariant(group, `no weight ${name}`);
-      return group;
-    },
+    groupOf: (name: string) => groups.get(name)!,
     /** Hidden states after the last norm, [B, T, D]. */
     forward: (context: ForwardContext) => forward(family, config, context),
   };
@@ -168,21 +163,15 @@ function forward(
     const project = (i: number, heads: number) =>
       dense(`${at}.${names[i]}`, x_BTD, heads * H, hasAttentionBias);
     const product = (x: Tensor, heads: number) => keep(splitHeads(x, heads), "product");
-    const splits = {
-      modules: () => [N, K, K].map((heads, i) => product(project(i, heads), heads)),
-      parts: () => {
-        const fused = project(0, N + 2 * K);
-        const part = (start: number, heads: number) =>
-          product(slice(fused, 2, start * H, (start + heads) * H), heads);
-        return [part(0, N), part(N, K), part(N + K, K)];
-      },
-      heads: () => {
-        const fused = keep(project(0, 3 * N), "product"); // each head's query, key and value side by side
-        const perHead = reshape(fused, [...fused.shape.slice(0, 2), N, 3 * H]);
-        const part = (i: number) => slice(perHead, 3, i * H, (i + 1) * H);
-        return [0, 1, 2].map((i) => transpose(part(i), [0, 2, 1, 3]));
-      },
-    } satisfies Record<typeof split, () => Tensor[]>;
-    return splits[split]();
+    const counts = [N, K, K] as const;
+    if (split === "modules") return counts.map((heads, i) => product(project(i, heads), heads));
+    const fused = project(0, N + 2 * K);
+    const part = (x: Tensor, start: number, heads: number) =>
+      slice(x, x.shape.length - 1, start * H, (start + heads) * H);
+    if (split === "parts")
+      return [0, N, N + K].map((start, i) => product(part(fused, start, counts[i]!), counts[i]!));
+    // Each head's query, key and value side by side.
+    const perHead = reshape(keep(fused, "product"), [...fused.shape.slice(0, 2), N, 3 * H]);
+    return counts.map((_, i) => transpose(part(perHead, i, 1), [0, 2, 1, 3]));
   }
 }

@@ -6,7 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
 import { type Engine, takingTurns } from "../engines/index.ts";
-import { estimate, pairedDelta } from "../evaluate/estimates.ts";
+import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import { writeFailure, writeFileAtomic } from "../files/atomic.ts";
 import {
@@ -24,7 +24,6 @@ import { adapterJson, type BaseIdentity } from "../model/open.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import type { Recipe } from "../options/schema.ts";
 import { recipeToYaml } from "../options/load.ts";
-import type { RunReport } from "../evaluate/results.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { scoreBase, subset } from "./before.ts";

@@ -11,7 +11,7 @@ import { convert } from "../../src/export/convert.ts";
 import { readJson, writeJson } from "../../src/files/json.ts";
 import { saveSnapshot } from "../../src/files/run-folder.ts";
 import { modelSha256, openSafetensors } from "../../src/files/safetensors.ts";
-import { cachedExport } from "../../src/generate/export-cache.ts";
+import { cachedExport } from "../../src/generate/generate.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
 import { temperatureTensors } from "../../src/export/model-folder.ts";
 import { adapterJson } from "../../src/model/open.ts";

@@ -7,9 +7,8 @@ import { UserError } from "../../core/errors.ts";
 import type { DocumentStream, Piece, TokenizedText } from "../../data/document.ts";
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
-import { estimateMean } from "../estimates.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import type { TaskResult } from "../results.ts";
+import { estimateMean, type TaskResult } from "../results.ts";
 import type { WindowLoss } from "../scorer.ts";
 
 export type LambadaResult = TaskResult & { readonly task: "lambada" } & ReturnType<typeof figures>;

@@ -6,9 +6,8 @@ import type { Corpus } from "../../data/corpus.ts";
 import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
-import { estimate } from "../estimates.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
-import type { PerplexityResult } from "../results.ts";
+import { estimate, type PerplexityResult } from "../results.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
