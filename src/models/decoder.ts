@@ -45,27 +45,34 @@ export type Model = Readonly<ReturnType<typeof decoder>>;
 
 export function decoder(family: Family, config: DecoderConfig) {
   const { prefix, embeddings, layers, norms } = family;
-  // The weights are what a forward pass asks for.
-  const weights = new Map<string, Shape>();
-  const groups = new Map<string, WeightGroup>();
-  const weight = (name: string, shape: Shape, group: WeightGroup) => {
-    weights.set(name, shape);
-    groups.set(name, group);
-    return parameter(name, shape);
-  };
-  const ids = input("ids", [1, 1], "I64");
-  const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
-  forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
   const outputEmbedding = `${embeddings.output}.weight`;
-  if (!config.isTied) weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
-
+  /** The weights are what a forward pass asks for: looked at when needed, for a config can promise a million layers. */
+  const walk = () => {
+    const weights = new Map<string, Shape>();
+    const groups = new Map<string, WeightGroup>();
+    const weight = (name: string, shape: Shape, group: WeightGroup) => {
+      weights.set(name, shape);
+      groups.set(name, group);
+      return parameter(name, shape);
+    };
+    const ids = input("ids", [1, 1], "I64");
+    const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
+    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+    if (!config.isTied)
+      weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
+    return { weights, groups };
+  };
+  let walked: ReturnType<typeof walk> | undefined;
+  const named = () => (walked ??= walk());
   const attentionPrefix = (layer: number) =>
     `${prefix}.${layers}.${layer}.${family.attention.name}`;
   const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
   return {
     config: config as ModelConfig,
     /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
-    weights: weights as ReadonlyMap<string, Shape>,
+    get weights(): ReadonlyMap<string, Shape> {
+      return named().weights;
+    },
     /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
     canonicalName: (stored: string) => {
       if (BUFFER.test(stored)) return null;
@@ -90,7 +97,7 @@ export function decoder(family: Family, config: DecoderConfig) {
         stride: split === "heads" ? 3 * H : H,
       };
     },
-    groupOf: (name: string) => groups.get(name)!,
+    groupOf: (name: string) => named().groups.get(name)!,
     /** Hidden states after the last norm, [B, T, D]. */
     forward: (context: ForwardContext) => forward(family, config, context),
   };
