@@ -1,6 +1,7 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
-import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
+import { type Conversion, convert, targetNamed } from "../../src/export/convert.ts";
+import { TARGETS } from "../../src/export/verify.ts";
 import { shared } from "../../src/options/shared.ts";
 import { flag, maybe, needed, numberFormat, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";

@@ -21,8 +21,6 @@ import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
 import { type Target, TARGETS, verify } from "./verify.ts";
 
-export { TARGETS } from "./verify.ts";
-
 export interface ConvertOptions extends OpenOptions {
   /** As `openModel` takes it. */
   readonly model: string;

@@ -80,10 +80,8 @@ async function compareLogits(
     const mask = [...zeros, ...tokens.map(() => 1)];
     return { pad, window: [...tokens, ...zeros], ids: [...zeros, ...tokens], mask };
   });
-  const expected = await windowLogits(
-    source,
-    rows.map(({ window }) => window),
-  );
+  const windows = rows.map(({ window }) => window);
+  const expected = await windowLogits(source, windows);
   const client = await openClient(folder);
   /** Runs some columns of the first rows behind what an earlier call left, and compares what is no padding. */
   const check = async (numRows: number, start: number, stop: number, past?: Past) => {

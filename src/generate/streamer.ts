@@ -19,11 +19,8 @@ export async function continuationStreamer(
     #pending: bigint[] = [];
 
     override put([ids]: [bigint[]]): void {
-      if (!this.#before) {
-        this.#before = ids.slice(-1); // the prompt
-        return;
-      }
-      this.#pending.push(...ids);
+      if (this.#before) this.#pending.push(...ids);
+      this.#before ??= ids.slice(-1); // the prompt
       // U+FFFD: a character of which only the first bytes are there.
       if (!decode([...this.#before, ...this.#pending]).endsWith("\ufffd")) this.#tell();
     }

@@ -6,11 +6,11 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 
+type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim";
+
 /** What an insertion needs to know of a model. */
 export interface Host {
-  readonly config: Readonly<
-    Record<"numLayers" | "numHeads" | "numKeyValueHeads" | "headDim", number>
-  >;
+  readonly config: Readonly<Record<Count, number>>;
   readonly weights: ReadonlyMap<string, Shape>;
   readonly attentionPrefix: (layer: number) => string;
   readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
@@ -68,10 +68,7 @@ export type Observer = (layer: number, projection: Projection, made: Tensor) => 
 
 export interface Folding {
   /** In place, of weights by canonical name; a weight may be changed several times. */
-  readonly changes: readonly {
-    readonly name: string;
-    readonly change: (values: Float32Array) => void;
-  }[];
+  readonly changes: readonly { name: string; change: (values: Float32Array) => void }[];
   /** What stays inserted. */
   readonly rest: Inserted | null;
 }

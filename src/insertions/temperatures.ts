@@ -51,8 +51,9 @@ const prefixOf = (host: Host, layer: number, projection: Projection) =>
 /** Every projection of every layer that has a temperature. */
 function sites(spec: TemperatureSpec, host: Host) {
   const { numLayers, numHeads, numKeyValueHeads, headDim } = host.config;
+  const used = PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0);
   const inLayer = (layer: number) =>
-    PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0).map((projection) => {
+    used.map((projection) => {
       const heads = projection === "query" ? numHeads : numKeyValueHeads;
       const parts = partsOf(spec, projection);
       const prefix = prefixOf(host, layer, projection);
@@ -67,11 +68,8 @@ function sites(spec: TemperatureSpec, host: Host) {
 }
 
 /** The hook that scales query, key and value; a projection without temperatures passes untouched. */
-function scaling(
-  spec: TemperatureSpec,
-  host: Host,
-  { parameter, positions, observe }: HookContext,
-) {
+function scaling(spec: TemperatureSpec, host: Host, context: HookContext) {
+  const { parameter, positions, observe } = context;
   const logN = acrossHeads(tabulate(positions, 1, (position) => Math.log(position + 1)));
   const feature = temperatureForms.feature[spec.feature];
   const position = temperatureForms.position[spec.position];

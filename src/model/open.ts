@@ -158,10 +158,7 @@ function refuseForeign(path: string): void {
 }
 
 /** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
-async function openUnfinished(
-  run: string,
-  { adapter, ...options }: OpenOptions,
-): Promise<OpenedModel> {
+async function openUnfinished(run: string, { adapter, ...options }: OpenOptions) {
   const path = join(run, runFiles.recipe);
   const recipe = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
   if (options.withoutWeights) return openModel(recipe.base, options);
@@ -186,16 +183,12 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   const { model, checkpoint } = opened;
   const [path, adapter] = [join(dir, snapshotFiles.trained), join(dir, snapshotFiles.adapter)];
   const trained = existsSync(path) ? await openSafetensors(path) : noCheckpoint;
-  const temperatures = existsSync(adapter)
-    ? await readTemperatures(dir, model)
-    : opened.temperatures;
+  const temperatures = existsSync(adapter) && (await readTemperatures(dir, model));
+  const files = [...checkpoint.files, ...trained.files];
+  const tensors = new Map([...checkpoint.tensors, ...trained.tensors]);
   return {
     ...opened,
-    checkpoint: {
-      ...checkpoint,
-      files: [...checkpoint.files, ...trained.files],
-      tensors: new Map([...checkpoint.tensors, ...trained.tensors]),
-    },
+    checkpoint: { ...checkpoint, files, tensors },
     weights: new Map([...opened.weights, ...trained.tensors]),
     ...(temperatures && { temperatures }),
     adapter: dir,
@@ -237,17 +230,16 @@ export async function readTemperatures(
   const values = new Map<string, Float32Array>();
   for (const [name, { shape }] of parameters) {
     const info = tensors.get(name);
+    const found = info ? formatShape(info.shape) : "missing";
+    const problem = `temperature ${name} is ${found}, the base needs ${formatShape(shape)}`;
     if (!info || !sameShape(info.shape, shape))
-      throw new UserError(
-        `${folder}: temperature ${name} is ${info ? formatShape(info.shape) : "missing"}, the base needs ${formatShape(shape)}`,
-        { hint: "was the adapter trained on another base?" },
-      );
+      throw new UserError(`${folder}: ${problem}`, {
+        hint: "was the adapter trained on another base?",
+      });
     values.set(name, await readFloats(info));
   }
   const extra = [...tensors.keys()].find((name) => !parameters.has(name));
-  if (extra)
-    throw new UserError(
-      `${folder}: unexpected temperature ${extra}, not in ${adapterFiles.config}`,
-    );
+  const unexpected = `unexpected temperature ${extra}, not in ${adapterFiles.config}`;
+  if (extra) throw new UserError(`${folder}: ${unexpected}`);
   return { insertion, values };
 }

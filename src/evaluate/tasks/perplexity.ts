@@ -48,14 +48,10 @@ export function planWindows(
       hint: "a text needs at least two tokens",
     });
   const { context, stride } = rule;
-  const conditions = {
-    task: "perplexity",
-    convention: name ?? (stride === context ? "disjoint" : "stride"),
-    context,
-    stride,
-    dataSha256,
-    numTokens: numScored(windows),
-  } as const;
+  const convention = name ?? (stride === context ? "disjoint" : "stride");
+  const numTokens = numScored(windows);
+  const task = "perplexity" as const;
+  const conditions = { task, convention, context, stride, dataSha256, numTokens };
   return {
     texts,
     windows,
