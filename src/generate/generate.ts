@@ -13,8 +13,8 @@ import { readModel } from "../models/index.ts";
 import { openClient, openClientTokenizer } from "../export/client.ts";
 import { convert } from "../export/convert.ts";
 import { companionsOf } from "../export/model-folder.ts";
-import { type AskedSampling, nucleus, type Sampling, samplingOf } from "./sampling.ts";
-import { continuationStreamer } from "./streamer.ts";
+import { type AskedSampling, type Sampling, samplingOf } from "./sampling.ts";
+import { continuationStreamer, nucleus } from "./streamer.ts";
 
 export interface CacheOptions extends OpenOptions {
   /** As `openModel` takes it, or an ONNX export, which is used as it is. */
