@@ -28,12 +28,17 @@ export interface Places {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Without settings: this user's own caches and token, where no variable says otherwise. */
-export const placesOf = (given: Partial<Places>): Places => ({
-  ...given,
-  hub: given.hub ?? hubSettings({}, homedir()),
-  cacheDir: given.cacheDir ?? join(homedir(), ".cache", "ssa"),
-});
+/** Without settings: this user's own caches and token, where no variable says otherwise. What is no place stays out. */
+export function placesOf({
+  hub = hubSettings({}, homedir()),
+  cacheDir = join(homedir(), ".cache", "ssa"),
+  onNote,
+  onProgress,
+  onChoice,
+  signal,
+}: Partial<Places>): Places {
+  return { hub, cacheDir, onNote, onProgress, onChoice, signal };
+}
 
 /** Models that ship with the package, in its checkpoints/. */
 const EMBEDDED_MODELS: readonly string[] = ["tiny-gpt2"];
