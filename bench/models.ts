@@ -9,7 +9,7 @@ import { sizeOf } from "../src/core/shape.ts";
 import { type TensorInfo, writeSafetensors } from "../src/files/safetensors.ts";
 import { readModel } from "../src/models/index.ts";
 import { withInitialValues } from "../src/insertions/insertion.ts";
-import { DEFAULT_TEMPERATURES } from "../src/insertions/spec.ts";
+import { DEFAULT_TEMPERATURES } from "../src/insertions/parts.ts";
 import { temperatures } from "../src/insertions/temperatures.ts";
 
 type Json = Readonly<Record<string, unknown>>;

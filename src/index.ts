@@ -9,7 +9,8 @@ export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
-export type { LambadaResult, PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { RunEvent } from "./run/training.ts";
 export { UserError } from "./core/errors.ts";
 
@@ -23,7 +24,7 @@ export { type Recipe, recipeOptions } from "./options/schema.ts";
 
 /** Models, `openModel(name, opening(placesOf({})))`; data, read through a model's own tokenizer; devices. */
 export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
-export type { TemperatureSpec } from "./insertions/spec.ts";
+export type { TemperatureSpec } from "./insertions/parts.ts";
 export { selectSplit } from "./data/readers/files.ts";
 export { readCorpus } from "./model/read-corpus.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";

@@ -1,7 +1,8 @@
 // `ssa convert`: a model, an adapter or a run as a folder for other programs, compared with its source.
 
 import { styleText } from "node:util";
-import { type Conversion, convert, TARGETS, targetNamed } from "../../src/export/convert.ts";
+import { type Conversion, convert, targetNamed } from "../../src/export/convert.ts";
+import { TARGETS } from "../../src/export/verify.ts";
 import { opening } from "../../src/model/places.ts";
 import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";

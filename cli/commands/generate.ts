@@ -3,7 +3,7 @@
 import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
 import { providerOf } from "../../src/engines/index.ts";
-import { generate, type Sampling } from "../../src/generate/generate.ts";
+import { generate } from "../../src/generate/generate.ts";
 import { opening } from "../../src/model/places.ts";
 import * as kind from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
@@ -12,10 +12,12 @@ import { cacheFolder, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;
 
+// Where one is not given, the model's generation_config.json counts.
 const sampled = {
-  temperature: maybe(kind.within(0, 100, "number"), "sample; above 1 more varied, below 1 less"),
+  temperature: maybe(kind.within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
   topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
   topP: maybe(kind.within(0, 1, "share"), "sample from the most probable of this share"),
+  repetitionPenalty: maybe(kind.above0(), "above 1: tokens of the text so far less probable"),
   seed: maybe(wholeNumber(0), "makes sampling repeatable"),
 };
 
@@ -31,17 +33,21 @@ export const command = defineCommand({
     json: shared.json,
   },
   stops: "after this token",
-  examples: `The most probable token is taken each time, unless sampling is asked for. The model's ONNX export is made at the first call and kept;
-\`ssa doctor\` shows where.
+  examples: `Tokens are sampled as the model's generation_config.json says, or else at temperature 0.8 from the 40 most
+probable and 95 %. The model's ONNX export is made at the first call and kept; \`ssa doctor\` shows where.
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
   async run(
-    { model, adapter, device, prompt, maxNewTokens, refresh, json, ...options },
+    { model, adapter, device, prompt, maxNewTokens, refresh, json, seed, ...sampling },
     io,
     { signal },
   ) {
-    const sampling = samplingOf(options);
+    const { temperature, topK, topP } = sampling;
+    if (temperature === 0 && (topK ?? topP ?? seed) !== undefined)
+      throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
+        hint: "sample with a --temperature above 0, or leave them out",
+      });
     const at = { ...places(io, refresh), signal };
     const folder = cacheFolder(io, "exports");
     let begun: number | undefined;
@@ -53,7 +59,8 @@ Example:
       cacheFolder: folder,
       prompt,
       maxNewTokens,
-      ...(sampling && { sampling }),
+      sampling,
+      seed: seed ?? Math.floor(Math.random() * 2 ** 31),
       signal,
       onStage: staging(io, signal),
       onText: (text) => {
@@ -67,25 +74,12 @@ Example:
       throw new UserError(error.message, { hint, exitCode: 1 });
     });
     if (generation.stop === "interrupted") io.exitCode = 130;
-    const seed = sampling && { seed: sampling.seed };
-    const document = () => JSON.stringify({ prompt, ...generation, ...seed }, null, 2);
-    io.stdout.write(`${json ? document() : ""}\n`);
+    io.stdout.write(json ? `${JSON.stringify({ prompt, ...generation }, null, 2)}\n` : "\n");
     if (json || !io.isTty) return;
-    const { length } = generation.tokens;
-    const rate = format.rate((length - 1) / ((io.now() - (begun ?? io.now())) / 1000 || 1));
-    const repeat = seed ? `, seed ${seed.seed}` : "";
-    io.stderr.write(`${styleText("dim", `${length} tokens, ${rate}${repeat}`)}\n`);
+    const { tokens, seed: drawn } = generation;
+    const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
+    const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
+    const told = `${tokens.length} tokens, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
+    io.stderr.write(`${styleText("dim", told)}\n`);
   },
 });
-
-/** Sampling where any of its options is given; a temperature of 0 is greedy. */
-function samplingOf(given: kind.Values<typeof sampled>): Sampling | undefined {
-  const { temperature, topK, topP, seed } = given;
-  if (temperature !== 0 && [temperature, topK, topP].some((value) => value !== undefined))
-    return { ...given, seed: seed ?? Math.floor(Math.random() * 2 ** 31) };
-  if ([seed, topK, topP].some((value) => value !== undefined))
-    throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
-      hint: "sample with a --temperature above 0, --top-k or --top-p",
-    });
-  return undefined;
-}

@@ -7,11 +7,10 @@ import type { TokenizedText } from "../data/document.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import type { OpenedModel } from "../model/model.ts";
+import type { OpenedModel } from "../model/open.ts";
 import type { ReadOptions } from "../model/read-corpus.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import { openScorer, type ScoreOptions, type WindowLoss } from "./scorer.ts";
-import { TemperatureStatistics } from "./temperature-summary.ts";
+import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -63,13 +62,11 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
-  throw new UserError(
-    `the loss is ${losses[at]!.nats} on tokens ${start} to ${start + length - 1} of text ${text + 1}`,
-    {
-      hint: "are the model's weights intact, and its numbers within its number format?",
-      exitCode: 1,
-    },
-  );
+  const place = `tokens ${start} to ${start + length - 1} of text ${text + 1}`;
+  throw new UserError(`the loss is ${losses[at]!.nats} on ${place}`, {
+    hint: "are the model's weights intact, and its numbers within its number format?",
+    exitCode: 1,
+  });
 }
 
 /** Scores a model as planned. */

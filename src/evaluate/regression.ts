@@ -4,15 +4,6 @@ import { UserError } from "../core/errors.ts";
 import { readJson, writeJson } from "../files/json.ts";
 import type { Conditions, PerplexityResult, TaskResult } from "./results.ts";
 
-export interface Comparison {
-  readonly hasRegressed: boolean;
-  /** Change of perplexity, percent of the baseline's. */
-  readonly percent: number;
-  readonly maxIncreasePercent: number;
-  readonly baselinePerplexity: number;
-  readonly perplexity: number;
-}
-
 /** Another machine or batch size rounds differently; less than this is no change. */
 const ROUNDING_PERCENT = 1e-3;
 
@@ -67,19 +58,17 @@ function flagsOf({ task, convention = "disjoint", context, stride, ...rest }: Ba
   return `: ${flags.join(" ")}`;
 }
 
-/** Compares perplexities that `checkComparable` let pass. */
+export type Comparison = Readonly<ReturnType<typeof compareWithBaseline>>;
+
+/** Compares perplexities, where they were measured alike; `percent` is the change, of the baseline's. */
 export function compareWithBaseline(
   result: TaskResult,
   baseline: Baseline,
   maxIncreasePercent: number,
-): Comparison {
+) {
   checkComparable(result, baseline);
-  const percent = 100 * (result.perplexity / baseline.perplexity - 1);
-  return {
-    hasRegressed: !(percent <= maxIncreasePercent + ROUNDING_PERCENT),
-    percent,
-    maxIncreasePercent,
-    baselinePerplexity: baseline.perplexity,
-    perplexity: result.perplexity,
-  };
+  const [{ perplexity }, { perplexity: baselinePerplexity }] = [result, baseline];
+  const percent = 100 * (perplexity / baselinePerplexity - 1);
+  const hasRegressed = !(percent <= maxIncreasePercent + ROUNDING_PERCENT);
+  return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
 }

@@ -1,10 +1,11 @@
-// What is measured, as report.json and the commands' JSON state it.
+// What is measured, as report.json and the commands' JSON state it: perplexity from per-window losses, with its
+// uncertainty, and the paired difference of two models on the same windows.
 
 import { join } from "node:path";
+import { invariant } from "../core/errors.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
-import type { LossDelta, LossEstimate } from "./estimates.ts";
-import type { TemperatureSummary } from "./temperature-summary.ts";
+import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
 import type { Recipe } from "../options/schema.ts";
 
 /** What every result states: a figure, and what it depends on. */
@@ -38,17 +39,6 @@ export interface PerplexityResult extends TaskResult, LossEstimate {
   readonly windowsTotal: number;
 }
 
-export interface LambadaResult extends TaskResult {
-  readonly task: "lambada";
-  /** Share of the documents whose target is what the model finds likeliest, token after token. */
-  readonly accuracy: number;
-  readonly accuracyStandardError: number | null;
-  /** exp of the mean, over documents, of the target's nats summed over its tokens. */
-  readonly perplexity: number;
-  readonly perplexityStandardError: number | null;
-  readonly numDocuments: number;
-}
-
 export interface RunReport {
   readonly before: PerplexityResult;
   readonly after: PerplexityResult;
@@ -76,4 +66,79 @@ export interface RunReport {
 export async function readReport(runDir: string): Promise<RunReport | undefined> {
   const json: Partial<RunReport> = (await readJsonIfSound(join(runDir, runFiles.report))) ?? {};
   return json.after && json.before && json.delta && json.recipe ? (json as RunReport) : undefined;
+}
+
+/** Mean loss and its uncertainty. */
+export type LossEstimate = Readonly<ReturnType<typeof estimate>>;
+
+export function estimate(windows: readonly WindowLoss[]) {
+  const { ratio, standardError, total } = ratioEstimate(windows);
+  return {
+    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
+    lossNats: ratio,
+    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
+    perplexity: Math.exp(ratio),
+    /** Scored tokens. */
+    numTokens: total,
+    /** Of lossNats, clustered by window; null under two windows. */
+    standardError,
+  };
+}
+
+export type LossDelta = Readonly<ReturnType<typeof pairedDelta>>;
+
+/** The difference of two models' losses on the same windows, after minus before. */
+export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
+  invariant(before.length === after.length, "different windows");
+  const differences = after.map(({ nats, numTokens }, i) => {
+    invariant(numTokens === before[i]!.numTokens, "different windows");
+    return { nats: nats - before[i]!.nats, numTokens };
+  });
+  const { ratio: lossNats, standardError } = ratioEstimate(differences);
+  const percentAt = (delta: number) => 100 * Math.expm1(delta);
+  const margin = standardError && studentT975(before.length - 1) * standardError;
+  return {
+    /** Nats per token. */
+    lossNats,
+    perplexity: estimate(after).perplexity - estimate(before).perplexity,
+    /** Change of perplexity in percent of the one before. */
+    percent: percentAt(lossNats),
+    /** Of lossNats, from paired windows; null under two windows. */
+    standardError,
+    /** 95 % interval of `percent`; null under two windows. */
+    interval95:
+      margin === null
+        ? null
+        : ([percentAt(lossNats - margin), percentAt(lossNats + margin)] as const),
+  };
+}
+
+/** The mean of independent values and its standard error; null under two. */
+export function estimateMean(values: readonly number[]) {
+  const { ratio, standardError } = ratioEstimate(values.map((nats) => ({ nats, numTokens: 1 })));
+  return { mean: ratio, standardError };
+}
+
+/**
+ * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
+ * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.
+ */
+function ratioEstimate(windows: readonly WindowLoss[]) {
+  const total = windows.reduce((sum, { numTokens }) => sum + numTokens, 0);
+  const ratio = windows.reduce((sum, { nats }) => sum + nats, 0) / total;
+  const count = windows.length;
+  if (count < 2) return { ratio, total, standardError: null };
+  const squares = windows.reduce((sum, w) => sum + (w.nats - ratio * w.numTokens) ** 2, 0);
+  return { ratio, total, standardError: Math.sqrt((count / (count - 1)) * squares) / total };
+}
+
+/**
+ * 97.5 % quantile of Student's t within 3e-4: from a table up to 4 degrees of freedom, then by its expansion in their
+ * inverse around the normal quantile z = 1.959964 (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5:
+ * the first coefficient is (z³ + z) / 4).
+ */
+export function studentT975(degrees: number): number {
+  const exact = [12.7062, 4.3027, 3.1824, 2.7764][degrees - 1];
+  const coefficients = [1.959964, 2.372271, 2.822499, 2.55585, 1.589534];
+  return exact ?? coefficients.reduceRight((sum, coefficient) => sum / degrees + coefficient, 0);
 }

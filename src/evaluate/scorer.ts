@@ -3,6 +3,7 @@
 import type { TokenizedText } from "../data/document.ts";
 import { packWindows, type Window } from "../data/windows.ts";
 import type { Engine, Feeds, Results } from "../engines/index.ts";
+import type { Shape } from "../core/shape.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import {
@@ -14,8 +15,8 @@ import {
   totalNats,
   type BatchShape,
 } from "../model/graph.ts";
-import type { OpenedModel } from "../model/model.ts";
-import type { TemperatureStatistics } from "./temperature-summary.ts";
+import type { OpenedModel } from "../model/open.ts";
+import type { Projection } from "../nn/attention.ts";
 
 export interface WindowLoss {
   /** Sum over the window's scored tokens. */
@@ -26,24 +27,18 @@ export interface WindowLoss {
   readonly isArgmax?: Uint8Array;
 }
 
-interface Done {
-  windows: number;
-  numTokens: number;
-}
-
 export interface ScoreOptions {
   /** Values of the tensors that train, by name. */
   readonly feeds?: Feeds;
-  readonly onBatch?: (done: Readonly<Done>) => void;
+  readonly onBatch?: (done: { readonly windows: number; readonly numTokens: number }) => void;
   /** What was scored before, counted on. */
-  readonly done?: Done;
+  readonly done?: { windows: number; numTokens: number };
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface ScorerOptions extends BatchShape {
+interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
   readonly trainable?: ReadonlySet<string>;
-  /** Collects what the temperatures are on the way. */
   readonly observe?: TemperatureStatistics;
   readonly needsArgmax?: boolean;
 }
@@ -83,7 +78,9 @@ export async function openScorer(
         signal?.throwIfAborted();
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
         for (const [row, { length }] of batch.windows.entries()) {
-          losses.push(lossOf(results, batch.labels, row * context, context));
+          const places = Array.from({ length: context }, (_, i) => row * context + i);
+          const targets = places.filter((at) => batch.labels[at]! >= 0);
+          losses.push(lossOf(results, targets));
           statistics?.add(results, row, length);
         }
         done.windows += batch.windows.length;
@@ -96,16 +93,63 @@ export async function openScorer(
   };
 }
 
-/** Of one row of a batch. */
-function lossOf(
-  { nats, ranks }: Results,
-  labels: Int32Array,
-  start: number,
-  context: number,
-): WindowLoss {
-  const row = Array.from({ length: context }, (_, i) => start + i);
-  const targets = row.filter((at) => labels[at]! >= 0);
+/** Of the tokens at these places of a batch. */
+function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLoss {
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
   const loss = { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats };
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
+}
+
+/** A layer's τ of one projection. */
+interface Site {
+  readonly layer: number;
+  readonly projection: Projection;
+}
+
+/** What learned temperatures do on real text, over all heads and tokens seen. */
+export interface TemperatureSummary extends Site {
+  readonly min: number;
+  readonly mean: number;
+  readonly max: number;
+}
+
+const nothingSeen = { min: Infinity, max: -Infinity, sum: 0, count: 0 };
+
+/** Collects the least, mean and greatest τ of each layer and projection. */
+export class TemperatureStatistics {
+  readonly #watched = new Map<string, Site & { readonly shape: Shape } & typeof nothingSeen>();
+
+  /** Registers a layer's τ, as the graph that runs next has it, and gives the name of the output that carries it. */
+  watch(layer: number, projection: Projection, { shape }: Tensor): string {
+    const name = `tau.${layer}.${projection}`;
+    const seen = this.#watched.get(name) ?? nothingSeen;
+    this.#watched.set(name, { ...seen, layer, projection, shape });
+    return name;
+  }
+
+  /** Adds the first `length` tokens of one row of a run. */
+  add(results: Results, row: number, length: number): void {
+    for (const [name, watched] of this.#watched) {
+      // τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone, or [N, 1, 1] on nothing.
+      const { shape } = watched;
+      const [heads, tokens] = shape.slice(-3, -1).map(Number) as [number, number];
+      const first = shape.length === 4 ? row * heads : 0;
+      for (let head = first; head < first + heads; head++) {
+        const start = head * tokens;
+        for (const tau of results[name]!.subarray(start, start + Math.min(length, tokens))) {
+          watched.min = Math.min(watched.min, tau);
+          watched.max = Math.max(watched.max, tau);
+          watched.sum += tau;
+          watched.count += 1;
+        }
+      }
+    }
+  }
+
+  summary(): TemperatureSummary[] {
+    const all = [...this.#watched.values()].filter(({ count }) => count > 0);
+    return all.map(({ layer, projection, min, max, sum, count }) => {
+      return { layer, projection, min, mean: sum / count, max };
+    });
+  }
 }

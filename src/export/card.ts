@@ -6,50 +6,52 @@ import { basename } from "node:path";
 import { isDataPath } from "../data/readers/formats.ts";
 import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import { countParameters, type OpenedModel } from "../model/model.ts";
+import { countParameters, type OpenedModel } from "../model/open.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
-import { CARD_MARK } from "./staging.ts";
 import type { Target, Verification } from "./verify.ts";
 
-export interface CardOptions {
-  /** Where the other files are. */
-  readonly folder: string;
-  readonly target: Target;
-  readonly title: string;
-  readonly verification: Verification;
-}
+/** A line of every card that is written here: only folders with it are ever overwritten. */
+export const CARD_MARK = "<!-- written by `ssa convert` -->";
 
-/** The card's text, with the licence fields of the base's own card where there is one. */
+/** The text, beside the other files of `folder`, with the licence fields of the base's own card where there is one. */
 export async function modelCard(
   opened: OpenedModel,
   provenance: Provenance,
-  { folder, target, title, verification }: CardOptions,
+  folder: string,
+  title: string,
+  target: Target,
+  verification: Verification,
 ): Promise<string> {
   const { base, report } = provenance;
+  const { temperatures } = opened;
   const licence = await licenceOf(opened);
   const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
   const values = licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ");
-  const baseId = base.name && hubId(base.name, (name) => parseModelName(name).id);
-  const dataId = report && hubId(report.recipe.data, (name) => parseDatasetName(name).id);
+  const dataId = report && hubId(report.recipe.data, parseDatasetName);
+  const front = {
+    base_model: base.name && hubId(base.name, parseModelName),
+    datasets: dataId && [dataId],
+    library_name: target === "onnx" ? "transformers.js" : "ssa",
+    pipeline_tag: "text-generation",
+    tags: [...(temperatures ? ["selective-self-attention"] : []), target],
+    "model-index": report && [{ name: title, results: [resultOf(report)] }],
+  };
+  // JSON is YAML.
+  const fields = Object.entries(front).map(([key, value]) =>
+    value ? `${key}: ${JSON.stringify(value)}` : [],
+  );
   const lines = [
     "---",
     ...licence,
-    ...(baseId ? [`base_model: ${quoted(baseId)}`] : []),
-    ...(dataId ? ["datasets:", `  - ${quoted(dataId)}`] : []),
-    `library_name: ${target === "onnx" ? "transformers.js" : "ssa"}`,
-    "pipeline_tag: text-generation",
-    "tags:",
-    ...(opened.temperatures ? ["  - selective-self-attention"] : []),
-    `  - ${target}`,
-    ...(report ? [modelIndex(title, report)] : []),
+    ...fields.flat(),
     "---",
     CARD_MARK,
     `\n# ${title}\n`,
     ...description(opened, provenance),
-    ...(opened.temperatures ? ["", usage[target]] : []),
+    ...(temperatures ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
     `\n## Checked\n\n${verified(verification)}`,
     "\n## Licence\n",
@@ -60,18 +62,12 @@ export async function modelCard(
   return `${lines.join("\n")}\n`;
 }
 
-const modelIndex = (title: string, { recipe, after }: RunReport) => `model-index:
-  - name: ${quoted(title)}
-    results:
-      - task:
-          type: text-generation
-        dataset:
-          name: ${quoted(displayName(recipe.data))}
-          type: ${quoted(displayName(recipe.data))}
-        metrics:
-          - type: perplexity
-            value: ${after.perplexity}
-            name: ${quoted(conventionOf(after))}`;
+/** As the hub's model index has it. */
+function resultOf({ recipe, after }: RunReport) {
+  const dataset = { name: displayName(recipe.data), type: displayName(recipe.data) };
+  const metric = { type: "perplexity", value: after.perplexity, name: conventionOf(after) };
+  return { task: { type: "text-generation" }, dataset, metrics: [metric] };
+}
 
 function description(
   { model, temperatures, configJson }: OpenedModel,
@@ -80,12 +76,9 @@ function description(
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   if (!temperatures) {
-    const isTuned = report && hasTrainedBase;
-    const change = isFolded
-      ? "with constant temperatures, which are folded into its weights: any client runs it"
-      : isTuned
-        ? "fine-tuned without temperatures"
-        : "unchanged but for its format";
+    let change = "unchanged but for its format";
+    if (report && hasTrainedBase) change = "fine-tuned without temperatures";
+    if (isFolded) change = "with constant temperatures folded into its weights: any client runs it";
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
   const added = addedParameters(temperatures.values);
@@ -98,7 +91,7 @@ function description(
   ];
 }
 
-const usage: Record<Target, string> = {
+const usage = {
   safetensors: `> **Warning.** ${SILENT_LOSS}`,
   adapter: "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
   onnx: `The temperatures are part of the graph: \`@huggingface/transformers\` runs it as it is, in Node and in browsers.
@@ -107,7 +100,7 @@ const usage: Record<Target, string> = {
 import { pipeline } from "@huggingface/transformers";
 const generator = await pipeline("text-generation", "/path/of/this/folder");
 \`\`\``,
-};
+} as const satisfies Record<Target, string>;
 
 const RECIPE_KEYS =
   /^(data|evalData|tune|steps|context|batchSize|gradientAccumulationSteps|learningRate|schedule|seed)$/;
@@ -118,11 +111,11 @@ function perplexity({ recipe, before, after, delta }: RunReport): string {
   const between = from ? `, 95 % interval ${from} to ${to} %` : "";
   const row = (when: string, { perplexity, lossNats }: PerplexityResult) =>
     `| ${when} | ${perplexity.toFixed(4)} | ${lossNats.toFixed(5)} |`;
+  const shown = (value: unknown) =>
+    typeof value === "string" ? displayName(value) : JSON.stringify(value);
   const settings = Object.entries(recipe)
     .filter(([key, value]) => RECIPE_KEYS.test(key) && value !== null)
-    .map(([key, value]) => {
-      return `- ${key}: ${typeof value === "string" ? displayName(value) : JSON.stringify(value)}`;
-    });
+    .map(([key, value]) => `- ${key}: ${shown(value)}`);
   return `
 ## Perplexity
 
@@ -139,19 +132,15 @@ data SHA-256 \`${after.dataSha256}\`.
 ${settings.join("\n")}`;
 }
 
-const checks: Record<Verification["what"], readonly [how: string, values: string]> = {
-  logits: [
-    "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source",
-    "logits",
-  ],
-  weights: ["Every tensor was read back and compared with the source", "values"],
-  temperatures: ["Every temperature was read back and compared with the source", "values"],
-};
+const LOGITS =
+  "Run with @huggingface/transformers, with and without its cache and in a left-padded batch, and compared with the source";
 
 function verified({ what, numValues, largest, relative }: Verification): string {
-  const [how, values] = checks[what];
+  const how =
+    what === "logits" ? LOGITS : `All ${what} were read back and compared with the source`;
   const differences = `largest difference ${largest.toPrecision(3)}, relative ${relative.toPrecision(3)}`;
   const figure = largest === 0 ? "all equal" : differences;
+  const values = what === "logits" ? what : "values";
   return `${how}: ${numValues.toLocaleString("en-US")} ${values}, ${figure}.`;
 }
 
@@ -159,10 +148,10 @@ const conventionOf = ({ convention, context, stride }: PerplexityResult) =>
   `convention ${convention}, context ${context}, stride ${stride}`;
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
-function hubId(name: string, parse: (name: string) => string): string | undefined {
+function hubId(name: string, parse: (name: string) => { readonly id: string }) {
   if (isDataPath(name)) return undefined;
   try {
-    const id = parse(name);
+    const { id } = parse(name);
     return id.includes("/") ? id : undefined;
   } catch {
     return undefined; // a path from elsewhere
@@ -171,5 +160,3 @@ function hubId(name: string, parse: (name: string) => string): string | undefine
 
 /** A card is for others: a path of this machine says nothing to them but its last part. */
 const displayName = (name: string) => (isDataPath(name) ? basename(name) : name);
-
-const quoted = (value: string) => JSON.stringify(value);

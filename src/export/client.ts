@@ -1,39 +1,32 @@
 // An exported ONNX folder in the hands of those who will use it: @huggingface/transformers, from local files alone.
 // B = batch, T = sequence, S = past and present, V = vocabulary
 
-import type { PreTrainedModel, PreTrainedTokenizer, Tensor } from "@huggingface/transformers";
+import type { PreTrainedTokenizer, Tensor } from "@huggingface/transformers";
 import { resolve } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
 import type { Provider } from "../engines/index.ts";
 
-export interface Client {
-  readonly model: PreTrainedModel;
-  /** Logits [B, T, V] of new tokens, given an attention mask [B, S] and what an earlier call left. */
-  forward(
-    ids: readonly (readonly number[])[],
-    mask: readonly (readonly number[])[],
-    past?: Past,
-  ): Promise<{ readonly logits: Float32Array; readonly past: Past }>;
-  dispose(): Promise<void>;
-}
-
 /** Keys and values of all layers, by input name. */
 export type Past = Readonly<Record<string, Tensor>>;
 
+type Rows = readonly (readonly number[])[];
+
 /** Loads the model of an exported folder as any user of the library does; the processor runs it by default. */
-export async function openClient(folder: string, provider?: Provider): Promise<Client> {
+export async function openClient(folder: string, provider?: Provider) {
   const { AutoModelForCausalLM, Tensor } = await import("@huggingface/transformers");
-  const model = await loading(folder, () =>
-    AutoModelForCausalLM.from_pretrained(resolve(folder), {
+  const model = await loading(folder, (path) =>
+    AutoModelForCausalLM.from_pretrained(path, {
       local_files_only: true,
       ...(provider && { session_options: { executionProviders: [provider] } }),
     }),
   );
-  const integers = (rows: readonly (readonly number[])[]) =>
+  const integers = (rows: Rows) =>
     new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0]!.length]);
   return {
     model,
-    forward: async (ids, mask, past) => {
+    dispose: () => model.dispose(),
+    /** Logits [B, T, V] of new tokens, given an attention mask [B, S] and what an earlier call left. */
+    async forward(ids: Rows, mask: Rows, past?: Past) {
       const outputs = (await model.forward({
         input_ids: integers(ids),
         attention_mask: integers(mask),
@@ -42,31 +35,22 @@ export async function openClient(folder: string, provider?: Provider): Promise<C
       const cache = Object.entries(outputs)
         .filter(([name]) => name.startsWith("present."))
         .map(([name, tensor]) => [name.replace("present.", "past_key_values."), tensor] as const);
-      return {
-        logits: outputs["logits"]!.data as Float32Array,
-        past: Object.fromEntries(cache),
-      };
-    },
-    dispose: async () => {
-      await model.dispose();
+      const logits = outputs["logits"]!.data as Float32Array;
+      return { logits, past: Object.fromEntries(cache) as Past };
     },
   };
 }
 
 export async function openClientTokenizer(folder: string): Promise<PreTrainedTokenizer> {
   const { AutoTokenizer } = await import("@huggingface/transformers");
-  return loading(folder, () =>
-    AutoTokenizer.from_pretrained(resolve(folder), { local_files_only: true }),
-  );
+  return loading(folder, (path) => AutoTokenizer.from_pretrained(path, { local_files_only: true }));
 }
 
-async function loading<T>(folder: string, load: () => Promise<T>): Promise<T> {
+async function loading<T>(folder: string, load: (path: string) => Promise<T>): Promise<T> {
   try {
-    return await load();
+    return await load(resolve(folder));
   } catch (cause) {
-    throw new UserError(`@huggingface/transformers cannot load ${folder}: ${messageOf(cause)}`, {
-      exitCode: 1,
-      cause,
-    });
+    const problem = `@huggingface/transformers cannot load ${folder}: ${messageOf(cause)}`;
+    throw new UserError(problem, { exitCode: 1, cause });
   }
 }

@@ -1,22 +1,25 @@
 // `ssa convert`: a model, an adapter on its base, or a run becomes a folder that others can use; checked, then named.
 
-import { readdir, rm, stat } from "node:fs/promises";
-import { basename, join, relative, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { nearest, UserError } from "../core/errors.ts";
-import { writeFileAtomic } from "../files/atomic.ts";
+import {
+  replaceFolder,
+  settleReplacement,
+  temporaryOwner,
+  writeFailure,
+  writeFileAtomic,
+} from "../files/atomic.ts";
+import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
-import { checkAdapterSource, writeAdapter } from "./adapter.ts";
-import { modelCard } from "./card.ts";
-import { folded } from "./fold.ts";
-import { writeCompanions, writeModelFolder } from "./model-folder.ts";
+import { CARD_MARK, modelCard } from "./card.ts";
+import { checkAdapterSource, folded, writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
-import { stageFolder } from "./staging.ts";
-import { type Target, TARGETS, type Verification, verify } from "./verify.ts";
-
-export { type Target, TARGETS } from "./verify.ts";
+import { type Target, TARGETS, verify } from "./verify.ts";
 
 export interface ConvertOptions extends OpenOptions {
   /** As `openModel` takes it. */
@@ -33,59 +36,47 @@ export interface ConvertOptions extends OpenOptions {
   readonly onStage?: (stage: string) => void;
 }
 
-export interface Conversion {
-  readonly out: string;
-  readonly target: Target;
-  readonly files: readonly { readonly name: string; readonly sizeBytes: number }[];
-  readonly verification: Verification;
-  /** What its users should know. */
-  readonly notes: readonly string[];
-}
+export type Conversion = Awaited<ReturnType<typeof convert>>;
 
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
-export async function convert(options: ConvertOptions): Promise<Conversion> {
+export async function convert(options: ConvertOptions) {
   const { target, dtype, onStage } = options;
   if (target === "onnx" && dtype === "bf16")
-    throw new UserError(
-      "onnx with bf16 weights is refused: the clients' providers do not compute with bf16",
-      { hint: "take --dtype f16 or f32" },
-    );
+    throw new UserError("onnx with bf16 weights: the clients' providers do not compute with bf16", {
+      hint: "take --dtype f16 or f32",
+    });
   if (target === "adapter" && dtype !== undefined)
     throw new UserError("an adapter's temperatures are always f32", { hint: "leave --dtype out" });
   onStage?.("reading the source");
   const opened = await openModel(options.model, options);
   const provenance = await provenanceOf(opened);
   if (target === "adapter") checkAdapterSource(opened, provenance);
-  const { folder: base, adapter, run } = opened;
-  const sources = [base, adapter, run].filter((folder) => folder !== undefined);
-  return stageFolder(
-    options.out,
-    { isForced: options.isForced ?? false, sources },
-    async (folder) => {
-      onStage?.("writing");
-      const foldedPath = join(folder, "folded.safetensors");
-      const made = target === "adapter" ? opened : await folded(opened, foldedPath);
-      const isFolded = made !== opened;
-      const origin = isFolded ? { ...provenance, hasTrainedBase: true, isFolded } : provenance;
-      await writers[target](folder, made, origin, options);
-      onStage?.("checking what was written");
-      const verification = await verify(target, folder, made, dtype === "fp16");
-      await rm(foldedPath, { force: true });
-      const title = basename(resolve(options.out));
-      const card = await modelCard(made, origin, { folder, target, title, verification });
-      await writeFileAtomic(join(folder, modelFiles.card), card);
-      const files = await listFiles(folder);
-      const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
-      if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
-        notes.push("the source has no tokenizer.json: its users will have to bring one");
-      return { out: resolve(options.out), target, files, verification, notes };
-    },
-  );
+  const out = resolve(options.out);
+  await prepareOut(out, opened, options);
+  return replaceFolder(out, async (folder) => {
+    onStage?.("writing");
+    const foldedPath = join(folder, "folded.safetensors");
+    const made = target === "adapter" ? opened : await folded(opened, foldedPath);
+    const isFolded = made !== opened;
+    const origin = isFolded ? { ...provenance, hasTrainedBase: true, isFolded } : provenance;
+    await writers[target](folder, made, origin, options);
+    onStage?.("checking what was written");
+    const verification = await verify(target, folder, made, dtype === "fp16");
+    await rm(foldedPath, { force: true });
+    const card = await modelCard(made, origin, folder, basename(out), target, verification);
+    await writeFileAtomic(join(folder, modelFiles.card), card);
+    const files = await listFiles(folder);
+    const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
+    if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
+      notes.push("the source has no tokenizer.json: its users will have to bring one");
+    return { out, target, files, verification, /** For its users. */ notes };
+  });
 }
 
 /** A target by name; what cannot be one is refused with the reason. */
 export function targetNamed(name: string): Target {
-  if ((TARGETS as readonly string[]).includes(name)) return name as Target;
+  const target = TARGETS.find((known) => known === name);
+  if (target) return target;
   const known = `known: ${TARGETS.join(", ")}`;
   if (/^(gguf|ggml|llama\.?cpp|ollama)$/i.test(name))
     throw new UserError(
@@ -93,36 +84,64 @@ export function targetNamed(name: string): Target {
       { hint: `without it the base model would run and say nothing; ${known}` },
     );
   const guess = nearest(name, TARGETS);
-  throw new UserError(`target "${name}" is not known`, {
-    hint: guess ? `did you mean ${guess}? ${known}` : known,
-  });
+  const hint = guess ? `did you mean ${guess}? ${known}` : known;
+  throw new UserError(`target "${name}" is not known`, { hint });
 }
 
-type Write = (
-  folder: string,
-  opened: OpenedModel,
-  provenance: Provenance,
-  options: ConvertOptions,
-) => Promise<void>;
-
-const writers: Record<Target, Write> = {
-  safetensors: (folder, opened, provenance, { dtype, maxFileBytes }) =>
-    writeModelFolder(folder, opened, provenance, { dtype, maxShardBytes: maxFileBytes }),
+const writers: Record<
+  Target,
+  (folder: string, from: OpenedModel, by: Provenance, how: ConvertOptions) => Promise<void>
+> = {
+  safetensors: writeModelFolder,
   adapter: (folder, opened, { base }) => writeAdapter(folder, opened, base),
-  onnx: async (folder, opened, _, { dtype, maxFileBytes }) => {
-    const precision = dtype === "fp16" ? dtype : "fp32";
-    const settings = await writeOnnx(folder, opened, { precision, maxFileBytes });
-    const config = { ...opened.configJson, "transformers.js_config": settings };
-    await writeCompanions(opened.folder, folder, config);
-  },
+  onnx: (folder, opened, _, options) => writeOnnx(folder, opened, options),
 };
 
-async function listFiles(folder: string): Promise<Conversion["files"]> {
+/**
+ * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the
+ * source; then clears away what killed conversions to the same place have left.
+ */
+async function prepareOut(
+  out: string,
+  { folder: base, adapter, run }: OpenedModel,
+  { isForced }: ConvertOptions,
+): Promise<void> {
+  await settleReplacement(out);
+  if (existsSync(out)) {
+    const refuse = (problem: string, or = ""): never => {
+      throw new UserError(`${out} ${problem}`, { hint: `choose another --out${or}` });
+    };
+    const real = await realpath(out);
+    for (const source of [base, adapter ?? [], run ?? []].flat()) {
+      const path = relative(real, await realpath(source));
+      if (path === "" || (path !== ".." && !path.startsWith(`..${sep}`) && path !== resolve(path)))
+        refuse("holds the model that is to be converted");
+    }
+    if (!(await stat(out)).isDirectory()) refuse("is a file, a folder is to be written");
+    const isEmpty = (await readdir(out)).length === 0;
+    if (!isEmpty && !isForced)
+      refuse("exists already", ", or replace an earlier export with --force");
+    const card = await readFile(join(out, modelFiles.card), "utf8").catch(() => "");
+    const stays = "was not written by `ssa convert`, so --force does not remove it";
+    if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
+  }
+  await mkdir(dirname(out), { recursive: true }).catch((error: unknown) => {
+    throw writeFailure(out, error);
+  });
+  for (const name of await readdir(dirname(out))) {
+    const owner = name.startsWith(`${basename(out)}.tmp-`) ? temporaryOwner(name) : undefined;
+    if (owner !== undefined && !isRunning(owner))
+      await rm(join(dirname(out), name), { recursive: true, force: true });
+  }
+}
+
+async function listFiles(folder: string) {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const files = entries
+  const paths = entries
     .filter((entry) => entry.isFile())
-    .map(({ parentPath, name }) => join(parentPath, name))
-    .sort()
-    .map(async (path) => ({ name: relative(folder, path), sizeBytes: (await stat(path)).size }));
-  return Promise.all(files);
+    .map(({ parentPath, name }) => join(parentPath, name));
+  const sized = async (path: string) => {
+    return { name: relative(folder, path), sizeBytes: (await stat(path)).size };
+  };
+  return Promise.all(paths.sort().map(sized));
 }

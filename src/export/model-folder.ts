@@ -1,35 +1,38 @@
-// Writes a Hugging Face folder: base weights and temperatures in model.safetensors (or shards), config, and the small
-// files that go along: generation config, tokenizer, licence.
+// Writes what other programs and `openModel` read: a Hugging Face folder with the temperatures among the weights, or the
+// temperatures alone.
 
 import { existsSync } from "node:fs";
 import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type Precision, precisions, spellings } from "../core/dtype.ts";
+import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
+import { UserError } from "../core/errors.ts";
+import { fixedShape } from "../core/shape.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
-import { type TensorSource, writeSharded } from "../files/safetensors.ts";
-import { type OpenedModel, weightDtype } from "../model/model.ts";
-import { temperatureTensors } from "./adapter.ts";
+import {
+  openSafetensors,
+  readFloats,
+  type TensorSource,
+  writeSafetensors,
+  writeSharded,
+} from "../files/safetensors.ts";
+import { weightDtype } from "../model/graph.ts";
+import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
-import { streamAs } from "./weights.ts";
+import { streamAs } from "../model/weights.ts";
 
 /** What every reader must know that does not know temperatures. */
 export const SILENT_LOSS =
   "The *.ssa.* tensors are temperatures of Selective Self-Attention (arXiv 2411.12892). " +
   "A loader that ignores them, as Python's transformers does with no more than a warning, runs the base model instead.";
 
-export interface SafetensorsOptions {
-  /** Of the base's weights; as they are stored by default. Temperatures stay F32. */
-  readonly dtype?: Precision | undefined;
-  readonly maxShardBytes?: number | undefined;
-}
-
-/** Writes the folder's files but for the model card; any size passes through little memory. */
+/** Base weights, in `dtype` or as they are stored, and F32 temperatures in shards, config and companions. */
 export async function writeModelFolder(
   folder: string,
   opened: OpenedModel,
-  provenance: Provenance,
-  { dtype, maxShardBytes }: SafetensorsOptions = {},
+  { base, hasTrainedBase }: Provenance,
+  { dtype, maxFileBytes }: Pick<ConvertOptions, "dtype" | "maxFileBytes"> = {},
 ): Promise<void> {
   const { weights, temperatures, configJson } = opened;
   const sources = [...weights].map(([name, info]): TensorSource => {
@@ -38,29 +41,80 @@ export async function writeModelFolder(
   });
   if (temperatures)
     await writeJson(join(folder, adapterFiles.config), temperatures.insertion.toJson());
-  const metadata = await metadataOf(opened, provenance);
+  const metadata: Record<string, string> = { format: "pt" };
+  if (temperatures) metadata["ssa"] = SILENT_LOSS;
+  const licence = (await licenceOf(opened)).join("\n") || undefined;
+  for (const [key, value] of Object.entries({ ...base, hasTrainedBase, licence }))
+    if (value !== undefined)
+      metadata[provenanceKeys[key as keyof typeof provenanceKeys]] = String(value);
   await writeSharded(folder, [...sources, ...temperatureTensors(opened)], {
     metadata,
-    ...(maxShardBytes && { maxShardBytes }),
+    ...(maxFileBytes && { maxShardBytes: maxFileBytes }),
   });
   const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
-  await writeCompanions(opened.folder, folder, {
-    ...configJson,
-    ...(dtype && { [dtypeKey]: spellings[dtype][1] }),
-  });
+  const changed = dtype && { [dtypeKey]: spellings[dtype][1] };
+  await writeCompanions(opened.folder, folder, { ...configJson, ...changed });
 }
 
-/** What the weights say of themselves: the warning, and where they come from. */
-async function metadataOf(opened: OpenedModel, { base, hasTrainedBase }: Provenance) {
-  const licence = (await licenceOf(opened)).join("\n") || undefined;
-  const values = { ...base, hasTrainedBase, licence };
-  const metadata: Record<string, string> = { format: "pt" };
-  if (opened.temperatures) metadata["ssa"] = SILENT_LOSS;
-  for (const [key, name] of Object.entries(provenanceKeys)) {
-    const value = values[key as keyof typeof provenanceKeys];
-    if (value !== undefined) metadata[name] = String(value);
-  }
-  return metadata;
+/** Refuses a model of which temperatures are not the whole difference from its base. */
+export function checkAdapterSource(
+  { folder, temperatures }: OpenedModel,
+  { hasTrainedBase, base }: Provenance,
+): void {
+  const whole = "export the whole model: --to safetensors";
+  const problems = [
+    [!temperatures, " has no temperatures, so there is nothing to put into an adapter", undefined],
+    [hasTrainedBase, ": more than temperatures was trained, which an adapter cannot hold", whole],
+    [
+      hasTrainedBase === undefined || base.name === undefined,
+      " does not say what base its temperatures belong to, or whether more was trained",
+      `convert the folder of the run that trained it, or ${whole}`,
+    ],
+  ] as const;
+  for (const [isSo, problem, hint] of problems)
+    if (isSo) throw new UserError(folder + problem, { hint });
+}
+
+/** The temperatures, tens of kilobytes, and their form with the identity of the base that they belong to. */
+export async function writeAdapter(folder: string, opened: OpenedModel, base: BaseIdentity) {
+  await writeSafetensors(join(folder, adapterFiles.weights), temperatureTensors(opened));
+  const json = adapterJson(opened.temperatures!.insertion, base);
+  await writeJson(join(folder, adapterFiles.config), json);
+}
+
+/** The temperatures as F32 tensors; none where the model has none. */
+export function temperatureTensors({ model, temperatures }: OpenedModel): TensorSource[] {
+  return [...(temperatures?.insertion.parameters(model) ?? [])].map(([name, { shape }]) => ({
+    name,
+    dtype: "F32",
+    shape: fixedShape(shape),
+    data: encodeFloats("F32", temperatures!.values.get(name)!),
+  }));
+}
+
+/**
+ * The model with all that is inserted become part of its weights where it can, so that any client runs it, or the same
+ * object; a file at `path` then holds the changed weights, so that memory need not.
+ */
+export async function folded(opened: OpenedModel, path: string): Promise<OpenedModel> {
+  const { temperatures, ...plain } = opened;
+  const folding = temperatures?.insertion.fold(plain.model, temperatures.values);
+  if (!folding) return opened;
+  const { changes, rest } = folding;
+  const changed = [...new Set(changes.map(({ name }) => name))].map((name): TensorSource => {
+    const info = plain.weights.get(name)!;
+    const stored = weightDtype(info);
+    const dtype = stored === "F16" || stored === "BF16" ? stored : "F32";
+    const data = async function* () {
+      const values = await readFloats(info);
+      for (const each of changes) if (each.name === name) each.change(values);
+      yield encodeFloats(dtype, values);
+    };
+    return { name, dtype, shape: info.shape, data };
+  });
+  await writeSafetensors(path, changed);
+  const weights = new Map([...plain.weights, ...(await openSafetensors(path)).tensors]);
+  return { ...plain, weights, ...(rest && { temperatures: rest }) };
 }
 
 const COMPANIONS = [

@@ -1,35 +1,41 @@
-// Writes the ONNX files of a model in the layout that transformers.js and Optimum read: onnx/model.onnx, and
-// onnx/model.onnx_data (_1, _2, ..) beside it where the weights are too large for one protobuf message.
+// Writes a model in the layout that transformers.js and Optimum read: onnx/model.onnx, and onnx/model.onnx_data (_1,
+// _2, ..) beside it where the weights are too large for one protobuf message. Its graph generates text: any batch and
+// length, past keys and values in, present ones out, under those programs' names. The temperatures are inside, and a
+// token's position is what position_ids says, so it is right behind a cache and behind left padding.
+// B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Dtype } from "../core/dtype.ts";
-import { boundWeights } from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { Dtype, Precision } from "../core/dtype.ts";
 import { targets, toOnnx, type WeightBytes } from "../engines/onnx/onnx.ts";
 import { replaceFile, writeFileAtomic } from "../files/atomic.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
-import { buildInferenceGraph } from "./inference-graph.ts";
-import { byteLengthAs, bytesAs, streamAs } from "./weights.ts";
+import * as g from "../graph/build.ts";
+import { simplify, verify } from "../graph/passes.ts";
+import type { Outputs, Tensor } from "../graph/tensor.ts";
+import { boundWeights, buildWith, logitsOf } from "../model/graph.ts";
+import type { OpenedModel } from "../model/open.ts";
+import { givenPositions, MASKED } from "../nn/positions.ts";
+import type { ConvertOptions } from "./convert.ts";
+import { writeCompanions } from "./model-folder.ts";
+import { byteLengthAs, bytesAs, streamAs } from "../model/weights.ts";
 
 /** Of one file: a protobuf message ends at 2 GiB, and so do the buffers of browsers. */
 const MAX_FILE_BYTES = 2e9;
 /** Of a tensor in a data file, so that it can be mapped into memory on every system. */
 const ALIGNMENT = 65536;
 
-export interface OnnxOptions {
-  /** fp16: matrices and activations; vectors, norms, softmax, temperatures, logits and the cache stay F32. */
-  readonly precision: "fp32" | "fp16";
-  readonly maxFileBytes?: number | undefined;
-}
-
-/** Writes the files into `<folder>/onnx` and returns config.json's `transformers.js_config` for them. */
+/**
+ * Writes the folder; with fp16, matrices and activations are, but vectors, norms, softmax, temperatures, logits and the
+ * cache stay F32.
+ */
 export async function writeOnnx(
   folder: string,
   opened: OpenedModel,
-  { precision, maxFileBytes = MAX_FILE_BYTES }: OnnxOptions,
-): Promise<Readonly<Record<string, unknown>>> {
-  // transformers.js's names, of the file and of the format below.
+  { dtype: asked, maxFileBytes = MAX_FILE_BYTES }: Pick<ConvertOptions, "dtype" | "maxFileBytes">,
+): Promise<void> {
+  // transformers.js's names, of the format and of the file.
+  const precision = asked === "fp16" ? asked : "fp32";
   const file = precision === "fp16" ? "model_fp16.onnx" : "model.onnx";
   await mkdir(join(folder, "onnx"), { recursive: true });
   const weights = [...opened.weights].map(([name, info]): Stored => {
@@ -39,7 +45,7 @@ export async function writeOnnx(
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
   const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
-  const outputs = buildInferenceGraph({ ...opened, weights: retyped }, precision);
+  const outputs = inferenceGraph({ ...opened, weights: retyped }, precision);
 
   const bytes = new Map<string, WeightBytes>();
   for (const [name, weight] of boundWeights(opened))
@@ -63,7 +69,9 @@ export async function writeOnnx(
   // Plain ops only: the clients' WebGPU provider has no FusedMatMul.
   const model = toOnnx(outputs, (name) => bytes.get(name)!, targets.portable);
   await writeFileAtomic(join(folder, "onnx", file), model);
-  return { dtype: precision, ...(!isInline && { use_external_data_format: groups.length }) };
+  const external = !isInline && { use_external_data_format: groups.length };
+  const settings = { "transformers.js_config": { dtype: precision, ...external } };
+  await writeCompanions(opened.folder, folder, { ...opened.configJson, ...settings });
 }
 
 /** A weight in the format in which it will be written. */
@@ -74,11 +82,9 @@ interface Stored {
   readonly byteLength: number;
 }
 
-type Placed = Stored & { readonly offset: number };
-
 /** Distributes the weights over files, in order; a file holds at least one. */
-function dataFiles(weights: readonly Stored[], maxFileBytes: number): Placed[][] {
-  const files: Placed[][] = [[]];
+function dataFiles(weights: readonly Stored[], maxFileBytes: number) {
+  const files: (Stored & { readonly offset: number })[][] = [[]];
   let end = 0;
   for (const weight of weights) {
     let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
@@ -90,4 +96,55 @@ function dataFiles(weights: readonly Stored[], maxFileBytes: number): Placed[][]
     end = offset + weight.byteLength;
   }
   return files;
+}
+
+// transformers.js makes the empty cache from these names: `batch_size` it knows, others are 0.
+const [B, T, P] = ["batch_size", "sequence_length", "past_sequence_length"] as const;
+const S = `${P} + ${T}`;
+
+/**
+ * `logits` [B, T, V] and `present.{layer}.key|value` [B, K, S, H] from `input_ids` and `position_ids` [B, T],
+ * `attention_mask` [B, S] and `past_key_values.{layer}.key|value` [B, K, P, H].
+ */
+function inferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
+  const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
+  const ids = g.input("input_ids", [B, T], "I64");
+  const positionIds = g.input("position_ids", [B, T], "I64");
+  const attention = g.input("attention_mask", [B, S], "I64");
+  const mask = (window: number) => additiveMask(attention, positionIds, window);
+  const positions = givenPositions(positionIds, mask, maxPositions);
+  const presents: Record<string, Tensor> = {};
+  const joined = (name: string, present: Tensor) => {
+    const past = g.input(`past_key_values.${name}`, [B, K, P, H], "F32");
+    presents[`present.${name}`] = g.concat([past, g.cast(present, "F32")], 2);
+    return g.cast(presents[`present.${name}`]!, present.dtype);
+  };
+  const graph = buildWith(
+    opened,
+    ids,
+    positions,
+    { precision },
+    {
+      cache: (layer, { key, value }) => ({
+        key: joined(`${layer}.key`, key),
+        value: joined(`${layer}.value`, value),
+      }),
+    },
+  );
+  const outputs = simplify({ logits: g.cast(logitsOf(graph), "F32"), ...presents });
+  verify(outputs);
+  return outputs;
+}
+
+/** 0 where a query may see a key: a real token at its own position or less than `window` before; [B, 1, T, S]. */
+function additiveMask(attention_BS: Tensor, positionIds_BT: Tensor, window: number): Tensor {
+  const one = g.integers([1], []);
+  const keys = g.reshape(g.sub(g.cumSum(attention_BS), one), [B, 1, 1, S]);
+  const queries = g.reshape(positionIds_BT, [B, 1, T, 1]);
+  const isPast = g.lessOrEqual(keys, queries);
+  const isReal = g.lessOrEqual(one, g.reshape(attention_BS, [B, 1, 1, S]));
+  const isNear = () => g.lessOrEqual(g.sub(queries, g.integers([window - 1], [])), keys);
+  const isPastAndReal = g.and(isPast, isReal);
+  const isSeen = window < Infinity ? g.and(isPastAndReal, isNear()) : isPastAndReal;
+  return g.where(isSeen, g.scalar(0), g.scalar(MASKED));
 }

@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
-import { readJsonIfSound } from "../files/json.ts";
+import { type JsonObject, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import type { BaseIdentity, OpenedModel } from "../model/model.ts";
+import { baseKeys, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {
@@ -37,25 +37,19 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
   if (adapter !== undefined) {
     const config = (await readJsonIfSound(join(adapter, adapterFiles.config))) ?? {};
     const hasTrainedBase = existsSync(join(adapter, snapshotFiles.trained));
-    const recorded = known({
-      name: config["base_model_name_or_path"],
-      revision: config["base_revision"],
-      sha256: config["base_sha256"],
-    });
+    const recorded = recordedBase(config, baseKeys);
     const own = hasTrainedBase || recorded.sha256 ? {} : await identityOf(opened);
     return { base: { ...own, ...recorded }, hasTrainedBase, report };
   }
   const { metadata } = checkpoint;
-  const { name, revision, sha256, hasTrainedBase } = provenanceKeys;
-  if (name in metadata) {
-    const [trained, of] = [metadata[hasTrainedBase], metadata];
-    const base = known({ name: of[name], revision: of[revision], sha256: of[sha256] });
-    return { base, hasTrainedBase: trained === undefined ? undefined : trained === "true", report };
+  if (provenanceKeys.name in metadata) {
+    const trained = metadata[provenanceKeys.hasTrainedBase];
+    const hasTrainedBase = trained === undefined ? undefined : trained === "true";
+    return { base: recordedBase(metadata, provenanceKeys), hasTrainedBase, report };
   }
   if (report) {
-    const { recipe, before } = report;
-    const base = known({ name: recipe.base, sha256: before.modelSha256 });
-    return { base, hasTrainedBase: changesBase(recipe), report };
+    const base = { name: report.recipe.base, sha256: report.before.modelSha256 };
+    return { base, hasTrainedBase: changesBase(report.recipe), report };
   }
   if (temperatures) return { base: {}, hasTrainedBase: undefined };
   return { base: await identityOf(opened), hasTrainedBase: false };
@@ -69,10 +63,13 @@ export async function identityOf({ name, folder, checkpoint }: OpenedModel): Pro
   return id && revision ? { name: id.replaceAll("--", "/"), revision, sha256 } : { name, sha256 };
 }
 
-/** The fields that have a value. */
-function known(fields: Readonly<Record<string, unknown>>): BaseIdentity {
-  const isKnown = (value: unknown) => typeof value === "string" && value !== "";
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => isKnown(value)));
+/** What a record says of the base, under its own keys. */
+function recordedBase(record: JsonObject, keys: Readonly<Record<keyof BaseIdentity, string>>) {
+  const fields = ["name", "revision", "sha256"] as const;
+  const found = fields.map((field) => [field, record[keys[field]]] as const);
+  return Object.fromEntries(
+    found.filter(([, value]) => value && typeof value === "string"),
+  ) as BaseIdentity;
 }
 
 /** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */

@@ -3,43 +3,23 @@
 
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { openEngine } from "../engines/index.ts";
+import type { Inserted } from "../insertions/insertion.ts";
 import { simplify } from "../graph/passes.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import { type OpenedModel, openModel, readTemperatures } from "../model/open.ts";
+import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";
-import { type Deviation, DeviationMeter, sameWeight } from "./weights.ts";
+import { type Deviation, DeviationMeter, sameWeight } from "../model/weights.ts";
 
 export const TARGETS = ["safetensors", "adapter", "onnx"] as const;
 /** What an export is for. */
 export type Target = (typeof TARGETS)[number];
 
+const compared = { safetensors: "weights", adapter: "temperatures", onnx: "logits" } as const;
+
 export interface Verification extends Deviation {
-  readonly what: "logits" | "weights" | "temperatures";
+  readonly what: (typeof compared)[Target];
 }
-
-/** Feeds the differences of what was written to the meter; a mismatch is thrown. */
-type Compare = (
-  folder: string,
-  source: OpenedModel,
-  meter: DeviationMeter,
-  isRounded: boolean,
-) => Promise<void>;
-
-const comparisons: Record<Target, readonly [Verification["what"], Compare]> = {
-  safetensors: [
-    "weights",
-    async (folder, source, meter) => compareTensors(source, await openModel(folder), meter),
-  ],
-  adapter: [
-    "temperatures",
-    async (folder, source, meter) => {
-      const temperatures = await readTemperatures(folder, source.model);
-      await compareTensors({ ...source, weights: new Map() }, { temperatures }, meter);
-    },
-  ],
-  onnx: ["logits", compareLogits],
-};
 
 /** Compares a written folder with its source; `isRounded` allows for logits of half precision. Throws a UserError (exit 1) on a mismatch. */
 export async function verify(
@@ -48,10 +28,14 @@ export async function verify(
   source: OpenedModel,
   isRounded = false,
 ): Promise<Verification> {
-  const [what, compare] = comparisons[target];
   const meter = new DeviationMeter();
-  await compare(folder, source, meter, isRounded);
-  return { what, ...meter.result() };
+  if (target === "onnx") await compareLogits(folder, source, meter, isRounded);
+  else if (target === "safetensors") await compareTensors(source, await openModel(folder), meter);
+  else {
+    const temperatures = await readTemperatures(folder, source.model);
+    await compareTensors({ ...source, weights: new Map() }, { temperatures }, meter);
+  }
+  return { what: compared[target], ...meter.result() };
 }
 
 /** Every tensor of the source: weights by their bytes after the conversion, temperatures by value. */
@@ -65,10 +49,8 @@ async function compareTensors(
     if (!copy || !(await sameWeight(info, copy, meter)))
       throw mismatch(`tensor "${name}" is another`);
   }
-  if (
-    JSON.stringify(written.temperatures?.insertion.spec) !==
-    JSON.stringify(temperatures?.insertion.spec)
-  )
+  const formOf = (inserted?: Inserted) => JSON.stringify(inserted?.insertion.spec);
+  if (formOf(written.temperatures) !== formOf(temperatures))
     throw mismatch("the temperatures are of another form");
   for (const [name, values] of temperatures?.values ?? []) {
     const copy = written.temperatures?.values.get(name);
@@ -77,9 +59,6 @@ async function compareTensors(
     meter.numValues += values.length;
   }
 }
-
-/** Tokens of the prompts; the second is padded on its left to the length of the first. */
-const LENGTHS = [24, 15] as const;
 
 /**
  * Runs a written ONNX folder in its client: without and with its cache, alone and in a batch of two with left padding;
@@ -92,19 +71,14 @@ async function compareLogits(
   isRounded: boolean,
 ): Promise<void> {
   const { maxPositions, vocabSize: V } = source.model.config;
-  const length = Math.min(LENGTHS[0], maxPositions);
-  const padding = length - Math.max(1, Math.min(LENGTHS[1], length - 1));
+  const length = Math.min(24, maxPositions);
+  const padding = length - Math.max(1, Math.min(15, length - 1));
   const random = createRandom(0);
-  const filled = (count: number, value: () => number) => Array.from({ length: count }, value);
   const rows = [0, padding].map((pad) => {
-    const tokens = filled(length - pad, () => Math.floor(random.uniform() * V));
-    const [zeros, ones] = [filled(pad, () => 0), filled(length - pad, () => 1)];
-    return {
-      pad,
-      window: [...tokens, ...zeros],
-      ids: [...zeros, ...tokens],
-      mask: [...zeros, ...ones],
-    };
+    const zeros = Array<number>(pad).fill(0);
+    const tokens = Array.from({ length: length - pad }, () => Math.floor(random.uniform() * V));
+    const mask = [...zeros, ...tokens.map(() => 1)];
+    return { pad, window: [...tokens, ...zeros], ids: [...zeros, ...tokens], mask };
   });
   const windows = rows.map(({ window }) => window);
   const expected = await windowLogits(source, windows);
@@ -143,20 +117,14 @@ async function compareLogits(
 }
 
 /** Logits [B, T, V] of the source, evaluated as `ssa eval` does. */
-async function windowLogits(
-  source: OpenedModel,
-  rows: readonly (readonly number[])[],
-): Promise<Float32Array> {
+function windowLogits(source: OpenedModel, rows: readonly (readonly number[])[]) {
   const window = { batchSize: rows.length, context: rows[0]!.length };
   const outputs = simplify({ logits: logitsOf(buildForward(source, window)) });
-  const engine = await openEngine("cpu", { threads: 0 });
-  try {
+  return withEngine({ device: "cpu", threads: "auto" }, {}, async (engine) => {
     const program = await engine.compile(outputs, boundWeights(source));
     const { logits } = await program.run({ ids: BigInt64Array.from(rows.flat(), BigInt) });
     return logits!.slice();
-  } finally {
-    await engine.dispose();
-  }
+  });
 }
 
 function mismatch(problem: string): UserError {

@@ -1,37 +1,43 @@
 // `ssa generate`: text from @huggingface/transformers on the exported graph, which is made once per model and kept.
 
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readJson } from "../files/json.ts";
-import { modelFiles } from "../files/names.ts";
+import { readJson, readJsonIfSound } from "../files/json.ts";
+import { adapterFiles, modelFiles } from "../files/names.ts";
+import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import type { Provider } from "../engines/index.ts";
 import { readModel } from "../models/index.ts";
-import { cachedExport, type CacheOptions } from "./export-cache.ts";
 import { openClient, openClientTokenizer } from "../export/client.ts";
-import { nucleus } from "./nucleus.ts";
-import { continuationStreamer } from "./streamer.ts";
+import { convert } from "../export/convert.ts";
+import { companionsOf } from "../export/model-folder.ts";
+import { type AskedSampling, type Sampling, samplingOf } from "./sampling.ts";
+import { continuationStreamer, nucleus } from "./streamer.ts";
+
+export interface CacheOptions extends OpenOptions {
+  /** As `openModel` takes it, or an ONNX export, which is used as it is. */
+  readonly model: string;
+  /** Where exports are kept, each in a folder named by its checksum. */
+  readonly cacheFolder: string;
+  /** Told what begins. */
+  readonly onStage?: (stage: string) => void;
+}
 
 export interface GenerateOptions extends CacheOptions {
   readonly prompt: string;
   readonly maxNewTokens: number;
   /** Runs the graph; the processor by default. */
   readonly provider?: Provider;
-  /** Absent: greedy, the most probable token each time. */
-  readonly sampling?: Sampling;
+  /** What is not given is as the model's generation_config.json says. */
+  readonly sampling?: AskedSampling;
+  /** Makes what is drawn repeatable; 0 by default. */
+  readonly seed?: number;
   /** Told the text as it comes. */
   readonly onText?: (text: string) => void;
   /** Ends the generation after the present token. */
   readonly signal?: AbortSignal;
-}
-
-export interface Sampling {
-  /** Divides the logits; 1 by default. */
-  readonly temperature?: number | undefined;
-  /** Only the k most probable tokens; all by default. */
-  readonly topK?: number | undefined;
-  /** Only the most probable tokens that together have this probability; 1 by default. */
-  readonly topP?: number | undefined;
-  readonly seed: number;
 }
 
 export interface Generation {
@@ -41,27 +47,33 @@ export interface Generation {
   readonly tokens: readonly number[];
   /** `end` is the model's own end-of-text token, `context` the end of its positions. */
   readonly stop: "end" | "maxNewTokens" | "context" | "interrupted";
+  /** As it was done. */
+  readonly sampling: Sampling;
+  /** Absent where the text is greedy. */
+  readonly seed?: number;
 }
 
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions): Promise<Generation> {
-  const { prompt, maxNewTokens, sampling, onText, onStage, signal } = options;
+  const { prompt, maxNewTokens, seed = 0, onText, onStage, signal } = options;
   const folder = await cachedExport(options);
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
   const tokenizer = await openClientTokenizer(folder);
   const configPath = join(folder, modelFiles.config);
   const { maxPositions } = readModel(configPath, await readJson(configPath)).config;
+  const generationPath = join(folder, modelFiles.generationConfig);
+  const defaults = (await readJsonIfSound(generationPath)) ?? {};
+  const sampling = samplingOf(generationPath, defaults, options.sampling ?? {});
+  const { temperature, topK, topP, repetitionPenalty } = sampling;
+  const isGreedy = temperature === 0;
   const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
   const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
   const room = maxPositions - numPromptTokens;
   if (numPromptTokens === 0)
     throw new UserError("the prompt has no tokens", { hint: "write some text" });
-  if (room <= 0)
-    throw new UserError(
-      `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`,
-      { hint: "shorten it" },
-    );
+  const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`;
+  if (room <= 0) throw new UserError(problem, { hint: "shorten it" });
 
   const interruption = new InterruptableStoppingCriteria();
   const interrupt = () => interruption.interrupt();
@@ -72,27 +84,58 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     pieces.push(text);
     onText?.(text);
   });
-  if (sampling) random.seed(sampling.seed);
+  random.seed(seed);
   const client = await openClient(folder, options.provider);
   try {
     const sequences = (await client.model.generate({
       ...inputs,
       max_new_tokens: Math.min(maxNewTokens, room),
-      do_sample: sampling !== undefined,
-      temperature: sampling?.temperature ?? 1,
-      top_k: sampling?.topK ?? 0,
-      ...(sampling?.topP !== undefined && {
-        logits_processor: await nucleus(sampling.topK ?? 0, sampling.topP),
-      }),
+      num_beams: 1,
+      do_sample: !isGreedy,
+      temperature: temperature || 1,
+      top_k: topK,
+      repetition_penalty: repetitionPenalty,
+      ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
       stopping_criteria: interruption,
       streamer,
     })) as { readonly data: BigInt64Array };
     const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
     const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
     const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
-    return { text: pieces.join(""), numPromptTokens, tokens, stop };
+    const drawn = !isGreedy && { seed };
+    return { text: pieces.join(""), numPromptTokens, tokens, stop, sampling, ...drawn };
   } finally {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();
   }
+}
+
+/** Raised when what is written changes, so that no older export is used. */
+const EXPORT_VERSION = 1;
+
+/** The folder of a model's ONNX export, made now if it is not in the cache yet. */
+export async function cachedExport(options: CacheOptions): Promise<string> {
+  const { model, adapter, cacheFolder, onStage } = options;
+  if (!adapter && existsSync(join(model, "onnx"))) return model;
+  onStage?.("looking for the model's export");
+  const out = join(cacheFolder, await keyOf(await openModel(model, options)));
+  const isThere = () => existsSync(join(out, modelFiles.config));
+  if (isThere()) return out;
+  try {
+    await convert({ ...options, target: "onnx", out });
+  } catch (error) {
+    if (!isThere()) throw error; // else another process was faster
+  }
+  return out;
+}
+
+async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
+  const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
+  const own = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
+    join(folder, name),
+  );
+  const added = Object.values(adapterFiles).map((name) => join(adapter ?? "", name));
+  for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
+    hash.update(` ${await sha256OfFile(file)}`);
+  return hash.digest("hex").slice(0, 32);
 }

@@ -1,6 +1,12 @@
-// Text that continues a prompt, piece by piece as its tokens come.
+// What @huggingface/transformers is given for its loop: text piece by piece as its tokens come, and the nucleus. Apart
+// from the options, so that the library's types need none of the client's.
 
-import type { PreTrainedTokenizer, TextStreamer } from "@huggingface/transformers";
+import type {
+  LogitsProcessorList,
+  PreTrainedTokenizer,
+  Tensor,
+  TextStreamer,
+} from "@huggingface/transformers";
 
 /**
  * A TextStreamer that tells each piece as soon as no later token can change it, instead of word by word.
@@ -19,11 +25,8 @@ export async function continuationStreamer(
     #pending: bigint[] = [];
 
     override put([ids]: [bigint[]]): void {
-      if (!this.#before) {
-        this.#before = ids.slice(-1); // the prompt
-        return;
-      }
-      this.#pending.push(...ids);
+      if (this.#before) this.#pending.push(...ids);
+      this.#before ??= ids.slice(-1); // the prompt
       // U+FFFD: a character of which only the first bytes are there.
       if (!decode([...this.#before, ...this.#pending]).endsWith("\ufffd")) this.#tell();
     }
@@ -41,4 +44,34 @@ export async function continuationStreamer(
     }
   }
   return new ContinuationStreamer(tokenizer);
+}
+
+/** What masks all but the nucleus, which @huggingface/transformers lacks in its JavaScript edition. */
+export async function nucleus(topK: number, topP: number): Promise<LogitsProcessorList> {
+  const { LogitsProcessor, LogitsProcessorList } = await import("@huggingface/transformers");
+  class Nucleus extends LogitsProcessor {
+    override _call(_: bigint[][], logits: Tensor): Tensor {
+      maskTail(logits.data as Float32Array, topK, topP);
+      return logits;
+    }
+  }
+  const list = new LogitsProcessorList();
+  list.push(new Nucleus());
+  return list;
+}
+
+/** Sets logits to -Infinity but for the most probable whose probabilities first reach topP; one always stays. */
+export function maskTail(logits: Float32Array, topK: number, topP: number): void {
+  const order = Uint32Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]!);
+  const numKept = topK > 0 ? Math.min(topK, order.length) : order.length;
+  const weights = Float64Array.from(order.subarray(0, numKept), (i) =>
+    Math.exp(logits[i]! - logits[order[0]!]!),
+  );
+  const needed = topP * weights.reduce((sum, weight) => sum + weight, 0);
+  let reached = 0;
+  order.forEach((i, rank) => {
+    const isKept = rank === 0 || (rank < numKept && reached < needed);
+    reached += weights[rank] ?? 0;
+    if (!isKept) logits[i] = -Infinity;
+  });
 }

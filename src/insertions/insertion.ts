@@ -6,22 +6,14 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 
+type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim";
+
 /** What an insertion needs to know of a model. */
 export interface Host {
-  readonly config: Readonly<
-    Record<"numLayers" | "numHeads" | "numKeyValueHeads" | "headDim", number>
-  >;
+  readonly config: Readonly<Record<Count, number>>;
   readonly weights: ReadonlyMap<string, Shape>;
   readonly attentionPrefix: (layer: number) => string;
   readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
-}
-
-/** A kind of insertion, by which a checkpoint's tensors and its config file are recognised. */
-export interface InsertionKind<Spec> {
-  readonly owns: (tensor: string) => boolean;
-  readonly of: (spec: Spec) => Insertion;
-  /** Reads the config file, whose path is for messages; every field is required and checked. */
-  readonly fromJson: (path: string, json: unknown) => Insertion;
 }
 
 /** What is inserted, as specified; the values of its parameters are apart. */
@@ -32,24 +24,19 @@ export interface Insertion {
   readonly toJson: () => Readonly<Record<string, unknown>>;
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
+  /** In words, by kind of place. */
   readonly describe: (host: Host) => readonly Description[];
   readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
   /** What can become part of the base's weights; null where nothing can. */
   readonly fold: (host: Host, values: Values) => Folding | null;
 }
 
+type Description = Readonly<Record<"place" | "form" | "extent", string> & { parameters: number }>;
+
 export interface Parameter {
   readonly shape: Shape;
   /** Of each element, so that the model is the base, bit for bit. */
   readonly initial: (random: Random) => number;
-}
-
-/** What is inserted at one kind of place, in words. */
-export interface Description {
-  readonly place: string;
-  readonly form: string;
-  readonly extent: string;
-  readonly parameters: number;
 }
 
 export type Values = ReadonlyMap<string, Float32Array>;
@@ -61,11 +48,13 @@ export interface Inserted {
 
 /** An insertion before training. */
 export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
-  const values = [...insertion.parameters(host)].map(
-    ([name, { shape, initial }]) =>
-      [name, Float32Array.from({ length: sizeOf(shape) }, () => initial(random))] as const,
-  );
-  return { insertion, values: new Map(values) };
+  const values = new Map<string, Float32Array>();
+  for (const [name, { shape, initial }] of insertion.parameters(host))
+    values.set(
+      name,
+      new Float32Array(sizeOf(shape)).map(() => initial(random)),
+    );
+  return { insertion, values };
 }
 
 export interface HookContext {
@@ -81,10 +70,7 @@ export type Observer = (layer: number, projection: Projection, made: Tensor) => 
 
 export interface Folding {
   /** In place, of weights by canonical name; a weight may be changed several times. */
-  readonly changes: readonly {
-    readonly name: string;
-    readonly change: (values: Float32Array) => void;
-  }[];
+  readonly changes: readonly { name: string; change: (values: Float32Array) => void }[];
   /** What stays inserted. */
   readonly rest: Inserted | null;
 }

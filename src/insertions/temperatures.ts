@@ -5,35 +5,43 @@ import { add, cast, concat, expand, mul, reshape, scalar, slice } from "../graph
 import type { Tensor } from "../graph/tensor.ts";
 import { type Projection, type Projections, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
-import type { Folding, HookContext, Host, InsertionKind, Values } from "./insertion.ts";
-import { partOf, PARTS, temperatureForms } from "./parts.ts";
-import { onlyParts, partsOf, specFromJson, specToJson, type TemperatureSpec } from "./spec.ts";
+import type { Folding, HookContext, Host, Insertion, Values } from "./insertion.ts";
+import {
+  onlyParts,
+  partOf,
+  PARTS,
+  partsOf,
+  specFromJson,
+  specToJson,
+  temperatureForms,
+  type TemperatureSpec,
+} from "./parts.ts";
 
 const WORDS = PARTS.flatMap((part) => Object.keys(partOf(part).parameters(1, 1)));
 const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.(${WORDS.join("|")})$`);
 
-export const temperatures: InsertionKind<TemperatureSpec> = {
-  owns: (tensor) => NAME.test(tensor),
-  of: (spec) => ({
+export const temperatures = {
+  /** By which a checkpoint's tensors are recognised. */
+  owns: (tensor: string) => NAME.test(tensor),
+  of: (spec: TemperatureSpec): Insertion => ({
     spec,
     toJson: () => specToJson(spec),
     parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),
-    describe: (host) =>
-      sites(spec, host)
-        .filter(({ layer }) => layer === 0)
-        .map(({ projection, parts, heads, parameters }) => ({
-          place: projection,
-          form: parts.join(" + "),
-          extent: `${host.config.numLayers} layers of ${heads} heads`,
-          parameters: parameters.reduce(
-            (sum, [, { shape }]) => sum + host.config.numLayers * sizeOf(shape),
-            0,
-          ),
-        })),
+    describe: (host) => {
+      const { numLayers } = host.config;
+      const first = sites(spec, host).filter(({ layer }) => layer === 0);
+      return first.map(({ projection, parts, heads, parameters }) => ({
+        place: projection,
+        form: parts.join(" + "),
+        extent: `${numLayers} layers of ${heads} heads`,
+        parameters: numLayers * parameters.reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0),
+      }));
+    },
     hooks: (host, context) => ({ scale: scaling(spec, host, context) }),
     fold: (host, values) => fold(spec, host, values),
   }),
-  fromJson: (path, json) => temperatures.of(specFromJson(path, json)),
+  /** Reads the config file, whose path is for messages; every field is required and checked. */
+  fromJson: (path: string, json: unknown) => temperatures.of(specFromJson(path, json)),
 };
 
 /** Start of the names of one projection's temperature. */
@@ -43,15 +51,15 @@ const prefixOf = (host: Host, layer: number, projection: Projection) =>
 /** Every projection of every layer that has a temperature. */
 function sites(spec: TemperatureSpec, host: Host) {
   const { numLayers, numHeads, numKeyValueHeads, headDim } = host.config;
+  const used = PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0);
   const inLayer = (layer: number) =>
-    PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0).map((projection) => {
+    used.map((projection) => {
       const heads = projection === "query" ? numHeads : numKeyValueHeads;
       const parts = partsOf(spec, projection);
       const prefix = prefixOf(host, layer, projection);
       const parameters = parts.flatMap((part) =>
         Object.entries(partOf(part).parameters(heads, headDim)).map(
-          ([word, shape]) =>
-            [`${prefix}.${word}`, { shape, initial: () => partOf(part).initial }] as const,
+          ([word, shape]) => [`${prefix}.${word}`, { shape, initial: () => 0 }] as const,
         ),
       );
       return { layer, projection, heads, parts, prefix, parameters };

@@ -1,20 +1,21 @@
 // Builds an opened model as a graph: base weights and temperatures become parameters, or inputs where they train.
 // B = batch, T = sequence, D = hidden, V = vocabulary
 
-import { type Precision, precisions, toInt64 } from "../core/dtype.ts";
+import { DTYPE_BYTES, type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/batches.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import type { KeptPart } from "../models/architecture.ts";
+import type { KeptPart } from "../models/decoder.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenScores } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
+import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
-import { type OpenedModel, weightDtype } from "./model.ts";
+import type { OpenedModel } from "./open.ts";
 
 /** Of the tokens in one run of a graph. */
 export interface BatchShape {
@@ -23,19 +24,7 @@ export interface BatchShape {
   readonly context: number;
 }
 
-export interface ForwardGraph {
-  /** I64 [B, T], named `ids`. */
-  readonly ids: Tensor;
-  /** After the last norm, [B, T, D]. */
-  readonly hidden: Tensor;
-  /** Output embedding, [V, D]. */
-  readonly head: Tensor;
-  /** Inputs that stand for the tensors asked to train, by canonical name. */
-  readonly trainable: ReadonlyMap<string, Tensor>;
-  /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
-  readonly kept: readonly { readonly tensor: Tensor; readonly part: KeptPart }[];
-  readonly tiling: Tiling;
-}
+export type ForwardGraph = ReturnType<typeof buildWith>;
 
 export interface BuildOptions {
   /** Names of weights and temperatures that are fed at each run instead of being bound. */
@@ -68,31 +57,32 @@ export function buildWith(
     tiling = smallTiles,
   }: BuildOptions,
   hooks: AttentionHooks = {},
-): ForwardGraph {
+) {
   const { model, weights, temperatures } = opened;
-  const trainable = new Map<string, Tensor>();
   const tensors = new Map<string, Tensor>();
-  const tensorOf = (name: string, shape: Shape, bound: () => Tensor): Tensor => {
-    let tensor = tensors.get(name);
-    if (!tensor) {
-      tensor = trained.has(name) ? input(name, shape, "F32") : bound();
-      tensors.set(name, tensor);
-      if (trained.has(name)) trainable.set(name, tensor);
-    }
+  const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
+    const isTrained = trained.has(name);
+    const tensor =
+      tensors.get(name) ?? (isTrained ? input(name, shape, "F32") : parameter(name, shape, dtype));
+    tensors.set(name, tensor);
     return tensor;
   };
   const weight = (name: string) => {
-    const shape = model.weights.get(name);
+    const [shape, info] = [model.weights.get(name), weights.get(name)];
     invariant(shape, `no weight ${name}`);
-    const tensor = tensorOf(name, shape, () =>
-      parameter(name, shape, weightDtype(weights.get(name)!)),
-    );
+    const tensor = tensorOf(name, shape, info && weightDtype(info));
     return cast(tensor, model.groupOf(name) === "norms" ? "F32" : precisions[precision]);
   };
   const kept: { tensor: Tensor; part: KeptPart }[] = [];
   const keep = (tensor: Tensor, part: KeptPart) => {
     kept.push({ tensor, part });
     return tensor;
+  };
+  const insertedHooks = ({ insertion }: Inserted) => {
+    const parameters = insertion.parameters(model);
+    const parameterOf = (name: string) => tensorOf(name, parameters.get(name)!.shape);
+    const { joinsHeads } = tiling;
+    return insertion.hooks(model, { parameter: parameterOf, positions, joinsHeads, observe });
   };
   const hidden = model.forward({
     weight,
@@ -102,17 +92,19 @@ export function buildWith(
     keep,
   });
   keep(hidden, "stream");
-  return { ids, hidden, head: weight(headName(opened)), trainable, kept, tiling };
-
-  function insertedHooks({ insertion }: Inserted): AttentionHooks {
-    const parameters = insertion.parameters(model);
-    const parameterOf = (name: string) => {
-      const { shape } = parameters.get(name)!;
-      return tensorOf(name, shape, () => parameter(name, shape, "F32"));
-    };
-    const { joinsHeads } = tiling;
-    return insertion.hooks(model, { parameter: parameterOf, positions, joinsHeads, observe });
-  }
+  return {
+    /** I64 [B, T]. */
+    ids,
+    /** After the last norm, [B, T, D]. */
+    hidden,
+    /** Output embedding, [V, D]. */
+    head: weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding),
+    /** Inputs that stand for the tensors asked to train, by canonical name. */
+    trainable: new Map([...tensors].filter(([name]) => trained.has(name))),
+    /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
+    kept,
+    tiling,
+  };
 }
 
 /** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */
@@ -126,11 +118,7 @@ export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feed
 }
 
 /** Nats of all tokens together, in double precision. */
-export function totalNats(nats: Float32Array): number {
-  let total = 0;
-  for (let i = 0; i < nats.length; i++) total += nats[i]!;
-  return total;
-}
+export const totalNats = (nats: Float32Array) => nats.reduce((sum, nat) => sum + nat, 0);
 
 /** -ln p of every label, [B, T], zero where there is no target. */
 export function natsOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
@@ -157,7 +145,7 @@ export function boundWeights({ weights, temperatures }: OpenedModel): Map<string
   return bound;
 }
 
-/** The canonical name of the output embedding's weight. */
-export function headName({ model }: OpenedModel): string {
-  return model.config.isTied ? model.inputEmbedding : model.outputEmbedding;
+/** The number format of a stored weight, which `openModel` has checked. */
+export function weightDtype({ dtype }: TensorInfo): Dtype {
+  return Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
 }

@@ -2,9 +2,10 @@
 
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
-import { type Checkpoint, streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import type { Model } from "../models/index.ts";
+import { DeviationMeter, sameWeight } from "./weights.ts";
 
 const HINT = "is this the model that config.json describes?";
 
@@ -64,22 +65,12 @@ function checkLayers(folder: string, model: Model, stored: readonly string[]): v
 
 /** A tied head that is stored as well must be the embedding, or the model has two readings. */
 async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo): Promise<void> {
-  const others = streamBytes(embedding);
-  let isSame = head.dtype === embedding.dtype && head.byteLength === embedding.byteLength;
-  if (isSame)
-    for await (const chunk of streamBytes(head)) {
-      const { value } = (await others.next()) as { value: Uint8Array };
-      isSame = Buffer.compare(chunk, value) === 0;
-      if (!isSame) break;
-    }
-  await others.return(undefined);
-  if (isSame) return;
-  throw new UserError(
-    `${folder}: config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`,
-    {
-      hint: 'set "tie_word_embeddings": false in config.json to use the stored head, or take it out of the checkpoint',
-    },
-  );
+  if (head.dtype === embedding.dtype && (await sameWeight(head, embedding, new DeviationMeter())))
+    return;
+  const problem = `config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`;
+  throw new UserError(`${folder}: ${problem}`, {
+    hint: 'set "tie_word_embeddings": false in config.json to use the stored head, or take it out of the checkpoint',
+  });
 }
 
 /** Names that a wrapper has prefixed (`module.`, `_orig_mod.`) are one problem, not one for each tensor. */
@@ -87,12 +78,10 @@ function checkPrefix(folder: string, missing: readonly string[], stored: readonl
   const [first = ""] = missing;
   const prefix = stored.find((name) => name.endsWith(`.${first}`))?.slice(0, -first.length);
   if (!prefix || !missing.every((name) => stored.includes(prefix + name))) return;
-  throw new UserError(
-    `${folder}: all ${missing.length} tensors have "${prefix}" before their names`,
-    {
-      hint: "save the model inside the wrapper (torch.compile, DataParallel), or take the prefix off",
-    },
-  );
+  const problem = `all ${missing.length} tensors have "${prefix}" before their names`;
+  throw new UserError(`${folder}: ${problem}`, {
+    hint: "save the model inside the wrapper (torch.compile, DataParallel), or take the prefix off",
+  });
 }
 
 function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {

@@ -2,32 +2,76 @@
 // The config is read, every tensor of the checkpoint is matched with the architecture's, and nothing but headers (and
 // the temperatures) is loaded.
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { formatShape, sameShape } from "../core/shape.ts";
-import { readJson } from "../files/json.ts";
+import { formatShape, sameShape, sizeOf } from "../core/shape.ts";
+import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
-import { latestSnapshot, snapshotDir } from "../files/run-folder.ts";
-import { type Checkpoint, modelSha256, openSafetensors, readFloats } from "../files/safetensors.ts";
-import type { Inserted } from "../insertions/insertion.ts";
+import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
+import {
+  type Checkpoint,
+  modelSha256,
+  openSafetensors,
+  readFloats,
+  type TensorInfo,
+} from "../files/safetensors.ts";
+import type { Inserted, Insertion } from "../insertions/insertion.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { matchTensors } from "./match.ts";
-import type { OpenedModel } from "./model.ts";
-import { findPlace, refuseForeign, type ResolveName } from "./resolve.ts";
 
-export { type OpenedModel, countParameters } from "./model.ts";
+/** A model as it lies on disk, ready to be built as a graph. */
+export interface OpenedModel {
+  /** What finds it again: a hub id, an embedded name, or its path (an adapter's base; an unfinished run). */
+  readonly name: string;
+  /** The folder of config, tokenizer and, as a rule, weights (an adapter's base). */
+  readonly folder: string;
+  readonly configJson: JsonObject;
+  readonly model: Model;
+  /** The files that its weights are read from. */
+  readonly checkpoint: Checkpoint;
+  /** Weights by canonical name. */
+  readonly weights: ReadonlyMap<string, TensorInfo>;
+  /** Present where the model has temperatures. */
+  readonly temperatures?: Inserted;
+  /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
+  readonly adapter?: string;
+  /** The folder of the run that made it. */
+  readonly run?: string;
+}
+
+/** The keys of an adapter's ssa_config.json that say which model its temperatures were put on. */
+export const baseKeys = {
+  /** A Hugging Face id or a path. */
+  name: "base_model_name_or_path",
+  revision: "base_revision",
+  sha256: "base_sha256",
+} as const;
+
+export type BaseIdentity = Readonly<Partial<Record<keyof typeof baseKeys, string>>>;
+
+/** The content of an adapter's ssa_config.json. */
+export function adapterJson(insertion: Insertion, base: BaseIdentity): JsonObject {
+  const fields = Object.entries(baseKeys) as [keyof BaseIdentity, string][];
+  const stated = Object.fromEntries(fields.map(([field, key]) => [key, base[field]]));
+  return { ...insertion.toJson(), ...stated };
+}
+
+/** Number of parameters of the base; a tied output embedding counts once. */
+export function countParameters({ weights }: Model): number {
+  return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
+}
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string | undefined;
   /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
   readonly withoutWeights?: boolean;
-  /** Finds models by name, also the base that an adapter names; only folders are known without it. */
-  readonly resolve?: ResolveName;
+  /** Finds a model's folder by name, also of the base that an adapter names; only folders are known without it. */
+  readonly resolve?: (name: string) => Promise<string>;
   /** Told which checkpoint of an unfinished run is taken. */
   readonly onNote?: (note: string) => void;
 }
@@ -38,15 +82,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const place = await findPlace(name, options.resolve);
   const { folder, run } = place;
   if (run && !existsSync(folder)) return openUnfinished(run, options);
-  const [configPath, adapterPath] = [
-    join(folder, modelFiles.config),
-    join(folder, adapterFiles.weights),
-  ];
-  if (!adapter && !existsSync(configPath) && existsSync(adapterPath)) {
+  const configPath = join(folder, modelFiles.config);
+  if (!adapter && !existsSync(configPath) && existsSync(join(folder, adapterFiles.weights))) {
     const opened = await openModel(await baseOf(folder), { ...options, adapter: folder });
     return { ...opened, ...(run && { run }) };
   }
-  if (adapter) refuseOther(adapter);
+  if (adapter) refuseForeign(adapter);
+  if (adapter && existsSync(join(adapter, snapshotFiles.trained)))
+    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
+      hint: "name the run's folder as the model: it has all that was trained",
+    });
   const hint = "a model folder holds config.json and model.safetensors";
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);
@@ -54,26 +99,66 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
-  if (!adapter) {
-    const temperatures = inside.size > 0 && (await readTemperatures(folder, model, inside));
-    return { ...opened, checkpoint, weights, ...(temperatures && { temperatures }) };
-  }
-  const { tensors } = await openSafetensors(join(adapter, adapterFiles.weights));
+  const augmented = { ...opened, checkpoint, weights };
+  if (!adapter)
+    return inside.size > 0
+      ? { ...augmented, temperatures: await readTemperatures(folder, model, inside) }
+      : augmented;
   if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
   await checkBase(adapter, folder, checkpoint);
-  const temperatures = await readTemperatures(adapter, model, tensors);
-  return { ...opened, checkpoint, weights, temperatures, adapter: resolve(adapter) };
+  const temperatures = await readTemperatures(adapter, model);
+  return { ...augmented, temperatures, adapter: resolve(adapter) };
 }
 
 const none = new Map<string, never>();
 const noCheckpoint: Checkpoint = { files: [], tensors: none, metadata: {}, absent: none };
 
+/**
+ * Where a model is: the name that finds it again from anywhere, its folder (a run's final/, whether it is there or not),
+ * and the run's folder; without a resolver only folders are known.
+ */
+async function findPlace(name: string, resolveName: OpenOptions["resolve"]) {
+  const path = resolve(name);
+  const run = [path, dirname(path)].find(
+    (folder, i) => isRun(folder) && (i === 0 || basename(path) === runFiles.final),
+  );
+  if (run) {
+    const folder = join(run, runFiles.final);
+    return { name: folder, folder, run };
+  }
+  refuseForeign(name);
+  const isHere = existsSync(name);
+  if (!isHere && !resolveName) throw new UserError(`there is no folder "${name}"`);
+  const folder = resolveName ? await resolveName(name) : name;
+  return { name: isHere ? path : name, folder: resolve(folder) };
+}
+
+const foreign = [
+  [
+    /^adapter_config\.json$/,
+    "an adapter of PEFT (LoRA or another)",
+    "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
+  ],
+  [
+    /\.(gguf|ggml)$/i,
+    "a model in GGUF, llama.cpp's format",
+    "take the model that it was made from, in safetensors",
+  ],
+] as const;
+
+/** Names what other programs' formats are, where they are given for a model or an adapter of ours. */
+function refuseForeign(path: string): void {
+  if (!existsSync(path)) return;
+  const names = statSync(path).isDirectory() ? readdirSync(path) : [path];
+  if (names.includes(modelFiles.config) || names.includes(adapterFiles.weights)) return;
+  for (const [pattern, what, hint] of foreign)
+    if (names.some((name) => pattern.test(name)))
+      throw new UserError(`${path} is ${what}, which ssa does not read`, { hint });
+}
+
 /** A run that has no final/ yet is its base with the checkpoint that it would end with now. */
-async function openUnfinished(
-  run: string,
-  { adapter, ...options }: OpenOptions,
-): Promise<OpenedModel> {
+async function openUnfinished(run: string, { adapter, ...options }: OpenOptions) {
   const path = join(run, runFiles.recipe);
   const recipe = loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
   if (options.withoutWeights) return openModel(recipe.base, options);
@@ -98,26 +183,23 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   const { model, checkpoint } = opened;
   const [path, adapter] = [join(dir, snapshotFiles.trained), join(dir, snapshotFiles.adapter)];
   const trained = existsSync(path) ? await openSafetensors(path) : noCheckpoint;
-  const temperatures = existsSync(adapter)
-    ? await readTemperatures(dir, model)
-    : opened.temperatures;
+  const temperatures = existsSync(adapter) && (await readTemperatures(dir, model));
+  const files = [...checkpoint.files, ...trained.files];
+  const tensors = new Map([...checkpoint.tensors, ...trained.tensors]);
   return {
     ...opened,
-    checkpoint: {
-      ...checkpoint,
-      files: [...checkpoint.files, ...trained.files],
-      tensors: new Map([...checkpoint.tensors, ...trained.tensors]),
-    },
+    checkpoint: { ...checkpoint, files, tensors },
     weights: new Map([...opened.weights, ...trained.tensors]),
     ...(temperatures && { temperatures }),
     adapter: dir,
   };
 }
 
+const baseIn = (adapter: string) => readJson(join(adapter, adapterFiles.config));
+
 /** The name of an adapter's base. */
 async function baseOf(adapter: string): Promise<string> {
-  const config = await readJson(join(adapter, adapterFiles.config));
-  const { base_model_name_or_path: name, base_revision: revision } = config;
+  const { [baseKeys.name]: name, [baseKeys.revision]: revision } = await baseIn(adapter);
   if (typeof name !== "string")
     throw new UserError(`${adapter} is an adapter and does not name its base`, {
       hint: "name both: --model BASE --adapter DIR",
@@ -125,24 +207,13 @@ async function baseOf(adapter: string): Promise<string> {
   return typeof revision === "string" ? `${name}@${revision}` : name;
 }
 
-/** Refuses what is no adapter of ours, and a run's snapshot that holds more than temperatures. */
-function refuseOther(adapter: string): void {
-  refuseForeign(adapter);
-  if (existsSync(join(adapter, snapshotFiles.trained)))
-    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
-      hint: "name the run's folder as the model: it has all that was trained",
-    });
-}
-
 /** Refuses an adapter that names another base by its checksum. */
 async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  const config = await readJson(join(adapter, adapterFiles.config));
-  const { base_sha256: expected, base_model_name_or_path: name } = config;
-  if (expected === undefined) return;
-  const found = await modelSha256(checkpoint);
-  if (found !== expected)
+  const { [baseKeys.name]: name, [baseKeys.sha256]: sha256 } = await baseIn(adapter);
+  const found = sha256 && (await modelSha256(checkpoint));
+  if (found !== sha256)
     throw new UserError(`${adapter} was trained on another base than ${folder}`, {
-      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(expected)}, this one has ${found}`,
+      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
     });
 }
 
@@ -159,17 +230,16 @@ export async function readTemperatures(
   const values = new Map<string, Float32Array>();
   for (const [name, { shape }] of parameters) {
     const info = tensors.get(name);
+    const found = info ? formatShape(info.shape) : "missing";
+    const problem = `temperature ${name} is ${found}, the base needs ${formatShape(shape)}`;
     if (!info || !sameShape(info.shape, shape))
-      throw new UserError(
-        `${folder}: temperature ${name} is ${info ? formatShape(info.shape) : "missing"}, the base needs ${formatShape(shape)}`,
-        { hint: "was the adapter trained on another base?" },
-      );
+      throw new UserError(`${folder}: ${problem}`, {
+        hint: "was the adapter trained on another base?",
+      });
     values.set(name, await readFloats(info));
   }
   const extra = [...tensors.keys()].find((name) => !parameters.has(name));
-  if (extra)
-    throw new UserError(
-      `${folder}: unexpected temperature ${extra}, not in ${adapterFiles.config}`,
-    );
+  const unexpected = `unexpected temperature ${extra}, not in ${adapterFiles.config}`;
+  if (extra) throw new UserError(`${folder}: ${unexpected}`);
   return { insertion, values };
 }

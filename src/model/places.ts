@@ -11,9 +11,9 @@ import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
+import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import type { OpenOptions } from "./open.ts";
-import { EMBEDDED_MODELS, modelResolver } from "./resolve.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
 export interface Places {
@@ -28,7 +28,7 @@ export interface Places {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Without settings: this user's own caches and token, where no variable says otherwise. */
+/** Without settings: this user's own caches and token, where no variable says otherwise. What is no place stays out. */
 export function placesOf({
   hub = hubSettings({}, homedir()),
   cacheDir = join(homedir(), ".cache", "ssa"),
@@ -40,6 +40,9 @@ export function placesOf({
   return { hub, cacheDir, onNote, onProgress, onChoice, signal };
 }
 
+/** Models that ship with the package, in its checkpoints/. */
+const EMBEDDED_MODELS: readonly string[] = ["tiny-gpt2"];
+
 /** Refuses, before anything is fetched, what can be no name. */
 export async function checkNames(model: string, ...data: readonly (string | null)[]) {
   if (!existsSync(model) && !EMBEDDED_MODELS.includes(model)) parseModelName(model);
@@ -48,37 +51,34 @@ export async function checkNames(model: string, ...data: readonly (string | null
     else if (name !== null && !EMBEDDED_DATA.includes(name)) parseDatasetName(name);
 }
 
-/** How a model is opened by any name. */
-export function opening({ hub, onNote, onProgress, signal }: Places): OpenOptions {
-  const find = modelResolver(hub, packageRoot(), { onProgress, onNote, signal });
+/** How a model is opened by any name; a folder that exists wins over embedded names and those of the hub. */
+export function opening(places: Places, root = packageRoot()): OpenOptions {
+  const { hub, onNote, onProgress, signal } = places;
+  const resolve = async (name: string) =>
+    EMBEDDED_MODELS.includes(name) && !existsSync(name)
+      ? join(root, "checkpoints", name)
+      : resolveModel(name, hub, { onProgress, onNote, signal });
   return {
-    resolve: (name) => find(name).finally(() => onProgress?.(undefined)),
+    resolve: (name) => resolve(name).finally(() => onProgress?.(undefined)),
     ...(onNote && { onNote }),
   };
-}
-
-export interface NamedData extends DataFiles {
-  /** What joins rows to one text; absent where each row is a text. */
-  readonly separator?: string;
-  /** A split that the name itself chose. */
-  readonly split?: string | undefined;
 }
 
 const WIKITEXT = "Salesforce/wikitext";
 
 /**
- * The files of a data source, of the splits that are needed; WikiText's rows make one text, joined as the published
- * figures need.
+ * The files of a data source, of the splits that are needed, and the split that the name itself chose. Where rows are
+ * no texts, `separator` joins them to one: WikiText's, as the published figures need.
  */
 export async function findData(
   name: string,
   { hub, onNote, onProgress, signal }: Places,
   splits?: readonly string[],
-): Promise<NamedData> {
+): Promise<DataFiles & { readonly separator?: string; readonly split?: string | undefined }> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
     const unread = describeUnread(data);
-    if (unread !== undefined) onNote?.(unread);
+    if (unread) onNote?.(unread);
     return data;
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
@@ -102,7 +102,7 @@ export const reading = ({ cacheDir, onProgress, signal }: Places, threads: numbe
 /** Starts an engine for `work`, with which it ends. */
 export async function withEngine<T>(
   { device, threads }: { readonly device: string; readonly threads: number | "auto" },
-  { onChoice }: Places,
+  { onChoice }: Pick<Places, "onChoice">,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });

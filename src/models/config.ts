@@ -2,8 +2,10 @@
 // mathematics without being implemented is refused by name.
 
 import { UserError } from "../core/errors.ts";
-import { shown } from "../core/json.ts";
+import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { type Activation, activationNamed } from "../nn/layers.ts";
+import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
+import type { Family } from "./families.ts";
 
 /** What config.json says of a model of any family. */
 export interface ModelConfig {
@@ -24,16 +26,7 @@ export interface ModelConfig {
   readonly activation: Activation;
 }
 
-/** What the absence of a size means to a family. */
-export interface SizeDefaults {
-  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
-  /** null: hidden size over heads. */
-  readonly headDim: number | null;
-  /** Feed-forward over hidden size; null: it must be there. */
-  readonly intermediateRatio: number | null;
-}
-
-export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConfig {
+export function readSizes(config: ConfigReader, family: Family): ModelConfig {
   const { defaults, intermediateRatio: ratio } = family;
   const [hiddenSize, numHeads] = [config.count("hidden_size"), config.count("num_attention_heads")];
   const over = (total: number, parts: number, what: string): number => {
@@ -47,13 +40,12 @@ export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConf
     : (family.headDim ?? over(hiddenSize, numHeads, "hidden size over attention heads"));
   if (headDim > 2 ** 16) throw new UserError(`${config.path}: heads of ${headDim} dimensions`);
   return {
-    // Before anything is made for each of them.
-    numLayers: config.count("num_hidden_layers", undefined, 10_000),
+    numLayers: config.layers("num_hidden_layers"),
     hiddenSize,
     numHeads,
     numKeyValueHeads,
     headDim,
-    intermediateSize: config.count("intermediate_size", ratio ? ratio * hiddenSize : undefined),
+    intermediateSize: config.count("intermediate_size", ratio && ratio * hiddenSize),
     vocabSize: config.count("vocab_size"),
     maxPositions: config.count("max_position_embeddings", defaults.maxPositions),
     normEpsilon: config.positive("rms_norm_eps", defaults.normEpsilon),
@@ -63,105 +55,117 @@ export function readSizes(config: ConfigReader, family: SizeDefaults): ModelConf
   };
 }
 
+export type ConfigReader = ReturnType<typeof configReader>;
+
 /** A JSON object whose keys are read with their types; `path` names it in errors. */
-export class ConfigReader {
-  readonly path: string;
-  readonly #json: Readonly<Record<string, unknown>>;
-  readonly #aliases: Readonly<Record<string, readonly string[]>>;
-  readonly #asked = new Set<string>();
-
-  constructor(
-    path: string,
-    json: Readonly<Record<string, unknown>>,
-    aliases: Readonly<Record<string, readonly string[]>> = {},
-  ) {
-    this.path = path;
-    this.#json = json;
-    this.#aliases = aliases;
-  }
-
+export function configReader(path: string, json: JsonObject, aliases: Family["aliases"] = {}) {
+  const asked = new Set<string>();
   /** A setting and the name under which it stands; null counts as absent, as in Hugging Face's configs. */
-  #find(key: string): { readonly name: string; readonly value: unknown } {
-    const names = (Object.hasOwn(this.#aliases, key) && this.#aliases[key]) || [key];
-    for (const name of [key, ...names]) this.#asked.add(name);
-    const name = names.find((name) => (this.#json[name] ?? null) !== null) ?? names[0]!;
-    return { name, value: this.#json[name] ?? null };
-  }
-
-  has(key: string): boolean {
-    return this.#find(key).value !== null;
-  }
-
-  number(key: string, fallback?: number): number {
-    return this.#read(key, "a number", Number.isFinite, fallback);
-  }
-
-  positive(key: string, fallback?: number): number {
-    const isPositive = (value: unknown) => Number.isFinite(value) && Number(value) > 0;
-    return this.#read(key, "a positive number", isPositive, fallback);
-  }
-
-  count(key: string, fallback?: number, most = 2 ** 31): number {
-    const isCount = (value: unknown) =>
-      Number.isInteger(value) && Number(value) > 0 && Number(value) <= most;
-    const limit = most < 2 ** 31 ? ` of at most ${most}` : "";
-    return this.#read(key, `a positive integer${limit}`, isCount, fallback);
-  }
-
-  /** A positive integer or null, where null says something else than an absent key. */
-  countOrNull(key: string, fallback: number): number | null {
-    return this.#json[key] === null ? null : this.count(key, fallback);
-  }
-
-  flag(key: string, fallback?: boolean): boolean {
-    return this.#read(key, "true or false", (value) => typeof value === "boolean", fallback);
-  }
-
-  text(key: string, fallback?: string): string {
-    return this.#read(key, "a string", (value) => typeof value === "string", fallback);
-  }
-
-  list(key: string): readonly unknown[] | undefined {
-    return this.has(key) ? this.#read(key, "a list", Array.isArray) : undefined;
-  }
-
-  /** A nested object; undefined where absent or empty. */
-  object(key: string): ConfigReader | undefined {
-    const isObject = (value: unknown) => typeof value === "object" && !Array.isArray(value);
-    const json = this.#read<Record<string, unknown>>(key, "an object", isObject, {});
-    return Object.keys(json).length > 0
-      ? new ConfigReader(`${this.path}: ${key}`, json)
-      : undefined;
-  }
-
+  const find = (key: string) => {
+    const names = (Object.hasOwn(aliases, key) && aliases[key]) || [key];
+    for (const name of [key, ...names]) asked.add(name);
+    const name = names.find((name) => (json[name] ?? null) !== null) ?? names[0]!;
+    return { name, value: json[name] ?? null };
+  };
+  const reading =
+    <Value>(expected: string, accepts: (value: unknown) => boolean) =>
+    (key: string, fallback?: Value): Value => {
+      const { name, value } = find(key);
+      if (value !== null && accepts(value)) return value as Value;
+      if (value === null && fallback !== undefined) return fallback;
+      throw new UserError(
+        value === null
+          ? `${path}: "${name}" is missing, ${expected} is needed`
+          : `${path}: "${name}" must be ${expected}, found ${shown(value)}`,
+      );
+    };
+  const upTo = (most: number) => (value: unknown) =>
+    Number.isInteger(value) && Number(value) > 0 && Number(value) <= most;
   /** Refuses a setting that is present with another value than the supported one. */
-  only(key: string, supported: unknown): void {
-    const { name, value } = this.#find(key);
+  const only = (key: string, supported: unknown): void => {
+    const { name, value } = find(key);
     if (value === null || value === supported) return;
-    throw new UserError(`${this.path}: ${name} = ${shown(value)} is not supported`, {
+    throw new UserError(`${path}: ${name} = ${shown(value)} is not supported`, {
       hint: `supported: ${JSON.stringify(supported)}`,
     });
-  }
-
-  /** Refuses what is set under a name that begins like this and that nothing has asked for. */
-  refuseUnread(start = ""): void {
-    for (const key of Object.keys(this.#json))
-      if (key.startsWith(start) && !this.#asked.has(key)) this.only(key, null);
-  }
-
-  #read<Value>(
-    key: string,
-    expected: string,
-    accepts: (value: unknown) => boolean,
-    fallback?: Value,
-  ): Value {
-    const { name, value } = this.#find(key);
-    if (value === null) {
-      if (fallback !== undefined) return fallback;
-      throw new UserError(`${this.path}: "${name}" is missing, ${expected} is needed`);
-    }
-    if (!accepts(value))
-      throw new UserError(`${this.path}: "${name}" must be ${expected}, found ${shown(value)}`);
-    return value as Value;
-  }
+  };
+  return {
+    path,
+    has: (key: string) => find(key).value !== null,
+    isNull: (key: string) => json[key] === null,
+    number: reading<number>("a number", Number.isFinite),
+    positive: reading<number>("a positive number", (x) => Number.isFinite(x) && Number(x) > 0),
+    count: reading<number>("a positive integer", upTo(2 ** 31)),
+    /** Refused before anything is made for each of them. */
+    layers: reading<number>("a positive integer of at most 10000", upTo(10_000)),
+    flag: reading<boolean>("true or false", (value) => typeof value === "boolean"),
+    text: reading<string>("a string", (value) => typeof value === "string"),
+    list: reading<readonly unknown[]>("a list", Array.isArray),
+    object: reading<JsonObject>("an object", isRecord),
+    only,
+    /** Refuses what is set under a name that begins like this and that nothing has asked for. */
+    refuseUnread: (start = "") => {
+      for (const key of Object.keys(json))
+        if (key.startsWith(start) && !asked.has(key)) only(key, null);
+    },
+  };
 }
+
+/**
+ * `rope_theta` and `rope_scaling`, or both inside `rope_parameters` in newer files; where both objects are there,
+ * `rope_scaling` is the one that counts, as in transformers 5. share: of each head that turns, where it may be another
+ * than 1 and the config does not say.
+ */
+export function readRotary(
+  config: ConfigReader,
+  { headDim, maxPositions }: ModelConfig,
+  share?: number,
+): RotaryConfig {
+  const isSet = (key: string) => Object.keys(config.object(key, {})).length > 0;
+  const [key] = ["rope_scaling", "rope_parameters"].filter(isSet);
+  const nested = key
+    ? configReader(`${config.path}: ${key}`, config.object(key))
+    : configReader(config.path, {});
+  config.only("rope_interleaved", false);
+  if (share === undefined)
+    for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
+  const factor = config.number("partial_rotary_factor", share ?? 1);
+  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
+  if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
+    throw new UserError(
+      `${config.path}: ${rotaryDim} rotary elements must be even, at most ${headDim}`,
+    );
+  const theta = nested.positive("rope_theta", config.positive("rope_theta", 10000));
+  const type = nested.text("rope_type", nested.text("type", "default"));
+  if (!Object.hasOwn(scalings, type))
+    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
+      hint: `supported: ${Object.keys(scalings).join(", ")}`,
+    });
+  const scaling = scalings[type]!(nested, config, maxPositions);
+  if (scaling.type === "llama3" && scaling.highFrequencyFactor <= scaling.lowFrequencyFactor)
+    throw new UserError(`${nested.path}: high_freq_factor must be above low_freq_factor`);
+  nested.refuseUnread();
+  return { rotaryDim, theta, scaling };
+}
+
+const ORIGINAL = "original_max_position_embeddings";
+
+/** By type, from the object that names it and the config around that. */
+const scalings: Readonly<
+  Record<string, (own: ConfigReader, config: ConfigReader, maxPositions: number) => RotaryScaling>
+> = {
+  default: () => ({ type: "none" }),
+  linear: (own) => ({ type: "linear", factor: own.positive("factor") }),
+  // Changes nothing within the trained length, and windows never exceed it.
+  dynamic: (own) => {
+    own.positive("factor", 1);
+    return { type: "none" };
+  },
+  llama3: (own, config, maxPositions) => ({
+    type: "llama3",
+    factor: own.positive("factor"),
+    lowFrequencyFactor: own.number("low_freq_factor"),
+    highFrequencyFactor: own.number("high_freq_factor"),
+    originalMaxPositions: config.count(ORIGINAL, own.count(ORIGINAL, maxPositions)),
+  }),
+};

@@ -1,49 +1,90 @@
 // The decoder that every family is a setting of.
 // B = batch, T = sequence, D = hidden, F = feed-forward, N = heads, H = head dim
 
-import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
+import {
+  attention,
+  type AttentionHooks,
+  type Projection,
+  type ProjectionPlace,
+  PROJECTIONS,
+  splitHeads,
+} from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
-import { fixedPositions } from "../nn/positions.ts";
+import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation } from "../nn/rotary.ts";
-import type { DecoderConfig, Family, ForwardContext, Model, WeightGroup } from "./architecture.ts";
+import type { ModelConfig } from "./config.ts";
+import type { Family, Settings } from "./families.ts";
+
+type DecoderConfig = ModelConfig & Settings;
+
+/** What can be tuned apart, and what is counted apart. */
+export type WeightGroup = "embeddings" | "norms" | "biases" | "matrices";
+
+export interface ForwardContext {
+  /** A weight by its canonical name; those of normalizations are F32, the others all of one format. */
+  readonly weight: (name: string, shape: Shape, group: WeightGroup) => Tensor;
+  /** Token ids, I64 [B, T]. */
+  readonly ids: Tensor;
+  readonly positions: Positions;
+  readonly hooks: AttentionHooks;
+  /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
+  readonly keep: (x: Tensor, part: KeptPart) => Tensor;
+}
+
+/** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
+export type KeptPart = "stream" | "product";
 
 /** What older versions of the library saved beside the weights: masks and rotary tables. */
 const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;
 
-export function decoder(family: Family, config: DecoderConfig): Model {
-  const { prefix, embeddings, layers, norms } = family;
-  // The weights are what a forward pass asks for.
-  const weights = new Map<string, Shape>();
-  const groups = new Map<string, WeightGroup>();
-  const weight = (name: string, shape: Shape, group: WeightGroup) => {
-    weights.set(name, shape);
-    groups.set(name, group);
-    return parameter(name, shape);
-  };
-  const ids = input("ids", [1, 1], "I64");
-  const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
-  forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
-  const outputEmbedding = `${embeddings.output}.weight`;
-  if (!config.isTied) weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
+/** A family with a config applied: nothing outside needs to know which it is. */
+export type Model = Readonly<ReturnType<typeof decoder>>;
 
+export function decoder(family: Family, config: DecoderConfig) {
+  const { prefix, embeddings, layers, norms } = family;
+  const outputEmbedding = `${embeddings.output}.weight`;
+  /** The weights are what a forward pass asks for: looked at when needed, for a config can promise a million layers. */
+  const walk = () => {
+    const weights = new Map<string, Shape>();
+    const groups = new Map<string, WeightGroup>();
+    const weight = (name: string, shape: Shape, group: WeightGroup) => {
+      weights.set(name, shape);
+      groups.set(name, group);
+      return parameter(name, shape);
+    };
+    const ids = input("ids", [1, 1], "I64");
+    const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
+    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+    if (!config.isTied)
+      weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
+    return { weights, groups };
+  };
+  let walked: ReturnType<typeof walk> | undefined;
+  const named = () => (walked ??= walk());
   const attentionPrefix = (layer: number) =>
     `${prefix}.${layers}.${layer}.${family.attention.name}`;
   const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
   return {
-    config,
-    weights,
-    canonicalName: (stored) => {
+    config: config as ModelConfig,
+    /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
+    get weights(): ReadonlyMap<string, Shape> {
+      return named().weights;
+    },
+    /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
+    canonicalName: (stored: string) => {
       if (BUFFER.test(stored)) return null;
       return belowPrefix.includes(stored.split(".")[0]!) ? `${prefix}.${stored}` : stored;
     },
     inputEmbedding: `${prefix}.${embeddings.input}.weight`,
+    /** The stored one, where it is not tied. */
     outputEmbedding,
+    /** Prefix of a layer's attention, without a trailing dot. */
     attentionPrefix,
-    placeOf: (layer, projection) => {
+    /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
+    placeOf: (layer: number, projection: Projection): ProjectionPlace | null => {
       const i = PROJECTIONS.indexOf(projection);
       if (family.attention.headNorms && projection !== "value") return null;
       const { names, split } = family.projections;
@@ -56,12 +97,9 @@ export function decoder(family: Family, config: DecoderConfig): Model {
         stride: split === "heads" ? 3 * H : H,
       };
     },
-    groupOf: (name) => {
-      const group = groups.get(name);
-      invariant(group, `no weight ${name}`);
-      return group;
-    },
-    forward: (context) => forward(family, config, context),
+    groupOf: (name: string) => named().groups.get(name)!,
+    /** Hidden states after the last norm, [B, T, D]. */
+    forward: (context: ForwardContext) => forward(family, config, context),
   };
 }
 
@@ -132,21 +170,15 @@ function forward(
     const project = (i: number, heads: number) =>
       dense(`${at}.${names[i]}`, x_BTD, heads * H, hasAttentionBias);
     const product = (x: Tensor, heads: number) => keep(splitHeads(x, heads), "product");
-    const splits = {
-      modules: () => [N, K, K].map((heads, i) => product(project(i, heads), heads)),
-      parts: () => {
-        const fused = project(0, N + 2 * K);
-        const part = (start: number, heads: number) =>
-          product(slice(fused, 2, start * H, (start + heads) * H), heads);
-        return [part(0, N), part(N, K), part(N + K, K)];
-      },
-      heads: () => {
-        const fused = keep(project(0, 3 * N), "product"); // each head's query, key and value side by side
-        const perHead = reshape(fused, [...fused.shape.slice(0, 2), N, 3 * H]);
-        const part = (i: number) => slice(perHead, 3, i * H, (i + 1) * H);
-        return [0, 1, 2].map((i) => transpose(part(i), [0, 2, 1, 3]));
-      },
-    } satisfies Record<typeof split, () => Tensor[]>;
-    return splits[split]();
+    const counts = [N, K, K] as const;
+    if (split === "modules") return counts.map((heads, i) => product(project(i, heads), heads));
+    const fused = project(0, N + 2 * K);
+    const part = (x: Tensor, start: number, heads: number) =>
+      slice(x, x.shape.length - 1, start * H, (start + heads) * H);
+    if (split === "parts")
+      return [0, N, N + K].map((start, i) => product(part(fused, start, counts[i]!), counts[i]!));
+    // Each head's query, key and value side by side.
+    const perHead = reshape(keep(fused, "product"), [...fused.shape.slice(0, 2), N, 3 * H]);
+    return counts.map((_, i) => transpose(part(perHead, i, 1), [0, 2, 1, 3]));
   }
 }

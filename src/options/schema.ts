@@ -1,7 +1,6 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
-import { FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
-import { DEFAULT_TEMPERATURES } from "../insertions/spec.ts";
+import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
 import * as kind from "./values.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { trainingBatches } from "../data/batches.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
-import { estimate } from "../evaluate/estimates.ts";
+import { estimate } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import {
@@ -15,7 +15,7 @@ import {
   saveSnapshot,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import { adapterJson, type BaseIdentity } from "../model/model.ts";
+import { adapterJson, type BaseIdentity } from "../model/open.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";

@@ -9,7 +9,7 @@ import {
   totalNats,
   type BatchShape,
 } from "../model/graph.ts";
-import type { OpenedModel } from "../model/model.ts";
+import type { OpenedModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { Batch } from "../data/batches.ts";

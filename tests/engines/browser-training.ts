@@ -1,7 +1,7 @@
 // What a web page runs to fine-tune: fetches a model folder, builds the training graph, trains on onnxruntime-web.
 
 import type * as OnnxRuntime from "onnxruntime-web";
-import type { OpenedModel } from "../../src/model/model.ts";
+import type { OpenedModel } from "../../src/model/open.ts";
 import { decodeFloats, type Dtype } from "../../src/core/dtype.ts";
 import { fixedShape } from "../../src/core/shape.ts";
 import type { Engine, Feeds, Weight } from "../../src/engines/engine.ts";

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimate, pairedDelta, studentT975 } from "../../src/evaluate/estimates.ts";
+import { estimate, pairedDelta, studentT975 } from "../../src/evaluate/results.ts";
 import { allClose } from "../helpers.ts";
 
 const windows = (...pairs: readonly (readonly [number, number])[]) =>

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { parse } from "yaml";
 import { openModel } from "../../src/model/open.ts";
 import { convert } from "../../src/export/convert.ts";
 import { modelSha256, openSafetensors, readFloats } from "../../src/files/safetensors.ts";
@@ -96,7 +97,7 @@ test("a run's card has its perplexities, recipe and licence", async (t) => {
   const card = await readFile(join(out, "README.md"), "utf8");
   for (const line of [
     /^---\nlicense: apache-2\.0\n/,
-    /\ndatasets:\n {2}- "org\/data"\n/,
+    /\ndatasets: \["org\/data"\]\n/,
     /\| before \| 20\.5000 \|/,
     /\| after \| 18\.2500 \|/,
     /-10\.98 %, 95 % interval -12\.50 to -9\.25 %/,
@@ -105,6 +106,12 @@ test("a run's card has its perplexities, recipe and licence", async (t) => {
     / values, all equal\.\n/,
   ])
     assert.match(card, line);
+  const front = parse(card.split("---\n")[1]!) as Record<string, [Record<string, [object]>]>;
+  assert.deepEqual(Object.keys(front["model-index"]![0]["results"]![0]), [
+    "task",
+    "dataset",
+    "metrics",
+  ]);
 });
 
 test("temperatures are no adapter where more was trained, or where nobody says so", async (t) => {

@@ -1,7 +1,7 @@
 // Generation: the author's tokens, streamed text, sampling that can be repeated, exports that are made once.
 
 import assert from "node:assert/strict";
-import { readFile, readdir, stat } from "node:fs/promises";
+import { cp, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Command } from "commander";
@@ -10,19 +10,22 @@ import { command as generateCommand } from "../../cli/commands/generate.ts";
 import { progress } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
 import { generate } from "../../src/generate/generate.ts";
-import { maskTail } from "../../src/generate/nucleus.ts";
+import { samplingOf } from "../../src/generate/sampling.ts";
+import { maskTail } from "../../src/generate/streamer.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
-import { fixture } from "../export/fixture.ts";
+import { fixture, refused } from "../export/fixture.ts";
 
 const model = sharedData("stories260k");
 const skip = skipWithout(model);
+const sampling = { temperature: 0 };
 
 test("greedy text of stories260k is its author's, piece by piece", { skip }, async (t) => {
   const cacheFolder = await temporaryFolder(t);
   const reference = await readFile(join(model, "greedy_reference_256.txt"), "utf8");
   const pieces: string[] = [];
   const onText = (text: string) => void pieces.push(text);
-  const whole = await generate({ model, cacheFolder, prompt: "", maxNewTokens: 256, onText });
+  const options = { model, cacheFolder, sampling };
+  const whole = await generate({ ...options, prompt: "", maxNewTokens: 256, onText });
   assert.equal(whole.text, reference);
   assert.equal(whole.stop, "maxNewTokens");
   assert.equal(whole.tokens.length, 256);
@@ -31,10 +34,10 @@ test("greedy text of stories260k is its author's, piece by piece", { skip }, asy
 
   // A continuation keeps the space between the prompt's last word and its own first.
   const prompt = "Once upon";
-  const { text } = await generate({ model, cacheFolder, prompt, maxNewTokens: 20 });
+  const { text } = await generate({ ...options, prompt, maxNewTokens: 20 });
   assert.ok(reference.startsWith(prompt + text), text);
 
-  const long = await generate({ model, cacheFolder, prompt, maxNewTokens: 10_000 });
+  const long = await generate({ ...options, prompt, maxNewTokens: 10_000 });
   assert.equal(long.stop, "context");
   assert.equal(long.numPromptTokens + long.tokens.length, 512);
 
@@ -42,8 +45,8 @@ test("greedy text of stories260k is its author's, piece by piece", { skip }, asy
   assert.deepEqual(others, []);
   assert.ok((await stat(join(cacheFolder, key!, "onnx", "model.onnx"))).isFile());
   const kept = await generate({
+    ...options,
     model: join(cacheFolder, key!),
-    cacheFolder,
     prompt,
     maxNewTokens: 20,
   });
@@ -53,14 +56,56 @@ test("greedy text of stories260k is its author's, piece by piece", { skip }, asy
 test("sampling repeats under a seed, and changes with it", { skip }, async (t) => {
   const cacheFolder = await temporaryFolder(t);
   const options = { model, cacheFolder, prompt: "Once upon a time", maxNewTokens: 30 };
-  const sample = async (sampling: object) =>
-    (await generate({ ...options, sampling: { seed: 1, ...sampling } })).text;
+  const sample = async (asked: object, seed = 1) =>
+    (await generate({ ...options, sampling: asked, seed })).text;
   const first = await sample({ temperature: 1.2, topP: 0.95 });
   assert.equal(await sample({ temperature: 1.2, topP: 0.95 }), first);
-  assert.notEqual(await sample({ temperature: 1.2, topP: 0.95, seed: 2 }), first);
-  const greedy = (await generate(options)).text;
+  assert.notEqual(await sample({ temperature: 1.2, topP: 0.95 }, 2), first);
+  const greedy = await sample({ temperature: 0 });
   assert.equal(await sample({ topK: 1 }), greedy);
   assert.equal(await sample({ topP: 0 }), greedy);
+  // Where nothing is asked and the model's file says nothing, it is sampled all the same.
+  assert.notEqual(await sample({}), greedy);
+  assert.equal(await sample({}), await sample({}));
+});
+
+test("the model's generation_config.json counts where nothing is asked", () => {
+  const read = (json: object, asked = {}) => {
+    const { temperature, topK, topP, repetitionPenalty } = samplingOf("g.json", { ...json }, asked);
+    return [temperature, topK, topP, repetitionPenalty];
+  };
+  assert.deepEqual(read({ eos_token_id: 2, top_k: null }), [0.8, 40, 0.95, 1]);
+  // What such a file leaves out means what it means to transformers.
+  const said = { do_sample: true, temperature: 0.6, top_p: 0.9, repetition_penalty: 1.1 };
+  assert.deepEqual(read(said), [0.6, 50, 0.9, 1.1]);
+  assert.deepEqual(read({ do_sample: true }), [1, 50, 1, 1]);
+  assert.deepEqual(read(said, { temperature: 1, topK: 3, topP: 1 }), [1, 3, 1, 1.1]);
+  assert.deepEqual(read(said, { temperature: 0, repetitionPenalty: 1 }), [0, 50, 0.9, 1]);
+  assert.deepEqual(read({ do_sample: false }), [0, 50, 1, 1]);
+  assert.deepEqual(read({ do_sample: false }, { temperature: 0.5 }), [0.5, 50, 1, 1]);
+  assert.deepEqual(read({ do_sample: false }, { topK: 5 }), [1, 5, 1, 1]);
+  assert.throws(() => read({ top_p: "0.9" }), refused(/g\.json: "top_p" must be a number/));
+});
+
+test("a folder's generation_config.json reaches the client", { skip }, async (t) => {
+  const home = await temporaryFolder(t);
+  const [cacheFolder, folder] = [join(home, "cache"), join(home, "model")];
+  await cp(model, folder, { recursive: true });
+  const write = (json: object) =>
+    writeFile(join(folder, "generation_config.json"), JSON.stringify(json));
+  const options = { model: folder, cacheFolder, prompt: "Once upon", maxNewTokens: 60 };
+  await write({ do_sample: false, eos_token_id: 2 });
+  const greedy = await generate(options);
+  assert.deepEqual([greedy.seed, greedy.sampling.temperature], [undefined, 0]);
+  const end = greedy.tokens[5]!;
+  await write({ do_sample: false, eos_token_id: [2, end] });
+  const ended = await generate(options);
+  assert.equal(ended.stop, "end");
+  assert.equal(ended.tokens.indexOf(end), ended.tokens.length - 1);
+  // So great a penalty leaves no token twice.
+  await write({ do_sample: false, eos_token_id: 2, repetition_penalty: 1e6 });
+  const { tokens } = await generate({ ...options, maxNewTokens: 20 });
+  assert.equal(new Set(tokens).size, tokens.length);
 });
 
 test("an abort ends the text after the present token", { skip }, async (t) => {
@@ -68,6 +113,7 @@ test("an abort ends the text after the present token", { skip }, async (t) => {
   const stop = new AbortController();
   const { tokens, stop: reason } = await generate({
     model,
+    sampling,
     cacheFolder,
     prompt: "Once",
     maxNewTokens: 400,
@@ -143,10 +189,13 @@ test(
       "--max-new-tokens",
       "4",
     ];
-    assert.equal(await run(home, ...generateArgs), " a time, there\n");
+    assert.equal(await run(home, ...generateArgs, "--temperature", "0"), " a time, there\n");
+    const seeded = JSON.parse(await run(home, ...generateArgs, "--json", "--seed", "5")) as object;
+    assert.equal(Reflect.get(seeded, "seed"), 5);
     const result = JSON.parse(await run(home, ...generateArgs, "--json", "--top-k", "1")) as object;
     assert.equal(Reflect.get(result, "text"), " a time, there");
-    await assert.rejects(run(home, ...generateArgs, "--seed", "1"), /no use for --seed/);
+    const greedy = [...generateArgs, "--temperature", "0"];
+    await assert.rejects(run(home, ...greedy, "--seed", "1"), /no use for --seed/);
     assert.deepEqual(await readdir(join(home, ".cache", "ssa")), ["exports"]);
   },
 );

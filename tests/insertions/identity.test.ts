@@ -16,7 +16,7 @@ import {
   DEFAULT_TEMPERATURES as byDefault,
   onlyParts,
   type TemperatureSpec,
-} from "../../src/insertions/spec.ts";
+} from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
-import { specFromJson, specToJson, type TemperatureSpec } from "../../src/insertions/spec.ts";
+import { specFromJson, specToJson, type TemperatureSpec } from "../../src/insertions/parts.ts";
 
 const boolean = fc.boolean();
 const parts = fc.record(

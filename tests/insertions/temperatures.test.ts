@@ -8,7 +8,7 @@ import { type Engine, openEngine } from "../../src/engines/index.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import type { Host } from "../../src/insertions/insertion.ts";
 import { FEATURES, PARTS, POSITION_FORMS } from "../../src/insertions/parts.ts";
-import { onlyParts, type TemperatureSpec } from "../../src/insertions/spec.ts";
+import { onlyParts, type TemperatureSpec } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import { fixedPositions } from "../../src/nn/positions.ts";
 import { caseGraph } from "../graph/case-graph.ts";

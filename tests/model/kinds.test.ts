@@ -11,12 +11,12 @@ import { convert } from "../../src/export/convert.ts";
 import { readJson, writeJson } from "../../src/files/json.ts";
 import { saveSnapshot } from "../../src/files/run-folder.ts";
 import { modelSha256, openSafetensors } from "../../src/files/safetensors.ts";
-import { cachedExport } from "../../src/generate/export-cache.ts";
+import { cachedExport } from "../../src/generate/generate.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
-import { temperatureTensors } from "../../src/export/adapter.ts";
-import { adapterJson } from "../../src/model/model.ts";
+import { temperatureTensors } from "../../src/export/model-folder.ts";
+import { adapterJson } from "../../src/model/open.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../../src/model/open.ts";
-import { modelResolver } from "../../src/model/resolve.ts";
+import { opening, placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { inspectModel } from "../../src/run/inspect.ts";
 import { openBase } from "../../src/run/prepare.ts";
@@ -31,8 +31,8 @@ let expected: OpenedModel;
 /** The options of a command; notes are kept. */
 const notes: string[] = [];
 const options: OpenOptions = {
-  resolve: modelResolver(
-    hubSettings({ HF_HUB_OFFLINE: "1", HF_HUB_CACHE: at("hub") }, root),
+  ...opening(
+    placesOf({ hub: hubSettings({ HF_HUB_OFFLINE: "1", HF_HUB_CACHE: at("hub") }, root) }),
     at("package"),
   ),
   onNote: (note) => notes.push(note),

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
-import { onlyParts } from "../../src/insertions/spec.ts";
+import { onlyParts } from "../../src/insertions/parts.ts";
 import { openModel } from "../../src/model/open.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { augment, trainedTensors } from "../../src/train/groups.ts";

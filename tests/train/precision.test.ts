@@ -14,7 +14,7 @@ import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { leaves, topologicalOrder } from "../../src/graph/tensor.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
-import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/spec.ts";
+import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";

@@ -7,10 +7,11 @@ import { UserError } from "../../core/errors.ts";
 import type { DocumentStream, Piece, TokenizedText } from "../../data/document.ts";
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
-import { estimateMean } from "../estimates.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import type { Conditions, LambadaResult } from "../results.ts";
+import { estimateMean, type TaskResult } from "../results.ts";
 import type { WindowLoss } from "../scorer.ts";
+
+export type LambadaResult = TaskResult & { readonly task: "lambada" } & ReturnType<typeof figures>;
 
 export const lambada: Task<LambadaResult> = {
   async plan(opened, split, { windows: limit, context: asked, stride, convention, ...options }) {
@@ -25,8 +26,13 @@ export const lambada: Task<LambadaResult> = {
     );
     const numTokens = numScored(windows);
     const conditions = { task: "lambada", context, dataSha256, numTokens } as const;
-    const resultOf = resultWith(conditions);
-    return { texts, groups: groupsByLength(windows), needsArgmax: true, conditions, resultOf };
+    return {
+      texts,
+      groups: groupsByLength(windows),
+      needsArgmax: true,
+      conditions,
+      resultOf: (losses, modelSha256) => ({ ...conditions, ...figures(losses), modelSha256 }),
+    };
   },
   summary: (result) => [
     ["accuracy", withError(result.accuracy, result.accuracyStandardError)],
@@ -36,23 +42,21 @@ export const lambada: Task<LambadaResult> = {
   ],
 };
 
-const resultWith =
-  (conditions: Conditions & { readonly task: "lambada" }) =>
-  (losses: readonly WindowLoss[], modelSha256: string): LambadaResult => {
-    const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
-    const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
-    const perplexity = Math.exp(nats.mean);
-    return {
-      ...conditions,
-      accuracy: accuracy.mean,
-      accuracyStandardError: accuracy.standardError,
-      perplexity,
-      // That of the mean times the exponential's slope; the harness draws bootstrap samples.
-      perplexityStandardError: nats.standardError && perplexity * nats.standardError,
-      numDocuments: losses.length,
-      modelSha256,
-    };
+function figures(losses: readonly WindowLoss[]) {
+  const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
+  const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
+  const perplexity = Math.exp(nats.mean);
+  return {
+    /** Share of the documents whose target is what the model finds likeliest, token after token. */
+    accuracy: accuracy.mean,
+    accuracyStandardError: accuracy.standardError,
+    /** exp of the mean, over documents, of the target's nats summed over its tokens. */
+    perplexity,
+    // That of the mean times the exponential's slope; the harness draws bootstrap samples.
+    perplexityStandardError: nats.standardError && perplexity * nats.standardError,
+    numDocuments: losses.length,
   };
+}
 
 /** Makes all but the last word of each document a context that is not scored. */
 async function* lastWords(pieces: DocumentStream): AsyncGenerator<Piece> {

@@ -4,11 +4,10 @@ import { UserError } from "../../core/errors.ts";
 import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
-import type { OpenedModel } from "../../model/model.ts";
+import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
-import { estimate } from "../estimates.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
-import type { PerplexityResult } from "../results.ts";
+import { estimate, type PerplexityResult } from "../results.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
@@ -49,14 +48,10 @@ export function planWindows(
       hint: "a text needs at least two tokens",
     });
   const { context, stride } = rule;
-  const conditions = {
-    task: "perplexity",
-    convention: name ?? (stride === context ? "disjoint" : "stride"),
-    context,
-    stride,
-    dataSha256,
-    numTokens: numScored(windows),
-  } as const;
+  const convention = name ?? (stride === context ? "disjoint" : "stride");
+  const numTokens = numScored(windows);
+  const task = "perplexity" as const;
+  const conditions = { task, convention, context, stride, dataSha256, numTokens };
   return {
     texts,
     windows,

@@ -3,7 +3,7 @@
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { readBytes, streamBytes, type TensorInfo } from "../files/safetensors.ts";
-import { weightDtype } from "../model/model.ts";
+import { weightDtype } from "./graph.ts";
 
 /** Bytes of a source that are read at a time; a multiple of every element's size. */
 const CHUNK_BYTES = 16 * 2 ** 20;
@@ -23,20 +23,14 @@ export function byteLengthAs(info: TensorInfo, dtype: Dtype): number {
 }
 
 /** What rounding has done to a model's weights, or to its logits. */
-export interface Deviation {
-  /** Values compared. */
-  readonly numValues: number;
-  /** Largest |copy - original|. */
-  readonly largest: number;
-  /** Root of the summed squares of the differences over that of the originals that may differ. */
-  readonly relative: number;
-}
+export type Deviation = ReturnType<DeviationMeter["result"]>;
 
 /** Collects the differences of a copy from its original. */
 export class DeviationMeter {
+  /** Values compared. */
   numValues = 0;
+  /** The largest |copy - original|, and |original|. */
   largest = 0;
-  /** The largest |original|. */
   scale = 0;
   #squares = 0;
   #originalSquares = 0;
@@ -54,7 +48,8 @@ export class DeviationMeter {
     }
   }
 
-  result(): Deviation {
+  /** relative: root of the summed squares of the differences over that of the originals that may differ. */
+  result() {
     const relative = this.#squares === 0 ? 0 : Math.sqrt(this.#squares / this.#originalSquares);
     return { numValues: this.numValues, largest: this.largest, relative };
   }
