@@ -34,7 +34,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   "hyparquet-compressors": ["src/data"],
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
-  yaml: ["src/options"],
+  yaml: ["src/options", "src/data"],
   zod: ["src/options"],
 };
 

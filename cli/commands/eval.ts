@@ -53,6 +53,7 @@ const options = {
     "a published way to measure",
   ),
   textColumn: shared.textColumn,
+  nullRows: shared.nullRows,
   device: shared.device,
   threads: shared.threads,
   baseline: maybe(text("file"), "compare with a report.json or a saved baseline"),

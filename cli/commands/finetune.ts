@@ -128,11 +128,12 @@ async function recipeSources(
 }
 
 /** The commands that use what was made. */
-function whatNext({ data, evalData, textColumn }: Recipe, runDir: string): string[] {
-  const column = textColumn === "text" ? "" : ` --text-column ${word(textColumn)}`;
+function whatNext({ data, evalData, textColumn, nullRows }: Recipe, runDir: string): string[] {
+  const column = textColumn === null ? "" : ` --text-column ${word(textColumn)}`;
+  const nulls = nullRows === "error" ? "" : ` --null-rows ${nullRows}`;
   const model = word(join(runDir, runFiles.final));
   return [
-    `next      ssa eval --model ${model} --data ${word(evalData ?? data)}${column}`,
+    `next      ssa eval --model ${model} --data ${word(evalData ?? data)}${column}${nulls}`,
     `          ssa convert --model ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
   ];
 }

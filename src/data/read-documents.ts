@@ -1,35 +1,35 @@
 // The documents of a split: read as its format says, and cut in two where a share of their end is held out.
 
 import { invariant } from "../core/errors.ts";
-import { piecesOf, type DocumentStream, type Piece } from "./document.ts";
-import type { DataSplit } from "./readers/files.ts";
-import { formats } from "./readers/formats.ts";
-import { rowDocument } from "./readers/rows.ts";
+import type { DocumentStream, Piece } from "./document.ts";
+import { type DataSplit, formats } from "./readers/files.ts";
+import { type RowOptions, rowPieces } from "./readers/text.ts";
 
-/** `field` names the column of rows that holds the text; `text`, the default of every option, is no name. */
-export async function* readDocuments(split: DataSplit, field?: string): AsyncGenerator<Piece> {
+/** `onSkip` is told of each row that is left out. */
+export async function* readDocuments(
+  split: DataSplit,
+  options: RowOptions = {},
+  onSkip?: () => void,
+): AsyncGenerator<Piece> {
   const { part } = split;
-  const named = field === "text" ? undefined : field;
-  if (!part) yield* allDocuments(split, named);
-  else {
-    const cut = await findCut(() => allDocuments(split, named), part.share);
-    yield* sideOf(allDocuments(split, named), part.side, cut);
-  }
+  const open = () => allDocuments(split, options);
+  const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
+  for await (const piece of documents)
+    if (piece.isNull) onSkip?.();
+    else yield piece;
 }
 
-async function* allDocuments({ format, files }: DataSplit, named?: string): AsyncGenerator<Piece> {
+async function* allDocuments({ format, files }: DataSplit, options: RowOptions) {
   const reader = formats[format];
   invariant(reader.holds !== "tokens", `${format} files hold no text`);
   for (const path of files) {
     if (reader.holds === "text") yield* reader.read(path);
-    else
-      for await (const row of reader.read(path, named))
-        for (const piece of piecesOf(rowDocument(row, named))) yield piece;
+    else for await (const row of reader.read(path, options)) yield* rowPieces(row, options);
   }
 }
 
 /** Held out is what follows the first `offset` characters of a document, and all documents after it. */
-export interface Cut {
+interface Cut {
   readonly document: number;
   readonly offset: number;
 }
@@ -44,7 +44,7 @@ const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
  * Reads the documents to find where to cut: between two where that is near enough to the asked share, else inside one,
  * at the best kind of edge that is near enough, and the last of its kind before the exact place.
  */
-export async function findCut(open: () => DocumentStream, share: number): Promise<Cut> {
+async function findCut(open: () => DocumentStream, share: number): Promise<Cut> {
   const lengths = [0];
   for await (const { text, isLast } of open()) {
     lengths[lengths.length - 1]! += text.length;
@@ -58,31 +58,21 @@ export async function findCut(open: () => DocumentStream, share: number): Promis
     start += lengths[document++]!;
   const earliest = exact - Math.floor(slack * share * total);
   if (start > 0 && start >= earliest) return { document, offset: 0 };
-  const begin = Math.max(0, earliest - start);
-  const text = await stretch(open(), document, begin, exact - start);
+  const [begin, end] = [Math.max(0, earliest - start), exact - start];
+  let text = "";
+  const before = sideOf(open(), "kept", { document, offset: end });
+  for await (const piece of sideOf(before, "held-out", { document, offset: begin }))
+    text += piece.text;
   for (const edge of edges) {
-    let end = 0;
-    for (const { index, 0: found } of text.matchAll(edge)) end = index + found.length;
-    if (end > 0) return { document, offset: begin + end };
+    const last = [...text.matchAll(edge)].at(-1);
+    if (last) return { document, offset: begin + last.index + last[0].length };
   }
   // Not between the halves of a character.
-  return { document, offset: exact - start - (/[\ud800-\udbff]$/.test(text) ? 1 : 0) };
-}
-
-async function stretch(documents: DocumentStream, document: number, begin: number, end: number) {
-  let text = "";
-  let at = 0;
-  for await (const piece of documents) {
-    if (document === 0) text += piece.text.slice(Math.max(0, begin - at), Math.max(0, end - at));
-    if (document === 0 && piece.isLast) break;
-    at += piece.text.length;
-    if (piece.isLast) [document, at] = [document - 1, 0];
-  }
-  return text;
+  return { document, offset: end - (/[\ud800-\udbff]$/.test(text) ? 1 : 0) };
 }
 
 /** The documents before the cut, or those after it. */
-export async function* sideOf(
+async function* sideOf(
   documents: DocumentStream,
   side: "kept" | "held-out",
   { document, offset }: Cut,

@@ -79,14 +79,16 @@ export async function openScorer(
       { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {
       const losses: WindowLoss[] = [];
-      for (const batch of packWindows(texts, windows, { batchSize, context })) {
+      for (let first = 0; first < windows.length; first += batchSize) {
         signal?.throwIfAborted();
+        const chosen = windows.slice(first, first + batchSize);
+        const batch = packWindows(texts, chosen, { batchSize, context });
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
-        for (const [row, { length }] of batch.windows.entries()) {
+        for (const [row, { length }] of chosen.entries()) {
           losses.push(lossOf(results, batch.labels, row * context, context));
           statistics?.add(results, row, length);
         }
-        done.windows += batch.windows.length;
+        done.windows += chosen.length;
         done.numTokens += batch.numTargets;
         onBatch?.(done);
       }

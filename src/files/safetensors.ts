@@ -215,7 +215,11 @@ async function readRange(
 }
 
 /** `length` bytes from `position`, or fewer where the file ends before. */
-async function readUpTo(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
+export async function readUpTo(
+  handle: FileHandle,
+  position: number,
+  length: number,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let done = 0;
   while (done < length) {

@@ -4,8 +4,8 @@ import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
-import { type DataFiles, describeUnread, findDataFiles } from "../data/readers/files.ts";
-import { isDataPath } from "../data/readers/formats.ts";
+import { joinedBy, type Remake } from "../data/document.ts";
+import { type DataFiles, findDataFiles, isDataPath } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
@@ -58,10 +58,8 @@ export function opening({ hub, onNote, onProgress, signal }: Places): OpenOption
 }
 
 export interface NamedData extends DataFiles {
-  /** What joins rows to one text; absent where each row is a text. */
-  readonly separator?: string;
-  /** A split that the name itself chose. */
-  readonly split?: string | undefined;
+  /** What rows become; absent where each is a text. */
+  readonly remake?: Remake;
 }
 
 const WIKITEXT = "Salesforce/wikitext";
@@ -77,8 +75,7 @@ export async function findData(
 ): Promise<NamedData> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
-    const unread = describeUnread(data);
-    if (unread !== undefined) onNote?.(unread);
+    if (data.note !== undefined) onNote?.(data.note);
     return data;
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
@@ -87,14 +84,18 @@ export async function findData(
   const { files, id, config } = await resolveDataset(name, hub, options).finally(() =>
     onProgress?.(undefined),
   );
-  const separator = id === WIKITEXT && { separator: "\n\n" };
-  return { name: `${id}:${config}`, splits: files, split, ...separator };
+  const remake = id === WIKITEXT && { remake: joinedBy("\n\n") };
+  return { name: `${id}:${config}`, splits: files, split, ...remake };
 }
 
 /** How data is read, on this many threads. */
-export const reading = ({ cacheDir, onProgress, signal }: Places, threads: number | "auto") => ({
+export const reading = (
+  { cacheDir, onNote, onProgress, signal }: Places,
+  threads: number | "auto",
+) => ({
   cacheFolder: join(cacheDir, "tokens"),
   threads: threads === "auto" ? availableParallelism() : threads,
+  onNote,
   ...(onProgress && { onProgress }),
   ...(signal && { signal }),
 });

@@ -19,7 +19,8 @@ export interface EvaluateModelOptions<Name extends TaskName>
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
   readonly adapter?: string | undefined;
-  readonly textColumn?: string;
+  readonly textColumn?: string | null;
+  readonly nullRows?: "error" | "skip";
   readonly device?: string;
   readonly threads?: number | "auto";
   readonly batchSize?: number;
@@ -31,16 +32,16 @@ export interface EvaluateModelOptions<Name extends TaskName>
 export async function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
 ): Promise<ResultOf<Name>> {
-  const { task = "perplexity", textColumn: field = "text", batchSize = 1 } = options;
+  const { task = "perplexity", batchSize = 1 } = options;
   const { device = "auto", threads = "auto", onPlan, onBatch, signal } = options;
-  const { adapter, context, stride, windows, convention } = options;
+  const { adapter, textColumn, nullRows, context, stride, windows, convention } = options;
   const places = placesOf(options);
   // A mistyped name is told before the other one is fetched.
   await checkNames(options.model, options.data);
   const model = await openModel(options.model, { ...opening(places), adapter });
   const data = await findData(options.data, places);
   const measured: Task = tasks[task];
-  const how = { field, separator: data.separator, context, stride, windows, convention };
+  const how = { textColumn, nullRows, remake: data.remake, context, stride, windows, convention };
   const plan = await measured
     .plan(model, selectSplit(data, data.split ?? "evaluation"), {
       ...reading(places, threads),

@@ -116,6 +116,6 @@ async function findRunData(recipe: Recipe, places: Places): Promise<RunData> {
   return {
     train: selectSplit(data, data.split ?? "train", holdOut),
     evaluation,
-    evaluationSeparator: (held ?? data).separator,
+    evaluationRemake: (held ?? data).remake,
   };
 }

@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { trainingBatches } from "../data/batches.ts";
+import { trainingBatches } from "../data/windows.ts";
 import { type Engine, takingTurns } from "../engines/index.ts";
 import { estimate, pairedDelta } from "../evaluate/estimates.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";

@@ -2,12 +2,14 @@
 
 import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
-import { joinForTraining } from "../data/batches.ts";
+import { joinForTraining } from "../data/windows.ts";
+import type { CorpusOptions } from "../data/corpus.ts";
+import type { Remake } from "../data/document.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import { countTargets, type TokenizedText } from "../data/document.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { TrainedTensor } from "../train/adamw.ts";
-import { type ModelCorpus, readCorpus, type ReadOptions } from "../model/read-corpus.ts";
+import { type ModelCorpus, readCorpus } from "../model/read-corpus.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows, type WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
@@ -16,8 +18,8 @@ import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 export interface RunData {
   readonly train: DataSplit;
   readonly evaluation: DataSplit;
-  /** Joins rows of evaluation data to one text, where they are not texts of their own. */
-  readonly evaluationSeparator?: string | undefined;
+  /** What rows of evaluation data become, where they are not texts of their own. */
+  readonly evaluationRemake?: Remake | undefined;
 }
 
 export interface HeldOut {
@@ -54,17 +56,15 @@ export async function prepareRun(
   recipe: Recipe,
   base: OpenedModel,
   data: RunData,
-  options: Omit<ReadOptions, "separator" | "convention" | "field">,
+  options: CorpusOptions,
 ): Promise<Prepared> {
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const field = recipe.textColumn;
-  const train = await readCorpus(opened, data.train, { ...options, field });
-  const evaluation = await readCorpus(opened, data.evaluation, {
-    ...options,
-    field,
-    separator: data.evaluationSeparator,
-  });
+  const { textColumn, nullRows } = recipe;
+  const how = { ...options, textColumn, nullRows };
+  const train = await readCorpus(opened, data.train, how);
+  const remake = data.evaluationRemake;
+  const evaluation = await readCorpus(opened, data.evaluation, { ...how, remake });
   const heldOut = heldOutShare(data.evaluation, train.numTokens, evaluation.numTokens);
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {

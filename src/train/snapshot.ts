@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
-import type { DataCursor } from "../data/batches.ts";
+import type { DataCursor } from "../data/windows.ts";
 import { type Snapshot, snapshotFiles } from "../files/run-folder.ts";
 import {
   openSafetensors,

@@ -11,12 +11,14 @@ import { viewTokens, type Tokens } from "../tokens.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
-export const cacheVersion = 3;
+export const cacheVersion = 4;
 
 /** What is kept: everything that reading the data again would give. */
 export interface CachedCorpus extends TokenizedTexts {
   readonly utf8Bytes: number;
   readonly numWords: number | null;
+  /** Rows that were left out. */
+  readonly numSkipped: number;
   readonly dataSha256: string;
 }
 
