@@ -53,7 +53,7 @@ export async function loadCorpus(
   const found = cached || (await tokenizeSplit(split, tokenizer, options));
   if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
   const { tokens, isTarget, lengths, numSkipped, ...facts } = found;
-  if (numSkipped) onNote?.(`${split.description}: ${numSkipped} rows without a text are left out`);
+  if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
   let end = 0;
   const texts = lengths.map((length) => {
     const start = end;

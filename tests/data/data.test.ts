@@ -77,7 +77,7 @@ test("what is no data is refused with what would be", async () => {
   await mkdir(join(folder, "empty"));
   await assert.rejects(findDataFiles(join(folder, "empty")), {
     name: "UserError",
-    message: /holds no data file/,
+    message: /no data at .*empty, expected \.txt/,
   });
   const mixed = await findDataFiles(folder);
   assert.throws(() => selectSplit(mixed, "train"), {
@@ -199,6 +199,8 @@ test("parquet: the text column of every row group, whatever its name if it is th
   assert.deepEqual(await read("text.parquet"), text);
   assert.deepEqual(await read("page.parquet"), text);
   assert.deepEqual(await read("two.parquet", "title"), text);
+  // A name counts, also one that would have been looked for first.
+  await assert.rejects(read("page.parquet", "text"), { message: /no field "text", only page/ });
   await assert.rejects(read("two.parquet"), {
     name: "UserError",
     message: /no field "text", only title, texts/,

@@ -1,11 +1,12 @@
 // Every kind of data file gives the same rows; what cannot be read is named with its place.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { parquetMetadata } from "hyparquet";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadCorpus, loadTokenCorpus } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
@@ -250,6 +251,25 @@ test("token files of every width give the same ids, or are refused", async () =>
   ];
   for (const [name, content, message] of refused)
     await assert.rejects(load(name, content), { name: "UserError", message });
+});
+
+test("parquet behind every compression that Python writes", async () => {
+  const found = new Set<string>();
+  for (const codec of ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]) {
+    const path = join(import.meta.dirname, `../fixtures/parquet/${codec}.parquet`);
+    const { row_groups } = parquetMetadata((await readFile(path)).buffer as ArrayBuffer);
+    assert.equal(row_groups.length, 2);
+    for (const { columns } of row_groups)
+      for (const { meta_data } of columns) found.add(meta_data!.codec);
+    const pieces = await readFileOf(path, { nullRows: "skip" });
+    const texts = ["Call me Ishmael. ".repeat(12), "", "字🙂 café", "the whale, the whale"];
+    assert.deepEqual(
+      pieces.map(({ text }) => text),
+      texts,
+      codec,
+    );
+  }
+  assert.deepEqual([...found], ["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4_RAW"]);
 });
 
 const cases = join(import.meta.dirname, "../../../shared/cases/data");

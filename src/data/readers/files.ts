@@ -7,14 +7,8 @@ import { didYouMean, UserError } from "../../core/errors.ts";
 import type { Piece } from "../document.ts";
 import type { Tokens } from "../tokens.ts";
 import { readParquet } from "./parquet.ts";
-import {
-  readCsv,
-  readJson,
-  readJsonLines,
-  readPlainText,
-  type Row,
-  type RowOptions,
-} from "./text.ts";
+import { readCsv, readJson, readJsonLines, readPlainText } from "./text.ts";
+import type { Row, RowOptions } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
 export type DataFormat = "txt" | "jsonl" | "json" | "csv" | "parquet" | "bin";
@@ -73,19 +67,21 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const parts = existsSync(given) ? [] : /^(.+?)(?::([\w.+-]+))?(?:@([\w.+-]+))?$/s.exec(given);
   const [, path = given, config, split] = parts ?? [];
   const info = await stat(path).catch(() => undefined);
-  const found: Found = !info
-    ? await filesByPattern(path)
+  const [, start = "", pattern = ""] = /^((?:[^*?]*\/)?)(.*)$/s.exec(path) ?? [];
+  const found = !info
+    ? await filesByName(start, [pattern], false)
     : info.isFile()
-      ? [["train", path]]
-      : ((await filesByCard(path, config)) ?? (await filesByName(path)));
+      ? ([["train", path]] as const)
+      : ((await filesByCard(path, config)) ?? (await filesByName(path, ["*", "data/*"], true)));
   const splits: Record<string, string[]> = {};
   for (const [split, file] of found) if (split) (splits[split] ??= []).push(file);
   const files = Object.values(splits).flat();
   const unknown = files.find((file) => !formatOf(file));
   if (unknown) throw new UserError(`${unknown}: unknown kind of data, ${expected}`);
-  if (files.length === 0 && info) throw new UserError(`${path} holds no data file, ${expected}`);
   if (files.length === 0)
-    throw new UserError(`no data at ${given}`, { hint: "give a file, a folder or a name" });
+    throw new UserError(`no data at ${given}, ${expected}`, {
+      hint: "give a file, a folder or a name",
+    });
   const name = basename(path);
   const listed = (paths: readonly string[]) => paths.map((path) => basename(path)).join(", ");
   const unread = found.flatMap(([split, file]) => (split ? [] : [file]));
@@ -94,22 +90,14 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   return { name, splits, split, ...(unread.length > 0 && { note }) };
 }
 
-async function filesByPattern(pattern: string): Promise<Found> {
-  const [, folder = "", rest = ""] = /^((?:[^*?]*\/)?)(.*)$/s.exec(pattern) ?? [];
-  const files = (await filesLike(folder, rest)).filter(formatOf);
-  const isNamed = files.every(splitOf);
-  return files.map((file) => [isNamed ? splitOf(file) : "train", file]);
-}
-
-async function filesByName(folder: string): Promise<Found> {
-  for (const pattern of ["*", "data/*"]) {
+/** Told apart where a name in a folder, or every name that a pattern gives, says its split. */
+async function filesByName(folder: string, patterns: readonly string[], isFolder: boolean) {
+  for (const pattern of patterns) {
     const files = (await filesLike(folder, pattern)).filter(formatOf);
-    const isNamed = files.some(splitOf);
+    const isNamed = isFolder ? files.some(splitOf) : files.every(splitOf);
+    const splitFor = (file: string) => (isAbout(file) ? undefined : "train");
     if (!files.every(isAbout))
-      return files.map((file) => [
-        isNamed ? splitOf(file) : isAbout(file) ? undefined : "train",
-        file,
-      ]);
+      return files.map((file) => [(isNamed ? splitOf : splitFor)(file), file] as const);
   }
   return [];
 }
@@ -120,53 +108,52 @@ async function filesByCard(folder: string, config?: string): Promise<Found | und
   type Config = { config_name: string; default?: boolean; data_files?: Files | Files[] };
   const card = await readFile(join(folder, "README.md"), "utf8").catch(() => "");
   const { parseDocument } = await import("yaml");
-  const front = parseDocument(/^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "");
-  const { configs = [] } = (front.toJS() ?? {}) as { readonly configs?: readonly Config[] };
+  const front = parseDocument(/^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "").toJS() as unknown;
+  const { configs = [] } = (front ?? {}) as { readonly configs?: readonly Config[] };
   const known = configs.filter(({ data_files }) => data_files);
   if (known.length === 0) return undefined;
-  const chosen = config
-    ? known.find(({ config_name }) => config_name === config)
-    : (known.find((one) => one.default ?? one.config_name === "default") ??
-      (known.length === 1 ? known[0] : undefined));
+  const names = known.map(({ config_name }) => config_name);
+  const isDefault = (one: Config) => one.default || one.config_name === "default";
+  const only = known.length === 1 ? known[0] : known.find(isDefault);
+  const chosen = config ? known[names.indexOf(config)] : only;
   if (!chosen) {
-    const names = known.map(({ config_name }) => config_name);
     const problem = config ? `no config "${config}"` : "several configs";
     throw new UserError(`${folder} has ${problem}: ${names.join(", ")}`, {
-      hint: didYouMean(config ?? "", names) ?? `name one, for instance ${folder}:${names[0]}`,
+      hint: (config && didYouMean(config, names)) ?? `name one, for instance ${folder}:${names[0]}`,
     });
   }
   const found: [string, string][] = [];
   for (const entry of [chosen.data_files!].flat()) {
     const { split, path } = typeof entry === "string" ? { split: "train", path: entry } : entry;
+    // "valid" is validation, but "train_sft" is a split of its own.
+    const usual = /^[a-z]+$/i.test(split) ? splitOf(split) : undefined;
     for (const pattern of [path].flat()) {
       const files = await filesLike(folder, pattern.replace(/^\.\//, ""));
       if (files.length === 0)
         throw new UserError(`${folder}: README.md names ${pattern}, and there is no such file`, {
           hint: "is the clone complete? git lfs pull",
         });
-      // "valid" is validation, but "train_sft" is a split of its own.
-      const usual = /^[a-z]+$/i.test(split) ? splitOf(split) : undefined;
       for (const file of files) found.push([usual ?? split, file]);
     }
   }
   return found;
 }
 
+const globs: Readonly<Record<string, string>> = {
+  "**/": "(.*/)?",
+  "**": ".*",
+  "*": "[^/]*",
+  "?": "[^/]",
+};
+
 /** Paths in a folder like a pattern in which `*` and `?` stay in a folder and `**` does not; no hidden ones. */
 async function filesLike(folder: string, pattern: string): Promise<string[]> {
-  const isDeep = /\/|\*\*/.test(pattern);
-  const names = await readdir(folder || ".", { recursive: isDeep }).catch(() => []);
-  const meanings = new Map([
-    ["**/", "(.*/)?"],
-    ["**", ".*"],
-    ["*", "[^/]*"],
-    ["?", "[^/]"],
-  ]);
-  const toRegExp = (part: string) => meanings.get(part) ?? `\\${part}`;
-  const source = pattern.replace(/\*\*\/|\*\*|[^\w/]/g, toRegExp);
+  const recursive = /\/|\*\*/.test(pattern);
+  const names = await readdir(folder || ".", { recursive }).catch(() => []);
+  const source = pattern.replace(/\*\*\/?|[^\w/]/g, (part) => globs[part] ?? `\\${part}`);
   const isLike = new RegExp(`^(?!.*(^|/)\\.)${source}$`, "s");
-  const found = names.map((name) => name.replaceAll("\\", "/")).filter((name) => isLike.test(name));
-  return found.sort().map((name) => join(folder, name));
+  const paths = names.map((name) => name.replaceAll("\\", "/")).filter((name) => isLike.test(name));
+  return paths.sort().map((path) => join(folder, path));
 }
 
 const splitWords: readonly (readonly [string, RegExp])[] = [
@@ -178,9 +165,9 @@ const splitWords: readonly (readonly [string, RegExp])[] = [
 /** The split that a file's name tells: a whole word of it, such as "wiki.valid.raw.txt" or "train-00000-of-00002". */
 const splitOf = (file: string) => splitWords.find(([, word]) => word.test(basename(file)))?.[0];
 
+const about = /^(readme|licen[cs]e|requirements|dataset_info|state|package(-lock)?)\b/i;
 /** Whether a file tells about a folder, or belongs to a program in it. */
-const isAbout = (file: string) =>
-  /^(readme|licen[cs]e|requirements|dataset_info|state|package(-lock)?)\b/i.test(basename(file));
+const isAbout = (file: string) => about.test(basename(file));
 
 export interface DataSplit {
   readonly format: DataFormat;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Dtype } from "../../core/dtype.ts";
 import { codeOf, UserError } from "../../core/errors.ts";
 import { openSafetensors, readBytes, writeSafetensors } from "../../files/safetensors.ts";
-import { viewTokens, type Tokens } from "../tokens.ts";
+import { createTokens, type Tokens } from "../tokens.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
@@ -58,7 +58,7 @@ export async function readCache(
     const facts = JSON.parse(json) as Omit<CachedCorpus, keyof TokenizedTexts>;
     return {
       ...facts,
-      tokens: viewTokens(tokens!.buffer as ArrayBuffer, vocabSize),
+      tokens: createTokens(tokens!.buffer as ArrayBuffer, vocabSize),
       ...(isTarget && { isTarget }),
       lengths: [...new Uint32Array(lengths!.buffer)],
     };
