@@ -30,45 +30,40 @@ export interface Window {
 
 /**
  * The windows over texts. They never cross texts; each scores the targets that no earlier one did, but not its own
- * first token, which nothing predicts; one without any is left out. `limit` keeps so many of them, evenly spread and always the same.
+ * first token, which nothing predicts; one without any is left out.
  */
 export function evaluationWindows(
   texts: readonly TokenizedText[],
-  rule: WindowRule,
-  limit?: number,
+  { context, stride, hasFinalTarget, tail }: WindowRule,
 ): readonly Window[] {
-  const { context, stride } = rule;
-  if (!(stride >= 1 && stride <= context)) {
+  if (!(stride >= 1 && stride <= context))
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
       hint: "the stride is at least 1 and at most the context",
     });
+  const span = context + (hasFinalTarget ? 1 : 0);
+  const windows: Window[] = [];
+  for (const [text, tokenized] of texts.entries()) {
+    const numTokens = tokenized.tokens.length;
+    let scored = 0;
+    for (let start = 0; scored < numTokens; start += stride) {
+      const end = Math.min(start + span, numTokens);
+      const isShort = end - start < span;
+      if (isShort && tail === "drop") break;
+      const first = Math.max(scored, start + 1);
+      const begin = isShort && tail === "backfill" ? Math.max(0, end - span) : start;
+      const numTargets = countTargets(tokenized, first, end);
+      const [length, scoreFrom] = [end - begin, first - begin];
+      if (numTargets > 0) windows.push({ text, start: begin, length, scoreFrom, numTargets });
+      scored = end;
+    }
   }
-  const windows = texts.flatMap((text, i) => [...textWindows(i, text, rule)]);
-  return evenSubset(windows, limit);
+  return windows;
 }
 
 /** So many of the items, evenly spread and always the same. */
 export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T[] {
-  if (items.length <= limit) return items;
-  const step = items.length / limit;
-  return Array.from({ length: limit }, (_, i) => items[Math.floor((i + 0.5) * step)]!);
-}
-
-function* textWindows(text: number, tokenized: TokenizedText, rule: WindowRule): Generator<Window> {
-  const numTokens = tokenized.tokens.length;
-  const span = rule.context + (rule.hasFinalTarget ? 1 : 0);
-  let scored = 0;
-  for (let start = 0; scored < numTokens; start += rule.stride) {
-    const end = Math.min(start + span, numTokens);
-    const isShort = end - start < span;
-    if (isShort && rule.tail === "drop") return;
-    const first = Math.max(scored, start + 1);
-    const begin = isShort && rule.tail === "backfill" ? Math.max(0, end - span) : start;
-    const numTargets = countTargets(tokenized, first, end);
-    const [length, scoreFrom] = [end - begin, first - begin];
-    if (numTargets > 0) yield { text, start: begin, length, scoreFrom, numTargets };
-    scored = end;
-  }
+  const place = (i: number) => Math.floor(((i + 0.5) * items.length) / limit);
+  return items.length <= limit ? items : Array.from({ length: limit }, (_, i) => items[place(i)]!);
 }
 
 export function numScored(windows: readonly Window[]): number {

@@ -10,7 +10,7 @@ import { parquetMetadata } from "hyparquet";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadCorpus, loadTokenCorpus } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
-import { readDocuments } from "../../src/data/read-documents.ts";
+import { readDocuments } from "../../src/data/corpus.ts";
 import { findDataFiles, formatOf, formats, selectSplit } from "../../src/data/readers/files.ts";
 import type { RowOptions } from "../../src/data/readers/text.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
@@ -90,8 +90,8 @@ test("what is no row is named with its place and what wrote it", async () => {
     ],
     ["no.json", '{"a":1}', /no\.json: expected an array of rows/],
     ["two.json", '{"a":[],"b":[]}', /two\.json: expected an array of rows/],
-    ["open.csv", 'text\n"abc\n', /open\.csv cannot be read as CSV: .*line/, /quotation/],
-    ["wide.csv", "text\na,b\n", /wide\.csv cannot be read as CSV: .*line 2/],
+    ["open.csv", 'text\n"abc\n', /open\.csv cannot be read as CSV or TSV .*line/, /quotation/],
+    ["wide.csv", "text\na,b\n", /wide\.csv cannot be read as CSV or TSV .*line 2/],
     ["cut.jsonl.gz", gzipSync(lines).subarray(0, 40), /cut\.jsonl\.gz is not gzip, or not all/],
     ["no.txt.gz", "plain", /no\.txt\.gz is not gzip/],
   ];

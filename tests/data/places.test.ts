@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadCorpus } from "../../src/data/corpus.ts";
-import { readDocuments } from "../../src/data/read-documents.ts";
+import { readDocuments } from "../../src/data/corpus.ts";
 import { findDataFiles, isDataPath, selectSplit } from "../../src/data/readers/files.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { kinds, writeTokenizer } from "./tiny-tokenizers.ts";

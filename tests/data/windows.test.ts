@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import {
   evaluationWindows,
+  evenSubset,
   numScored,
   packWindows,
   type WindowRule,
@@ -15,7 +16,7 @@ const textsOf = (lengths: readonly number[]) =>
 
 /** Windows as [text, start, end, first scored token], all counted in the text. */
 function spans(lengths: readonly number[], rule: WindowRule, limit?: number) {
-  return evaluationWindows(textsOf(lengths), rule, limit).map(
+  return evenSubset(evaluationWindows(textsOf(lengths), rule), limit).map(
     ({ text, start, length, scoreFrom }) => [text, start, start + length, start + scoreFrom],
   );
 }

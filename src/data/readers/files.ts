@@ -7,15 +7,13 @@ import { didYouMean, UserError } from "../../core/errors.ts";
 import type { Piece } from "../document.ts";
 import type { Tokens } from "../tokens.ts";
 import { readParquet } from "./parquet.ts";
-import { readCsv, readJson, readJsonLines, readPlainText } from "./text.ts";
-import type { Row, RowOptions } from "./text.ts";
+import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
 export type DataFormat = "txt" | "jsonl" | "json" | "csv" | "parquet" | "bin";
 
 type Format = { readonly extensions: readonly string[] } & (
-  | { readonly holds: "text"; read(path: string): AsyncIterable<Piece> }
-  | { readonly holds: "rows"; read(path: string, options: RowOptions): AsyncIterable<Row> }
+  | { readonly holds: "text"; read(path: string, options: RowOptions): AsyncIterable<Piece> }
   | { readonly holds: "tokens"; read(path: string, vocabSize: number): Promise<Tokens> }
 );
 
@@ -24,10 +22,10 @@ const orGzip = (...names: readonly string[]) => names.flatMap((name) => [name, `
 /** The kinds of data files. A new one is a reader, a word and a row here. */
 export const formats: Readonly<Record<DataFormat, Format>> = {
   txt: { extensions: orGzip(".txt", ".md"), holds: "text", read: readPlainText },
-  jsonl: { extensions: orGzip(".jsonl"), holds: "rows", read: readJsonLines },
-  json: { extensions: orGzip(".json"), holds: "rows", read: readJson },
-  csv: { extensions: orGzip(".csv", ".tsv"), holds: "rows", read: readCsv },
-  parquet: { extensions: [".parquet"], holds: "rows", read: readParquet },
+  jsonl: { extensions: orGzip(".jsonl"), holds: "text", read: rows(readJsonLines) },
+  json: { extensions: orGzip(".json"), holds: "text", read: rows(readJson) },
+  csv: { extensions: orGzip(".csv", ".tsv"), holds: "text", read: rows(readCsv) },
+  parquet: { extensions: [".parquet"], holds: "text", read: rows(readParquet) },
   bin: { extensions: [".bin", ".npy"], holds: "tokens", read: readTokenFile },
 };
 

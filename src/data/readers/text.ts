@@ -39,15 +39,26 @@ async function* readCharacters(path: string): AsyncGenerator<string> {
     }
     yield decoder.decode();
   } catch (error) {
-    const code = codeOf(error);
-    if (code?.startsWith("Z_"))
-      throw new UserError(`${path} is not gzip, or not all of it`, { cause: error });
-    if (code !== "ERR_ENCODING_INVALID_ENCODED_DATA") throw error;
-    throw new UserError(`${path} is not UTF-8 text (somewhere after byte ${offset})`, {
-      hint: "convert it, for example with iconv -t utf-8",
-      cause: error,
-    });
+    throw readingFailure(error, path, `somewhere after byte ${offset}`);
   }
+}
+
+/** What is wrong with a file, and a hint, by the codes of errors. */
+const failures: readonly (readonly [RegExp, string, string])[] = [
+  [/^Z_/, "is not gzip, or not all of it", "is it complete?"],
+  [/^ERR_ENCODING/, "is not UTF-8 text", "convert it, for example with iconv -t utf-8"],
+  [
+    /^CSV_/,
+    "cannot be read as CSV or TSV",
+    "is a quotation mark not closed, or a line of another length?",
+  ],
+];
+
+function readingFailure(cause: unknown, path: string, detail: string): Error {
+  const [, problem, hint] = failures.find(([code]) => code.test(codeOf(cause) ?? "")) ?? [];
+  return problem
+    ? new UserError(`${path} ${problem} (${detail})`, { hint, cause })
+    : (cause as Error);
 }
 
 export interface Row {
@@ -81,11 +92,9 @@ const maxCharacters = 500_000_000;
 export async function* readJson(path: string): AsyncGenerator<Row> {
   let text = "";
   for await (const characters of readCharacters(path)) {
-    if (text.length + characters.length > maxCharacters)
-      throw new UserError(`${path} is too large for one JSON document`, {
-        hint: "write a row a line (.jsonl)",
-      });
     text += characters;
+    if (text.length > maxCharacters)
+      throw new UserError(`${path} is too large for JSON`, { hint: "write a row a line (.jsonl)" });
   }
   if (/^\s*\{.*\}\s*\n\s*\{/.test(text)) yield* readJsonLines(path);
   else
@@ -118,17 +127,13 @@ function parseJson(text: string, place: string, expected: string): unknown {
 /** Rows of .csv and .tsv files, by the names in their first line. */
 export async function* readCsv(path: string): AsyncGenerator<Row> {
   const { parse } = await import("csv-parse");
-  const [kind, delimiter] = /\.tsv\b[^/]*$/i.test(path) ? ["TSV", "\t"] : ["CSV", ","];
+  const delimiter = /\.tsv\b[^/]*$/i.test(path) ? "\t" : ",";
   const parser = parse({ columns: true, bom: true, info: true, delimiter });
   try {
     for await (const { record, info } of pipeline(readCharacters(path), parser, () => undefined))
       yield { value: record, place: `${path}:${info.lines}` };
   } catch (error) {
-    if (!codeOf(error)?.startsWith("CSV_")) throw error;
-    throw new UserError(`${path} cannot be read as ${kind}: ${messageOf(error)}`, {
-      hint: "is a quotation mark not closed, or a line of another length?",
-      cause: error,
-    });
+    throw readingFailure(error, path, messageOf(error));
   }
 }
 
@@ -149,17 +154,21 @@ export function textFields(
   });
 }
 
-/** A row as a document; a prompt's segment is no target. */
-export function rowPieces(
+/** Makes a document of each row that a reader gives. */
+export const rows = (read: (path: string, options: RowOptions) => AsyncIterable<Row>) =>
+  async function* (path: string, options: RowOptions) {
+    for await (const row of read(path, options)) yield* rowPieces(row, options);
+  };
+
+/** A prompt's piece is no target. */
+function rowPieces(
   { value, place, fields }: Row,
   { textColumn, nullRows }: RowOptions,
 ): readonly Piece[] {
-  if (!isRecord(value)) {
-    const found = JSON.stringify(value)?.slice(0, 40);
+  if (!isRecord(value))
     throw new UserError(
-      `${place}: expected an object with a field "${textColumn ?? "text"}", found ${found}`,
+      `${place}: expected an object, found ${JSON.stringify(value).slice(0, 40)}`,
     );
-  }
   const names = fields ?? textFields(Object.keys(value), textColumn, place);
   if (nullRows === "skip" && names.some((name) => value[name] == null))
     return [{ text: "", isTarget: false, isLast: true, isNull: true }];
