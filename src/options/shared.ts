@@ -8,7 +8,7 @@ export const shared = {
     "folder of a model, run or adapter, Hugging Face id[@revision] or name",
   ),
   adapter: maybe(text("folder"), "temperatures to put on the model"),
-  data: needed(text("data"), "file, folder, Hugging Face id[:config][@split] or name"),
+  data: needed(text("data"), "file, folder, pattern, Hugging Face id[:config][@split] or name"),
   textColumn: text("name").nullable().default(null).meta({
     description: "column that holds the text (default: text, or the only one in parquet)",
   }),

@@ -102,7 +102,7 @@ export async function startRun(
 /** `gpt2-wikitext` of base and data. */
 function runStem({ base, data }: Recipe): string {
   const stem = (name: string) =>
-    basename(name.replace(/[@:].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
+    basename(name.replace(/[@:*?].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
   return `${stem(base)}-${stem(data)}`;
 }
 

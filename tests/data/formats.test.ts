@@ -257,7 +257,7 @@ test("parquet behind every compression that Python writes", async () => {
   const found = new Set<string>();
   for (const codec of ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]) {
     const path = join(import.meta.dirname, `../fixtures/parquet/${codec}.parquet`);
-    const { row_groups } = parquetMetadata((await readFile(path)).buffer as ArrayBuffer);
+    const { row_groups } = parquetMetadata((await readFile(path)).buffer);
     assert.equal(row_groups.length, 2);
     for (const { columns } of row_groups)
       for (const { meta_data } of columns) found.add(meta_data!.codec);

@@ -131,12 +131,15 @@ test("of several configs one is named, or the default; what is not there is told
   await assert.rejects(findDataFiles(several), {
     name: "UserError",
     message: /has several configs: en, de/,
-    hint: /name one, for instance .*:en/,
+    hint: /name one: .*:en/,
   });
   await assert.rejects(findDataFiles(`${several}:ed`), {
-    message: /no config "ed": en, de/,
+    message: /no config "ed", but en, de/,
     hint: /did you mean "en"/,
   });
+  const plain = await folderOf({ "train.txt": "A" });
+  for (const name of [`${plain}:en`, join(plain, "train.txt:en")])
+    await assert.rejects(findDataFiles(name), { message: /has no config "en", but none/ });
   const marked = card(`${english}${german}  default: true\n`);
   assert.deepEqual(await textsOf(await folderOf({ ...clone, "README.md": marked })), ["vier"]);
   const absent = await folderOf({ "README.md": card(german) });

@@ -10,8 +10,6 @@ import { readParquet } from "./parquet.ts";
 import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
-export type DataFormat = "txt" | "jsonl" | "json" | "csv" | "parquet" | "bin";
-
 type Format = { readonly extensions: readonly string[] } & (
   | { readonly holds: "text"; read(path: string, options: RowOptions): AsyncIterable<Piece> }
   | { readonly holds: "tokens"; read(path: string, vocabSize: number): Promise<Tokens> }
@@ -19,15 +17,16 @@ type Format = { readonly extensions: readonly string[] } & (
 
 const orGzip = (...names: readonly string[]) => names.flatMap((name) => [name, `${name}.gz`]);
 
-/** The kinds of data files. A new one is a reader, a word and a row here. */
-export const formats: Readonly<Record<DataFormat, Format>> = {
+/** The kinds of data files. A new one is a reader and a row here. */
+export const formats = {
   txt: { extensions: orGzip(".txt", ".md"), holds: "text", read: readPlainText },
   jsonl: { extensions: orGzip(".jsonl"), holds: "text", read: rows(readJsonLines) },
   json: { extensions: orGzip(".json"), holds: "text", read: rows(readJson) },
   csv: { extensions: orGzip(".csv", ".tsv"), holds: "text", read: rows(readCsv) },
   parquet: { extensions: [".parquet"], holds: "text", read: rows(readParquet) },
   bin: { extensions: [".bin", ".npy"], holds: "tokens", read: readTokenFile },
-};
+} satisfies Readonly<Record<string, Format>>;
+export type DataFormat = keyof typeof formats;
 
 const extensions = Object.values(formats).flatMap((format) => format.extensions);
 const expected = `expected ${extensions.filter((name) => !name.endsWith(".gz")).join(", ")}, or text behind .gz`;
@@ -68,7 +67,7 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const [, start = "", pattern = ""] = /^((?:[^*?]*\/)?)(.*)$/s.exec(path) ?? [];
   const found = !info
     ? await filesByName(start, [pattern], false)
-    : info.isFile()
+    : info.isFile() && !config
       ? ([["train", path]] as const)
       : ((await filesByCard(path, config)) ?? (await filesByName(path, ["*", "data/*"], true)));
   const splits: Record<string, string[]> = {};
@@ -109,15 +108,16 @@ async function filesByCard(folder: string, config?: string): Promise<Found | und
   const front = parseDocument(/^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "").toJS() as unknown;
   const { configs = [] } = (front ?? {}) as { readonly configs?: readonly Config[] };
   const known = configs.filter(({ data_files }) => data_files);
-  if (known.length === 0) return undefined;
+  if (known.length === 0 && !config) return undefined;
   const names = known.map(({ config_name }) => config_name);
   const isDefault = (one: Config) => one.default || one.config_name === "default";
   const only = known.length === 1 ? known[0] : known.find(isDefault);
   const chosen = config ? known[names.indexOf(config)] : only;
   if (!chosen) {
-    const problem = config ? `no config "${config}"` : "several configs";
-    throw new UserError(`${folder} has ${problem}: ${names.join(", ")}`, {
-      hint: (config && didYouMean(config, names)) ?? `name one, for instance ${folder}:${names[0]}`,
+    const problem = config ? `no config "${config}", but` : "several configs:";
+    const near = config && didYouMean(config, names);
+    throw new UserError(`${folder} has ${problem} ${names.join(", ") || "none"}`, {
+      hint: near ?? (names[0] && `name one: ${folder}:${names[0]}`),
     });
   }
   const found: [string, string][] = [];
