@@ -104,11 +104,12 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { data, evalData, textColumn } = recipe;
-  const column = textColumn === "text" ? "" : ` --text-column ${word(textColumn)}`;
+  const { data, evalData, textColumn, nullRows } = recipe;
+  const column = textColumn === null ? "" : ` --text-column ${word(textColumn)}`;
+  const nulls = nullRows === "error" ? "" : ` --null-rows ${nullRows}`;
   const model = `--model ${word(join(runDir, runFiles.final))}`;
   const commands = [
-    `eval ${model} --data ${word(evalData ?? data)}${column}`,
+    `eval ${model} --data ${word(evalData ?? data)}${column}${nulls}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

@@ -35,7 +35,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   undici: ["src/hub"],
-  yaml: ["src/options"],
+  yaml: ["src/options", "src/data"],
   zod: ["src/data", "src/options"],
 };
 

@@ -30,6 +30,7 @@ const options = {
   task: preset(oneOf(TASKS, "name"), "perplexity", "what to measure"),
   convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
   textColumn: shared.textColumn,
+  nullRows: shared.nullRows,
   device: shared.device,
   threads: shared.threads,
   baseline: maybe(text("file"), "compare with a report.json or a saved baseline"),

@@ -1,27 +1,22 @@
 // Named ways to measure perplexity, so that a number can be compared with a published one.
 
-import type { CorpusOptions } from "./corpus.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import { joinedBy, type Remake } from "./document.ts";
+import { wikitextPages } from "./readers/wikitext.ts";
 import type { WindowRule } from "./windows.ts";
 
-interface Convention {
-  /** What is put between rows to make one text of them, where that is not made pages of. */
-  readonly separator: string;
-  /** Whether the text is cut into WikiText pages and detokenized; perplexity per original word counts then. */
-  readonly pages: boolean;
+interface Convention extends Pick<WindowRule, "hasFinalTarget" | "tail"> {
+  /** What the rows become. */
+  readonly remake: Remake;
   /** Whether a text whose tokenizer puts nothing in front gets BOS there, or EOS where the model has no BOS. */
   readonly alwaysPrefixed: boolean;
   /** Most tokens that a window may have, and its stride where that is not the context. */
   readonly maxContext: number;
   readonly stride?: number;
-  readonly hasFinalTarget: boolean;
-  readonly tail: WindowRule["tail"];
 }
 
 // Rows joined by blank lines, windows of the whole context side by side.
 const joinedRows: Convention = {
-  separator: "\n\n",
-  pages: false,
+  remake: joinedBy("\n\n"),
   alwaysPrefixed: false,
   maxContext: Infinity,
   hasFinalTarget: false,
@@ -33,11 +28,11 @@ export const conventions = {
   "hf-stride": { ...joinedRows, stride: 512 },
   // Blocks of 2,048 tokens, the last partial one dropped.
   gptq: { ...joinedRows, maxContext: 2048, tail: "drop" },
-  // WikiText pages, detokenized, every token scored.
+  // WikiText pages, detokenized, every token scored; perplexity per original word counts then.
   "lm-eval": {
-    ...joinedRows,
-    pages: true,
+    remake: wikitextPages,
     alwaysPrefixed: true,
+    maxContext: Infinity,
     hasFinalTarget: true,
     tail: "backfill",
   },
@@ -45,25 +40,14 @@ export const conventions = {
 
 export type ConventionName = keyof typeof conventions;
 
-/** How a convention reads data. */
-export function corpusOptions(
-  name: ConventionName,
-  { prefix, beginOfText, endOfText }: Tokenizer,
-): Pick<CorpusOptions, "separator" | "pages" | "prefix"> {
-  const { separator, pages, alwaysPrefixed } = conventions[name];
-  const first = beginOfText ?? endOfText;
-  const isBare = alwaysPrefixed && prefix.length === 0 && first !== undefined;
-  return { separator, pages, prefix: isBare ? [first] : prefix };
-}
-
 /** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */
 export function windowRule(
   name: ConventionName | undefined,
   maxContext: number,
   asked?: number,
 ): WindowRule {
-  const convention = name === undefined ? joinedRows : conventions[name];
+  const convention: Convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
-  const { stride = context, hasFinalTarget, tail }: Convention = convention;
+  const { stride = context, hasFinalTarget, tail } = convention;
   return { context, stride: asked ?? stride, hasFinalTarget, tail };
 }

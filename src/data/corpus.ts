@@ -1,23 +1,18 @@
-// A split of data as tokens: read, tokenized once, and kept in a cache on disk.
+// A split of data as documents and as tokens: read, cut where an end is held out, tokenized once, and kept on disk.
 
 import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
-import type { DataSplit } from "./readers/files.ts";
-import { formats } from "./readers/formats.ts";
-import { readDocuments } from "./read-documents.ts";
-import {
-  countTargets,
-  joinDocuments,
-  type DocumentStream,
-  type Piece,
-  type TokenizedText,
-} from "./document.ts";
+import { type ConventionName, conventions } from "./conventions.ts";
+import { countTargets, type DocumentStream, type Piece } from "./document.ts";
+import type { Remake, TokenizedText } from "./document.ts";
+import { type DataSplit, formats } from "./readers/files.ts";
+import type { RowOptions } from "./readers/text.ts";
+import { countWords } from "./readers/wikitext.ts";
 import { cacheVersion, readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
-import type { Tokens } from "./tokens.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { countWords, wikitextPages } from "./readers/wikitext.ts";
+import type { Tokens } from "./tokens.ts";
 
 export interface Corpus {
   /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */
@@ -31,43 +26,33 @@ export interface Corpus {
   readonly numWords: number | null;
   /** Of the joined text (several texts: a zero byte between them), or of the token file's bytes. */
   readonly dataSha256: string;
-  readonly fromCache: boolean;
 }
 
-export interface CorpusOptions extends Omit<TokenizeOptions, "prefix"> {
-  /** The field of rows that holds the text; default "text". */
-  readonly field?: string;
-  /** Makes one text of all, with this between them; by default each row and each file is a text. */
-  readonly separator?: string;
-  /** Makes WikiText's pages the texts, whatever the rows are, and undoes its spacing. */
-  readonly pages?: boolean;
-  /** Makes other documents of them, in place of the two above. The cache knows it by its name. */
-  readonly remake?: {
-    readonly name: string;
-    readonly of: (documents: DocumentStream) => DocumentStream;
-  };
-  /** What is put in front of each text; default: what the tokenizer itself puts there. */
-  readonly prefix?: readonly number[];
+export interface CorpusOptions extends Partial<TokenizeOptions>, RowOptions {
+  /** What becomes of the documents, where no convention says so; by default each row and each file is a text. */
+  readonly remake?: Remake | undefined;
+  readonly convention?: ConventionName | undefined;
   /** Where tokens are kept; without it nothing is. */
   readonly cacheFolder?: string;
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
-/** Loads texts through the tokenizer. */
+/** Loads texts through the tokenizer. In front of each goes its own prefix, or what the convention wants. */
 export async function loadCorpus(
   split: DataSplit,
   tokenizer: Tokenizer,
-  options: CorpusOptions = {},
+  { cacheFolder, convention, onNote, ...given }: CorpusOptions = {},
 ): Promise<Corpus> {
-  if (holdsTokens(split)) return await loadTokenCorpus(split, tokenizer.vocabSize);
-  const { prefix = tokenizer.prefix, cacheFolder } = options;
-  const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, prefix, options);
+  const { remake = given.remake, alwaysPrefixed } = convention ? conventions[convention] : {};
+  const first = alwaysPrefixed ? (tokenizer.beginOfText ?? tokenizer.endOfText) : undefined;
+  const own = tokenizer.prefix.length > 0 || first === undefined ? tokenizer.prefix : [first];
+  const options = { prefix: own, ...given, remake };
+  const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, options);
   const cached = cacheFolder && (await readCache(cacheFolder, key));
-  const found = cached || (await tokenizeSplit(split, tokenizer, prefix, options));
+  const found = cached || (await tokenizeSplit(split, tokenizer, options));
   if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
-  if (found.lengths.length === 0) {
-    throw new UserError(`${split.description} holds no text`, { hint: "is it the right file?" });
-  }
-  const { tokens, isTarget, lengths, ...rest } = found;
+  const { tokens, isTarget, lengths, numSkipped, ...facts } = found;
+  if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
   let end = 0;
   const texts = lengths.map((length) => {
     const start = end;
@@ -75,96 +60,169 @@ export async function loadCorpus(
     const targets = isTarget && { isTarget: isTarget.subarray(start, end) };
     return { tokens: tokens.subarray(start, end), ...targets };
   });
-  return {
-    ...rest,
-    texts,
-    numTokens: tokens.length,
-    numTargets: texts.reduce((sum, text) => sum + countTargets(text, prefix.length), 0),
-    fromCache: Boolean(cached),
-  };
-}
-
-/** Whether a split needs no tokenizer. */
-export function holdsTokens({ format }: DataSplit): boolean {
-  return formats[format].holds === "tokens";
+  return corpusOf(split, texts, options.prefix.length, facts);
 }
 
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
-export async function loadTokenCorpus(
-  { format, files, part, description }: DataSplit,
-  vocabSize: number,
-): Promise<Corpus> {
+export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Promise<Corpus> {
+  const { format, files, part } = split;
   const reader = formats[format];
   invariant(reader.holds === "tokens", `${format} files hold no tokens`);
   const all: Tokens[] = [];
   for (const path of files) all.push(await reader.read(path, vocabSize));
   const total = all.reduce((sum, { length }) => sum + length, 0);
-  const cut = part ? Math.floor((1 - part.share) * total) : 0;
+  let cut = part ? Math.floor((1 - part.share) * total) : 0;
   const hash = createHash("sha256");
-  const texts: TokenizedText[] = [];
-  let start = 0;
-  for (const whole of all) {
-    const inside = Math.min(whole.length, Math.max(0, cut - start));
+  const texts = all.flatMap((whole) => {
+    const inside = Math.min(whole.length, cut);
+    cut -= inside;
     const tokens = part?.side === "kept" ? whole.subarray(0, inside) : whole.slice(inside);
-    start += whole.length;
-    hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
-    if (tokens.length > 0) texts.push({ tokens });
-  }
-  if (texts.length === 0) throw new UserError(`${description} holds no tokens`);
+    hash.update(tokens);
+    return tokens.length > 0 ? [{ tokens }] : [];
+  });
+  const facts = { utf8Bytes: undefined, numWords: null, dataSha256: hash.digest("hex") };
+  return corpusOf(split, texts, 0, facts);
+}
+
+function corpusOf(
+  { description }: DataSplit,
+  texts: readonly TokenizedText[],
+  prefixLength: number,
+  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256">,
+): Corpus {
+  if (texts.length === 0)
+    throw new UserError(`${description} holds no text`, { hint: "is it the right file?" });
   const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  return {
-    texts,
-    numTokens,
-    numTargets: numTokens,
-    utf8Bytes: undefined,
-    numWords: null,
-    dataSha256: hash.digest("hex"),
-    fromCache: false,
-  };
+  const numTargets = texts.reduce((sum, text) => sum + countTargets(text, prefixLength), 0);
+  return { ...facts, texts, numTokens, numTargets };
 }
 
 async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
-  prefix: readonly number[],
-  { field, separator, pages = false, remake, ...options }: CorpusOptions,
+  { remake, ...options }: CorpusOptions & TokenizeOptions,
 ): Promise<CachedCorpus> {
   const hash = createHash("sha256");
-  let [utf8Bytes, numWords] = [0, 0];
+  let [utf8Bytes, numSkipped] = [0, 0];
+  let numWords: number | null = null;
   /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
   async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
     let isBetween = false;
     for await (const piece of documents) {
-      const { isTarget, isLast, original = piece.text } = piece;
+      const { text, isTarget, isLast, original = text } = piece;
       if (isBetween) hash.update("\0");
       isBetween = isLast;
       hash.update(original);
       if (isTarget) utf8Bytes += Buffer.byteLength(original);
       else hash.update("\u0001");
-      if (pages) numWords += countWords(original);
+      if (piece.original !== undefined) numWords = (numWords ?? 0) + countWords(original);
       yield piece;
     }
   }
-  let documents: DocumentStream = readDocuments(split, field);
-  if (remake) documents = remake.of(documents);
-  else if (pages) documents = wikitextPages(documents);
-  else if (separator !== undefined) documents = joinDocuments(documents, separator);
-  const tokenized = await tokenize(counted(documents), tokenizer, { ...options, prefix });
-  const dataSha256 = hash.digest("hex");
-  return { ...tokenized, utf8Bytes, numWords: pages ? numWords : null, dataSha256 };
+  const documents = readDocuments(split, options, () => numSkipped++);
+  const tokenized = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
+  return { ...tokenized, utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") };
 }
 
 /** Everything that the tokens depend on. */
 async function cacheKey(
   { format, files, part }: DataSplit,
   tokenizer: Tokenizer,
-  prefix: readonly number[],
-  { field, separator, pages, remake }: CorpusOptions,
+  { prefix, textColumn, nullRows, remake }: CorpusOptions,
 ): Promise<string> {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  const remade = remake?.name;
-  const options = { prefix, field, separator, pages, remade, tokenizer: tokenizer.sha256 };
+  const options = {
+    prefix,
+    textColumn,
+    nullRows,
+    remade: remake?.name,
+    tokenizer: tokenizer.sha256,
+  };
   const key = JSON.stringify({ cacheVersion, format, hashes, part, ...options });
   return createHash("sha256").update(key).digest("hex");
+}
+
+/** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */
+export async function* readDocuments(
+  { format, files, part }: DataSplit,
+  options: RowOptions = {},
+  onSkip?: () => void,
+): AsyncGenerator<Piece> {
+  const reader = formats[format];
+  invariant(reader.holds === "text", `${format} files hold no text`);
+  const { read } = reader;
+  const open = async function* () {
+    for (const path of files) yield* read(path, options);
+  };
+  const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
+  for await (const piece of documents)
+    if (piece.isNull) onSkip?.();
+    else yield piece;
+}
+
+/** Held out is what follows the first `offset` characters of a document, and all documents after it. */
+interface Cut {
+  readonly document: number;
+  readonly offset: number;
+}
+
+// Where a good place to cut is searched: up to this share of the asked share before the exact one.
+const slack = 0.25;
+
+/** Where a text may be cut, best first: after a line, a sentence, a word. */
+const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
+
+/**
+ * Reads the documents to find where to cut: between two where that is near enough to the asked share, else inside one,
+ * at the best kind of edge that is near enough, and the last of its kind before the exact place.
+ */
+async function findCut(open: () => DocumentStream, share: number): Promise<Cut> {
+  const lengths = [0];
+  for await (const { text, isLast } of open()) {
+    lengths[lengths.length - 1]! += text.length;
+    if (isLast) lengths.push(0);
+  }
+  const total = lengths.reduce((sum, length) => sum + length);
+  const exact = Math.round((1 - share) * total);
+  let start = 0;
+  let document = 0;
+  while (document < lengths.length - 1 && start + lengths[document]! <= exact)
+    start += lengths[document++]!;
+  const earliest = exact - Math.floor(slack * share * total);
+  if (start > 0 && start >= earliest) return { document, offset: 0 };
+  const [begin, end] = [Math.max(0, earliest - start), exact - start];
+  let text = "";
+  const before = sideOf(open(), "kept", { document, offset: end });
+  for await (const piece of sideOf(before, "held-out", { document, offset: begin }))
+    text += piece.text;
+  for (const edge of edges) {
+    const last = [...text.matchAll(edge)].at(-1);
+    if (last) return { document, offset: begin + last.index + last[0].length };
+  }
+  // Not between the halves of a character.
+  return { document, offset: end - (/[\ud800-\udbff]$/.test(text) ? 1 : 0) };
+}
+
+/** The documents before the cut, or those after it. */
+async function* sideOf(
+  documents: DocumentStream,
+  side: "kept" | "held-out",
+  { document, offset }: Cut,
+): AsyncGenerator<Piece> {
+  let index = 0;
+  let at = 0;
+  for await (const piece of documents) {
+    const size = piece.text.length;
+    const before = index < document ? Infinity : index > document ? 0 : Math.max(0, offset - at);
+    if (side === "kept") {
+      if (before === 0) return;
+      const isLast = piece.isLast || before <= size;
+      yield { ...piece, text: piece.text.slice(0, before), isLast };
+    } else if (before < size || before === 0) {
+      yield { ...piece, text: piece.text.slice(before) };
+    }
+    at += size;
+    if (piece.isLast) [index, at] = [index + 1, 0];
+  }
 }

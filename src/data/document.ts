@@ -17,6 +17,8 @@ export interface Piece extends Segment {
   readonly isLast: boolean;
   /** What bytes and words are counted on, where that is not `text` itself. */
   readonly original?: string;
+  /** A row without a text, to be skipped. */
+  readonly isNull?: boolean;
 }
 
 export type DocumentStream = AsyncIterable<Piece> | Iterable<Piece>;
@@ -28,23 +30,24 @@ export interface TokenizedText {
   readonly isTarget?: Uint8Array;
 }
 
-export function* piecesOf(document: Document): Generator<Piece> {
-  for (const [i, segment] of document.entries())
-    yield { ...segment, isLast: i === document.length - 1 };
+/** Makes other documents of those that are read; its name stands for what it does. */
+export interface Remake {
+  readonly name: string;
+  of(documents: DocumentStream): DocumentStream;
 }
 
-/** Makes one document of all, with `separator` between them. */
-export async function* joinDocuments(
-  documents: DocumentStream,
-  separator: string,
-): AsyncGenerator<Piece> {
-  let isBetween = false;
-  for await (const { text, isTarget, isLast } of documents) {
-    yield { text: isBetween ? separator + text : text, isTarget, isLast: false };
-    isBetween = isLast;
-  }
-  yield { text: "", isTarget: true, isLast: true };
-}
+/** One document of all, with `separator` between them. */
+export const joinedBy = (separator: string): Remake => ({
+  name: `joined by ${separator}`,
+  async *of(documents) {
+    let isBetween = false;
+    for await (const { text, isTarget, isLast } of documents) {
+      yield { text: isBetween ? separator + text : text, isTarget, isLast: false };
+      isBetween = isLast;
+    }
+    yield { text: "", isTarget: true, isLast: true };
+  },
+});
 
 /** How many tokens from `start` to `end` are targets. */
 export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end = tokens.length) {
@@ -52,17 +55,4 @@ export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end
   let count = 0;
   for (let at = start; at < end; at++) count += isTarget[at]!;
   return count;
-}
-
-/** Labels of a stretch of a text, put at `at`: its tokens, −1 for those that are no targets. */
-export function putLabels(
-  labels: Int32Array,
-  at: number,
-  { tokens, isTarget }: TokenizedText,
-  start: number,
-  end: number,
-): void {
-  labels.set(tokens.subarray(start, end), at);
-  if (!isTarget) return;
-  for (let i = start; i < end; i++) if (isTarget[i] === 0) labels[at + i - start] = -1;
 }

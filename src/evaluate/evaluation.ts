@@ -2,13 +2,13 @@
 
 import { UserError } from "../core/errors.ts";
 import type { ConventionName } from "../data/conventions.ts";
+import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
-import type { ReadOptions } from "../model/read-corpus.ts";
 import type { Conditions, TaskResult } from "./results.ts";
 import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";
 
@@ -27,7 +27,7 @@ export interface Task<Result extends TaskResult = TaskResult> {
   plan(
     opened: OpenedModel,
     split: DataSplit,
-    options: ReadOptions & EvaluateOptions,
+    options: CorpusOptions & EvaluateOptions,
   ): Promise<EvaluationPlan<Result>>;
   /** For people: lines of what it is and its value. */
   summary(result: Result): readonly (readonly [string, string | number])[];

@@ -74,16 +74,18 @@ export async function openScorer(
       { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {
       const losses: WindowLoss[] = [];
-      for (const batch of packWindows(texts, windows, { batchSize, context })) {
+      for (let first = 0; first < windows.length; first += batchSize) {
         signal?.throwIfAborted();
+        const chosen = windows.slice(first, first + batchSize);
+        const batch = packWindows(texts, chosen, { batchSize, context });
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
-        for (const [row, { length }] of batch.windows.entries()) {
+        for (const [row, { length }] of chosen.entries()) {
           const places = Array.from({ length: context }, (_, i) => row * context + i);
           const targets = places.filter((at) => batch.labels[at]! >= 0);
           losses.push(lossOf(results, targets));
           statistics?.add(results, row, length);
         }
-        done.windows += batch.windows.length;
+        done.windows += chosen.length;
         done.numTokens += batch.numTargets;
         onBatch?.(done);
       }

@@ -3,7 +3,7 @@
 
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
-import { isDataPath } from "../data/readers/formats.ts";
+import { isDataPath } from "../data/readers/files.ts";
 import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/open.ts";

@@ -185,7 +185,11 @@ async function readHeader(path: string, because?: string) {
 }
 
 /** `length` bytes from `position`, or fewer where the file ends before. */
-async function readUpTo(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
+export async function readUpTo(
+  handle: FileHandle,
+  position: number,
+  length: number,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length;) {
     // One read is at most 2 GiB on Linux.

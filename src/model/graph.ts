@@ -4,7 +4,7 @@
 import { DTYPE_BYTES, type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
-import type { Batch } from "../data/batches.ts";
+import type { Batch } from "../data/windows.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";

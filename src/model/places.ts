@@ -4,8 +4,8 @@ import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
-import { type DataFiles, describeUnread, findDataFiles } from "../data/readers/files.ts";
-import { isDataPath } from "../data/readers/formats.ts";
+import { joinedBy, type Remake } from "../data/document.ts";
+import { type DataFiles, findDataFiles, isDataPath } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/package-root.ts";
@@ -68,17 +68,16 @@ const WIKITEXT = "Salesforce/wikitext";
 
 /**
  * The files of a data source, of the splits that are needed, and the split that the name itself chose. Where rows are
- * no texts, `separator` joins them to one: WikiText's, as the published figures need.
+ * no texts, `remake` makes some of them: of WikiText's one, as the published figures need.
  */
 export async function findData(
   name: string,
   { hub, onNote, onProgress, signal }: Places,
   splits?: readonly string[],
-): Promise<DataFiles & { readonly separator?: string; readonly split?: string | undefined }> {
+): Promise<DataFiles & { readonly remake?: Remake }> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
-    const unread = describeUnread(data);
-    if (unread) onNote?.(unread);
+    if (data.note !== undefined) onNote?.(data.note);
     return data;
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
@@ -87,14 +86,18 @@ export async function findData(
   const { files, id, config } = await resolveDataset(name, hub, options).finally(() =>
     onProgress?.(undefined),
   );
-  const separator = id === WIKITEXT && { separator: "\n\n" };
-  return { name: `${id}:${config}`, splits: files, split, ...separator };
+  const remake = id === WIKITEXT && { remake: joinedBy("\n\n") };
+  return { name: `${id}:${config}`, splits: files, split, ...remake };
 }
 
 /** How data is read, on this many threads. */
-export const reading = ({ cacheDir, onProgress, signal }: Places, threads: number | "auto") => ({
+export const reading = (
+  { cacheDir, onNote, onProgress, signal }: Places,
+  threads: number | "auto",
+) => ({
   cacheFolder: join(cacheDir, "tokens"),
   threads: threads === "auto" ? availableParallelism() : threads,
+  onNote,
   ...(onProgress && { onProgress }),
   ...(signal && { signal }),
 });

@@ -61,10 +61,11 @@ const orNull = <T extends z.ZodType>(of: T, description: string) =>
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
   base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
-  data: needed(text("data"), "training text: a file, folder, id[:config][@split] or name"),
+  data: needed(text("data"), "training text: a file, folder, pattern, id[:config][@split] or name"),
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
+  nullRows: shared.nullRows,
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),

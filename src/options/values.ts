@@ -90,8 +90,15 @@ export function listed(words: readonly string[]): string {
 export const shared = {
   model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
   adapter: maybe(text("folder"), "temperatures to put on the model"),
-  data: needed(text("data"), "file, folder, id[:config][@split] or name"),
-  textColumn: preset(text("name"), "text", "column with the text in data that has columns"),
+  data: needed(text("data"), "file, folder, pattern, id[:config][@split] or name"),
+  textColumn: text("name").nullable().default(null).meta({
+    description: "column that holds the text (default: text, or the only one in parquet)",
+  }),
+  nullRows: preset(
+    oneOf(["error", "skip"], "what"),
+    "error",
+    "what to do with rows without a text",
+  ),
   device: preset(device(), "auto", "where to compute"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
   refresh: flag("ask the hub what a cached branch or tag is by now"),

@@ -19,7 +19,8 @@ export interface EvaluateModelOptions<Name extends TaskName>
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
   readonly adapter?: string | undefined;
-  readonly textColumn?: string;
+  readonly textColumn?: string | null;
+  readonly nullRows?: "error" | "skip";
   readonly device?: string;
   readonly threads?: number | "auto";
   readonly batchSize?: number;
@@ -31,7 +32,7 @@ export interface EvaluateModelOptions<Name extends TaskName>
 export async function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
 ): Promise<ResultOf<Name>> {
-  const { task = "perplexity", textColumn: field = "text", batchSize = 1 } = options;
+  const { task = "perplexity", batchSize = 1 } = options;
   const { device = "auto", threads = "auto", adapter, onPlan } = options;
   const places = placesOf(options);
   // A mistyped name is told before the other one is fetched.
@@ -39,8 +40,8 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   const model = await openModel(options.model, { ...opening(places), adapter });
   const data = await findData(options.data, places);
   const measured: Task = tasks[task];
-  const { context, stride, windows, convention } = options;
-  const read = { ...reading(places, threads), field, separator: data.separator };
+  const { textColumn, nullRows, context, stride, windows, convention } = options;
+  const read = { ...reading(places, threads), textColumn, nullRows, remake: data.remake };
   const split = selectSplit(data, data.split ?? "evaluation");
   const plan = await measured
     .plan(model, split, { ...read, context, stride, windows, convention })

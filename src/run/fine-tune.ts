@@ -145,6 +145,6 @@ export async function finishedReport({ out, steps }: Recipe): Promise<RunReport 
 /** `gpt2-wikitext` of base and data. */
 function runStem({ base, data }: Recipe): string {
   const stem = (name: string) =>
-    basename(name.replace(/[@:].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
+    basename(name.replace(/[@:*?].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
   return `${stem(base)}-${stem(data)}`;
 }

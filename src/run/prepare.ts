@@ -1,9 +1,9 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
 import { UserError } from "../core/errors.ts";
-import { joinForTraining } from "../data/batches.ts";
-import { countTargets } from "../data/document.ts";
+import { countTargets, type Remake } from "../data/document.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
+import { joinForTraining } from "../data/windows.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
@@ -33,11 +33,12 @@ export async function prepareRun(recipe: Recipe, places: Places) {
 
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const how = { ...reading(places, recipe.threads), field: recipe.textColumn };
-  const read = (split: DataSplit, separator?: string) =>
-    readCorpus(opened, split, { ...how, separator }).finally(() => places.onProgress?.(undefined));
+  const { textColumn, nullRows } = recipe;
+  const how = { ...reading(places, recipe.threads), textColumn, nullRows };
+  const read = (split: DataSplit, remake?: Remake) =>
+    readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
   const train = await read(trainSplit);
-  const evaluation = await read(evaluationSplit, (other ?? data).separator);
+  const evaluation = await read(evaluationSplit, (other ?? data).remake);
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {
     vocabSize: opened.model.config.vocabSize,

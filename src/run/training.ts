@@ -1,7 +1,7 @@
 // The middle of a run: from its last checkpoint, or from nothing, to its last step, with metrics and checkpoints.
 
 import { join } from "node:path";
-import { trainingBatches } from "../data/batches.ts";
+import { trainingBatches } from "../data/windows.ts";
 import type { Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { estimate } from "../evaluate/results.ts";

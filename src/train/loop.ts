@@ -1,7 +1,7 @@
 // The training loop: micro batches in, AdamW on the host, evaluation and saving as callbacks.
 
 import { UserError } from "../core/errors.ts";
-import type { Batch } from "../data/batches.ts";
+import type { Batch } from "../data/windows.ts";
 import type { Recipe } from "../options/schema.ts";
 import { adamW, type AdamWOptions, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
 import type { TrainingStep } from "./step.ts";

@@ -12,7 +12,7 @@ import {
 import type { OpenedModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
-import type { Batch } from "../data/batches.ts";
+import type { Batch } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
 import { input, mul, reduceSum } from "../graph/build.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinForTraining, trainingBatches } from "../../src/data/batches.ts";
+import { joinForTraining, trainingBatches } from "../../src/data/windows.ts";
 
 const start = { seed: 5, epoch: 0, index: 0 };
 

@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type ConventionName, corpusOptions, windowRule } from "../../src/data/conventions.ts";
+import { type ConventionName, windowRule } from "../../src/data/conventions.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Piece } from "../../src/data/document.ts";
@@ -15,11 +15,16 @@ import { decode, encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
 
 /** Rows as WikiText has them: with their line ends, blank ones empty. */
-async function rowsByConvention(name: ConventionName, rows: readonly string[], maxContext: number) {
+async function rowsByConvention(
+  name: ConventionName,
+  rows: readonly string[],
+  maxContext: number,
+  own: Partial<Tokenizer> = {},
+) {
   const folder = await mkdtemp(join(tmpdir(), "ssa-conventions-"));
   await writeFile(join(folder, "a.jsonl"), rows.map((text) => JSON.stringify({ text })).join("\n"));
   const split = selectSplit(await findDataFiles(join(folder, "a.jsonl")), "evaluation");
-  const corpus = await loadCorpus(split, tokenizer, corpusOptions(name, tokenizer));
+  const corpus = await loadCorpus(split, { ...tokenizer, ...own }, { convention: name });
   const rule = windowRule(name, maxContext);
   const windows = evaluationWindows(corpus.texts, rule);
   const spans = windows.map(({ start, length, scoreFrom }) => [
@@ -86,13 +91,15 @@ test("lm-eval: pages behind an end-of-text token, every token scored, words of t
   assert.equal(scored, corpus.numTokens - 2);
 });
 
-test("lm-eval: a tokenizer's own prefix is kept instead, and BOS goes before EOS", () => {
-  const prefix = (own: Partial<Tokenizer>) =>
-    corpusOptions("lm-eval", { ...tokenizer, ...own }).prefix;
-  assert.deepEqual(prefix({ prefix: [3], beginOfText: 4 }), [3]);
-  assert.deepEqual(prefix({ beginOfText: 4 }), [4]);
-  assert.deepEqual(prefix({ endOfText: undefined }), []);
-  assert.deepEqual(corpusOptions("gptq", tokenizer).prefix, []);
+test("lm-eval: a tokenizer's own prefix is kept instead, and BOS goes before EOS", async () => {
+  const prefix = async (name: ConventionName, own: Partial<Tokenizer>) => {
+    const { tokens } = (await rowsByConvention(name, ["xy"], 4, own)).corpus.texts[0]!;
+    return [...tokens].slice(0, tokens.length - encode(tokenizer, "xy").length);
+  };
+  assert.deepEqual(await prefix("lm-eval", { prefix: [3], beginOfText: 4 }), [3]);
+  assert.deepEqual(await prefix("lm-eval", { beginOfText: 4 }), [4]);
+  assert.deepEqual(await prefix("lm-eval", { endOfText: undefined }), []);
+  assert.deepEqual(await prefix("gptq", {}), []);
 });
 
 test("pages begin at level-one headings, wherever the stream is cut", async () => {
@@ -113,14 +120,14 @@ test("pages begin at level-one headings, wherever the stream is cut", async () =
       });
     }
     const pages: (string | undefined)[] = [];
-    for await (const { original } of wikitextPages(pieces)) pages.push(original);
+    for await (const { original } of wikitextPages.of(pieces)) pages.push(original);
     assert.deepEqual(pages, expected);
   }
   // The same as rows of lines, blank ones emptied, and as rows of pages without the line ends between them.
   const lines = text.match(/.*\n/g)!.map((line) => (line === "\n" ? "" : line));
   for (const rows of [lines, expected]) {
     const pages: (string | undefined)[] = [];
-    for await (const { original } of wikitextPages(
+    for await (const { original } of wikitextPages.of(
       rows.map((row) => ({ text: row, isTarget: true, isLast: true })),
     )) {
       pages.push(original?.replaceAll(" \n \n", " \n\n"));

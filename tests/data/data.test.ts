@@ -7,8 +7,8 @@ import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadTokenCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/files.ts";
-import { readDocuments } from "../../src/data/read-documents.ts";
-import { joinDocuments, type DocumentStream } from "../../src/data/document.ts";
+import { readDocuments } from "../../src/data/corpus.ts";
+import { joinedBy, type DocumentStream } from "../../src/data/document.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "ssa-data-"));
@@ -77,7 +77,7 @@ test("what is no data is refused with what would be", async () => {
   await mkdir(join(folder, "empty"));
   await assert.rejects(findDataFiles(join(folder, "empty")), {
     name: "UserError",
-    message: /holds no data file/,
+    message: /no data at .*empty, expected \.txt/,
   });
   const mixed = await findDataFiles(folder);
   assert.throws(() => selectSplit(mixed, "train"), {
@@ -148,7 +148,9 @@ test("jsonl: rows are texts, blank lines none, errors name the line", async () =
   });
   const read = async (name: string, field?: string, use = "evaluation") =>
     await collect(
-      readDocuments(selectSplit(await findDataFiles(join(folder, name)), use, 0.05), field),
+      readDocuments(selectSplit(await findDataFiles(join(folder, name)), use, 0.05), {
+        textColumn: field,
+      }),
     );
   assert.deepEqual(await read("good.jsonl"), ["one", big, ""]);
   assert.deepEqual(await read("unnamed.jsonl", "Text"), ["a"]);
@@ -164,7 +166,7 @@ test("jsonl: rows are texts, blank lines none, errors name the line", async () =
     message: /:1: field "text" is number, expected a string/,
   });
   await assert.rejects(read("list.jsonl"), {
-    message: /:1: expected an object with a field "text", found \["text"\]/,
+    message: /:1: expected an object, found \["text"\]/,
   });
   await assert.rejects(read("late.jsonl", "text", "validation"), {
     message: /late\.jsonl:100: expected/,
@@ -190,11 +192,15 @@ test("parquet: the text column of every row group, whatever its name if it is th
   write("two.parquet", ["title", "texts"]);
   const read = async (name: string, field?: string) =>
     await collect(
-      readDocuments(selectSplit(await findDataFiles(join(folder, name)), "evaluation"), field),
+      readDocuments(selectSplit(await findDataFiles(join(folder, name)), "evaluation"), {
+        textColumn: field,
+      }),
     );
   assert.deepEqual(await read("text.parquet"), text);
   assert.deepEqual(await read("page.parquet"), text);
   assert.deepEqual(await read("two.parquet", "title"), text);
+  // A name counts, also one that would have been looked for first.
+  await assert.rejects(read("page.parquet", "text"), { message: /no field "text", only page/ });
   await assert.rejects(read("two.parquet"), {
     name: "UserError",
     message: /no field "text", only title, texts/,
@@ -208,7 +214,7 @@ test("parquet: the text column of every row group, whatever its name if it is th
 
 test("joined rows are one text", async () => {
   const rows = ["a", "", "b"].map((text) => ({ text, isTarget: true, isLast: true }));
-  assert.deepEqual(await collect(joinDocuments(rows, "\n\n")), ["a\n\n\n\nb"]);
+  assert.deepEqual(await collect(joinedBy("\n\n").of(rows)), ["a\n\n\n\nb"]);
 });
 
 test("token files: both widths, the header of llm.c, shares; bad ids and sizes are named", async () => {
@@ -246,11 +252,11 @@ test("token files: both widths, the header of llm.c, shares; bad ids and sizes a
   await assert.rejects(load("llmc.bin", 7), { message: /token 2 \(byte 1028\) is 7/ });
   await assert.rejects(load("odd.bin", 8), {
     name: "UserError",
-    message: /3 bytes are no whole number of uint16/,
+    message: /3 bytes are not 1 ids of uint16/,
   });
   await assert.rejects(load("none.bin", 8), {
     name: "UserError",
-    message: /none\.bin holds no tokens/,
+    message: /none\.bin holds no text/,
   });
   assert.equal((await readFile(join(folder, "odd.bin"))).length, 3);
 });

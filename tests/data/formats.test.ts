@@ -1,31 +1,32 @@
 // Every kind of data file gives the same rows; what cannot be read is named with its place.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { parquetMetadata } from "hyparquet";
 import { parquetWriteFile } from "hyparquet-writer";
 import { loadCorpus, loadTokenCorpus } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
-import { readDocuments } from "../../src/data/read-documents.ts";
-import { describeUnread, findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
-import { formatOf, formats } from "../../src/data/readers/formats.ts";
+import { readDocuments } from "../../src/data/corpus.ts";
+import { findDataFiles, formatOf, formats, selectSplit } from "../../src/data/readers/files.ts";
+import type { RowOptions } from "../../src/data/readers/text.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const folder = await mkdtemp(join(tmpdir(), "ssa-formats-"));
 
-async function read(name: string, content: string | Uint8Array, field?: string): Promise<Piece[]> {
+async function read(name: string, content: string | Uint8Array, options?: RowOptions) {
   await writeFile(join(folder, name), content);
-  return await readFileOf(join(folder, name), field);
+  return await readFileOf(join(folder, name), options);
 }
 
-async function readFileOf(path: string, field?: string): Promise<Piece[]> {
+async function readFileOf(path: string, options?: RowOptions): Promise<Piece[]> {
   const pieces: Piece[] = [];
   const split = selectSplit(await findDataFiles(path), "evaluation");
-  for await (const piece of readDocuments(split, field)) pieces.push(piece);
+  for await (const piece of readDocuments(split, options)) pieces.push(piece);
   return pieces;
 }
 
@@ -69,8 +70,8 @@ test("a column that is named and not there is refused in every format", async ()
   });
   const found = { message: /: no field "answer", only .*text/, name: "UserError" };
   for (const [name, content] of Object.entries(files))
-    await assert.rejects(read(name, content, "answer"), found);
-  await assert.rejects(readFileOf(join(folder, "one.parquet"), "answer"), found);
+    await assert.rejects(read(name, content, { textColumn: "answer" }), found);
+  await assert.rejects(readFileOf(join(folder, "one.parquet"), { textColumn: "answer" }), found);
 });
 
 test("what is no row is named with its place and what wrote it", async () => {
@@ -79,7 +80,7 @@ test("what is no row is named with its place and what wrote it", async () => {
       "null.jsonl",
       '{"text":"a"}\n{"text":null}\n',
       /null\.jsonl:2: field "text" is null/,
-      /leave the/,
+      /--null-rows skip/,
     ],
     ["nan.jsonl", '{"text":"a","x":NaN}\n', /nan\.jsonl:1: .*\(found NaN\)$/, /Python wrote NaN/],
     [
@@ -89,8 +90,8 @@ test("what is no row is named with its place and what wrote it", async () => {
     ],
     ["no.json", '{"a":1}', /no\.json: expected an array of rows/],
     ["two.json", '{"a":[],"b":[]}', /two\.json: expected an array of rows/],
-    ["open.csv", 'text\n"abc\n', /open\.csv cannot be read as CSV: .*line/, /quotation/],
-    ["wide.csv", "text\na,b\n", /wide\.csv cannot be read as CSV: .*line 2/],
+    ["open.csv", 'text\n"abc\n', /open\.csv cannot be read as CSV or TSV .*line/, /quotation/],
+    ["wide.csv", "text\na,b\n", /wide\.csv cannot be read as CSV or TSV .*line 2/],
     ["cut.jsonl.gz", gzipSync(lines).subarray(0, 40), /cut\.jsonl\.gz is not gzip, or not all/],
     ["no.txt.gz", "plain", /no\.txt\.gz is not gzip/],
   ];
@@ -130,7 +131,7 @@ test("rows of prompt and completion: the answer alone is learnt and scored, join
   assert.equal(corpus.utf8Bytes, "og and the henhen".length);
   assert.equal(corpus.numTargets, corpus.numTokens - 2 - numPrompt);
   const cached = await loadCorpus(split, tokenizer, { prefix: [0], cacheFolder });
-  assert.deepEqual(cached, { ...corpus, fromCache: true });
+  assert.deepEqual(cached, corpus);
 });
 
 /** Both sides of a held-out twentieth. */
@@ -179,16 +180,16 @@ test("of several files the share is of all; files about the folder, and others t
   const { kept, heldOut } = await sides(many);
   const share = heldOut.length / (kept.length + heldOut.length);
   assert.ok(share >= 0.05 && share <= 0.0625, `${share}`);
-  assert.equal((await findDataFiles(many)).unread?.join(), "requirements.txt");
+  assert.match((await findDataFiles(many)).note!, /; not read: requirements\.txt$/);
   await writeFile(join(many, "train.txt"), "x");
   const named = await findDataFiles(many);
-  const told = describeUnread(named)!;
+  const told = named.note!;
   assert.match(
     told,
     /: reading train\.txt as train; not read: chapter_10\.txt, .*requirements\.txt$/,
   );
   const alone = await findDataFiles(join(many, "train.txt"));
-  assert.equal(describeUnread(alone), undefined);
+  assert.equal(alone.note, undefined);
 });
 
 /** A NumPy file of version 1. */
@@ -234,8 +235,8 @@ test("token files of every width give the same ids, or are refused", async () =>
   assert.deepEqual(await load("64.bin", Buffer.from(long.buffer), 70_000), ids);
 
   const refused: readonly (readonly [string, Uint8Array, RegExp])[] = [
-    ["short.bin", llmc(20240520, 41, narrow), /header says 41 tokens/],
-    ["short.npy", npy("<u2", "(41,)", Uint16Array.from(ids)), /header says 41 tokens/],
+    ["short.bin", llmc(20240520, 41, narrow), /80 bytes are not 41 ids of uint16/],
+    ["short.npy", npy("<u2", "(41,)", Uint16Array.from(ids)), /80 bytes are not 41 ids of uint16/],
     ["plain.npy", narrow, /plain\.npy is not NumPy's format/],
     ["float.npy", npy("<f4", "(40,)", Float32Array.from(ids)), /no single row of 16.*<f4/],
     ["big.npy", npy(">u2", "(40,)", Uint16Array.from(ids)), /no single row/],
@@ -250,6 +251,25 @@ test("token files of every width give the same ids, or are refused", async () =>
   ];
   for (const [name, content, message] of refused)
     await assert.rejects(load(name, content), { name: "UserError", message });
+});
+
+test("parquet behind every compression that Python writes", async () => {
+  const found = new Set<string>();
+  for (const codec of ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]) {
+    const path = join(import.meta.dirname, `../fixtures/parquet/${codec}.parquet`);
+    const { row_groups } = parquetMetadata((await readFile(path)).buffer);
+    assert.equal(row_groups.length, 2);
+    for (const { columns } of row_groups)
+      for (const { meta_data } of columns) found.add(meta_data!.codec);
+    const pieces = await readFileOf(path, { nullRows: "skip" });
+    const texts = ["Call me Ishmael. ".repeat(12), "", "字🙂 café", "the whale, the whale"];
+    assert.deepEqual(
+      pieces.map(({ text }) => text),
+      texts,
+      codec,
+    );
+  }
+  assert.deepEqual([...found], ["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4_RAW"]);
 });
 
 const cases = join(import.meta.dirname, "../../../shared/cases/data");

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import {
   evaluationWindows,
+  evenSubset,
   numScored,
   packWindows,
   type WindowRule,
@@ -15,7 +16,7 @@ const textsOf = (lengths: readonly number[]) =>
 
 /** Windows as [text, start, end, first scored token], all counted in the text. */
 function spans(lengths: readonly number[], rule: WindowRule, limit?: number) {
-  return evaluationWindows(textsOf(lengths), rule, limit).map(
+  return evenSubset(evaluationWindows(textsOf(lengths), rule), limit).map(
     ({ text, start, length, scoreFrom }) => [text, start, start + length, start + scoreFrom],
   );
 }
@@ -118,7 +119,9 @@ test("every token but each text's first is scored once, side by side but each wi
 test("packing: ids, the labels that follow them, padding without targets", () => {
   const texts = [{ tokens: Uint16Array.of(10, 11, 12, 13, 14, 15, 16) }];
   const windows = evaluationWindows(texts, { context: 4, stride: 2, ...plain });
-  const batches = [...packWindows(texts, windows, { batchSize: 2, context: 4 })];
+  const batches = [windows.slice(0, 2), windows.slice(2)].map((chosen) =>
+    packWindows(texts, chosen, { batchSize: 2, context: 4 }),
+  );
   assert.deepEqual(
     batches.map(({ ids, labels, numTargets }) => [[...ids], [...labels], numTargets]),
     [
@@ -126,7 +129,6 @@ test("packing: ids, the labels that follow them, padding without targets", () =>
       [[14, 15, 16, 0, 0, 0, 0, 0], [-1, 16, -1, -1, -1, -1, -1, -1], 1],
     ],
   );
-  assert.deepEqual(batches[1]!.windows, [windows[2]]);
 });
 
 test("packing with a final target: every input has a label", () => {
@@ -137,9 +139,9 @@ test("packing with a final target: every input has a label", () => {
     hasFinalTarget: true,
     tail: "backfill",
   });
-  const [batch] = packWindows(texts, windows, { batchSize: 2, context: 4 });
-  assert.deepEqual([...batch!.ids], [10, 11, 12, 13, 11, 12, 13, 14]);
-  assert.deepEqual([...batch!.labels], [11, 12, 13, 14, -1, -1, -1, 15]);
+  const batch = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  assert.deepEqual([...batch.ids], [10, 11, 12, 13, 11, 12, 13, 14]);
+  assert.deepEqual([...batch.labels], [11, 12, 13, 14, -1, -1, -1, 15]);
 });
 
 test("prompts are seen and not scored: their labels are -1, and windows of them alone are left out", () => {
@@ -153,8 +155,8 @@ test("prompts are seen and not scored: their labels are -1, and windows of them 
       [8, 1],
     ],
   );
-  const [batch] = packWindows(texts, windows, { batchSize: 2, context: 4 });
-  assert.deepEqual([...batch!.ids], [10, 11, 12, 13, 18, 19, 20, 21]);
-  assert.deepEqual([...batch!.labels], [-1, -1, 13, -1, -1, -1, 21, -1]);
-  assert.equal(batch!.numTargets, 2);
+  const batch = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  assert.deepEqual([...batch.ids], [10, 11, 12, 13, 18, 19, 20, 21]);
+  assert.deepEqual([...batch.labels], [-1, -1, 13, -1, -1, -1, 21, -1]);
+  assert.equal(batch.numTargets, 2);
 });

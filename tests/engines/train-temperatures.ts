@@ -2,7 +2,7 @@
 // gradients should be the same. Free of Node's modules, since a browser runs it too.
 
 import type { OpenedModel } from "../../src/model/open.ts";
-import type { Batch } from "../../src/data/batches.ts";
+import type { Batch } from "../../src/data/windows.ts";
 import type { Engine } from "../../src/engines/engine.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { INITIAL_STATE, type LoopOptions, trainLoop } from "../../src/train/loop.ts";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
-import type { Batch } from "../../src/data/batches.ts";
+import type { Batch } from "../../src/data/windows.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
 import {
   INITIAL_STATE,

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { UserError } from "../../src/core/errors.ts";
-import type { Batch } from "../../src/data/batches.ts";
+import type { Batch } from "../../src/data/windows.ts";
 import { encode } from "../data/tiny-tokenizers.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";

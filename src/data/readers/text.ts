@@ -1,9 +1,11 @@
-// Text files, also behind gzip, as characters and as lines; no file has to fit into one string.
+// Text files, also behind gzip, as documents: plain text, lines of JSON, JSON, CSV; and which of a row's fields hold its
+// text. No file has to fit into one string.
 
 import { createReadStream } from "node:fs";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { codeOf, UserError } from "../../core/errors.ts";
+import { codeOf, didYouMean, messageOf, UserError } from "../../core/errors.ts";
+import { isRecord } from "../../core/json.ts";
 import type { Piece } from "../document.ts";
 
 /** The whole file is one document. */
@@ -12,7 +14,7 @@ export async function* readPlainText(path: string): AsyncGenerator<Piece> {
   yield { text: "", isTarget: true, isLast: true };
 }
 
-export async function* readLines(path: string): AsyncGenerator<string> {
+async function* readLines(path: string): AsyncGenerator<string> {
   let rest = "";
   for await (const text of readCharacters(path)) {
     rest += text;
@@ -24,7 +26,7 @@ export async function* readLines(path: string): AsyncGenerator<string> {
   yield rest;
 }
 
-export async function* readCharacters(path: string): AsyncGenerator<string> {
+async function* readCharacters(path: string): AsyncGenerator<string> {
   // Fatal: replacement characters would change the tokens silently. The mark at a file's start is part of the text.
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   const file = createReadStream(path, { highWaterMark: 1 << 20 });
@@ -37,13 +39,146 @@ export async function* readCharacters(path: string): AsyncGenerator<string> {
     }
     yield decoder.decode();
   } catch (error) {
-    const code = codeOf(error);
-    if (code?.startsWith("Z_"))
-      throw new UserError(`${path} is not gzip, or not all of it`, { cause: error });
-    if (code !== "ERR_ENCODING_INVALID_ENCODED_DATA") throw error;
-    throw new UserError(`${path} is not UTF-8 text (somewhere after byte ${offset})`, {
-      hint: "convert it, for example with iconv -t utf-8",
+    throw readingFailure(error, path, `somewhere after byte ${offset}`);
+  }
+}
+
+/** What is wrong with a file, and a hint, by the codes of errors. */
+const failures: readonly (readonly [RegExp, string, string])[] = [
+  [/^Z_/, "is not gzip, or not all of it", "is it complete?"],
+  [/^ERR_ENCODING/, "is not UTF-8 text", "convert it, for example with iconv -t utf-8"],
+  [
+    /^CSV_/,
+    "cannot be read as CSV or TSV",
+    "is a quotation mark not closed, or a line of another length?",
+  ],
+];
+
+function readingFailure(cause: unknown, path: string, detail: string): Error {
+  const [, problem, hint] = failures.find(([code]) => code.test(codeOf(cause) ?? "")) ?? [];
+  return problem
+    ? new UserError(`${path} ${problem} (${detail})`, { hint, cause })
+    : (cause as Error);
+}
+
+export interface Row {
+  readonly value: unknown;
+  /** Where it is, for messages: file and line or row. */
+  readonly place: string;
+  /** What holds the text, where the reader chose it. */
+  readonly fields?: readonly string[];
+}
+
+export interface RowOptions {
+  /** The field that holds the text; without a name `text`, or a prompt and its completion. */
+  readonly textColumn?: string | null | undefined;
+  /** What becomes of rows whose text is null: refused by default. */
+  readonly nullRows?: "error" | "skip" | undefined;
+}
+
+/** Blank lines are no rows. */
+export async function* readJsonLines(path: string): AsyncGenerator<Row> {
+  let number = 0;
+  for await (const line of readLines(path)) {
+    const place = `${path}:${++number}`;
+    if (line.trim() !== "") yield { value: parseJson(line, place, "a line of JSON"), place };
+  }
+}
+
+// Strings end a little later.
+const maxCharacters = 500_000_000;
+
+/** An array, or an object with one array in it; lines of JSON under this name are taken for what they are. */
+export async function* readJson(path: string): AsyncGenerator<Row> {
+  let text = "";
+  for await (const characters of readCharacters(path)) {
+    text += characters;
+    if (text.length > maxCharacters)
+      throw new UserError(`${path} is too large for JSON`, { hint: "write a row a line (.jsonl)" });
+  }
+  if (/^\s*\{.*\}\s*\n\s*\{/.test(text)) yield* readJsonLines(path);
+  else
+    for (const [i, value] of arrayIn(parseJson(text, path, "JSON"), path).entries())
+      yield { value, place: `${path}, row ${i}` };
+}
+
+function arrayIn(found: unknown, path: string): readonly unknown[] {
+  const values = Array.isArray(found) ? [found] : Object.values(found ?? {});
+  const [array, ...others] = values.filter(Array.isArray);
+  if (array && others.length === 0) return array;
+  throw new UserError(`${path}: expected an array of rows, or an object with one`);
+}
+
+function parseJson(text: string, place: string, expected: string): unknown {
+  try {
+    // Trimmed of the mark that may begin a file, too.
+    return JSON.parse(text.trim());
+  } catch (error) {
+    const [, number] = /[:,[]\s*(NaN|-?Infinity)\b/.exec(text) ?? [];
+    // The engine's message quotes the text, which may be long.
+    const reason = number ? `found ${number}` : messageOf(error).replace(/,? (\.\.\.)?"[^]*$/, "");
+    throw new UserError(`${place}: expected ${expected} (${reason})`, {
+      hint: number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`,
       cause: error,
     });
   }
+}
+
+/** Rows of .csv and .tsv files, by the names in their first line. */
+export async function* readCsv(path: string): AsyncGenerator<Row> {
+  const { parse } = await import("csv-parse");
+  const delimiter = /\.tsv\b[^/]*$/i.test(path) ? "\t" : ",";
+  const parser = parse({ columns: true, bom: true, info: true, delimiter });
+  try {
+    for await (const { record, info } of pipeline(readCharacters(path), parser, () => undefined))
+      yield { value: record, place: `${path}:${info.lines}` };
+  } catch (error) {
+    throw readingFailure(error, path, messageOf(error));
+  }
+}
+
+/** What is seen and what is learnt, where a row has no text of another name. */
+const promptFields = ["prompt", "completion"];
+
+/** The fields that hold the text. */
+export function textFields(
+  known: readonly string[],
+  textColumn: RowOptions["textColumn"],
+  place: string,
+): readonly string[] {
+  const field = textColumn ?? "text";
+  if (known.includes(field)) return [field];
+  if (textColumn == null && promptFields.every((name) => known.includes(name))) return promptFields;
+  throw new UserError(`${place}: no field "${field}", only ${known.join(", ") || "none"}`, {
+    hint: didYouMean(field, known) ?? "name the one that holds the text",
+  });
+}
+
+/** Makes a document of each row that a reader gives. */
+export const rows = (read: (path: string, options: RowOptions) => AsyncIterable<Row>) =>
+  async function* (path: string, options: RowOptions) {
+    for await (const row of read(path, options)) yield* rowPieces(row, options);
+  };
+
+/** A prompt's piece is no target. */
+function rowPieces(
+  { value, place, fields }: Row,
+  { textColumn, nullRows }: RowOptions,
+): readonly Piece[] {
+  if (!isRecord(value))
+    throw new UserError(
+      `${place}: expected an object, found ${JSON.stringify(value).slice(0, 40)}`,
+    );
+  const names = fields ?? textFields(Object.keys(value), textColumn, place);
+  if (nullRows === "skip" && names.some((name) => value[name] == null))
+    return [{ text: "", isTarget: false, isLast: true, isNull: true }];
+  return names.map((name, i) => {
+    const text = value[name];
+    const isLast = i === names.length - 1;
+    if (typeof text === "string") return { text, isTarget: isLast, isLast };
+    const found = text == null ? "null" : typeof text;
+    throw new UserError(`${place}: field "${name}" is ${found}, expected a string`, {
+      hint: text == null ? "--null-rows skip leaves such rows out" : undefined,
+    });
+  });
 }

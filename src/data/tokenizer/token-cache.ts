@@ -9,11 +9,13 @@ import { readIfPresent, replaceFile } from "../../files/atomic.ts";
 import type { TokenizedTexts } from "./tokenize.ts";
 
 /** Part of each key: what another version wrote is made anew. */
-export const cacheVersion = 4;
+export const cacheVersion = 5;
 
 export interface CachedCorpus extends TokenizedTexts {
   readonly utf8Bytes: number;
   readonly numWords: number | null;
+  /** Rows that were left out. */
+  readonly numSkipped: number;
   readonly dataSha256: string;
 }
 

@@ -3,7 +3,7 @@
 import { UserError } from "../../core/errors.ts";
 import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
-import { evaluationWindows, numScored, type Window } from "../../data/windows.ts";
+import { evaluationWindows, evenSubset, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/read-corpus.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
@@ -41,8 +41,8 @@ export function planWindows(
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);
   const rule = windowRule(name, length, askedStride);
-  const total = evaluationWindows(texts, rule).length;
-  const windows = evaluationWindows(texts, rule, limit);
+  const all = evaluationWindows(texts, rule);
+  const windows = evenSubset(all, limit);
   if (windows.length === 0)
     throw new UserError("the data holds no token that can be scored", {
       hint: "a text needs at least two tokens",
@@ -68,7 +68,7 @@ export function planWindows(
         bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
         wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
         windows: windows.length,
-        windowsTotal: total,
+        windowsTotal: all.length,
         modelSha256,
       };
     },

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ColumnSource, parquetWriteFile } from "hyparquet-writer";
 import { readParquet, rowGroups } from "../../../src/data/readers/parquet.ts";
-import { rowDocument } from "../../../src/data/readers/rows.ts";
+import { rows as textsOf } from "../../../src/data/readers/text.ts";
 import { expect, reading } from "../contract.ts";
 import { happens, mutateBytes, pick } from "../mutate.ts";
 import { lay, type Prepare, subject } from "../subject.ts";
@@ -30,15 +30,12 @@ export const parquet: Prepare = async ({ folder, isGuarded }) => {
       bases.push({ bytes: await readFile(path), rows: columnData[0].data as string[] });
     }
   const rows = async () => {
-    const found: unknown[] = [];
-    if (isGuarded)
-      for await (const row of readParquet(path)) found.push(rowDocument(row, undefined)[0]!.text);
-    else
-      for await (const { first, rows, fields } of rowGroups({ path }))
-        for (const [i, value] of rows.entries())
-          found.push(
-            rowDocument({ value, fields, place: `${path}, row ${first + i}` }, undefined)[0]!.text,
-          );
+    const found: string[] = [];
+    const unguarded = async function* () {
+      for await (const group of rowGroups([path, null])) yield* group;
+    };
+    const read = textsOf(isGuarded ? readParquet : unguarded);
+    for await (const { text } of read(path, {})) found.push(text);
     return found;
   };
   for (const base of bases) {

@@ -1,0 +1,187 @@
+// What --data can name besides a file: patterns, clones of data sets; and how rows without a text are left out.
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, dirname, join, relative } from "node:path";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { parquetWriteFile } from "hyparquet-writer";
+import { loadCorpus } from "../../src/data/corpus.ts";
+import { readDocuments } from "../../src/data/corpus.ts";
+import { findDataFiles, isDataPath, selectSplit } from "../../src/data/readers/files.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import { decode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+
+async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "ssa-places-"));
+  for (const [name, content] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), content);
+  }
+  return folder;
+}
+
+/** The files by split, by their paths in the folder. */
+async function splitsOf(folder: string, named = "") {
+  const { splits } = await findDataFiles(join(folder, named));
+  return Object.fromEntries(
+    Object.entries(splits).map(([split, files]) => [
+      split,
+      files.map((file) => relative(folder, file)),
+    ]),
+  );
+}
+
+async function textsOf(path: string, use = "evaluation") {
+  const texts: string[] = [];
+  const split = selectSplit(await findDataFiles(path), use);
+  for await (const { text } of readDocuments(split)) texts.push(text);
+  return texts.filter((text) => text !== "");
+}
+
+test("a pattern is a choice of files, of any folder where it says so", async () => {
+  const folder = await folderOf({
+    "a.txt": "A",
+    "b.txt.gz": gzipSync("B"),
+    "b.md": "M",
+    "deep/c.txt": "C",
+    "deep/er/d.txt": "D",
+    ".hidden/e.txt": "E",
+    "notes.doc": "",
+  });
+  assert.deepEqual(await textsOf(join(folder, "*.txt*")), ["A", "B"]);
+  assert.deepEqual(await textsOf(join(folder, "?.txt")), ["A"]);
+  assert.deepEqual(await textsOf(join(folder, "*")), ["A", "M", "B"]);
+  assert.deepEqual(await textsOf(join(folder, "*/*.txt")), ["C"]);
+  assert.deepEqual(await textsOf(join(folder, "**/*.txt")), ["A", "C", "D"]);
+  assert.deepEqual(await textsOf(join(folder, "deep/**")), ["C", "D"]);
+  assert.ok(isDataPath("chapters/*") && isDataPath("chapter-?") && !isDataPath("org/name"));
+  await assert.rejects(findDataFiles(join(folder, "*.jsonl")), {
+    name: "UserError",
+    message: /no data at .*\*\.jsonl/,
+  });
+});
+
+test("a pattern's files are told apart where each says its split, and are all read where one does not", async () => {
+  const folder = await folderOf({
+    "train-1.txt": "",
+    "train-2.txt": "",
+    "val.txt": "",
+    "x/test.txt": "",
+    "x/y.txt": "",
+  });
+  assert.deepEqual(await splitsOf(folder, "*.txt"), {
+    train: ["train-1.txt", "train-2.txt"],
+    validation: ["val.txt"],
+  });
+  assert.deepEqual(await splitsOf(folder, "x/*"), { train: ["x/test.txt", "x/y.txt"] });
+});
+
+test("a clone without configs: split names in file names, below data/ where nothing else is", async () => {
+  const folder = await folderOf({
+    "README.md": "---\nlicense: mit\n---\n# Tales\n",
+    "data/train-00000-of-00002.jsonl": "",
+    "data/train-00001-of-00002.jsonl": "",
+    "data/validation-00000-of-00001.jsonl": "",
+    ".gitattributes": "",
+  });
+  assert.deepEqual(await splitsOf(folder), {
+    train: ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"],
+    validation: ["data/validation-00000-of-00001.jsonl"],
+  });
+});
+
+const clone = {
+  "en/first.jsonl": '{"text":"one"}\n',
+  "en/second.jsonl": '{"text":"two"}\n',
+  "en/held/a.jsonl": '{"text":"three"}\n',
+  "de/all.csv": "text\nvier\n",
+  "train.txt": "not named by the card",
+};
+const card = (configs: string) => `---\nlicense: mit\nconfigs:\n${configs}---\n# Tales\n`;
+const english = `- config_name: en
+  data_files:
+  - split: train
+    path: ["./en/first.jsonl", "en/sec*.jsonl"]
+  - split: dev
+    path: en/**/a.jsonl
+  - split: train_extra
+    path: en/*.jsonl
+`;
+const german = "- config_name: de\n  data_files: de/*.csv\n";
+
+test("a clone's README.md says which files its splits have, by name, list and pattern", async () => {
+  const folder = await folderOf({ ...clone, "README.md": card(english) });
+  const expected = {
+    train: ["en/first.jsonl", "en/second.jsonl"],
+    validation: ["en/held/a.jsonl"],
+    train_extra: ["en/first.jsonl", "en/second.jsonl"],
+  };
+  assert.deepEqual(await splitsOf(folder), expected);
+  assert.deepEqual(await textsOf(folder), ["three"]);
+  assert.deepEqual(await textsOf(`${folder}:en`, "train"), ["one", "two"]);
+  const { split, name } = await findDataFiles(`${folder}@train_extra`);
+  assert.deepEqual([split, name], ["train_extra", basename(folder)]);
+  assert.ok(isDataPath(`${folder}:en@train_extra`));
+});
+
+test("of several configs one is named, or the default; what is not there is told", async () => {
+  const several = await folderOf({ ...clone, "README.md": card(english + german) });
+  assert.deepEqual(await textsOf(`${several}:de`), ["vier"]);
+  await assert.rejects(findDataFiles(several), {
+    name: "UserError",
+    message: /has several configs: en, de/,
+    hint: /name one: .*:en/,
+  });
+  await assert.rejects(findDataFiles(`${several}:ed`), {
+    message: /no config "ed", but en, de/,
+    hint: /did you mean "en"/,
+  });
+  const plain = await folderOf({ "train.txt": "A" });
+  for (const name of [`${plain}:en`, join(plain, "train.txt:en")])
+    await assert.rejects(findDataFiles(name), { message: /has no config "en", but none/ });
+  const marked = card(`${english}${german}  default: true\n`);
+  assert.deepEqual(await textsOf(await folderOf({ ...clone, "README.md": marked })), ["vier"]);
+  const absent = await folderOf({ "README.md": card(german) });
+  await assert.rejects(findDataFiles(absent), {
+    name: "UserError",
+    message: /README\.md names de\/\*\.csv, and there is no such file/,
+    hint: /git lfs pull/,
+  });
+});
+
+test("rows without a text are refused, or left out and counted, on each side of a held-out end", async () => {
+  const rows = ["one", null, "two", "three", null, null, "four"];
+  const folder = await folderOf({
+    "a.jsonl": rows.map((text) => JSON.stringify({ text })).join("\n"),
+    "pair.jsonl": '{"prompt":"p","completion":null}\n{"prompt":"q","completion":"r"}\n',
+  });
+  parquetWriteFile({
+    filename: join(folder, "a.parquet"),
+    columnData: [{ name: "text", data: rows, type: "STRING", nullable: true }],
+  });
+  const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
+  const cacheFolder = join(folder, "cache");
+  for (const name of ["a.jsonl", "a.parquet"]) {
+    const data = await findDataFiles(join(folder, name));
+    const load = async (use: string, nullRows?: "skip") => {
+      const notes: string[] = [];
+      const options = { nullRows, cacheFolder, onNote: (note: string) => notes.push(note) };
+      const { texts } = await loadCorpus(selectSplit(data, use, 0.3), tokenizer, options);
+      return [...texts.map(({ tokens }) => decode(tokenizer, tokens)), ...notes];
+    };
+    await assert.rejects(load("train"), {
+      name: "UserError",
+      message: /field "text" is null, expected a string/,
+      hint: /--null-rows skip/,
+    });
+    const kept = `${name} without its last 30 %: rows without a text left out: 3`;
+    assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);
+    assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);
+    assert.deepEqual(await load("validation", "skip"), ["four"]);
+  }
+  const pairs = selectSplit(await findDataFiles(join(folder, "pair.jsonl")), "train");
+  const found: string[] = [];
+  for await (const { text } of readDocuments(pairs, { nullRows: "skip" })) found.push(text);
+  assert.deepEqual(found, ["q", "r"]);
+});
