@@ -51,19 +51,12 @@ const temperatures = z
   .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
   .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
-/** Named by no default: null. */
-const orNull = <T extends z.ZodType>(of: T, description: string) =>
-  of
-    .nullable()
-    .default(null)
-    .meta({ ...of.meta(), description });
-
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
   base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
   data: needed(text("data"), "training text: a file, folder, pattern, id[:config][@split] or name"),
-  evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
-  out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
+  evalData: kind.orNull(text("data"), "held-out text (default: the data's validation part)"),
+  out: kind.orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
   nullRows: shared.nullRows,
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),

@@ -78,6 +78,12 @@ export const preset = <T extends z.ZodType>(
   initial: NonNullable<z.output<T>>,
   description: string,
 ): z.ZodDefault<T> => kind.default(initial as never).meta({ description });
+/** An option whose default names nothing: null. */
+export const orNull = <T extends z.ZodType>(of: T, description: string) =>
+  of
+    .nullable()
+    .default(null)
+    .meta({ ...of.meta(), description });
 /** A flag without a value. */
 export const flag = (description: string) =>
   preset(worded(z.boolean(), "true or false", ""), false, description);
@@ -91,9 +97,10 @@ export const shared = {
   model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
   adapter: maybe(text("folder"), "temperatures to put on the model"),
   data: needed(text("data"), "file, folder, pattern, id[:config][@split] or name"),
-  textColumn: text("name").nullable().default(null).meta({
-    description: "column that holds the text (default: text, or the only one in parquet)",
-  }),
+  textColumn: orNull(
+    text("name"),
+    "column that holds the text (default: text, or the only one in parquet)",
+  ),
   nullRows: preset(
     oneOf(["error", "skip"], "what"),
     "error",

@@ -35,7 +35,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["inspect", /missing required argument 'model'/],
     ["inspect text.txt", /"text.txt" is a file, expected the folder of a model/],
     ["eval --model nothing --data val.bin", /"nothing" has no config.json/],
-    ["eval --model bert --data val.bin", /"bert" is not supported\s+hint: supported: gpt2, llama/],
+    ["eval --model bert --data val.bin", /"bert" is not supported\s+hint: supported: gpt2, gpt_neox, llama/],
     ["eval --model cut --data val.bin", /cut\/model.safetensors is not a valid safetensors file/],
     ["eval --model base --data text.txt", /base holds no tokenizer.json/],
     ["eval --model base --data empty.bin", /empty.bin holds no tokens/],

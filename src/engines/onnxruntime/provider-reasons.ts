@@ -19,7 +19,7 @@ const installer = new URL("../script/install.js", import.meta.resolve("onnxrunti
 
 export const cudaNotInstalled: Obstacle = {
   reason: "ONNX Runtime's CUDA library is not installed",
-  hint: `node "${fileURLToPath(installer)}" --onnxruntime-node-install=cuda12`,
+  hint: `node "${fileURLToPath(installer)}" --onnxruntime-node-install`,
 };
 
 const rules: readonly Rule[] = [
