@@ -85,13 +85,15 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
 }
 
 function corpusOf(
-  { description }: DataSplit,
+  { description, format }: DataSplit,
   texts: readonly TokenizedText[],
   prefixLength: number,
   facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256">,
 ): Corpus {
   if (texts.length === 0)
-    throw new UserError(`${description} holds no text`, { hint: "is it the right file?" });
+    throw new UserError(`${description} holds no ${formats[format].holds}`, {
+      hint: "is it the right file?",
+    });
   const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const numTargets = texts.reduce((sum, text) => sum + countTargets(text, prefixLength), 0);
   return { ...facts, texts, numTokens, numTargets };
