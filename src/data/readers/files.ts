@@ -68,7 +68,7 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const [, start = "", pattern = ""] = /^((?:[^*?]*\/)?)(.*)$/s.exec(path) ?? [];
   const found = !info
     ? await filesByName(start, [pattern], false)
-    : info.isFile() && !config
+    : !info.isDirectory() && !config
       ? ([["train", path]] as const)
       : ((await filesByCard(path, config)) ?? (await filesByName(path, ["*", "data/*"], true)));
   const splits: Record<string, string[]> = {};
