@@ -15,7 +15,12 @@ const execute = promisify(execFile);
 
 /** Runs a program in a folder; a failure shows what it printed. */
 async function run(cwd: string, program: string, ...args: string[]): Promise<string> {
-  const env = { ...process.env, npm_config_update_notifier: "false", npm_config_offline: "true" };
+  const env = {
+    ...process.env,
+    npm_config_update_notifier: "false",
+    npm_config_offline: "true",
+    npm_config_ignore_scripts: "false",
+  };
   const { stdout } = await execute(program, args, { cwd, env }).catch((error: unknown) => {
     const { stdout, stderr } = error as { stdout: string; stderr: string };
     return assert.fail(`${program} ${args.join(" ")}\n${stdout}\n${stderr}`);

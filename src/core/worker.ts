@@ -34,14 +34,16 @@ export async function* guarded<Value>(
   { seconds, task }: { readonly seconds: number; readonly task: string },
 ): AsyncGenerator<Value> {
   // A loop hears nothing of a parent that was killed, so a thread beside it watches.
-  const script = `import { Worker } from "node:worker_threads";
+  const script = `import self from "node:process";
+    import { Worker } from "node:worker_threads";
     new Worker(\`const { ppid } = process;
       setInterval(() => process.ppid === ppid || process.kill(process.pid, "SIGKILL"), 1000);\`, { eval: true }).unref();
     const { ${functionName}: f } = await ${importOf(name, caller)};
     const values = f(${JSON.stringify(argument)});
-    const fail = ({ message, hint }) => process.send({ failure: { message, hint } });
-    process.on("message", () => values.next().then((answer) => process.send(answer), fail));
-    process.send({});`;
+    const send = (answer) => self.send(answer);
+    const fail = ({ message, hint }) => send({ failure: { message, hint } });
+    self.on("message", () => values.next().then(send, fail));
+    send({});`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
     stdio: ["ignore", "ignore", "ignore", "ipc"],
     serialization: "advanced",

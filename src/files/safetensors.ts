@@ -184,13 +184,13 @@ async function readHeader(path: string, because?: string) {
   });
 }
 
-/** `length` bytes from `position`, or fewer where the file ends before. */
+/** `length` bytes from `position`, or fewer where the file ends before; none where `length` is below 0. */
 export async function readUpTo(
   handle: FileHandle,
   position: number,
   length: number,
 ): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
+  const bytes = new Uint8Array(Math.max(0, length));
   for (let done = 0; done < length;) {
     // One read is at most 2 GiB on Linux.
     const request = Math.min(length - done, 2 ** 30);

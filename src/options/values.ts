@@ -129,7 +129,7 @@ export interface Option<Key extends string = string> extends Wording {
 export function optionsOf<S extends Shape>(shape: S): readonly Option<keyof S & string>[] {
   return Object.entries(describe(z.strictObject(shape)).properties!).map(([key, wording]) => {
     const { data: initial, success } = (shape[key] as z.ZodType).safeParse(undefined);
-    const placeholder = wording.value?.replace(/^\w+$/, "<$&>");
+    const placeholder = wording.value?.replace(/^[^[].*$/, "<$&>");
     const flag = placeholder === undefined ? undefined : `${flagName(key)} ${placeholder}`.trim();
     return { ...(wording as Wording), key, initial, isNeeded: !success, flag };
   });

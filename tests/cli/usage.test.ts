@@ -68,6 +68,8 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["finetune --resume", /no run under checkpoints\/ to resume/],
     [`${finetune} --recipe demmo`, /demmo: neither a recipe file nor .*\s+hint: .*demo/],
     [`${finetune} --tune norm`, /tune \(--tune\): expected .*did you mean norms\?/],
+    [`${finetune} --set tune=norm`, /tune \(--set\): expected .*did you mean norms\?/],
+    [`${finetune} --set tune`, /--set: expected path=value, found "tune"/],
     [`${finetune} --max-added-share 0.005`, /more than 0.5 %\s+hint: .*--max-added-share/],
     [`${finetune}/../full`, /exists and is not empty\s+hint: continue it with --resume/],
     [`${finetune} --out text.txt`, /text.txt is a file/],

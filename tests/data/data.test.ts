@@ -256,7 +256,7 @@ test("token files: both widths, the header of llm.c, shares; bad ids and sizes a
   });
   await assert.rejects(load("none.bin", 8), {
     name: "UserError",
-    message: /none\.bin holds no text/,
+    message: /none\.bin holds no tokens/,
   });
   assert.equal((await readFile(join(folder, "odd.bin"))).length, 3);
 });

@@ -61,13 +61,13 @@ test("an adapter's further fields are no part of the specification", () => {
 });
 
 const broken: readonly (readonly [string, unknown, RegExp])[] = [
-  ["no object", null, /"format_version" must be 1 or 2, found undefined/],
+  ["no object", null, /"format_version" must be 1 or 2, found \(absent\)/],
   ["a newer version", { ...json, format_version: 3 }, /"format_version" must be 1 or 2, found 3/],
   ["version 2 without its part", { ...json, format_version: 2 }, /"query" must be .*"constant"/],
   ["no feature", { ...json, feature: undefined }, /"feature" must be gelu or linear/],
   ["an unknown feature", { ...json, feature: "relu" }, /found "relu"/],
   ["an unknown position", { ...json, position: true }, /"position" must be tanh or linear/],
-  ["no query", { ...json, query: undefined }, /"query" must be .*found undefined/],
+  ["no query", { ...json, query: undefined }, /"query" must be .*found \(absent\)/],
   ["a part missing", { ...json, key: { token: true } }, /"key" must be .*found \{"token":true\}/],
   ["a part of another type", { ...json, value: { token: 1, position: 0 } }, /"value" must be/],
 ];

@@ -66,7 +66,7 @@ function headerOf(bytes: Uint8Array, path: string) {
   const start = Buffer.from(bytes.buffer);
   const width = start.length < headerBytes ? undefined : llmcWidths[start.readInt32LE(0)];
   if (width) return { offset: headerBytes, width, count: start.readInt32LE(8) };
-  if (start.toString("latin1", 1, 6) !== "NUMPY") {
+  if (start.length < 12 || start.toString("latin1", 1, 6) !== "NUMPY") {
     if (/\.npy$/i.test(path)) throw new UserError(`${path} is not NumPy's format`);
     return { offset: 0 };
   }

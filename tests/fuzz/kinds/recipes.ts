@@ -91,7 +91,7 @@ export const recipes: Prepare = async () => {
       return { base, text: made, sets };
     },
     check: async ({ base, text, sets }) => {
-      const found = await reading(["my-recipe.yaml", "recipe"], () =>
+      const found = await reading(["my-recipe.yaml", "recipe", "--set", "missing; expected"], () =>
         loadRecipe({ file: file(text), sets }),
       );
       if ("refusal" in found) return "refused";
