@@ -4,7 +4,7 @@ import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/windows.ts";
 import type { Recipe } from "../options/schema.ts";
 import { adamW, type AdamWOptions, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
-import type { TrainingStep } from "./step.ts";
+import type { LossScaleState, TrainingStep } from "./step.ts";
 
 export type RateOptions = Pick<Recipe, "schedule" | "steps" | "warmupSteps" | "minLearningRate">;
 
@@ -16,7 +16,10 @@ export type LoopOptions = AdamWOptions &
 export type StepMetrics = Readonly<Awaited<ReturnType<typeof trainStep>>>;
 
 /** What a resumed loop needs besides the tensors. */
-export type LoopState = Readonly<typeof INITIAL_STATE>;
+export type LoopState = Readonly<typeof INITIAL_STATE> & {
+  /** Of half precision. */
+  readonly lossScale?: LossScaleState;
+};
 
 export const INITIAL_STATE = {
   step: 0,
@@ -52,12 +55,15 @@ export async function trainLoop(
   const { steps, evalEvery, saveEvery, earlyStopping } = options;
   const patience = earlyStopping === "off" ? Infinity : earlyStopping.patience;
   const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
+  const { lossScale } = program;
+  // A checkpoint that does not say it goes on at the initial scale.
+  Object.assign(lossScale?.state ?? {}, state.lossScale);
   let current = state;
   let saved = state;
   const failure = (what: string, step = current.step) => {
     const good = saved === INITIAL_STATE ? "none yet" : `that of step ${saved.step}`;
     return new UserError(`step ${step}: ${what}; last good checkpoint: ${good}`, {
-      hint: program.shouldRetry
+      hint: lossScale
         ? "half precision ends at 65,504: start anew with --precision fp32, or bf16 where the device has it"
         : "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",
       exitCode: 1,
@@ -91,7 +97,7 @@ export async function trainLoop(
     const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
     const fail = (what: string) => failure(what, step);
     await onStep(await trainStep(program, tensors, sums, batches, { ...options, step, fail }));
-    current = { ...current, step };
+    current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
   }
 }
 
@@ -130,7 +136,7 @@ async function trainStep(
         throw fail(`loss of micro batch ${i + 1} is ${result.nats}`);
     }
     gradNorm = globalNorm(sums.values()) / numTokens;
-  } while (program.shouldRetry?.(Number.isFinite(gradNorm)));
+  } while (program.lossScale?.shouldRetry(Number.isFinite(gradNorm)));
   if (!Number.isFinite(gradNorm)) throw fail(`norm of the whole batch's gradient is ${gradNorm}`);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);

@@ -81,7 +81,7 @@ export async function openTrainingStep(
   return {
     /** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
     run: async (batch: Batch, values: Readonly<Record<string, Float32Array>>) => {
-      const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.value) };
+      const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.state.value) };
       const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
       const nats = totalNats(results["nats"]!);
       // Of the summed nats, by name; overwritten by the next run.
@@ -89,11 +89,10 @@ export async function openTrainingStep(
         names.map((name) => [name, results[GRADIENT + name]!]),
       );
       for (const gradient of scale ? gradients.values() : [])
-        for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.value;
+        for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.state.value;
       return { nats, numTokens: batch.numTargets, gradients };
     },
-    /** Told whether a step's gradients were finite; true where a smaller loss scale may make them so. */
-    ...(scale && { shouldRetry: (isFinite: boolean) => scale.shouldRetry(isFinite) }),
+    ...(scale && { lossScale: scale }),
     dispose: () => program.dispose(),
   };
 }
@@ -104,24 +103,27 @@ const LARGEST_SCALE = 2 ** 16;
 /** Finite steps in a row after which a larger scale is tried. */
 const GROWTH_INTERVAL = 200;
 
+/** The factor, and the finite steps since it was last halved. */
+export type LossScaleState = Readonly<LossScale["state"]>;
+
 /**
  * Dynamic loss scaling (Micikevicius et al., 2018): a factor on the loss keeps cotangents in half precision between
  * underflow and overflow. It is a power of two, so that scaling rounds nothing.
  */
 export class LossScale {
-  value = INITIAL_SCALE;
-  #finiteSteps = 0;
+  readonly state = { value: INITIAL_SCALE, finiteSteps: 0 };
 
   /** Takes note of a step's gradients; true if the step should be tried again, at half the scale. */
   shouldRetry(isFinite: boolean): boolean {
+    const { state } = this;
     if (isFinite) {
-      const isDue = ++this.#finiteSteps % GROWTH_INTERVAL === 0;
-      if (isDue) this.value = Math.min(LARGEST_SCALE, 2 * this.value);
+      const isDue = ++state.finiteSteps % GROWTH_INTERVAL === 0;
+      if (isDue) state.value = Math.min(LARGEST_SCALE, 2 * state.value);
       return false;
     }
-    this.#finiteSteps = 0;
-    if (this.value <= SMALLEST_SCALE) return false;
-    this.value /= 2;
+    state.finiteSteps = 0;
+    if (state.value <= SMALLEST_SCALE) return false;
+    state.value /= 2;
     return true;
   }
 }

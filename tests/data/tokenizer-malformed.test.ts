@@ -31,6 +31,15 @@ test("a wrong entry is named", async () => {
     [added({ ...end, content: undefined }), /added_tokens\[0\]\.content: .* expected string/],
     [added(end, { ...end, id: 999 }), /added_tokens gives .* the id 999, and elsewhere 0/],
     [added(end, { ...end, content: "x" }), /added_tokens gives "x" the id 0, which "<\|/],
+    // As the reference numbers them: without gaps, and one that comes twice at its first place.
+    [
+      added({ ...end, id: 330, content: "zzz" }),
+      /gives "zzz" the id 330, its place in the list 329$/,
+    ],
+    [
+      added(...[330, 329, 330].map((id) => ({ ...end, id, content: `${id}` }))),
+      /gives "330" the id 330, its place in the list 329$/,
+    ],
     [{ ...tiny, model: { ...tiny.model, merges: ["a"] } }, /model\.merges has "a", no pair/],
     [{ ...tiny, model: { ...tiny.model, merges: ["a zq"] } }, /model\.merges uses "azq", not in/],
     [{ ...tiny, normalizer: { type: "Nmt" } }, /normalizer is of the type "Nmt", only NFC/],

@@ -6,10 +6,11 @@ import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promi
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
-import { openEngine } from "../../src/engines/index.ts";
+import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { lockRun, newestRun, readLines } from "../../src/files/run-folder.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import type { RunEvent } from "../../src/run/training.ts";
+import type { LoopState } from "../../src/train/loop.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { fixture, outcomeOf, smallRecipe, smallRun, writeTokens } from "./small-run.ts";
 
@@ -51,6 +52,35 @@ test("interrupted between steps, while scoring and at the end, and continued, it
   }
   await smallRun({ engine, folder: parts, data, recipe, isResumed: true });
   assert.deepEqual(await outcomeOf(parts), await outcomeOf(whole));
+});
+
+test("half precision goes on at the loss scale that it had", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const half = { ...recipe, precision: "fp16" };
+  // At the scale that is left by sixteen overflows of two micro batches each, gradients round otherwise than at first.
+  const overflowing = (): Engine => ({
+    ...engine,
+    compile: async (outputs, weights) => {
+      const program = await engine.compile(outputs, weights);
+      let runs = 0;
+      const run: typeof program.run = async (feeds) => {
+        const results = await program.run(feeds);
+        if (feeds["lossScale"] && runs++ < 32) Object.values(results).at(-1)![0] = Infinity;
+        return results;
+      };
+      return { ...program, run };
+    },
+  });
+  const [whole, parts] = [join(folder, "whole"), join(folder, "parts")];
+  await smallRun({ engine: overflowing(), folder: whole, data, recipe: half });
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 3;
+  await smallRun({ engine: overflowing(), folder: parts, data, recipe: half, stopAt });
+  await smallRun({ engine, folder: parts, data, recipe: half, isResumed: true });
+  const expected = await outcomeOf(whole);
+  assert.deepEqual(await outcomeOf(parts), expected);
+  const { lossScale } = expected.state.loop as LoopState;
+  assert.deepEqual(lossScale, { value: 2 ** -6, finiteSteps: 8 });
 });
 
 test("the same seed gives the same numbers twice; another seed gives others", async (t) => {

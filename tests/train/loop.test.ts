@@ -13,7 +13,7 @@ import {
   type LoopState,
   trainLoop,
 } from "../../src/train/loop.ts";
-import type { TrainingStep } from "../../src/train/step.ts";
+import { LossScale, type TrainingStep } from "../../src/train/step.ts";
 import { allClose } from "../helpers.ts";
 
 const defaults: LoopOptions = {
@@ -201,7 +201,7 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
     await assert.rejects(start(INITIAL_STATE), (error) => {
       assert.ok(error instanceof UserError && error.exitCode === 1);
       // Half precision overflows before a rate does.
-      assert.match(error.hint!, on.shouldRetry ? /--precision fp32/ : /lower learningRate/);
+      assert.match(error.hint!, on.lossScale ? /--precision fp32/ : /lower learningRate/);
       message = error.message;
       return true;
     });
@@ -216,7 +216,7 @@ test("a loss or a gradient that is not finite stops the run, unsaved, with the s
       "step 4: norm of the whole batch's gradient is Infinity; last good checkpoint: that of step 3",
     saves: "save 0, save 3",
   });
-  const half = { ...broken(2, { nats: 1, gradient: Infinity }), shouldRetry: () => false };
+  const half = { ...broken(2, { nats: 1, gradient: Infinity }), lossScale: new LossScale() };
   assert.match((await failing(half)).message, /^step 1: norm of the whole batch's gradient/);
   const evaluate = (step: number) => Promise.resolve(step < 2 ? 1 : Number.NaN);
   assert.deepEqual(await failing(program, { evaluate }), {

@@ -129,32 +129,35 @@ test("a device without half precision refuses it", async () => {
 
 test("the loss scale is halved on overflow, to a limit, and doubled after many good steps", () => {
   const scale = new LossScale();
-  const first = scale.value;
+  const first = scale.state.value;
   assert.equal(scale.shouldRetry(false), true);
-  assert.equal(scale.value, first / 2);
+  assert.equal(scale.state.value, first / 2);
   for (let i = 0; i < 200; i++) assert.equal(scale.shouldRetry(true), false);
-  assert.equal(scale.value, first);
+  assert.equal(scale.state.value, first);
   let retries = 0;
   while (scale.shouldRetry(false)) retries++;
-  assert.ok(retries >= 10 && scale.value > 0 && scale.value < 1, `${retries} to ${scale.value}`);
+  assert.ok(
+    retries >= 10 && scale.state.value > 0 && scale.state.value < 1,
+    `${retries} to ${scale.state.value}`,
+  );
 });
 
 test("the loop repeats a step that overflowed, on the same batches", async () => {
   const seen: Batch[] = [];
   let batches = 0;
   const scale = new LossScale();
-  const largest = scale.value / 4;
+  const largest = scale.state.value / 4;
   const program: TrainingStep = {
     run: (batch) => {
       seen.push(batch);
-      const gradient = scale.value > largest ? Infinity : 1;
+      const gradient = scale.state.value > largest ? Infinity : 1;
       return Promise.resolve({
         nats: 1,
         numTokens: 1,
         gradients: new Map([["x", Float32Array.of(gradient)]]),
       });
     },
-    shouldRetry: (isFinite) => scale.shouldRetry(isFinite),
+    lossScale: scale,
     dispose: () => Promise.resolve(),
   };
   const zeros = () => new Float32Array(1);

@@ -127,7 +127,15 @@ export function readTokenizerJson(whole: JsonObject, configuration: JsonObject) 
     own(each.content, each.id, where);
     added.set(each.content, each);
   };
-  for (const each of json.added_tokens) add(each, "added_tokens");
+  // Hugging Face's library numbers what the vocabulary lacks by its place in the list, whatever id stands there.
+  let next = Object.keys(vocab).length;
+  for (const each of json.added_tokens.filter(({ content }) => content)) {
+    const isNew = !ids.has(each.content);
+    add(each, "added_tokens");
+    const given = `added_tokens gives ${JSON.stringify(each.content)} the id ${each.id}`;
+    if (isNew && each.id !== next) throw new Error(`${given}, its place in the list ${next}`);
+    next = Math.max(next, each.id + 1);
+  }
   for (const [key, each] of Object.entries(config.added_tokens_decoder ?? {}))
     add({ ...each, id: ids.get(each.content) ?? Number(key) }, "added_tokens_decoder");
   // A special token that is configured is found in texts, whether or not the tokenizer's own list has it.
