@@ -6,7 +6,6 @@ import {
   type Capabilities,
   DEVICE_NAMES,
   deviceNamed,
-  type DeviceOptions,
   type Provider,
 } from "./devices.ts";
 import type { Engine } from "./engine.ts";
@@ -17,10 +16,6 @@ export { takingTurns } from "./turns.ts";
 
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
-
-export interface EngineOptions extends DeviceOptions {
-  readonly onChoice?: OnChoice | undefined;
-}
 
 /** What was found of a device. */
 export interface DeviceReport {
@@ -38,9 +33,13 @@ export interface DeviceReport {
 const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
-export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
-  const chosen = await chooseDevice(name, options.onChoice);
-  return deviceNamed(chosen.device).open(options, chosen.found);
+export async function openEngine(
+  name: string,
+  /** Threads of one operation; 0 takes the physical cores. */
+  { threads, onChoice }: { readonly threads: number; readonly onChoice?: OnChoice | undefined },
+): Promise<Engine> {
+  const { device, found } = await chooseDevice(name, onChoice);
+  return deviceNamed(device).open(threads, found);
 }
 
 /** The provider of a device, for sessions of others than our engines. */
@@ -64,7 +63,7 @@ async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> 
     if (found.works) return { device: name, found };
     throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
   }
-  const { reports, chosen } = await survey(AUTO, { stopsAtChosen: true });
+  const { reports, chosen } = await survey(AUTO);
   onChoice?.(reports);
   invariant(chosen, "no device, not even the processor");
   return chosen;
@@ -72,27 +71,22 @@ async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> 
 
 /** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */
 export async function surveyDevices(): Promise<readonly DeviceReport[]> {
-  return (await survey([...new Set([...AUTO, ...DEVICE_NAMES])], { stopsAtChosen: false })).reports;
+  return (await survey([...new Set([...AUTO, ...DEVICE_NAMES])], true)).reports;
 }
 
-async function survey(
-  names: readonly string[],
-  { stopsAtChosen }: { readonly stopsAtChosen: boolean },
-) {
+async function survey(names: readonly string[], looksAtAll = false) {
   const reports: DeviceReport[] = [];
   let chosen: Choice | undefined;
   for (const device of names) {
-    const found = chosen && stopsAtChosen ? null : await deviceNamed(device).check();
-    const isAvailable = found && found.works;
+    const found = chosen && !looksAtAll ? null : await deviceNamed(device).check();
     const reason = whyNot(device, found) ?? (chosen && `slower than ${chosen.device}`);
     if (found?.works && !reason) chosen = { device, found };
-    const hint = found?.works === false ? { hint: found.hint } : {};
     reports.push({
       device,
       isChosen: chosen?.device === device,
-      isAvailable,
+      isAvailable: found && found.works,
       reason: reason ?? "the fastest that works",
-      ...hint,
+      ...(found?.works === false && { hint: found.hint }),
     });
   }
   return { reports, chosen };

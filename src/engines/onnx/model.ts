@@ -46,7 +46,7 @@ export class OnnxModel {
   readonly #initializers: Message[] = [];
   readonly #inputs: Message[] = [];
   readonly #outputs: Message[] = [];
-  readonly #integers = new Map<string, string>();
+  readonly #constants = new Map<string, string>();
   #count = 0;
 
   /** A value name that nothing else uses. */
@@ -83,16 +83,18 @@ export class OnnxModel {
     return name;
   }
 
-  /** A small int64 constant, shared by all that ask for the same values. */
-  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
-    const key = `${shape.length}:${values.join()}`;
-    let name = this.#integers.get(key);
-    if (!name) {
-      const data = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
-      name = this.initializer(this.name("integers"), "I64", shape, data);
-      this.#integers.set(key, name);
-    }
+  /** Small constants are shared by all that ask for the same. */
+  constant(dtype: Dtype, shape: readonly number[], data: Uint8Array): string {
+    const values = data.length <= 512 ? data.join() : `large ${this.#count}`;
+    const key = `${dtype} [${shape.join()}] ${values}`;
+    const name =
+      this.#constants.get(key) ?? this.initializer(this.name("constant"), dtype, shape, data);
+    this.#constants.set(key, name);
     return name;
+  }
+
+  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
+    return this.constant("I64", shape, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
   }
 
   input(name: string, dtype: Dtype, shape: Shape): void {

@@ -29,20 +29,15 @@ export const roomOf = (provider: string): Room => ({
   device: CONTEXT_BYTES[provider] ?? OTHER_CONTEXT_BYTES,
 });
 
+/** What compiling and running a graph adds to the process, weights apart, and to a device, with them. */
 export function estimate(outputs: Outputs, provider: string): Room {
-  if (provider === "cpu") return { host: sessionBytes(outputs), device: 0 };
   const order = runOrderOf(outputs);
+  const isHost = provider === "cpu";
+  const habits = { overwrites: true, castBytes: isHost ? CAST_BYTES : 0 };
+  const nodes = NODE_BYTES * order.length;
+  const values = ARENA_SHARE * peakBytes(order, outputs, habits);
+  if (isHost) return { host: nodes + values, device: 0 };
   // A weight that is cast is cast once, and kept in both formats.
   const weights = order.filter((tensor) => isOp(tensor, "Parameter") || isCastWeight(tensor));
-  const device =
-    weights.reduce((sum, tensor) => sum + bytesOf(tensor), 0) +
-    ARENA_SHARE * peakBytes(order, outputs, { overwrites: true });
-  return { host: NODE_BYTES * order.length, device };
-}
-
-/** What compiling and running a graph on the processor adds to the process, weights apart. */
-export function sessionBytes(outputs: Outputs): number {
-  const order = runOrderOf(outputs);
-  const habits = { overwrites: true, castBytes: CAST_BYTES };
-  return NODE_BYTES * order.length + ARENA_SHARE * peakBytes(order, outputs, habits);
+  return { host: nodes, device: weights.reduce((sum, x) => sum + bytesOf(x), values) };
 }
