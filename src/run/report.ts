@@ -4,11 +4,9 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { numScored } from "../data/windows.ts";
-import { pairedDelta } from "../evaluate/results.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
-import type { RunReport } from "../evaluate/results.ts";
-import { writeAdapter } from "../export/model-folder.ts";
-import { writeModelFolder } from "../export/model-folder.ts";
+import { pairedDelta, type RunReport } from "../evaluate/results.ts";
+import { writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";

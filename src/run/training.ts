@@ -1,8 +1,7 @@
 // The middle of a run: from its last checkpoint, or from nothing, to its last step, with metrics and checkpoints.
 
 import { join } from "node:path";
-import { trainingBatches } from "../data/windows.ts";
-import type { Window } from "../data/windows.ts";
+import { trainingBatches, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { estimate } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
@@ -16,7 +15,7 @@ import {
   truncateMetrics,
 } from "../files/run-folder.ts";
 import { adapterJson, type BaseIdentity } from "../model/open.ts";
-import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
@@ -62,17 +61,17 @@ export async function train(
   const metricsPath = join(runDir, runFiles.metrics);
   let { numTokens, trainSeconds } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
-  const callbacks = {
+  const callbacks: LoopCallbacks = {
     nextBatch: () => batches.next(batchSize),
     shouldStop: () => signal.aborted,
-    onStep: async ({ seconds, ...metrics }: StepMetrics) => {
+    onStep: async ({ seconds, ...metrics }) => {
       numTokens += metrics.numTokens;
       trainSeconds += seconds;
       const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
       await appendLine(metricsPath, { kind: "step", ...record });
     },
-    evaluate: async (at: number) => {
+    evaluate: async (at) => {
       const known = at === 0 ? subset(before, work.reportPlan, work.evalPlan) : undefined;
       const scored = known ?? heldOut.score("evaluation", work.evalPlan);
       const losses = await Promise.resolve(scored).catch((error: unknown) => {
@@ -85,7 +84,7 @@ export async function train(
       await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
       return lossNats;
     },
-    save: async (loop: RunState["loop"]) => {
+    save: async (loop) => {
       const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
       const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
       const insertion = opened.temperatures?.insertion;

@@ -54,7 +54,7 @@ type Rule<Op extends OpType> = (
 
 /** Ops that ONNX has under the same name, without attributes. */
 const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
   ...(["LessOrEqual", "And", "Where"] as const),
 ];
 
@@ -129,10 +129,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
 
 /** A Reshape target with open dimensions: 0 copies the input's at the same place, -1 is what remains. */
 function openShape(shape: Shape, from: Shape): number[] {
-  const target = shape.map((dim, i) => {
-    if (typeof dim === "number") return dim;
-    return dim === from[i] ? 0 : -1;
-  });
+  const open = (dim: string, i: number) => (dim === from[i] ? 0 : -1);
+  const target = shape.map((dim, i) => (typeof dim === "number" ? dim : open(dim, i)));
   invariant(target.filter((dim) => dim === -1).length <= 1, "two unknown dimensions");
   return target;
 }

@@ -37,7 +37,7 @@ const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }
 
 /** Ops that TensorFlow.js has under the same name, without attributes. */
 const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
   ...(["Softmax", "Where", "Gather"] as const),
 ];
 
