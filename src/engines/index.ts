@@ -52,12 +52,7 @@ export async function providerOf(name: string, onChoice?: OnChoice): Promise<Pro
   return deviceNamed(device).provider!;
 }
 
-interface Choice {
-  readonly device: string;
-  readonly found: Capabilities;
-}
-
-async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> {
+async function chooseDevice(name: string, onChoice?: OnChoice) {
   if (name !== "auto") {
     const found = await deviceNamed(name).check();
     if (found.works) return { device: name, found };
@@ -76,7 +71,7 @@ export async function surveyDevices(): Promise<readonly DeviceReport[]> {
 
 async function survey(names: readonly string[], looksAtAll = false) {
   const reports: DeviceReport[] = [];
-  let chosen: Choice | undefined;
+  let chosen: { readonly device: string; readonly found: Capabilities } | undefined;
   for (const device of names) {
     const found = chosen && !looksAtAll ? null : await deviceNamed(device).check();
     const reason = whyNot(device, found) ?? (chosen && `slower than ${chosen.device}`);

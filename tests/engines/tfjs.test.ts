@@ -198,7 +198,7 @@ test("a GPU that TensorFlow would replace by the CPU is an error", async () => {
   assert.equal(name, "tensorflow");
   await assert.rejects(loadTfjs("gpu", nativePackage(false)), (error: unknown) => {
     assert.ok(error instanceof UserError);
-    assert.match(error.message, /found no GPU that it can use and would compute on the CPU/);
+    assert.match(error.message, /finds no usable GPU and would compute on the CPU/);
     assert.match(error.hint!, /CUDA 11\.2 and cuDNN 8\.1/);
     return true;
   });

@@ -55,7 +55,7 @@ export async function loadTfjs(
     throw new UserError(`tfjs:${device}: TensorFlow.js cannot start its backend "${name}"`);
   const { isUsingGpuDevice } = tf.backend() as { isUsingGpuDevice?: boolean };
   if (device === "gpu" && !isUsingGpuDevice)
-    throw new UserError("tfjs:gpu: TensorFlow found no GPU and would compute on the CPU", {
+    throw new UserError("tfjs:gpu: TensorFlow finds no usable GPU and would compute on the CPU", {
       hint: `${gpuFacts}; check that their libraries are on LD_LIBRARY_PATH, or use another device`,
     });
   return { tf, device, /** In tfjs-core. */ name };
