@@ -1,4 +1,5 @@
-// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none.
+// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none. Their
+// programs may take turns in memory, so that a process needs room for the largest and not for all.
 
 import { invariant, UserError } from "../core/errors.ts";
 import {
@@ -8,11 +9,10 @@ import {
   deviceNamed,
   type Provider,
 } from "./devices.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Program } from "./engine.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 export type { Provider } from "./devices.ts";
-export { takingTurns } from "./turns.ts";
 
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
@@ -95,4 +95,36 @@ function whyNot(device: string, found: Availability | null): string | undefined 
   return found.isSoftware && device !== "cpu"
     ? "a software adapter, slower than cpu: only when asked for by name"
     : undefined;
+}
+
+/**
+ * The engine, holding only the program that ran last: another's weights and activations are released first, and it is
+ * compiled again when it runs. Worth it where runs come in long rows. `compile` itself shows that a program can be had.
+ */
+export function takingTurns(engine: Engine): Engine {
+  let resident: { program: Program } | undefined;
+  const release = async () => {
+    const last = resident?.program;
+    resident = undefined;
+    await last?.dispose();
+  };
+  return {
+    ...engine,
+    compile: async (outputs, weights) => {
+      const enter = async () => {
+        await release();
+        return (resident = { program: await engine.compile(outputs, weights) });
+      };
+      let own = await enter();
+      return {
+        run: async (feeds) => {
+          if (resident !== own) own = await enter();
+          return own.program.run(feeds);
+        },
+        dispose: async () => {
+          if (resident === own) await release();
+        },
+      };
+    },
+  };
 }
