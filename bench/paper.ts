@@ -2,7 +2,7 @@
 
 import { type OpenedModel, countParameters } from "../src/model/open.ts";
 import { topologicalOrder } from "../src/graph/tensor.ts";
-import { sessionBytes } from "../src/engines/onnxruntime/estimate.ts";
+import { estimate } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openConfig, weightBytes } from "./models.ts";
@@ -71,7 +71,7 @@ function workOf(opened: OpenedModel): Work {
     nodes: topologicalOrder(Object.values(graph)).filter(({ inputs }) => inputs.length > 0).length,
     weights: countParameters(opened.model),
     storedBytes: weightBytes(opened),
-    sessionBytes: sessionBytes(graph),
+    sessionBytes: estimate(graph, "cpu").host,
   };
 }
 

@@ -1,6 +1,6 @@
 // The cost model against measurements: three sizes of GPT-2, each with windows of three lengths.
 
-import { ENGINE_BYTES, sessionBytes } from "../src/engines/onnxruntime/estimate.ts";
+import { ENGINE_BYTES, estimate } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";
@@ -54,7 +54,7 @@ async function measureShape(folder: string, context: number, rounds: number, thr
   const opened = await openWithTemperatures(folder);
   const graph = buildTrainingGraph(opened, window, [...opened.temperatures!.values.keys()]);
   const predictedPeakMb =
-    (programBytes + ENGINE_BYTES + weightBytes(opened) + sessionBytes(graph)) / 1024 ** 2;
+    (programBytes + ENGINE_BYTES + weightBytes(opened) + estimate(graph, "cpu").host) / 1024 ** 2;
   const cost = stepCost(opened.model, window);
   return { cost, rate: matmulRate(product), stepMs, predictedPeakMb, peakRssMb };
 }

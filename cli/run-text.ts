@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { styleText } from "node:util";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
-import type { RunPlan } from "../src/run/plan.ts";
+import type { RunPlan } from "../src/run/fit.ts";
 import type { Prepared } from "../src/run/prepare.ts";
 import { type Facts, facts, table } from "./console.ts";
 import * as format from "./format.ts";

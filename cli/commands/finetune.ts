@@ -15,7 +15,7 @@ import {
   type Values,
 } from "../../src/options/values.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
-import { planRun } from "../../src/run/plan.ts";
+import { planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { type Call, defineCommand } from "../command.ts";
 import { facts } from "../console.ts";

@@ -13,11 +13,11 @@ export class UserError extends Error {
   readonly hint: string | undefined;
   readonly exitCode: 1 | 2;
 
-  constructor(message: string, options: UserErrorOptions = {}) {
-    super(legible(message), options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(message: string, { hint, exitCode = 2, cause }: UserErrorOptions = {}) {
+    super(legible(message), cause === undefined ? undefined : { cause });
     this.name = "UserError";
-    this.hint = options.hint && legible(options.hint);
-    this.exitCode = options.exitCode ?? 2;
+    this.hint = hint && legible(hint);
+    this.exitCode = exitCode;
   }
 }
 
@@ -63,18 +63,16 @@ export function didYouMean(word: string, known: Iterable<string>): string | unde
   return guess === undefined ? undefined : `did you mean "${guess}"?`;
 }
 
+/** Levenshtein's: two letters that changed places count as two changes. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  let before = row;
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
       const substitution = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      const swap = isSwap ? before[j - 2]! + 1 : Infinity;
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, substitution, swap));
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, substitution));
     }
-    [before, row] = [row, next];
+    row = next;
   }
   return row[b.length]!;
 }

@@ -54,8 +54,9 @@ export async function* guarded<Value>(
     throw new UserError(`${task} ended with ${signal ?? `code ${code}`}`, { hint });
   });
   end.catch(() => undefined);
+  type Answer = { value: Value; done?: boolean; failure?: { message: string; hint?: string } };
   const answer = async (options = {}) =>
-    ((await Promise.race([once(child, "message", options), end])) as [Answer<Value>])[0];
+    ((await Promise.race([once(child, "message", options), end])) as [Answer])[0];
   try {
     await answer();
     for (;;) {
@@ -67,17 +68,11 @@ export async function* guarded<Value>(
       });
       if (failure) throw new UserError(failure.message, failure);
       if (done) return;
-      yield value as Value;
+      yield value;
     }
   } finally {
     child.kill("SIGKILL");
   }
-}
-
-interface Answer<Value> {
-  readonly value?: Value;
-  readonly done?: boolean;
-  readonly failure?: { readonly message: string; readonly hint?: string };
 }
 
 export interface SubprocessResult<Value> {

@@ -5,12 +5,6 @@ import { sizeOf } from "../core/shape.ts";
 import { ops } from "../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../graph/tensor.ts";
 
-interface Buffer {
-  readonly bytes: number;
-  /** Values that lie in it and are still needed. */
-  values: number;
-}
-
 interface Habits {
   /** Whether an op may write over an operand. */
   readonly overwrites: boolean;
@@ -25,11 +19,10 @@ export function peakBytes(
   { overwrites, castBytes = 0 }: Habits,
 ): number {
   const uses = new Map<Tensor, number>();
-  const use = (tensor: Tensor) => uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
   for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
-    use(tensor);
-
-  const buffers = new Map<Tensor, Buffer>();
+    uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
+  /** Where a value lies, with how many others that are still needed. */
+  const buffers = new Map<Tensor, { readonly bytes: number; values: number }>();
   let held = 0;
   let peak = 0;
   for (const tensor of order) {

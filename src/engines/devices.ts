@@ -10,11 +10,6 @@ import type { Probe } from "./onnxruntime/probe.ts";
 import { cudaNotInstalled, type Obstacle, obstacleOf } from "./onnxruntime/provider-reasons.ts";
 import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
-export interface DeviceOptions {
-  /** Threads of one operation; 0 takes the physical cores. */
-  readonly threads: number;
-}
-
 export interface Capabilities {
   readonly works: true;
   /** Computed by the processor. */
@@ -35,25 +30,21 @@ export interface Device {
   readonly provider?: Provider;
   /** Leaves this process untouched, even where a driver crashes. */
   readonly check: () => Promise<Availability>;
-  readonly open: (options: DeviceOptions, capabilities: Capabilities) => Promise<Engine>;
+  readonly open: (threads: number, found: Capabilities) => Promise<Engine>;
 }
 
 type ProviderName = Exclude<keyof typeof targets, "portable">;
 
-interface ProviderRow {
-  /** Where onnxruntime-node has it; everywhere by default. */
-  readonly platforms?: readonly string[];
-  /** The provider's own options, for the GPU of a number where it is asked for by one. */
-  readonly options?: (deviceId: number) => object;
-}
-
-const providers: Readonly<Record<ProviderName, ProviderRow>> = {
+/** Where onnxruntime-node has a provider, everywhere by default, and the provider's own options. */
+const providers: Readonly<
+  Record<ProviderName, { readonly platforms?: readonly string[]; readonly options?: object }>
+> = {
   cpu: {},
-  cuda: { platforms: ["linux x64"], options: (deviceId) => ({ deviceId }) },
+  cuda: { platforms: ["linux x64"] },
   webgpu: {},
-  dml: { platforms: ["win32 x64", "win32 arm64"], options: (deviceId) => ({ deviceId }) },
+  dml: { platforms: ["win32 x64", "win32 arm64"] },
   // COREML_FLAG_CREATE_MLPROGRAM: the newer model format, which has more ops.
-  coreml: { platforms: ["darwin"], options: () => ({ coreMlFlags: 0x10 }) },
+  coreml: { platforms: ["darwin"], options: { coreMlFlags: 0x10 } },
 };
 
 export const DEVICE_NAMES: readonly string[] = [
@@ -75,7 +66,7 @@ export function deviceNamed(name: string): Device {
   const [kind, which] = name.split(":");
   return kind === "tfjs"
     ? tfjs(which as TfjsDevice | undefined)
-    : onnxRuntime(kind as ProviderName, name, Number(which ?? 0));
+    : onnxRuntime(kind as ProviderName, name, which);
 }
 
 const PACKAGE = "onnxruntime-node";
@@ -84,9 +75,9 @@ const CUDA_LIBRARY = "../bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so"
 /** A provider that does not answer within this time hangs; the first contact with a driver can take seconds. */
 const PROBE_SECONDS = 60;
 
-function onnxRuntime(name: ProviderName, label: string, deviceId: number): Device {
+function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
   const { platforms, options } = providers[name];
-  const provider = { name, ...options?.(deviceId) };
+  const provider = { name, ...options, ...(gpu && { deviceId: Number(gpu) }) };
   return {
     provider,
     check: async () => {
@@ -111,17 +102,12 @@ function onnxRuntime(name: ProviderName, label: string, deviceId: number): Devic
       const { usesHardware, precisions } = outcome.value!;
       return { works: true, isSoftware: !usesHardware, precisions };
     },
-    open: async ({ threads }, { isSoftware, precisions }) => {
+    open: async (threads, { isSoftware, precisions }) => {
       const { onnxRuntimeEngine } = await import("./onnxruntime/engine.ts");
       const adapter = isSoftware && name !== "cpu" ? ", software adapter" : "";
       const description = `${label} (ONNX Runtime${adapter})`;
-      return onnxRuntimeEngine({
-        description,
-        precisions,
-        target: targets[name],
-        provider,
-        threads,
-      });
+      const target = targets[name];
+      return onnxRuntimeEngine({ description, precisions, target, provider, threads });
     },
   };
 }

@@ -1,4 +1,5 @@
-// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none.
+// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none. Their
+// programs may take turns in memory, so that a process needs room for the largest and not for all.
 
 import { invariant, UserError } from "../core/errors.ts";
 import {
@@ -6,21 +7,15 @@ import {
   type Capabilities,
   DEVICE_NAMES,
   deviceNamed,
-  type DeviceOptions,
   type Provider,
 } from "./devices.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Program } from "./engine.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 export type { Provider } from "./devices.ts";
-export { takingTurns } from "./turns.ts";
 
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
-
-export interface EngineOptions extends DeviceOptions {
-  readonly onChoice?: OnChoice | undefined;
-}
 
 /** What was found of a device. */
 export interface DeviceReport {
@@ -38,9 +33,13 @@ export interface DeviceReport {
 const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
-export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
-  const chosen = await chooseDevice(name, options.onChoice);
-  return deviceNamed(chosen.device).open(options, chosen.found);
+export async function openEngine(
+  name: string,
+  /** Threads of one operation; 0 takes the physical cores. */
+  { threads, onChoice }: { readonly threads: number; readonly onChoice?: OnChoice | undefined },
+): Promise<Engine> {
+  const { device, found } = await chooseDevice(name, onChoice);
+  return deviceNamed(device).open(threads, found);
 }
 
 /** The provider of a device, for sessions of others than our engines. */
@@ -53,18 +52,13 @@ export async function providerOf(name: string, onChoice?: OnChoice): Promise<Pro
   return deviceNamed(device).provider!;
 }
 
-interface Choice {
-  readonly device: string;
-  readonly found: Capabilities;
-}
-
-async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> {
+async function chooseDevice(name: string, onChoice?: OnChoice) {
   if (name !== "auto") {
     const found = await deviceNamed(name).check();
     if (found.works) return { device: name, found };
     throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
   }
-  const { reports, chosen } = await survey(AUTO, { stopsAtChosen: true });
+  const { reports, chosen } = await survey(AUTO);
   onChoice?.(reports);
   invariant(chosen, "no device, not even the processor");
   return chosen;
@@ -72,27 +66,22 @@ async function chooseDevice(name: string, onChoice?: OnChoice): Promise<Choice> 
 
 /** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */
 export async function surveyDevices(): Promise<readonly DeviceReport[]> {
-  return (await survey([...new Set([...AUTO, ...DEVICE_NAMES])], { stopsAtChosen: false })).reports;
+  return (await survey([...new Set([...AUTO, ...DEVICE_NAMES])], true)).reports;
 }
 
-async function survey(
-  names: readonly string[],
-  { stopsAtChosen }: { readonly stopsAtChosen: boolean },
-) {
+async function survey(names: readonly string[], looksAtAll = false) {
   const reports: DeviceReport[] = [];
-  let chosen: Choice | undefined;
+  let chosen: { readonly device: string; readonly found: Capabilities } | undefined;
   for (const device of names) {
-    const found = chosen && stopsAtChosen ? null : await deviceNamed(device).check();
-    const isAvailable = found && found.works;
+    const found = chosen && !looksAtAll ? null : await deviceNamed(device).check();
     const reason = whyNot(device, found) ?? (chosen && `slower than ${chosen.device}`);
     if (found?.works && !reason) chosen = { device, found };
-    const hint = found?.works === false ? { hint: found.hint } : {};
     reports.push({
       device,
       isChosen: chosen?.device === device,
-      isAvailable,
+      isAvailable: found && found.works,
       reason: reason ?? "the fastest that works",
-      ...hint,
+      ...(found?.works === false && { hint: found.hint }),
     });
   }
   return { reports, chosen };
@@ -106,4 +95,36 @@ function whyNot(device: string, found: Availability | null): string | undefined 
   return found.isSoftware && device !== "cpu"
     ? "a software adapter, slower than cpu: only when asked for by name"
     : undefined;
+}
+
+/**
+ * The engine, holding only the program that ran last: another's weights and activations are released first, and it is
+ * compiled again when it runs. Worth it where runs come in long rows. `compile` itself shows that a program can be had.
+ */
+export function takingTurns(engine: Engine): Engine {
+  let resident: { program: Program } | undefined;
+  const release = async () => {
+    const last = resident?.program;
+    resident = undefined;
+    await last?.dispose();
+  };
+  return {
+    ...engine,
+    compile: async (outputs, weights) => {
+      const enter = async () => {
+        await release();
+        return (resident = { program: await engine.compile(outputs, weights) });
+      };
+      let own = await enter();
+      return {
+        run: async (feeds) => {
+          if (resident !== own) own = await enter();
+          return own.program.run(feeds);
+        },
+        dispose: async () => {
+          if (resident === own) await release();
+        },
+      };
+    },
+  };
 }

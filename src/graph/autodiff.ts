@@ -2,29 +2,22 @@
 
 import { invariant } from "../core/errors.ts";
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
-import { expand, reduceSum, reshape, scalar } from "./build.ts";
+import { after, expand, reduceSum, reshape, scalar } from "./build.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
-import { recomputation } from "./recompute.ts";
 import { sumOf } from "./sum.ts";
-import { type Tensor, topologicalOrder } from "./tensor.ts";
+import { node, type Tensor, topologicalOrder } from "./tensor.ts";
 import { vjps } from "./vjps.ts";
-
-export interface GradientOptions {
-  /**
-   * Tensors of the forward pass, first to last, that the backward pass may find in memory; what lies between them
-   * is computed again. Without any, everything is held.
-   */
-  readonly kept?: readonly Tensor[];
-}
 
 /**
  * Gradients of the sum of y's elements with respect to each of `wrt`, in order and of the same shapes.
  * Nodes that none of `wrt` reaches are not visited; what no gradient needs is never reached from the results.
+ * The backward pass may find in memory the tensors `kept` of the forward pass, which come first to last; what lies
+ * between them is computed again. Without any, everything is held.
  */
 export function gradients(
   y: Tensor,
   wrt: readonly Tensor[],
-  { kept = [] }: GradientOptions = {},
+  kept: readonly Tensor[] = [],
 ): Tensor[] {
   const order = topologicalOrder([y]);
   const targets = new Set(wrt);
@@ -69,4 +62,34 @@ function unbroadcast(grad: Tensor, like: Tensor): Tensor {
   const summed = reduceSum(grad, axes);
   invariant(sizeOf(summed.shape) === sizeOf(like.shape), `${like.op}: gradient of another size`);
   return reshape(summed, fixedShape(like.shape));
+}
+
+/**
+ * Activation recomputation: gives the tensor whose value may stand for `tensor` in a gradient, made of kept ones
+ * after the cotangent `dy` that asks for it. `order` is the forward pass, inputs before users, and `kept` some of it, in
+ * that order. What depends on none of them (parameters, tables) or on the last (the loss) is not computed again.
+ */
+function recomputation(order: readonly Tensor[], kept: readonly Tensor[]) {
+  const last = kept.at(-1);
+  const keptSet = new Set(kept);
+  const follows = new Set<Tensor>();
+  const isLoss = new Set<Tensor>();
+  for (const tensor of order) {
+    if (keptSet.has(tensor) || tensor.inputs.some((x) => follows.has(x))) follows.add(tensor);
+    if (tensor === last || tensor.inputs.some((x) => isLoss.has(x))) isLoss.add(tensor);
+  }
+
+  const again = new Map<Tensor, Tensor>();
+  const compute = (tensor: Tensor, dy: Tensor): Tensor => {
+    if (!follows.has(tensor) || isLoss.has(tensor)) return tensor;
+    let copy = again.get(tensor);
+    if (!copy) {
+      const inputs = () => tensor.inputs.map((x) => compute(x, dy));
+      copy = keptSet.has(tensor) ? after(tensor, dy) : node(tensor.op, inputs(), tensor.attributes);
+      again.set(tensor, copy);
+    }
+    return copy;
+  };
+  return (tensor: Tensor, dy: Tensor): Tensor =>
+    keptSet.has(tensor) ? tensor : compute(tensor, dy);
 }

@@ -2,7 +2,7 @@
 
 import type { Dtype } from "../core/dtype.ts";
 import { normalizeAxis, type Shape } from "../core/shape.ts";
-import type { OpType } from "./ops.ts";
+import type { OpAttributes, OpType } from "./ops.ts";
 import { node, type Tensor } from "./tensor.ts";
 
 export const input = (name: string, shape: Shape, dtype: Dtype) =>
@@ -23,10 +23,8 @@ const binary = (op: OpType) => (a: Tensor, b: Tensor) => node(op, [a, b], {});
 export const add = binary("Add");
 export const sub = binary("Sub");
 export const mul = binary("Mul");
-export const div = binary("Div");
 export const neg = unary("Neg");
 export const exp = unary("Exp");
-export const log = unary("Log");
 export const tanh = unary("Tanh");
 export const sigmoid = unary("Sigmoid");
 export const erf = unary("Erf");
@@ -40,14 +38,7 @@ export const where = (condition: Tensor, a: Tensor, b: Tensor) =>
 /** x times a number. */
 export const scale = (x: Tensor, factor: number) => mul(x, cast(scalar(factor), x.dtype));
 
-export interface MatMulOptions {
-  readonly transposeA?: boolean;
-  readonly transposeB?: boolean;
-  /** Factor of the product; 1 by default. */
-  readonly alpha?: number;
-}
-
-export const matMul = (a: Tensor, b: Tensor, options: MatMulOptions = {}) =>
+export const matMul = (a: Tensor, b: Tensor, options: Partial<OpAttributes["MatMul"]> = {}) =>
   node("MatMul", [a, b], { transposeA: false, transposeB: false, alpha: 1, ...options });
 
 /** Sums over axes and keeps them as 1. */

@@ -3,7 +3,7 @@
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
-import { type OpAttributes, ops, type OpType } from "./ops.ts";
+import { ops } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
 
@@ -11,7 +11,7 @@ type Rewrite = (x: Tensor) => Tensor | undefined;
 
 /** In each phase, a node is what the first row that has something for it makes of it. */
 const phases: readonly (readonly Rewrite[])[] = [
-  [asMean, asNorm, overOnes, scaledOuter, rowDots],
+  [asMean, asNorm, scaledOuter, rowDots],
   [inRows],
   [headsOfAll, joinedHeads, afterOnes, ofWholes, whole, withRow],
 ];
@@ -19,23 +19,17 @@ const phases: readonly (readonly Rewrite[])[] = [
 /** Outputs and inputs are of the same names and values, but may be of other shapes of the same size. */
 export function fewerLaunches(outputs: Outputs): Outputs {
   let graph = bare(outputs);
-  for (const rows of phases)
-    graph = simplify(
-      mapNodes(graph, (x) => {
-        for (const row of rows) {
-          const found = row(x);
-          if (found) return found;
-        }
-        return x;
-      }),
-    );
+  for (const rows of phases) {
+    const firstOf = (x: Tensor) =>
+      rows.reduce<Tensor | undefined>((found, row) => found ?? row(x), undefined);
+    graph = simplify(mapNodes(graph, (x) => firstOf(x) ?? x));
+  }
   return inputsAsUsed(bare(graph));
 }
 
 /** Outputs without what only reshapes them: results are read as flat arrays. */
 function bare(outputs: Outputs): Outputs {
-  const stripped = (x: Tensor): Tensor => (isOp(x, "Reshape") ? stripped(x.inputs[0]!) : x);
-  return Object.fromEntries(Object.entries(outputs).map(([name, x]) => [name, stripped(x)]));
+  return Object.fromEntries(Object.entries(outputs).map(([name, x]) => [name, unshaped(x)]));
 }
 
 /** Inputs that are used in one other shape only are fed in it. */
@@ -75,12 +69,6 @@ function asNorm(x: Tensor): Tensor | undefined {
   return g.layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
 }
 
-/** A sum over axes of length 1. */
-function overOnes(x: Tensor): Tensor | undefined {
-  const isSame = isOp(x, "ReduceSum") && sameShape(x.shape, x.inputs[0]!.shape);
-  return isSame ? x.inputs[0] : undefined;
-}
-
 /** c · (a bᵀ) with columns a and c is (c · a) bᵀ: what is multiplied is a column. */
 function scaledOuter(x: Tensor): Tensor | undefined {
   const [factor, product] = x.inputs;
@@ -118,23 +106,30 @@ function inRows(x: Tensor): Tensor | undefined {
   const [batch, length] = fixedShape(x.shape);
   const flat = (y: Tensor) =>
     y.shape.length === 3 ? g.reshape(y, [batch! * length!, y.shape[2]!]) : y;
-  const lifted = <Op extends OpType>(op: Op, attributes: OpAttributes[Op]) =>
-    g.reshape(node(op, x.inputs.map(flat), attributes), x.shape);
   if (isOp(x, "MatMul")) {
     const isByMatrix = x.inputs[1]!.shape.length === 2 && !x.attributes.transposeA;
-    return isByMatrix ? lifted("MatMul", x.attributes) : undefined;
+    return isByMatrix
+      ? g.reshape(node("MatMul", x.inputs.map(flat), x.attributes), x.shape)
+      : undefined;
   }
   const isLifted = (y: Tensor) => isOp(y, "Reshape") && y.inputs[0]!.shape.length === 2;
   const isFull = ({ shape }: Tensor) => shape[0] === batch && shape[1] === length;
   const isByRow = x.inputs.every((y) => (y.shape.length === 3 ? isFull(y) : y.shape.length < 2));
-  if (!isByRow || !x.inputs.some(isLifted)) return undefined;
-  if (isReduction(x) && x.attributes.axes.every((axis) => axis === 2))
-    return lifted(x.op, { axes: [1] });
-  return ops[x.op].isRowwise ? lifted(x.op, x.attributes) : undefined;
+  const isAcrossRows = "axes" in x.attributes && x.attributes.axes.some((axis) => axis < 2);
+  const isLiftable = isByRow && x.inputs.some(isLifted) && !isAcrossRows && !isOp(x, "Slice");
+  return isLiftable ? lifted(x, x.inputs.map(flat), -1) : undefined;
 }
 
-const isReduction = (x: Tensor): x is Tensor<"ReduceSum"> | Tensor<"ReduceMean"> =>
-  isOp(x, "ReduceSum") || isOp(x, "ReduceMean");
+/** What is computed by rows or along an axis, of operands that lie in another number of axes. */
+function lifted(x: Tensor, inputs: readonly Tensor[], more: number): Tensor | undefined {
+  const { attributes } = x;
+  const rowwise = ops[x.op].isRowwise ? attributes : undefined;
+  const moved =
+    "axes" in attributes ? { axes: attributes.axes.map((axis) => axis + more) } : rowwise;
+  const there = "start" in attributes ? { ...attributes, axis: attributes.axis + more } : moved;
+  return there && g.reshape(node(x.op, inputs, there), x.shape);
+}
+
 const HEADS_FIRST = [0, 2, 1, 3];
 const isHeadsFirst = (x: Tensor): x is Tensor<"Transpose"> =>
   isOp(x, "Transpose") && sameShape(x.attributes.permutation, HEADS_FIRST);
@@ -179,16 +174,7 @@ function afterOnes(x: Tensor): Tensor | undefined {
   };
   const inputs = x.inputs.map(wide);
   if (inputs.every((y, i) => y === x.inputs[i])) return undefined;
-  const more = inputs[0]!.shape.length - x.inputs[0]!.shape.length;
-  if (isReduction(x)) {
-    const axes = x.attributes.axes.map((axis) => axis + more);
-    return g.reshape(node(x.op, inputs, { axes }), x.shape);
-  }
-  if (isOp(x, "Slice")) {
-    const axis = x.attributes.axis + more;
-    return g.reshape(node("Slice", inputs, { ...x.attributes, axis }), x.shape);
-  }
-  return ops[x.op].isRowwise ? g.reshape(node(x.op, inputs, x.attributes), x.shape) : undefined;
+  return lifted(x, inputs, inputs[0]!.shape.length - x.inputs[0]!.shape.length);
 }
 
 /** What is done to one part of tensors is that part of what is done to them whole, which serves the other parts. */

@@ -21,7 +21,7 @@ type Norm = { readonly epsilon: number };
 
 /** Ops without attributes whose name says all. */
 type Plain =
-  | ("Add" | "Sub" | "Mul" | "Div" | "Neg" | "Exp" | "Log" | "Tanh" | "Sigmoid" | "Erf")
+  | ("Add" | "Sub" | "Mul" | "Neg" | "Exp" | "Tanh" | "Sigmoid" | "Erf")
   | ("LessOrEqual" | "And");
 
 export interface OpAttributes extends Readonly<Record<Plain, None>> {
@@ -89,22 +89,25 @@ type Result = Pick<Tensor, "shape" | "dtype">;
 /** As many as the op takes; the rows of tables look at no others. */
 export type Operands<Value> = readonly [Value, Value, Value, ...Value[]];
 type Inputs = Operands<Tensor>;
-type ShapeRule<Op extends OpType> = (inputs: Inputs, attributes: OpAttributes[Op]) => Result;
 
 interface OpRow<Op extends OpType> {
   /** How many tensors it takes, one of these numbers; undefined: any number, at least one. */
   readonly takes: readonly number[] | undefined;
-  readonly rule: ShapeRule<Op>;
+  readonly rule: (inputs: Inputs, attributes: OpAttributes[Op]) => Result;
   /** Its values' place: its own; that of an operand of the same size that nothing else needs; the operand's very bytes. */
   readonly place: "own" | "over" | "view";
   /** Each row of the last axis by itself, operands broadcast. */
   readonly isRowwise: boolean;
 }
 
-type MakeRow = <Op extends OpType>(takes: OpRow<Op>["takes"], rule: ShapeRule<Op>) => OpRow<Op>;
 const row =
-  (place: OpRow<OpType>["place"], isRowwise: boolean): MakeRow =>
-  (takes, rule) => ({ takes, rule, place, isRowwise });
+  (place: OpRow<OpType>["place"], isRowwise: boolean) =>
+  <Op extends OpType>(takes: OpRow<Op>["takes"], rule: OpRow<Op>["rule"]): OpRow<Op> => ({
+    takes,
+    rule,
+    place,
+    isRowwise,
+  });
 const fresh = row("own", false);
 const rowwise = row("own", true);
 const over = row("over", true);
@@ -129,10 +132,7 @@ function float(tensor: Tensor): Tensor {
   return tensor;
 }
 
-const leaf = (_: Inputs, { shape, dtype }: { shape: Shape; dtype: Dtype }): Result => ({
-  shape,
-  dtype,
-});
+const leaf = (_: Inputs, { shape, dtype }: Result): Result => ({ shape, dtype });
 
 const unary = ([x]: Inputs): Result => float(x);
 
@@ -172,8 +172,8 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     invariant(numElements(shape) === data.length, `${data.length} values`);
     return { shape, dtype };
   }),
-  ...each(["Add", "Sub", "Mul", "Div"], () => over<OpType>([2], binary)),
-  ...each(["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
+  ...each(["Add", "Sub", "Mul"], () => over<OpType>([2], binary)),
+  ...each(["Neg", "Exp", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
   Gelu: rowwise([1], unary),
   Cast: rowwise([1], ([{ shape }], { to }) => ({ shape, dtype: to })),
   LessOrEqual: rowwise([2], (inputs) => ({ ...binary(inputs), dtype: "BOOL" })),

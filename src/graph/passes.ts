@@ -39,36 +39,31 @@ export function mapNodes(
   for (const tensor of topologicalOrder(Object.values(outputs))) {
     const inputs = tensor.inputs.map((x) => replaced.get(x)!);
     const same = inputs.every((x, i) => x === tensor.inputs[i]);
-    replaced.set(
-      tensor,
-      change(same ? tensor : node(tensor.op, inputs, tensor.attributes), tensor),
-    );
+    const anew = same ? tensor : node(tensor.op, inputs, tensor.attributes);
+    replaced.set(tensor, change(anew, tensor));
   }
   return Object.fromEntries(Object.entries(outputs).map(([name, t]) => [name, replaced.get(t)!]));
 }
 
 /** The input that a node merely repeats, or a simpler node for it; undefined if it does work. */
 function identityOf(tensor: Tensor): Tensor | undefined {
-  const [x] = tensor.inputs;
+  const [x, factor] = tensor.inputs;
   if (!x) return undefined;
-  if (isOp(tensor, "Reshape")) {
-    if (sameShape(x.shape, tensor.shape)) return x;
-    if (isOp(x, "Reshape")) {
-      const [source] = x.inputs;
-      if (sameShape(source!.shape, tensor.shape)) return source;
-      if (tensor.shape.every((dim) => typeof dim === "number"))
-        return node("Reshape", [source!], tensor.attributes);
-    }
+  const { op, shape } = tensor;
+  const isSame = sameShape(x.shape, shape);
+  // A sum over axes of length 1 is its one term.
+  if (isSame && ["Reshape", "Expand", "ReduceSum"].includes(op)) return x;
+  if (isOp(tensor, "Reshape") && isOp(x, "Reshape")) {
+    const [source] = x.inputs;
+    if (sameShape(source!.shape, shape)) return source;
+    if (shape.every((dim) => typeof dim === "number"))
+      return node("Reshape", [source!], tensor.attributes);
   }
-  if (isOp(tensor, "Expand") && sameShape(x.shape, tensor.shape)) return x;
   if (isOp(tensor, "Transpose") && tensor.attributes.permutation.every((axis, i) => axis === i))
     return x;
   // A cotangent of one: 1 · x and x · 1 occur at the root of every backward pass.
-  if (tensor.op === "Mul") {
-    const [a, b] = tensor.inputs as [Tensor, Tensor];
-    if (isOne(a) && sameShape(b.shape, tensor.shape)) return b;
-    if (isOne(b) && sameShape(a.shape, tensor.shape)) return a;
-  }
+  if (op === "Mul" && isOne(x) && sameShape(factor!.shape, shape)) return factor;
+  if (op === "Mul" && isOne(factor!) && isSame) return x;
   return undefined;
 }
 
@@ -92,10 +87,8 @@ const exactly = (value: number | bigint) => (Object.is(value, -0) ? "-0" : Strin
 export function verify(outputs: Outputs): void {
   for (const tensor of topologicalOrder(Object.values(outputs))) {
     const { shape, dtype } = resultOf(tensor.op, tensor.inputs, tensor.attributes);
-    invariant(
-      sameShape(shape, tensor.shape) && dtype === tensor.dtype,
-      `${tensor.op} is mislabelled`,
-    );
+    const isSound = sameShape(shape, tensor.shape) && dtype === tensor.dtype;
+    invariant(isSound, `${tensor.op} is mislabelled`);
   }
   leaves(outputs, "Input");
   leaves(outputs, "Parameter");

@@ -2,6 +2,7 @@
 // B = batch, T = sequence, S = keys, N = heads, K = key-value heads, G = N / K, H = head dim, R = rows of a block
 
 import { add, cast, concat, matMul, reshape, slice, softmax, transpose } from "../graph/build.ts";
+import type { Dim, Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { CausalMask, Positions } from "./positions.ts";
 
@@ -14,6 +15,7 @@ export interface Projections {
   readonly value: Tensor;
 }
 
+type Cached = Omit<Projections, "query">;
 export type Projection = keyof Projections;
 export const PROJECTIONS = ["query", "key", "value"] as const satisfies readonly Projection[];
 
@@ -45,10 +47,7 @@ export interface AttentionHooks {
   /** Rescales the projections before the rotary embedding. */
   readonly scale?: (projections: Projections, layer: number) => Projections;
   /** Joins past keys and values in front of the present ones. */
-  readonly cache?: (
-    layer: number,
-    present: Omit<Projections, "query">,
-  ) => Omit<Projections, "query">;
+  readonly cache?: (layer: number, present: Cached) => Cached;
 }
 
 /** [B, T, D] as [B, heads, T, D / heads] */
@@ -68,8 +67,8 @@ export function attention(projections: Projections, options: AttentionOptions): 
   const { mask } = positions;
   const y_BNTH =
     "given" in mask
-      ? attend(query, key, value, mask.given(window), scale)
-      : concat(causalBlocks(query, key, value, mask, window, scale), 2);
+      ? attend({ query, key, value }, mask.given(window), scale)
+      : concat(causalBlocks({ query, key, value }, mask, window, scale), 2);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
@@ -77,9 +76,7 @@ export function attention(projections: Projections, options: AttentionOptions): 
 
 /** By blocks of queries that share their keys: what is later than a block or before its window is never computed. */
 function causalBlocks(
-  query: Tensor,
-  key: Tensor,
-  value: Tensor,
+  { query, key, value }: Projections,
   { causal, queryRows }: CausalMask,
   window: number,
   scale: number,
@@ -90,28 +87,22 @@ function causalBlocks(
     const start = block * rows;
     const end = Math.min(start + rows, length);
     const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
-    const visible = [slice(key, 2, from, end), slice(value, 2, from, end)] as const;
-    const masked = causal(end - start, end - from, window);
-    return attend(slice(query, 2, start, end), ...visible, masked, scale);
+    const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
+    const mask = causal(end - start, end - from, window);
+    return attend({ query: slice(query, 2, start, end), ...visible }, mask, scale);
   });
 }
 
 /** softmax(scale · q kᵀ + mask) v, the softmax in F32. Queries of a group share their keys: they are rows of one product. */
-function attend(
-  q_BNTH: Tensor,
-  k_BKSH: Tensor,
-  v_BKSH: Tensor,
-  mask: Tensor,
-  scale: number,
-): Tensor {
+function attend({ query, key, value }: Projections, mask: Tensor, scale: number): Tensor {
+  const [q_BNTH, k_BKSH, v_BKSH] = [query, key, value];
   const [batch, heads, rows, headDim] = q_BNTH.shape;
   const [, groups, keys] = k_BKSH.shape;
   const perGroup = Number(heads) / Number(groups);
   const groupRows = typeof rows === "number" ? perGroup * rows : `${perGroup} ${rows}`;
-  const grouped = (x: Tensor, width: Tensor["shape"][number]) =>
-    perGroup === 1 ? x : reshape(x, [batch!, groups!, groupRows, width]);
-  const perHead = (x: Tensor, width: Tensor["shape"][number]) =>
-    perGroup === 1 ? x : reshape(x, [batch!, heads!, rows!, width]);
+  const shaped = (x: Tensor, shape: Shape) => (perGroup === 1 ? x : reshape(x, shape));
+  const grouped = (x: Tensor, width: Dim) => shaped(x, [batch!, groups!, groupRows, width]);
+  const perHead = (x: Tensor, width: Dim) => shaped(x, [batch!, heads!, rows!, width]);
 
   const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
   const weights_BNTS = softmax(add(cast(perHead(logits, keys!), "F32"), mask));

@@ -38,9 +38,7 @@ const activations = {
 /** An activation by its Hugging Face name. */
 export type Activation = keyof typeof activations;
 
-export function activate(x: Tensor, activation: Activation): Tensor {
-  return activations[activation](x);
-}
+export const activate = (x: Tensor, activation: Activation) => activations[activation](x);
 
 /** Checks a config's activation; another name is a UserError that lists the known ones. */
 export function activationNamed(name: string, where: string): Activation {

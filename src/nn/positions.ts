@@ -32,13 +32,12 @@ export function fixedPositions(length: number, { queryRows } = smallTiles): Posi
   const causal: CausalMask["causal"] = (rows, keys, window) => {
     const visible = Math.min(window, keys); // one table for all windows that hide nothing
     const id = [rows, keys, visible].join();
-    const known = masks.get(id);
-    if (known) return known;
-    const values = Float32Array.from({ length: rows * keys }, (_, i) => {
-      const distance = keys - rows + Math.floor(i / keys) - (i % keys);
-      return distance < 0 || distance >= visible ? MASKED : 0;
-    });
-    const table = constant(values, [rows, keys]);
+    const values = () =>
+      Float32Array.from({ length: rows * keys }, (_, i) => {
+        const distance = keys - rows + Math.floor(i / keys) - (i % keys);
+        return distance < 0 || distance >= visible ? MASKED : 0;
+      });
+    const table = masks.get(id) ?? constant(values(), [rows, keys]);
     masks.set(id, table);
     return table;
   };

@@ -1,8 +1,12 @@
 // An evaluation from names to its result: what `ssa eval` does, without a word.
 
 import { selectSplit } from "../data/readers/files.ts";
-import { evaluate as score, type EvaluateOptions } from "../evaluate/evaluation.ts";
-import type { EvaluationPlan, Task } from "../evaluate/evaluation.ts";
+import {
+  evaluate as score,
+  type EvaluateOptions,
+  type EvaluationPlan,
+  type Task,
+} from "../evaluate/evaluation.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { openModel } from "../model/open.ts";

@@ -20,8 +20,7 @@ import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.t
 import type { Recipe } from "../options/schema.ts";
 import { type OnEngine, onEngineOf } from "./fit.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { type Outcome, trainAndReport } from "./report.ts";
-import { isStop, type RunAtWork, type RunEvent } from "./training.ts";
+import { isStop, type Outcome, type RunAtWork, type RunEvent, trainAndReport } from "./training.ts";
 
 const CHECKPOINTS = "checkpoints";
 

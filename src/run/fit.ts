@@ -1,4 +1,4 @@
-// Whether a run fits in memory, and what it recomputes so that it does.
+// What a run would do, before it does it: whether it fits in memory, what it recomputes so that it does, and its plan.
 
 import { freemem } from "node:os";
 import { UserError } from "../core/errors.ts";
@@ -18,6 +18,9 @@ const LEAST_SAVED_BYTES = 128e6;
 
 /** Value, two moments, the gradient, its sum over micro batches, and what the engine is fed. */
 const COPIES_OF_TRAINED = 6;
+
+const SMALLER =
+  "lower --batch-size (and raise --gradient-accumulation-steps) or --context, or use --recompute";
 
 export interface Machine {
   /** What the process holds now. */
@@ -52,14 +55,36 @@ export function fitRun(run: Prepared, machine: Machine): Fit {
   throw new UserError(
     `the run needs about ${megabytes(asked.totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`,
-    {
-      hint:
-        asked.recompute === "cheap" && fits(least)
-          ? "--recompute makes it fit"
-          : "lower --batch-size (and raise --gradient-accumulation-steps) or --context, or use --recompute",
-    },
+    { hint: asked.recompute === "cheap" && fits(least) ? "--recompute makes it fit" : SMALLER },
   );
 }
+
+export type RunPlan = Awaited<ReturnType<typeof planRun>>;
+
+/** As `--dry-run` shows. */
+export const planRun = (run: Prepared) =>
+  onEngineOf(run)(async (engine, fit) => {
+    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
+    const { base, trained, added, share } = parameters;
+    const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
+    const trainTokens = run.stream.tokens.length;
+    const tokensPerStep = batchSize * gradientAccumulationSteps * context;
+    return {
+      base: { name: recipe.base, folder: opened.folder, parameters: base },
+      trained: { parameters: trained, added, share },
+      data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
+      training: { steps, tokensPerStep, context },
+      /** Windows scored before and after, and at each of the evaluations on the way. */
+      evaluation: {
+        context,
+        reportWindows: reportPlan.windows.length,
+        evalWindows: evalPlan.windows.length,
+        evaluations: Math.ceil(steps / evalEvery),
+      },
+      device: engine.description,
+      ...fit,
+    };
+  });
 
 /** What a run keeps in memory, in bytes. */
 function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Recompute) {

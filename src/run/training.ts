@@ -1,22 +1,37 @@
-// The middle of a run: from its last checkpoint, or from nothing, to its last step, with metrics and checkpoints.
+// A run from end to end: before, training, after, report and final model. Killed at any moment, it continues from its
+// last checkpoint to the same result.
 
 import { join } from "node:path";
-import { trainingBatches } from "../data/windows.ts";
-import type { Window } from "../data/windows.ts";
+import { UserError } from "../core/errors.ts";
+import { numScored, trainingBatches, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
-import { estimate } from "../evaluate/results.ts";
+import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
+import { writeAdapter, writeModelFolder } from "../export/model-folder.ts";
+import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
+import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
+import { readJsonIfSound, writeJson } from "../files/json.ts";
 import {
   appendLine,
   latestSnapshot,
   pruneSnapshots,
   runFiles,
   saveSnapshot,
+  snapshotDir,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import { adapterJson, type BaseIdentity } from "../model/open.ts";
-import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
+import {
+  adapterJson,
+  type BaseIdentity,
+  openModel,
+  readTemperatures,
+  withSnapshot,
+} from "../model/open.ts";
+import { recipeToYaml } from "../options/load.ts";
+import { changesBase } from "../train/groups.ts";
+import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
@@ -44,8 +59,97 @@ export interface RunAtWork extends Prepared {
   readonly signal: AbortSignal;
 }
 
+export type Outcome =
+  | { readonly outcome: "finished"; readonly report: RunReport }
+  /** The step that was saved; null where the run was before its first or after its last. */
+  | { readonly outcome: "interrupted"; readonly step: number | null };
+
+export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
+  const { recipe, runDir, parameters, reportPlan, onEvent } = work;
+  await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
+  const own = await identityOf(work.base);
+  const baseSha256 = own.sha256!;
+  // Temperatures that were there before belong to the base that they were put on.
+  const origin: Provenance = work.base.temperatures
+    ? await provenanceOf(work.base)
+    : { base: own, hasTrainedBase: false };
+  const base = origin.hasTrainedBase === false ? origin.base : own;
+  const heldOut = await openHeldOut(work);
+  // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
+  const before = await scoreBase(work, baseSha256, heldOut);
+  const trained = await train(work, base, heldOut, before);
+  await heldOut.dispose();
+  const { outcome, loop } = trained;
+  if (outcome === "interrupted")
+    return { outcome, step: loop === INITIAL_STATE ? null : loop.step };
+  if (outcome === "stopped early")
+    onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
+
+  const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
+  const { result, losses, temperatures } = await finish(work, finalStep, origin);
+  const report: RunReport = {
+    before: reportPlan.resultOf(before, baseSha256),
+    after: result,
+    delta: pairedDelta(before, losses),
+    parameters,
+    temperatures,
+    recipe,
+    device: work.engine.description,
+    steps: loop.step,
+    finalStep,
+    tokensPerSecond: trained.tokensPerSecond,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    elapsedSeconds: trained.elapsedSeconds(),
+  };
+  await writeJson(join(runDir, runFiles.report), report);
+  return { outcome: "finished", report };
+}
+
+/** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
+async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
+  const { runDir, sha256, reportPlan } = work;
+  const path = join(runDir, runFiles.before);
+  const inputs = { base, ...sha256 };
+  const stored = await readJsonIfSound(path);
+  if (stored) {
+    const known = (stored["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
+    for (const [name, sha256] of Object.entries(inputs))
+      if (known[name] !== sha256)
+        throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
+          hint: "bring it back to resume, or start a new run",
+        });
+    const { nats } = stored;
+    if (Array.isArray(nats) && nats.length === reportPlan.windows.length)
+      return reportPlan.windows.map((window, i) => {
+        return { nats: nats[i] as number, numTokens: numScored([window]) };
+      });
+  }
+  const losses = await heldOut.score("before", reportPlan);
+  checkFinite(losses, reportPlan.windows);
+  const nats = losses.map((loss) => loss.nats);
+  await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
+  return losses;
+}
+
+/** Writes a step's weights to final/, and scores it as `ssa eval` does: from the files, so that the report says what they give. */
+async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
+  const { recipe, runDir, reportPlan } = work;
+  const path = join(runDir, runFiles.final);
+  const isAdapter = recipe.final === "adapter";
+  const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
+  const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
+  await replaceFolder(path, (folder) =>
+    isAdapter ? writeAdapter(folder, trained, base) : writeModelFolder(folder, trained, provenance),
+  );
+  const model = isAdapter
+    ? { ...work.base, temperatures: await readTemperatures(path, trained.model) }
+    : await openModel(path);
+  const how = { batchSize: recipe.batchSize, ...scoring(work, "after", reportPlan) };
+  return evaluate(work.engine, model, reportPlan, how);
+}
+
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
-export async function train(
+async function train(
   work: RunAtWork,
   base: BaseIdentity,
   heldOut: HeldOut,
@@ -62,17 +166,17 @@ export async function train(
   const metricsPath = join(runDir, runFiles.metrics);
   let { numTokens, trainSeconds } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
-  const callbacks = {
+  const callbacks: LoopCallbacks = {
     nextBatch: () => batches.next(batchSize),
     shouldStop: () => signal.aborted,
-    onStep: async ({ seconds, ...metrics }: StepMetrics) => {
+    onStep: async ({ seconds, ...metrics }) => {
       numTokens += metrics.numTokens;
       trainSeconds += seconds;
       const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
       await appendLine(metricsPath, { kind: "step", ...record });
     },
-    evaluate: async (at: number) => {
+    evaluate: async (at) => {
       const known = at === 0 ? subset(before, work.reportPlan, work.evalPlan) : undefined;
       const scored = known ?? heldOut.score("evaluation", work.evalPlan);
       const losses = await Promise.resolve(scored).catch((error: unknown) => {
@@ -85,7 +189,7 @@ export async function train(
       await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
       return lossNats;
     },
-    save: async (loop: RunState["loop"]) => {
+    save: async (loop) => {
       const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
       const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
       const insertion = opened.temperatures?.insertion;
@@ -105,10 +209,10 @@ export async function train(
 export const isStop = (error: unknown, signal: AbortSignal) =>
   signal.aborted && error === signal.reason;
 
-export type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
+type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
-export async function openHeldOut(work: RunAtWork) {
+async function openHeldOut(work: RunAtWork) {
   const { recipe, opened, tensors, context } = work;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   const shape = { batchSize: recipe.batchSize, context, trainable: new Set(Object.keys(feeds)) };
@@ -122,7 +226,7 @@ export async function openHeldOut(work: RunAtWork) {
 }
 
 /** How any windows of a run are scored: told of, and stopped by the signal. */
-export const scoring = ({ onEvent, signal }: RunAtWork, phase: string, plan: WindowPlan) => ({
+const scoring = ({ onEvent, signal }: RunAtWork, phase: string, plan: WindowPlan) => ({
   signal,
   onBatch: ({ windows }: { readonly windows: number }) =>
     onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),

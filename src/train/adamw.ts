@@ -2,8 +2,6 @@
 
 import type { Recipe } from "../options/schema.ts";
 
-export type AdamWOptions = Pick<Recipe, "beta1" | "beta2" | "epsilon">;
-
 /** One trained tensor: its values, its moments, and how its group is updated. */
 export interface TrainedTensor {
   readonly name: string;
@@ -33,7 +31,7 @@ export function clipFactor(norm: number, maxNorm: number): number {
 export function adamW(
   { values, mean, square, weightDecay }: TrainedTensor,
   gradient: Float32Array,
-  { beta1, beta2, epsilon }: AdamWOptions,
+  { beta1, beta2, epsilon }: Pick<Recipe, "beta1" | "beta2" | "epsilon">,
   { step, learningRate, factor }: { step: number; learningRate: number; factor: number },
 ): void {
   const correction1 = 1 - beta1 ** step;

@@ -15,13 +15,11 @@ import type { TrainedTensor } from "./adamw.ts";
 type Kind = "temperatures" | WeightGroup;
 
 /** What each group takes, unless a group before it does. */
-const tuneGroups: Readonly<
-  Record<TuneGroup, { readonly takes: readonly Kind[]; readonly rate: TrainedTensor["rate"] }>
-> = {
-  temperatures: { takes: ["temperatures"], rate: "learningRate" },
-  norms: { takes: ["norms"], rate: "learningRate" },
-  biases: { takes: ["biases"], rate: "learningRate" },
-  all: { takes: ["embeddings", "norms", "biases", "matrices"], rate: "baseLearningRate" },
+const tuneGroups: Readonly<Record<TuneGroup, readonly Kind[]>> = {
+  temperatures: ["temperatures"],
+  norms: ["norms"],
+  biases: ["biases"],
+  all: ["embeddings", "norms", "biases", "matrices"],
 };
 
 /** To these alone the recipe's weight decay applies. */
@@ -85,7 +83,7 @@ export async function trainedTensors(
   const tensors: TrainedTensor[] = [];
   const used = new Set<TuneGroup>();
   for (const [name, shape, kind] of candidates) {
-    const group = tune.find((name) => tuneGroups[name].takes.includes(kind));
+    const group = tune.find((name) => tuneGroups[name].includes(kind));
     if (!group) continue;
     used.add(group);
     const values = await initialValues(name, shape, kind);
@@ -96,7 +94,7 @@ export async function trainedTensors(
       mean: new Float32Array(values.length),
       square: new Float32Array(values.length),
       weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
-      rate: tuneGroups[group].rate,
+      rate: group === "all" ? "baseLearningRate" : "learningRate",
     });
   }
   const idle = tune.find((group) => !used.has(group));

@@ -3,14 +3,14 @@
 import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/windows.ts";
 import type { Recipe } from "../options/schema.ts";
-import { adamW, type AdamWOptions, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
+import { adamW, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
 import type { LossScaleState, TrainingStep } from "./step.ts";
 
 export type RateOptions = Pick<Recipe, "schedule" | "steps" | "warmupSteps" | "minLearningRate">;
 
-export type LoopOptions = AdamWOptions &
-  RateOptions &
-  Pick<Recipe, "gradientAccumulationSteps" | "maxGradNorm" | "learningRate" | "baseLearningRate"> &
+export type LoopOptions = RateOptions &
+  Pick<Recipe, "beta1" | "beta2" | "epsilon" | "learningRate" | "baseLearningRate"> &
+  Pick<Recipe, "gradientAccumulationSteps" | "maxGradNorm"> &
   Pick<Recipe, "evalEvery" | "saveEvery" | "earlyStopping">;
 
 export type StepMetrics = Readonly<Awaited<ReturnType<typeof trainStep>>>;

@@ -25,13 +25,13 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
   const source = (name: string, shape: readonly number[], values: Float32Array): TensorSource => {
     return { name, dtype: "F32", shape, data: encodeFloats("F32", values) };
   };
-  const adapter: TensorSource[] = [];
-  const trained: TensorSource[] = [];
-  const optimizer: TensorSource[] = [];
-  for (const { name, shape, values, mean, square } of tensors) {
-    (temperatures.owns(name) ? adapter : trained).push(source(name, shape, values));
-    optimizer.push(source(`mean.${name}`, shape, mean), source(`square.${name}`, shape, square));
-  }
+  const all = tensors.map(({ name, shape, values }) => source(name, shape, values));
+  const optimizer = tensors.flatMap(({ name, shape, mean, square }) => [
+    source(`mean.${name}`, shape, mean),
+    source(`square.${name}`, shape, square),
+  ]);
+  const adapter = all.filter(({ name }) => temperatures.owns(name));
+  const trained = all.filter((tensor) => !adapter.includes(tensor));
   return { step: state.loop.step, tensors: { adapter, trained, optimizer }, state };
 }
 

@@ -54,7 +54,7 @@ export function buildTrainingGraph(
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const sum = reduceSum(nats, [0, 1]);
   const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
-  const grads = gradients(loss, wrt, { kept });
+  const grads = gradients(loss, wrt, kept);
   return simplify({
     nats,
     ...Object.fromEntries(names.map((name, i) => [GRADIENT + name, grads[i]!])),

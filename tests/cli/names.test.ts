@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
 import type { PerplexityResult } from "../../src/evaluate/results.ts";
-import type { RunPlan } from "../../src/run/plan.ts";
+import type { RunPlan } from "../../src/run/fit.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { startHub } from "../hub-server.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openWithTemperatures, weightBytes, writeRandomModel } from "../../bench/models.ts";
 import { startTask } from "../../bench/processes.ts";
-import { ENGINE_BYTES, sessionBytes } from "../../src/engines/onnxruntime/estimate.ts";
+import { ENGINE_BYTES, estimate } from "../../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../../src/train/step.ts";
 import { temporaryFolder } from "../helpers.ts";
 
@@ -55,7 +55,7 @@ for (const { name, config, ...shape } of shapes)
     const names = [...opened.temperatures!.values.keys()];
     const graph = buildTrainingGraph(opened, shape, names, shape);
     const program = 1e6 * process.greeting.programMb!;
-    const estimated = program + ENGINE_BYTES + weightBytes(opened) + sessionBytes(graph);
+    const estimated = program + ENGINE_BYTES + weightBytes(opened) + estimate(graph, "cpu").host;
     const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
     t.diagnostic(`estimated ${megabytes(estimated)}, measured ${megabytes(measured)}`);
     assert.ok(Math.abs(estimated / measured - 1) <= 0.2);

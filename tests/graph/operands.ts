@@ -18,9 +18,6 @@ const filled = (shape: readonly number[], value: () => number): Operand => ({
 });
 
 export const normal = (...shape: readonly number[]) => filled(shape, () => random.normal());
-/** At least 0.5, for logarithms and divisors. */
-export const positive = (...shape: readonly number[]) =>
-  filled(shape, () => 0.5 + random.uniform());
 /** Multiples of 1/8, which half precision holds exactly, steps of the differences included. */
 export const eighths = (...shape: readonly number[]) =>
   filled(shape, () => Math.round(8 * random.normal()) / 8);

@@ -144,7 +144,7 @@ function attentionWithGradients(): Outputs {
   const [query, key, value] = inputs as [Tensor, Tensor, Tensor];
   const options = { scale: 0.5, positions: fixedPositions(150), hooks: {}, layer: 0 };
   const y = g.softmax(attention({ query, key, value }, options));
-  const entropy = g.reduceSum(g.mul(y, g.log(y)), [0, 1, 2]);
-  const [dQuery, dKey, dValue] = gradients(entropy, inputs) as [Tensor, Tensor, Tensor];
-  return { entropy, dQuery, dKey, dValue };
+  const score = g.reduceSum(g.mul(y, g.tanh(y)), [0, 1, 2]);
+  const [dQuery, dKey, dValue] = gradients(score, inputs) as [Tensor, Tensor, Tensor];
+  return { score, dQuery, dKey, dValue };
 }

@@ -28,17 +28,12 @@ export interface LoweringTarget {
 export const CAST_BYTES = 128 * 1024 ** 2;
 
 const common = { tiling: largeTiles, fewLaunches: false, int64: true };
+const little = { ...common, fusedMatMul: false, normStatistics: [], scatterAdd: false };
 const everything: LoweringTarget = {
   ...common,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
-};
-const little: LoweringTarget = {
-  ...common,
-  fusedMatMul: false,
-  normStatistics: [],
-  scatterAdd: false,
 };
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
@@ -58,8 +53,8 @@ export class Lowering {
   readonly weightOf: (name: string) => WeightBytes;
   /** Tensors whose slices together are all of their equal parts, and how many: outputs of one node. */
   readonly partsOf = new Map<Tensor, number>();
-  readonly #names = new Map<Tensor, string>();
-  readonly #scalars = new Map<string, string>();
+  /** Of what is lowered. */
+  readonly names = new Map<Tensor, string>();
   readonly #shared = new Map<string, readonly string[]>();
 
   constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
@@ -67,12 +62,8 @@ export class Lowering {
     this.weightOf = weightOf;
   }
 
-  setName(tensor: Tensor, name: string): void {
-    this.#names.set(tensor, name);
-  }
-
   nameOf(tensor: Tensor): string {
-    const name = this.#names.get(tensor);
+    const name = this.names.get(tensor);
     invariant(name, `${tensor.op} used before it is lowered`);
     return name;
   }
@@ -112,14 +103,7 @@ export class Lowering {
   /** A number of a floating-point dtype. */
   scalar(value: number, dtype: Dtype): string {
     const format = dtype === "F16" || dtype === "BF16" ? dtype : "F32";
-    const key = `${value} ${format}`;
-    let name = this.#scalars.get(key);
-    if (!name) {
-      const bytes = encodeFloats(format, Float32Array.of(value));
-      name = this.model.initializer(this.model.name("constant"), format, [], bytes);
-      this.#scalars.set(key, name);
-    }
-    return name;
+    return this.model.constant(format, [], encodeFloats(format, Float32Array.of(value)));
   }
 
   /** Values of the graph's integers, in the target's format. */
@@ -129,8 +113,7 @@ export class Lowering {
       dtype === "I64"
         ? BigInt64Array.from(values as Iterable<bigint>, BigInt)
         : Int32Array.from(values as Iterable<number>, Number);
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    return this.model.initializer(this.model.name("constant"), dtype, shape, bytes);
+    return this.model.constant(dtype, shape, new Uint8Array(data.buffer));
   }
 
   /** A node whose outputs all share that ask for the same; `outputs` says what they are. */

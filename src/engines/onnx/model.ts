@@ -2,7 +2,7 @@
 
 import type { Dtype } from "../../core/dtype.ts";
 import type { Shape } from "../../core/shape.ts";
-import * as pb from "./protobuf.ts";
+import { encode, type Message } from "./protobuf.ts";
 
 /** Opset 21 is the newest that onnxruntime-web runs as well. */
 const OPSET = 21;
@@ -34,10 +34,8 @@ export type WeightBytes =
   | Uint8Array
   | { readonly location: string; readonly offset: number; readonly byteLength: number };
 
-interface OnnxNode {
+interface OnnxNode extends Readonly<Record<"inputs" | "outputs", readonly string[]>> {
   readonly op: string;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
   readonly attributes: Attributes;
 }
 
@@ -45,10 +43,10 @@ interface OnnxNode {
 export class OnnxModel {
   readonly #nodes: OnnxNode[] = [];
   readonly #aliases = new Map<string, string>();
-  readonly #initializers: pb.Field[] = [];
-  readonly #inputs: pb.Field[] = [];
-  readonly #outputs: pb.Field[] = [];
-  readonly #integers = new Map<string, string>();
+  readonly #initializers: Message[] = [];
+  readonly #inputs: Message[] = [];
+  readonly #outputs: Message[] = [];
+  readonly #constants = new Map<string, string>();
   #count = 0;
 
   /** A value name that nothing else uses. */
@@ -74,86 +72,74 @@ export class OnnxModel {
   }
 
   initializer(name: string, dtype: Dtype, shape: readonly number[], data: WeightBytes): string {
-    const fields = [...shape.map((dim) => pb.int(1, dim)), pb.int(2, ONNX_TYPES[dtype])];
-    fields.push(pb.text(8, name));
-    if (data instanceof Uint8Array) fields.push(pb.bytes(9, data));
+    const tensor = { 1: shape, 2: ONNX_TYPES[dtype], 8: name };
+    if (data instanceof Uint8Array) this.#initializers.push({ ...tensor, 9: data });
     else {
       const { location, offset, byteLength: length } = data;
-      for (const [key, value] of Object.entries({ location, offset, length }))
-        fields.push(pb.message(13, [pb.text(1, key), pb.text(2, String(value))]));
-      fields.push(pb.int(14, 1)); // data_location = EXTERNAL
+      const entries = Object.entries({ location, offset, length });
+      const place = entries.map(([key, value]) => ({ 1: key, 2: String(value) }));
+      this.#initializers.push({ ...tensor, 13: place, 14: 1 }); // data_location = EXTERNAL
     }
-    this.#initializers.push(pb.message(5, fields));
     return name;
   }
 
-  /** A small int64 constant, shared by all that ask for the same values. */
-  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
-    const key = `${shape.length}:${values.join()}`;
-    let name = this.#integers.get(key);
-    if (!name) {
-      const data = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
-      name = this.initializer(this.name("integers"), "I64", shape, data);
-      this.#integers.set(key, name);
-    }
+  /** Small constants are shared by all that ask for the same. */
+  constant(dtype: Dtype, shape: readonly number[], data: Uint8Array): string {
+    const values = data.length <= 512 ? data.join() : `large ${this.#count}`;
+    const key = `${dtype} [${shape.join()}] ${values}`;
+    const name =
+      this.#constants.get(key) ?? this.initializer(this.name("constant"), dtype, shape, data);
+    this.#constants.set(key, name);
     return name;
+  }
+
+  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
+    return this.constant("I64", shape, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
   }
 
   input(name: string, dtype: Dtype, shape: Shape): void {
-    this.#inputs.push(pb.message(11, valueInfo(name, dtype, shape)));
+    this.#inputs.push(valueInfo(name, dtype, shape));
   }
 
   output(name: string, dtype: Dtype, shape: Shape): void {
-    this.#outputs.push(pb.message(12, valueInfo(name, dtype, shape)));
-  }
-
-  #encodeNode({ op, inputs, outputs, attributes }: OnnxNode, index: number): pb.Field {
-    const named = (name: string) => this.#aliases.get(name) ?? name;
-    const dot = op.lastIndexOf(".");
-    const fields = [
-      ...inputs.map((name) => pb.text(1, named(name))),
-      ...outputs.map((name) => pb.text(2, named(name))),
-      pb.text(3, `${op.slice(dot + 1)}_${index}`),
-      pb.text(4, op.slice(dot + 1)),
-      ...Object.entries(attributes).map(([name, value]) => pb.message(5, attribute(name, value))),
-    ];
-    if (dot > 0) fields.push(pb.text(7, op.slice(0, dot)));
-    return pb.message(1, fields);
+    this.#outputs.push(valueInfo(name, dtype, shape));
   }
 
   encode(): Uint8Array {
-    return pb.encode([
-      pb.int(1, IR_VERSION),
-      pb.text(2, "ssa"),
-      pb.message(7, [
-        ...this.#nodes.map((node, i) => this.#encodeNode(node, i)),
-        pb.text(2, "main"),
-        ...this.#initializers,
-        ...this.#inputs,
-        ...this.#outputs,
-      ]),
-      opset("", OPSET),
-      opset(MICROSOFT, 1),
-    ]);
+    const named = (name: string) => this.#aliases.get(name) ?? name;
+    const nodes = this.#nodes.map(({ op, inputs, outputs, attributes }, index) => {
+      const dot = op.lastIndexOf(".");
+      const type = op.slice(dot + 1);
+      return {
+        1: inputs.map(named),
+        2: outputs.map(named),
+        3: `${type}_${index}`,
+        4: type,
+        5: Object.entries(attributes).map(([name, value]) => ({ 1: name, ...attribute(value) })),
+        7: dot > 0 ? op.slice(0, dot) : [],
+      };
+    });
+    const [initializers, inputs, outputs] = [this.#initializers, this.#inputs, this.#outputs];
+    return encode({
+      1: IR_VERSION,
+      2: "ssa",
+      7: { 1: nodes, 2: "main", 5: initializers, 11: inputs, 12: outputs },
+      8: [
+        { 1: "", 2: OPSET },
+        { 1: MICROSOFT, 2: 1 },
+      ],
+    });
   }
 }
 
-const opset = (domain: string, version: number) =>
-  pb.message(8, [pb.text(1, domain), pb.int(2, version)]);
-
-function valueInfo(name: string, dtype: Dtype, shape: Shape): pb.Field[] {
-  const dims = shape.map((dim) =>
-    pb.message(1, [typeof dim === "number" ? pb.int(1, dim) : pb.text(2, dim)]),
-  );
-  const type = [pb.int(1, ONNX_TYPES[dtype]), pb.message(2, dims)];
-  return [pb.text(1, name), pb.message(2, [pb.message(1, type)])];
+function valueInfo(name: string, dtype: Dtype, shape: Shape): Message {
+  const dims = shape.map((dim) => (typeof dim === "number" ? { 1: dim } : { 2: dim }));
+  return { 1: name, 2: { 1: { 1: ONNX_TYPES[dtype], 2: { 1: dims } } } };
 }
 
-/** AttributeProto; types FLOAT 1, INT 2, STRING 3, INTS 7. */
-function attribute(name: string, value: Attribute): pb.Field[] {
-  const named = pb.text(1, name);
-  if (typeof value === "number") return [named, pb.int(3, value), pb.int(20, 2)];
-  if (typeof value === "string") return [named, pb.text(4, value), pb.int(20, 3)];
-  if ("float" in value) return [named, pb.float(2, value.float), pb.int(20, 1)];
-  return [named, ...value.map((v) => pb.int(8, v)), pb.int(20, 7)];
+/** AttributeProto but for its name; types FLOAT 1, INT 2, STRING 3, INTS 7. */
+function attribute(value: Attribute): Message {
+  if (typeof value === "number") return { 3: value, 20: 2 };
+  if (typeof value === "string") return { 4: value, 20: 3 };
+  return "float" in value ? { 2: Float32Array.of(value.float), 20: 1 } : { 8: value, 20: 7 };
 }

@@ -31,7 +31,7 @@ export function toOnnx(
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
-    context.setName(tensor, byParts ?? lower(operandsOf(context, tensor)));
+    context.names.set(tensor, byParts ?? lower(operandsOf(context, tensor)));
   }
   const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -54,33 +54,25 @@ type Rule<Op extends OpType> = (
 
 /** Ops that ONNX has under the same name, without attributes. */
 const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
   ...(["LessOrEqual", "And", "Where"] as const),
 ];
 
-type NormRule = Rule<"LayerNorm" | "RmsNorm">;
+type Compose = (context: Lowering, x: string, tensor: Tensor, epsilon: number) => string;
 
 /** One output of a normalization: the values themselves, or a statistic, composed where the provider gives none. */
-function norm(
-  op: LoweringTarget["normStatistics"][number],
-  outputs: readonly string[],
-  index: number,
-  compose?: (context: Lowering, x: string, tensor: Tensor, epsilon: number) => string,
-): NormRule {
-  return (context, inputs, { epsilon }, tensor) => {
+const norm =
+  (op: LoweringTarget["normStatistics"][number], outputs: readonly string[]) =>
+  (index: number, compose?: Compose): Rule<OpType & `${string}Norm${string}`> =>
+  (context, inputs, { epsilon }, tensor) => {
+    const isGiven = context.target.normStatistics.includes(op);
+    if (compose && !isGiven) return compose(context, inputs[0], tensor.inputs[0]!, epsilon);
     const attributes = { axis: -1, epsilon: { float: epsilon } };
-    if (context.target.normStatistics.includes(op))
-      return context.shared(op, inputs, outputs, attributes)[index]!;
-    return compose
-      ? compose(context, inputs[0], tensor.inputs[0]!, epsilon)
-      : context.emit(op, inputs, attributes);
+    return context.shared(op, inputs, isGiven ? outputs : [op], attributes)[index]!;
   };
-}
 
-const layerNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
-  norm("LayerNormalization", ["norm", "mean", "invStd"], index, compose);
-const rmsNorm = (index: number, compose?: Parameters<typeof norm>[3]) =>
-  norm("SimplifiedLayerNormalization", ["norm", "invStd"], index, compose);
+const layerNorm = norm("LayerNormalization", ["norm", "mean", "invStd"]);
+const rmsNorm = norm("SimplifiedLayerNormalization", ["norm", "invStd"]);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
   ...each(
@@ -93,12 +85,10 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   },
   Parameter: ({ model, weightOf }, _, { name, shape, dtype }) =>
     model.initializer(name, dtype, fixedShape(shape), weightOf(name)),
-  Constant: (context, _, { data, shape, dtype }) => {
-    if (data instanceof BigInt64Array) return context.integers(data, fixedShape(shape));
-    const { model } = context;
-    const bytes = encodeFloats("F32", data);
-    return model.initializer(model.name("constant"), dtype, fixedShape(shape), bytes);
-  },
+  Constant: (context, _, { data, shape }) =>
+    data instanceof BigInt64Array
+      ? context.integers(data, fixedShape(shape))
+      : context.model.constant("F32", fixedShape(shape), encodeFloats("F32", data)),
   // No provider has it for bf16.
   Gelu: (context, [x], { approximate }, { dtype }) =>
     dtype === "BF16"
@@ -139,10 +129,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
 
 /** A Reshape target with open dimensions: 0 copies the input's at the same place, -1 is what remains. */
 function openShape(shape: Shape, from: Shape): number[] {
-  const target = shape.map((dim, i) => {
-    if (typeof dim === "number") return dim;
-    return dim === from[i] ? 0 : -1;
-  });
+  const open = (dim: string, i: number) => (dim === from[i] ? 0 : -1);
+  const target = shape.map((dim, i) => (typeof dim === "number" ? dim : open(dim, i)));
   invariant(target.filter((dim) => dim === -1).length <= 1, "two unknown dimensions");
   return target;
 }

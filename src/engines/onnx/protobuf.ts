@@ -1,11 +1,16 @@
 // A writer for the protobuf wire format (https://protobuf.dev/programming-guides/encoding), as far as ONNX needs it.
 
-/** One encoded field; a message is a list of them. */
-export type Field = readonly Uint8Array[];
+/** The values of a message by their fields' numbers. */
+export interface Message {
+  readonly [field: number]: Value;
+}
+
+/** An integer, text, bytes, one float, a message, or any number of values of a repeated field. */
+type Value = number | string | Uint8Array | Float32Array | Message | readonly Value[];
 
 const utf8 = new TextEncoder();
 
-function varint(value: number | bigint): Uint8Array {
+function varint(value: number): Uint8Array {
   let rest = BigInt.asUintN(64, BigInt(value));
   const bytes: number[] = [];
   do {
@@ -16,33 +21,27 @@ function varint(value: number | bigint): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-const tag = (field: number, wireType: number) => varint((field << 3) | wireType);
+const isList = (value: Value): value is readonly Value[] => Array.isArray(value);
+const lengthOf = (parts: readonly Uint8Array[]) =>
+  parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
 
-export const int = (field: number, value: number | bigint): Field => [tag(field, 0), varint(value)];
+const partsOf = (message: Message): Uint8Array[] =>
+  Object.entries(message).flatMap(([field, value]) => encodeField(Number(field), value as Value));
 
-export function float(field: number, value: number): Field {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setFloat32(0, value, true);
-  return [tag(field, 5), bytes];
-}
-
-export const bytes = (field: number, value: Uint8Array): Field => [
-  tag(field, 2),
-  varint(value.byteLength),
-  value,
-];
-export const text = (field: number, value: string): Field => bytes(field, utf8.encode(value));
-
-export function message(field: number, fields: readonly Field[]): Field {
-  const parts = fields.flat();
-  const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
-  return [tag(field, 2), varint(length), ...parts];
+function encodeField(number: number, value: Value): Uint8Array[] {
+  if (isList(value)) return value.flatMap((item) => encodeField(number, item));
+  const tag = (wireType: number) => varint((number << 3) | wireType);
+  if (typeof value === "number") return [tag(0), varint(value)];
+  if (value instanceof Float32Array) return [tag(5), new Uint8Array(value.buffer)];
+  const ofBytes = typeof value === "string" ? utf8.encode(value) : value;
+  const parts = ofBytes instanceof Uint8Array ? [ofBytes] : partsOf(ofBytes);
+  return [tag(2), varint(lengthOf(parts)), ...parts];
 }
 
 /** The bytes of a top-level message. */
-export function encode(fields: readonly Field[]): Uint8Array {
-  const parts = fields.flat();
-  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+export function encode(message: Message): Uint8Array {
+  const parts = partsOf(message);
+  const result = new Uint8Array(lengthOf(parts));
   let offset = 0;
   for (const part of parts) {
     result.set(part, offset);

@@ -43,7 +43,7 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
     room: roomOf(name),
     estimate: (outputs) => estimate(shaped(outputs), name),
     compile: (outputs, weights) => compile(worker, shaped(outputs), weights, options),
-    dispose: async () => void (await worker.close()),
+    dispose: worker.close,
   };
 }
 
@@ -122,44 +122,35 @@ async function locate(names: Iterable<string>, weights: ReadonlyMap<string, Weig
   return { folder, bytes };
 }
 
-/** The number of the reply that the worker sends unasked, when it has loaded; requests count from 0. */
-const LOADED: WorkerReply["id"] = -1;
+type SessionWorker = ReturnType<typeof openWorker>;
 
-interface SessionWorker {
-  /** Gives the request's number once it is done. */
-  readonly call: (request: WorkerRequest) => Promise<number>;
-  /** After the last reply: a worker must not be torn down inside a run, nor while it loads native code. */
-  readonly close: () => Promise<unknown>;
-}
-
-function openWorker(): SessionWorker {
+/** The thread that owns the sessions; it answers requests in their order. */
+function openWorker() {
   const worker = startWorker("./worker", import.meta.url);
-  /** What waits for a reply, told of an error or of none. */
-  const pending = new Map<number, (error?: Error) => void>();
-  const loading = new Promise<unknown>((resolve) => pending.set(LOADED, resolve));
+  /** What waits for a reply, told of an error or of none. The first comes unasked, once the worker has loaded. */
+  const waiting: ((error?: Error) => void)[] = [];
+  const loading = new Promise<unknown>((resolve) => waiting.push(resolve));
   let count = 0;
   worker.unref();
-  worker.on("message", ({ id, error }: WorkerReply) => {
-    const settle = pending.get(id)!;
-    pending.delete(id);
-    if (pending.size === 0) worker.unref();
-    settle(
-      error === undefined ? undefined : new UserError(`ONNX Runtime: ${error}`, { exitCode: 1 }),
-    );
+  worker.on("message", (error: WorkerReply) => {
+    const settle = waiting.shift()!;
+    if (waiting.length === 0) worker.unref();
+    settle(error === null ? undefined : new UserError(`ONNX Runtime: ${error}`, { exitCode: 1 }));
   });
   worker.on("error", (error) => {
-    for (const settle of pending.values()) settle(error);
-    pending.clear();
+    for (const settle of waiting.splice(0)) settle(error);
   });
   return {
-    call: (request) => {
+    /** Gives the request's number once it is done. */
+    call: (request: WorkerRequest): Promise<number> => {
       const id = count++;
+      worker.ref();
+      worker.postMessage({ id, request });
       return new Promise((resolve, reject) => {
-        pending.set(id, (error) => (error ? reject(error) : resolve(id)));
-        worker.ref();
-        worker.postMessage({ id, request });
+        waiting.push((error) => (error ? reject(error) : resolve(id)));
       });
     },
+    /** After the last reply: a worker must not be torn down inside a run, nor while it loads native code. */
     close: async () => {
       worker.ref();
       await loading;

@@ -7,18 +7,16 @@ import type { Room } from "../engine.ts";
 import { CAST_BYTES } from "../onnx/lowering.ts";
 import { runOrderOf } from "../onnx/order.ts";
 
-// Measured on 24 shapes of GPT-2 and Llama with sessions of 1,500 to 11,800 nodes that hold 50 to 1,050 MB: these three
-// meet their processes' peaks within 12 %. ONNX Runtime's arena grows by doubling and cannot move what lies in it, so
-// that its gaps take room as well; nodes take memory in the graph, in the session and as what building them leaves.
+// Measured on 24 shapes of GPT-2 and Llama, of 1,500 to 11,800 nodes and 50 to 1,050 MB: these three meet the processes'
+// peaks within 12 %. The arena grows by doubling, and its gaps take room; so do nodes, in the graph and in the session.
 const ARENA_SHARE = 1.4;
 const NODE_BYTES = 35e3;
 /** The engine's library, its thread and the work around it, once for all sessions. */
 export const ENGINE_BYTES = 100e6;
 
 /**
- * What a process takes of a card apart from weights and values: the driver's context, the libraries' workspaces, the rest
- * of a region of the arena, which grows by powers of two. With the share above, five shapes of GPT-2 on an H200 (CUDA, 3.8
- * to 17 GB, f32 and bf16, one to sixteen windows) are met within 17 %; WebGPU was measured once.
+ * What a process takes of a card apart from weights and values: the driver's context, workspaces, the rest of a region of
+ * the arena. Five shapes of GPT-2 on an H200 (CUDA, 3.8 to 17 GB) are met within 17 %; WebGPU was measured once.
  */
 const CONTEXT_BYTES: Readonly<Record<string, number>> = { cpu: 0, webgpu: 2e8 };
 const OTHER_CONTEXT_BYTES = 1e9;
@@ -29,20 +27,15 @@ export const roomOf = (provider: string): Room => ({
   device: CONTEXT_BYTES[provider] ?? OTHER_CONTEXT_BYTES,
 });
 
+/** What compiling and running a graph adds to the process, weights apart, and to a device, with them. */
 export function estimate(outputs: Outputs, provider: string): Room {
-  if (provider === "cpu") return { host: sessionBytes(outputs), device: 0 };
   const order = runOrderOf(outputs);
+  const isHost = provider === "cpu";
+  const habits = { overwrites: true, castBytes: isHost ? CAST_BYTES : 0 };
+  const nodes = NODE_BYTES * order.length;
+  const values = ARENA_SHARE * peakBytes(order, outputs, habits);
+  if (isHost) return { host: nodes + values, device: 0 };
   // A weight that is cast is cast once, and kept in both formats.
   const weights = order.filter((tensor) => isOp(tensor, "Parameter") || isCastWeight(tensor));
-  const device =
-    weights.reduce((sum, tensor) => sum + bytesOf(tensor), 0) +
-    ARENA_SHARE * peakBytes(order, outputs, { overwrites: true });
-  return { host: NODE_BYTES * order.length, device };
-}
-
-/** What compiling and running a graph on the processor adds to the process, weights apart. */
-export function sessionBytes(outputs: Outputs): number {
-  const order = runOrderOf(outputs);
-  const habits = { overwrites: true, castBytes: CAST_BYTES };
-  return NODE_BYTES * order.length + ARENA_SHARE * peakBytes(order, outputs, habits);
+  return { host: nodes, device: weights.reduce((sum, x) => sum + bytesOf(x), values) };
 }

@@ -6,25 +6,23 @@ import { type Dtype, type Precision, precisions } from "../../core/dtype.ts";
 import { messageOf } from "../../core/errors.ts";
 import { ONNX_TYPES, OnnxModel } from "../onnx/model.ts";
 
-export interface Probe {
-  /** Why it cannot compute; absent where it can. */
-  readonly error?: string;
-  /** The number formats in which it computes. */
-  readonly precisions: readonly Precision[];
-  /** Whether a hardware driver is in use, judged from the files that this process holds. */
-  readonly usesHardware: boolean;
-}
+export type Probe = Readonly<Awaited<ReturnType<typeof probeSession>>>;
 
 export async function probeSession(provider: InferenceSession.ExecutionProviderOption) {
   const error = await failure(doubling("F32"), provider);
-  if (error) return { error, precisions: [], usesHardware: false } satisfies Probe;
   const report = process.report.getReport() as { readonly sharedObjects?: readonly string[] };
-  const libraries = report.sharedObjects ?? [];
-  const usesHardware = holdsHardware(process.platform, openFiles(), libraries);
+  const usesHardware = holdsHardware(process.platform, openFiles(), report.sharedObjects ?? []);
   const found: Precision[] = [];
-  for (const [name, dtype] of Object.entries(precisions) as [Precision, Dtype][])
+  for (const [name, dtype] of error ? [] : (Object.entries(precisions) as [Precision, Dtype][]))
     if (!(await failure(doubling(dtype), provider))) found.push(name);
-  return { precisions: found, usesHardware } satisfies Probe;
+  return {
+    /** Why it cannot compute; absent where it can. */
+    ...(error !== undefined && { error }),
+    /** The number formats in which it computes. */
+    precisions: found as readonly Precision[],
+    /** Whether a hardware driver is in use, judged from the files that this process holds. */
+    usesHardware,
+  };
 }
 
 /** x + x, computed in a number format. */

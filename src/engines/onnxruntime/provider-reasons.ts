@@ -9,11 +9,6 @@ export interface Obstacle {
   readonly hint: string;
 }
 
-interface Rule extends Obstacle {
-  /** `$1` in reason and hint is its first group. */
-  readonly pattern: RegExp;
-}
-
 // Run by hand: npm 11 and later leave out install scripts, with success, unless each is approved.
 const installer = new URL("../script/install.js", import.meta.resolve("onnxruntime-node"));
 
@@ -22,7 +17,8 @@ export const cudaNotInstalled: Obstacle = {
   hint: `node "${fileURLToPath(installer)}" --onnxruntime-node-install`,
 };
 
-const rules: readonly Rule[] = [
+/** `$1` in a reason is its pattern's first group. */
+const rules: readonly (Obstacle & { readonly pattern: RegExp })[] = [
   { pattern: /libonnxruntime_providers_(?:shared|cuda)\.so: cannot open/, ...cudaNotInstalled },
   {
     pattern: /(lib(?:cud|cublas|curand|cufft|nvrtc|nvJitLink)[\w.]*): cannot open/,
@@ -62,8 +58,7 @@ const rules: readonly Rule[] = [
 ];
 
 /** The obstacle that a probe met, or undefined where it computed. */
-export function obstacleOf(outcome: SubprocessResult<Probe>): Obstacle | undefined {
-  const { value, stderr, ending } = outcome;
+export function obstacleOf({ value, stderr, ending }: SubprocessResult<Probe>) {
   if (value && value.error === undefined) return undefined;
   const said = `${value?.error ?? ""}\n${stderr}`;
   for (const { pattern, reason, hint } of rules) {

@@ -16,11 +16,8 @@ export interface Compile {
 /** Compiles a program, which is known by the request's number, or runs one with feeds; null releases it. */
 export type WorkerRequest = Compile | { readonly program: number; readonly feeds: Feeds | null };
 
-/** Without an error the request is done. */
-export interface WorkerReply {
-  readonly id: number;
-  readonly error?: string;
-}
+/** What went wrong; null: a request is done, each in its turn, or at first, unasked: the native code is loaded. */
+export type WorkerReply = string | null;
 
 export interface InputFormat {
   readonly shape: readonly number[];
@@ -67,15 +64,15 @@ function tensorOf(data: Float32Array | BigInt64Array, { shape, type }: InputForm
 
 invariant(parentPort, "this file is a worker's");
 const port = parentPort;
+const reply = (error: WorkerReply) => port.postMessage(error);
 let queue = Promise.resolve();
 port.on("message", ({ id, request }: { id: number; request: WorkerRequest }) => {
   // One at a time: a session must not be released, nor a second one run, while one runs.
   queue = queue.then(() =>
     handle(id, request).then(
-      () => port.postMessage({ id } satisfies WorkerReply),
-      (error: unknown) => port.postMessage({ id, error: messageOf(error) } satisfies WorkerReply),
+      () => reply(null),
+      (error: unknown) => reply(messageOf(error)),
     ),
   );
 });
-// Unasked: the native code is loaded.
-port.postMessage({ id: -1 } satisfies WorkerReply);
+reply(null);

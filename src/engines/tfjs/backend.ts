@@ -16,12 +16,7 @@ export type TfjsDevice = keyof typeof backends;
 /** Fastest first. */
 export const TFJS_DEVICES = Object.keys(backends) as TfjsDevice[];
 
-export interface TfjsBackend {
-  readonly tf: TensorFlow;
-  readonly device: TfjsDevice;
-  /** The backend's name in tfjs-core. */
-  readonly name: string;
-}
+export type TfjsBackend = Awaited<ReturnType<typeof loadTfjs>>;
 
 const gpuFacts =
   "the native package needs Linux or Windows with CUDA 11.2 and cuDNN 8.1, and its install script downloads libtensorflow";
@@ -43,7 +38,7 @@ export async function openTfjs(device?: TfjsDevice) {
 export async function loadTfjs(
   device: TfjsDevice,
   importPackage: (name: string) => Promise<unknown> = (name) => import(name),
-): Promise<TfjsBackend> {
+) {
   const { name, packages } = backends[device];
   if (device === "gpu") restoreUtil(util);
   const modules: unknown[] = [];
@@ -60,13 +55,10 @@ export async function loadTfjs(
     throw new UserError(`tfjs:${device}: TensorFlow.js cannot start its backend "${name}"`);
   const { isUsingGpuDevice } = tf.backend() as { isUsingGpuDevice?: boolean };
   if (device === "gpu" && !isUsingGpuDevice)
-    throw new UserError(
-      "tfjs:gpu: TensorFlow found no GPU that it can use and would compute on the CPU",
-      {
-        hint: `${gpuFacts}; check that their libraries are on LD_LIBRARY_PATH, or use another device`,
-      },
-    );
-  return { tf, device, name };
+    throw new UserError("tfjs:gpu: TensorFlow finds no usable GPU and would compute on the CPU", {
+      hint: `${gpuFacts}; check that their libraries are on LD_LIBRARY_PATH, or use another device`,
+    });
+  return { tf, device, /** In tfjs-core. */ name };
 }
 
 function cannotLoad(device: TfjsDevice, wanted: string, cause: unknown): UserError {

@@ -2,7 +2,7 @@
 // Slower than ONNX Runtime and independent of it: what the two agree on is right.
 
 import { setImmediate } from "node:timers/promises";
-import { decodeFloats, type Dtype } from "../../core/dtype.ts";
+import { decodeFloats } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { readFloats } from "../../files/safetensors.ts";
@@ -136,8 +136,8 @@ function evaluate(context: KernelContext, inputs: readonly TfTensor[], tensor: T
 
 /** TensorFlow.js has neither half precision nor float64; weights stored so are converted as they are loaded. */
 function checkPrecision(order: readonly Tensor[], device: TfjsDevice): void {
-  const floats: readonly Dtype[] = ["F16", "BF16", "F64"];
-  const other = order.find(({ op, dtype }) => op !== "Parameter" && floats.includes(dtype));
+  const isOther = ({ op, dtype }: Tensor) => op !== "Parameter" && /^(B?F16|F64)$/.test(dtype);
+  const other = order.find(isOther);
   if (other)
     throw new UserError(`tfjs:${device} computes in F32 alone, the graph has ${other.dtype}`, {
       hint: "use --precision fp32",

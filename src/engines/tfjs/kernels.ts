@@ -26,32 +26,25 @@ export type Kernel<Op extends OpType> = (
   tensor: Tensor,
 ) => TfTensor;
 
-type Unary = Lowercase<(typeof UNARY)[number]>;
-type Binary = "add" | "sub" | "mul" | "div" | "lessEqual" | "logicalAnd";
-
-const unary =
-  (op: Unary): Kernel<OpType> =>
-  ({ tf }, [x]) =>
-    tf[op](x);
-const binary =
-  (op: Binary): Kernel<OpType> =>
-  ({ tf }, [a, b]) =>
-    tf[op](a, b);
+const direct =
+  (name: keyof TensorFlow): Kernel<OpType> =>
+  ({ tf }, inputs) =>
+    (tf[name] as (...operands: readonly TfTensor[]) => TfTensor)(...inputs);
 const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }) => {
   invariant(values[name], `no input ${name}`);
   return upload(tf, values[name], fixedShape(shape));
 };
 
-const UNARY = ["Neg", "Exp", "Log", "Tanh", "Sigmoid", "Erf", "Softmax"] as const;
+/** Ops that TensorFlow.js has under the same name, without attributes. */
+const DIRECT = [
+  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
+  ...(["Softmax", "Where", "Gather"] as const),
+];
 
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   ...each(["Input", "Parameter"], () => bound),
-  ...each(UNARY, (op) => unary(op.toLowerCase() as Lowercase<typeof op>)),
+  ...each(DIRECT, (op) => direct(op.toLowerCase() as Lowercase<typeof op>)),
   Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
-  Add: binary("add"),
-  Sub: binary("sub"),
-  Mul: binary("mul"),
-  Div: binary("div"),
   Gelu: ({ tf }, [x], { approximate }) => {
     const inner =
       approximate === "tanh"
@@ -62,9 +55,8 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
     return tf.mul(tf.mul(x, 0.5), tf.add(inner, 1));
   },
   Cast: ({ tf }, [x], { to }) => tf.cast(x, TF_DTYPES[to]),
-  LessOrEqual: binary("lessEqual"),
-  And: binary("logicalAnd"),
-  Where: ({ tf }, [condition, a, b]) => tf.where(condition, a, b),
+  LessOrEqual: direct("lessEqual"),
+  And: direct("logicalAnd"),
   MatMul: matMul,
   ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x, [...axes], true),
   ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x, [...axes], true),
@@ -91,7 +83,6 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
       x.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
     ),
   Concat: ({ tf }, inputs, { axis }) => tf.concat([...inputs], axis),
-  Gather: ({ tf }, [table, indices]) => tf.gather(table, indices),
   ScatterAdd: ({ tf }, [indices, updates], _, { shape }) => {
     const [rows, ...row] = fixedShape(shape);
     const flat = tf.reshape(updates, [indices.size, ...row]);
