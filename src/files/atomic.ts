@@ -14,10 +14,11 @@ export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
 /** Replaces the file by what `write` puts into the handle, with the guarantees of writeFileAtomic. */
 export function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>) {
   return replace(path, async (temporary) => {
-    await closing(await open(temporary, "wx"), async (handle) => {
+    {
+      await using handle = await open(temporary, "wx");
       await write(handle);
       await handle.sync();
-    });
+    }
     await rename(temporary, path);
   });
 }
@@ -103,16 +104,8 @@ export function temporaryOwner(name: string): number | undefined {
 /** Flushes a file, or a folder's entries: without that a rename may not outlive a power cut. */
 export async function flush(path: string): Promise<void> {
   if (platform === "win32") return; // needs write access there, which folders never give
-  await closing(await open(path, "r"), (handle) => handle.sync());
-}
-
-/** What `work` makes of an open file, which is closed after it. */
-export async function closing<T>(handle: FileHandle, work: (handle: FileHandle) => Promise<T>) {
-  try {
-    return await work(handle);
-  } finally {
-    await handle.close();
-  }
+  await using handle = await open(path, "r");
+  await handle.sync();
 }
 
 const space = "free some space, then try again";

@@ -1,4 +1,12 @@
-// The names of files that models, adapters and runs are made of: those of Hugging Face, and ours.
+// The names of files that models, adapters and runs are made of, those of Hugging Face and ours, and the package's place.
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** Where this package is, with its recipes/ and checkpoints/: built, the program lies one folder deeper than its source. */
+export function packageRoot(folder = import.meta.dirname): string {
+  return existsSync(join(folder, "package.json")) ? folder : packageRoot(dirname(folder));
+}
 
 /** In a model's folder. */
 export const modelFiles = {
