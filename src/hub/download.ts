@@ -9,8 +9,7 @@ import { withLock } from "../files/lock.ts";
 import { hashOfFile } from "../files/safetensors.ts";
 import type { RepoFile, Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
-import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
-import { request, retrying } from "./request.ts";
+import { diskFailure, failed, networkFailure, pageOf, request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;
 
