@@ -2,26 +2,19 @@
 
 import { readFile } from "node:fs/promises";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { findRecipe, type RecipeSources } from "../../src/options/load.ts";
+import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import {
-  flag,
-  maybe,
-  oneOf,
-  preset,
-  shared,
-  text,
-  texts,
-  type Values,
-} from "../../src/options/values.ts";
+import * as kind from "../../src/options/values.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/plan.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
-import { type Call, defineCommand } from "../command.ts";
+import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import { type CommandIo, places, print } from "../io.ts";
+import { places, print } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../log.ts";
 import { howToResume, planText, reportText, runFacts, whatNext } from "../run-text.ts";
+
+const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
 
 const options = {
   recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
@@ -40,7 +33,10 @@ export const command = defineCommand({
   examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
   async run(flags, io, { typed, signal }) {
-    const sources = await recipeSources(flags, typed, io);
+    const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
+    const file = path && { path, text: await readFile(path, "utf8") };
+    const given = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
+    const sources = { ...(file && { file }), env: io.env, sets: flags.set ?? [], flags: given };
     const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
     const log = openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) => {
@@ -52,10 +48,7 @@ export const command = defineCommand({
       log.note(`${recipe.out} is finished: its report again`);
       return tell(done, recipe.out!);
     }
-    const run = await prepareRun(recipe, {
-      ...places(io, flags.refresh, log.note),
-      signal,
-    });
+    const run = await prepareRun(recipe, { ...places(io, flags.refresh, log.note), signal });
     const about = runFacts(run);
     if (flags.dryRun) {
       const plan = await planRun(run);
@@ -79,17 +72,3 @@ export const command = defineCommand({
     io.exitCode = 130;
   },
 });
-
-async function recipeSources(
-  { recipe, set: sets = [] }: Values<typeof options>,
-  typed: Call["typed"],
-  { env, packageRoot }: CommandIo,
-): Promise<RecipeSources> {
-  const path = recipe && (await findRecipe(recipe, packageRoot));
-  return {
-    ...(path && { file: { path, text: await readFile(path, "utf8") } }),
-    env,
-    sets,
-    flags: Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]])),
-  };
-}

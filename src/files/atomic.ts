@@ -2,8 +2,17 @@
 
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  type FileHandle,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
@@ -84,6 +93,13 @@ export async function checkFile(path: string): Promise<void> {
 
 /** The state of a file, links followed; undefined where there is none. */
 export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
+
+/** All files below a folder, sorted, links as files; none where there is no folder. */
+export async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  const files = entries.filter((entry) => !entry.isDirectory());
+  return files.map(({ parentPath, name }) => join(parentPath, name)).sort();
+}
 
 /** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
 function absentAsUndefined(error: unknown): undefined {

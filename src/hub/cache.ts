@@ -2,10 +2,11 @@
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { existsSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, symlink } from "node:fs/promises";
+import { copyFile, mkdir, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, didYouMean, messageOf, UserError } from "../core/errors.ts";
-import { readIfPresent, statIfPresent, temporaryName, writeFileAtomic } from "../files/atomic.ts";
+import * as atomic from "../files/atomic.ts";
+import { filesBelow, readIfPresent, statIfPresent } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { isCommit, nameOf, namesOf, type HubRepo } from "./repo-id.ts";
@@ -93,12 +94,8 @@ export function openSnapshot(
     /** All files where they are known, else those that are here. */
     async files(): Promise<string[]> {
       if (listing) return [...listing.keys()];
-      const options = { recursive: true, withFileTypes: true } as const;
-      const entries = await readdir(folder, options).catch(() => []);
-      return entries
-        .filter((entry) => !entry.isDirectory())
-        .map(({ parentPath, name }) => relative(folder, join(parentPath, name)))
-        .map((path) => path.replaceAll("\\", "/"));
+      const paths = await filesBelow(folder);
+      return paths.map((path) => relative(folder, path).replaceAll("\\", "/"));
     },
 
     /** Records the files of the commit, and that the revision means it. */
@@ -108,7 +105,7 @@ export function openSnapshot(
       if (!isCommit(repo.revision)) texts[join(root, "refs", repo.revision)] = commit;
       for (const [path, text] of Object.entries(texts)) {
         await mkdir(dirname(path), { recursive: true });
-        await writeFileAtomic(path, text);
+        await atomic.writeFileAtomic(path, text);
       }
     },
 
@@ -122,7 +119,7 @@ export function openSnapshot(
     /** Makes a blob appear: as a relative link, or as the file itself where links cannot be made. */
     async place(file: string, blob: string, isNewBlob: boolean): Promise<void> {
       const pointer = pathOf(file);
-      const beside = temporaryName(pointer);
+      const beside = atomic.temporaryName(pointer);
       await mkdir(dirname(pointer), { recursive: true });
       // A blob that was here before may have links to it.
       const move = () => (isNewBlob ? rename : copyFile)(blob, beside);
