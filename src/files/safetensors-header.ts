@@ -82,19 +82,14 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
 
 /** Parses UTF-8 JSON in which no object holds a key twice; `fail` throws the caller's error. */
 export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
-  let text: string;
+  let [text, json]: [string | undefined, unknown] = [undefined, undefined];
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return fail("is not UTF-8");
-  }
-  let json: unknown;
-  try {
     json = JSON.parse(text);
   } catch (error) {
-    return fail(`is not JSON (${messageOf(error)})`);
+    fail(text === undefined ? "is not UTF-8" : `is not JSON (${messageOf(error)})`);
   }
-  const twice = duplicateKey(text);
+  const twice = duplicateKey(text!);
   return twice === undefined ? json : fail(`holds the key ${shown(twice)} twice`);
 }
 

@@ -17,12 +17,9 @@ const MAX_PAGES = 1000;
 const MAX_LISTING_BYTES = 2 ** 26;
 
 /** What is known of one file of a commit, as a tree on disk has it; large files have their SHA-256 besides Git's hash. */
-export interface RepoFile {
-  readonly size: number;
-  readonly blob_id: string;
-  readonly lfs_sha256?: string;
-  readonly lfs_size?: number;
-}
+export type RepoFile = Readonly<
+  { size: number; blob_id: string } & { lfs_sha256?: string; lfs_size?: number }
+>;
 
 /** All files of a commit by path. */
 type Listing = ReadonlyMap<string, RepoFile>;
@@ -56,16 +53,11 @@ const folderOf = ({ cacheDir }: HubSettings, { type, id }: HubRepo) =>
 export type Snapshot = ReturnType<typeof openSnapshot>;
 
 /** One commit in the cache. Reading makes no folder. `listing` is undefined where only the files that are here are known. */
-export function openSnapshot(
-  settings: HubSettings,
-  repo: HubRepo,
-  commit: string,
-  given?: Listing,
-) {
+export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: string) {
   const root = folderOf(settings, repo);
   const folder = join(root, "snapshots", commit);
   const tree = join(root, "trees", `${commit}.json`);
-  const listing = given ?? readTree(tree);
+  const listing = readTree(tree);
 
   /** Where a file is, or will be: inside the folder, by the rules of POSIX and of Windows. */
   function pathOf(file: string): string {
@@ -99,8 +91,8 @@ export function openSnapshot(
     },
 
     /** Records the files of the commit, and that the revision means it. */
-    async remember(): Promise<void> {
-      const content = { format_version: 1, files: Object.fromEntries(listing ?? []) };
+    async remember(files: Listing): Promise<void> {
+      const content = { format_version: 1, files: Object.fromEntries(files) };
       const texts = { [tree]: JSON.stringify(content, undefined, 1) };
       if (!isCommit(repo.revision)) texts[join(root, "refs", repo.revision)] = commit;
       for (const [path, text] of Object.entries(texts)) {
@@ -151,19 +143,16 @@ export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
     const before = await cachedCommit(settings, repo);
     const commit = await commitOf(context);
     const cached = openSnapshot(settings, repo, commit);
-    const listing = cached.listing ?? (await filesOf(context, cached));
-    const snapshot = openSnapshot(settings, repo, commit, listing);
-    await snapshot.remember();
-    if (before && before !== commit)
-      onNote?.(
-        `${nameOf(repo)} has changed on the hub: ${repo.revision} is now ${commit.slice(0, 8)}, the cached one was ${before.slice(0, 8)}`,
-      );
-    return snapshot;
+    await cached.remember(cached.listing ?? (await filesOf(context, cached)));
+    const [was, is] = [before, commit].map((hash) => hash?.slice(0, 8));
+    const change = `${repo.revision} is now ${is}, the cached one was ${was}`;
+    if (before && was !== is) onNote?.(`${nameOf(repo)} has changed on the hub: ${change}`);
+    return openSnapshot(settings, repo, commit);
   } catch (error) {
     signal?.throwIfAborted();
     const failure = diskFailure(error, `the listing of ${nameOf(repo)}`, settings);
-    // Whatever else we stumble over means an answer that no hub gives.
     if (failure instanceof UserError) throw failure;
+    // Whatever else we stumble over means an answer that no hub gives.
     const isForm = failure instanceof TypeError;
     throw notAHub(context, isForm ? "its answer has another form" : messageOf(failure));
   }

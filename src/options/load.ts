@@ -9,8 +9,10 @@ import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./sche
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 
+type RecipeFile = Readonly<{ path: string; text: string }>;
+
 export interface RecipeSources {
-  readonly file?: { readonly path: string; readonly text: string };
+  readonly file?: RecipeFile;
   /** Environment variables. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
@@ -57,21 +59,17 @@ export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0
  * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
  * folder, which may have moved.
  */
-export function resumedRecipe(
-  file: NonNullable<RecipeSources["file"]>,
-  sources: RecipeSources,
-): Recipe {
+export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe {
   const saved = loadRecipe({ file });
   const given = loadRecipe({ ...sources, env: {}, saved });
   const isFree = (key: RecipeKey) =>
     key === "out" || (key === "steps" && given.steps > saved.steps);
-  const differing = recipeOptions
-    .filter(({ key }) => !isFree(key))
-    .map(({ key }) => ({ key, was: JSON.stringify(saved[key]), now: JSON.stringify(given[key]) }))
-    .filter(({ was, now }) => was !== now);
-  if (differing.length === 0) return { ...saved, steps: given.steps };
-  const list = differing.map(({ key, was, now }) => `${key} is ${was}, not ${now}`);
-  throw new UserError(`the run has another recipe, ${file.path}: ${list.join("; ")}`, {
+  const changes = recipeOptions.flatMap(({ key }) => {
+    const [was, now] = [saved[key], given[key]].map((value) => JSON.stringify(value));
+    return was === now || isFree(key) ? [] : [`${key} is ${was}, not ${now}`];
+  });
+  if (changes.length === 0) return { ...saved, steps: given.steps };
+  throw new UserError(`the run has another recipe, ${file.path}: ${changes.join("; ")}`, {
     hint: "resume without these options, or start a new run; only --steps may grow",
   });
 }
@@ -102,7 +100,7 @@ function assignment(set: string): Given {
   return [path, value, "--set"];
 }
 
-function fromFile({ path, text }: NonNullable<RecipeSources["file"]>, base: JsonObject): Given[] {
+function fromFile({ path, text }: RecipeFile, base: JsonObject): Given[] {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, logLevel: "error" });
   const flaws = [...document.errors, ...document.warnings].map(({ message }) => message);
