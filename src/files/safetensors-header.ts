@@ -89,7 +89,7 @@ export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
   } catch (error) {
     fail(text === undefined ? "is not UTF-8" : `is not JSON (${messageOf(error)})`);
   }
-  const twice = duplicateKey(text!);
+  const twice = duplicateKey(text);
   return twice === undefined ? json : fail(`holds the key ${shown(twice)} twice`);
 }
 
