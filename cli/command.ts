@@ -2,8 +2,8 @@
 // before its end.
 
 import { type Command as Commander, Option as Flag } from "commander";
-import { fromEnvironment, fromFlags, readOptions } from "../src/options/check.ts";
-import { type Option, optionsOf, type Shape, type Values } from "../src/options/values.ts";
+import { fromEnvironment, fromFlags, optionsOf, readOptions } from "../src/options/values.ts";
+import type { Option, Shape, Values } from "../src/options/values.ts";
 import type { CommandIo } from "./io.ts";
 
 interface Definition<S extends Shape> {

@@ -46,7 +46,7 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
     .configureOutput({
       writeOut: (text) => void io.stdout.write(text),
       writeErr: (text) => void io.stderr.write(text),
-      outputError: (text, write) => write(text + mistypedFlag(text)),
+      outputError: (text, write) => write(text + adviceOn(text)),
     });
   const isGiven = (name: string) => words.find((word) => Object.hasOwn(commands, word)) === name;
   for (const [name, [about, load]] of Object.entries(commands)) {
@@ -57,7 +57,9 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
 }
 
 /** Commander misses a required flag before it sees that it was mistyped: the word that it may be. */
-function mistypedFlag(error: string): string {
+function adviceOn(error: string): string {
+  if (error.includes("too many arguments") && words.includes("--data"))
+    return "hint: quote a pattern, so that the shell leaves it as it is, or name the folder\n";
   const missing = /required option '(--[\w-]+)/.exec(error)?.[1];
   const flags = words.filter((given) => given.startsWith("--"));
   const word = missing && nearest(missing, flags);

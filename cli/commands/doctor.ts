@@ -1,11 +1,12 @@
 // `ssa doctor`: what this machine offers, and why what is missing is missing.
 
 import { existsSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { lstat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { surveyDevices } from "../../src/engines/index.ts";
+import { filesBelow } from "../../src/files/atomic.ts";
 import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
@@ -83,8 +84,6 @@ function installedVersion(name: string): string {
 
 /** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
 async function sizeOf(folder: string): Promise<number> {
-  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
-  const files = entries.filter((entry) => entry.isFile());
-  const sizes = files.map(({ parentPath, name }) => stat(join(parentPath, name)));
-  return (await Promise.all(sizes)).reduce((sum, { size }) => sum + size, 0);
+  const states = await Promise.all((await filesBelow(folder)).map((path) => lstat(path)));
+  return states.reduce((sum, { size }) => sum + size, 0);
 }

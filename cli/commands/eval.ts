@@ -46,11 +46,8 @@ export const command = defineCommand({
   examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
   $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
-  async run(
-    { saveBaseline, baseline: path, maxIncrease, refresh, json, ...given },
-    io,
-    { signal },
-  ) {
+  async run(values, io, { signal }) {
+    const { saveBaseline, baseline: path, maxIncrease, refresh, json, ...given } = values;
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !path)
       throw new UserError("--max-increase needs a --baseline to compare with");

@@ -2,32 +2,24 @@
 
 import { readFile } from "node:fs/promises";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { findRecipe, type RecipeSources } from "../../src/options/load.ts";
+import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import {
-  flag,
-  maybe,
-  oneOf,
-  preset,
-  shared,
-  text,
-  texts,
-  type Values,
-} from "../../src/options/values.ts";
+import * as kind from "../../src/options/values.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
-import { type Call, defineCommand } from "../command.ts";
+import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import { type CommandIo, places, print } from "../io.ts";
-import { LOG_FORMATS, openLog } from "../log.ts";
-import { howToResume, planText, reportText, runFacts, whatNext } from "../run-text.ts";
+import { places, print } from "../io.ts";
+import * as told from "../run-text.ts";
+
+const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
 
 const options = {
   recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
   set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
   resume: flag("continue the run at --out, or the newest under checkpoints/"),
-  logFormat: preset(oneOf(LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
+  logFormat: preset(oneOf(told.LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   refresh: shared.refresh,
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),
@@ -40,26 +32,26 @@ export const command = defineCommand({
   examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
   async run(flags, io, { typed, signal }) {
-    const sources = await recipeSources(flags, typed, io);
+    const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
+    const file = path && { path, text: await readFile(path, "utf8") };
+    const given = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
+    const sources = { ...(file && { file }), env: io.env, sets: flags.set ?? [], flags: given };
     const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
-    const log = openLog(io, flags.logFormat);
+    const log = told.openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) => {
-      print(io, flags.json, report, () => reportText(report, runDir, io));
-      for (const line of whatNext(report, runDir, io)) log.note(line);
+      print(io, flags.json, report, () => told.reportText(report, runDir, io));
+      for (const line of told.whatNext(report, runDir, io)) log.note(line);
     };
     const done = flags.resume ? await finishedReport(recipe) : undefined;
     if (done) {
       log.note(`${recipe.out} is finished: its report again`);
       return tell(done, recipe.out!);
     }
-    const run = await prepareRun(recipe, {
-      ...places(io, flags.refresh, log.note),
-      signal,
-    });
-    const about = runFacts(run);
+    const run = await prepareRun(recipe, { ...places(io, flags.refresh, log.note), signal });
+    const about = told.runFacts(run);
     if (flags.dryRun) {
       const plan = await planRun(run);
-      return print(io, flags.json, plan, () => planText(plan, about, io));
+      return print(io, flags.json, plan, () => told.planText(plan, about, io));
     }
     const result = await trainRun(run, {
       isResumed: flags.resume,
@@ -75,21 +67,7 @@ export const command = defineCommand({
     io.progress.done();
     const { step } = result;
     const where = step === null ? "stopped" : `stopped and saved after step ${step}`;
-    log.note(`${where}; continue: ${howToResume(runDir, io)}`);
+    log.note(`${where}; continue: ${told.howToResume(runDir, io)}`);
     io.exitCode = 130;
   },
 });
-
-async function recipeSources(
-  { recipe, set: sets = [] }: Values<typeof options>,
-  typed: Call["typed"],
-  { env, packageRoot }: CommandIo,
-): Promise<RecipeSources> {
-  const path = recipe && (await findRecipe(recipe, packageRoot));
-  return {
-    ...(path && { file: { path, text: await readFile(path, "utf8") } }),
-    env,
-    sets,
-    flags: Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]])),
-  };
-}

@@ -38,11 +38,8 @@ probable and 95 %. The model's ONNX export is made at the first call and kept; \
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
-  async run(
-    { model, adapter, device, prompt, maxNewTokens, refresh, json, seed, ...sampling },
-    io,
-    { signal },
-  ) {
+  async run({ device, refresh, json, seed, ...given }, io, { signal }) {
+    const { model, adapter, prompt, maxNewTokens, ...sampling } = given;
     const { temperature, topK, topP } = sampling;
     if (temperature === 0 && (topK ?? topP ?? seed) !== undefined)
       throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {

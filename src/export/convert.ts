@@ -6,6 +6,7 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { nearest, UserError } from "../core/errors.ts";
 import {
+  filesBelow,
   replaceFolder,
   settleReplacement,
   temporaryOwner,
@@ -136,12 +137,8 @@ async function prepareOut(
 }
 
 async function listFiles(folder: string) {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const paths = entries
-    .filter((entry) => entry.isFile())
-    .map(({ parentPath, name }) => join(parentPath, name));
   const sized = async (path: string) => {
     return { name: relative(folder, path), sizeBytes: (await stat(path)).size };
   };
-  return Promise.all(paths.sort().map(sized));
+  return Promise.all((await filesBelow(folder)).map(sized));
 }

@@ -2,8 +2,17 @@
 
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  type FileHandle,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
@@ -14,10 +23,11 @@ export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
 /** Replaces the file by what `write` puts into the handle, with the guarantees of writeFileAtomic. */
 export function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>) {
   return replace(path, async (temporary) => {
-    await closing(await open(temporary, "wx"), async (handle) => {
+    {
+      await using handle = await open(temporary, "wx");
       await write(handle);
       await handle.sync();
-    });
+    }
     await rename(temporary, path);
   });
 }
@@ -84,6 +94,13 @@ export async function checkFile(path: string): Promise<void> {
 /** The state of a file, links followed; undefined where there is none. */
 export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
 
+/** All files below a folder, sorted, links as files; none where there is no folder. */
+export async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  const files = entries.filter((entry) => !entry.isDirectory());
+  return files.map(({ parentPath, name }) => join(parentPath, name)).sort();
+}
+
 /** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
 function absentAsUndefined(error: unknown): undefined {
   if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
@@ -103,16 +120,8 @@ export function temporaryOwner(name: string): number | undefined {
 /** Flushes a file, or a folder's entries: without that a rename may not outlive a power cut. */
 export async function flush(path: string): Promise<void> {
   if (platform === "win32") return; // needs write access there, which folders never give
-  await closing(await open(path, "r"), (handle) => handle.sync());
-}
-
-/** What `work` makes of an open file, which is closed after it. */
-export async function closing<T>(handle: FileHandle, work: (handle: FileHandle) => Promise<T>) {
-  try {
-    return await work(handle);
-  } finally {
-    await handle.close();
-  }
+  await using handle = await open(path, "r");
+  await handle.sync();
 }
 
 const space = "free some space, then try again";

@@ -17,15 +17,9 @@ export async function readJson(path: string, hint?: string): Promise<JsonObject>
 }
 
 /** The same; undefined where there is no such file or it is damaged. */
-export async function readJsonIfSound(path: string): Promise<JsonObject | undefined> {
-  return readJson(path).catch(() => undefined);
-}
+export const readJsonIfSound = (path: string) => readJson(path).catch(() => undefined);
 
-export function parseObject(
-  text: string,
-  where: string,
-  options: UserErrorOptions = {},
-): JsonObject {
+export function parseObject(text: string, where: string, options: UserErrorOptions = {}) {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -37,9 +31,8 @@ export function parseObject(
 }
 
 /** Replaces the file by the value, indented for people. */
-export async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
-}
+export const writeJson = (path: string, value: unknown) =>
+  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
 
 /** Appends a record as a line, which is in the hands of the system, not of this process, when the promise resolves. */
 export async function appendLine(path: string, record: JsonObject): Promise<void> {

@@ -1,4 +1,25 @@
-// The names of files that models, adapters and runs are made of: those of Hugging Face, and ours.
+// The names of files that data, models, adapters and runs are made of, Hugging Face's and ours, and the package's place.
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** Where this package is, with its recipes/ and checkpoints/: built, the program lies one folder deeper than its source. */
+export function packageRoot(folder = import.meta.dirname): string {
+  return existsSync(join(folder, "package.json")) ? folder : packageRoot(dirname(folder));
+}
+
+const splitWords = {
+  train: /(?<![a-z])(train|training)(?![a-z])/i,
+  validation: /(?<![a-z])(validation|valid|val|dev)(?![a-z])/i,
+  test: /(?<![a-z])(test|testing|eval|evaluation)(?![a-z])/i,
+};
+
+/** The split that a name of data tells by the hub's habits, with a whole word: "wiki.valid.raw", "train-00000-of-00002". */
+export const splitOf = (name: string): string | undefined =>
+  Object.entries(splitWords).find(([, word]) => word.test(name))?.[0];
+
+/** What the name of a split means: "valid" is validation, but "train_sft" is a split of its own. */
+export const splitNamed = (name: string) => (/^[a-z]+$/i.test(name) && splitOf(name)) || name;
 
 /** In a model's folder. */
 export const modelFiles = {

@@ -1,8 +1,8 @@
 // The folder of a training run: snapshots that are wholly there or not at all, its metrics, its name and its lock.
 
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { existsSync, statSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pid } from "node:process";
 import { codeOf, invariant, messageOf, UserError } from "../core/errors.ts";
@@ -33,8 +33,6 @@ export interface FoundSnapshot extends Omit<Snapshot, "tensors"> {
   readonly skipped: readonly { readonly dir: string; readonly reason: string }[];
 }
 
-const formatVersion = 1;
-
 /** Saves a snapshot as `step-000200` and returns its folder. On failure nothing is left and earlier ones are untouched. */
 export async function saveSnapshot(
   runDir: string,
@@ -50,9 +48,11 @@ export async function saveSnapshot(
       await writeJson(join(folder, snapshotFiles.adapterConfig), adapterConfig);
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));
-    const content = { format_version: formatVersion, step, files, state };
-    const sealed = { sha256: sha256OfJson(content), ...content };
-    await writeJson(join(folder, snapshotFiles.state), sealed);
+    const content = { format_version: 1, step, files, state };
+    await writeJson(join(folder, snapshotFiles.state), {
+      sha256: sha256OfJson(content),
+      ...content,
+    });
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await atomic.flush(metrics);
   });
@@ -121,23 +121,21 @@ export function isRun(folder: string): boolean {
 
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
-  const runs: { readonly dir: string; readonly time: number }[] = [];
-  for (const dir of (await namesIn(checkpointsDir)).map((name) => join(checkpointsDir, name))) {
-    if (!isRun(dir)) continue;
+  const folders = (await namesIn(checkpointsDir)).map((name) => join(checkpointsDir, name));
+  const timeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const runs = folders.filter(isRun).map((dir) => {
     const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
-    const states = await Promise.all(paths.filter(existsSync).map((path) => stat(path)));
-    runs.push({ dir, time: Math.max(...states.map(({ mtimeMs }) => mtimeMs)) });
-  }
+    return { dir, time: Math.max(...paths.map(timeOf)) };
+  });
   return runs.sort((a, b) => b.time - a.time)[0]?.dir;
 }
 
 /** Makes the folder `<stem>-<n>` with n one above those that are there, from 1; two processes get two. */
 export async function claimRunFolder(checkpointsDir: string, stem: string): Promise<string> {
-  const numbers = (await namesIn(checkpointsDir))
-    .filter((name) => name.startsWith(`${stem}-`))
-    .map((name) => name.slice(stem.length + 1))
-    .filter((rest) => /^\d{1,9}$/.test(rest));
-  const dir = join(checkpointsDir, `${stem}-${Math.max(0, ...numbers.map(Number)) + 1}`);
+  const ours = (await namesIn(checkpointsDir)).filter((name) => name.startsWith(`${stem}-`));
+  const ends = ours.map((name) => name.slice(stem.length + 1));
+  const numbers = ends.filter((end) => /^\d{1,9}$/.test(end)).map(Number);
+  const dir = join(checkpointsDir, `${stem}-${Math.max(0, ...numbers) + 1}`);
   try {
     await mkdir(checkpointsDir, { recursive: true });
     await mkdir(dir);
@@ -155,10 +153,9 @@ export function snapshotDir(runDir: string, step: number): string {
 
 /** Whole snapshots by rising step, damaged or not. */
 async function listSnapshots(runDir: string): Promise<{ dir: string; step: number }[]> {
-  return (await namesIn(runDir))
-    .filter((name) => /^step-\d{6,}$/.test(name))
-    .map((name) => ({ dir: join(runDir, name), step: Number(name.slice(5)) }))
-    .sort((a, b) => a.step - b.step);
+  const names = (await namesIn(runDir)).filter((name) => /^step-\d{6,}$/.test(name));
+  const found = names.map((name) => ({ dir: join(runDir, name), step: Number(name.slice(5)) }));
+  return found.sort((a, b) => a.step - b.step);
 }
 
 /** The state of a snapshot, or an error whose message is the reason why it cannot be used. */
@@ -169,8 +166,7 @@ async function verifiedState(dir: string, step: number): Promise<unknown> {
   const { format_version: version, files, state } = content;
   if (sha256 !== sha256OfJson(content) || content["step"] !== step || !isRecord(files))
     throw damaged(snapshotFiles.state);
-  if (version !== formatVersion)
-    throw new Error(`its format version ${String(version)} is unknown`);
+  if (version !== 1) throw new Error(`its format version ${String(version)} is unknown`);
   for (const [name, expected] of Object.entries(files))
     if ((await sha256OfFile(join(dir, name)).catch(() => "")) !== expected) throw damaged(name);
   return state;

@@ -8,19 +8,16 @@ import { isRecord, shown } from "../core/json.ts";
 /** The longest header that the format allows, in bytes. */
 export const maxHeaderBytes = 100_000_000;
 
-/** One tensor of a header; `begin` and `end` are byte offsets from the end of the header. */
-export interface HeaderEntry {
+export interface TensorInfo {
   readonly name: string;
+  /** Name of the number format as in the file; may be one that can be listed but not read, such as F8_E4M3. */
   readonly dtype: string;
   readonly shape: readonly number[];
-  readonly begin: number;
-  readonly end: number;
-}
-
-export interface Header {
-  /** In the order of their bytes. */
-  readonly entries: readonly HeaderEntry[];
-  readonly metadata: Readonly<Record<string, string>>;
+  /** The real file, symbolic links resolved. */
+  readonly file: string;
+  /** Bytes from the start of the file; a multiple of nothing in particular. */
+  readonly offset: number;
+  readonly byteLength: number;
 }
 
 // Number formats that are listed and no more.
@@ -50,8 +47,8 @@ export function headerLength(file: string, prefix: Uint8Array, fileBytes: number
   return Number(length);
 }
 
-/** Parses and checks a header; `dataBytes` is the number of bytes that follow it in the file. */
-export function parseHeader(file: string, header: Uint8Array, dataBytes: number): Header {
+/** Parses and checks a header; `dataBytes` is the number of bytes that follow it in the file. In the order of these. */
+export function parseHeader(file: string, header: Uint8Array, dataBytes: number) {
   const fail: Fail = (problem) => {
     throw malformed(file, problem);
   };
@@ -62,9 +59,10 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
   if (!isRecord(metadata)) return fail("__metadata__ is not an object of strings");
   const strange = Object.entries(metadata).find(([, value]) => typeof value !== "string");
   if (strange) fail(`__metadata__ value ${shown(strange[0])} is not a string`);
-  const entries = Object.entries(tensors).map(([name, entry]) =>
-    parseEntry(name, entry, dataBytes, (problem) => fail(`tensor ${shown(name)}: ${problem}`)),
-  );
+  const entries = Object.entries(tensors).map(([name, entry]) => {
+    const failed: Fail = (problem) => fail(`tensor ${shown(name)}: ${problem}`);
+    return { name, ...parseEntry(entry, dataBytes, failed) };
+  });
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
   // Every byte of the data must belong to exactly one tensor.
   let [covered, previous] = [0, ""];
@@ -76,22 +74,20 @@ export function parseHeader(file: string, header: Uint8Array, dataBytes: number)
   }
   if (covered < dataBytes)
     fail(`${dataBytes - covered} bytes after the last tensor belong to no tensor`);
-  return { entries, metadata: metadata as Record<string, string> };
+  const infos = entries.map(({ begin, end, ...entry }): TensorInfo => {
+    return { ...entry, file, offset: 8 + header.length + begin, byteLength: end - begin };
+  });
+  return { tensors: infos, metadata: metadata as Record<string, string> };
 }
 
 /** Parses UTF-8 JSON in which no object holds a key twice; `fail` throws the caller's error. */
 export function parseUniqueJson(bytes: Uint8Array, fail: Fail): unknown {
-  let text: string;
+  let [text, json]: [string | undefined, unknown] = [undefined, undefined];
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return fail("is not UTF-8");
-  }
-  let json: unknown;
-  try {
     json = JSON.parse(text);
   } catch (error) {
-    return fail(`is not JSON (${messageOf(error)})`);
+    fail(text === undefined ? "is not UTF-8" : `is not JSON (${messageOf(error)})`);
   }
   const twice = duplicateKey(text);
   return twice === undefined ? json : fail(`holds the key ${shown(twice)} twice`);
@@ -119,7 +115,8 @@ export function duplicateKey(json: string): string | undefined {
   return undefined;
 }
 
-function parseEntry(name: string, entry: unknown, dataBytes: number, fail: Fail): HeaderEntry {
+/** `begin` and `end` are byte offsets from the end of the header. */
+function parseEntry(entry: unknown, dataBytes: number, fail: Fail) {
   if (!isRecord(entry)) return fail("its entry is not an object");
   const { dtype, shape, data_offsets: offsets } = entry;
   const isKnown = typeof dtype === "string" && isReadableDtype(dtype);
@@ -139,7 +136,7 @@ function parseEntry(name: string, entry: unknown, dataBytes: number, fail: Fail)
   if (Number.isNaN(bits)) return fail(`shape ${shown(shape)} is too large`);
   if (bits / 8 !== end - begin)
     return fail(`${dtype} ${shown(shape)} takes ${bits / 8} bytes, but has ${end - begin}`);
-  return { name, dtype, shape, begin, end };
+  return { dtype, shape, begin, end };
 }
 
 function isCount(value: unknown): value is number {

@@ -8,28 +8,13 @@ import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
 import { isRecord, shown } from "../core/json.ts";
-import { closing, checkFile, statIfPresent } from "./atomic.ts";
+import { checkFile, statIfPresent } from "./atomic.ts";
 import { modelFiles } from "./names.ts";
-import {
-  headerLength,
-  isReadableDtype,
-  parseHeader,
-  parseUniqueJson,
-} from "./safetensors-header.ts";
+import * as header from "./safetensors-header.ts";
+import type { TensorInfo } from "./safetensors-header.ts";
 
+export type { TensorInfo };
 export { writeSafetensors, writeSharded, type TensorSource } from "./safetensors-writer.ts";
-
-export interface TensorInfo {
-  readonly name: string;
-  /** Name of the number format as in the file; may be one that can be listed but not read, such as F8_E4M3. */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  /** The real file, symbolic links resolved. */
-  readonly file: string;
-  /** Bytes from the start of the file; a multiple of nothing in particular. */
-  readonly offset: number;
-  readonly byteLength: number;
-}
 
 export interface Checkpoint {
   /** As named in the folder, so before symbolic links are resolved. */
@@ -62,27 +47,21 @@ export async function readBytes(info: TensorInfo): Promise<Uint8Array> {
 
 /** The raw bytes of a tensor in pieces, each a new array, so that any size passes through little memory. */
 export async function* streamBytes(info: TensorInfo, chunkBytes = 16 * 2 ** 20) {
-  const handle = await open(info.file, "r");
-  try {
-    for (let start = 0; start < info.byteLength; start += chunkBytes) {
-      const length = Math.min(chunkBytes, info.byteLength - start);
-      const bytes = await readUpTo(handle, info.offset + start, length);
-      if (bytes.length < length)
-        throw new UserError(
-          `${info.file}: tensor "${info.name}" is cut off; the file has shrunk since it was opened`,
-          { exitCode: 1 },
-        );
-      yield bytes;
-    }
-  } finally {
-    await handle.close();
+  const { file, name, offset, byteLength } = info;
+  await using handle = await open(file, "r");
+  for (let start = 0; start < byteLength; start += chunkBytes) {
+    const length = Math.min(chunkBytes, byteLength - start);
+    const bytes = await readUpTo(handle, offset + start, length);
+    const problem = `tensor "${name}" is cut off; the file has shrunk since it was opened`;
+    if (bytes.length < length) throw new UserError(`${file}: ${problem}`, { exitCode: 1 });
+    yield bytes;
   }
 }
 
 /** The values of an F64, F32, F16 or BF16 tensor as float32. */
 export async function readFloats(info: TensorInfo): Promise<Float32Array> {
   const { file, name, dtype } = info;
-  const values = isReadableDtype(dtype) && decodeFloats(dtype, await readBytes(info));
+  const values = header.isReadableDtype(dtype) && decodeFloats(dtype, await readBytes(info));
   if (values) return values;
   const problem = `is ${dtype}; weights must be F64, F32, F16 or BF16`;
   throw new UserError(`${file}: tensor "${name}" ${problem}`, { hint: useOriginal });
@@ -138,21 +117,19 @@ async function openShards(path: string): Promise<Checkpoint> {
 
 /** Tensor name to shard name, of an index. */
 export async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
+  const hint = "is the file complete? fetch it again from the source";
   const fail = (problem: string): never => {
-    throw new UserError(`${path}: ${problem}`, {
-      hint: "is the file complete? fetch it again from the source",
-    });
+    throw new UserError(`${path}: ${problem}`, { hint });
   };
-  const bytes = await closing(await openFile(path), (handle) => handle.readFile());
-  const json = parseUniqueJson(bytes, (problem) => fail(`the index ${problem}`));
+  await using handle = await openFile(path);
+  const bytes = await handle.readFile();
+  const json = header.parseUniqueJson(bytes, (problem) => fail(`the index ${problem}`));
   const map = isRecord(json) ? json["weight_map"] : undefined;
   if (!isRecord(map)) return fail("the index has no object weight_map");
   const placed = new Map<string, string>();
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !staysInside(shard))
-      return fail(
-        `tensor "${name}" is placed in ${shown(shard)}, which is not a file of this folder`,
-      );
+      return fail(`tensor "${name}" is placed in ${shown(shard)}, not a file of this folder`);
     placed.set(name, shard);
   }
   return placed;
@@ -171,25 +148,17 @@ async function openFile(path: string, because = ""): Promise<FileHandle> {
 }
 
 async function readHeader(path: string, because?: string) {
-  return closing(await openFile(path, because), async (handle) => {
-    const { size } = await handle.stat();
-    const length = headerLength(path, await readUpTo(handle, 0, Math.min(8, size)), size);
-    const dataStart = 8 + length;
-    const header = parseHeader(path, await readUpTo(handle, 8, length), size - dataStart);
-    const file = await realpath(path);
-    const tensors = header.entries.map(({ begin, end, ...entry }): TensorInfo => {
-      return { ...entry, file, offset: dataStart + begin, byteLength: end - begin };
-    });
-    return { tensors, metadata: header.metadata };
-  });
+  await using handle = await openFile(path, because);
+  const { size } = await handle.stat();
+  const length = header.headerLength(path, await readUpTo(handle, 0, Math.min(8, size)), size);
+  const bytes = await readUpTo(handle, 8, length);
+  const { tensors, metadata } = header.parseHeader(path, bytes, size - 8 - length);
+  const file = await realpath(path);
+  return { tensors: tensors.map((info) => ({ ...info, file })), metadata };
 }
 
 /** `length` bytes from `position`, or fewer where the file ends before; none where `length` is below 0. */
-export async function readUpTo(
-  handle: FileHandle,
-  position: number,
-  length: number,
-): Promise<Uint8Array> {
+export async function readUpTo(handle: FileHandle, position: number, length: number) {
   const bytes = new Uint8Array(Math.max(0, length));
   for (let done = 0; done < length;) {
     // One read is at most 2 GiB on Linux.
@@ -202,16 +171,12 @@ export async function readUpTo(
 }
 
 const others: readonly (readonly [name: RegExp, problem: string, hint: string])[] = [
-  [
-    /\.safetensors$/,
-    `no ${singleName}, but %`,
-    `name the file itself, or a folder where it is ${singleName}`,
-  ],
+  [/\.safetensors$/, `no ${singleName}, but %`, `name the file itself, or rename it`],
   [/\.(gguf|ggml|llamafile)$/i, "quantised weights (%), not safetensors", useOriginal],
   [
     /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt|pkl)$/i,
     "pickled weights (%), not safetensors",
-    "pickles can run code when loaded and are not read; save them with save_pretrained(…, safe_serialization=True)",
+    "pickles can run code when loaded; save them with save_pretrained(…, safe_serialization=True)",
   ],
 ];
 

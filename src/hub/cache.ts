@@ -1,28 +1,31 @@
-// The folder layout that huggingface_hub shares between languages:
+// Commits of repositories: what the hub says of them, and the cache, in the layout that huggingface_hub shares:
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { existsSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, symlink } from "node:fs/promises";
+import { copyFile, mkdir, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
-import { codeOf, UserError } from "../core/errors.ts";
-import { readIfPresent, statIfPresent, temporaryName, writeFileAtomic } from "../files/atomic.ts";
+import { codeOf, didYouMean, messageOf, UserError } from "../core/errors.ts";
+import * as atomic from "../files/atomic.ts";
+import { filesBelow, readIfPresent, statIfPresent } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
-import type { HubSettings } from "./environment.ts";
-import { isCommit, namesOf, type HubRepo } from "./repo-id.ts";
+import type { HubContext, HubSettings } from "./environment.ts";
+import { isCommit, nameOf, namesOf, type HubRepo } from "./repo-id.ts";
+import { diskFailure, NoRevisionError, notAHub, request, retrying } from "./request.ts";
+
+// The hub advises against more than 100,000 files in a repository: 100 pages, some 30 MB.
+const MAX_PAGES = 1000;
+const MAX_LISTING_BYTES = 2 ** 26;
 
 /** What is known of one file of a commit, as a tree on disk has it; large files have their SHA-256 besides Git's hash. */
-export interface RepoFile {
-  readonly size: number;
-  readonly blob_id: string;
-  readonly lfs_sha256?: string;
-  readonly lfs_size?: number;
-}
+export type RepoFile = Readonly<
+  { size: number; blob_id: string } & { lfs_sha256?: string; lfs_size?: number }
+>;
 
 /** All files of a commit by path. */
-export type Listing = ReadonlyMap<string, RepoFile>;
+type Listing = ReadonlyMap<string, RepoFile>;
 
 /** True if the hashes, which become file names, are hashes, and the size is a size. */
-export function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile): boolean {
+function isSound({ blob_id, lfs_sha256 = "0".repeat(64), size }: RepoFile): boolean {
   const text = JSON.stringify([blob_id, lfs_sha256, size]);
   return /^\["[0-9a-f]{40}","[0-9a-f]{64}",\d+\]$/.test(text);
 }
@@ -37,7 +40,7 @@ export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
 }
 
 /** The commit that a revision meant when it was last asked for. */
-export async function cachedCommit(settings: HubSettings, repo: HubRepo) {
+async function cachedCommit(settings: HubSettings, repo: HubRepo) {
   if (isCommit(repo.revision)) return repo.revision;
   const ref = await readIfPresent(join(folderOf(settings, repo), "refs", repo.revision));
   const commit = String(ref).trim();
@@ -50,16 +53,11 @@ const folderOf = ({ cacheDir }: HubSettings, { type, id }: HubRepo) =>
 export type Snapshot = ReturnType<typeof openSnapshot>;
 
 /** One commit in the cache. Reading makes no folder. `listing` is undefined where only the files that are here are known. */
-export function openSnapshot(
-  settings: HubSettings,
-  repo: HubRepo,
-  commit: string,
-  given?: Listing,
-) {
+export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: string) {
   const root = folderOf(settings, repo);
   const folder = join(root, "snapshots", commit);
   const tree = join(root, "trees", `${commit}.json`);
-  const listing = given ?? readTree(tree);
+  const listing = readTree(tree);
 
   /** Where a file is, or will be: inside the folder, by the rules of POSIX and of Windows. */
   function pathOf(file: string): string {
@@ -88,22 +86,18 @@ export function openSnapshot(
     /** All files where they are known, else those that are here. */
     async files(): Promise<string[]> {
       if (listing) return [...listing.keys()];
-      const options = { recursive: true, withFileTypes: true } as const;
-      const entries = await readdir(folder, options).catch(() => []);
-      return entries
-        .filter((entry) => !entry.isDirectory())
-        .map(({ parentPath, name }) => relative(folder, join(parentPath, name)))
-        .map((path) => path.replaceAll("\\", "/"));
+      const paths = await filesBelow(folder);
+      return paths.map((path) => relative(folder, path).replaceAll("\\", "/"));
     },
 
     /** Records the files of the commit, and that the revision means it. */
-    async remember(): Promise<void> {
-      const content = { format_version: 1, files: Object.fromEntries(listing ?? []) };
+    async remember(files: Listing): Promise<void> {
+      const content = { format_version: 1, files: Object.fromEntries(files) };
       const texts = { [tree]: JSON.stringify(content, undefined, 1) };
       if (!isCommit(repo.revision)) texts[join(root, "refs", repo.revision)] = commit;
       for (const [path, text] of Object.entries(texts)) {
         await mkdir(dirname(path), { recursive: true });
-        await writeFileAtomic(path, text);
+        await atomic.writeFileAtomic(path, text);
       }
     },
 
@@ -117,7 +111,7 @@ export function openSnapshot(
     /** Makes a blob appear: as a relative link, or as the file itself where links cannot be made. */
     async place(file: string, blob: string, isNewBlob: boolean): Promise<void> {
       const pointer = pathOf(file);
-      const beside = temporaryName(pointer);
+      const beside = atomic.temporaryName(pointer);
       await mkdir(dirname(pointer), { recursive: true });
       // A blob that was here before may have links to it.
       const move = () => (isNewBlob ? rename : copyFile)(blob, beside);
@@ -140,4 +134,94 @@ function readTree(path: string): Listing | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
+export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
+  const { settings, repo, signal, onNote } = context;
+  try {
+    const before = await cachedCommit(settings, repo);
+    const commit = await commitOf(context);
+    const cached = openSnapshot(settings, repo, commit);
+    await cached.remember(cached.listing ?? (await filesOf(context, cached)));
+    const [was, is] = [before, commit].map((hash) => hash?.slice(0, 8));
+    const change = `${repo.revision} is now ${is}, the cached one was ${was}`;
+    if (before && was !== is) onNote?.(`${nameOf(repo)} has changed on the hub: ${change}`);
+    return openSnapshot(settings, repo, commit);
+  } catch (error) {
+    signal?.throwIfAborted();
+    const failure = diskFailure(error, `the listing of ${nameOf(repo)}`, settings);
+    if (failure instanceof UserError) throw failure;
+    // Whatever else we stumble over means an answer that no hub gives.
+    const isForm = failure instanceof TypeError;
+    throw notAHub(context, isForm ? "its answer has another form" : messageOf(failure));
+  }
+}
+
+async function commitOf(context: HubContext): Promise<string> {
+  const { revision } = context.repo;
+  if (isCommit(revision)) return revision;
+  try {
+    const path = `revision/${encodeURIComponent(revision)}?expand=sha`;
+    const { sha } = (await ask(context, path)).json as { sha: unknown };
+    if (isCommit(String(sha))) return String(sha);
+    throw notAHub(context, `its commit is ${JSON.stringify(sha)}`);
+  } catch (error) {
+    if (!(error instanceof NoRevisionError)) throw error;
+    const names = await namesIn(context).catch(() => []);
+    const hint = didYouMean(revision, names) ?? `it has ${names.slice(0, 10).join(", ")}`;
+    throw names.length > 0 ? new NoRevisionError(error.message, { hint }) : error;
+  }
+}
+
+async function namesIn(context: HubContext): Promise<string[]> {
+  const { json } = await ask(context, "refs");
+  const { branches, tags } = json as Record<"branches" | "tags", { name: string }[]>;
+  return [...branches, ...tags].map(({ name }) => name);
+}
+
+/** As a listing has it; `lfs` has the hash and the size of a large file. */
+type TreeEntry = { type: string; path: string; oid: string; size: number; lfs?: TreeEntry };
+
+async function filesOf(context: HubContext, { commit, pathOf }: Snapshot) {
+  const listing = new Map<string, RepoFile>();
+  const pages = new Set<string>();
+  let bytesLeft = MAX_LISTING_BYTES;
+  for (let next: string | undefined = `tree/${commit}?recursive=true`; next !== undefined;) {
+    const page = await ask(context, next, bytesLeft);
+    for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
+      pathOf(path); // throws where it leaves the folder
+      if (type !== "file") continue;
+      const large = lfs && { lfs_sha256: lfs.oid, lfs_size: lfs.size };
+      const file = { size: lfs?.size ?? size, blob_id: oid, ...large };
+      if (!isSound(file)) throw notAHub(context, `${path} has no size or checksum`);
+      listing.set(path, file);
+    }
+    bytesLeft -= page.numBytes;
+    pages.add(page.url);
+    next = page.next;
+    if (pages.size === MAX_PAGES || pages.has(next ?? ""))
+      throw notAHub(context, `its listing has no end within ${pages.size} pages`);
+  }
+  return listing;
+}
+
+/** A short answer in full, and the address of its next page; repeated where that may help. */
+function ask(context: HubContext, path: string, maxBytes = MAX_LISTING_BYTES) {
+  const { settings, repo } = context;
+  const url = new URL(path, `${settings.endpoint}/api/${repo.type}s/${repo.id}/`).href;
+  const read = async ({ headers }: Response, chunks: AsyncIterable<Uint8Array>) => {
+    const parts = [];
+    let numBytes = 0;
+    for await (const part of chunks) {
+      numBytes += part.length;
+      if (numBytes > maxBytes)
+        throw notAHub(context, `its listing has more than ${MAX_LISTING_BYTES} bytes`);
+      parts.push(part);
+    }
+    const json: unknown = JSON.parse(String(Buffer.concat(parts)));
+    const link = /<([^>]*)>; *rel="next"/.exec(headers.get("link") ?? "")?.[1];
+    return { json, numBytes, url, next: link && new URL(link, url).href };
+  };
+  return retrying(context, () => request(context, url, read));
 }

@@ -1,13 +1,13 @@
 // A data set by name: the parquet files of its splits on this machine, filled from the hub where they must be.
 
 import { didYouMean, UserError } from "../core/errors.ts";
-import { cachedSnapshots, type Snapshot } from "./cache.ts";
+import { splitNamed, splitOf } from "../files/names.ts";
+import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubSettings } from "./environment.ts";
-import { NoRevisionError, offlineFailure } from "./failures.ts";
-import { fetchSnapshot } from "./request.ts";
 import type { ResolveOptions } from "./model.ts";
 import { nameOf, parseDatasetName, type DatasetSpec, type HubRepo } from "./repo-id.ts";
+import { NoRevisionError, offlineFailure } from "./request.ts";
 
 type DatasetRepo = DatasetSpec & HubRepo;
 
@@ -44,14 +44,13 @@ export async function resolveDataset(
     const files = parquetFiles((await snapshot?.files()) ?? []);
     if (snapshot === undefined || files.length === 0) continue;
     const chosen = choose(files, repo, wanted);
-    const paths = chosen.map(({ path }) => path);
-    await downloadFiles(context, snapshot, paths);
+    const names = chosen.map(({ path }) => path);
+    await downloadFiles(context, snapshot, names);
     return located(snapshot, repo, chosen);
   }
+  const hint = "download its text yourself and name the .txt, .jsonl or .parquet file";
   const problem = "has no parquet files, and the hub has converted none";
-  throw new UserError(`${nameOf(repos[0]!)} ${problem}`, {
-    hint: "download its text yourself and name the .txt, .jsonl or .parquet file",
-  });
+  throw new UserError(`${nameOf(repos[0]!)} ${problem}`, { hint });
 }
 
 /** What a cached snapshot gives of what is wanted, if that is surely all. */
@@ -93,37 +92,24 @@ function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: reado
   const configs = [...new Set(files.map(({ config }) => config))];
   const config = repo.config ?? (configs.length === 1 ? configs[0]! : DEFAULT_CONFIG);
   const found = files.filter((file) => file.config === config);
+  const fail = (problem: string, known: readonly string[], hint?: string): never => {
+    const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
+    const list = known.slice(0, 20).join(", ") + more;
+    throw new UserError(`${nameOf(repo)} has ${problem} ${list}`, { hint });
+  };
+  const lacks = (what: string, word: string, known: readonly string[]) =>
+    fail(`no ${what} "${word}"; it has`, known, didYouMean(word, known));
   if (found.length === 0 && repo.config === undefined)
-    throw new UserError(`${nameOf(repo)} has several configs: ${listed(configs)}`, {
-      hint: `name one, for instance ${repo.id}:${configs[0]}`,
-    });
-  if (found.length === 0) throw unknown(repo, "config", config, configs);
+    fail("several configs:", configs, `name one, for instance ${repo.id}:${configs[0]}`);
+  if (found.length === 0) lacks("config", config, configs);
   const chosen = found.filter(({ split }) => wanted?.includes(split) ?? true);
-  if (chosen.length > 0) return chosen;
-  throw unknown(repo, "split", listed(wanted ?? []), splitsOf(found));
-}
-
-function unknown(repo: HubRepo, what: string, word: string, known: readonly string[]): UserError {
-  return new UserError(`${nameOf(repo)} has no ${what} "${word}"; it has ${listed(known)}`, {
-    hint: didYouMean(word, known),
-  });
-}
-
-function listed(names: readonly string[]): string {
-  const more = names.length > 20 ? ` and ${names.length - 20} more` : "";
-  return names.slice(0, 20).join(", ") + more;
+  return chosen.length > 0 ? chosen : lacks("split", wanted!.join(", "), splitsOf(found));
 }
 
 type ParquetFile = Readonly<{ path: string; config: string; split: string }>;
 
 /** The config of files that lie in no folder of their own. */
 const DEFAULT_CONFIG = "default";
-
-const KEYWORDS: readonly (readonly [RegExp, split: string])[] = [
-  [/(^|[^a-z0-9])(train|training)([^a-z0-9]|$)/i, "train"],
-  [/(^|[^a-z0-9])(validation|valid|val|dev)([^a-z0-9]|$)/i, "validation"],
-  [/(^|[^a-z0-9])(test|testing|eval|evaluation)([^a-z0-9]|$)/i, "test"],
-];
 
 /** The parquet files among `paths`, sorted, with what their folders and names tell by the habits of the hub. */
 export function parquetFiles(paths: Iterable<string>): ParquetFile[] {
@@ -139,18 +125,11 @@ function placeOf(path: string): { config: string; split: string } {
   const folders = path.split("/");
   const name = (folders.pop() ?? "").slice(0, -".parquet".length);
   const sharded = name.match(/^(.+?)[-_.]\d{5}-of-\d{5}/)?.[1];
-  // "valid" is validation, but "train_sft" is a split of its own.
-  let split = sharded?.match(/^[a-z]+$/i) ? (keywordIn(sharded) ?? sharded) : sharded;
+  let split = sharded && splitNamed(sharded);
   if (/^\d+$/.test(name) && folders.length >= 2) split = folders.pop();
-  split ??= keywordIn(name);
-  if (split === undefined && keywordIn(folders.at(-1) ?? ""))
-    split = keywordIn(folders.pop() ?? "");
+  split ??= splitOf(name) ?? (splitOf(folders.at(-1) ?? "") && splitOf(folders.pop()!));
   if (folders[0] === "data") folders.shift();
   return { config: folders.join("/") || DEFAULT_CONFIG, split: split ?? "train" };
-}
-
-function keywordIn(text: string): string | undefined {
-  return KEYWORDS.find(([pattern]) => pattern.test(text))?.[1];
 }
 
 const splitsOf = (files: readonly ParquetFile[]) => [...new Set(files.map(({ split }) => split))];

@@ -9,8 +9,7 @@ import { withLock } from "../files/lock.ts";
 import { hashOfFile } from "../files/safetensors.ts";
 import type { RepoFile, Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
-import { diskFailure, failed, networkFailure, pageOf } from "./failures.ts";
-import { request, retrying } from "./request.ts";
+import { diskFailure, failed, networkFailure, pageOf, request, retrying } from "./request.ts";
 
 const PARALLEL_FILES = 4;
 
@@ -27,15 +26,10 @@ export async function downloadFiles(context: HubContext, snapshot: Snapshot, nam
   const worker = async () => {
     for (const name of waiting) await bring({ ...context, signal }, snapshot, name);
   };
-  const workers = Array.from({ length: PARALLEL_FILES }, worker);
-  try {
-    await Promise.all(workers);
-  } catch (error) {
-    stop.abort(error);
-    await Promise.allSettled(workers);
-    context.signal?.throwIfAborted();
-    throw error;
-  }
+  const first = (error: unknown) => stop.abort(error); // stops the others; later failures follow from it
+  await Promise.all(Array.from({ length: PARALLEL_FILES }, () => worker().catch(first)));
+  context.signal?.throwIfAborted();
+  stop.signal.throwIfAborted();
 }
 
 async function bring(context: HubContext, snapshot: Snapshot, name: string): Promise<void> {
@@ -82,10 +76,9 @@ async function download(job: Download): Promise<void> {
     if ((await hashOfFile(incomplete, hash)) === hashOf(file)) return rename(incomplete, blob);
     await rm(incomplete);
   }
-  throw failed(
-    `${name} arrived corrupted: its checksum is not the one the hub states`,
-    "run it again; if it stays so, a proxy or mirror between you and the hub alters files",
-  );
+  const hint =
+    "run it again; if it stays so, a proxy or mirror between you and the hub alters files";
+  throw failed(`${name} arrived corrupted: its checksum is not the one the hub states`, hint);
 }
 
 /** Continues an incomplete file to its full size and on to the disk. */

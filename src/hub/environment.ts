@@ -17,11 +17,11 @@ export interface HubContext {
 }
 
 /** How far one file is. */
-export interface DownloadProgress {
-  readonly file: string;
-  readonly receivedBytes: number;
-  readonly totalBytes: number;
-}
+export type DownloadProgress = Readonly<{
+  file: string;
+  receivedBytes: number;
+  totalBytes: number;
+}>;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -3,13 +3,13 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { statIfPresent } from "../files/atomic.ts";
+import { modelFiles } from "../files/names.ts";
 import { noWeights, readIndex } from "../files/safetensors.ts";
-import { cachedSnapshots, type Snapshot } from "./cache.ts";
+import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
-import { offlineFailure } from "./failures.ts";
-import { fetchSnapshot } from "./request.ts";
 import { isName, nameOf, parseModelName } from "./repo-id.ts";
+import { offlineFailure } from "./request.ts";
 
 export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
@@ -21,8 +21,7 @@ const OLD_TOKENIZER = ["vocab.json", "merges.txt"];
 const USEFUL =
   `generation_config.json special_tokens_map.json added_tokens.json tokenizer.model chat_template.jinja
   chat_template.json ssa_config.json README.md LICENSE`.split(/\s+/);
-const WEIGHTS = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
+const { weights: WEIGHTS, index: INDEX } = modelFiles;
 
 /**
  * The folder of a model. An existing folder wins; `hf:name` always means the hub, `./name` never.
@@ -77,8 +76,8 @@ async function isFolder(path: string): Promise<boolean> {
   for (const file of ["config.json", "ssa_adapter.safetensors"])
     if (await statIfPresent(join(path, file))) return true;
   const both = `a folder that exists wins over a name: for the model on the hub write hf:${path}`;
-  const problem = `the folder "${path}" has no config.json, so it is not a model`;
-  return fail(problem, isName(path) ? both : undefined);
+  const hint = isName(path) ? both : undefined;
+  return fail(`the folder "${path}" has no config.json, so it is not a model`, hint);
 }
 
 /** The first file that a cached snapshot lacks of those that it needs. */

@@ -11,11 +11,8 @@ export interface HubRepo {
   readonly revision: string;
 }
 
-export interface DatasetSpec {
-  readonly id: string;
-  readonly config: string | undefined;
-  readonly split: string | undefined;
-}
+export type DatasetSpec = Pick<HubRepo, "id"> &
+  Readonly<Record<"config" | "split", string | undefined>>;
 
 type Kind = HubRepo["type"];
 const KINDS: Record<Kind, string> = { model: "model", dataset: "data set" };
@@ -90,12 +87,9 @@ export function suggestion({ type, id }: Pick<HubRepo, "type" | "id">): string |
 export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision);
 
 /** True for `name` or `org/name`, by the hub's own rules; they also keep a name from being a path. */
-export function isName(text: string): boolean {
-  return (
-    /^(?:[\w.-]{1,96}\/)?[\w.-]{1,96}$/.test(text) &&
-    !/(^|\/)[.-]|[.-](\/|$)|--|\.\.|\.git$/.test(text)
-  );
-}
+export const isName = (text: string) =>
+  /^(?:[\w.-]{1,96}\/)?[\w.-]{1,96}$/.test(text) &&
+  !/(^|\/)[.-]|[.-](\/|$)|--|\.\.|\.git$/.test(text);
 
 /** The names under which a cache may hold a repository. */
 export function namesOf({ type, id }: HubRepo): string[] {
@@ -105,10 +99,9 @@ export function namesOf({ type, id }: HubRepo): string[] {
 
 function idOf(type: Kind, name: string): string {
   if (!isName(name))
-    throw new UserError(
-      `"${name}" is neither an existing path nor the name of a ${KINDS[type]}, which is org/name with letters, digits, "-", "_" and "."`,
-      { hint: suggestion({ type, id: name }) ?? "check the path" },
-    );
+    throw new UserError(`"${name}" is neither an existing path nor the name of a ${KINDS[type]}`, {
+      hint: suggestion({ type, id: name }) ?? "check the path; a name is org/name",
+    });
   return ALIASES[type].get(name)?.id ?? name;
 }
 

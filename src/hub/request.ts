@@ -1,19 +1,14 @@
-// Requests to the hub: the token goes to the hub's own address only, failures become errors, passing ones repeat;
-// and what it says of a repository: the commit that a revision means, and the files of that.
+// Requests to the hub: the token goes to the hub's own address only, passing failures repeat, and all become errors that
+// say what to do; none of them ever holds the token.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { didYouMean, messageOf, UserError } from "../core/errors.ts";
-import { cachedCommit, isSound, openSnapshot, type RepoFile, type Snapshot } from "./cache.ts";
+import { codeOf, messageOf, UserError } from "../core/errors.ts";
+import { writeFailure } from "../files/atomic.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
-import * as failures from "./failures.ts";
-import { notAHub, NoRevisionError } from "./failures.ts";
-import { isCommit, nameOf } from "./repo-id.ts";
+import { nameOf, suggestion, type HubRepo } from "./repo-id.ts";
 
 const MAX_FAILURES = 5;
 const LONGEST_WAIT_MS = 120_000;
-// The hub advises against more than 100,000 files in a repository: 100 pages, some 30 MB.
-const MAX_PAGES = 1000;
-const MAX_LISTING_BYTES = 2 ** 26;
 
 /**
  * Sends one request, for a `file` or a listing, and gives `use` a successful answer and the chunks of its body, between
@@ -41,7 +36,7 @@ export async function request<T>(
   outer?.addEventListener("abort", onStop);
   const onBroken = (error: unknown): never => {
     outer?.throwIfAborted();
-    throw failures.networkFailure(error, context, file);
+    throw networkFailure(error, context, file);
   };
   async function* chunksOf({ body }: Response): AsyncGenerator<Uint8Array> {
     const reader = body?.getReader();
@@ -60,7 +55,7 @@ export async function request<T>(
     const response = await send(url, { headers, signal }).catch(onBroken);
     if (response.ok) return await use(response, chunksOf(response));
     await response.body?.cancel();
-    throw failures.statusFailure(response, context, file);
+    throw statusFailure(response, context, file);
   } finally {
     clearTimeout(timer);
     outer?.removeEventListener("abort", onStop);
@@ -92,7 +87,7 @@ export async function retrying<T>(
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof failures.TransientError)) throw error;
+      if (!(error instanceof TransientError)) throw error;
       if (progress() > before) numFailures = 0;
       before = progress();
       const waitMs = error.waitMs ?? settings.retryDelayMs * 2 ** numFailures;
@@ -102,95 +97,104 @@ export async function retrying<T>(
   }
 }
 
-/** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
-export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {
-  const { settings, repo, signal, onNote } = context;
-  try {
-    const before = await cachedCommit(settings, repo);
-    const commit = await commitOf(context);
-    const cached = openSnapshot(settings, repo, commit);
-    const listing = cached.listing ?? (await filesOf(context, cached));
-    const snapshot = openSnapshot(settings, repo, commit, listing);
-    await snapshot.remember();
-    if (before && before !== commit)
-      onNote?.(
-        `${nameOf(repo)} has changed on the hub: ${repo.revision} is now ${commit.slice(0, 8)}, the cached one was ${before.slice(0, 8)}`,
-      );
-    return snapshot;
-  } catch (error) {
-    signal?.throwIfAborted();
-    const failure = failures.diskFailure(error, `the listing of ${nameOf(repo)}`, settings);
-    // Whatever else we stumble over means an answer that no hub gives.
-    if (failure instanceof UserError) throw failure;
-    const isForm = failure instanceof TypeError;
-    throw notAHub(context, isForm ? "its answer has another form" : messageOf(failure));
+/** One that may pass when the request is repeated, after the wait that the hub asks for. */
+export class TransientError extends UserError {
+  waitMs: number | undefined;
+}
+
+export class NoRevisionError extends UserError {}
+
+/** Of work that failed, not of usage. */
+export const failed = (message: string, hint: string, cause?: unknown) =>
+  new UserError(message, { hint, exitCode: 1, cause });
+
+/** The page of the repository, under which its files are too. */
+export function pageOf({ settings: { endpoint }, repo: { type, id } }: HubContext): string {
+  return `${endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
+}
+
+/** The error for an answer that is not a success; `file` is undefined for a listing. */
+export function statusFailure(response: Response, context: HubContext, file?: string): UserError {
+  const { status, headers } = response;
+  const { endpoint, token } = context.settings;
+  const { repo } = context;
+  const [name, page] = [nameOf(repo), pageOf(context)];
+  const code = headers.get("x-error-code");
+  const wrong = (message: string, hint: string) => new UserError(message, { hint });
+  const see = `see ${page}/tree/main`;
+  if (code === "GatedRepo" || (status === 403 && code === null))
+    return wrong(
+      `${name} is gated: ${token ? "the account of your token has no access" : "a token of an account with access is needed"}`,
+      `ask for access at ${page}, then set HF_TOKEN to a token of that account that may read gated repositories`,
+    );
+  if (status === 401 && token && code !== "RepoNotFound")
+    return wrong(
+      `${endpoint} refuses the token in use (status 401) for ${name}`,
+      "make a new one on the hub's token page and set HF_TOKEN, or unset it for public repositories",
+    );
+  if (code === "RevisionNotFound")
+    return new NoRevisionError(`${name} has no revision "${repo.revision}"`, { hint: see });
+  if (status === 404 && file !== undefined && code !== "RepoNotFound")
+    return wrong(`${name} has no file "${file}"`, see);
+  if (status === 401 || status === 404) {
+    const elsewhere = repo.type === "model" ? " (no folder of that name exists here either)" : "";
+    const check = `check the name${elsewhere}${token ? "" : "; for a private one set HF_TOKEN"}`;
+    return wrong(`${endpoint} has no ${token ? "" : "public "}${name}`, suggestion(repo) ?? check);
   }
+  const answer = `${endpoint} answered status ${status}, at ${file ?? name}`;
+  if (status !== 429 && status !== 408 && status < 500) return failed(answer, see);
+  const failure = new TransientError(answer + (status === 429 ? ": it asks to slow down" : ""), {
+    hint: `try again in some minutes; what has arrived is kept${token ? "" : ", and with HF_TOKEN set the limits are higher"}`,
+    exitCode: 1,
+  });
+  // Seconds; the other form, a date, is not used by the hub.
+  const seconds = Number(headers.get("retry-after") ?? Number.NaN);
+  if (seconds >= 0) failure.waitMs = seconds * 1000;
+  return failure;
 }
 
-async function commitOf(context: HubContext): Promise<string> {
-  const { revision } = context.repo;
-  if (isCommit(revision)) return revision;
-  try {
-    const path = `revision/${encodeURIComponent(revision)}?expand=sha`;
-    const { sha } = (await ask(context, path)).json as { sha: unknown };
-    if (isCommit(String(sha))) return String(sha);
-    throw notAHub(context, `its commit is ${JSON.stringify(sha)}`);
-  } catch (error) {
-    if (!(error instanceof NoRevisionError)) throw error;
-    const names = await namesIn(context).catch(() => []);
-    const hint = didYouMean(revision, names) ?? `it has ${names.slice(0, 10).join(", ")}`;
-    throw names.length > 0 ? new NoRevisionError(error.message, { hint }) : error;
-  }
+// These do not mend themselves in the seconds that a repetition would wait.
+const NO_ROUTE =
+  /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ENETDOWN|ERR_TLS|UNABLE_TO_)|CERT|: Proxy response/;
+
+/** The error for a request that brought no answer, or broke off. */
+export function networkFailure(error: unknown, context: HubContext, file?: string): UserError {
+  const { endpoint, proxies } = context.settings;
+  const what = file ?? nameOf(context.repo);
+  let cause = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
+  const code = codeOf(cause) ?? "";
+  const reason = messageOf(cause) || code || "no answer";
+  if (NO_ROUTE.test(`${code}: ${reason}`))
+    return failed(
+      `no network: cannot reach ${endpoint} for ${what} (${reason})`,
+      `check the connection${proxies ? ", the proxy" : ""} and HF_ENDPOINT, or give a local folder or file instead`,
+      error,
+    );
+  return new TransientError(`the connection to ${endpoint} broke off at ${what} (${reason})`, {
+    hint: "run it again: what has arrived is kept and the rest will follow",
+    exitCode: 1,
+    cause: error,
+  });
 }
 
-async function namesIn(context: HubContext): Promise<string[]> {
-  const { json } = await ask(context, "refs");
-  const { branches, tags } = json as Record<"branches" | "tags", { name: string }[]>;
-  return [...branches, ...tags].map(({ name }) => name);
+/** The error for an answer that makes no sense. */
+export function notAHub({ settings, repo }: HubContext, reason: string): UserError {
+  return failed(
+    `${settings.endpoint} does not answer as a hub does for ${nameOf(repo)} (${reason})`,
+    "check HF_ENDPOINT, and that no login page of a network stands between",
+  );
 }
 
-/** As a listing has it; `lfs` has the hash and the size of a large file. */
-type TreeEntry = { type: string; path: string; oid: string; size: number; lfs?: TreeEntry };
-
-async function filesOf(context: HubContext, { commit, pathOf }: Snapshot) {
-  const listing = new Map<string, RepoFile>();
-  const pages = new Set<string>();
-  let bytesLeft = MAX_LISTING_BYTES;
-  for (let next: string | undefined = `tree/${commit}?recursive=true`; next !== undefined;) {
-    const page = await ask(context, next, bytesLeft);
-    for (const { type, path, size, oid, lfs } of page.json as TreeEntry[]) {
-      pathOf(path); // throws where it leaves the folder
-      if (type !== "file") continue;
-      const large = lfs && { lfs_sha256: lfs.oid, lfs_size: lfs.size };
-      const file = { size: lfs?.size ?? size, blob_id: oid, ...large };
-      if (!isSound(file)) throw notAHub(context, `${path} has no size or checksum`);
-      listing.set(path, file);
-    }
-    bytesLeft -= page.numBytes;
-    pages.add(page.url);
-    next = page.next;
-    if (pages.size === MAX_PAGES || pages.has(next ?? ""))
-      throw notAHub(context, `its listing has no end within ${pages.size} pages`);
-  }
-  return listing;
+/** The error for a write that failed; anything else comes back as it is. */
+export function diskFailure(error: unknown, what: string, { cacheDir }: HubContext["settings"]) {
+  const more = "or set HF_HOME to a folder on another disk; what has arrived is kept";
+  return writeFailure(`${what} into the cache ${cacheDir}`, error, more);
 }
 
-/** A short answer in full, and the address of its next page; repeated where that may help. */
-function ask(context: HubContext, path: string, maxBytes = MAX_LISTING_BYTES) {
-  const { settings, repo } = context;
-  const url = new URL(path, `${settings.endpoint}/api/${repo.type}s/${repo.id}/`).href;
-  const read = async ({ headers }: Response, chunks: AsyncIterable<Uint8Array>) => {
-    const parts = [];
-    let numBytes = 0;
-    for await (const part of chunks) {
-      numBytes += part.length;
-      if (numBytes > maxBytes)
-        throw notAHub(context, `its listing has more than ${MAX_LISTING_BYTES} bytes`);
-      parts.push(part);
-    }
-    const json: unknown = JSON.parse(String(Buffer.concat(parts)));
-    const link = /<([^>]*)>; *rel="next"/.exec(headers.get("link") ?? "")?.[1];
-    return { json, numBytes, url, next: link && new URL(link, url).href };
-  };
-  return retrying(context, () => request(context, url, read));
+/** The error for something that is not cached while no request may be made. */
+export function offlineFailure(repo: HubRepo, missing: string, cacheDir: string): UserError {
+  const advice = "run once with HF_HUB_OFFLINE unset and a network, or give a local path";
+  const message = `offline, and ${missing} of ${nameOf(repo)} is not in the cache ${cacheDir}`;
+  return failed(message, suggestion(repo) ?? advice);
 }

@@ -8,7 +8,7 @@ import { joinedBy, type Remake } from "../data/document.ts";
 import { type DataFiles, findDataFiles, isDataPath } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
-import { packageRoot } from "../files/package-root.ts";
+import { packageRoot } from "../files/names.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
 import { resolveModel } from "../hub/model.ts";

@@ -4,27 +4,29 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
-import { isRecord, shown } from "../core/json.ts";
-import type { Given, Problem, Tree } from "./check.ts";
-import { fromEnvironment, fromFlags, mistakes, readOptions } from "./check.ts";
+import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
+import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
+import type { Given, Problem } from "./values.ts";
+
+type RecipeFile = Readonly<{ path: string; text: string }>;
 
 export interface RecipeSources {
-  readonly file?: { readonly path: string; readonly text: string };
+  readonly file?: RecipeFile;
   /** Environment variables. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
   readonly sets?: readonly string[];
   /** By recipe key; strings are read as YAML, undefined means not given. */
-  readonly flags?: Tree;
+  readonly flags?: JsonObject;
   /** The same from a program, with a program's values. */
-  readonly values?: Tree;
+  readonly values?: JsonObject;
   /** A resumed run's recipe, which takes the place of the defaults. */
   readonly saved?: Recipe;
 }
 
 const hint = "recipes/reference.yaml explains every key";
-const defaults: Tree = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key, initial]));
+const defaults = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key, initial]));
 
 /**
  * Resolves a recipe: flag over `--set` over environment over file over saved or default. Throws one UserError that
@@ -32,7 +34,7 @@ const defaults: Tree = Object.fromEntries(recipeOptions.map(({ key, initial }) =
  */
 export function loadRecipe(sources: RecipeSources): Recipe {
   const { file, env = {}, sets = [], flags = {}, values = {}, saved } = sources;
-  const base: Tree = saved ?? defaults;
+  const base: JsonObject = saved ?? defaults;
   const given = [
     ...(file ? fromFile(file, base) : []),
     ...fromEnvironment(recipeSchema.shape, env),
@@ -51,29 +53,23 @@ export function loadRecipe(sources: RecipeSources): Recipe {
 }
 
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */
-export function recipeToYaml(recipe: Recipe): string {
-  return stringify(recipe, { lineWidth: 0 });
-}
+export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0 });
 
 /**
  * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
  * folder, which may have moved.
  */
-export function resumedRecipe(
-  file: NonNullable<RecipeSources["file"]>,
-  sources: RecipeSources,
-): Recipe {
+export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe {
   const saved = loadRecipe({ file });
   const given = loadRecipe({ ...sources, env: {}, saved });
   const isFree = (key: RecipeKey) =>
     key === "out" || (key === "steps" && given.steps > saved.steps);
-  const differing = recipeOptions
-    .filter(({ key }) => !isFree(key))
-    .map(({ key }) => ({ key, was: JSON.stringify(saved[key]), now: JSON.stringify(given[key]) }))
-    .filter(({ was, now }) => was !== now);
-  if (differing.length === 0) return { ...saved, steps: given.steps };
-  const list = differing.map(({ key, was, now }) => `${key} is ${was}, not ${now}`);
-  throw new UserError(`the run has another recipe, ${file.path}: ${list.join("; ")}`, {
+  const changes = recipeOptions.flatMap(({ key }) => {
+    const [was, now] = [saved[key], given[key]].map((value) => JSON.stringify(value));
+    return was === now || isFree(key) ? [] : [`${key} is ${was}, not ${now}`];
+  });
+  if (changes.length === 0) return { ...saved, steps: given.steps };
+  throw new UserError(`the run has another recipe, ${file.path}: ${changes.join("; ")}`, {
     hint: "resume without these options, or start a new run; only --steps may grow",
   });
 }
@@ -100,11 +96,11 @@ export async function findRecipe(nameOrPath: string, packageRoot: string): Promi
 function assignment(set: string): Given {
   const [, path, value] = /^\s*([^=]*[^=\s])\s*=\s*([^]*?)\s*$/.exec(set) ?? [];
   if (path === undefined)
-    throw mistakes([`--set: expected path=value, found ${shown(set, 60)}`], hint);
+    throw new UserError(`--set: expected path=value, found ${shown(set, 60)}`, { hint });
   return [path, value, "--set"];
 }
 
-function fromFile({ path, text }: NonNullable<RecipeSources["file"]>, base: Tree): Given[] {
+function fromFile({ path, text }: RecipeFile, base: JsonObject): Given[] {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, logLevel: "error" });
   const flaws = [...document.errors, ...document.warnings].map(({ message }) => message);
@@ -116,10 +112,8 @@ function fromFile({ path, text }: NonNullable<RecipeSources["file"]>, base: Tree
   }
   if (!isRecord(content)) {
     if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content, 60)}`);
-    throw mistakes(
-      flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`),
-      hint,
-    );
+    const lines = flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`);
+    throw mistakes(lines, hint);
   }
   const given = (value: unknown, ...keys: readonly string[]): Given => {
     const node = document.getIn(keys, true);
@@ -139,19 +133,15 @@ function conflicts(recipe: Recipe): Problem[] {
   const { steps, warmupSteps, learningRate, minLearningRate, temperatures, tune } = recipe;
   const parts = Object.values(temperatures).flatMap((of) => Object.values(of));
   const isOfTemperatures = tune.join() === "temperatures" && recipe.init === "pretrained";
-  const found: { readonly [K in RecipeKey]?: string | false } = {
-    warmupSteps: warmupSteps > steps && `${warmupSteps} is more than steps, ${steps}`,
-    minLearningRate:
-      minLearningRate > learningRate &&
-      `${minLearningRate} is more than learningRate, ${learningRate}`,
-    temperatures:
-      tune.includes("temperatures") &&
-      !parts.includes(true) &&
-      "every part is off, but tune names temperatures",
-    final:
-      recipe.final === "adapter" &&
-      !isOfTemperatures &&
-      "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained",
-  };
-  return Object.entries(found).filter((entry): entry is [string, string] => Boolean(entry[1]));
+  const adapter =
+    "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained";
+  const rate = `${minLearningRate} is more than learningRate, ${learningRate}`;
+  const off = tune.includes("temperatures") && !parts.includes(true);
+  const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [
+    [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
+    [minLearningRate > learningRate, "minLearningRate", rate],
+    [off, "temperatures", "every part is off, but tune names temperatures"],
+    [recipe.final === "adapter" && !isOfTemperatures, "final", adapter],
+  ];
+  return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));
 }

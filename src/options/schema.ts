@@ -4,7 +4,7 @@ import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insert
 import { PROJECTIONS } from "../nn/attention.ts";
 import * as kind from "./values.ts";
 
-const { needed, oneOf, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
+const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
 
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
 export const TUNE_GROUPS = ["temperatures", "norms", "biases", "all"] as const;
@@ -17,11 +17,7 @@ const tuneGroups = z
     z.array(z.enum(TUNE_GROUPS)).min(1),
   )
   .transform((groups): readonly TuneGroup[] => TUNE_GROUPS.filter((g) => groups.includes(g)))
-  .meta({
-    expected: `one or several of ${TUNE_GROUPS.join(", ")}`,
-    value: "groups",
-    choices: TUNE_GROUPS,
-  });
+  .meta({ expected: `some of ${TUNE_GROUPS.join(", ")}`, value: "groups", choices: TUNE_GROUPS });
 
 // A bare number is the patience, so that the option fits in a flag.
 const patienceOrOff = z
@@ -74,11 +70,7 @@ export const recipeSchema = z.strictObject({
   gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
   learningRate: preset(kind.above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
-  baseLearningRate: preset(
-    kind.above0(),
-    1e-5,
-    "peak learning rate of the base's weights (tune: all)",
-  ),
+  baseLearningRate: preset(kind.above0(), 1e-5, "the same of the base's weights (tune: all)"),
   minLearningRate: preset(kind.atLeast0(), 0, "learning rate at the last step"),
   warmupSteps: preset(wholeNumber(0), 20, "steps of rising learning rate; by itself at most half"),
   schedule: preset(oneOf(SCHEDULES, "form"), "cosine", "course of the rate after warm-up"),

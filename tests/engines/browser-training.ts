@@ -70,10 +70,7 @@ async function fetchTensors(url: string, files: Map<string, Uint8Array>) {
   files.set(url, bytes);
   const length = headerLength(url, bytes, bytes.length);
   const start = 8 + length;
-  const { entries } = parseHeader(url, bytes.subarray(8, start), bytes.length - start);
-  return entries.map(({ begin, end, ...entry }) => {
-    return { ...entry, file: url, offset: start + begin, byteLength: end - begin };
-  });
+  return parseHeader(url, bytes.subarray(8, start), bytes.length - start).tensors;
 }
 
 async function webEngine(

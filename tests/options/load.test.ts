@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
-import { fromFlags, readOptions } from "../../src/options/check.ts";
+import { fromFlags, readOptions } from "../../src/options/values.ts";
 import { flag, maybe, percentage } from "../../src/options/values.ts";
 import { loadRecipe, recipeToYaml, resumedRecipe } from "../../src/options/load.ts";
 import type { RecipeSources } from "../../src/options/load.ts";
@@ -104,7 +104,7 @@ test("tune is a comma list or a YAML list, put in order", () => {
     assert.deepEqual(load(text).tune, ["temperatures", "norms"]);
   assert.deepEqual(load("", { sets: ["tune=[all]"] }).tune, ["all"]);
   assert.match(complaint("tune: temperatures,normz"), /found "normz"; did you mean norms\?/);
-  assert.match(complaint("tune: []"), /expected one or several of temperatures, norms/);
+  assert.match(complaint("tune: []"), /expected some of temperatures, norms/);
 });
 
 test("a projection in a file is complete in itself; --set changes one part", () => {

@@ -5,6 +5,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
+import { splitNamed, splitOf } from "../../files/names.ts";
 import type { Piece } from "../document.ts";
 import type { Tokens } from "../tokens.ts";
 import { readParquet } from "./parquet.ts";
@@ -93,10 +94,11 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
 async function filesByName(folder: string, patterns: readonly string[], isFolder: boolean) {
   for (const pattern of patterns) {
     const files = (await filesLike(folder, pattern)).filter(formatOf);
-    const isNamed = isFolder ? files.some(splitOf) : files.every(splitOf);
+    const named = files.map((file) => splitOf(basename(file)));
+    const isNamed = isFolder ? named.some(Boolean) : named.every(Boolean);
     const splitFor = (file: string) => (isAbout(file) ? undefined : "train");
     if (!files.every(isAbout))
-      return files.map((file) => [(isNamed ? splitOf : splitFor)(file), file] as const);
+      return files.map((file, i) => [isNamed ? named[i] : splitFor(file), file] as const);
   }
   return [];
 }
@@ -125,15 +127,13 @@ async function filesByCard(folder: string, config?: string): Promise<Found | und
   const found: [string, string][] = [];
   for (const entry of [chosen.data_files!].flat()) {
     const { split, path } = typeof entry === "string" ? { split: "train", path: entry } : entry;
-    // "valid" is validation, but "train_sft" is a split of its own.
-    const usual = /^[a-z]+$/i.test(split) ? splitOf(split) : undefined;
     for (const pattern of [path].flat()) {
       const files = await filesLike(folder, pattern.replace(/^\.\//, ""));
       if (files.length === 0)
         throw new UserError(`${folder}: README.md names ${pattern}, and there is no such file`, {
           hint: "is the clone complete? git lfs pull",
         });
-      for (const file of files) found.push([usual ?? split, file]);
+      for (const file of files) found.push([splitNamed(split), file]);
     }
   }
   return found;
@@ -155,15 +155,6 @@ async function filesLike(folder: string, pattern: string): Promise<string[]> {
   const paths = names.map((name) => name.replaceAll("\\", "/")).filter((name) => isLike.test(name));
   return paths.sort().map((path) => join(folder, path));
 }
-
-const splitWords: readonly (readonly [string, RegExp])[] = [
-  ["train", /(?<![a-z])train(?![a-z])/i],
-  ["validation", /(?<![a-z])(validation|valid|val|dev)(?![a-z])/i],
-  ["test", /(?<![a-z])test(?![a-z])/i],
-];
-
-/** The split that a file's name tells: a whole word of it, such as "wiki.valid.raw.txt" or "train-00000-of-00002". */
-const splitOf = (file: string) => splitWords.find(([, word]) => word.test(basename(file)))?.[0];
 
 const about = /^(readme|licen[cs]e|requirements|dataset_info|state|package(-lock)?)\b/i;
 /** Whether a file tells about a folder, or belongs to a program in it. */

@@ -16,7 +16,7 @@ export async function readTokenFile(path: string, vocabSize: number): Promise<To
     const { size } = await handle.stat();
     const header = headerOf(await readUpTo(handle, 0, headerBytes), path);
     const { offset, width = vocabSize <= 65_536 ? 2 : 4 } = header;
-    const bytes = (await readUpTo(handle, offset, size - offset)).buffer as ArrayBuffer;
+    const bytes = (await readUpTo(handle, offset, size - offset)).buffer;
     const { byteLength } = bytes;
     const { count = Math.floor(byteLength / width) } = header;
     if (byteLength !== count * width)
