@@ -3,9 +3,8 @@
 
 import { invariant, UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { countTargets, type TokenizedText } from "./document.ts";
+import { countTargets, createTokens, type TokenizedText } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { createTokens } from "./tokens.ts";
 
 export interface WindowRule {
   /** Tokens that the model sees at once. */
