@@ -16,7 +16,7 @@ export { UserError } from "./core/errors.ts";
 
 /** Where things are: the hub and its cache, as HF_HOME and its like say where the environment is handed in. */
 export { type HubSettings, hubSettings } from "./hub/environment.ts";
-export { findData, opening, type Places, placesOf, reading } from "./model/places.ts";
+export { findData, opening, type Places, placesOf, readCorpus, reading } from "./model/places.ts";
 
 /** Recipes: every option of a run, from a file, variables, flags or values, checked together. */
 export { loadRecipe, type RecipeSources, recipeToYaml } from "./options/load.ts";
@@ -26,7 +26,6 @@ export { type Recipe, recipeOptions } from "./options/schema.ts";
 export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
 export type { TemperatureSpec } from "./insertions/parts.ts";
 export { selectSplit } from "./data/readers/files.ts";
-export { readCorpus } from "./model/read-corpus.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";
 
 /** The pieces of a run: its graph, what it trains and scores, and how that compares with what was before. */

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
-import { nearest, UserError } from "../core/errors.ts";
+import { didYouMean, UserError } from "../core/errors.ts";
 import {
   replaceFolder,
   settleReplacement,
@@ -83,8 +83,7 @@ export function targetNamed(name: string): Target {
       `${name} cannot hold this model: no runtime of that format can represent a temperature that depends on the token`,
       { hint: `without it the base model would run and say nothing; ${known}` },
     );
-  const guess = nearest(name, TARGETS);
-  const hint = guess ? `did you mean ${guess}? ${known}` : known;
+  const hint = `${didYouMean(name, TARGETS) ?? ""} ${known}`.trim();
   throw new UserError(`target "${name}" is not known`, { hint });
 }
 

@@ -13,7 +13,8 @@ import { identityOf, type Provenance, provenanceOf } from "../export/provenance.
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles, snapshotDir } from "../files/run-folder.ts";
-import { openModel, readTemperatures, withSnapshot } from "../model/open.ts";
+import { readTemperatures } from "../model/match.ts";
+import { openModel, withSnapshot } from "../model/open.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE } from "../train/loop.ts";

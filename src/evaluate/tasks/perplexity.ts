@@ -5,7 +5,7 @@ import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import { evaluationWindows, evenSubset, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
-import { readCorpus } from "../../model/read-corpus.ts";
+import { readCorpus } from "../../model/places.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
 import { estimate, type PerplexityResult } from "../results.ts";
 
