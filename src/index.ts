@@ -9,7 +9,8 @@ export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
-export type { PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { RunReport } from "./evaluate/results.ts";
+export type { PerplexityResult } from "./evaluate/tasks/perplexity.ts";
 export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { RunEvent } from "./run/training.ts";
 export { UserError } from "./core/errors.ts";
@@ -32,8 +33,8 @@ export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./eng
 export { buildForward, logitsOf } from "./model/graph.ts";
 export { prepareRun } from "./run/prepare.ts";
 export { trainRun } from "./run/fine-tune.ts";
-export { type ConventionName, conventions } from "./data/conventions.ts";
+export { type ConventionName, conventions } from "./data/windows.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";
 export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
-export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";
+export { compareWithBaseline, readBaseline } from "./evaluate/results.ts";

@@ -3,13 +3,13 @@
 import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
-import { type ConventionName, conventions } from "./conventions.ts";
+import { type ConventionName, conventions } from "./windows.ts";
 import { countTargets, type DocumentStream, type Piece } from "./document.ts";
 import type { Remake, TokenizedText, Tokens } from "./document.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
 import type { RowOptions } from "./readers/text.ts";
 import { countWords } from "./readers/wikitext.ts";
-import { cacheVersion, readCache, writeCache } from "./tokenizer/token-cache.ts";
+import { throughCache } from "./tokenizer/token-cache.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -46,10 +46,11 @@ export async function loadCorpus(
   const first = alwaysPrefixed ? (tokenizer.beginOfText ?? tokenizer.endOfText) : undefined;
   const own = tokenizer.prefix.length > 0 || first === undefined ? tokenizer.prefix : [first];
   const options = { prefix: own, ...given, remake };
-  const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, options);
-  const cached = cacheFolder && ((await readCache(cacheFolder, key)) as TokenizedSplit | undefined);
-  const found = cached || (await tokenizeSplit(split, tokenizer, options));
-  if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
+  const make = () => tokenizeSplit(split, tokenizer, options);
+  const found =
+    cacheFolder === undefined
+      ? await make()
+      : await throughCache(cacheFolder, await basis(split, tokenizer, options), make);
   const { texts, numSkipped, ...facts } = found;
   if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
   return corpusOf(split, texts, options.prefix.length, facts);
@@ -89,8 +90,6 @@ function corpusOf(
   return { ...facts, texts, numTokens, numTargets };
 }
 
-type TokenizedSplit = Awaited<ReturnType<typeof tokenizeSplit>>;
-
 async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
@@ -119,16 +118,14 @@ async function tokenizeSplit(
 }
 
 /** Everything that the tokens depend on. */
-async function cacheKey(
+async function basis(
   { format, files, part }: DataSplit,
   { sha256: tokenizer }: Tokenizer,
   { prefix, textColumn, nullRows, remake }: CorpusOptions,
-): Promise<string> {
+) {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  const options = { prefix, textColumn, nullRows, remade: remake?.name, tokenizer };
-  const key = JSON.stringify({ cacheVersion, format, hashes, part, ...options });
-  return createHash("sha256").update(key).digest("hex");
+  return { format, hashes, part, prefix, textColumn, nullRows, remade: remake?.name, tokenizer };
 }
 
 /** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */

@@ -40,21 +40,10 @@ export interface GenerateOptions extends CacheOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface Generation {
-  /** Without the prompt. */
-  readonly text: string;
-  readonly numPromptTokens: number;
-  readonly tokens: readonly number[];
-  /** `end` is the model's own end-of-text token, `context` the end of its positions. */
-  readonly stop: "end" | "maxNewTokens" | "context" | "interrupted";
-  /** As it was done. */
-  readonly sampling: Sampling;
-  /** Absent where the text is greedy. */
-  readonly seed?: number;
-}
+export type Generation = Awaited<ReturnType<typeof generate>>;
 
 /** Continues a prompt. */
-export async function generate(options: GenerateOptions): Promise<Generation> {
+export async function generate(options: GenerateOptions) {
   const { prompt, maxNewTokens, seed = 0, onText, onStage, signal } = options;
   const folder = await cachedExport(options);
   onStage?.("loading");
@@ -101,9 +90,10 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     })) as { readonly data: BigInt64Array };
     const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
     const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
+    /** `end` is the model's own end-of-text token, `context` the end of its positions. */
     const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
-    const drawn = !isGreedy && { seed };
-    return { text: pieces.join(""), numPromptTokens, tokens, stop, sampling, ...drawn };
+    const text = pieces.join(""); // without the prompt
+    return { text, numPromptTokens, tokens, stop, sampling, ...(!isGreedy && { seed }) } as const;
   } finally {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();

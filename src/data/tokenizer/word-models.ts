@@ -110,7 +110,6 @@ function bytesOf(piece: string, ids: Vocabulary): readonly number[] | undefined 
   return bytes.every((id) => id !== undefined) ? bytes : undefined;
 }
 
-/** By the id of the left and then of the right side: what the two become, and how early. */
 /** By the key of left and right: what the two become, and how early. */
 type Merges = ReadonlyMap<number, { readonly rank: number; readonly id: number }>;
 
