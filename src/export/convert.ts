@@ -87,14 +87,13 @@ export function targetNamed(name: string): Target {
   throw new UserError(`target "${name}" is not known`, { hint });
 }
 
-const writers: Record<
-  Target,
-  (folder: string, from: OpenedModel, by: Provenance, how: ConvertOptions) => Promise<void>
-> = {
+const writers = {
   safetensors: writeModelFolder,
-  adapter: (folder, opened, { base }) => writeAdapter(folder, opened, base),
-  onnx: (folder, opened, _, options) => writeOnnx(folder, opened, options),
-};
+  adapter: (folder: string, opened: OpenedModel, { base }: Provenance) =>
+    writeAdapter(folder, opened, base),
+  onnx: (folder: string, opened: OpenedModel, _: unknown, options: ConvertOptions) =>
+    writeOnnx(folder, opened, options),
+} satisfies Record<Target, unknown>;
 
 /**
  * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the
@@ -135,12 +134,9 @@ async function prepareOut(
 }
 
 async function listFiles(folder: string) {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const paths = entries
-    .filter((entry) => entry.isFile())
-    .map(({ parentPath, name }) => join(parentPath, name));
-  const sized = async (path: string) => {
-    return { name: relative(folder, path), sizeBytes: (await stat(path)).size };
-  };
-  return Promise.all(paths.sort().map(sized));
+  const names = (await readdir(folder, { recursive: true })).sort();
+  const found = names.map(async (name) => ({ name, file: await stat(join(folder, name)) }));
+  return (await Promise.all(found)).flatMap(({ name, file }) =>
+    file.isFile() ? [{ name, sizeBytes: file.size }] : [],
+  );
 }

@@ -68,6 +68,7 @@ const usual = {
   scaleByHeadDim: true,
   scaleByLayer: false,
 };
+const unbiased = { ...usual, hasAttentionBias: false, hasOutputBias: false, hasMlpBias: false };
 
 /** Radford et al., 2019: learned positions, weights in Conv1D layout. */
 const gpt2: Family = {
@@ -155,12 +156,9 @@ const mistral: Family = {
   ...llama,
   defaults: { ...llama.defaults, maxPositions: 131072 },
   readSettings: (config, sizes) => ({
-    ...usual,
+    ...unbiased,
     rotary: readRotary(config, sizes),
     windows: Array<number | null>(sizes.numLayers).fill(slidingWindow(config)),
-    hasAttentionBias: false,
-    hasOutputBias: false,
-    hasMlpBias: false,
   }),
 };
 
@@ -169,11 +167,10 @@ const qwen2: Family = {
   ...llama,
   defaults: { ...llama.defaults, maxPositions: 32768 },
   readSettings: (config, sizes) => ({
-    ...usual,
+    ...unbiased,
     rotary: readRotary(config, sizes),
     windows: readWindows(config, sizes),
-    hasOutputBias: false,
-    hasMlpBias: false,
+    hasAttentionBias: true,
   }),
 };
 

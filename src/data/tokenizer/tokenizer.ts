@@ -9,10 +9,10 @@ import { readIfPresent } from "../../files/atomic.ts";
 import { type JsonObject, parseObject } from "../../files/json.ts";
 import { type Piece, TokenBuffer, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { expressionOf } from "./library.ts";
 import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
 import {
   type AddedToken,
+  expressionOf,
   readTokenizerJson,
   type Specials,
   type TokenizerJson,

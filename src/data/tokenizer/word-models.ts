@@ -1,14 +1,13 @@
 // How each kind of tokenizer model gives a word its ids.
 
-import { WordPiece } from "./library.ts";
-import { idOf, type Model, type Vocabulary } from "./tokenizer-json.ts";
+import { idOf, type Model, type Vocabulary, WordPiece } from "./tokenizer-json.ts";
 
 type WordModel = (word: string) => readonly number[];
 
-type Rows = Readonly<Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>>;
-
 /** By `model.type`. */
-export const wordModels: Rows = {
+export const wordModels: Readonly<
+  Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>
+> = {
   BPE: pairMerging,
   Unigram: bestPath,
   // The longest piece at each place (Schuster & Nakajima, 2012); a word that does not work out is unknown.
