@@ -9,14 +9,15 @@ export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
-export type { PerplexityResult, RunReport } from "./evaluate/results.ts";
+export type { RunReport } from "./evaluate/results.ts";
+export type { PerplexityResult } from "./evaluate/tasks/perplexity.ts";
 export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { RunEvent } from "./run/training.ts";
 export { UserError } from "./core/errors.ts";
 
 /** Where things are: the hub and its cache, as HF_HOME and its like say where the environment is handed in. */
 export { type HubSettings, hubSettings } from "./hub/environment.ts";
-export { findData, opening, type Places, placesOf, reading } from "./model/places.ts";
+export { findData, opening, type Places, placesOf, readCorpus, reading } from "./model/places.ts";
 
 /** Recipes: every option of a run, from a file, variables, flags or values, checked together. */
 export { loadRecipe, type RecipeSources, recipeToYaml } from "./options/load.ts";
@@ -26,15 +27,14 @@ export { type Recipe, recipeOptions } from "./options/schema.ts";
 export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
 export type { TemperatureSpec } from "./insertions/parts.ts";
 export { selectSplit } from "./data/readers/files.ts";
-export { readCorpus } from "./model/read-corpus.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";
 
 /** The pieces of a run: its graph, what it trains and scores, and how that compares with what was before. */
 export { buildForward, logitsOf } from "./model/graph.ts";
 export { prepareRun } from "./run/prepare.ts";
 export { trainRun } from "./run/fine-tune.ts";
-export { type ConventionName, conventions } from "./data/conventions.ts";
+export { type ConventionName, conventions } from "./data/windows.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";
 export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
-export { compareWithBaseline, readBaseline } from "./evaluate/regression.ts";
+export { compareWithBaseline, readBaseline } from "./evaluate/results.ts";

@@ -3,9 +3,9 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
-import { type ConventionName, conventions } from "../../src/data/conventions.ts";
+import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
-import * as regression from "../../src/evaluate/regression.ts";
+import * as regression from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluate } from "../../src/run/evaluate.ts";

@@ -3,16 +3,15 @@
 import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
-import { type ConventionName, conventions } from "./conventions.ts";
+import { type ConventionName, conventions } from "./windows.ts";
 import { countTargets, type DocumentStream, type Piece } from "./document.ts";
-import type { Remake, TokenizedText } from "./document.ts";
+import type { Remake, TokenizedText, Tokens } from "./document.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
 import type { RowOptions } from "./readers/text.ts";
 import { countWords } from "./readers/wikitext.ts";
-import { cacheVersion, readCache, writeCache, type CachedCorpus } from "./tokenizer/token-cache.ts";
+import { throughCache } from "./tokenizer/token-cache.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import type { Tokens } from "./tokens.ts";
 
 export interface Corpus {
   /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */
@@ -47,19 +46,13 @@ export async function loadCorpus(
   const first = alwaysPrefixed ? (tokenizer.beginOfText ?? tokenizer.endOfText) : undefined;
   const own = tokenizer.prefix.length > 0 || first === undefined ? tokenizer.prefix : [first];
   const options = { prefix: own, ...given, remake };
-  const key = cacheFolder === undefined ? "" : await cacheKey(split, tokenizer, options);
-  const cached = cacheFolder && (await readCache(cacheFolder, key));
-  const found = cached || (await tokenizeSplit(split, tokenizer, options));
-  if (cacheFolder !== undefined && !cached) await writeCache(cacheFolder, key, found);
-  const { tokens, isTarget, lengths, numSkipped, ...facts } = found;
+  const make = () => tokenizeSplit(split, tokenizer, options);
+  const found =
+    cacheFolder === undefined
+      ? await make()
+      : await throughCache(cacheFolder, await basis(split, tokenizer, options), make);
+  const { texts, numSkipped, ...facts } = found;
   if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
-  let end = 0;
-  const texts = lengths.map((length) => {
-    const start = end;
-    end += length;
-    const targets = isTarget && { isTarget: isTarget.subarray(start, end) };
-    return { tokens: tokens.subarray(start, end), ...targets };
-  });
   return corpusOf(split, texts, options.prefix.length, facts);
 }
 
@@ -103,7 +96,7 @@ async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
   { remake, ...options }: CorpusOptions & TokenizeOptions,
-): Promise<CachedCorpus> {
+) {
   const hash = createHash("sha256");
   let [utf8Bytes, numSkipped] = [0, 0];
   let numWords: number | null = null;
@@ -122,27 +115,19 @@ async function tokenizeSplit(
     }
   }
   const documents = readDocuments(split, options, () => numSkipped++);
-  const tokenized = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
-  return { ...tokenized, utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") };
+  const texts = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
+  return { texts, utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") };
 }
 
 /** Everything that the tokens depend on. */
-async function cacheKey(
+async function basis(
   { format, files, part }: DataSplit,
-  tokenizer: Tokenizer,
+  { sha256: tokenizer }: Tokenizer,
   { prefix, textColumn, nullRows, remake }: CorpusOptions,
-): Promise<string> {
+) {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  const options = {
-    prefix,
-    textColumn,
-    nullRows,
-    remade: remake?.name,
-    tokenizer: tokenizer.sha256,
-  };
-  const key = JSON.stringify({ cacheVersion, format, hashes, part, ...options });
-  return createHash("sha256").update(key).digest("hex");
+  return { format, hashes, part, prefix, textColumn, nullRows, remade: remake?.name, tokenizer };
 }
 
 /** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */
@@ -163,12 +148,6 @@ export async function* readDocuments(
     else yield piece;
 }
 
-/** Held out is what follows the first `offset` characters of a document, and all documents after it. */
-interface Cut {
-  readonly document: number;
-  readonly offset: number;
-}
-
 // Where a good place to cut is searched: up to this share of the asked share before the exact one.
 const slack = 0.25;
 
@@ -176,55 +155,52 @@ const slack = 0.25;
 const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
 
 /**
- * Reads the documents to find where to cut: between two where that is near enough to the asked share, else inside one,
- * at the best kind of edge that is near enough, and the last of its kind before the exact place.
+ * Reads the documents to find behind how many characters to cut: between two documents where that is near enough to the
+ * asked share, else inside one, at the best kind of edge that is near enough, and the last of its kind before the exact
+ * place.
  */
-async function findCut(open: () => DocumentStream, share: number): Promise<Cut> {
-  const lengths = [0];
+async function findCut(open: () => DocumentStream, share: number): Promise<number> {
+  const begins = [0];
+  let total = 0;
   for await (const { text, isLast } of open()) {
-    lengths[lengths.length - 1]! += text.length;
-    if (isLast) lengths.push(0);
+    total += text.length;
+    if (isLast) begins.push(total);
   }
-  const total = lengths.reduce((sum, length) => sum + length);
   const exact = Math.round((1 - share) * total);
-  let start = 0;
-  let document = 0;
-  while (document < lengths.length - 1 && start + lengths[document]! <= exact)
-    start += lengths[document++]!;
   const earliest = exact - Math.floor(slack * share * total);
-  if (start > 0 && start >= earliest) return { document, offset: 0 };
-  const [begin, end] = [Math.max(0, earliest - start), exact - start];
+  const start = begins.findLast((begin) => begin <= exact)!;
+  if (start > 0 && start >= earliest) return start;
+  const begin = Math.max(start, earliest);
   let text = "";
-  const before = sideOf(open(), "kept", { document, offset: end });
-  for await (const piece of sideOf(before, "held-out", { document, offset: begin }))
+  for await (const piece of sideOf(sideOf(open(), "kept", exact), "held-out", begin))
     text += piece.text;
   for (const edge of edges) {
     const last = [...text.matchAll(edge)].at(-1);
-    if (last) return { document, offset: begin + last.index + last[0].length };
+    if (last) return begin + last.index + last[0].length;
   }
   // Not between the halves of a character.
-  return { document, offset: end - (/[\ud800-\udbff]$/.test(text) ? 1 : 0) };
+  return exact - (/[\ud800-\udbff]$/.test(text) ? 1 : 0);
 }
 
-/** The documents before the cut, or those after it. */
+/** What is before the first `cut` characters, or all behind them. */
 async function* sideOf(
   documents: DocumentStream,
   side: "kept" | "held-out",
-  { document, offset }: Cut,
+  cut: number,
 ): AsyncGenerator<Piece> {
-  let index = 0;
   let at = 0;
+  let isStart = true;
+  let isBehind = false;
   for await (const piece of documents) {
-    const size = piece.text.length;
-    const before = index < document ? Infinity : index > document ? 0 : Math.max(0, offset - at);
+    const [size, before] = [piece.text.length, Math.max(0, cut - at)];
     if (side === "kept") {
       if (before === 0) return;
       const isLast = piece.isLast || before <= size;
       yield { ...piece, text: piece.text.slice(0, before), isLast };
-    } else if (before < size || before === 0) {
+    } else if ((isBehind ||= before < size || (isStart && before === 0))) {
       yield { ...piece, text: piece.text.slice(before) };
     }
     at += size;
-    if (piece.isLast) [index, at] = [index + 1, 0];
+    isStart = piece.isLast;
   }
 }

@@ -1,18 +1,10 @@
-// What readers give and what becomes of it: documents of segments, then tokens that know which of them count.
+// What readers give and what becomes of it: documents in pieces, then tokens that know which of them count.
 
-import type { Tokens } from "./tokens.ts";
-
-/** A stretch of text that a model learns and is scored on, or, as a prompt, only sees. */
-export interface Segment {
+/** A stretch of a document; documents follow one another in a stream, so that no file has to fit a string. */
+export interface Piece {
   readonly text: string;
+  /** Whether a model learns and is scored on it, or, as on a prompt, only sees it. */
   readonly isTarget: boolean;
-}
-
-/** Segments joined by nothing. */
-export type Document = readonly Segment[];
-
-/** A segment or a stretch of one; documents follow one another in a stream, so that no file has to fit a string. */
-export interface Piece extends Segment {
   /** Whether the document ends with this piece. */
   readonly isLast: boolean;
   /** What bytes and words are counted on, where that is not `text` itself. */
@@ -22,6 +14,9 @@ export interface Piece extends Segment {
 }
 
 export type DocumentStream = AsyncIterable<Piece> | Iterable<Piece>;
+
+/** Token ids: two bytes each where the vocabulary allows, else four. */
+export type Tokens = Uint16Array | Uint32Array;
 
 /** One value from the tokenizer to the batch. */
 export interface TokenizedText {
@@ -55,4 +50,37 @@ export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end
   let count = 0;
   for (let at = start; at < end; at++) count += isTarget[at]!;
   return count;
+}
+
+/** Ids for a vocabulary: so many zeros, or the little-endian ones of a buffer, as every platform of Node's has them. */
+export function createTokens(from: number | ArrayBuffer, vocabSize: number): Tokens {
+  return vocabSize <= 65_536 ? new Uint16Array(from as number) : new Uint32Array(from as number);
+}
+
+/** Ids that grow by appending, at twice their memory at most. */
+export class TokenBuffer {
+  length = 0;
+  readonly #vocabSize: number;
+  #tokens: Tokens;
+
+  constructor(vocabSize: number, capacity = 1 << 16) {
+    this.#vocabSize = vocabSize;
+    this.#tokens = createTokens(capacity, vocabSize);
+  }
+
+  append(ids: ArrayLike<number>): void {
+    const start = this.length;
+    this.length += ids.length;
+    if (this.length > this.#tokens.length) {
+      const smaller = this.view();
+      this.#tokens = createTokens(Math.max(this.length, 2 * smaller.length), this.#vocabSize);
+      this.#tokens.set(smaller);
+    }
+    this.#tokens.set(ids, start);
+  }
+
+  /** The ids so far. */
+  view(): Tokens {
+    return this.#tokens.subarray(0, this.length);
+  }
 }

@@ -1,11 +1,10 @@
 // Scores a model on what a task chose: windows of tokens in, a result that says all that it depends on out.
 
 import { UserError } from "../core/errors.ts";
-import type { ConventionName } from "../data/conventions.ts";
 import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
-import type { Window } from "../data/windows.ts";
+import type { ConventionName, Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";

@@ -1,11 +1,13 @@
 // What is measured, as report.json and the commands' JSON state it: perplexity from per-window losses, with its
-// uncertainty, and the paired difference of two models on the same windows.
+// uncertainty, the paired difference of two models on the same windows, and the gate of
+// a CI job: a result against a saved one, comparable or refused.
 
 import { join } from "node:path";
-import { invariant } from "../core/errors.ts";
-import { readJsonIfSound } from "../files/json.ts";
+import { invariant, UserError } from "../core/errors.ts";
+import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
+import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
 
 /** What every result states: a figure, and what it depends on. */
@@ -24,20 +26,6 @@ export interface TaskResult {
 
 /** What is known before the work; two results compare only where it is equal. */
 export type Conditions = Omit<TaskResult, "perplexity" | "modelSha256">;
-
-export interface PerplexityResult extends TaskResult, LossEstimate {
-  readonly task: "perplexity";
-  /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
-  readonly bitsPerByte: number | null;
-  /** exp(summed nats / words of the original text); null but for conventions that count words. */
-  readonly wordPerplexity: number | null;
-  /** `disjoint` (stride = context), `stride`, or a named one. */
-  readonly convention: string;
-  readonly stride: number;
-  /** Windows scored, and of how many. */
-  readonly windows: number;
-  readonly windowsTotal: number;
-}
 
 export interface RunReport {
   readonly before: PerplexityResult;
@@ -141,4 +129,73 @@ export function studentT975(degrees: number): number {
   const exact = [12.7062, 4.3027, 3.1824, 2.7764][degrees - 1];
   const coefficients = [1.959964, 2.372271, 2.822499, 2.55585, 1.589534];
   return exact ?? coefficients.reduceRight((sum, coefficient) => sum / degrees + coefficient, 0);
+}
+
+/** Another machine or batch size rounds differently; less than this is no change. */
+const ROUNDING_PERCENT = 1e-3;
+
+const COMPARED = ["task", "convention", "context", "stride", "dataSha256", "numTokens"] as const;
+
+/** A saved result, which may lack what is not compared. */
+export type Baseline = Conditions &
+  Pick<TaskResult, "perplexity"> &
+  Partial<Omit<PerplexityResult, "task">>;
+
+/** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
+export async function readBaseline(path: string): Promise<Baseline> {
+  const hint = "make one with: ssa eval ... --save-baseline FILE";
+  const record = await readJson(path, hint);
+  // Before there were other tasks, perplexity was not named.
+  const result = { task: "perplexity", ...((record["after"] ?? record) as Partial<Baseline>) };
+  const isResult = typeof result.perplexity === "number" && result.lossNats !== null;
+  if (isResult && (["context", "dataSha256", "numTokens"] as const).every((key) => key in result))
+    return result as Baseline;
+  throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
+}
+
+/** Writes what `readBaseline` reads. */
+export async function writeBaseline(path: string, result: TaskResult): Promise<void> {
+  if (Number.isFinite(result.perplexity)) return writeJson(path, result);
+  throw new UserError(`a perplexity of ${result.perplexity} is no baseline: ${path} not written`, {
+    hint: "is it the right model for this text?",
+    exitCode: 1,
+  });
+}
+
+/** Refuses, naming what differs, to compare what was measured in another way than the baseline. */
+export function checkComparable(measured: Conditions, baseline: Baseline): void {
+  const differing = COMPARED.filter((key) => measured[key] !== baseline[key]);
+  if (differing.length === 0) return;
+  const shown = (value: unknown) => String(value).slice(0, 12);
+  const list = differing.map(
+    (key) => `${key} is ${shown(measured[key])}, was ${shown(baseline[key])}`,
+  );
+  throw new UserError(`not comparable with the baseline: ${list.join("; ")}`, {
+    hint: `evaluate as the baseline was${flagsOf(baseline)}, on the same data, or save a new baseline`,
+  });
+}
+
+/** The flags of `ssa eval` that measure as a result was measured. */
+function flagsOf({ task, convention = "disjoint", context, stride, ...rest }: Baseline) {
+  const isPlain = convention === "disjoint" || convention === "stride";
+  const flags = isPlain ? ["--context", context] : ["--convention", convention];
+  if (task !== "perplexity") flags.unshift("--task", task);
+  if (convention === "stride") flags.push("--stride", stride!);
+  if (rest.windows !== rest.windowsTotal) flags.push("--windows", rest.windows!);
+  return `: ${flags.join(" ")}`;
+}
+
+export type Comparison = Readonly<ReturnType<typeof compareWithBaseline>>;
+
+/** Compares perplexities, where they were measured alike; `percent` is the change, of the baseline's. */
+export function compareWithBaseline(
+  result: TaskResult,
+  baseline: Baseline,
+  maxIncreasePercent: number,
+) {
+  checkComparable(result, baseline);
+  const [{ perplexity }, { perplexity: baselinePerplexity }] = [result, baseline];
+  const percent = 100 * (perplexity / baselinePerplexity - 1);
+  const hasRegressed = !(percent <= maxIncreasePercent + ROUNDING_PERCENT);
+  return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
 }

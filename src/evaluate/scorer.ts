@@ -50,19 +50,13 @@ export async function openScorer(
   { batchSize, context, trainable, observe: statistics, needsArgmax = false }: ScorerOptions,
 ) {
   const outputs: Record<string, Tensor> = {};
-  const graph = buildForward(
-    opened,
-    { batchSize, context },
-    {
-      tiling: engine.tiling,
-      ...(trainable && { trainable }),
-      ...(statistics && {
-        observe: (layer, projection, tau) => {
-          outputs[statistics.watch(layer, projection, tau)] = tau;
-        },
-      }),
-    },
-  );
+  const observe =
+    statistics &&
+    ((layer: number, projection: Projection, tau: Tensor) => {
+      outputs[statistics.watch(layer, projection, tau)] = tau;
+    });
+  const { tiling } = engine;
+  const graph = buildForward(opened, { batchSize, context }, { tiling, trainable, observe });
   outputs["nats"] = natsOf(graph);
   if (needsArgmax) outputs["ranks"] = ranksOf(graph);
   const program = await engine.compile(simplify(outputs), boundWeights(opened));
@@ -102,30 +96,24 @@ function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLos
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
 }
 
-/** A layer's τ of one projection. */
-interface Site {
+/** What a layer's τ of one projection does on real text, over all heads and tokens seen. */
+export interface TemperatureSummary {
   readonly layer: number;
   readonly projection: Projection;
-}
-
-/** What learned temperatures do on real text, over all heads and tokens seen. */
-export interface TemperatureSummary extends Site {
   readonly min: number;
   readonly mean: number;
   readonly max: number;
 }
 
-const nothingSeen = { min: Infinity, max: -Infinity, sum: 0, count: 0 };
-
 /** Collects the least, mean and greatest τ of each layer and projection. */
 export class TemperatureStatistics {
-  readonly #watched = new Map<string, Site & { readonly shape: Shape } & typeof nothingSeen>();
+  readonly #watched = new Map<string, ReturnType<typeof nothingSeen>>();
 
   /** Registers a layer's τ, as the graph that runs next has it, and gives the name of the output that carries it. */
   watch(layer: number, projection: Projection, { shape }: Tensor): string {
     const name = `tau.${layer}.${projection}`;
-    const seen = this.#watched.get(name) ?? nothingSeen;
-    this.#watched.set(name, { ...seen, layer, projection, shape });
+    const seen = this.#watched.get(name) ?? nothingSeen(layer, projection);
+    this.#watched.set(name, { ...seen, shape });
     return name;
   }
 
@@ -154,4 +142,9 @@ export class TemperatureStatistics {
       return { layer, projection, min, mean: sum / count, max };
     });
   }
+}
+
+function nothingSeen(layer: number, projection: Projection) {
+  const shape: Shape = [];
+  return { layer, projection, shape, min: Infinity, max: -Infinity, sum: 0, count: 0 };
 }

@@ -4,7 +4,8 @@
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { isDataPath } from "../data/readers/files.ts";
-import type { PerplexityResult, RunReport } from "../evaluate/results.ts";
+import type { RunReport } from "../evaluate/results.ts";
+import type { PerplexityResult } from "../evaluate/tasks/perplexity.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/open.ts";
 import { addedParameters } from "../train/groups.ts";

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
-import { nearest, UserError } from "../core/errors.ts";
+import { didYouMean, UserError } from "../core/errors.ts";
 import {
   filesBelow,
   replaceFolder,
@@ -84,19 +84,17 @@ export function targetNamed(name: string): Target {
       `${name} cannot hold this model: no runtime of that format can represent a temperature that depends on the token`,
       { hint: `without it the base model would run and say nothing; ${known}` },
     );
-  const guess = nearest(name, TARGETS);
-  const hint = guess ? `did you mean ${guess}? ${known}` : known;
+  const hint = `${didYouMean(name, TARGETS) ?? ""} ${known}`.trim();
   throw new UserError(`target "${name}" is not known`, { hint });
 }
 
-const writers: Record<
-  Target,
-  (folder: string, from: OpenedModel, by: Provenance, how: ConvertOptions) => Promise<void>
-> = {
+const writers = {
   safetensors: writeModelFolder,
-  adapter: (folder, opened, { base }) => writeAdapter(folder, opened, base),
-  onnx: (folder, opened, _, options) => writeOnnx(folder, opened, options),
-};
+  adapter: (folder: string, opened: OpenedModel, { base }: Provenance) =>
+    writeAdapter(folder, opened, base),
+  onnx: (folder: string, opened: OpenedModel, _: unknown, options: ConvertOptions) =>
+    writeOnnx(folder, opened, options),
+} satisfies Record<Target, unknown>;
 
 /**
  * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the

@@ -13,8 +13,9 @@ import type { TensorInfo } from "../files/safetensors.ts";
 import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
-import { boundWeights, buildWith, logitsOf } from "../model/graph.ts";
+import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
+import type { AttentionHooks } from "../nn/attention.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { writeCompanions } from "./model-folder.ts";
@@ -119,18 +120,11 @@ function inferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
     presents[`present.${name}`] = g.concat([past, g.cast(present, "F32")], 2);
     return g.cast(presents[`present.${name}`]!, present.dtype);
   };
-  const graph = buildWith(
-    opened,
-    ids,
-    positions,
-    { precision },
-    {
-      cache: (layer, { key, value }) => ({
-        key: joined(`${layer}.key`, key),
-        value: joined(`${layer}.value`, value),
-      }),
-    },
-  );
+  const cache: AttentionHooks["cache"] = (layer, { key, value }) => ({
+    key: joined(`${layer}.key`, key),
+    value: joined(`${layer}.value`, value),
+  });
+  const graph = buildForward(opened, { ids, positions }, { precision, hooks: { cache } });
   const outputs = simplify({ logits: g.cast(logitsOf(graph), "F32"), ...presents });
   verify(outputs);
   return outputs;

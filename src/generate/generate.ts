@@ -4,16 +4,16 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { readJson, readJsonIfSound } from "../files/json.ts";
+import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import type { Provider } from "../engines/index.ts";
+import { configReader } from "../models/config.ts";
 import { readModel } from "../models/index.ts";
 import { openClient, openClientTokenizer } from "../export/client.ts";
 import { convert } from "../export/convert.ts";
 import { companionsOf } from "../export/model-folder.ts";
-import { type AskedSampling, type Sampling, samplingOf } from "./sampling.ts";
 import { continuationStreamer, nucleus } from "./streamer.ts";
 
 export interface CacheOptions extends OpenOptions {
@@ -40,21 +40,10 @@ export interface GenerateOptions extends CacheOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface Generation {
-  /** Without the prompt. */
-  readonly text: string;
-  readonly numPromptTokens: number;
-  readonly tokens: readonly number[];
-  /** `end` is the model's own end-of-text token, `context` the end of its positions. */
-  readonly stop: "end" | "maxNewTokens" | "context" | "interrupted";
-  /** As it was done. */
-  readonly sampling: Sampling;
-  /** Absent where the text is greedy. */
-  readonly seed?: number;
-}
+export type Generation = Awaited<ReturnType<typeof generate>>;
 
 /** Continues a prompt. */
-export async function generate(options: GenerateOptions): Promise<Generation> {
+export async function generate(options: GenerateOptions) {
   const { prompt, maxNewTokens, seed = 0, onText, onStage, signal } = options;
   const folder = await cachedExport(options);
   onStage?.("loading");
@@ -101,9 +90,10 @@ export async function generate(options: GenerateOptions): Promise<Generation> {
     })) as { readonly data: BigInt64Array };
     const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
     const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
+    /** `end` is the model's own end-of-text token, `context` the end of its positions. */
     const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
-    const drawn = !isGreedy && { seed };
-    return { text: pieces.join(""), numPromptTokens, tokens, stop, sampling, ...drawn };
+    const text = pieces.join(""); // without the prompt
+    return { text, numPromptTokens, tokens, stop, sampling, ...(!isGreedy && { seed }) } as const;
   } finally {
     signal?.removeEventListener("abort", interrupt);
     await client.dispose();
@@ -138,4 +128,39 @@ async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<stri
   for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
     hash.update(` ${await sha256OfFile(file)}`);
   return hash.digest("hex").slice(0, 32);
+}
+
+/** How the next token is drawn. */
+export interface Sampling {
+  /** Divides the logits; 0: greedy, the most probable token each time. */
+  readonly temperature: number;
+  /** Only the k most probable tokens; 0: all. */
+  readonly topK: number;
+  /** Only the most probable tokens that together have this probability (Holtzman et al., 2020). */
+  readonly topP: number;
+  /** Makes tokens that are there already less probable, above 1 (Keskar et al., 2019). */
+  readonly repetitionPenalty: number;
+}
+
+/** Undefined: not asked. */
+export type AskedSampling = { readonly [Key in keyof Sampling]?: Sampling[Key] | undefined };
+
+/** What transformers takes for what a file that says how to sample leaves out; llama.cpp, where none says it. */
+const transformers: Sampling = { temperature: 1, topK: 50, topP: 1, repetitionPenalty: 1 };
+const unsaid: Sampling = { temperature: 0.8, topK: 40, topP: 0.95, repetitionPenalty: 1 };
+
+/** What is asked wins over the file, whose path is for messages; any way of sampling over its greedy one. */
+export function samplingOf(path: string, json: JsonObject, asked: AskedSampling): Sampling {
+  const file = configReader(path, json);
+  const isSaid = ["do_sample", "temperature", "top_k", "top_p"].some(file.has);
+  const fallback = isSaid ? transformers : unsaid;
+  const isGreedy = !file.flag("do_sample", true) && (asked.topK ?? asked.topP) === undefined;
+  const penalty = file.number("repetition_penalty", fallback.repetitionPenalty);
+  const temperature = file.number("temperature", fallback.temperature);
+  return {
+    temperature: asked.temperature ?? (isGreedy ? 0 : temperature),
+    topK: asked.topK ?? Math.max(0, file.number("top_k", fallback.topK)),
+    topP: asked.topP ?? file.number("top_p", fallback.topP),
+    repetitionPenalty: asked.repetitionPenalty ?? penalty,
+  };
 }

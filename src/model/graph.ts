@@ -17,51 +17,43 @@ import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
 import type { OpenedModel } from "./open.ts";
 
-/** Of the tokens in one run of a graph. */
+/** Of windows in one run of a graph: how many, and the tokens of each. */
 export interface BatchShape {
   readonly batchSize: number;
-  /** Tokens of each sequence. */
   readonly context: number;
 }
 
-export type ForwardGraph = ReturnType<typeof buildWith>;
+export type ForwardGraph = ReturnType<typeof buildForward>;
 
-export interface BuildOptions {
+interface BuildOptions {
   /** Names of weights and temperatures that are fed at each run instead of being bound. */
-  readonly trainable?: ReadonlySet<string>;
-  readonly observe?: Observer;
+  readonly trainable?: ReadonlySet<string> | undefined;
+  readonly observe?: Observer | undefined;
   readonly precision?: Precision;
   /** As the engine wants it; small tiles by default. */
   readonly tiling?: Tiling;
+  readonly hooks?: AttentionHooks;
 }
 
-/** The forward pass of a window that starts at position 0. */
+/** The forward pass of windows that start at position 0, or of given tokens at given positions. */
 export function buildForward(
   opened: OpenedModel,
-  { batchSize, context }: BatchShape,
-  options: BuildOptions = {},
-): ForwardGraph {
-  const ids = input("ids", [batchSize, context], "I64");
-  return buildWith(opened, ids, fixedPositions(context, options.tiling), options);
-}
-
-/** The forward pass of given tokens at given positions, with further hooks. */
-export function buildWith(
-  opened: OpenedModel,
-  ids: Tensor,
-  positions: Positions,
+  of: BatchShape | { readonly ids: Tensor; readonly positions: Positions },
   {
-    trainable: trained = new Set(),
+    trainable: trained,
     observe,
     precision = "fp32",
     tiling = smallTiles,
-  }: BuildOptions,
-  hooks: AttentionHooks = {},
+    hooks,
+  }: BuildOptions = {},
 ) {
+  const isGiven = "ids" in of;
+  const ids = isGiven ? of.ids : input("ids", [of.batchSize, of.context], "I64");
+  const positions = isGiven ? of.positions : fixedPositions(of.context, tiling);
   const { model, weights, temperatures } = opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
-    const isTrained = trained.has(name);
+    const isTrained = trained?.has(name);
     const tensor =
       tensors.get(name) ?? (isTrained ? input(name, shape, "F32") : parameter(name, shape, dtype));
     tensors.set(name, tensor);
@@ -100,7 +92,7 @@ export function buildWith(
     /** Output embedding, [V, D]. */
     head: weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding),
     /** Inputs that stand for the tensors asked to train, by canonical name. */
-    trainable: new Map([...tensors].filter(([name]) => trained.has(name))),
+    trainable: new Map([...tensors].filter(([name]) => trained?.has(name))),
     /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
     kept,
     tiling,

@@ -1,8 +1,17 @@
 // Matches what a checkpoint holds with what config.json promises: every weight is stored, in its shape, and nothing else.
 
+import { join } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
-import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
+import { readJson } from "../files/json.ts";
+import { adapterFiles } from "../files/names.ts";
+import {
+  type Checkpoint,
+  openSafetensors,
+  readFloats,
+  type TensorInfo,
+} from "../files/safetensors.ts";
+import type { Inserted } from "../insertions/insertion.ts";
 import { temperatures as kind } from "../insertions/temperatures.ts";
 import type { Model } from "../models/index.ts";
 import { DeviationMeter, sameWeight } from "./weights.ts";
@@ -47,6 +56,32 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
     throw new UserError([what, ...list].join("\n  "), { hint: HINT });
   }
   return { weights, temperatures };
+}
+
+/** The temperatures of a folder's ssa_config.json, from an adapter's file or the given tensors. */
+export async function readTemperatures(
+  folder: string,
+  model: Model,
+  stored?: Checkpoint["tensors"],
+): Promise<Inserted> {
+  const tensors = stored ?? (await openSafetensors(join(folder, adapterFiles.weights))).tensors;
+  const path = join(folder, adapterFiles.config);
+  const insertion = kind.fromJson(path, await readJson(path));
+  const expected = insertion.parameters(model);
+  const values = new Map<string, Float32Array>();
+  for (const name of new Set([...expected.keys(), ...tensors.keys()])) {
+    const [shape, info] = [expected.get(name)?.shape, tensors.get(name)];
+    const [problem] =
+      shape && info
+        ? mismatch(name, info, shape)
+        : [`${name} is ${shape ? "missing" : "unexpected"}`];
+    if (problem || !info)
+      throw new UserError(`${folder}: temperature ${problem}`, {
+        hint: "was the adapter trained on another base?",
+      });
+    values.set(name, await readFloats(info));
+  }
+  return { insertion, values };
 }
 
 /** Before anything is made of the config: a wrong number of layers would be thousands of missing tensors. */

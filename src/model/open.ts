@@ -6,7 +6,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { formatShape, sameShape, sizeOf } from "../core/shape.ts";
+import { sizeOf } from "../core/shape.ts";
 import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
@@ -14,14 +14,12 @@ import {
   type Checkpoint,
   modelSha256,
   openSafetensors,
-  readFloats,
   type TensorInfo,
 } from "../files/safetensors.ts";
 import type { Inserted, Insertion } from "../insertions/insertion.ts";
-import { temperatures as kind } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
-import { matchTensors } from "./match.ts";
+import { matchTensors, readTemperatures } from "./match.ts";
 
 /** A model as it lies on disk, ready to be built as a graph. */
 export interface OpenedModel {
@@ -215,31 +213,4 @@ async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint
     throw new UserError(`${adapter} was trained on another base than ${folder}`, {
       hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
     });
-}
-
-/** The temperatures of a folder's ssa_config.json, from an adapter's file or the given tensors. */
-export async function readTemperatures(
-  folder: string,
-  model: Model,
-  stored?: Checkpoint["tensors"],
-): Promise<Inserted> {
-  const tensors = stored ?? (await openSafetensors(join(folder, adapterFiles.weights))).tensors;
-  const path = join(folder, adapterFiles.config);
-  const insertion = kind.fromJson(path, await readJson(path));
-  const parameters = insertion.parameters(model);
-  const values = new Map<string, Float32Array>();
-  for (const [name, { shape }] of parameters) {
-    const info = tensors.get(name);
-    const found = info ? formatShape(info.shape) : "missing";
-    const problem = `temperature ${name} is ${found}, the base needs ${formatShape(shape)}`;
-    if (!info || !sameShape(info.shape, shape))
-      throw new UserError(`${folder}: ${problem}`, {
-        hint: "was the adapter trained on another base?",
-      });
-    values.set(name, await readFloats(info));
-  }
-  const extra = [...tensors.keys()].find((name) => !parameters.has(name));
-  const unexpected = `unexpected temperature ${extra}, not in ${adapterFiles.config}`;
-  if (extra) throw new UserError(`${folder}: ${unexpected}`);
-  return { insertion, values };
 }

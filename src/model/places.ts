@@ -1,19 +1,28 @@
-// From names to what they name: models and data in this package, on this machine, or brought from the hub.
+// From names to what they name: models and data in this package, on this machine, or brought from the hub; data as a model reads it.
 
 import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { joinedBy, type Remake } from "../data/document.ts";
-import { type DataFiles, findDataFiles, isDataPath } from "../data/readers/files.ts";
+import {
+  type DataFiles,
+  type DataSplit,
+  findDataFiles,
+  formats,
+  isDataPath,
+} from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import { packageRoot } from "../files/names.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
 import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import type { OpenOptions } from "./open.ts";
+import type { OpenedModel, OpenOptions } from "./open.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
 export interface Places {
@@ -101,6 +110,31 @@ export const reading = (
   ...(onProgress && { onProgress }),
   ...(signal && { signal }),
 });
+
+/**
+ * Reads a split for a model, through the model's own tokenizer, which token files do not need; an id beyond the model's
+ * vocabulary is refused where it occurs.
+ */
+export async function readCorpus(
+  { folder, model }: OpenedModel,
+  split: DataSplit,
+  options: CorpusOptions = {},
+): Promise<Corpus & { readonly tokenizer?: Tokenizer }> {
+  const { vocabSize } = model.config;
+  if (formats[split.format].holds === "tokens") return loadTokenCorpus(split, vocabSize);
+  const tokenizer = await loadTokenizer(folder);
+  const corpus = await loadCorpus(split, tokenizer, options);
+  if (tokenizer.vocabSize <= vocabSize) return { ...corpus, tokenizer };
+  // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
+  const isUnknown = (id: number) => id >= vocabSize;
+  const [unknown] = corpus.texts.flatMap(({ tokens }) => tokens.find(isUnknown) ?? []);
+  if (unknown === undefined) return { ...corpus, tokenizer };
+  const token = JSON.stringify(tokenizer.pieceOf(unknown));
+  const given = `the tokenizer gives ${token} the id ${unknown}`;
+  throw new UserError(`${folder}: ${given}, and the model knows ${vocabSize} ids`, {
+    hint: "tokenizer and config.json are not of the same model, or its embedding was not resized",
+  });
+}
 
 /** Starts an engine for `work`, with which it ends. */
 export async function withEngine<T>(

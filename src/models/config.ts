@@ -3,30 +3,14 @@
 
 import { UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
-import { type Activation, activationNamed } from "../nn/layers.ts";
+import { activationNamed } from "../nn/layers.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
 import type { Family } from "./families.ts";
 
-/** What config.json says of a model of any family. */
-export interface ModelConfig {
-  readonly numLayers: number;
-  readonly hiddenSize: number;
-  readonly numHeads: number;
-  readonly numKeyValueHeads: number;
-  readonly headDim: number;
-  readonly intermediateSize: number;
-  readonly vocabSize: number;
-  /** Longest window that the model was trained for, tokens. */
-  readonly maxPositions: number;
-  readonly normEpsilon: number;
-  /** The output embedding is the input embedding. */
-  readonly isTied: boolean;
-  /** Standard deviation of random initial weights. */
-  readonly initializerRange: number;
-  readonly activation: Activation;
-}
+export type ModelConfig = Readonly<ReturnType<typeof readSizes>>;
 
-export function readSizes(config: ConfigReader, family: Family): ModelConfig {
+/** What config.json says of a model of any family. */
+export function readSizes(config: ConfigReader, family: Family) {
   const { defaults, intermediateRatio: ratio } = family;
   const [hiddenSize, numHeads] = [config.count("hidden_size"), config.count("num_attention_heads")];
   const over = (total: number, parts: number, what: string): number => {
@@ -47,9 +31,12 @@ export function readSizes(config: ConfigReader, family: Family): ModelConfig {
     headDim,
     intermediateSize: config.count("intermediate_size", ratio && ratio * hiddenSize),
     vocabSize: config.count("vocab_size"),
+    /** Longest window that the model was trained for, tokens. */
     maxPositions: config.count("max_position_embeddings", defaults.maxPositions),
     normEpsilon: config.positive("rms_norm_eps", defaults.normEpsilon),
+    /** The output embedding is the input embedding. */
     isTied: config.flag("tie_word_embeddings", defaults.isTied),
+    /** Standard deviation of random initial weights. */
     initializerRange: config.number("initializer_range", 0.02),
     activation: activationNamed(config.text("hidden_act", defaults.activation), config.path),
   };

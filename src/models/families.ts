@@ -1,6 +1,7 @@
 // The families, a row each, by the `model_type` of config.json.
 
 import { UserError } from "../core/errors.ts";
+import type { Activation } from "../nn/layers.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
 import { type ConfigReader, type ModelConfig, readRotary } from "./config.ts";
 
@@ -35,7 +36,12 @@ export interface Family {
   /** Its names for what config.json calls otherwise in most families; the first that is set counts. */
   readonly aliases: Readonly<Record<string, readonly string[]>>;
   /** What the absence of a size means. */
-  readonly defaults: Pick<ModelConfig, "maxPositions" | "normEpsilon" | "activation" | "isTied">;
+  readonly defaults: Readonly<{
+    maxPositions: number;
+    normEpsilon: number;
+    isTied: boolean;
+    activation: Activation;
+  }>;
   /** Else hidden size over heads. */
   readonly headDim?: number;
   /** Feed-forward over hidden size, where it may be absent. */
@@ -43,33 +49,26 @@ export interface Family {
   readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
 }
 
-export interface Settings {
-  /** null: positions are learned. */
-  readonly rotary: RotaryConfig | null;
-  /** Keys that a query of each layer sees, its own among them; null: all. */
-  readonly windows: readonly (number | null)[];
-  /** Of query, key and value. */
-  readonly hasAttentionBias: boolean;
-  /** Of the projection of what was attended to. */
-  readonly hasOutputBias: boolean;
-  readonly hasMlpBias: boolean;
-  /** Attention and feed-forward see the same input. */
-  readonly isParallel: boolean;
-  /** Attention's logits are divided by √(head dim), by layer + 1. */
-  readonly scaleByHeadDim: boolean;
-  readonly scaleByLayer: boolean;
-}
+export type Settings = Readonly<typeof usual>;
 
-const usual: Settings = {
-  rotary: null,
-  windows: [],
+/** What most families have. */
+const usual = {
+  /** null: positions are learned. */
+  rotary: null as RotaryConfig | null,
+  /** Keys that a query of each layer sees, its own among them; null: all. */
+  windows: [] as readonly (number | null)[],
+  /** Of query, key and value. */
   hasAttentionBias: true,
+  /** Of the projection of what was attended to. */
   hasOutputBias: true,
   hasMlpBias: true,
+  /** Attention and feed-forward see the same input. */
   isParallel: false,
+  /** Attention's logits are divided by √(head dim), by layer + 1. */
   scaleByHeadDim: true,
   scaleByLayer: false,
 };
+const unbiased = { ...usual, hasAttentionBias: false, hasOutputBias: false, hasMlpBias: false };
 
 /** Radford et al., 2019: learned positions, weights in Conv1D layout. */
 const gpt2: Family = {
@@ -157,12 +156,9 @@ const mistral: Family = {
   ...llama,
   defaults: { ...llama.defaults, maxPositions: 131072 },
   readSettings: (config, sizes) => ({
-    ...usual,
+    ...unbiased,
     rotary: readRotary(config, sizes),
     windows: Array<number | null>(sizes.numLayers).fill(slidingWindow(config)),
-    hasAttentionBias: false,
-    hasOutputBias: false,
-    hasMlpBias: false,
   }),
 };
 
@@ -171,11 +167,10 @@ const qwen2: Family = {
   ...llama,
   defaults: { ...llama.defaults, maxPositions: 32768 },
   readSettings: (config, sizes) => ({
-    ...usual,
+    ...unbiased,
     rotary: readRotary(config, sizes),
     windows: readWindows(config, sizes),
-    hasOutputBias: false,
-    hasMlpBias: false,
+    hasAttentionBias: true,
   }),
 };
 

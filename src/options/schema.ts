@@ -51,8 +51,8 @@ const temperatures = z
 export const recipeSchema = z.strictObject({
   base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
   data: needed(text("data"), "training text: a file, folder, pattern, id[:config][@split] or name"),
-  evalData: kind.orNull(text("data"), "held-out text (default: the data's validation part)"),
-  out: kind.orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
+  evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
+  out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
   nullRows: shared.nullRows,
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),

@@ -7,8 +7,14 @@ import { joinForTraining } from "../data/windows.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
-import { checkNames, findData, opening, type Places, reading } from "../model/places.ts";
-import { readCorpus } from "../model/read-corpus.ts";
+import {
+  checkNames,
+  findData,
+  opening,
+  type Places,
+  readCorpus,
+  reading,
+} from "../model/places.ts";
 import type { Recipe } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 

@@ -22,13 +22,8 @@ import {
   snapshotDir,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import {
-  adapterJson,
-  type BaseIdentity,
-  openModel,
-  readTemperatures,
-  withSnapshot,
-} from "../model/open.ts";
+import { adapterJson, type BaseIdentity, openModel, withSnapshot } from "../model/open.ts";
+import { readTemperatures } from "../model/match.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";

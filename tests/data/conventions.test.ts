@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type ConventionName, windowRule } from "../../src/data/conventions.ts";
+import { type ConventionName, windowRule } from "../../src/data/windows.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Piece } from "../../src/data/document.ts";

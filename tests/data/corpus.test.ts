@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
 import { joinedBy } from "../../src/data/document.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
-import { windowRule } from "../../src/data/conventions.ts";
+import { windowRule } from "../../src/data/windows.ts";
 import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
 import { decode, encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";

@@ -10,8 +10,8 @@ import {
   compareWithBaseline,
   readBaseline,
   writeBaseline,
-} from "../../src/evaluate/regression.ts";
-import type { PerplexityResult } from "../../src/evaluate/results.ts";
+} from "../../src/evaluate/results.ts";
+import type { PerplexityResult } from "../../src/evaluate/tasks/perplexity.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 
 const result: PerplexityResult = {

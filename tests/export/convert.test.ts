@@ -101,7 +101,7 @@ test(
 
 test("targets and formats that cannot be are refused with the reason", async (t) => {
   assert.throws(() => targetNamed("gguf"), refused(/temperature that depends on the token/));
-  assert.throws(() => targetNamed("safetensor"), refused(/did you mean safetensors/));
+  assert.throws(() => targetNamed("safetensor"), refused(/did you mean "safetensors"/));
   const out = join(await temporaryFolder(t), "out");
   const source = { ...fixture("llama"), out };
   await assert.rejects(convert({ ...source, target: "onnx", dtype: "bf16" }), refused(/bf16/));

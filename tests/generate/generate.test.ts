@@ -10,7 +10,7 @@ import { command as generateCommand } from "../../cli/commands/generate.ts";
 import { progress } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
 import { generate } from "../../src/generate/generate.ts";
-import { samplingOf } from "../../src/generate/sampling.ts";
+import { samplingOf } from "../../src/generate/generate.ts";
 import { maskTail } from "../../src/generate/streamer.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { fixture, refused } from "../export/fixture.ts";

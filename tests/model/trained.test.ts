@@ -7,7 +7,7 @@ import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
 import { decode, encode } from "../data/tiny-tokenizers.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
-import { windowRule } from "../../src/data/conventions.ts";
+import { windowRule } from "../../src/data/windows.ts";
 import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";

@@ -6,8 +6,7 @@ import { basename, join } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import { splitNamed, splitOf } from "../../files/names.ts";
-import type { Piece } from "../document.ts";
-import type { Tokens } from "../tokens.ts";
+import type { Piece, Tokens } from "../document.ts";
 import { readParquet } from "./parquet.ts";
 import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
@@ -174,17 +173,14 @@ export interface DataSplit {
  * keep it); `validation` is that end then; `evaluation` is the validation split, else the test split, else all there
  * is. Any other name must be a split of the data.
  */
-export function selectSplit(data: DataFiles, use: string, holdOut = 0): DataSplit {
-  const { name, splits } = data;
-  if (use === "evaluation") {
-    const split = ["validation", "test", "train"].find((split) => splits[split]);
-    return selectSplit(data, split ?? "validation");
-  }
+export function selectSplit({ name, splits }: DataFiles, use: string, holdOut = 0): DataSplit {
+  const usual = ["validation", "test", "train"].find((split) => splits[split]) ?? "validation";
+  const asked = use === "evaluation" ? usual : use;
   const isDivided = holdOut > 0 && !splits["validation"] && splits["train"];
   const side = isDivided && ({ train: "kept", validation: "held-out" } as const)[use];
-  const files = splits[side ? "train" : use];
+  const files = splits[side ? "train" : asked];
   if (!files)
-    throw new UserError(`${name} has no ${use} split, only ${Object.keys(splits).join(", ")}`);
+    throw new UserError(`${name} has no ${asked} split, only ${Object.keys(splits).join(", ")}`);
   const [format, ...others] = new Set(files.map((file) => formatOf(file)!));
   if (others.length > 0) {
     const names = files.map((file) => basename(file)).join(", ");
@@ -193,8 +189,8 @@ export function selectSplit(data: DataFiles, use: string, holdOut = 0): DataSpli
     });
   }
   const end = `last ${Number((100 * holdOut).toPrecision(3))} %`;
-  const isWhole = Object.keys(splits).length === 1 && use === "train";
+  const isWhole = Object.keys(splits).length === 1 && asked === "train";
   const descriptions = { kept: `${name} without its ${end}`, "held-out": `the ${end} of ${name}` };
-  const description = side ? descriptions[side] : isWhole ? name : `${name}, ${use}`;
+  const description = side ? descriptions[side] : isWhole ? name : `${name}, ${asked}`;
   return { format: format!, files, description, ...(side && { part: { side, share: holdOut } }) };
 }

@@ -3,7 +3,7 @@
 import { open } from "node:fs/promises";
 import { UserError } from "../../core/errors.ts";
 import { readUpTo } from "../../files/safetensors.ts";
-import { createTokens, type Tokens } from "../tokens.ts";
+import { createTokens, type Tokens } from "../document.ts";
 
 const arrays = { 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array };
 type Width = keyof typeof arrays;

@@ -1,8 +1,7 @@
 // Normalizers and pre-tokenizers: what is done to a text before its words meet the model. Hugging Face's Rust library,
 // which Python uses, is the reference; JavaScript's own \s, \w, \d and trim differ from its at the edges.
 
-import { expressionOf } from "./library.ts";
-import type { Step } from "./tokenizer-json.ts";
+import { expressionOf, type Step } from "./tokenizer-json.ts";
 
 type Normalizer = (text: string) => string;
 /** `isStart`: whether the text begins there. */

@@ -6,44 +6,36 @@ import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { codeOf, UserError } from "../../core/errors.ts";
 import { readIfPresent, replaceFile } from "../../files/atomic.ts";
-import type { TokenizedTexts } from "./tokenize.ts";
 
-/** Part of each key: what another version wrote is made anew. */
-export const cacheVersion = 5;
+/** What another version wrote is made anew. */
+const cacheVersion = 6;
 
-export interface CachedCorpus extends TokenizedTexts {
-  readonly utf8Bytes: number;
-  readonly numWords: number | null;
-  /** Rows that were left out. */
-  readonly numSkipped: number;
-  readonly dataSha256: string;
-}
+const digest = (bytes: string | Uint8Array) => createHash("sha256").update(bytes).digest();
 
-const pathOf = (folder: string, key: string): string => join(folder, `${key}.tokens`);
-const digest = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
-
-/** A cache that cannot be written is done without. */
-export async function writeCache(folder: string, key: string, corpus: CachedCorpus): Promise<void> {
+/** What `make` gives, kept under all that it depends on. What is damaged is made anew; a cache that cannot be written is done without. */
+export async function throughCache<Value>(
+  folder: string,
+  dependsOn: object,
+  make: () => Promise<Value>,
+): Promise<Value> {
+  const name = digest(JSON.stringify({ cacheVersion, ...dependsOn })).toString("hex");
+  const path = join(folder, `${name}.tokens`);
+  try {
+    const file = await readIfPresent(path);
+    const bytes = file!.subarray(32);
+    if (digest(bytes).equals(file!.subarray(0, 32))) return deserialize(bytes) as Value;
+  } catch {
+    // as if it were not there
+  }
+  const value = await make();
   try {
     await mkdir(folder, { recursive: true });
-    const bytes = serialize(corpus);
-    await replaceFile(pathOf(folder, key), async (handle) => {
+    const bytes = serialize(value);
+    await replaceFile(path, async (handle) => {
       for (const part of [digest(bytes), bytes]) await handle.writeFile(part);
     });
   } catch (error) {
     if (!(error instanceof UserError) && codeOf(error) === undefined) throw error;
   }
-}
-
-/** Undefined where there is nothing, or nothing sound: what is damaged is made anew. */
-export async function readCache(folder: string, key: string): Promise<CachedCorpus | undefined> {
-  try {
-    const file = await readIfPresent(pathOf(folder, key));
-    const bytes = file!.subarray(32);
-    return digest(bytes).equals(file!.subarray(0, 32))
-      ? (deserialize(bytes) as CachedCorpus)
-      : undefined;
-  } catch {
-    return undefined;
-  }
+  return value;
 }

@@ -3,21 +3,15 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../core/errors.ts";
 import type { Job } from "./tokenize.ts";
-import { loadTokenizer } from "./tokenizer.ts";
+import { type EncodedPieces, loadTokenizer } from "./tokenizer.ts";
 
 const { folder } = workerData as { readonly folder: string };
 const loading = loadTokenizer(folder);
 
 parentPort!.on("message", (job: Job | "close") => {
-  if (job === "close") parentPort!.close();
-  else void answer(job);
-});
-
-async function answer(job: Job): Promise<void> {
-  try {
-    const encoded = (await loading).encode(job);
+  if (job === "close") return parentPort!.close();
+  const encode = loading.then((tokenizer) => tokenizer.encode(job));
+  const answer = (encoded: EncodedPieces) =>
     parentPort!.postMessage(encoded, [encoded.ids.buffer as ArrayBuffer]);
-  } catch (error) {
-    parentPort!.postMessage(messageOf(error));
-  }
-}
+  void encode.then(answer).catch((error: unknown) => parentPort!.postMessage(messageOf(error)));
+});

@@ -1,11 +1,11 @@
 // Texts into tokens, on as many threads as are given: this one and helpers, which start once there is enough to do. The
 // stream of documents is cut into jobs of about equal size whose tokens can be found apart from one another.
 
+import { on } from "node:events";
 import { setImmediate } from "node:timers/promises";
 import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
-import type { DocumentStream, Piece, TokenizedText } from "../document.ts";
-import { TokenBuffer } from "../tokens.ts";
+import { type DocumentStream, type Piece, TokenBuffer, type TokenizedText } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
 import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
 
@@ -26,11 +26,6 @@ export interface TokenizeProgress {
   readonly tokens: number;
 }
 
-/** The tokens of all texts, one after another, and how many each has. Texts without a token are left out. */
-export interface TokenizedTexts extends TokenizedText {
-  readonly lengths: readonly number[];
-}
-
 /** Pieces of documents in order; the last one may go on in the next job. */
 export type Job = readonly Piece[];
 
@@ -38,13 +33,14 @@ export type Job = readonly Piece[];
 const jobCharacters = 1 << 18;
 const jobsUnderway = 32;
 
+/** The tokens of each text; texts without a token are left out. */
 export async function tokenize(
-  texts: DocumentStream,
+  documents: DocumentStream,
   tokenizer: Tokenizer,
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
-): Promise<TokenizedTexts> {
+): Promise<readonly TokenizedText[]> {
   const tokens = new TokenBuffer(tokenizer.vocabSize);
-  const lengths: number[] = [];
+  const texts: (readonly [start: number, end: number])[] = [];
   /** Where tokens that are no targets begin and end. */
   const unscored: (readonly [number, number])[] = [];
   let characters = 0;
@@ -66,20 +62,20 @@ export async function tokenize(
       if (!isLast) continue;
       if (tokens.length > textStart) {
         tokens.append(tokenizer.suffix);
-        lengths.push(tokens.length - textStart);
+        texts.push([textStart, tokens.length]);
       }
       textStart = tokens.length;
     }
     onProgress?.({ characters, tokens: tokens.length });
   };
   try {
-    for await (const job of tokenizingJobs(texts, tokenizer.cuts, jobCharacters)) {
+    for await (const job of tokenizingJobs(documents, tokenizer.cuts, jobCharacters)) {
       signal?.throwIfAborted();
       if (numJobs++ === Math.ceil(charactersAlone / jobCharacters)) {
         helpers = Array.from({ length: threads - 1 }, () => startHelper(tokenizer.folder));
       }
       // One job waits while a helper works on another.
-      const helper = helpers.find(({ waiting }) => waiting.length < 2);
+      const helper = helpers.find(({ numWaiting }) => numWaiting < 2);
       const result = helper ? helper.encode(job) : Promise.resolve(tokenizer.encode(job));
       result.catch(() => undefined); // told when its turn comes
       underway.push({ job, result });
@@ -91,10 +87,12 @@ export async function tokenize(
     // Asked to end once idle: they hold native code, which must not be torn down at work.
     for (const { worker } of helpers) worker.postMessage("close");
   }
-  if (unscored.length === 0) return { tokens: tokens.view(), lengths };
-  const isTarget = new Uint8Array(tokens.length).fill(1);
-  for (const [start, end] of unscored) isTarget.fill(0, start, end);
-  return { tokens: tokens.view(), isTarget, lengths };
+  const isTarget = unscored.length > 0 && new Uint8Array(tokens.length).fill(1);
+  for (const [start, end] of unscored) if (isTarget) isTarget.fill(0, start, end);
+  return texts.map((place) => ({
+    tokens: tokens.view().subarray(...place),
+    ...(isTarget && { isTarget: isTarget.subarray(...place) }),
+  }));
 }
 
 /** Each job holds at least `size` characters; many more where a text has no safe cut for so long. */
@@ -130,21 +128,18 @@ type Helper = ReturnType<typeof startHelper>;
 /** A thread that encodes beside this one, its jobs in their order. */
 function startHelper(folder: string) {
   const worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
-  const waiting: {
-    readonly resolve: (job: EncodedPieces) => void;
-    readonly reject: (error: Error) => void;
-  }[] = [];
-  worker.on("message", (reply: EncodedPieces | string) => {
-    const { resolve, reject } = waiting.shift()!;
-    if (typeof reply === "string") reject(new UserError(reply));
-    else resolve(reply);
-  });
-  worker.on("error", (error) => {
-    for (const { reject } of waiting.splice(0)) reject(error);
-  });
-  const encode = (job: Job): Promise<EncodedPieces> => {
-    worker.postMessage(job);
-    return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  const replies = on(worker, "message");
+  const helper = {
+    worker,
+    numWaiting: 0,
+    async encode(job: Job): Promise<EncodedPieces> {
+      worker.postMessage(job);
+      helper.numWaiting++;
+      const { value } = (await replies.next()) as { value: [EncodedPieces | string] };
+      helper.numWaiting--;
+      if (typeof value[0] === "string") throw new UserError(value[0]);
+      return value[0];
+    },
   };
-  return { worker, waiting, encode };
+  return helper;
 }

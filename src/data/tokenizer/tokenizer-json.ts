@@ -1,8 +1,24 @@
 // A Hugging Face tokenizer.json and its tokenizer_config.json: what they may hold, checked, as Python reads the two.
 
+import * as library from "@huggingface/tokenizers";
 import * as z from "zod";
 import { isRecord, type JsonObject } from "../../files/json.ts";
-import { SequencePostProcessor } from "./library.ts";
+
+// What @huggingface/tokenizers does for us; its encoding as a whole is slow, and differs from the reference at many edges.
+// Its types name files without their endings, which is to say: none.
+export const { SequencePostProcessor, SplitPreTokenizer, WordPiece } = library as unknown as {
+  SequencePostProcessor: new (step: object) => {
+    post_process: (tokens: readonly string[]) => { readonly tokens: readonly string[] };
+  };
+  SplitPreTokenizer: new (step: object) => { readonly pattern: RegExp };
+  WordPiece: new (model: object) => { encode: (words: readonly string[]) => readonly string[] };
+};
+
+/** A text, or an expression as Oniguruma has it. */
+export function expressionOf(pattern: object = {}): RegExp {
+  if (Object.keys(pattern).length === 0) throw new Error("a pattern is absent");
+  return new SplitPreTokenizer({ pattern }).pattern;
+}
 
 /** Optional fields of one type. */
 function optional<T extends z.ZodType, Name extends string>(type: T, ...names: readonly Name[]) {

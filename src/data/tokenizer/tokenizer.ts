@@ -7,13 +7,12 @@ import { createContext, Script } from "node:vm";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
 import { type JsonObject, parseObject } from "../../files/json.ts";
-import type { Piece } from "../document.ts";
-import { TokenBuffer, type Tokens } from "../tokens.ts";
+import { type Piece, TokenBuffer, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { expressionOf } from "./library.ts";
 import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
 import {
   type AddedToken,
+  expressionOf,
   readTokenizerJson,
   type Specials,
   type TokenizerJson,
@@ -168,60 +167,48 @@ function remembering(encode: WordEncoder): WordEncoder {
   };
 }
 
-/** Appends the tokens of pieces, and gives how many each has. */
+/**
+ * Appends the tokens of pieces, and gives how many each has. Only a word at a border is encoded more than once: whole,
+ * and up to the border.
+ */
 function append(
   pieces: readonly Piece[],
   encodeWord: WordEncoder,
   cuts: CutRule | undefined,
   ids: TokenBuffer,
 ): number[] {
-  const lengths: number[] = [];
-  let document: string[] = [];
-  for (const [i, { text, isLast }] of pieces.entries()) {
-    document.push(text);
-    if (!isLast && i < pieces.length - 1) continue;
-    lengths.push(...appendDocument(document, encodeWord, cuts, ids));
-    document = [];
-  }
-  return lengths;
-}
-
-/** Only a word at a border is encoded more than once: whole, and up to the border. */
-function appendDocument(
-  parts: readonly string[],
-  encodeWord: WordEncoder,
-  cuts: CutRule | undefined,
-  ids: TokenBuffer,
-): number[] {
-  const text = parts.join("");
-  let length = 0;
-  const ends = parts.map((part) => (length += part.length));
-  /** How many ids there were when each part began. */
-  const begins = [ids.length];
-  const appendAcross = (start: number, end: number): void => {
+  /** How many ids there were when each piece began. */
+  const begins: number[] = [];
+  let text = "";
+  /** Where pieces begin in the text of a document, as far as no token there is known yet. */
+  const borders: number[] = [];
+  const appendWord = (start: number, end: number): void => {
     const tokens = encodeWord(text.slice(start, end));
-    let done = 0;
-    while (ends[begins.length - 1]! < end) {
-      const border = ends[begins.length - 1]!;
+    while (borders[0]! < end) {
+      const border = borders.shift()!;
       const before = border > start ? encodeWord(text.slice(start, border)) : [];
       const differs = before.findIndex((id, at) => id !== tokens[at]);
-      const known = Math.max(done, differs < 0 ? before.length : differs);
-      ids.append(tokens.slice(done, known));
-      begins.push(ids.length);
-      done = known;
+      const known = ids.length + (differs < 0 ? before.length : differs);
+      begins.push(Math.max(begins.at(-1) ?? 0, known));
     }
-    ids.append(tokens.slice(done));
+    ids.append(tokens);
   };
-  let start = 0;
-  const end = cuts ? text.length - 1 : 0;
-  for (let at = 1; at < end; at++) {
-    if (!cuts!.isCut(text, at)) continue;
-    if (ends[begins.length - 1]! < at) appendAcross(start, at);
-    else ids.append(encodeWord(text.slice(start, at)));
-    start = at + cuts!.skip;
+  for (const [i, piece] of pieces.entries()) {
+    borders.push(text.length);
+    text += piece.text;
+    if (!piece.isLast && i < pieces.length - 1) continue;
+    let start = 0;
+    const end = cuts ? text.length - 1 : 0;
+    for (let at = 1; at < end; at++) {
+      if (!cuts!.isCut(text, at)) continue;
+      appendWord(start, at);
+      start = at + cuts!.skip;
+    }
+    appendWord(start, text.length);
+    for (; borders.length > 0; borders.pop()) begins.push(ids.length);
+    text = "";
   }
-  appendAcross(start, text.length);
-  return parts.map((_, i) => (begins[i + 1] ?? ids.length) - (begins[i] ?? ids.length));
+  return begins.map((begin, i) => (begins[i + 1] ?? ids.length) - begin);
 }
 
 const context = createContext({ run: undefined });

@@ -1,14 +1,13 @@
 // How each kind of tokenizer model gives a word its ids.
 
-import { WordPiece } from "./library.ts";
-import { idOf, type Model, type Vocabulary } from "./tokenizer-json.ts";
+import { idOf, type Model, type Vocabulary, WordPiece } from "./tokenizer-json.ts";
 
 type WordModel = (word: string) => readonly number[];
 
-type Rows = Readonly<Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>>;
-
 /** By `model.type`. */
-export const wordModels: Rows = {
+export const wordModels: Readonly<
+  Record<Model["type"], (model: Model, ids: Vocabulary) => WordModel>
+> = {
   BPE: pairMerging,
   Unigram: bestPath,
   // The longest piece at each place (Schuster & Nakajima, 2012); a word that does not work out is unknown.
@@ -110,7 +109,6 @@ function bytesOf(piece: string, ids: Vocabulary): readonly number[] | undefined 
   return bytes.every((id) => id !== undefined) ? bytes : undefined;
 }
 
-/** By the id of the left and then of the right side: what the two become, and how early. */
 /** By the key of left and right: what the two become, and how early. */
 type Merges = ReadonlyMap<number, { readonly rank: number; readonly id: number }>;
 

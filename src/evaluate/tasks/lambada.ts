@@ -6,7 +6,7 @@
 import { UserError } from "../../core/errors.ts";
 import type { DocumentStream, Piece, TokenizedText } from "../../data/document.ts";
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
-import { readCorpus } from "../../model/read-corpus.ts";
+import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
 import { estimateMean, type TaskResult } from "../results.ts";
 import type { WindowLoss } from "../scorer.ts";

@@ -1,13 +1,13 @@
 // Perplexity of texts in windows.
 
 import { UserError } from "../../core/errors.ts";
-import { windowRule } from "../../data/conventions.ts";
 import type { Corpus } from "../../data/corpus.ts";
-import { evaluationWindows, evenSubset, numScored, type Window } from "../../data/windows.ts";
+import { evaluationWindows, evenSubset, numScored, windowRule } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
-import { readCorpus } from "../../model/read-corpus.ts";
-import { contextOf, type EvaluateOptions, type EvaluationPlan, type Task } from "../evaluation.ts";
-import { estimate, type PerplexityResult } from "../results.ts";
+import { readCorpus } from "../../model/places.ts";
+import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
+import { estimate } from "../results.ts";
+import type { WindowLoss } from "../scorer.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
@@ -27,16 +27,15 @@ export const perplexity: Task<PerplexityResult> = {
   },
 };
 
-/** The windows of a corpus, and what their losses amount to. */
-export interface WindowPlan extends EvaluationPlan<PerplexityResult> {
-  readonly windows: readonly Window[];
-}
+export type WindowPlan = ReturnType<typeof planWindows>;
+export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>>;
 
+/** The windows of a corpus, and what their losses amount to. */
 export function planWindows(
   opened: OpenedModel,
   corpus: Corpus,
   { context: asked, stride: askedStride, windows: limit, convention: name }: EvaluateOptions,
-): WindowPlan {
+) {
   const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);
@@ -48,7 +47,8 @@ export function planWindows(
       hint: "a text needs at least two tokens",
     });
   const { context, stride } = rule;
-  const convention = name ?? (stride === context ? "disjoint" : "stride");
+  /** `disjoint` (stride = context), `stride`, or a named one. */
+  const convention: string = name ?? (stride === context ? "disjoint" : "stride");
   const numTokens = numScored(windows);
   const task = "perplexity" as const;
   const conditions = { task, convention, context, stride, dataSha256, numTokens };
@@ -58,15 +58,17 @@ export function planWindows(
     groups: [{ context, windows }],
     needsArgmax: false,
     conditions,
-    resultOf(losses, modelSha256) {
+    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
       const loss = estimate(losses);
-      // Unscored tokens are taken at the mean.
       const textNats = loss.lossNats * numTargets;
       return {
         ...conditions,
         ...loss,
+        /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
         bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
+        /** exp(summed nats / words of the original text); null but for conventions that count words. */
         wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+        /** Windows scored, and of how many. */
         windows: windows.length,
         windowsTotal: all.length,
         modelSha256,
