@@ -1,7 +1,7 @@
 // `ssa convert`: a model, an adapter on its base, or a run becomes a folder that others can use; checked, then named.
 
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, realpath, rm, stat } from "node:fs/promises";
+import { readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
@@ -12,6 +12,7 @@ import {
   temporaryOwner,
   writeFailure,
   writeFileAtomic,
+  makeFolder,
 } from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
@@ -124,7 +125,7 @@ async function prepareOut(
     const stays = "was not written by `ssa convert`, so --force does not remove it";
     if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
   }
-  await mkdir(dirname(out), { recursive: true }).catch((error: unknown) => {
+  await makeFolder(dirname(out)).catch((error: unknown) => {
     throw writeFailure(out, error);
   });
   for (const name of await readdir(dirname(out))) {

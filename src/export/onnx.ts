@@ -4,11 +4,10 @@
 // token's position is what position_ids says, so it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Dtype, Precision } from "../core/dtype.ts";
 import { targets, toOnnx, type WeightBytes } from "../engines/onnx/onnx.ts";
-import { replaceFile, writeFileAtomic } from "../files/atomic.ts";
+import { replaceFile, writeFileAtomic, makeFolder } from "../files/atomic.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
 import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
@@ -38,7 +37,7 @@ export async function writeOnnx(
   // transformers.js's names, of the format and of the file.
   const precision = asked === "fp16" ? asked : "fp32";
   const file = precision === "fp16" ? "model_fp16.onnx" : "model.onnx";
-  await mkdir(join(folder, "onnx"), { recursive: true });
+  await makeFolder(join(folder, "onnx"));
   const weights = [...opened.weights].map(([name, info]): Stored => {
     // Vectors (norms, biases) are too small to matter and the most sensitive.
     const dtype = precision === "fp16" && info.shape.length > 1 ? "F16" : "F32";

@@ -91,6 +91,19 @@ export async function checkFile(path: string): Promise<void> {
   if (info?.isFile() === false) throw new UserError(`${path} is not a file`);
 }
 
+/** Makes a folder and its parents; Node's own way tries for ever where a file system takes none, as /proc does. */
+export async function makeFolder(path: string): Promise<void> {
+  const make = () =>
+    mkdir(path).catch(async (error: unknown) => {
+      if (codeOf(error) !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+    });
+  await make().catch(async (error: unknown) => {
+    if (codeOf(error) !== "ENOENT" || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await make();
+  });
+}
+
 /** The state of a file, links followed; undefined where there is none. */
 export const statIfPresent = (path: string) => stat(path).catch(absentAsUndefined);
 
@@ -103,7 +116,7 @@ export async function filesBelow(folder: string): Promise<string[]> {
 
 /** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */
 function absentAsUndefined(error: unknown): undefined {
-  if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+  if (!["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(codeOf(error) ?? "")) throw error;
 }
 
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { kill, pid as ownPid } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { codeOf, UserError } from "../core/errors.ts";
-import { readIfPresent, statIfPresent, temporaryName, writeFailure } from "./atomic.ts";
+import { readIfPresent, statIfPresent, temporaryName, writeFailure, makeFolder } from "./atomic.ts";
 
 /** Every file of a run folder's lock begins with this name. */
 export const lockName = "run.lock";
@@ -32,7 +32,7 @@ export async function lockRun(runDir: string): Promise<Lock> {
  * did for 15 s while we watched, its owner is dead, whatever machine it names.
  */
 export async function withLock<T>(path: string, work: () => Promise<T>, signal?: AbortSignal) {
-  await fs.mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   let lock = await tryLock(path);
   for (let seen = "", silentMs = 0; !("release" in lock); silentMs += 100) {
     const now = `${lock.nonce} ${(await statIfPresent(path))?.mtimeMs}`;

@@ -137,7 +137,7 @@ export async function claimRunFolder(checkpointsDir: string, stem: string): Prom
   const numbers = ends.filter((end) => /^\d{1,9}$/.test(end)).map(Number);
   const dir = join(checkpointsDir, `${stem}-${Math.max(0, ...numbers) + 1}`);
   try {
-    await mkdir(checkpointsDir, { recursive: true });
+    await atomic.makeFolder(checkpointsDir);
     await mkdir(dir);
     return dir;
   } catch (error) {

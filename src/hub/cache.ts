@@ -2,11 +2,11 @@
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
 import { existsSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, rename, symlink } from "node:fs/promises";
+import { copyFile, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, didYouMean, messageOf, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
-import { filesBelow, readIfPresent, statIfPresent } from "../files/atomic.ts";
+import { filesBelow, readIfPresent, statIfPresent, makeFolder } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { isCommit, nameOf, namesOf, type HubRepo } from "./repo-id.ts";
@@ -96,7 +96,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
       const texts = { [tree]: JSON.stringify(content, undefined, 1) };
       if (!isCommit(repo.revision)) texts[join(root, "refs", repo.revision)] = commit;
       for (const [path, text] of Object.entries(texts)) {
-        await mkdir(dirname(path), { recursive: true });
+        await makeFolder(dirname(path));
         await atomic.writeFileAtomic(path, text);
       }
     },
@@ -112,7 +112,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
     async place(file: string, blob: string, isNewBlob: boolean): Promise<void> {
       const pointer = pathOf(file);
       const beside = atomic.temporaryName(pointer);
-      await mkdir(dirname(pointer), { recursive: true });
+      await makeFolder(dirname(pointer));
       // A blob that was here before may have links to it.
       const move = () => (isNewBlob ? rename : copyFile)(blob, beside);
       const link = () => symlink(relative(dirname(pointer), blob), beside);

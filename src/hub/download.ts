@@ -1,10 +1,10 @@
 // Files of one commit into the cache: each blob once, resumed where it broke off, verified before it gets its name.
 
 import { createHash } from "node:crypto";
-import { mkdir, open, rename, rm, statfs } from "node:fs/promises";
+import { open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant } from "../core/errors.ts";
-import { statIfPresent } from "../files/atomic.ts";
+import { statIfPresent, makeFolder } from "../files/atomic.ts";
 import { withLock } from "../files/lock.ts";
 import { hashOfFile } from "../files/safetensors.ts";
 import type { RepoFile, Snapshot } from "./cache.ts";
@@ -47,7 +47,7 @@ async function bring(context: HubContext, snapshot: Snapshot, name: string): Pro
     await snapshot.place(name, blob, isNew);
   };
   try {
-    await mkdir(dirname(blob), { recursive: true });
+    await makeFolder(dirname(blob));
     await withLock(lock, place, context.signal);
   } catch (error) {
     throw diskFailure(error, `${name} (${file.size} bytes)`, context.settings);

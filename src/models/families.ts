@@ -1,6 +1,7 @@
 // The families, a row each, by the `model_type` of config.json.
 
 import { UserError } from "../core/errors.ts";
+import { shown } from "../core/json.ts";
 import type { Activation } from "../nn/layers.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
 import { type ConfigReader, type ModelConfig, readRotary } from "./config.ts";
@@ -215,7 +216,7 @@ function readWindows(config: ConfigReader, { numLayers }: ModelConfig): (number 
     if (!types) return layer < first ? null : window;
     if (types[layer] === "full_attention") return null;
     if (types[layer] === "sliding_attention" && window) return window;
-    throw new UserError(`${config.path}: layer_types: "${String(types[layer])}" is not supported`, {
+    throw new UserError(`${config.path}: layer_types: ${shown(types[layer])} is not supported`, {
       hint: `supported: full_attention, and sliding_attention where use_sliding_window is true`,
     });
   });

@@ -118,7 +118,7 @@ function fromFile({ path, text }: RecipeFile, base: JsonObject): Given[] {
   const given = (value: unknown, ...keys: readonly string[]): Given => {
     const node = document.getIn(keys, true);
     const line = isNode(node) && node.range ? lineCounter.linePos(node.range[0]).line : undefined;
-    return [keys.join("."), value, line === undefined ? path : `${path}:${line}`];
+    return [keys.join("."), value, line === undefined ? path : `${path}:${line}`, true];
   };
   return Object.entries(content).flatMap(([key, value]) =>
     // Temperatures are laid over one projection at a time; every other key is replaced.

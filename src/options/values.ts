@@ -153,8 +153,8 @@ function describedAt(root: Described, path: readonly PropertyKey[]): Described |
   return path.reduce<Described | undefined>((at, part) => at && inside(at, part), root);
 }
 
-/** A value at a dotted path, and where it is from, for the error messages. */
-export type Given = readonly [path: string, value: unknown, origin: string];
+/** A value at a dotted path, where it is from, for the error messages, and whether its strings are no YAML any more. */
+export type Given = readonly [path: string, value: unknown, origin: string, isRead?: boolean];
 
 /** What is wrong at a dotted path. */
 export type Problem = readonly [path: string, what: string];
@@ -191,17 +191,23 @@ export function readOptions<S extends Shape>(
 ): Values<S> {
   const schema = z.strictObject(shape) as z.ZodType as z.ZodType<Values<S>>;
   const words = describe(schema);
-  const tree = given.reduce<unknown>((tree, [key, value]) => {
+  const tree = given.reduce<unknown>((tree, [key, value, , isRead = false]) => {
     const path = key.split(".");
     const isText = describedAt(words, path)?.expected === "text";
-    return withValue(tree, path, typeof value === "string" && !isText ? scalar(value) : value);
+    return withValue(
+      tree,
+      path,
+      typeof value === "string" && !isText && !isRead ? scalar(value) : value,
+    );
   }, base);
   const { data, error } = schema.safeParse(tree, { reportInput: true });
   const problems = error ? error.issues.flatMap((at) => problemsOf(words, at)) : conflicts(data);
   if (data && problems.length === 0) return data;
   const origins = new Map(given.map(([path, , origin]) => [path, origin]));
   const lines = problems.map(([path, what]) => {
-    const origin = origins.get(path) ?? origins.get(path.split(".").slice(0, -1).join("."));
+    const [parent, inside] = [path.split(".").slice(0, -1).join("."), `${path}.`];
+    const below = given.find(([path]) => path.startsWith(inside))?.[2];
+    const origin = origins.get(path) ?? origins.get(parent) ?? below;
     return `${path}${origin ? ` (${origin})` : ""}: ${what}`;
   });
   throw mistakes(lines, hint);

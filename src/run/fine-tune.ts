@@ -1,12 +1,12 @@
 // A run from the names in its recipe to its report: what `ssa finetune` does, without a word.
 
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
+import { readdir, readFile, rmdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
-import { writeFailure } from "../files/atomic.ts";
+import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
 import { lockName } from "../files/lock.ts";
 import {
   claimRunFolder,
@@ -95,7 +95,7 @@ export async function trainRun(
   const { isResumed, signal } = options;
   const startedAt = performance.now();
   const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
-  await mkdir(runDir, { recursive: true }).catch((error: unknown) => {
+  await makeFolder(runDir).catch((error: unknown) => {
     throw writeFailure(runDir, error);
   });
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
@@ -128,7 +128,11 @@ async function refuseUsed(runDir: string): Promise<void> {
   if (!existsSync(runDir)) return;
   if (!(await stat(runDir)).isDirectory())
     throw new UserError(`${runDir} is a file, a folder is needed for the run`);
-  if ((await readdir(runDir)).some((name) => !name.startsWith(lockName)))
+  if (
+    (await readdir(runDir)).some(
+      (name) => !name.startsWith(lockName) && temporaryOwner(name) === undefined,
+    )
+  )
     throw new UserError(`${runDir} exists and is not empty`, {
       hint: "continue it with --resume, or name another --out",
     });

@@ -1,11 +1,10 @@
 // Tokenized data on disk: everything that reading the data again would give, behind its checksum.
 
 import { createHash } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { codeOf, UserError } from "../../core/errors.ts";
-import { readIfPresent, replaceFile } from "../../files/atomic.ts";
+import { readIfPresent, replaceFile, makeFolder } from "../../files/atomic.ts";
 
 /** What another version wrote is made anew. */
 const cacheVersion = 6;
@@ -29,7 +28,7 @@ export async function throughCache<Value>(
   }
   const value = await make();
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const bytes = serialize(value);
     await replaceFile(path, async (handle) => {
       for (const part of [digest(bytes), bytes]) await handle.writeFile(part);
