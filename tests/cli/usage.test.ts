@@ -53,7 +53,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["eval --model base --data mistyped/corpus.txt", /no data at mistyped/],
     [
       "convert --model base --to onxn --out x",
-      /target "onxn" is not known\s+hint: did you mean onnx/,
+      /target "onxn" is not known\s+hint: did you mean "onnx"/,
     ],
     ["convert --model base --to onnx --out x --dtype fp17", /dtype .* did you mean fp16\?/],
     [`${evaluate} --adapter nothing`, /cannot read nothing\/ssa_config.json/],

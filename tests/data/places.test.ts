@@ -175,10 +175,13 @@ test("rows without a text are refused, or left out and counted, on each side of 
       message: /field "text" is null, expected a string/,
       hint: /--null-rows skip/,
     });
-    const kept = `${name} without its last 30 %: rows without a text left out: 3`;
+    const [kept, heldOut] = ["without its last 30 %", "the last 30 %"].map((side, i) => {
+      const part = i === 0 ? `${name} ${side}` : `${side} of ${name}`;
+      return `${part}: rows without a text left out: ${i + 1}`;
+    });
     assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);
     assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);
-    assert.deepEqual(await load("validation", "skip"), ["four"]);
+    assert.deepEqual(await load("validation", "skip"), ["four", heldOut]);
   }
   const pairs = selectSplit(await findDataFiles(join(folder, "pair.jsonl")), "train");
   const found: string[] = [];
