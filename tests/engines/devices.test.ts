@@ -96,7 +96,7 @@ const sayings: readonly (readonly [said: string, reason: RegExp])[] = [
   ["CUDA failure 101: invalid device ordinal", /no GPU of that number/],
   ["Warning: vkCreateInstance: Found no drivers!", /no Vulkan driver/],
   ["Failed to get a WebGPU adapter: No supported adapters", /no GPU adapter/],
-  ["This session contains graph nodes that are assigned to the default CPU EP", /kernels/],
+  ["some nodes were assigned to the default CPU EP", /kernels/],
   ["something new\nwith details", /^something new$/],
 ];
 
