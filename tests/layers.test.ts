@@ -22,14 +22,17 @@ const rows = [
 
 /** Every third-party package, and the only places that may import it. */
 const importers: Readonly<Record<string, readonly string[]>> = {
+  "@huggingface/jinja": ["src/data"],
   "@huggingface/tokenizers": ["src/data"],
   "@huggingface/transformers": ["src/export", "src/generate"],
   "@tensorflow/*": ["src/engines"],
   "onnxruntime-common": ["src/engines"],
   "onnxruntime-node": ["src/engines"],
   "onnxruntime-web": ["src/engines"],
+  "apache-arrow": ["src/data"],
   commander: ["cli"],
   "csv-parse": ["src/data"],
+  fzstd: ["src/data"],
   hyparquet: ["src/data"],
   "hyparquet-compressors": ["src/data"],
   pino: ["cli"],
