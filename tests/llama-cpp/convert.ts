@@ -161,7 +161,8 @@ function arranged(
     return { shape, data: moved };
   };
   const H = headDim(config);
-  if (countsFromOne && /norm\.weight$/.test(place)) return { shape, data: data.map((w) => 1 + w) };
+  if (countsFromOne && place.endsWith("norm.weight"))
+    return { shape, data: data.map((w) => 1 + w) };
   // GPT-2 keeps matrices as [in, out].
   if (config["model_type"] === "gpt2" && isMatrix && place.startsWith("blk.")) {
     const turned = data.map((_, i) => data[(i % rows) * columns + Math.floor(i / rows)]!);

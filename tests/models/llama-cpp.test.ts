@@ -57,8 +57,8 @@ const afterGelu = /(mlp\.c_proj|dense_4h_to_h|down_proj)\.weight$/;
 async function prepare(variant: string, folder: string): Promise<void> {
   const source = join(fixtures, variant);
   const config = withoutWhatIsNotThere(await configOf(source));
-  const activation = config["hidden_activation"] ?? config["activation_function"] ?? "";
-  const hasGelu = /gelu/.test(`${String(activation)} ${String(config["hidden_act"])}`);
+  const keys = ["hidden_activation", "activation_function", "hidden_act"];
+  const hasGelu = keys.some((key) => JSON.stringify(config[key] ?? "").includes("gelu"));
   const { tensors } = await openSafetensors(source);
   const isWeight = (name: string) => !/\.(attn|attention)\.(masked_)?bias$|rotary_emb/.test(name);
   const weights = [...tensors.values()].filter(({ name }) => isWeight(name));
