@@ -1,8 +1,7 @@
 // Every architecture and variant against PyTorch: logits, loss, and the gradient of the loss for every weight; the
-// same for temperatures on the three base architectures.
+// same for temperatures, and for weights stored in fewer bits, on a variant of each.
 
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -20,14 +19,10 @@ import { gradients } from "../../src/graph/autodiff.ts";
 import { input, mul, reduceSum, reshape } from "../../src/graph/build.ts";
 import { simplify, verify } from "../../src/graph/passes.ts";
 import { tokenScores } from "../../src/nn/loss.ts";
+import { fixtures, specsOf, variants } from "../fixtures/variants.ts";
 import { temporaryFolder } from "../helpers.ts";
 
-const fixtures = new URL("../fixtures/", import.meta.url).pathname;
-const variants = readdirSync(fixtures).filter((name) =>
-  existsSync(join(fixtures, name, "config.json")),
-);
-const architectures = ["gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3"];
-const specs = ["default", "full", "linear", "constant"];
+const architectures = variants.filter((variant) => specsOf(variant).length > 0);
 
 let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));
@@ -118,7 +113,7 @@ for (const variant of architectures)
     });
 
 for (const variant of architectures)
-  for (const spec of specs)
+  for (const spec of specsOf(variant))
     test(`${variant} with ${spec} temperatures: loss and their gradients equal PyTorch's`, async () => {
       const adapter = join(fixtures, variant, "ssa", spec);
       const model = await openModel(join(fixtures, variant), { adapter });
