@@ -6,11 +6,11 @@ import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch } from "../data/windows.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
-import { cast, input, matMul, mul, parameter } from "../graph/build.ts";
+import { cast, input, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { KeptPart } from "../models/decoder.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
-import { tokenScores } from "../nn/loss.ts";
+import { tokenScores, vocabularyLogits } from "../nn/loss.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
@@ -87,7 +87,7 @@ export function buildForward(
   return {
     /** I64 [B, T]. */
     ids,
-    /** After the last norm, [B, T, D]. */
+    /** What the output embedding is multiplied with, [B, T, D]. */
     hidden,
     /** Output embedding, [V, D]. */
     head: weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding),
@@ -95,6 +95,7 @@ export function buildForward(
     trainable: new Map([...tensors].filter(([name]) => trained?.has(name))),
     /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
     kept,
+    logitCap: model.logitCap,
     tiling,
   };
 }
@@ -113,21 +114,21 @@ export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feed
 export const totalNats = (nats: Float32Array) => nats.reduce((sum, nat) => sum + nat, 0);
 
 /** -ln p of every label, [B, T], zero where there is no target. */
-export function natsOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
+export function natsOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph): Tensor {
   const labels = input("labels", ids.shape, "I64");
   const weights = input("weights", ids.shape, "F32");
-  return mul(tokenScores(hidden, head, labels, tiling).nats, weights);
+  return mul(tokenScores(hidden, head, labels, tiling, logitCap).nats, weights);
 }
 
 /** How many tokens are likelier than each label, [B, T]; says nothing where there is no target. */
-export function ranksOf({ hidden, head, ids, tiling }: ForwardGraph): Tensor {
-  return tokenScores(hidden, head, input("labels", ids.shape, "I64"), tiling).ranks;
+export function ranksOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph): Tensor {
+  const labels = input("labels", ids.shape, "I64");
+  return tokenScores(hidden, head, labels, tiling, logitCap).ranks;
 }
 
 /** Logits of every token, F32 [B, T, V]. */
-export function logitsOf({ hidden, head }: ForwardGraph): Tensor {
-  return cast(matMul(hidden, head, { transposeB: true }), "F32");
-}
+export const logitsOf = ({ hidden, head, logitCap }: ForwardGraph): Tensor =>
+  vocabularyLogits(hidden, head, logitCap);
 
 /** What the parameters are bound to: ranges of the checkpoint's files, and the temperatures' values. */
 export function boundWeights({ weights, temperatures }: OpenedModel): Map<string, Weight> {

@@ -4,8 +4,7 @@
 import { UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { activationNamed } from "../nn/layers.ts";
-import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
-import type { Family } from "./families.ts";
+import type { Family } from "./family.ts";
 
 export type ModelConfig = Readonly<ReturnType<typeof readSizes>>;
 
@@ -17,7 +16,8 @@ export function readSizes(config: ConfigReader, family: Family) {
     if (total % parts === 0) return total / parts;
     throw new UserError(`${config.path}: ${what}: ${total} is not a multiple of ${parts}`);
   };
-  const numKeyValueHeads = config.count("num_key_value_heads", numHeads);
+  const absent = config.isNull("num_key_value_heads") ? undefined : family.keyValueHeads;
+  const numKeyValueHeads = config.count("num_key_value_heads", absent ?? numHeads);
   over(numHeads, numKeyValueHeads, "attention heads over key-value heads");
   const headDim = config.has("head_dim")
     ? config.count("head_dim")
@@ -43,6 +43,10 @@ export function readSizes(config: ConfigReader, family: Family) {
 }
 
 export type ConfigReader = ReturnType<typeof configReader>;
+
+/** The reader of an object inside a config. */
+export const readerInside = (config: ConfigReader, key: string) =>
+  configReader(`${config.path}: ${key}`, config.object(key));
 
 /** A JSON object whose keys are read with their types; `path` names it in errors. */
 export function configReader(path: string, json: JsonObject, aliases: Family["aliases"] = {}) {
@@ -97,62 +101,3 @@ export function configReader(path: string, json: JsonObject, aliases: Family["al
     },
   };
 }
-
-/**
- * `rope_theta` and `rope_scaling`, or both inside `rope_parameters` in newer files; where both objects are there,
- * `rope_scaling` is the one that counts, as in transformers 5. share: of each head that turns, where it may be another
- * than 1 and the config does not say.
- */
-export function readRotary(
-  config: ConfigReader,
-  { headDim, maxPositions }: ModelConfig,
-  share?: number,
-): RotaryConfig {
-  const isSet = (key: string) => Object.keys(config.object(key, {})).length > 0;
-  const [key] = ["rope_scaling", "rope_parameters"].filter(isSet);
-  const nested = key
-    ? configReader(`${config.path}: ${key}`, config.object(key))
-    : configReader(config.path, {});
-  config.only("rope_interleaved", false);
-  if (share === undefined)
-    for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
-  const factor = config.number("partial_rotary_factor", share ?? 1);
-  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
-  if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
-    throw new UserError(
-      `${config.path}: ${rotaryDim} rotary elements must be even, at most ${headDim}`,
-    );
-  const theta = nested.positive("rope_theta", config.positive("rope_theta", 10000));
-  const type = nested.text("rope_type", nested.text("type", "default"));
-  if (!Object.hasOwn(scalings, type))
-    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
-      hint: `supported: ${Object.keys(scalings).join(", ")}`,
-    });
-  const scaling = scalings[type]!(nested, config, maxPositions);
-  if (scaling.type === "llama3" && scaling.highFrequencyFactor <= scaling.lowFrequencyFactor)
-    throw new UserError(`${nested.path}: high_freq_factor must be above low_freq_factor`);
-  nested.refuseUnread();
-  return { rotaryDim, theta, scaling };
-}
-
-const ORIGINAL = "original_max_position_embeddings";
-
-/** By type, from the object that names it and the config around that. */
-const scalings: Readonly<
-  Record<string, (own: ConfigReader, config: ConfigReader, maxPositions: number) => RotaryScaling>
-> = {
-  default: () => ({ type: "none" }),
-  linear: (own) => ({ type: "linear", factor: own.positive("factor") }),
-  // Changes nothing within the trained length, and windows never exceed it.
-  dynamic: (own) => {
-    own.positive("factor", 1);
-    return { type: "none" };
-  },
-  llama3: (own, config, maxPositions) => ({
-    type: "llama3",
-    factor: own.positive("factor"),
-    lowFrequencyFactor: own.number("low_freq_factor"),
-    highFrequencyFactor: own.number("high_freq_factor"),
-    originalMaxPositions: config.count(ORIGINAL, own.count(ORIGINAL, maxPositions)),
-  }),
-};

@@ -2,7 +2,18 @@
 // B = batch, T = sequence, D = hidden, F = feed-forward, N = heads, H = head dim
 
 import type { Shape } from "../core/shape.ts";
-import { add, gather, input, mul, parameter, reshape, slice, transpose } from "../graph/build.ts";
+import {
+  add,
+  gather,
+  input,
+  mul,
+  parameter,
+  reshape,
+  scalar,
+  scale,
+  slice,
+  transpose,
+} from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import {
   attention,
@@ -14,9 +25,9 @@ import {
 } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
-import { rotation } from "../nn/rotary.ts";
+import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Family, Settings } from "./families.ts";
+import type { AroundPart, Family, Settings } from "./family.ts";
 
 type DecoderConfig = ModelConfig & Settings;
 
@@ -66,9 +77,16 @@ export function decoder(family: Family, config: DecoderConfig) {
   const named = () => (walked ??= walk());
   const attentionPrefix = (layer: number) =>
     `${prefix}.${layers}.${layer}.${family.attention.name}`;
-  const belowPrefix = [embeddings.input, embeddings.positions, layers, norms[2]];
+  const belowPrefix = [embeddings.input, embeddings.positions, layers, norms.final];
+  const lengths = config.rotary.map((rotary) => (rotary ? steadyLength(rotary) : Infinity));
   return {
     config: config as ModelConfig,
+    /** Tokens of the longest text that can grow behind a cache. */
+    maxCached: lengths.reduce((least, length) => Math.min(least, length), config.maxPositions),
+    /** Of the vocabulary's logits, which are those of `forward` times the output embedding; null: none. */
+    logitCap: config.logitCap,
+    /** Norm weights that change nothing. */
+    unitNorm: family.norm === "rmsPlusOne" ? 0 : 1,
     /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
     get weights(): ReadonlyMap<string, Shape> {
       return named().weights;
@@ -86,7 +104,7 @@ export function decoder(family: Family, config: DecoderConfig) {
     /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
     placeOf: (layer: number, projection: Projection): ProjectionPlace | null => {
       const i = PROJECTIONS.indexOf(projection);
-      if (family.attention.headNorms && projection !== "value") return null;
+      if (family.attention.norms && projection !== "value") return null;
       const { names, split } = family.projections;
       const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
       const first = { modules: 0, parts: [0, N, N + K][i]! * H, heads: i * H }[split];
@@ -98,7 +116,7 @@ export function decoder(family: Family, config: DecoderConfig) {
       };
     },
     groupOf: (name: string) => named().groups.get(name)!,
-    /** Hidden states after the last norm, [B, T, D]. */
+    /** Hidden states after the last norm, with the logits' factor, [B, T, D]. */
     forward: (context: ForwardContext) => forward(family, config, context),
   };
 }
@@ -109,16 +127,25 @@ function forward(
   { weight, ids, positions, hooks, keep }: ForwardContext,
 ): Tensor {
   const { prefix, embeddings, mlp } = family;
-  const { hiddenSize, intermediateSize, headDim: H, hasMlpBias } = config;
-  const rotate = config.rotary && rotation(config.rotary, positions);
+  const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
+  const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();
+  const rotationOf = (layer: number) => {
+    const rotary = config.rotary[layer];
+    if (!rotary) return undefined;
+    const rotate = rotations.get(rotary) ?? rotation(rotary, positions);
+    rotations.set(rotary, rotate);
+    return rotate;
+  };
   const table = (name: string, rows: number) =>
     weight(`${prefix}.${name}.weight`, [rows, hiddenSize], "embeddings");
   const norm = (name: string, x: Tensor) => {
     const width = x.shape.slice(-1);
-    const scale = weight(`${name}.weight`, width, "norms");
-    if (family.norm === "rms") return rmsNorm(x, scale, config.normEpsilon);
-    return layerNorm(x, scale, weight(`${name}.bias`, width, "norms"), config.normEpsilon);
+    const gain = weight(`${name}.weight`, width, "norms");
+    if (family.norm === "layer")
+      return layerNorm(x, gain, weight(`${name}.bias`, width, "norms"), config.normEpsilon);
+    return rmsNorm(x, family.norm === "rms" ? gain : add(gain, scalar(1)), config.normEpsilon);
   };
+  const times = (x: Tensor, factor: number) => (factor === 1 ? x : scale(x, factor));
   const dense = (name: string, x: Tensor, size: number, hasBias: boolean) => {
     const shape = family.layout === "FD" ? [size, x.shape.at(-1)!] : [x.shape.at(-1)!, size];
     const matrix = weight(`${name}.weight`, shape, "matrices");
@@ -126,39 +153,57 @@ function forward(
     return linear(x, matrix, bias, family.layout);
   };
 
-  let x_BTD: Tensor = gather(table(embeddings.input, config.vocabSize), ids);
+  const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);
+  let x_BTD = times(embedded_BTD, config.embeddingScale);
   if (embeddings.positions)
     x_BTD = add(x_BTD, positions.rows(table(embeddings.positions, config.maxPositions)));
   for (let layer = 0; layer < config.numLayers; layer++)
     x_BTD = block(layer, keep(x_BTD, "stream"));
-  return norm(`${prefix}.${family.norms[2]}`, x_BTD);
+  return times(norm(`${prefix}.${family.norms.final}`, x_BTD), config.logitScale);
 
   function block(layer: number, x_BTD: Tensor): Tensor {
     const at = `${prefix}.${family.layers}.${layer}`;
-    const fed = (x: Tensor) => {
-      const inner_BTD = norm(`${at}.${family.norms[1]}`, x);
-      const product = (name: string) =>
-        keep(dense(`${at}.mlp.${name}`, inner_BTD, intermediateSize, hasMlpBias), "product");
-      const active_BTF = activate(product(mlp.gate ?? mlp.up), config.activation);
-      const up_BTF = mlp.gate ? mul(active_BTF, product(mlp.up)) : active_BTF;
-      return dense(`${at}.mlp.${mlp.down}`, up_BTF, hiddenSize, hasMlpBias);
-    };
-    const normed_BTD = norm(`${at}.${family.norms[0]}`, x_BTD);
-    const attended_BTD = attended(layer, `${at}.${family.attention.name}`, normed_BTD);
+    const normed = (name: string | null, x: Tensor) => (name ? norm(`${at}.${name}`, x) : x);
+    const part = ([before, after]: AroundPart, x: Tensor, compute: (inner: Tensor) => Tensor) =>
+      times(normed(after, compute(normed(before, x))), config.residualScale);
+    const fed = (x: Tensor) => part(family.norms.mlp, x, (inner_BTD) => feedForward(at, inner_BTD));
+    const attended_BTD = part(family.norms.attention, x_BTD, (inner_BTD) =>
+      attended(layer, `${at}.${family.attention.name}`, inner_BTD),
+    );
     if (config.isParallel) return add(add(attended_BTD, fed(x_BTD)), x_BTD);
     const middle_BTD = keep(add(x_BTD, attended_BTD), "stream");
     return add(middle_BTD, fed(middle_BTD));
   }
 
+  function feedForward(at: string, x_BTD: Tensor): Tensor {
+    const product = (name: string, size: number) =>
+      keep(dense(`${at}.mlp.${name}`, x_BTD, size, hasMlpBias), "product");
+    const fused = mlp.gate === mlp.up ? product(mlp.up, 2 * F) : null;
+    const gate_BTF = fused ? slice(fused, -1, 0, F) : product(mlp.gate ?? mlp.up, F);
+    const active_BTF = activate(gate_BTF, config.activation);
+    const up_BTF = fused ? slice(fused, -1, F, 2 * F) : mlp.gate ? product(mlp.up, F) : null;
+    const inner_BTF = up_BTF ? mul(active_BTF, up_BTF) : active_BTF;
+    return dense(`${at}.mlp.${mlp.down}`, inner_BTF, hiddenSize, hasMlpBias);
+  }
+
   function attended(layer: number, at: string, x_BTD: Tensor): Tensor {
     const [query, key, value] = projections(at, x_BTD) as [Tensor, Tensor, Tensor];
-    const { headNorms, output } = family.attention;
-    const normed = (i: 0 | 1, x: Tensor) => (headNorms ? norm(`${at}.${headNorms[i]}`, x) : x);
-    const scale = (config.scaleByHeadDim ? H ** -0.5 : 1) / (config.scaleByLayer ? layer + 1 : 1);
-    const window = config.windows[layer] ?? Infinity;
+    const { norms, output } = family.attention;
+    const normed = (i: 0 | 1, x: Tensor) =>
+      norms?.of === "head" ? norm(`${at}.${norms.names[i]}`, x) : x;
+    const scale = config.scale ?? H ** -0.5;
+    const rotate = rotationOf(layer);
     const y_BTD = attention(
       { query: normed(0, query), key: normed(1, key), value },
-      { scale, positions, window, ...(rotate && { rotate }), hooks, layer },
+      {
+        scale: config.scaleByLayer ? scale / (layer + 1) : scale,
+        cap: config.scoreCap,
+        positions,
+        window: config.windows[layer] ?? Infinity,
+        ...(rotate && { rotate }),
+        hooks,
+        layer,
+      },
     );
     return dense(`${at}.${output}`, y_BTD, hiddenSize, config.hasOutputBias);
   }
@@ -167,16 +212,23 @@ function forward(
   function projections(at: string, x_BTD: Tensor): Tensor[] {
     const { numHeads: N, numKeyValueHeads: K, hasAttentionBias } = config;
     const { names, split } = family.projections;
+    const { norms } = family.attention;
     const project = (i: number, heads: number) =>
       dense(`${at}.${names[i]}`, x_BTD, heads * H, hasAttentionBias);
-    const product = (x: Tensor, heads: number) => keep(splitHeads(x, heads), "product");
+    const product = (x: Tensor, heads: number, i: number) => {
+      const name = norms?.of === "all" && norms.names[i];
+      if (name) return splitHeads(norm(`${at}.${name}`, keep(x, "product")), heads);
+      return keep(splitHeads(x, heads), "product");
+    };
     const counts = [N, K, K] as const;
-    if (split === "modules") return counts.map((heads, i) => product(project(i, heads), heads));
+    if (split === "modules") return counts.map((heads, i) => product(project(i, heads), heads, i));
     const fused = project(0, N + 2 * K);
     const part = (x: Tensor, start: number, heads: number) =>
       slice(x, x.shape.length - 1, start * H, (start + heads) * H);
     if (split === "parts")
-      return [0, N, N + K].map((start, i) => product(part(fused, start, counts[i]!), counts[i]!));
+      return [0, N, N + K].map((start, i) =>
+        product(part(fused, start, counts[i]!), counts[i]!, i),
+      );
     // Each head's query, key and value side by side.
     const perHead = reshape(keep(fused, "product"), [...fused.shape.slice(0, 2), N, 3 * H]);
     return counts.map((_, i) => transpose(part(perHead, i, 1), [0, 2, 1, 3]));

@@ -1,83 +1,25 @@
 // The families, a row each, by the `model_type` of config.json.
 
 import { UserError } from "../core/errors.ts";
-import { shown } from "../core/json.ts";
-import type { Activation } from "../nn/layers.ts";
-import type { RotaryConfig } from "../nn/rotary.ts";
-import { type ConfigReader, type ModelConfig, readRotary } from "./config.ts";
-
-/** A row of the table of families: names of modules in checkpoints, and what a config means. */
-export interface Family {
-  /** Of all names but the output embedding's; some checkpoints were saved without it. */
-  readonly prefix: string;
-  readonly embeddings: {
-    readonly input: string;
-    /** Learned ones. */
-    readonly positions: string | null;
-    /** Where it is not tied. */
-    readonly output: string;
-  };
-  readonly layers: string;
-  readonly norms: readonly [attention: string, mlp: string, final: string];
-  readonly attention: {
-    readonly name: string;
-    /** Norms of each head's query and key; these and all projections are below `name`. */
-    readonly headNorms: readonly [query: string, key: string] | null;
-    readonly output: string;
-  };
-  /** Query, key and value are three modules, three parts of one, or three parts of each of its heads. */
-  readonly projections: {
-    readonly names: readonly string[];
-    readonly split: "modules" | "parts" | "heads";
-  };
-  readonly mlp: { readonly gate: string | null; readonly up: string; readonly down: string };
-  readonly norm: "layer" | "rms";
-  /** PyTorch's Linear keeps a weight as [out, in], GPT-2's Conv1D as [in, out]. */
-  readonly layout: "FD" | "DF";
-  /** Its names for what config.json calls otherwise in most families; the first that is set counts. */
-  readonly aliases: Readonly<Record<string, readonly string[]>>;
-  /** What the absence of a size means. */
-  readonly defaults: Readonly<{
-    maxPositions: number;
-    normEpsilon: number;
-    isTied: boolean;
-    activation: Activation;
-  }>;
-  /** Else hidden size over heads. */
-  readonly headDim?: number;
-  /** Feed-forward over hidden size, where it may be absent. */
-  readonly intermediateRatio?: number;
-  readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
-}
-
-export type Settings = Readonly<typeof usual>;
-
-/** What most families have. */
-const usual = {
-  /** null: positions are learned. */
-  rotary: null as RotaryConfig | null,
-  /** Keys that a query of each layer sees, its own among them; null: all. */
-  windows: [] as readonly (number | null)[],
-  /** Of query, key and value. */
-  hasAttentionBias: true,
-  /** Of the projection of what was attended to. */
-  hasOutputBias: true,
-  hasMlpBias: true,
-  /** Attention and feed-forward see the same input. */
-  isParallel: false,
-  /** Attention's logits are divided by √(head dim), by layer + 1. */
-  scaleByHeadDim: true,
-  scaleByLayer: false,
-};
-const unbiased = { ...usual, hasAttentionBias: false, hasOutputBias: false, hasMlpBias: false };
+import { readRotary } from "./rotary.ts";
+import { everyLayer, type Family, unbiased, usual } from "./family.ts";
+import {
+  attentionBias,
+  attentionKinds,
+  gemma,
+  gemmaRotary,
+  gemmaWindow,
+  laterWindows,
+} from "./settings.ts";
+import { layerWindows, slidingWindow } from "./windows.ts";
 
 /** Radford et al., 2019: learned positions, weights in Conv1D layout. */
 const gpt2: Family = {
   prefix: "transformer",
   embeddings: { input: "wte", positions: "wpe", output: "lm_head" },
   layers: "h",
-  norms: ["ln_1", "ln_2", "ln_f"],
-  attention: { name: "attn", headNorms: null, output: "c_proj" },
+  norms: { attention: ["ln_1", null], mlp: ["ln_2", null], final: "ln_f" },
+  attention: { name: "attn", norms: null, output: "c_proj" },
   projections: { names: ["c_attn"], split: "parts" },
   mlp: { gate: null, up: "c_fc", down: "c_proj" },
   norm: "layer",
@@ -97,7 +39,7 @@ const gpt2: Family = {
     config.only("add_cross_attention", false);
     return {
       ...usual,
-      scaleByHeadDim: config.flag("scale_attn_weights", true),
+      scale: config.flag("scale_attn_weights", true) ? null : 1,
       scaleByLayer: config.flag("scale_attn_by_inverse_layer_idx", false),
     };
   },
@@ -111,8 +53,12 @@ const gpt_neox: Family = {
   prefix: "gpt_neox",
   embeddings: { input: "embed_in", positions: null, output: "embed_out" },
   layers: "layers",
-  norms: ["input_layernorm", "post_attention_layernorm", "final_layer_norm"],
-  attention: { name: "attention", headNorms: null, output: "dense" },
+  norms: {
+    attention: ["input_layernorm", null],
+    mlp: ["post_attention_layernorm", null],
+    final: "final_layer_norm",
+  },
+  attention: { name: "attention", norms: null, output: "dense" },
   projections: { names: ["query_key_value"], split: "heads" },
   mlp: { gate: null, up: "dense_h_to_4h", down: "dense_4h_to_h" },
   norm: "layer",
@@ -126,7 +72,7 @@ const gpt_neox: Family = {
   readSettings: (config, sizes) => ({
     ...usual,
     ...attentionBias(config, true),
-    rotary: readRotary(config, sizes, 0.25),
+    rotary: everyLayer(sizes, readRotary(config, sizes, { share: 0.25 })),
     isParallel: config.flag("use_parallel_residual", true),
   }),
 };
@@ -136,8 +82,12 @@ const llama: Family = {
   prefix: "model",
   embeddings: { input: "embed_tokens", positions: null, output: "lm_head" },
   layers: "layers",
-  norms: ["input_layernorm", "post_attention_layernorm", "norm"],
-  attention: { name: "self_attn", headNorms: null, output: "o_proj" },
+  norms: {
+    attention: ["input_layernorm", null],
+    mlp: ["post_attention_layernorm", null],
+    final: "norm",
+  },
+  attention: { name: "self_attn", norms: null, output: "o_proj" },
   projections: { names: ["q_proj", "k_proj", "v_proj"], split: "modules" },
   mlp: { gate: "gate_proj", up: "up_proj", down: "down_proj" },
   norm: "rms",
@@ -147,7 +97,7 @@ const llama: Family = {
   readSettings: (config, sizes) => ({
     ...usual,
     ...attentionBias(config, false),
-    rotary: readRotary(config, sizes),
+    rotary: everyLayer(sizes, readRotary(config, sizes)),
     hasMlpBias: config.flag("mlp_bias", false),
   }),
 };
@@ -158,8 +108,8 @@ const mistral: Family = {
   defaults: { ...llama.defaults, maxPositions: 131072 },
   readSettings: (config, sizes) => ({
     ...unbiased,
-    rotary: readRotary(config, sizes),
-    windows: Array<number | null>(sizes.numLayers).fill(slidingWindow(config)),
+    rotary: everyLayer(sizes, readRotary(config, sizes)),
+    windows: everyLayer(sizes, slidingWindow(config)),
   }),
 };
 
@@ -169,8 +119,8 @@ const qwen2: Family = {
   defaults: { ...llama.defaults, maxPositions: 32768 },
   readSettings: (config, sizes) => ({
     ...unbiased,
-    rotary: readRotary(config, sizes),
-    windows: readWindows(config, sizes),
+    rotary: everyLayer(sizes, readRotary(config, sizes)),
+    windows: laterWindows(config, sizes),
     hasAttentionBias: true,
   }),
 };
@@ -178,7 +128,7 @@ const qwen2: Family = {
 /** Yang et al., 2025: Qwen2 with a norm of each head's query and key. */
 const qwen3: Family = {
   ...qwen2,
-  attention: { ...qwen2.attention, headNorms: ["q_norm", "k_norm"] },
+  attention: { ...qwen2.attention, norms: { names: ["q_norm", "k_norm"], of: "head" } },
   headDim: 128,
   readSettings: (config, sizes) => ({
     ...qwen2.readSettings(config, sizes),
@@ -186,38 +136,185 @@ const qwen3: Family = {
   }),
 };
 
+/** SmolLM3 (Bakouch et al., 2025): Llama with layers that know no positions, one in four by default. */
+const smollm3: Family = {
+  ...llama,
+  defaults: { ...llama.defaults, maxPositions: 32768, isTied: true },
+  keyValueHeads: 4,
+  readSettings: (config, sizes) => {
+    const interval = config.count("no_rope_layer_interval", 4);
+    // 1 stands for a layer with rotary positions, whatever the key's name says.
+    const fallback = Array.from({ length: sizes.numLayers }, (_, i) => +((i + 1) % interval !== 0));
+    const turns = config.list("no_rope_layers", fallback);
+    const isRight =
+      turns.length >= sizes.numLayers && turns.every((turn) => turn === 0 || turn === 1);
+    if (!isRight)
+      throw new UserError(`${config.path}: no_rope_layers must be 0 or 1 for each layer`);
+    const rotary = readRotary(config, sizes, { theta: 2e6 });
+    const window = config.flag("use_sliding_window", false) ? slidingWindow(config, null) : null;
+    return {
+      ...llama.readSettings(config, sizes),
+      rotary: Array.from({ length: sizes.numLayers }, (_, i) => (turns[i] === 1 ? rotary : null)),
+      windows: layerWindows(config, sizes, window, (layer) => turns[layer] === 0),
+    };
+  },
+};
+
+/** Abdin et al., 2024: Llama with fused projections, partial rotary positions, and a window in every layer or none. */
+const phi3: Family = {
+  ...llama,
+  projections: { names: ["qkv_proj"], split: "parts" },
+  mlp: { gate: "gate_up_proj", up: "gate_up_proj", down: "down_proj" },
+  defaults: { ...llama.defaults, maxPositions: 4096, normEpsilon: 1e-5 },
+  readSettings: (config, sizes) => {
+    for (const key of ["attention_bias", "mlp_bias", "lm_head_bias"]) config.only(key, false);
+    // What Microsoft's first files call longrope.
+    const synonyms = { su: "longrope", yarn: "longrope" };
+    return {
+      ...unbiased,
+      rotary: everyLayer(sizes, readRotary(config, sizes, { share: 1, synonyms })),
+      windows: everyLayer(sizes, slidingWindow(config, null)),
+    };
+  },
+};
+
+/** Granite 3 (IBM, 2024): Llama with factors of embedding, attention's logits, residual branches and logits. */
+const granite: Family = {
+  ...llama,
+  readSettings: (config, sizes) => ({
+    ...llama.readSettings(config, sizes),
+    scale: config.number("attention_multiplier", 1),
+    embeddingScale: config.number("embedding_multiplier", 1),
+    residualScale: config.number("residual_multiplier", 1),
+    logitScale: 1 / config.positive("logits_scaling", 1),
+  }),
+};
+
+/** OLMo et al., 2024: Llama with norms after attention and feed-forward, and of all heads' query and key as one. */
+const olmo2: Family = {
+  ...llama,
+  norms: {
+    attention: [null, "post_attention_layernorm"],
+    mlp: [null, "post_feedforward_layernorm"],
+    final: "norm",
+  },
+  attention: { ...llama.attention, norms: { names: ["q_norm", "k_norm"], of: "all" } },
+  defaults: { ...llama.defaults, normEpsilon: 1e-5 },
+  readSettings: (config, sizes) => ({
+    ...llama.readSettings(config, sizes),
+    hasMlpBias: false,
+  }),
+};
+
+/** Gemma Team, 2024: norms around both parts, soft caps, windows in every other layer, a scaled embedding. */
+const gemma2: Family = {
+  ...llama,
+  norms: {
+    attention: ["input_layernorm", "post_attention_layernorm"],
+    mlp: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+    final: "norm",
+  },
+  norm: "rmsPlusOne",
+  aliases: { hidden_act: ["hidden_activation"] },
+  defaults: {
+    maxPositions: 8192,
+    normEpsilon: 1e-6,
+    activation: "gelu_pytorch_tanh",
+    isTied: true,
+  },
+  headDim: 256,
+  keyValueHeads: 4,
+  readSettings: (config, sizes) => {
+    config.has("sliding_window_size"); // says the window again
+    return {
+      ...gemma(config, sizes, { score: 50, logit: 30 }),
+      rotary: everyLayer(sizes, readRotary(config, sizes)),
+      windows: layerWindows(config, sizes, gemmaWindow(config), (layer) => layer % 2 === 0),
+    };
+  },
+};
+
+/** Gemma Team, 2025: norms of query and key instead of caps, windows in five layers of six, which turn faster. */
+const gemma3_text: Family = {
+  ...gemma2,
+  attention: { ...llama.attention, norms: { names: ["q_norm", "k_norm"], of: "head" } },
+  aliases: {
+    ...gemma2.aliases,
+    sliding_window_pattern: ["sliding_window_pattern", "_sliding_window_pattern"],
+  },
+  defaults: { ...gemma2.defaults, maxPositions: 131072 },
+  readSettings: (config, sizes) => {
+    config.only("use_bidirectional_attention", false);
+    const pattern = config.count("sliding_window_pattern", 6);
+    const slides = (layer: number) => (layer + 1) % pattern !== 0;
+    const windows = layerWindows(config, sizes, gemmaWindow(config), slides);
+    const { sliding, full } = gemmaRotary(config, sizes);
+    return {
+      ...gemma(config, sizes, { score: null, logit: null }),
+      rotary: windows.map((window) => (window === null ? full : sliding)),
+      windows,
+    };
+  },
+};
+
+/** Black et al., 2021, and TinyStories: learned positions, local attention in every other layer, logits unscaled. */
+const gpt_neo: Family = {
+  ...gpt2,
+  attention: { name: "attn.attention", norms: null, output: "out_proj" },
+  projections: llama.projections,
+  layout: "FD",
+  aliases: {
+    num_hidden_layers: ["num_layers"],
+    num_attention_heads: ["num_heads"],
+    rms_norm_eps: ["layer_norm_epsilon"],
+    hidden_act: ["activation_function"],
+  },
+  defaults: { ...gpt2.defaults, maxPositions: 2048 },
+  readSettings: (config, sizes) => {
+    const window = config.count("window_size", 256);
+    const kinds = attentionKinds(config, sizes);
+    return {
+      ...usual,
+      hasAttentionBias: false,
+      scale: 1,
+      windows: kinds.map((kind) => (kind === "local" ? window : null)),
+    };
+  },
+};
+
+/** Lozhkov et al., 2024: rotary positions and windows with layer norms, biases and a plain feed-forward. */
+const starcoder2: Family = {
+  ...llama,
+  mlp: { gate: null, up: "c_fc", down: "c_proj" },
+  norm: "layer",
+  aliases: { rms_norm_eps: ["norm_epsilon"] },
+  defaults: {
+    maxPositions: 4096,
+    normEpsilon: 1e-5,
+    activation: "gelu_pytorch_tanh",
+    isTied: true,
+  },
+  keyValueHeads: 2,
+  readSettings: (config, sizes) => ({
+    ...(config.flag("use_bias", true) ? usual : unbiased),
+    rotary: everyLayer(sizes, readRotary(config, sizes)),
+    windows: everyLayer(sizes, slidingWindow(config, null)),
+  }),
+};
+
 export const families: Readonly<Record<string, Family>> = {
   gpt2,
+  gpt_neo,
   gpt_neox,
   llama,
   mistral,
   qwen2,
   qwen3,
+  smollm3,
+  phi3,
+  granite,
+  olmo2,
+  gemma2,
+  gemma3_text,
+  starcoder2,
 };
-
-function attentionBias(config: ConfigReader, fallback: boolean) {
-  const hasBias = config.flag("attention_bias", fallback);
-  return { hasAttentionBias: hasBias, hasOutputBias: hasBias };
-}
-
-/** Null says something else than an absent key. */
-const slidingWindow = (config: ConfigReader) =>
-  config.isNull("sliding_window") ? null : config.count("sliding_window", 4096);
-
-/** Where `use_sliding_window` says so, the layers that `layer_types` lists, or those from `max_window_layers` on. */
-function readWindows(config: ConfigReader, { numLayers }: ModelConfig): (number | null)[] {
-  const size = slidingWindow(config);
-  const window = config.flag("use_sliding_window", false) ? size : null;
-  const first = config.number("max_window_layers", 28);
-  const types = config.has("layer_types") ? config.list("layer_types") : undefined;
-  if (types && types.length !== numLayers)
-    throw new UserError(`${config.path}: ${types.length} layer_types for ${numLayers} layers`);
-  return Array.from({ length: numLayers }, (_, layer) => {
-    if (!types) return layer < first ? null : window;
-    if (types[layer] === "full_attention") return null;
-    if (types[layer] === "sliding_attention" && window) return window;
-    throw new UserError(`${config.path}: layer_types: ${shown(types[layer])} is not supported`, {
-      hint: `supported: full_attention, and sliding_attention where use_sliding_window is true`,
-    });
-  });
-}

@@ -4,6 +4,7 @@
 import { add, cast, concat, matMul, reshape, slice, softmax, transpose } from "../graph/build.ts";
 import type { Dim, Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { softCap } from "./layers.ts";
 import type { CausalMask, Positions } from "./positions.ts";
 
 export interface Projections {
@@ -33,6 +34,8 @@ export interface ProjectionPlace {
 export interface AttentionOptions {
   /** Factor of the logits, usually 1 / √H. */
   readonly scale: number;
+  /** Soft cap of the logits; null: none. */
+  readonly cap?: number | null;
   readonly positions: Positions;
   /** Keys that a query sees, its own among them; all by default. */
   readonly window?: number;
@@ -59,7 +62,7 @@ export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
 
 /** Attention of every query to the keys it may see; [B, T, N · H]. */
 export function attention(projections: Projections, options: AttentionOptions): Tensor {
-  const { hooks, layer, positions, rotate, window = Infinity, scale } = options;
+  const { hooks, layer, positions, rotate, window = Infinity } = options;
   const scaled = hooks.scale?.(projections, layer) ?? projections;
   const query = rotate ? rotate(scaled.query) : scaled.query;
   const present = { key: rotate ? rotate(scaled.key) : scaled.key, value: scaled.value };
@@ -67,8 +70,8 @@ export function attention(projections: Projections, options: AttentionOptions): 
   const { mask } = positions;
   const y_BNTH =
     "given" in mask
-      ? attend({ query, key, value }, mask.given(window), scale)
-      : concat(causalBlocks({ query, key, value }, mask, window, scale), 2);
+      ? attend({ query, key, value }, mask.given(window), options)
+      : concat(causalBlocks({ query, key, value }, mask, window, options), 2);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
@@ -79,7 +82,7 @@ function causalBlocks(
   { query, key, value }: Projections,
   { causal, queryRows }: CausalMask,
   window: number,
-  scale: number,
+  form: Form,
 ): Tensor[] {
   const length = Number(query.shape[2]);
   const rows = Math.min(queryRows, length);
@@ -89,12 +92,21 @@ function causalBlocks(
     const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
     const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
     const mask = causal(end - start, end - from, window);
-    return attend({ query: slice(query, 2, start, end), ...visible }, mask, scale);
+    return attend({ query: slice(query, 2, start, end), ...visible }, mask, form);
   });
 }
 
-/** softmax(scale · q kᵀ + mask) v, the softmax in F32. Queries of a group share their keys: they are rows of one product. */
-function attend({ query, key, value }: Projections, mask: Tensor, scale: number): Tensor {
+type Form = Pick<AttentionOptions, "scale" | "cap">;
+
+/**
+ * softmax(scale · q kᵀ + mask) v, the logits capped before the mask, the softmax in F32. Queries of a group share their
+ * keys: they are rows of one product.
+ */
+function attend(
+  { query, key, value }: Projections,
+  mask: Tensor,
+  { scale, cap = null }: Form,
+): Tensor {
   const [q_BNTH, k_BKSH, v_BKSH] = [query, key, value];
   const [batch, heads, rows, headDim] = q_BNTH.shape;
   const [, groups, keys] = k_BKSH.shape;
@@ -105,7 +117,8 @@ function attend({ query, key, value }: Projections, mask: Tensor, scale: number)
   const perHead = (x: Tensor, width: Dim) => shaped(x, [batch!, heads!, rows!, width]);
 
   const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
-  const weights_BNTS = softmax(add(cast(perHead(logits, keys!), "F32"), mask));
+  const capped_BNTS = softCap(cast(perHead(logits, keys!), "F32"), cap);
+  const weights_BNTS = softmax(add(capped_BNTS, mask));
   const rows_BKRS = cast(grouped(weights_BNTS, keys!), v_BKSH.dtype);
   return perHead(matMul(rows_BKRS, v_BKSH), headDim!);
 }

@@ -24,6 +24,10 @@ export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
 export const rmsNorm = (x: Tensor, weight: Tensor, epsilon: number) =>
   g.cast(g.rmsNorm(g.cast(x, "F32"), weight, epsilon), x.dtype);
 
+/** c · tanh(x / c); null: x. */
+export const softCap = (x: Tensor, cap: number | null) =>
+  cap === null ? x : g.scale(g.tanh(g.scale(x, 1 / cap)), cap);
+
 const silu = (x: Tensor) => g.mul(x, g.sigmoid(x));
 
 const activations = {

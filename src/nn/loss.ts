@@ -5,14 +5,19 @@
 import { fixedShape } from "../core/shape.ts";
 import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
+import { softCap } from "./layers.ts";
 import { smallTiles } from "./tiling.ts";
+
+/** Of the vocabulary, F32 [.., V], from hidden states [.., D]. */
+export const vocabularyLogits = (hidden: Tensor, head_VD: Tensor, cap: number | null) =>
+  softCap(g.cast(g.matMul(hidden, head_VD, { transposeB: true }), "F32"), cap);
 
 /**
  * Of every token, [B, T], from the hidden states and the output embedding [V, D]: `nats`, -ln p(label) =
  * logsumexp(h Wᵀ) - h · W[label], and `ranks`, how many of the vocabulary have a greater logit than the label (0: it is
  * the argmax, alone or among equals). For nats the label's logit comes from its row of W, so that the gradient,
  * softmax(h Wᵀ) W - W[label], needs no scatter over the vocabulary; for ranks from the row of logits, since another sum
- * could differ in the last bit. In F32, but for the product with W. The logits of some tokens exist at a time: [R, V]
+ * could differ in the last bit. Both are capped, where logits are. In F32, but for the product with W. The logits of some tokens exist at a time: [R, V]
  * instead of [B · T, V].
  */
 export function tokenScores(
@@ -20,6 +25,7 @@ export function tokenScores(
   head_VD: Tensor,
   labels_BT: Tensor,
   tiling = smallTiles,
+  cap: number | null = null,
 ): { readonly nats: Tensor; readonly ranks: Tensor } {
   const [batch, length, width] = fixedShape(hidden_BTD.shape) as [number, number, number];
   const rows = batch * length;
@@ -33,11 +39,9 @@ export function tokenScores(
     const h_RD = g.slice(hidden, 0, start, end);
     const labels_R = g.slice(labels, 0, start, end);
     const labelRows_RD = g.gather(head_VD, labels_R);
-    const labelLogit_R1 = g.reduceSum(
-      g.mul(g.cast(h_RD, "F32"), g.cast(labelRows_RD, "F32")),
-      [-1],
-    );
-    const logits_RV = g.cast(g.matMul(h_RD, head_VD, { transposeB: true }), "F32");
+    const products_RD = g.mul(g.cast(h_RD, "F32"), g.cast(labelRows_RD, "F32"));
+    const labelLogit_R1 = softCap(g.reduceSum(products_RD, [-1]), cap);
+    const logits_RV = vocabularyLogits(h_RD, head_VD, cap);
     nats.push(g.sub(g.logSumExp(logits_RV), labelLogit_R1));
     const rowStarts = Array.from({ length: end - start }, (_, row) => row * vocabulary);
     const places_R = g.add(labels_R, g.integers(rowStarts, [end - start]));

@@ -102,12 +102,12 @@ export async function trainedTensors(
     throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
-  /** At random: ones for norms, zeros for biases, normal with the config's deviation for matrices. */
+  /** At random: what changes nothing for norms, zeros for biases, normal with the config's deviation for matrices. */
   function initialValues(name: string, shape: Shape, kind: Kind) {
     if (kind === "temperatures") return inserted!.values.get(name)!.slice();
     if (init === "pretrained") return readFloats(weights.get(name)!);
     const values = new Float32Array(sizeOf(shape));
-    if (kind === "norms" && name.endsWith("weight")) return values.fill(1);
+    if (kind === "norms" && name.endsWith("weight")) return values.fill(model.unitNorm);
     if (kind === "norms" || kind === "biases") return values;
     return values.map(() => random.normal() * model.config.initializerRange);
   }

@@ -47,7 +47,7 @@ async function compare(opened: OpenedModel, expectedPath: string) {
   const graph = buildForward(opened, { batchSize, context }, { trainable: new Set(names) });
   const labels = input("labels", [batchSize, context], "I64");
   const weights = input("weights", [batchSize, context], "F32");
-  const { nats } = tokenScores(graph.hidden, graph.head, labels);
+  const { nats } = tokenScores(graph.hidden, graph.head, labels, graph.tiling, graph.logitCap);
   const total = reshape(reduceSum(mul(nats, weights), [0, 1]), []);
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const grads = gradients(total, wrt).map((grad, i) => [`grad.${stored[i]!}`, grad] as const);

@@ -108,7 +108,7 @@ test("which of Qwen's layers slide", () => {
 });
 
 test("rotary settings, wherever they stand", () => {
-  const rotary = (changes: Json, type = "llama") => config(type, changes)["rotary"] as Json;
+  const rotary = (changes: Json, type = "llama") => (config(type, changes)["rotary"] as Json[])[0]!;
   assert.deepEqual(rotary({}), { rotaryDim: 4, theta: 10000, scaling: { type: "none" } });
   const linear = { rope_type: "linear", factor: 2 };
   const { theta, scaling } = rotary({ rope_scaling: { ...linear, rope_theta: 7 }, rope_theta: 5 });
