@@ -138,17 +138,13 @@ const foreign = [
     "an adapter of PEFT (LoRA or another)",
     "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
   ],
-  [
-    /\.(gguf|ggml)$/i,
-    "a model in GGUF, llama.cpp's format",
-    "take the model that it was made from, in safetensors",
-  ],
+  [/\.gguf$/i, "a folder with a model in GGUF, llama.cpp's format", "name the file itself"],
 ] as const;
 
 /** Names what other programs' formats are, where they are given for a model or an adapter of ours. */
 function refuseForeign(path: string): void {
   if (!existsSync(path)) return;
-  const names = statSync(path).isDirectory() ? readdirSync(path) : [path];
+  const names = statSync(path).isDirectory() ? readdirSync(path) : [];
   if (names.includes(modelFiles.config) || names.includes(adapterFiles.weights)) return;
   for (const [pattern, what, hint] of foreign)
     if (names.some((name) => pattern.test(name)))

@@ -22,6 +22,7 @@ import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
 import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
+import { folderOfGguf, isGguf } from "./gguf.ts";
 import type { OpenedModel, OpenOptions } from "./open.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
@@ -62,11 +63,13 @@ export async function checkNames(model: string, ...data: readonly (string | null
 
 /** How a model is opened by any name; a folder that exists wins over embedded names and those of the hub. */
 export function opening(places: Places, root = packageRoot()): OpenOptions {
-  const { hub, onNote, onProgress, signal } = places;
-  const resolve = async (name: string) =>
-    EMBEDDED_MODELS.includes(name) && !existsSync(name)
+  const { hub, cacheDir, onNote, onProgress, signal } = places;
+  const resolve = async (name: string) => {
+    if (await isGguf(name)) return folderOfGguf(name, join(cacheDir, "gguf"), onNote);
+    return EMBEDDED_MODELS.includes(name) && !existsSync(name)
       ? join(root, "checkpoints", name)
       : resolveModel(name, hub, { onProgress, onNote, signal });
+  };
   return {
     resolve: (name) => resolve(name).finally(() => onProgress?.(undefined)),
     ...(onNote && { onNote }),

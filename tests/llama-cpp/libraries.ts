@@ -24,6 +24,7 @@ export type Job =
       /** YaRN's beta_fast and beta_slow, which llama.cpp does not take from the file. */
       readonly yarn?: readonly number[];
     }
+  | { readonly tokens: string; readonly text: string; readonly to: string }
   | { readonly quantize: string; readonly type: number; readonly to: string }
   | { readonly values: string; readonly type: number; readonly count: number; readonly to: string };
 

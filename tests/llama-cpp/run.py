@@ -2,6 +2,7 @@
 
 {"logits": GGUF, "ids": [[...], ...], "yarn": [FAST, SLOW], "to": FILE}  every token's logits, F32, of each sequence by itself
 {"quantize": GGUF, "type": FTYPE, "to": GGUF}      every matrix as one type
+{"tokens": GGUF, "text": TEXT, "to": FILE}  the ids of a text, I32, of the file's tokenizer alone
 {"values": FILE, "type": TYPE, "count": N, "to": FILE}  F32 of N values that are stored in a type of ggml
 
 Python's own library is enough: structures are bytes, whose layout is checked by the defaults in them.
@@ -104,6 +105,20 @@ def logits(path, sequences, to, yarn=None):
     llama.llama_model_free(c_void_p(model))
 
 
+def tokens(path, text, to):
+    params = llama.llama_model_default_params()
+    put(params, 72, 0, 1, "<b")  # vocab_only
+    model = llama.llama_model_load_from_file(path.encode(), params)
+    checked(model, f"llama.cpp does not load {path}")
+    vocab, data = c_void_p(llama.llama_model_get_vocab(c_void_p(model))), text.encode()
+    ids = (ctypes.c_int32 * (len(data) + 8))()
+    count = llama.llama_tokenize(vocab, data, len(data), ids, len(ids), True, True)
+    checked(count >= 0, f"{path}: the text was not tokenized")
+    with open(to, "wb") as file:
+        file.write(bytes(ids)[: 4 * count])
+    llama.llama_model_free(c_void_p(model))
+
+
 def quantize(path, kind, to):
     params = llama.llama_model_quantize_default_params()
     put(params, 0, 0, 1)  # nthread
@@ -127,6 +142,8 @@ for line in sys.stdin:
     job = json.loads(line)
     if "logits" in job:
         logits(job["logits"], job["ids"], job["to"], job.get("yarn"))
+    elif "tokens" in job:
+        tokens(job["tokens"], job["text"], job["to"])
     elif "quantize" in job:
         quantize(job["quantize"], job["type"], job["to"])
     else:

@@ -1,0 +1,90 @@
+// A GGUF file's tokenizer as the tokenizer.json that it was made from: byte-level BPE, whose cuts between words the
+// file only names.
+
+import { UserError } from "../../core/errors.ts";
+import type { JsonObject } from "../../files/json.ts";
+
+const digits = { type: "Digits", individual_digits: true };
+const byteLevel = (useRegex: boolean) => ({
+  type: "ByteLevel",
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+});
+/** Words of GPT-4's kind, with so many digits in a row at most. */
+const words = (mostDigits: string) => ({
+  type: "Split",
+  pattern: {
+    Regex: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${mostDigits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+  },
+  behavior: "Isolated",
+  invert: false,
+});
+const gpt2 = { steps: [byteLevel(true)] };
+const singleDigits = { steps: [digits, byteLevel(true)] };
+const llama3 = { steps: [words("{1,3}"), byteLevel(false)], ignoreMerges: true };
+const qwen2 = { steps: [words(""), byteLevel(false)], normalizer: { type: "NFC" } };
+
+/** By llama.cpp's names for them. */
+const cuts: Readonly<
+  Record<string, { steps: readonly object[]; ignoreMerges?: boolean; normalizer?: object }>
+> = {
+  "gpt-2": gpt2,
+  olmo: gpt2,
+  "granite-docling": gpt2,
+  smollm: singleDigits,
+  starcoder: singleDigits,
+  refact: singleDigits,
+  dbrx: llama3,
+  "llama-bpe": llama3,
+  "smaug-bpe": llama3,
+  qwen2,
+};
+
+const CONTROL = 3;
+const USER_DEFINED = 4;
+const UNUSED = 5;
+
+/** The content of tokenizer.json and tokenizer_config.json; undefined where the file says that it has no tokenizer. */
+export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unknown>) {
+  const at = (key: string) => metadata.get(`tokenizer.ggml.${key}`);
+  const [model, pre] = [at("model") ?? "no_vocab", at("pre") ?? "default"].map(String) as [
+    string,
+    string,
+  ];
+  if (model === "none" || model === "no_vocab") return undefined;
+  const refuse = (what: string) =>
+    new UserError(`${path}: its tokenizer ${what}, which is not read from GGUF`, {
+      hint: "put the tokenizer.json of the model that it was made from beside the file",
+    });
+  if (model !== "gpt2") throw refuse(`is of the kind "${model}"`);
+  if (!Object.hasOwn(cuts, pre)) throw refuse(`cuts words by the rule "${pre}"`);
+  const { steps, ignoreMerges = false, normalizer = null } = cuts[pre]!;
+  const [tokens, types, merges] = ["tokens", "token_type", "merges"].map(
+    (key) => at(key) ?? [],
+  ) as [readonly string[], readonly number[], readonly string[]];
+  const isAdded = (id: number) => types[id] === CONTROL || types[id] === USER_DEFINED;
+  const added = tokens.flatMap((content, id) =>
+    isAdded(id) ? [{ id, content, special: types[id] === CONTROL, normalized: false }] : [],
+  );
+  const named = (key: string) => tokens[Number(at(`${key}_token_id`) ?? NaN)];
+  const used = tokens.flatMap((token, id) => (types[id] === UNUSED ? [] : [[token, id] as const]));
+  const json: JsonObject = {
+    version: "1.0",
+    added_tokens: added,
+    normalizer,
+    pre_tokenizer: { type: "Sequence", pretokenizers: steps },
+    post_processor: null,
+    decoder: byteLevel(true),
+    model: { type: "BPE", vocab: Object.fromEntries(used), merges, ignore_merges: ignoreMerges },
+  };
+  const config: JsonObject = {
+    tokenizer_class: "PreTrainedTokenizerFast",
+    bos_token: named("bos"),
+    eos_token: named("eos"),
+    add_bos_token: at("add_bos_token") ?? ignoreMerges,
+    add_eos_token: at("add_eos_token") ?? false,
+    chat_template: metadata.get("tokenizer.chat_template"),
+  };
+  return { json, config };
+}

@@ -1,0 +1,235 @@
+// What GGUF's metadata and tensor names mean: a config.json, and the weights' names and order in Hugging Face's files.
+// By llama.cpp's converter, backwards: https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py
+
+import { didYouMean, UserError } from "../core/errors.ts";
+import type { JsonObject } from "../core/json.ts";
+import type { Family } from "./family.ts";
+import { families } from "./families.ts";
+
+/** A value of the architecture's own keys; undefined where there is none. */
+type Read = (key: string) => unknown;
+
+interface Architecture {
+  /** Of config.json. */
+  readonly type: string;
+  /** llama.cpp turns neighbours where Hugging Face turns halves: rows of queries and keys are in that order. */
+  readonly turnsNeighbours?: true;
+  /** Keys of config.json by keys of the metadata. */
+  readonly keys?: Readonly<Record<string, string>>;
+  /** Block count of the model that alone scales attention by hidden size over heads, which no key says. */
+  readonly scalesByWidth?: number;
+}
+
+const gemma = { sliding_window: "attention.sliding_window" };
+
+const architectures: Readonly<Record<string, Architecture>> = {
+  gpt2: { type: "gpt2" },
+  gptneox: { type: "gpt_neox", keys: { use_parallel_residual: "use_parallel_residual" } },
+  llama: { type: "llama", turnsNeighbours: true },
+  qwen2: { type: "qwen2" },
+  qwen3: { type: "qwen3" },
+  smollm3: { type: "smollm3", turnsNeighbours: true },
+  phi3: { type: "phi3", keys: { sliding_window: "attention.sliding_window" } },
+  granite: {
+    type: "granite",
+    turnsNeighbours: true,
+    keys: {
+      attention_multiplier: "attention.scale",
+      embedding_multiplier: "embedding_scale",
+      residual_multiplier: "residual_scale",
+      logits_scaling: "logit_scale",
+    },
+  },
+  olmo2: { type: "olmo2" },
+  gemma2: {
+    type: "gemma2",
+    scalesByWidth: 46,
+    keys: {
+      ...gemma,
+      attn_logit_softcapping: "attn_logit_softcapping",
+      final_logit_softcapping: "final_logit_softcapping",
+    },
+  },
+  gemma3: {
+    type: "gemma3_text",
+    scalesByWidth: 62,
+    keys: {
+      ...gemma,
+      sliding_window_pattern: "attention.sliding_window_pattern",
+      rope_local_base_freq: "rope.freq_base_swa",
+    },
+  },
+  starcoder2: { type: "starcoder2" },
+};
+
+interface Arranged {
+  readonly shape: readonly number[];
+  readonly arrange?: (values: Float32Array) => Float32Array;
+}
+
+interface Described {
+  readonly metadata: ReadonlyMap<string, unknown>;
+  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  /** Of frequencies, a number for each pair, by the tensor that holds them. */
+  readonly divisors: ReadonlyMap<string, readonly number[]>;
+}
+
+/** The model of a file: its config.json, and of each of its weights the name and the order there. */
+export function modelOfGguf(path: string, { metadata, tensors, divisors }: Described) {
+  const named = String(metadata.get("general.architecture"));
+  const known = Object.keys(architectures);
+  if (!known.includes(named))
+    throw new UserError(`${path}: the architecture "${named}" is not supported`, {
+      hint: `supported: ${known.join(", ")}. ${didYouMean(named, known) ?? ""}`.trim(),
+    });
+  const architecture = architectures[named]!;
+  const { type, keys = {}, scalesByWidth } = architecture;
+  const family = families[type]!;
+  const read: Read = (key) => metadata.get(`${named}.${key}`);
+  const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
+  const [width, heads] = [Number(read("embedding_length")), Number(read("attention.head_count"))];
+  const headDim = Number(read("attention.key_length") ?? width / heads);
+  const turning = Number(read("rope.dimension_count") ?? headDim);
+  const turnsInPart = turning !== headDim || "partial_rotary_factor" in family.aliases;
+  const usual = {
+    num_hidden_layers: read("block_count"),
+    hidden_size: width,
+    num_attention_heads: heads,
+    num_key_value_heads: read("attention.head_count_kv"),
+    ...((headDim !== width / heads || family.headDim) && { head_dim: headDim }),
+    intermediate_size: read("feed_forward_length"),
+    vocab_size: shapes.get("token_embd.weight")?.[0],
+    max_position_embeddings: read("context_length"),
+    rms_norm_eps: read("attention.layer_norm_rms_epsilon") ?? read("attention.layer_norm_epsilon"),
+    ...(!family.embeddings.positions && { rope_theta: read("rope.freq_base") ?? 10000 }),
+    ...(turnsInPart && { partial_rotary_factor: turning / headDim }),
+  };
+  const nameIn = (key: string) => family.aliases[key]?.[0] ?? key;
+  const config: JsonObject = {
+    model_type: type,
+    ...Object.fromEntries(Object.entries(usual).map(([key, value]) => [nameIn(key), value])),
+    tie_word_embeddings: !shapes.has("output.weight"),
+    attention_bias: shapes.has("blk.0.attn_output.bias") || undefined,
+    mlp_bias: shapes.has("blk.0.ffn_down.bias") || undefined,
+    rope_scaling: ropeScaling(read, divisors),
+    sliding_window: null,
+    ...Object.fromEntries(
+      Object.entries(keys).map(([name, key]) => [name, read(key) === 0 ? undefined : read(key)]),
+    ),
+    ...(scalesByWidth && {
+      query_pre_attn_scalar: read("block_count") === scalesByWidth ? width / heads : headDim,
+    }),
+    bos_token_id: metadata.get("tokenizer.ggml.bos_token_id"),
+    eos_token_id: metadata.get("tokenizer.ggml.eos_token_id"),
+  };
+  return {
+    config,
+    /** What a weight is called there, its shape, and how its values get into their order, where it is another. */
+    placeOf: (tensor: string, shape: readonly number[]) => ({
+      name: nameOf(path, family, tensor),
+      ...arranged(tensor, shape, architecture, family, { heads, headDim }),
+    }),
+  };
+}
+
+function ropeScaling(read: Read, divisors: Described["divisors"]): JsonObject | null {
+  const [type, original] = [
+    read("rope.scaling.type"),
+    read("rope.scaling.original_context_length"),
+  ];
+  const lengths = { original_max_position_embeddings: original ?? read("context_length") };
+  // Llama 3.1's rule as well, as what has come of it for each pair.
+  const pairs = divisors.get("rope_freqs.weight");
+  const short = pairs ?? divisors.get("rope_factors_short.weight");
+  if (short)
+    return {
+      rope_type: "longrope",
+      short_factor: short,
+      long_factor: pairs ?? divisors.get("rope_factors_long.weight"),
+      attention_factor: pairs ? 1 : read("rope.scaling.attn_factor"),
+      ...lengths,
+    };
+  if (type === undefined || type === "none") return null;
+  return { rope_type: type, factor: read("rope.scaling.factor"), ...(type === "yarn" && lengths) };
+}
+
+function nameOf(path: string, family: Family, tensor: string): string {
+  const { prefix, embeddings, layers, norms, attention, projections, mlp } = family;
+  const [q, k, v] = projections.names;
+  const inAttention = {
+    attn_qkv: q,
+    attn_q: q,
+    attn_k: k,
+    attn_v: v,
+    attn_q_norm: attention.norms?.names[0],
+    attn_k_norm: attention.norms?.names[1],
+    attn_output: attention.output,
+  };
+  const inMlp = { ffn_gate: mlp.gate, ffn_up: mlp.up, ffn_down: mlp.down };
+  const inLayer = {
+    attn_norm: norms.attention[0],
+    post_attention_norm: norms.attention[1],
+    ffn_norm: norms.mlp[0],
+    post_ffw_norm: norms.mlp[1],
+  };
+  const whole = {
+    token_embd: embeddings.input,
+    position_embd: embeddings.positions,
+    output_norm: norms.final,
+  };
+  const [, layer, part = "", kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(tensor) ?? [];
+  const at = layer === undefined ? prefix : `${prefix}.${layers}.${layer}`;
+  const places: readonly (readonly [
+    string,
+    Readonly<Record<string, string | null | undefined>>,
+  ])[] =
+    layer === undefined
+      ? [[at, whole]]
+      : [
+          [at, inLayer],
+          [`${at}.${attention.name}`, inAttention],
+          [`${at}.mlp`, inMlp],
+        ];
+  if (tensor === "output.weight") return `${embeddings.output}.weight`;
+  for (const [place, names] of places)
+    if (Object.hasOwn(names, part) && names[part]) return `${place}.${names[part]}.${kind}`;
+  throw new UserError(`${path}: the tensor "${tensor}" is of no model that ssa reads`);
+}
+
+/** From llama.cpp's order of values to Hugging Face's. */
+function arranged(
+  tensor: string,
+  shape: readonly number[],
+  { turnsNeighbours, type }: Architecture,
+  { norm, layout }: Family,
+  { heads, headDim: H }: { readonly heads: number; readonly headDim: number },
+): Arranged {
+  const [rows = 1, columns = 1] = shape;
+  const each = (valueAt: (values: Float32Array, row: number, column: number) => number) => ({
+    shape,
+    arrange: (values: Float32Array) =>
+      values.map((_, i) => valueAt(values, Math.floor(i / columns), i % columns)),
+  });
+  /** rowOf: which of the stored rows comes at a place. */
+  const byRows = (rowOf: (row: number) => number) =>
+    each((values, row, column) => values[rowOf(row) * columns + column]!);
+  if (norm === "rmsPlusOne" && tensor.endsWith("norm.weight"))
+    return each((values, row) => values[row]! - 1);
+  if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2)
+    return {
+      shape: shape.toReversed(),
+      arrange: (values: Float32Array) =>
+        values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!),
+    };
+  if (type === "gpt_neox" && tensor.includes("attn_qkv"))
+    return byRows((row) => {
+      const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];
+      return (part * heads + head) * H + (row % H);
+    });
+  if (turnsNeighbours && /attn_[qk]\.(weight|bias)$/.test(tensor))
+    return byRows((row) => {
+      const within = row % H;
+      return row - within + 2 * (within % (H / 2)) + Math.floor(within / (H / 2));
+    });
+  return { shape };
+}
