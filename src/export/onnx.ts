@@ -102,17 +102,23 @@ function dataFiles(weights: readonly Stored[], maxFileBytes: number) {
 const [B, T, P] = ["batch_size", "sequence_length", "past_sequence_length"] as const;
 const S = `${P} + ${T}`;
 
+/** What it counts the positions of these families from, instead of 0. */
+const FIRST_POSITIONS: Readonly<Record<string, number>> = { gemma3_text: 1 };
+
 /**
  * `logits` [B, T, V] and `present.{layer}.key|value` [B, K, S, H] from `input_ids` and `position_ids` [B, T],
  * `attention_mask` [B, S] and `past_key_values.{layer}.key|value` [B, K, P, H].
  */
 function inferenceGraph(opened: OpenedModel, precision: Precision): Outputs {
-  const { numKeyValueHeads: K, headDim: H, maxPositions } = opened.model.config;
+  const { maxCached, config } = opened.model;
+  const { numKeyValueHeads: K, headDim: H } = config;
   const ids = g.input("input_ids", [B, T], "I64");
-  const positionIds = g.input("position_ids", [B, T], "I64");
+  const given = g.input("position_ids", [B, T], "I64");
+  const first = FIRST_POSITIONS[String(opened.configJson["model_type"])] ?? 0;
+  const positionIds = first === 0 ? given : g.sub(given, g.integers([first], []));
   const attention = g.input("attention_mask", [B, S], "I64");
   const mask = (window: number) => additiveMask(attention, positionIds, window);
-  const positions = givenPositions(positionIds, mask, maxPositions);
+  const positions = givenPositions(positionIds, mask, maxCached);
   const presents: Record<string, Tensor> = {};
   const joined = (name: string, present: Tensor) => {
     const past = g.input(`past_key_values.${name}`, [B, K, P, H], "F32");

@@ -71,8 +71,9 @@ async function compareLogits(
   meter: DeviationMeter,
   isRounded: boolean,
 ): Promise<void> {
-  const { maxPositions, vocabSize: V } = source.model.config;
-  const length = Math.min(24, maxPositions);
+  const { maxCached, config } = source.model;
+  const V = config.vocabSize;
+  const length = Math.min(24, maxCached);
   const padding = length - Math.max(1, Math.min(15, length - 1));
   const random = createRandom(0);
   const rows = [0, padding].map((pad) => {

@@ -50,7 +50,7 @@ export async function generate(options: GenerateOptions) {
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
   const tokenizer = await openClientTokenizer(folder);
   const configPath = join(folder, modelFiles.config);
-  const { maxPositions } = readModel(configPath, await readJson(configPath)).config;
+  const { maxCached } = readModel(configPath, await readJson(configPath));
   const generationPath = join(folder, modelFiles.generationConfig);
   const defaults = (await readJsonIfSound(generationPath)) ?? {};
   const sampling = samplingOf(generationPath, defaults, options.sampling ?? {});
@@ -58,10 +58,10 @@ export async function generate(options: GenerateOptions) {
   const isGreedy = temperature === 0;
   const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
   const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
-  const room = maxPositions - numPromptTokens;
+  const room = maxCached - numPromptTokens;
   if (numPromptTokens === 0)
     throw new UserError("the prompt has no tokens", { hint: "write some text" });
-  const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxPositions}`;
+  const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxCached}`;
   if (room <= 0) throw new UserError(problem, { hint: "shorten it" });
 
   const interruption = new InterruptableStoppingCriteria();

@@ -23,7 +23,8 @@ export function gradients(
   const targets = new Set(wrt);
   const active = new Set<Tensor>();
   for (const tensor of order)
-    if (targets.has(tensor) || tensor.inputs.some((x) => active.has(x))) active.add(tensor);
+    if (targets.has(tensor) || (isSmooth(tensor) && tensor.inputs.some((x) => active.has(x))))
+      active.add(tensor);
   for (const target of wrt) invariant(active.has(target), `${target.op} does not reach the output`);
 
   const again = recomputation(order, kept);
@@ -51,6 +52,9 @@ export function gradients(
   }
   return wrt.map((target) => cotangents.get(target)!);
 }
+
+/** Conditions are constant almost everywhere. */
+const isSmooth = ({ dtype }: Tensor) => dtype !== "BOOL";
 
 /** Sums a gradient over the axes along which its tensor was broadcast. */
 function unbroadcast(grad: Tensor, like: Tensor): Tensor {

@@ -78,6 +78,7 @@ export function decoder(family: Family, config: DecoderConfig) {
   const attentionPrefix = (layer: number) =>
     `${prefix}.${layers}.${layer}.${family.attention.name}`;
   const belowPrefix = [embeddings.input, embeddings.positions, layers, norms.final];
+  const [outer, inner] = prefix.split(".");
   const lengths = config.rotary.map((rotary) => (rotary ? steadyLength(rotary) : Infinity));
   return {
     config: config as ModelConfig,
@@ -94,7 +95,9 @@ export function decoder(family: Family, config: DecoderConfig) {
     /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
     canonicalName: (stored: string) => {
       if (BUFFER.test(stored)) return null;
-      return belowPrefix.includes(stored.split(".")[0]!) ? `${prefix}.${stored}` : stored;
+      const start = stored.split(".")[0]!;
+      if (belowPrefix.includes(start)) return `${prefix}.${stored}`;
+      return start === inner ? `${outer}.${stored}` : stored;
     },
     inputEmbedding: `${prefix}.${embeddings.input}.weight`,
     /** The stored one, where it is not tied. */
@@ -155,8 +158,11 @@ function forward(
 
   const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);
   let x_BTD = times(embedded_BTD, config.embeddingScale);
-  if (embeddings.positions)
-    x_BTD = add(x_BTD, positions.rows(table(embeddings.positions, config.maxPositions)));
+  if (embeddings.positions) {
+    const { positions: name, firstPosition: first = 0 } = embeddings;
+    const end = first + config.maxPositions;
+    x_BTD = add(x_BTD, positions.rows(slice(table(name, end), 0, first, end)));
+  }
   for (let layer = 0; layer < config.numLayers; layer++)
     x_BTD = block(layer, keep(x_BTD, "stream"));
   return times(norm(`${prefix}.${family.norms.final}`, x_BTD), config.logitScale);
@@ -177,13 +183,13 @@ function forward(
 
   function feedForward(at: string, x_BTD: Tensor): Tensor {
     const product = (name: string, size: number) =>
-      keep(dense(`${at}.mlp.${name}`, x_BTD, size, hasMlpBias), "product");
+      keep(dense(`${at}.${name}`, x_BTD, size, hasMlpBias), "product");
     const fused = mlp.gate === mlp.up ? product(mlp.up, 2 * F) : null;
     const gate_BTF = fused ? slice(fused, -1, 0, F) : product(mlp.gate ?? mlp.up, F);
     const active_BTF = activate(gate_BTF, config.activation);
     const up_BTF = fused ? slice(fused, -1, F, 2 * F) : mlp.gate ? product(mlp.up, F) : null;
     const inner_BTF = up_BTF ? mul(active_BTF, up_BTF) : active_BTF;
-    return dense(`${at}.mlp.${mlp.down}`, inner_BTF, hiddenSize, hasMlpBias);
+    return dense(`${at}.${mlp.down}`, inner_BTF, hiddenSize, hasMlpBias);
   }
 
   function attended(layer: number, at: string, x_BTD: Tensor): Tensor {

@@ -14,6 +14,8 @@ export interface Family {
     readonly input: string;
     /** Learned ones. */
     readonly positions: string | null;
+    /** Its rows before this one are not used. */
+    readonly firstPosition?: number;
     /** Where it is not tied. */
     readonly output: string;
   };
@@ -37,7 +39,7 @@ export interface Family {
     readonly names: readonly string[];
     readonly split: "modules" | "parts" | "heads";
   };
-  /** Gate and up may be one module, the gate first. */
+  /** Below a layer. Gate and up may be one module, the gate first. */
   readonly mlp: { readonly gate: string | null; readonly up: string; readonly down: string };
   /** rmsPlusOne: RMS norms that multiply by 1 + their weight. */
   readonly norm: "layer" | "rms" | "rmsPlusOne";

@@ -30,6 +30,11 @@ export const softCap = (x: Tensor, cap: number | null) =>
 
 const silu = (x: Tensor) => g.mul(x, g.sigmoid(x));
 
+const relu = (x: Tensor) => {
+  const zero = g.cast(g.scalar(0), x.dtype);
+  return g.where(g.lessOrEqual(x, zero), zero, x);
+};
+
 const activations = {
   gelu: (x: Tensor) => g.gelu(x, "none"),
   gelu_new: (x: Tensor) => g.gelu(x, "tanh"),
@@ -37,6 +42,7 @@ const activations = {
   gelu_pytorch_tanh: (x: Tensor) => g.gelu(x, "tanh"),
   silu,
   swish: silu,
+  relu,
 } as const;
 
 /** An activation by its Hugging Face name. */

@@ -38,7 +38,13 @@ export async function modelCase(
   const graph = buildForward(model, { batchSize, context }, { trainable: new Set(names) });
   const labels = input("labels", [batchSize, context], "I64");
   const shares = input("shares", [batchSize, context], "F32");
-  const { nats, ranks } = tokenScores(graph.hidden, graph.head, labels, graph.tiling, graph.logitCap);
+  const { nats, ranks } = tokenScores(
+    graph.hidden,
+    graph.head,
+    labels,
+    graph.tiling,
+    graph.logitCap,
+  );
   const loss = reshape(reduceSum(mul(nats, shares), [0, 1]), []);
   const grads = gradients(
     loss,

@@ -18,6 +18,14 @@ const exported = [
   ...architectures.flatMap((name) => [[name, "full"] as const, [name, "default"] as const]),
   ["mistral", "full"], // a window of 4 keys, all of which stay in the cache
   ["qwen3", "full"],
+  ["smollm3", "full"],
+  ["phi3", "full"],
+  ["granite", "full"],
+  ["olmo2", "full"],
+  ["gemma2", "full"],
+  ["gemma3_text", "full"], // whose positions the client counts from 1
+  ["gpt_neo", "full"],
+  ["opt", "full"],
 ] as const;
 
 for (const [architecture, spec] of exported)

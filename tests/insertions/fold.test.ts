@@ -52,7 +52,14 @@ async function logits(opened: OpenedModel) {
 const largestDifference = (a: Float32Array, b: Float32Array) =>
   a.reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i]!)), 0);
 
-for (const architecture of ["gpt2", "gpt2-untied", "llama", "llama-bias", "gpt_neox", "qwen2"])
+for (const architecture of [
+  "gpt2",
+  "gpt2-untied",
+  "llama",
+  "llama-bias",
+  "gpt_neox",
+  "qwen2",
+].concat(["smollm3", "phi3", "granite", "gemma2", "gpt_neo", "starcoder2", "opt"]))
   test(`${architecture}: a folded export is a plain model with the same logits`, async (t) => {
     const opened = await augmented(architecture);
     const folder = await temporaryFolder(t);
@@ -100,23 +107,27 @@ test("nothing is folded where a part depends on token or position", async (t) =>
   assert.deepEqual((await openModel(out)).temperatures!.values, values);
 });
 
-test("a gain that a norm would undo stays inserted; the rest is folded", async (t) => {
-  const opened = await augmented("qwen3");
-  const { model, temperatures: inserted } = opened;
-  const { changes, rest } = inserted.insertion.fold(model, inserted.values)!;
-  assert.deepEqual(
-    changes.map(({ name }) => name),
-    [0, 1].map((layer) => `model.layers.${layer}.self_attn.v_proj.weight`),
-  );
-  assert.deepEqual(rest!.insertion.spec, { ...everywhere, value: onlyParts() });
-  const kept = [...inserted.values].filter(([name]) => !name.includes(".value."));
-  assert.deepEqual([...rest!.values], kept);
-  const nowhere = { ...model, placeOf: () => null };
-  assert.equal(inserted.insertion.fold(nowhere, inserted.values), null);
+for (const architecture of ["qwen3", "gemma3_text", "olmo2"])
+  test(`${architecture}: a gain that a norm would undo stays inserted; the rest is folded`, async (t) => {
+    const opened = await augmented(architecture);
+    const { model, temperatures: inserted } = opened;
+    const { changes, rest } = inserted.insertion.fold(model, inserted.values)!;
+    assert.deepEqual(
+      changes.map(({ name }) => name),
+      Array.from(
+        { length: model.config.numLayers },
+        (_, layer) => `model.layers.${layer}.self_attn.v_proj.weight`,
+      ),
+    );
+    assert.deepEqual(rest!.insertion.spec, { ...everywhere, value: onlyParts() });
+    const kept = [...inserted.values].filter(([name]) => !name.includes(".value."));
+    assert.deepEqual([...rest!.values], kept);
+    const nowhere = { ...model, placeOf: () => null };
+    assert.equal(inserted.insertion.fold(nowhere, inserted.values), null);
 
-  const folder = await temporaryFolder(t);
-  const out = join(folder, "out");
-  const source = await adapterOf(opened, join(folder, "adapter"));
-  await convert({ ...source, target: "safetensors", out });
-  assert.ok(largestDifference(await logits(await openModel(out)), await logits(opened)) <= 1e-5);
-});
+    const folder = await temporaryFolder(t);
+    const out = join(folder, "out");
+    const source = await adapterOf(opened, join(folder, "adapter"));
+    await convert({ ...source, target: "safetensors", out });
+    assert.ok(largestDifference(await logits(await openModel(out)), await logits(opened)) <= 1e-5);
+  });

@@ -77,7 +77,8 @@ async function compare(opened: OpenedModel, expectedPath: string) {
     const truth = await expected(name);
     const largest = truth.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
     const difference = largestDifference(results[name]!, truth);
-    assert.ok(difference <= 1e-4 * largest, `${name}: ${difference} of ${largest}`);
+    // Without rotary positions a bias of the keys moves no probability: zero, but for rounding.
+    assert.ok(difference <= 1e-4 * largest + 2e-8, `${name}: ${difference} of ${largest}`);
   }
   await program.dispose();
   return names.length;

@@ -6,7 +6,7 @@ import { createRandom } from "../../src/core/random.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { input, integers } from "../../src/graph/build.ts";
 import { fixedPositions, givenPositions } from "../../src/nn/positions.ts";
-import { frequencies, rotation, type RotaryConfig } from "../../src/nn/rotary.ts";
+import { frequencies, rotation, type RotaryConfig, steadyLength } from "../../src/nn/rotary.ts";
 import { allClose } from "../helpers.ts";
 
 const plain = (rotaryDim: number, theta: number): RotaryConfig => ({
@@ -50,6 +50,53 @@ test("llama3: short wavelengths kept, long ones divided, blended between (Llama 
   });
   allClose(scaled, expected, { rtol: 1e-12 });
   assert.deepEqual(bands, { kept: 29, blended: 6, divided: 29 });
+});
+
+test("YaRN: fast pairs kept, slow ones divided, blended between by their index", () => {
+  const [factor, original, width, theta] = [4, 32_768, 128, 1_000_000]; // Qwen 2.5
+  const scaling = { factor, fastTurns: 32, slowTurns: 1, originalMaxPositions: original, gain: 1 };
+  const whole = {
+    ...plain(width, theta),
+    scaling: { type: "yarn", ...scaling, isTruncated: true },
+  };
+  const scaled = frequencies(whole as RotaryConfig);
+  // The index at which a pair makes r turns in the original length solves original · theta^(-2i / width) = 2π r.
+  const indexAt = (turns: number) => {
+    let [low, high] = [0, width];
+    for (let step = 0; step < 60; step++) {
+      const middle = (low + high) / 2;
+      const made = (original * theta ** ((-2 * middle) / width)) / (2 * Math.PI);
+      [low, high] = made > turns ? [middle, high] : [low, middle];
+    }
+    return low;
+  };
+  const [first, last] = [Math.floor(indexAt(32)), Math.ceil(indexAt(1))];
+  assert.deepEqual([first, last], [23, 40]);
+  const expected = frequencies(plain(width, theta)).map((frequency, i) => {
+    const slow = i <= first ? 0 : i >= last ? 1 : (i - first) / (last - first);
+    return frequency * (1 - slow) + (frequency / factor) * slow;
+  });
+  allClose(scaled, expected, { rtol: 1e-12 });
+  const between = { ...whole, scaling: { ...whole.scaling, isTruncated: false } } as RotaryConfig;
+  const slow = (30 - indexAt(32)) / (indexAt(1) - indexAt(32));
+  const frequency = theta ** (-60 / width);
+  const share = frequency * (1 - slow) + (frequency / factor) * slow;
+  allClose([frequencies(between)[30]!], [share], { rtol: 1e-12 });
+});
+
+test("LongRoPE: a divisor for each pair, others in windows beyond the original length", () => {
+  const scaling = {
+    type: "longrope",
+    short: [1, 2],
+    long: [4, 5],
+    originalMaxPositions: 8,
+    gain: 1.5,
+  } as const;
+  const config = { ...plain(4, 10_000), scaling };
+  for (const length of [1, 8]) allClose(frequencies(config, length), [1, 0.005], { rtol: 1e-15 });
+  allClose(frequencies(config, 9), [0.25, 0.002], { rtol: 1e-15 });
+  assert.equal(steadyLength(config), 8);
+  assert.equal(steadyLength(plain(4, 10_000)), Infinity);
 });
 
 test("the halves of a head turn as complex numbers, and what is beyond rotaryDim stays", async () => {

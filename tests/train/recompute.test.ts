@@ -32,7 +32,7 @@ async function run(model: OpenedModel, outputs: Outputs) {
   return results;
 }
 
-for (const variant of ["gpt2", "llama", "gpt_neox"])
+for (const variant of ["gpt2", "llama", "gpt_neox", "phi3", "olmo2", "gemma2"])
   test(`${variant}: recomputing changes no gradient`, async () => {
     const adapter = join(fixtures, variant, "ssa", "full");
     const model = await openModel(join(fixtures, variant), { adapter });
