@@ -43,22 +43,15 @@ const damaged = (path: string, problem: string) =>
     hint: "is the file complete? fetch it again from the source",
   });
 
+const TRUTH = 7;
 const TEXT = 8;
 const LIST = 9;
-/** The other types of values by their numbers: how a DataView calls them, and their bytes. */
-const numbers: Readonly<Record<number, readonly [string, number]>> = {
-  ...[
-    ["Uint8", 1],
-    ["Int8", 1],
-    ["Uint16", 2],
-    ["Int16", 2],
-    ["Uint32", 4],
-    ["Int32", 4],
-    ["Float32", 4],
-  ],
-  7: ["Uint8", 1], // a truth value
-  ...{ 10: ["BigUint64", 8], 11: ["BigInt64", 8], 12: ["Float64", 8] },
-};
+/** What a DataView calls each type of value, by its number. */
+const numbers =
+  "Uint8 Int8 Uint16 Int16 Uint32 Int32 Float32 Uint8 text list BigUint64 BigInt64 Float64".split(
+    " ",
+  );
+type Getters = Readonly<Record<string, (at: number, isLittle: true) => number | bigint>>;
 
 function parse(path: string, bytes: Uint8Array, size: number): Gguf {
   const fail = (problem: string): never => {
@@ -69,12 +62,10 @@ function parse(path: string, bytes: Uint8Array, size: number): Gguf {
   const read = (type: number, of: string): unknown => {
     if (type === TEXT) return text(of);
     if (type === LIST) return list(of);
-    const [name, length] = numbers[type] ?? fail(`${of} is of the unknown type ${type}`);
-    const value = (
-      view as unknown as Record<string, (at: number, little: true) => number | bigint>
-    )[`get${name}`]!(at, true);
-    at += length;
-    return type === 7 ? value === 1 : Number(value);
+    const name = numbers[type] ?? fail(`${of} is of the unknown type ${type}`);
+    const value = (view as unknown as Getters)[`get${name}`]!.call(view, at, true);
+    at += Number(/\d+/.exec(name)![0]) / 8;
+    return type === TRUTH ? value === 1 : Number(value);
   };
   const u32 = () => read(4, "") as number;
   /** A size, of which none reaches beyond the file. */

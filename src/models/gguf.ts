@@ -165,12 +165,14 @@ function nameOf(path: string, family: Family, tensor: string): string {
     attn_k_norm: attention.norms?.names[1],
     attn_output: attention.output,
   };
-  const inMlp = { ffn_gate: mlp.gate, ffn_up: mlp.up, ffn_down: mlp.down };
   const inLayer = {
     attn_norm: norms.attention[0],
     post_attention_norm: norms.attention[1],
     ffn_norm: norms.mlp[0],
     post_ffw_norm: norms.mlp[1],
+    ffn_gate: mlp.gate,
+    ffn_up: mlp.up,
+    ffn_down: mlp.down,
   };
   const whole = {
     token_embd: embeddings.input,
@@ -182,14 +184,10 @@ function nameOf(path: string, family: Family, tensor: string): string {
   const places: readonly (readonly [
     string,
     Readonly<Record<string, string | null | undefined>>,
-  ])[] =
-    layer === undefined
-      ? [[at, whole]]
-      : [
-          [at, inLayer],
-          [`${at}.${attention.name}`, inAttention],
-          [`${at}.mlp`, inMlp],
-        ];
+  ])[] = [
+    [at, layer === undefined ? whole : inLayer],
+    [`${at}.${attention.name}`, layer === undefined ? {} : inAttention],
+  ];
   if (tensor === "output.weight") return `${embeddings.output}.weight`;
   for (const [place, names] of places)
     if (Object.hasOwn(names, part) && names[part]) return `${place}.${names[part]}.${kind}`;

@@ -93,7 +93,7 @@ const hidden = (config: Json) => number(config, "hidden_size", number(config, "n
 const headDim = (config: Json) => number(config, "head_dim", hidden(config) / heads(config));
 
 /** Writes the model of a folder as one GGUF file. */
-export async function convert(folder: string, path: string): Promise<void> {
+export async function convert(folder: string, path: string, extra: Metadata = {}): Promise<void> {
   const config = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as Json;
   const architecture = architectures[String(config["model_type"])]!;
   const tensors = new Map<string, GgufTensor>();
@@ -115,7 +115,7 @@ export async function convert(folder: string, path: string): Promise<void> {
       Object.entries(own).map(([key, value]) => [`${architecture.name}.${key}`, value]),
     ),
   };
-  await writeGguf(path, metadata, tensors);
+  await writeGguf(path, { ...metadata, ...extra }, tensors);
 }
 
 const parts: readonly (readonly [RegExp, string])[] = [
