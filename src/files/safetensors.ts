@@ -172,7 +172,11 @@ export async function readUpTo(handle: FileHandle, position: number, length: num
 
 const others: readonly (readonly [name: RegExp, problem: string, hint: string])[] = [
   [/\.safetensors$/, `no ${singleName}, but %`, `name the file itself, or rename it`],
-  [/\.(gguf|ggml|llamafile)$/i, "quantised weights (%), not safetensors", useOriginal],
+  [
+    /\.(gguf|ggml|llamafile)$/i,
+    "quantised weights (%), not safetensors",
+    "a GGUF file on this machine is a model by its path; else take the original, in safetensors",
+  ],
   [
     /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt|pkl)$/i,
     "pickled weights (%), not safetensors",

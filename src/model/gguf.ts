@@ -17,6 +17,7 @@ import {
   writeSafetensors,
 } from "../files/safetensors.ts";
 import { modelOfGguf } from "../models/gguf.ts";
+import { readModel } from "../models/index.ts";
 
 /** Whether a name is that of a GGUF file which is there. */
 export const isGguf = async (path: string) =>
@@ -45,6 +46,7 @@ export async function folderOfGguf(
   for (const info of tensors)
     if (info.name.startsWith("rope_")) divisors.set(info.name, [...(await readFloats(info))]);
   const model = modelOfGguf(path, { metadata, tensors, divisors });
+  readModel(path, model.config); // before anything is written
   const tokenizer = beside.length > 0 ? undefined : tokenizerOfGguf(path, metadata);
   const sources = tensors
     .filter(({ name }) => !divisors.has(name))

@@ -138,7 +138,7 @@ const foreign = [
     "an adapter of PEFT (LoRA or another)",
     "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
   ],
-  [/\.gguf$/i, "a folder with a model in GGUF, llama.cpp's format", "name the file itself"],
+  [/\.gguf$/i, "a folder around a GGUF file", "name the file itself"],
 ] as const;
 
 /** Names what other programs' formats are, where they are given for a model or an adapter of ours. */

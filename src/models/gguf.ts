@@ -2,64 +2,45 @@
 // By llama.cpp's converter, backwards: https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py
 
 import { didYouMean, UserError } from "../core/errors.ts";
-import type { JsonObject } from "../core/json.ts";
+import { type JsonObject, shown } from "../core/json.ts";
 import type { Family } from "./family.ts";
 import { families } from "./families.ts";
 
 /** A value of the architecture's own keys; undefined where there is none. */
 type Read = (key: string) => unknown;
 
-interface Architecture {
-  /** Of config.json. */
-  readonly type: string;
-  /** llama.cpp turns neighbours where Hugging Face turns halves: rows of queries and keys are in that order. */
-  readonly turnsNeighbours?: true;
-  /** Keys of config.json by keys of the metadata. */
-  readonly keys?: Readonly<Record<string, string>>;
-  /** Block count of the model that alone scales attention by hidden size over heads, which no key says. */
-  readonly scalesByWidth?: number;
-}
+/** llama.cpp's names of architectures, and `model_type`. */
+const types: Readonly<Record<string, string>> = {
+  gemma2: "gemma2",
+  gemma3: "gemma3_text",
+  gpt2: "gpt2",
+  gptneox: "gpt_neox",
+  granite: "granite",
+  llama: "llama",
+  olmo2: "olmo2",
+  phi3: "phi3",
+  qwen2: "qwen2",
+  qwen3: "qwen3",
+  smollm3: "smollm3",
+  starcoder2: "starcoder2",
+};
+/** It turns neighbours here, where Hugging Face turns halves: rows of queries and keys are in that order. */
+const turningNeighbours: readonly string[] = ["granite", "llama", "smollm3"];
+/** Block counts of those that scale attention by hidden size over heads, unlike their family; no key says it. */
+const scaledByWidth: Readonly<Record<string, number>> = { gemma2: 46, gemma3: 62 };
 
-const gemma = { sliding_window: "attention.sliding_window" };
-
-const architectures: Readonly<Record<string, Architecture>> = {
-  gpt2: { type: "gpt2" },
-  gptneox: { type: "gpt_neox", keys: { use_parallel_residual: "use_parallel_residual" } },
-  llama: { type: "llama", turnsNeighbours: true },
-  qwen2: { type: "qwen2" },
-  qwen3: { type: "qwen3" },
-  smollm3: { type: "smollm3", turnsNeighbours: true },
-  phi3: { type: "phi3", keys: { sliding_window: "attention.sliding_window" } },
-  granite: {
-    type: "granite",
-    turnsNeighbours: true,
-    keys: {
-      attention_multiplier: "attention.scale",
-      embedding_multiplier: "embedding_scale",
-      residual_multiplier: "residual_scale",
-      logits_scaling: "logit_scale",
-    },
-  },
-  olmo2: { type: "olmo2" },
-  gemma2: {
-    type: "gemma2",
-    scalesByWidth: 46,
-    keys: {
-      ...gemma,
-      attn_logit_softcapping: "attn_logit_softcapping",
-      final_logit_softcapping: "final_logit_softcapping",
-    },
-  },
-  gemma3: {
-    type: "gemma3_text",
-    scalesByWidth: 62,
-    keys: {
-      ...gemma,
-      sliding_window_pattern: "attention.sliding_window_pattern",
-      rope_local_base_freq: "rope.freq_base_swa",
-    },
-  },
-  starcoder2: { type: "starcoder2" },
+/** Settings of few families, in config.json and in the metadata. */
+const settings = {
+  attention_multiplier: "attention.scale",
+  attn_logit_softcapping: "attn_logit_softcapping",
+  embedding_multiplier: "embedding_scale",
+  final_logit_softcapping: "final_logit_softcapping",
+  logits_scaling: "logit_scale",
+  residual_multiplier: "residual_scale",
+  rope_local_base_freq: "rope.freq_base_swa",
+  sliding_window: "attention.sliding_window",
+  sliding_window_pattern: "attention.sliding_window_pattern",
+  use_parallel_residual: "use_parallel_residual",
 };
 
 interface Arranged {
@@ -77,13 +58,12 @@ interface Described {
 /** The model of a file: its config.json, and of each of its weights the name and the order there. */
 export function modelOfGguf(path: string, { metadata, tensors, divisors }: Described) {
   const named = String(metadata.get("general.architecture"));
-  const known = Object.keys(architectures);
+  const known = Object.keys(types);
   if (!known.includes(named))
-    throw new UserError(`${path}: the architecture "${named}" is not supported`, {
+    throw new UserError(`${path}: the architecture ${shown(named)} is not supported`, {
       hint: `supported: ${known.join(", ")}. ${didYouMean(named, known) ?? ""}`.trim(),
     });
-  const architecture = architectures[named]!;
-  const { type, keys = {}, scalesByWidth } = architecture;
+  const type = types[named]!;
   const family = families[type]!;
   const read: Read = (key) => metadata.get(`${named}.${key}`);
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
@@ -112,12 +92,12 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
     attention_bias: shapes.has("blk.0.attn_output.bias") || undefined,
     mlp_bias: shapes.has("blk.0.ffn_down.bias") || undefined,
     rope_scaling: ropeScaling(read, divisors),
-    sliding_window: null,
+    // A window of 0 keys is none.
     ...Object.fromEntries(
-      Object.entries(keys).map(([name, key]) => [name, read(key) === 0 ? undefined : read(key)]),
+      Object.entries(settings).map(([name, key]) => [name, read(key) === 0 ? null : read(key)]),
     ),
-    ...(scalesByWidth && {
-      query_pre_attn_scalar: read("block_count") === scalesByWidth ? width / heads : headDim,
+    ...(scaledByWidth[named] && {
+      query_pre_attn_scalar: read("block_count") === scaledByWidth[named] ? width / heads : headDim,
     }),
     bos_token_id: metadata.get("tokenizer.ggml.bos_token_id"),
     eos_token_id: metadata.get("tokenizer.ggml.eos_token_id"),
@@ -127,7 +107,7 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
     /** What a weight is called there, its shape, and how its values get into their order, where it is another. */
     placeOf: (tensor: string, shape: readonly number[]) => ({
       name: nameOf(path, family, tensor),
-      ...arranged(tensor, shape, architecture, family, { heads, headDim }),
+      ...arranged(tensor, shape, family, { named, heads, headDim }),
     }),
   };
 }
@@ -174,33 +154,31 @@ function nameOf(path: string, family: Family, tensor: string): string {
     ffn_up: mlp.up,
     ffn_down: mlp.down,
   };
-  const whole = {
+  const outside = {
     token_embd: embeddings.input,
     position_embd: embeddings.positions,
     output_norm: norms.final,
   };
   const [, layer, part = "", kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(tensor) ?? [];
+  if (layer === undefined && part === "output") return `${embeddings.output}.${kind}`;
   const at = layer === undefined ? prefix : `${prefix}.${layers}.${layer}`;
-  const places: readonly (readonly [
-    string,
-    Readonly<Record<string, string | null | undefined>>,
-  ])[] = [
-    [at, layer === undefined ? whole : inLayer],
-    [`${at}.${attention.name}`, layer === undefined ? {} : inAttention],
-  ];
-  if (tensor === "output.weight") return `${embeddings.output}.weight`;
-  for (const [place, names] of places)
-    if (Object.hasOwn(names, part) && names[part]) return `${place}.${names[part]}.${kind}`;
-  throw new UserError(`${path}: the tensor "${tensor}" is of no model that ssa reads`);
+  const named = new Map(Object.entries(layer === undefined ? outside : inLayer)).get(part);
+  const below = layer !== undefined && new Map(Object.entries(inAttention)).get(part);
+  if (named) return `${at}.${named}.${kind}`;
+  if (below) return `${at}.${attention.name}.${below}.${kind}`;
+  throw new UserError(`${path}: the tensor ${shown(tensor)} is of no model that ssa reads`);
 }
 
 /** From llama.cpp's order of values to Hugging Face's. */
 function arranged(
   tensor: string,
   shape: readonly number[],
-  { turnsNeighbours, type }: Architecture,
-  { norm, layout }: Family,
-  { heads, headDim: H }: { readonly heads: number; readonly headDim: number },
+  { norm, layout, projections }: Family,
+  {
+    named,
+    heads,
+    headDim: H,
+  }: { readonly named: string; readonly heads: number; readonly headDim: number },
 ): Arranged {
   const [rows = 1, columns = 1] = shape;
   const each = (valueAt: (values: Float32Array, row: number, column: number) => number) => ({
@@ -219,12 +197,12 @@ function arranged(
       arrange: (values: Float32Array) =>
         values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!),
     };
-  if (type === "gpt_neox" && tensor.includes("attn_qkv"))
+  if (projections.split === "heads" && tensor.includes("attn_qkv"))
     return byRows((row) => {
       const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];
       return (part * heads + head) * H + (row % H);
     });
-  if (turnsNeighbours && /attn_[qk]\.(weight|bias)$/.test(tensor))
+  if (turningNeighbours.includes(named) && /attn_[qk]\.(weight|bias)$/.test(tensor))
     return byRows((row) => {
       const within = row % H;
       return row - within + 2 * (within % (H / 2)) + Math.floor(within / (H / 2));

@@ -149,7 +149,7 @@ test("what cannot be opened is named for what it is, with a way out", async () =
     [at("unfinished"), at("adapter"), /not finished, and an adapter needs a plain base/],
     [at("peft"), undefined, /is an adapter of PEFT.*\nmerge it/],
     [at("base"), at("peft"), /is an adapter of PEFT/],
-    [at("model.gguf"), undefined, /is a model in GGUF.*\ntake the model/],
+    [at("model.gguf"), undefined, /is a damaged GGUF file/],
     [at("nameless"), undefined, /does not name its base\nname both/],
     [at("folder"), at("adapter"), /has temperatures already/],
     [fixture("gpt2-tanh").model, at("adapter"), /was trained on another base/],

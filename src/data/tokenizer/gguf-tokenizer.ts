@@ -2,7 +2,7 @@
 // file only names.
 
 import { UserError } from "../../core/errors.ts";
-import type { JsonObject } from "../../files/json.ts";
+import { type JsonObject, shown } from "../../core/json.ts";
 
 const digits = { type: "Digits", individual_digits: true };
 const byteLevel = (useRegex: boolean) => ({
@@ -57,12 +57,14 @@ export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unkn
     new UserError(`${path}: its tokenizer ${what}, which is not read from GGUF`, {
       hint: "put the tokenizer.json of the model that it was made from beside the file",
     });
-  if (model !== "gpt2") throw refuse(`is of the kind "${model}"`);
-  if (!Object.hasOwn(cuts, pre)) throw refuse(`cuts words by the rule "${pre}"`);
+  if (model !== "gpt2") throw refuse(`is of the kind ${shown(model)}`);
+  if (!Object.hasOwn(cuts, pre)) throw refuse(`cuts words by the rule ${shown(pre)}`);
   const { steps, ignoreMerges = false, normalizer = null } = cuts[pre]!;
-  const [tokens, types, merges] = ["tokens", "token_type", "merges"].map(
-    (key) => at(key) ?? [],
-  ) as [readonly string[], readonly number[], readonly string[]];
+  const list = (key: string): readonly unknown[] => {
+    const value = at(key);
+    return Array.isArray(value) ? value : [];
+  };
+  const [tokens, types] = [list("tokens").map(String), list("token_type")];
   const isAdded = (id: number) => types[id] === CONTROL || types[id] === USER_DEFINED;
   const added = tokens.flatMap((content, id) =>
     isAdded(id) ? [{ id, content, special: types[id] === CONTROL, normalized: false }] : [],
@@ -76,7 +78,12 @@ export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unkn
     pre_tokenizer: { type: "Sequence", pretokenizers: steps },
     post_processor: null,
     decoder: byteLevel(true),
-    model: { type: "BPE", vocab: Object.fromEntries(used), merges, ignore_merges: ignoreMerges },
+    model: {
+      type: "BPE",
+      vocab: Object.fromEntries(used),
+      merges: list("merges"),
+      ignore_merges: ignoreMerges,
+    },
   };
   const config: JsonObject = {
     tokenizer_class: "PreTrainedTokenizerFast",

@@ -3,6 +3,7 @@
 import type { Prepare } from "../subject.ts";
 import { adapters } from "./adapters.ts";
 import { config } from "./config.ts";
+import { ggufFiles as gguf } from "./gguf.ts";
 import { hub } from "./hub.ts";
 import { index } from "./index-file.ts";
 import { kill } from "./kill.ts";
@@ -16,6 +17,7 @@ import { tokens } from "./token-files.ts";
 export const kinds = {
   safetensors,
   index,
+  gguf,
   config,
   adapters,
   tokenizer,
