@@ -23,8 +23,7 @@ export function gradients(
   const targets = new Set(wrt);
   const active = new Set<Tensor>();
   for (const tensor of order)
-    if (targets.has(tensor) || (isSmooth(tensor) && tensor.inputs.some((x) => active.has(x))))
-      active.add(tensor);
+    if (targets.has(tensor) || tensor.inputs.some((x) => active.has(x))) active.add(tensor);
   for (const target of wrt) invariant(active.has(target), `${target.op} does not reach the output`);
 
   const again = recomputation(order, kept);
@@ -43,18 +42,19 @@ export function gradients(
     const grads = rule(dy, again(tensor, dy), values, tensor.attributes);
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
-      if (!active.has(x)) return;
+      if (!active.has(x) || x.dtype === "BOOL") return; // conditions are constant almost everywhere
       const grad = grads[i];
       invariant(grad, `${tensor.op} has no gradient for input ${i}`);
       const sum = contributions.get(x) ?? [];
       contributions.set(x, [...sum, unbroadcast(grad, x)]);
     });
   }
-  return wrt.map((target) => cotangents.get(target)!);
+  return wrt.map((target, i) => {
+    const gradient = cotangents.get(target);
+    invariant(gradient, `the output has no gradient for input ${i}`);
+    return gradient;
+  });
 }
-
-/** Conditions are constant almost everywhere. */
-const isSmooth = ({ dtype }: Tensor) => dtype !== "BOOL";
 
 /** Sums a gradient over the axes along which its tensor was broadcast. */
 function unbroadcast(grad: Tensor, like: Tensor): Tensor {

@@ -3,8 +3,15 @@
 import { UserError } from "../core/errors.ts";
 import { everyLayer, type Family, unbiased, usual } from "./family.ts";
 import { readRotary } from "./rotary.ts";
-import { attentionBias, gemma, gemmaRotary, gemmaWindow, laterWindows } from "./settings.ts";
-import { layerWindows, slidingWindow } from "./windows.ts";
+import {
+  attentionBias,
+  gemma,
+  gemmaRotary,
+  gemmaWindow,
+  laterWindows,
+  layerWindows,
+  slidingWindow,
+} from "./settings.ts";
 
 /** Touvron et al., 2023: RMS norm, rotary positions, grouped-query attention, SwiGLU. */
 export const llama: Family = {

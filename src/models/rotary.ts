@@ -86,8 +86,7 @@ const scalings: Readonly<Record<string, (own: ConfigReader, around: Around) => R
   // A stated factor counts, also where the lengths say another, as in transformers 5 and llama.cpp.
   yarn: (own, { theta, maxPositions, original }) => {
     const factor = own.positive("factor", maxPositions / original());
-    const gain = (weight: number) => (factor > 1 ? 0.1 * weight * Math.log(factor) + 1 : 1);
-    const [weight, ofAll] = [own.number("mscale", 0), own.number("mscale_all_dim", 0)];
+    const gain = factor > 1 ? 0.1 * Math.log(factor) + 1 : 1;
     const [fastTurns, slowTurns] = [own.positive("beta_fast", 32), own.positive("beta_slow", 1)];
     if (theta <= 1) throw refusal(own, `rope_theta must be above 1, found ${theta}`);
     if (fastTurns < slowTurns) throw refusal(own, "beta_fast must not be below beta_slow");
@@ -96,12 +95,8 @@ const scalings: Readonly<Record<string, (own: ConfigReader, around: Around) => R
       factor,
       fastTurns,
       slowTurns,
-      isTruncated: own.flag("truncate", true),
       originalMaxPositions: original(),
-      gain: own.positive(
-        "attention_factor",
-        weight && ofAll ? gain(weight) / gain(ofAll) : gain(1),
-      ),
+      gain: own.positive("attention_factor", gain),
     };
   },
   longrope: (own, { rotaryDim, maxPositions, original }) => {

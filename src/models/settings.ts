@@ -5,11 +5,36 @@ import { shown } from "../core/json.ts";
 import { type ConfigReader, type ModelConfig, readerInside } from "./config.ts";
 import { type Settings, unbiased } from "./family.ts";
 import { readRotary } from "./rotary.ts";
-import { layerWindows, slidingWindow } from "./windows.ts";
 
 export function attentionBias(config: ConfigReader, fallback: boolean) {
   const hasBias = config.flag("attention_bias", fallback);
   return { hasAttentionBias: hasBias, hasOutputBias: hasBias };
+}
+
+/** Keys that a query sees; null: all. Null in the config says something else than an absent key. */
+export const slidingWindow = (config: ConfigReader, absent: number | null = 4096) =>
+  config.isNull("sliding_window") || (absent === null && !config.has("sliding_window"))
+    ? null
+    : config.count("sliding_window", absent ?? undefined);
+
+/** Of each layer: the window where it slides, which `layer_types` says or, where that is absent, the family's rule. */
+export function layerWindows(
+  config: ConfigReader,
+  { numLayers }: ModelConfig,
+  window: number | null,
+  slides: (layer: number) => boolean,
+): (number | null)[] {
+  const types = config.has("layer_types") ? config.list("layer_types") : undefined;
+  if (types && types.length !== numLayers)
+    throw new UserError(`${config.path}: ${types.length} layer_types for ${numLayers} layers`);
+  return Array.from({ length: numLayers }, (_, layer) => {
+    if (!types) return slides(layer) ? window : null;
+    if (types[layer] === "full_attention") return null;
+    if (types[layer] === "sliding_attention" && window) return window;
+    throw new UserError(`${config.path}: layer_types: ${shown(types[layer])} is not supported`, {
+      hint: "supported: full_attention, and sliding_attention where a window is set and in use",
+    });
+  });
 }
 
 /** Qwen's: where `use_sliding_window` says so, in the layers from `max_window_layers` on. */
@@ -67,22 +92,19 @@ export function gemmaRotary(config: ConfigReader, sizes: ModelConfig) {
 
 /** GPT-Neo's list of [kinds, times], [[["global", "local"], 12]] by default, as one kind for each layer. */
 export function attentionKinds(config: ConfigReader, { numLayers }: ModelConfig) {
+  const types = config.list("attention_types", [[["global", "local"], 12]]);
+  const kinds = types.flatMap((item) => {
+    const [names, times] = Array.isArray(item) ? (item as unknown[]) : [];
+    const count = Number.isInteger(times) ? Math.min(Math.max(0, Number(times)), numLayers) : 0;
+    return Array<unknown>(count).fill(names).flat();
+  });
   const refusal = (key: string, problem: string) =>
     new UserError(`${config.path}: ${key}: ${problem}`, {
-      hint: 'as [[["global", "local"], 12]]: kinds, and how many times they follow',
+      hint: `as [[["global", "local"], 12]]: kinds, and how many times they follow; ${numLayers} in all`,
     });
-  const wrong = (found: unknown) => refusal("attention_types", `${shown(found)} is not supported`);
-  const kinds: string[] = [];
-  for (const item of config.list("attention_types", [[["global", "local"], 12]])) {
-    const [names, times] = Array.isArray(item) ? (item as unknown[]) : [];
-    const isRight = Array.isArray(names) && Number.isInteger(times) && Number(times) > 0;
-    if (!isRight || kinds.length + names.length * Number(times) > numLayers) throw wrong(item);
-    for (let i = 0; i < Number(times); i++) kinds.push(...(names as string[]));
-  }
-  if (kinds.length !== numLayers)
-    throw refusal("attention_types", `${kinds.length} kinds for ${numLayers} layers`);
-  const other = kinds.find((kind) => kind !== "global" && kind !== "local");
-  if (other !== undefined) throw wrong(other);
+  const isRight = kinds.every((kind) => kind === "global" || kind === "local");
+  if (!isRight || kinds.length !== numLayers)
+    throw refusal("attention_types", `${shown(types)} is not supported`);
   if (config.has("attention_layers") && config.list("attention_layers").join() !== kinds.join())
     throw refusal("attention_layers", "other kinds than attention_types says");
   return kinds;

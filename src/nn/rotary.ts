@@ -36,8 +36,6 @@ export type RotaryScaling =
       readonly factor: number;
       readonly fastTurns: number;
       readonly slowTurns: number;
-      /** Blends between whole indices. */
-      readonly isTruncated: boolean;
     })
   /** Ding et al., 2024: a divisor of each frequency, others beyond the original length. */
   | (Stretch & {
@@ -65,13 +63,12 @@ const slowed: {
     return kept * frequency + ((1 - kept) * frequency) / factor;
   },
   yarn: (scaling, { rotaryDim, theta, i, frequency }) => {
-    const { factor, isTruncated, originalMaxPositions } = scaling;
+    const { factor, originalMaxPositions } = scaling;
     /** The index at which a pair makes so many turns. */
     const indexAt = (turns: number) =>
       (rotaryDim * Math.log(originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
-    const [low, high] = [indexAt(scaling.fastTurns), indexAt(scaling.slowTurns)];
-    const first = Math.max(isTruncated ? Math.floor(low) : low, 0);
-    const last = Math.min(isTruncated ? Math.ceil(high) : high, rotaryDim - 1);
+    const first = Math.max(Math.floor(indexAt(scaling.fastTurns)), 0);
+    const last = Math.min(Math.ceil(indexAt(scaling.slowTurns)), rotaryDim - 1);
     const width = last === first ? 0.001 : last - first;
     const share = Math.min(1, Math.max(0, (i - first) / width));
     return (frequency / factor) * share + frequency * (1 - share);

@@ -15,7 +15,12 @@ import { modelCase, type ModelCase } from "./model-case.ts";
 const tolerance = { op: 1e-5, model: 1e-4, half: 2 ** -11 };
 /** All but the reference, and but `tfjs`, which is the first of its backends that works. */
 const devices = DEVICE_NAMES.filter((name) => !["cpu", "tfjs"].includes(name));
-const variants = ["gpt2", "llama", "gpt_neox"];
+const variants = [
+  ["gpt2", "default"],
+  ["llama", "default"],
+  ["gpt_neox", "default"],
+  ["gemma2", "full"],
+] as const;
 
 let reference: Engine;
 before(async () => (reference = await openEngine("cpu", { threads: 1 })));
@@ -82,9 +87,9 @@ for (const name of devices)
         t.diagnostic(`${op}: ${largest.toExponential(1)} over ${cases.length} examples`);
       });
 
-    for (const variant of variants)
+    for (const [variant, spec] of variants)
       await t.test(variant, async (t) => {
-        const found = await deviation(engine, await modelCase(variant, isTrained), 0);
+        const found = await deviation(engine, await modelCase(variant, isTrained, spec), 0);
         t.diagnostic(`${variant}: ${found.toExponential(1)}`);
         assert.ok(found <= tolerance.model, `${found}`);
       });

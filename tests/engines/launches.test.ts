@@ -20,6 +20,14 @@ import { temporaryFolder } from "../helpers.ts";
 import { modelCase, type ModelCase } from "./model-case.ts";
 
 const gpus = ["cuda", "webgpu"] as const;
+const variants = [
+  ["gpt2", "default"],
+  ["llama", "default"],
+  ["gpt_neox", "default"],
+  ["phi3", "full"],
+  ["olmo2", "full"],
+  ["gemma2", "full"],
+] as const;
 
 test("a step of GPT-2 small has at most 1,500 nodes on a GPU", async (t) => {
   const opened = await openConfig(await temporaryFolder(t), GEOMETRIES.gpt2, "F32");
@@ -71,7 +79,7 @@ for (const gpu of gpus)
       t.diagnostic(largest.toExponential(1));
       return largest;
     };
-    for (const variant of ["gpt2", "llama", "gpt_neox"]) {
+    for (const [variant, spec] of variants) {
       for (const [batchSize, recompute] of [
         [1, "nothing"],
         [3, "nothing"],
@@ -79,11 +87,12 @@ for (const gpu of gpus)
         [2, "blocks"],
       ] as const)
         await t.test(`${variant}, ${batchSize} windows, recomputes ${recompute}`, async () =>
-          assert.ok((await deviation(await stepOf(variant, batchSize, recompute))) <= 1e-4),
+          assert.ok((await deviation(await stepOf([variant, spec], batchSize, recompute))) <= 1e-4),
         );
       await t.test(`${variant}, weights train as well`, async () =>
         assert.ok(
-          (await deviation(await modelCase(variant, (name) => !name.includes(".1.")))) <= 1e-4,
+          (await deviation(await modelCase(variant, (name) => !name.includes(".1."), spec))) <=
+            1e-4,
         ),
       );
     }
@@ -91,12 +100,12 @@ for (const gpu of gpus)
 
 /** A training step of a fixture with temperatures that are not zero. */
 async function stepOf(
-  variant: string,
+  [variant, spec]: readonly [string, string],
   batchSize: number,
   recompute: "nothing" | "cheap" | "blocks",
 ): Promise<ModelCase> {
   const folder = fileURLToPath(new URL(`../fixtures/${variant}/`, import.meta.url));
-  const opened = await openModel(folder, { adapter: `${folder}ssa/default` });
+  const opened = await openModel(folder, { adapter: `${folder}ssa/${spec}` });
   const { values } = opened.temperatures!;
   const shape = { batchSize, context: 12 };
   const options = { recompute, tiling: largeTiles };

@@ -24,9 +24,10 @@ export interface ModelCase {
 export async function modelCase(
   variant: string,
   trained: (name: string) => boolean,
+  spec = "default",
 ): Promise<ModelCase> {
   const folder = join(fixtures, variant);
-  const adapter = join(folder, "ssa", "default");
+  const adapter = join(folder, "ssa", spec);
   const model = await openModel(folder, { adapter });
   const { tensors } = await openSafetensors(join(folder, "expected.safetensors"));
   const info = tensors.get("input_ids")!;

@@ -87,6 +87,28 @@ test("a prefix of a prompt's cache goes on with several tokens at once", async (
   allClose([...first, ...rest], await greedy.logits(ids), { atol: 1e-4 });
 });
 
+for (const variant of ["phi3-long", "starcoder2", "llama-yarn"])
+  test(`${variant} without temperatures: as its fixed windows`, async (t) => {
+    const { model, out } = { model: fixture(variant).model, out: await temporaryFolder(t) };
+    const { verification } = await convert({ model, target: "onnx", out: join(out, "onnx") });
+    assert.ok(verification.largest <= 1e-4, `logits differ by ${verification.largest}`);
+  });
+
+test("a graph of LongRoPE ends where its frequencies change", async (t) => {
+  const { model, out } = { model: fixture("phi3-long").model, out: await temporaryFolder(t) };
+  await convert({ model, target: "onnx", out: join(out, "onnx") });
+  const { maxCached, config } = (await openModel(model)).model;
+  assert.deepEqual([maxCached, config.maxPositions], [8, 128]);
+  const client = await openClient(join(out, "onnx"));
+  t.after(() => client.dispose());
+  const tokens = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
+  await client.forward([tokens(8)], [tokens(8).map(() => 1)]);
+  await assert.rejects(
+    client.forward([tokens(9)], [tokens(9).map(() => 1)]),
+    /out of (data )?bounds/,
+  );
+});
+
 test("a checkpoint in half precision becomes a graph in single precision", async (t) => {
   const folder = await temporaryFolder(t);
   const source = fixture("llama");

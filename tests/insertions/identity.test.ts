@@ -36,6 +36,7 @@ const added: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   gpt2: { default: 90, full: 144, linear: 96, constant: 18 }, // 3 heads of 6
   llama: { default: 92, full: 128, linear: 96, constant: 16 }, // 4 query heads and 2 key-value heads of 6
   gpt_neox: { default: 140, full: 216, linear: 144, constant: 12 }, // 2 heads of 16
+  gemma2: { default: 92, full: 128, linear: 96, constant: 16 }, // as llama
 };
 
 let engine: Engine;

@@ -64,13 +64,13 @@ test("newer spellings of a config mean the same", async (t) => {
 const refusals: readonly [string, string, Json, RegExp][] = [
   ["another architecture", "llama", { model_type: "falcon" }, /"falcon" is not supported/],
   ["a sliding window", "llama", { sliding_window: 4096 }, /sliding_window = 4096 is not supported/],
-  ["another rope", "llama", { rope_scaling: { rope_type: "yarn", factor: 4 } }, /rope type "yarn"/],
+  ["another rope", "llama", { rope_scaling: { rope_type: "ntk", factor: 4 } }, /rope type "ntk"/],
   ["a quantized checkpoint", "llama", { quantization_config: { bits: 4 } }, /quantized/],
   [
     "another activation",
     "gpt2",
-    { activation_function: "relu" },
-    /config\.json: activation "relu" is not/,
+    { activation_function: "relu6" },
+    /config\.json: activation "relu6" is not/,
   ],
   ["cross-attention", "gpt2", { add_cross_attention: true }, /add_cross_attention/],
   ["heads that do not divide", "gpt2", { n_head: 5 }, /not a multiple of 5/],

@@ -57,7 +57,7 @@ test("YaRN: fast pairs kept, slow ones divided, blended between by their index",
   const scaling = { factor, fastTurns: 32, slowTurns: 1, originalMaxPositions: original, gain: 1 };
   const whole = {
     ...plain(width, theta),
-    scaling: { type: "yarn", ...scaling, isTruncated: true },
+    scaling: { type: "yarn", ...scaling },
   };
   const scaled = frequencies(whole as RotaryConfig);
   // The index at which a pair makes r turns in the original length solves original · theta^(-2i / width) = 2π r.
@@ -77,11 +77,6 @@ test("YaRN: fast pairs kept, slow ones divided, blended between by their index",
     return frequency * (1 - slow) + (frequency / factor) * slow;
   });
   allClose(scaled, expected, { rtol: 1e-12 });
-  const between = { ...whole, scaling: { ...whole.scaling, isTruncated: false } } as RotaryConfig;
-  const slow = (30 - indexAt(32)) / (indexAt(1) - indexAt(32));
-  const frequency = theta ** (-60 / width);
-  const share = frequency * (1 - slow) + (frequency / factor) * slow;
-  allClose([frequencies(between)[30]!], [share], { rtol: 1e-12 });
 });
 
 test("LongRoPE: a divisor for each pair, others in windows beyond the original length", () => {

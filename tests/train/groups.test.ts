@@ -9,6 +9,24 @@ import { openModel } from "../../src/model/open.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { augment, trainedTensors } from "../../src/train/groups.ts";
 
+for (const [variant, unit] of [
+  ["llama", 1],
+  ["gemma2", 0],
+  ["gpt_neo", 1],
+] as const)
+  test(`${variant}: random norms are such as change nothing`, async () => {
+    const base = await openModel(join(import.meta.dirname, `../fixtures/${variant}`));
+    const known = { base: "b", data: "d", tune: ["all"], init: "random" };
+    const tensors = await trainedTensors(base, recipeSchema.parse(known));
+    const norms = tensors.filter(({ name }) => /(norm|ln_[12f])\.weight$/.test(name));
+    assert.equal(norms.length, { llama: 5, gemma2: 9, gpt_neo: 5 }[variant]);
+    for (const { name, values } of norms)
+      assert.ok(
+        values.every((x) => x === unit),
+        name,
+      );
+  });
+
 const off = { query: onlyParts(), key: onlyParts(), value: onlyParts() };
 
 for (const [what, changes, message] of [

@@ -27,14 +27,14 @@ interface Case {
 /** Where a config states what the program's own reading of it holds, in the order in which it counts. */
 const stated = {
   hiddenSize: ["n_embd", "hidden_size"],
-  numLayers: ["n_layer", "num_hidden_layers"],
-  numHeads: ["n_head", "num_attention_heads"],
+  numLayers: ["n_layer", "num_layers", "num_hidden_layers"],
+  numHeads: ["n_head", "num_heads", "num_attention_heads"],
   numKeyValueHeads: ["num_key_value_heads"],
   headDim: ["head_dim"],
-  intermediateSize: ["n_inner", "intermediate_size"],
+  intermediateSize: ["n_inner", "ffn_dim", "intermediate_size"],
   vocabSize: ["vocab_size"],
   maxPositions: ["n_positions", "n_ctx", "max_position_embeddings"],
-  normEpsilon: ["layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps"],
+  normEpsilon: ["layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "rms_norm_eps"],
   initializerRange: ["initializer_range"],
 } as const satisfies Partial<Record<keyof ModelConfig, readonly string[]>>;
 
@@ -42,7 +42,8 @@ const stated = {
 const counting =
   `rope_theta rotary_emb_base rotary_pct partial_rotary_factor rms_norm_eps layer_norm_eps
   layer_norm_epsilon use_parallel_residual scale_attn_weights scale_attn_by_inverse_layer_idx rope_scaling
-  rope_parameters`.split(/\s+/);
+  rope_parameters norm_epsilon rope_local_base_freq attention_multiplier embedding_multiplier residual_multiplier
+  logits_scaling query_pre_attn_scalar attn_logit_softcapping`.split(/\s+/);
 
 export const config: Prepare = async ({ folder }) => {
   const bases: Base[] = [];
