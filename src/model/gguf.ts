@@ -23,6 +23,9 @@ import { readModel } from "../models/index.ts";
 export const isGguf = async (path: string) =>
   /\.gguf$/i.test(path) && (await statIfPresent(path))?.isFile() === true;
 
+/** Another text where the same file would become another folder. */
+const FORMAT = "1";
+
 /** The folder of the file's model below `cache`. */
 export async function folderOfGguf(
   path: string,
@@ -37,7 +40,7 @@ export async function folderOfGguf(
     });
   const own = [modelFiles.tokenizer, modelFiles.tokenizerConfig];
   const beside = existsSync(join(dirname(path), modelFiles.tokenizer)) ? own : [];
-  const hash = createHash("sha256");
+  const hash = createHash("sha256").update(FORMAT);
   for (const name of beside) hash.update((await readIfPresent(join(dirname(path), name))) ?? "");
   const folder = join(cache, await hashOfFile(path, hash));
   if (existsSync(folder)) return folder;
@@ -46,8 +49,8 @@ export async function folderOfGguf(
   for (const info of tensors)
     if (info.name.startsWith("rope_")) divisors.set(info.name, [...(await readFloats(info))]);
   const model = modelOfGguf(path, { metadata, tensors, divisors });
-  readModel(path, model.config); // before anything is written
   const tokenizer = beside.length > 0 ? undefined : tokenizerOfGguf(path, metadata);
+  readModel(path, model.config); // before anything is written
   const sources = tensors
     .filter(({ name }) => !divisors.has(name))
     .map((tensor): TensorSource => {

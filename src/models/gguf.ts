@@ -73,8 +73,8 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
   const turnsInPart = turning !== headDim || "partial_rotary_factor" in family.aliases;
   const usual = {
     num_hidden_layers: read("block_count"),
-    hidden_size: width,
-    num_attention_heads: heads,
+    hidden_size: read("embedding_length"),
+    num_attention_heads: read("attention.head_count"),
     num_key_value_heads: read("attention.head_count_kv"),
     ...((headDim !== width / heads || family.headDim) && { head_dim: headDim }),
     intermediate_size: read("feed_forward_length"),

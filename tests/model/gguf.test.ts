@@ -183,13 +183,17 @@ test("what is wrong with a GGUF file is said in a sentence", async (t) => {
   const folder = await temporaryFolder(t);
   const path = join(folder, "model.gguf");
   const weight = { shape: [2, 32], data: new Uint8Array(256) };
-  const metadata = { "general.architecture": "llama" };
+  const metadata: Metadata = { "general.architecture": "llama" };
   const whole = gguf(metadata, new Map([["token_embd.weight", weight]]));
   const set = (offset: number, ...bytes: number[]) => {
     const changed = Buffer.from(whole);
     changed.set(bytes, offset);
     return changed;
   };
+  const sizes =
+    "block_count embedding_length feed_forward_length context_length attention.head_count";
+  const u32 = sizes.split(" ").map((key) => [`llama.${key}`, { u32: 4 }] as const);
+  const sized = { ...metadata, ...Object.fromEntries(u32) };
   const typed = (type: number) =>
     gguf(metadata, new Map([["token_embd.weight", { ...weight, type }]]));
   const cases: readonly (readonly [Uint8Array, RegExp])[] = [
@@ -214,7 +218,11 @@ test("what is wrong with a GGUF file is said in a sentence", async (t) => {
       gguf({ ...metadata, "tokenizer.ggml.model": "gpt2" }, new Map()),
       /its tokenizer cuts words by the rule "default"/,
     ],
-    [gguf(metadata, new Map([["blk.0.ssm_a", weight]])), /"blk.0.ssm_a" is of no model that ssa/],
+    [gguf(metadata, new Map()), /"hidden_size" is missing/],
+    [
+      gguf(sized, new Map(["token_embd.weight", "blk.0.ssm_a"].map((name) => [name, weight]))),
+      /"blk.0.ssm_a" is of no model that ssa reads/,
+    ],
   ];
   for (const [bytes, message] of cases) {
     await writeFile(path, bytes);
