@@ -19,4 +19,4 @@ ssa=("${bare[@]}" "$(echo "$work"/machine/*/bin/ssa)")
 "${ssa[@]}" doctor
 demo=(--steps 5 --context 64 --batch-size 4 --report-windows 8 --eval-windows 4)
 "${ssa[@]}" finetune --recipe demo "${demo[@]}" --out "$work/run"
-"${ssa[@]}" generate --model "$work/run/final" --prompt "The whale" --max-tokens 8
+"${ssa[@]}" generate --model "$work/run/final" --prompt "The whale" --max-new-tokens 8
