@@ -10,5 +10,8 @@ if (major! < 20 || (major === 20 && minor! < 19)) {
   process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
   // ONNX Runtime's CUDA provider multiplies in TF32, ten bits of fraction, unless it is told: what a report states is F32.
   process.env["NVIDIA_TF32_OVERRIDE"] ??= "0";
+  // Read by the loader in the processes that try the devices; what they found is loaded here by its path.
+  const { SSA_CUDA_PATH: cuda, LD_LIBRARY_PATH: others } = process.env;
+  if (cuda) process.env["LD_LIBRARY_PATH"] = others ? `${cuda}:${others}` : cuda;
   void import("./program.ts").then(({ main }) => main());
 }

@@ -5,7 +5,7 @@ import { lstat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
-import { surveyDevices } from "../../src/engines/index.ts";
+import { type CudaReport, surveyCuda, surveyDevices } from "../../src/engines/index.ts";
 import { filesBelow } from "../../src/files/atomic.ts";
 import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
@@ -40,6 +40,8 @@ async function examine(io: CommandIo) {
       freeMemoryBytes: freemem(),
     },
     devices: await surveyDevices(),
+    /** The libraries of CUDA, each with its file or what it lacks; null where ONNX Runtime has no CUDA. */
+    cuda: await surveyCuda(),
     caches: {
       models: await cache(cacheDir),
       tokens: await cache(cacheFolder(io, "tokens")),
@@ -51,7 +53,10 @@ async function examine(io: CommandIo) {
 
 type Health = Awaited<ReturnType<typeof examine>>;
 
-function describe({ versions, machine, devices, caches, hub }: Health, columns: number): string {
+function describe(
+  { versions, machine, devices, cuda, caches, hub }: Health,
+  columns: number,
+): string {
   const cached = Object.entries(caches).map(
     ([name, { path, sizeBytes }]) =>
       [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,
@@ -73,7 +78,19 @@ function describe({ versions, machine, devices, caches, hub }: Health, columns: 
       const advice = hint ? `\n${" ".repeat(24)}${hint}` : "";
       return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${advice}`;
     });
-  return `${text}\n\ndevices\n${lines.join("\n")}`;
+  const isOfUse = cuda && (cuda.provider !== null || isPlausible("cuda"));
+  return `${text}\n\ndevices\n${lines.join("\n")}${isOfUse ? describeCuda(cuda) : ""}`;
+}
+
+function describeCuda({ provider, libraries }: CudaReport): string {
+  const lines = libraries.map(({ file, path, problem, wheel, apt }) => {
+    if (path !== null) return `${file.padEnd(20)} ${path}`;
+    const from = wheel ? `pip install ${wheel}, or NVIDIA's apt package ${apt}` : "NVIDIA's driver";
+    const state = problem!.startsWith(`${file}: cannot open`) ? "missing" : problem;
+    return `${file.padEnd(20)} ${state}: ${from}`;
+  });
+  const of = provider ?? "ONNX Runtime's provider for CUDA 12, which is not installed";
+  return `\n\nCUDA libraries of ${of}\n${lines.join("\n")}`;
 }
 
 function installedVersion(name: string): string {

@@ -1,13 +1,12 @@
 // The devices: whether each can serve on this machine and why not, and how its engine is opened.
 
-import { existsSync } from "node:fs";
 import type { Precision } from "../core/dtype.ts";
 import { messageOf, UserError } from "../core/errors.ts";
 import { callInProcess } from "../core/worker.ts";
 import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";
-import { cudaNotInstalled, type Obstacle, obstacleOf } from "./onnxruntime/provider-reasons.ts";
+import { type Obstacle, obstacleOf, withoutProvider } from "./onnxruntime/provider-reasons.ts";
 import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
 export interface Capabilities {
@@ -15,6 +14,8 @@ export interface Capabilities {
   /** Computed by the processor. */
   readonly isSoftware: boolean;
   readonly precisions: readonly Precision[];
+  /** Shared libraries that a process must have loaded before it uses the provider. */
+  readonly libraries?: readonly string[] | undefined;
 }
 
 export type Availability = Capabilities | ({ readonly works: false } & Obstacle);
@@ -69,9 +70,6 @@ export function deviceNamed(name: string): Device {
     : onnxRuntime(kind as ProviderName, name, which);
 }
 
-const PACKAGE = "onnxruntime-node";
-const CUDA_LIBRARY = "../bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so";
-
 /** A provider that does not answer within this time hangs; the first contact with a driver can take seconds. */
 const PROBE_SECONDS = 60;
 
@@ -88,8 +86,8 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
         return { works: false, reason, hint: "webgpu serves the GPUs of every vendor" };
       }
       // The usual case on Linux takes no process of its own.
-      if (name === "cuda" && !existsSync(new URL(CUDA_LIBRARY, import.meta.resolve(PACKAGE))))
-        return { works: false, ...cudaNotInstalled };
+      const absence = name === "cuda" && withoutProvider();
+      if (absence) return { works: false, ...absence };
       const outcome = await callInProcess<Probe>(
         "./onnxruntime/probe",
         "probeSession",
@@ -99,8 +97,8 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
       );
       const obstacle = obstacleOf(outcome);
       if (obstacle) return { works: false, ...obstacle };
-      const { usesHardware, precisions } = outcome.value!;
-      return { works: true, isSoftware: !usesHardware, precisions };
+      const { usesHardware, precisions, libraries } = outcome.value!;
+      return { works: true, isSoftware: !usesHardware, precisions, libraries };
     },
     open: async (threads, { isSoftware, precisions }) => {
       const { onnxRuntimeEngine } = await import("./onnxruntime/engine.ts");

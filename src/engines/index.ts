@@ -10,9 +10,11 @@ import {
   type Provider,
 } from "./devices.ts";
 import type { Engine, Program } from "./engine.ts";
+import { preload } from "./onnxruntime/cuda-libraries.ts";
 
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
 export type { Provider } from "./devices.ts";
+export { type CudaReport, surveyCuda } from "./onnxruntime/cuda-libraries.ts";
 
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
@@ -53,6 +55,12 @@ export async function providerOf(name: string, onChoice?: OnChoice): Promise<Pro
 }
 
 async function chooseDevice(name: string, onChoice?: OnChoice) {
+  const choice = await chosenDevice(name, onChoice);
+  choice.found.libraries?.forEach(preload);
+  return choice;
+}
+
+async function chosenDevice(name: string, onChoice?: OnChoice) {
   if (name !== "auto") {
     const found = await deviceNamed(name).check();
     if (found.works) return { device: name, found };

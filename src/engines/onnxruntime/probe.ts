@@ -5,10 +5,26 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { type Dtype, type Precision, precisions } from "../../core/dtype.ts";
 import { messageOf } from "../../core/errors.ts";
 import { ONNX_TYPES, OnnxModel } from "../onnx/model.ts";
+import { type CudaLibrary, examineCuda } from "./cuda-libraries.ts";
 
-export type Probe = Readonly<Awaited<ReturnType<typeof probeSession>>>;
+export interface Probe {
+  /** Why it cannot compute; absent where it can. */
+  readonly error?: string;
+  /** The number formats in which it computes. */
+  readonly precisions: readonly Precision[];
+  /** Whether a hardware driver is in use, judged from the files that this process holds. */
+  readonly usesHardware: boolean;
+  /** The files of CUDA's libraries; to be loaded, in this order, by every process that is to use the provider. */
+  readonly libraries?: readonly string[];
+  /** Those of CUDA's libraries that cannot be loaded. */
+  readonly missing?: readonly CudaLibrary[];
+}
 
-export async function probeSession(provider: InferenceSession.ExecutionProviderOption) {
+export async function probeSession(provider: { readonly name: string }): Promise<Probe> {
+  const libraries = provider.name === "cuda" ? examineCuda().libraries : [];
+  const missing = libraries.filter(({ path }) => path === null);
+  if (missing.length > 0)
+    return { error: missing[0]!.problem!, precisions: [], usesHardware: false, missing };
   const error = await failure(doubling("F32"), provider);
   const report = process.report.getReport() as { readonly sharedObjects?: readonly string[] };
   const usesHardware = holdsHardware(process.platform, openFiles(), report.sharedObjects ?? []);
@@ -16,12 +32,10 @@ export async function probeSession(provider: InferenceSession.ExecutionProviderO
   for (const [name, dtype] of error ? [] : (Object.entries(precisions) as [Precision, Dtype][]))
     if (!(await failure(doubling(dtype), provider))) found.push(name);
   return {
-    /** Why it cannot compute; absent where it can. */
     ...(error !== undefined && { error }),
-    /** The number formats in which it computes. */
-    precisions: found as readonly Precision[],
-    /** Whether a hardware driver is in use, judged from the files that this process holds. */
+    precisions: found,
     usesHardware,
+    libraries: libraries.map(({ path }) => path!),
   };
 }
 
