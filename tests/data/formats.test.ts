@@ -127,7 +127,7 @@ test("rows of prompt and completion: the answer alone is learnt and scored, join
     [1, ...Array.from(whole, (_, i) => (i < numPrompt ? 0 : 1))],
   );
   assert.deepEqual([...second!.tokens], [0, ...encode(tokenizer, "hen")]);
-  assert.ok(second!.isTarget!.every((flag) => flag === 1));
+  assert.ok([...second!.isTarget!].every((flag) => flag === 1));
   assert.equal(corpus.utf8Bytes, "og and the henhen".length);
   assert.equal(corpus.numTargets, corpus.numTokens - 2 - numPrompt);
   const cached = await loadCorpus(split, tokenizer, { prefix: [0], cacheFolder });
