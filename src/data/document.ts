@@ -19,13 +19,13 @@ export type DocumentStream = AsyncIterable<Piece> | Iterable<Piece>;
 export type Tokens = Uint16Array | Uint32Array;
 
 /** Numbers in memory, or elsewhere and read by the stretch: `subarray` gives one, which is not to be written to. */
-export interface Stretches<Numbers> extends Iterable<number> {
+export interface Stretches<Numbers> {
   readonly length: number;
   subarray(start?: number, end?: number): Numbers;
 }
 
 /** Numbers that `read` gives, of them `length` from the one at `from` on. */
-export class Stretched<Numbers extends Tokens | Uint8Array> implements Stretches<Numbers> {
+export class Stretched<Numbers extends Tokens | Uint8Array> implements Iterable<number> {
   readonly length: number;
   readonly #read: (start: number, end: number) => Numbers;
   readonly #from: number;
@@ -50,15 +50,45 @@ export class Stretched<Numbers extends Tokens | Uint8Array> implements Stretches
   }
 }
 
+/** Parts one behind the other, read as one. */
+export function joined<Numbers extends Tokens | Uint8Array>(
+  parts: readonly Stretches<Numbers>[],
+  make: (length: number) => Numbers,
+): Stretched<Numbers> {
+  const starts = new Float64Array(parts.length);
+  let total = 0;
+  for (const [i, { length }] of parts.entries()) {
+    starts[i] = total;
+    total += length;
+  }
+  return new Stretched(total, (start, end) => {
+    const all = make(end - start);
+    // The last part that begins at or before the start.
+    let [part, next] = [0, parts.length];
+    while (next - part > 1) {
+      const middle = (part + next) >> 1;
+      if (starts[middle]! <= start) part = middle;
+      else next = middle;
+    }
+    for (let at = start; at < end; part++) {
+      const [of, from] = [parts[part]!, at - starts[part]!];
+      const numbers = of.subarray(from, Math.min(of.length, from + end - at));
+      all.set(numbers, at - start);
+      at += numbers.length;
+    }
+    return all;
+  });
+}
+
 /** One value from the tokenizer to the batch. */
 export interface TokenizedText {
-  readonly tokens: Stretches<Tokens>;
+  readonly tokens: Stretches<Tokens> & Iterable<number>;
   /** For each token 1 where it is a target, else 0; absent where all are. */
-  readonly isTarget?: Stretches<Uint8Array>;
+  readonly isTarget?: Stretches<Uint8Array> & Iterable<number>;
 }
 
 /** As many numbers as pass at a time where all of them are looked at. */
-const CHUNK = 1 << 20;
+export const CHUNK = 1 << 16;
 
 /** All numbers in order, some at a time, with where each stretch begins. */
 export function* stretchesOf<Numbers>(
@@ -135,5 +165,12 @@ export class TokenBuffer {
   /** The ids so far. */
   view(): Tokens {
     return this.#tokens.subarray(0, this.length);
+  }
+
+  /** The ids so far, which it then begins anew without. */
+  take(): Tokens {
+    const ids = this.view().slice();
+    this.length = 0;
+    return ids;
   }
 }

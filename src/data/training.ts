@@ -2,7 +2,7 @@
 
 import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
-import { Stretched, type Stretches, type TokenizedText, type Tokens } from "./document.ts";
+import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import {
   type Batch,
@@ -106,11 +106,10 @@ export function trainingBatches(
 ) {
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
   let { seed, epoch, index } = cursor;
-  const rowsOf = (epoch: number): readonly (readonly Window[])[] => {
+  const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {
     const random = createRandom(seed, epoch);
     const shuffled = inOrderOf(random, windows);
-    if (!isPacked) return shuffled.map((window) => [window]);
-    return inOrderOf(random, packRows(shuffled, context));
+    return isPacked ? inOrderOf(random, packRows(shuffled, context)) : shuffled;
   };
   let rows = rowsOf(epoch);
   return {
@@ -118,7 +117,7 @@ export function trainingBatches(
     next(batchSize: number): Batch {
       const chosen = Array.from({ length: batchSize }, () => {
         if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
-        return rows[index++]!;
+        return [rows[index++]!].flat();
       });
       return packWindows([stream], chosen, { batchSize, context, isPacked });
     },
@@ -174,34 +173,4 @@ function joinTexts(
     (length) => new Uint8Array(length),
   );
   return { stream: { tokens, isTarget }, bounds };
-}
-
-/** Parts one behind the other, read as one. */
-function joined<Numbers extends Tokens | Uint8Array>(
-  parts: readonly Stretches<Numbers>[],
-  make: (length: number) => Numbers,
-): Stretched<Numbers> {
-  const starts = new Float64Array(parts.length);
-  let total = 0;
-  for (const [i, { length }] of parts.entries()) {
-    starts[i] = total;
-    total += length;
-  }
-  return new Stretched(total, (start, end) => {
-    const all = make(end - start);
-    // The last part that begins at or before the start.
-    let [part, next] = [0, parts.length];
-    while (next - part > 1) {
-      const middle = (part + next) >> 1;
-      if (starts[middle]! <= start) part = middle;
-      else next = middle;
-    }
-    for (let at = start; at < end; part++) {
-      const [of, from] = [parts[part]!, at - starts[part]!];
-      const numbers = of.subarray(from, Math.min(of.length, from + end - at));
-      all.set(numbers, at - start);
-      at += numbers.length;
-    }
-    return all;
-  });
 }
