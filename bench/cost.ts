@@ -1,7 +1,7 @@
 // What a step that trains temperatures costs: arithmetic and memory traffic as functions of the model and the window
 // (docs/scaling.md). Time = operations / rate of matrix products + bytes / bandwidth.
 
-import type { BatchShape } from "../src/model/graph.ts";
+import type { BatchShape } from "../src/data/windows.ts";
 import { sizeOf } from "../src/core/shape.ts";
 import type { Model } from "../src/models/index.ts";
 import { smallTiles } from "../src/nn/tiling.ts";

@@ -1,5 +1,5 @@
-// `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--json]`, CASE being eval, step,
-// memory, start, tokenize, growth, scaling, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
+// `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--corpus N] [--json]`, CASE being eval, step,
+// memory, start, tokenize, growth, corpus, scaling, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { cardName } from "./card.ts";
 import { measureGpu } from "./gpu.ts";
-import { measureGrowth } from "./growth.ts";
+import { measureCorpus, measureGrowth } from "./growth.ts";
 import { exchanges, floors } from "./paper.ts";
 import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
 import { measureScaling } from "./scaling.ts";
@@ -27,6 +27,7 @@ const { values: options, positionals } = parseArgs({
     batch: { type: "string", default: "1" },
     threads: { type: "string", default: "2" },
     rounds: { type: "string", default: "5" },
+    corpus: { type: "string", default: "100000000" },
     tokenizer: { type: "string" },
     text: { type: "string" },
   },
@@ -128,6 +129,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   start: async (root) => [await measureStart(await gpt2Folder(root), rounds, threads)],
   tokenize: async () => await measureTokenizing(options, threads),
   growth: async (root) => [await measureGrowth(root, threads)],
+  corpus: (root) => measureCorpus(root, threads, Number(options.corpus)),
   scaling: (root) => measureScaling(root, rounds, threads),
   floors,
   exchanges,

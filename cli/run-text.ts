@@ -23,7 +23,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 
 /** What a run is about to do. */
 export function runFacts(run: Prepared): Facts {
-  const { opened, parameters, context, reportPlan, stream } = run;
+  const { opened, parameters, context, reportPlan, training } = run;
   const { tune, steps, batchSize, gradientAccumulationSteps } = run.recipe;
   const { base, added, trained } = parameters;
   const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
@@ -36,14 +36,34 @@ export function runFacts(run: Prepared): Facts {
     training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
     new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
     ...Object.fromEntries(rows),
-    data: `${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    data: `${format.integer(training.stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    ...packingFacts(training),
     "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
+  };
+}
+
+const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
+
+/** How texts lie in sequences; of one that is cut there is nothing to say. */
+function packingFacts({ facts, context }: Prepared["training"]): Facts {
+  const { packing, texts, rows, padding, leftOut, longer, split } = facts;
+  if (packing === "stream" && texts === 1) return {};
+  const [first] = longer.first;
+  const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
+  const more = longer.texts > each.length ? ", ..." : "";
+  return {
+    "  packing": `${packing}, ${format.integer(rows)} sequences, ${percent(padding / (rows * context))} padding`,
+    "  not learnt": leftOut && `${format.integer(leftOut)} tokens, in windows without a target`,
+    "  split":
+      split.texts &&
+      `${format.integer(split.texts)} texts of ${format.integer(split.tokens)} tokens`,
+    "  longer":
+      first && `${format.integer(longer.texts)} texts than the context: ${each.join(", ")}${more}`,
   };
 }
 
 export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
-  const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const memory = Object.entries(MEMORY).map(([part, words]) => {
@@ -87,8 +107,14 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     projection,
     ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
   ]);
+  // Early reports do not say how many tokens were seen.
+  const count = format.integer(after.numTokens);
+  const scored =
+    after.mask === "targets"
+      ? `${count} targets of ${format.integer(after.windowTokens)} tokens`
+      : `${count} tokens`;
   const run = {
-    scored: `${format.integer(after.numTokens)} tokens in ${after.windows} windows of ${after.context}${subset}`,
+    scored: `${scored} in ${after.windows} windows of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,

@@ -4,13 +4,13 @@ import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
 import { type ConventionName, conventions } from "./windows.ts";
-import { countTargets, type DocumentStream, type Piece } from "./document.ts";
-import type { Remake, TokenizedText, Tokens } from "./document.ts";
+import { countTargets, type DocumentStream, type Piece, stretchesOf } from "./document.ts";
+import type { Remake, Stretched, TokenizedText, Tokens } from "./document.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
 import type { RowOptions } from "./readers/text.ts";
 import { countWords } from "./readers/wikitext.ts";
 import { throughCache } from "./tokenizer/token-cache.ts";
-import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
+import { type EmitTokens, tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
 export interface Corpus {
@@ -46,12 +46,15 @@ export async function loadCorpus(
   const first = alwaysPrefixed ? (tokenizer.beginOfText ?? tokenizer.endOfText) : undefined;
   const own = tokenizer.prefix.length > 0 || first === undefined ? tokenizer.prefix : [first];
   const options = { prefix: own, ...given, remake };
-  const make = () => tokenizeSplit(split, tokenizer, options);
-  const found =
-    cacheFolder === undefined
-      ? await make()
-      : await throughCache(cacheFolder, await basis(split, tokenizer, options), make);
-  const { texts, numSkipped, ...facts } = found;
+  const place = cacheFolder !== undefined && {
+    folder: cacheFolder,
+    dependsOn: await basis(split, tokenizer, options),
+  };
+  const { texts, numSkipped, ...facts } = await throughCache(
+    place || undefined,
+    tokenizer.vocabSize,
+    (emit) => tokenizeSplit(split, tokenizer, options, emit),
+  );
   if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
   return corpusOf(split, texts, options.prefix.length, facts);
 }
@@ -61,7 +64,7 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
   const { format, files, part } = split;
   const reader = formats[format];
   invariant(reader.holds === "tokens", `${format} files hold no tokens`);
-  const all: Tokens[] = [];
+  const all: Stretched<Tokens>[] = [];
   for (const path of files) all.push(await reader.read(path, vocabSize));
   const total = all.reduce((sum, { length }) => sum + length, 0);
   let cut = part ? Math.floor((1 - part.share) * total) : 0;
@@ -69,8 +72,8 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
   const texts = all.flatMap((whole) => {
     const inside = Math.min(whole.length, cut);
     cut -= inside;
-    const tokens = part?.side === "kept" ? whole.subarray(0, inside) : whole.slice(inside);
-    hash.update(tokens);
+    const tokens = part?.side === "kept" ? whole.part(0, inside) : whole.part(inside, whole.length);
+    for (const [ids] of stretchesOf(tokens)) hash.update(ids);
     return tokens.length > 0 ? [{ tokens }] : [];
   });
   const facts = { utf8Bytes: undefined, numWords: null, dataSha256: hash.digest("hex") };
@@ -96,6 +99,7 @@ async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
   { remake, ...options }: CorpusOptions & TokenizeOptions,
+  emit: EmitTokens,
 ) {
   const hash = createHash("sha256");
   let [utf8Bytes, numSkipped] = [0, 0];
@@ -115,8 +119,9 @@ async function tokenizeSplit(
     }
   }
   const documents = readDocuments(split, options, () => numSkipped++);
-  const texts = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
-  return { texts, utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") };
+  const made = counted(remake?.of(documents) ?? documents);
+  const layout = await tokenize(made, tokenizer, options, emit);
+  return { layout, facts: { utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") } };
 }
 
 /** Everything that the tokens depend on. */

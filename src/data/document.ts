@@ -18,11 +18,86 @@ export type DocumentStream = AsyncIterable<Piece> | Iterable<Piece>;
 /** Token ids: two bytes each where the vocabulary allows, else four. */
 export type Tokens = Uint16Array | Uint32Array;
 
+/** Numbers in memory, or elsewhere and read by the stretch: `subarray` gives one, which is not to be written to. */
+export interface Stretches<Numbers> {
+  readonly length: number;
+  subarray(start?: number, end?: number): Numbers;
+}
+
+/** Numbers that `read` gives, of them `length` from the one at `from` on. */
+export class Stretched<Numbers extends Tokens | Uint8Array> implements Iterable<number> {
+  readonly length: number;
+  readonly #read: (start: number, end: number) => Numbers;
+  readonly #from: number;
+
+  constructor(length: number, read: (start: number, end: number) => Numbers, from = 0) {
+    this.length = length;
+    this.#read = read;
+    this.#from = from;
+  }
+
+  subarray(start = 0, end = this.length): Numbers {
+    return this.#read(this.#from + start, this.#from + end);
+  }
+
+  /** Without reading it. */
+  part(start: number, end: number): Stretched<Numbers> {
+    return new Stretched(end - start, this.#read, this.#from + start);
+  }
+
+  *[Symbol.iterator](): Generator<number> {
+    for (const [numbers] of stretchesOf(this)) yield* numbers;
+  }
+}
+
+/** Parts one behind the other, read as one. */
+export function joined<Numbers extends Tokens | Uint8Array>(
+  parts: readonly Stretches<Numbers>[],
+  make: (length: number) => Numbers,
+): Stretched<Numbers> {
+  const starts = new Float64Array(parts.length);
+  let total = 0;
+  for (const [i, { length }] of parts.entries()) {
+    starts[i] = total;
+    total += length;
+  }
+  return new Stretched(total, (start, end) => {
+    const all = make(end - start);
+    // The last part that begins at or before the start.
+    let [part, next] = [0, parts.length];
+    while (next - part > 1) {
+      const middle = (part + next) >> 1;
+      if (starts[middle]! <= start) part = middle;
+      else next = middle;
+    }
+    for (let at = start; at < end; part++) {
+      const [of, from] = [parts[part]!, at - starts[part]!];
+      const numbers = of.subarray(from, Math.min(of.length, from + end - at));
+      all.set(numbers, at - start);
+      at += numbers.length;
+    }
+    return all;
+  });
+}
+
 /** One value from the tokenizer to the batch. */
 export interface TokenizedText {
-  readonly tokens: Tokens;
+  readonly tokens: Stretches<Tokens> & Iterable<number>;
   /** For each token 1 where it is a target, else 0; absent where all are. */
-  readonly isTarget?: Uint8Array;
+  readonly isTarget?: Stretches<Uint8Array> & Iterable<number>;
+}
+
+/** As many numbers as pass at a time where all of them are looked at. */
+export const CHUNK = 1 << 16;
+
+/** All numbers in order, some at a time, with where each stretch begins. */
+export function* stretchesOf<Numbers>(
+  of: Stretches<Numbers>,
+  from = 0,
+  to = of.length,
+): Generator<readonly [numbers: Numbers, start: number]> {
+  for (let start = from; start < to; start += CHUNK)
+    yield [of.subarray(start, Math.min(start + CHUNK, to)), start];
 }
 
 /** Makes other documents of those that are read; its name stands for what it does. */
@@ -44,11 +119,19 @@ export const joinedBy = (separator: string): Remake => ({
   },
 });
 
+/** The first id that is at least so large, and where it is. */
+export function firstFrom(least: number, ids: Stretches<Tokens | BigUint64Array>) {
+  for (const [part, start] of stretchesOf(ids))
+    for (let i = 0; i < part.length; i++)
+      if (part[i]! >= least) return { id: Number(part[i]), at: start + i };
+  return undefined;
+}
+
 /** How many tokens from `start` to `end` are targets. */
 export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end = tokens.length) {
   if (!isTarget) return end - start;
   let count = 0;
-  for (let at = start; at < end; at++) count += isTarget[at]!;
+  for (const [part] of stretchesOf(isTarget, start, end)) for (const is of part) count += is;
   return count;
 }
 
@@ -82,5 +165,12 @@ export class TokenBuffer {
   /** The ids so far. */
   view(): Tokens {
     return this.#tokens.subarray(0, this.length);
+  }
+
+  /** The ids so far, which it then begins anew without. */
+  take(): Tokens {
+    const ids = this.view().slice();
+    this.length = 0;
+    return ids;
   }
 }

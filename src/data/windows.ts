@@ -1,17 +1,9 @@
 // Windows of tokens, and the batches that they are scored or learnt in. A convention of perplexity is a WindowRule, not
-// code, and so is training.
+// code, and so is training; several windows may lie in one row, of which none sees another.
 
-import { invariant, UserError } from "../core/errors.ts";
-import { createRandom } from "../core/random.ts";
-import {
-  countTargets,
-  createTokens,
-  joinedBy,
-  type Remake,
-  type TokenizedText,
-} from "./document.ts";
+import { UserError } from "../core/errors.ts";
+import { countTargets, joinedBy, type Remake, type TokenizedText } from "./document.ts";
 import { wikitextPages } from "./readers/wikitext.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
 export interface WindowRule {
   /** Tokens that the model sees at once. */
@@ -40,30 +32,72 @@ export interface Window {
  */
 export function evaluationWindows(
   texts: readonly TokenizedText[],
-  { context, stride, hasFinalTarget, tail }: WindowRule,
+  rule: WindowRule,
 ): readonly Window[] {
+  return texts.flatMap((tokenized, text) => [
+    ...windowsWithin({ tokenized, text, from: 0, to: tokenized.tokens.length }, rule),
+  ]);
+}
+
+/** A stretch of a text that is taken for a text. */
+interface Span {
+  readonly tokenized: TokenizedText;
+  /** Which of the texts it is in. */
+  readonly text: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+export function* windowsWithin(
+  { tokenized, text, from, to }: Span,
+  { context, stride, hasFinalTarget, tail }: WindowRule,
+): Generator<Window> {
   if (!(stride >= 1 && stride <= context))
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
       hint: "the stride is at least 1 and at most the context",
     });
   const span = context + (hasFinalTarget ? 1 : 0);
-  const windows: Window[] = [];
-  for (const [text, tokenized] of texts.entries()) {
-    const numTokens = tokenized.tokens.length;
-    let scored = 0;
-    for (let start = 0; scored < numTokens; start += stride) {
-      const end = Math.min(start + span, numTokens);
-      const isShort = end - start < span;
-      if (isShort && tail === "drop") break;
-      const first = Math.max(scored, start + 1);
-      const begin = isShort && tail === "backfill" ? Math.max(0, end - span) : start;
-      const numTargets = countTargets(tokenized, first, end);
-      const [length, scoreFrom] = [end - begin, first - begin];
-      if (numTargets > 0) windows.push({ text, start: begin, length, scoreFrom, numTargets });
-      scored = end;
-    }
+  let scored = from;
+  for (let start = from; scored < to; start += stride) {
+    const end = Math.min(start + span, to);
+    const isShort = end - start < span;
+    if (isShort && tail === "drop") break;
+    const first = Math.max(scored, start + 1);
+    const begin = isShort && tail === "backfill" ? Math.max(from, end - span) : start;
+    const numTargets = countTargets(tokenized, first, end);
+    const [length, scoreFrom] = [end - begin, first - begin];
+    if (numTargets > 0) yield { text, start: begin, length, scoreFrom, numTargets };
+    scored = end;
   }
-  return windows;
+}
+
+/** Inputs that a window takes in a row: its last token is there to be predicted. */
+export const numInputs = ({ length }: Window) => length - 1;
+
+/**
+ * Windows side by side in rows of so many inputs, by best-fit decreasing: the longest first, each into the row that it
+ * fills best, in the order given among equals. How many rows there are does not depend on that order.
+ */
+export function packRows(windows: Iterable<Window>, context: number): Window[][] {
+  const rows: Window[][] = [];
+  const bySpace: Window[][][] = Array.from({ length: context + 1 }, () => []);
+  for (const window of [...windows].sort((a, b) => b.length - a.length)) {
+    const size = numInputs(window);
+    let space = size;
+    while (space < context && bySpace[space]!.length === 0) space++;
+    let row = bySpace[space]!.pop();
+    if (!row) rows.push((row = []));
+    row.push(window);
+    bySpace[space - size]!.push(row);
+  }
+  return rows;
+}
+
+/** Whether packing windows would at least halve their rows. */
+export function isWorthPacking(windows: readonly Window[], context: number): boolean {
+  const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
+  if (2 * inputs > windows.length * context) return false;
+  return 2 * packRows(windows, context).length <= windows.length;
 }
 
 /** Named ways to measure perplexity, so that a number can be compared with a published one. */
@@ -130,89 +164,45 @@ export interface Batch {
   readonly ids: Int32Array;
   /** The token to predict at each place; −1 where none is. */
   readonly labels: Int32Array;
+  /** Where each token stands in its window, 0 behind the last one, where rows may hold several. */
+  readonly positions?: Int32Array;
   /** How many labels are not −1. */
   readonly numTargets: number;
 }
 
-/** A row for each window, in one static shape: further rows, and what is behind a window, have no targets. */
+/** Of windows in one run of a graph. */
+export interface BatchShape {
+  /** Rows, and the tokens of each. */
+  readonly batchSize: number;
+  readonly context: number;
+  /** Whether a row may hold several windows, of which none sees another. */
+  readonly isPacked?: boolean;
+}
+
+/** The windows of each row, in one static shape: further rows, and what is behind a row's windows, have no targets. */
 export function packWindows(
   texts: readonly TokenizedText[],
-  windows: readonly Window[],
-  { batchSize, context }: { readonly batchSize: number; readonly context: number },
+  rows: readonly (readonly Window[])[],
+  { batchSize, context, isPacked = false }: BatchShape,
 ): Batch {
   const ids = new Int32Array(batchSize * context);
   const labels = new Int32Array(batchSize * context).fill(-1);
-  for (const [row, { text, start, length, scoreFrom }] of windows.entries()) {
-    const { tokens, isTarget } = texts[text]!;
-    ids.set(tokens.subarray(start, start + Math.min(length, context)), row * context);
-    // The input before a token predicts it.
-    for (let at = scoreFrom; at < length; at++)
-      if (isTarget?.[start + at] !== 0) labels[row * context + at - 1] = tokens[start + at]!;
+  const positions = isPacked && new Int32Array(batchSize * context);
+  for (const [row, windows] of rows.entries()) {
+    let at = row * context;
+    const end = at + context;
+    for (const window of windows) {
+      const { text, start, length, scoreFrom } = window;
+      const tokens = texts[text]!.tokens.subarray(start, start + length);
+      const isTarget = texts[text]!.isTarget?.subarray(start, start + length);
+      // The next window, if there is one, begins where this one's last token is.
+      ids.set(tokens.subarray(0, end - at), at);
+      if (positions) for (let i = at; i < end; i++) positions[i] = i < at + length ? i - at : 0;
+      // The input before a token predicts it.
+      for (let i = scoreFrom; i < length; i++)
+        if (isTarget?.[i] !== 0) labels[at + i - 1] = tokens[i]!;
+      at += numInputs(window);
+    }
   }
-  return { ids, labels, numTargets: numScored(windows) };
-}
-
-/** Where in the data a run is: the next block of an epoch's order. Saved with a checkpoint, and all there is to save. */
-export interface DataCursor {
-  readonly seed: number;
-  readonly epoch: number;
-  readonly index: number;
-}
-
-/**
- * All texts as one stream: each with its prefix in front, the end-of-text token between them (but where the prefix
- * begins with it already). What is between texts is a target: it is how a model learns to end.
- */
-export function joinForTraining(
-  texts: readonly TokenizedText[],
-  { vocabSize, endOfText, prefix }: Pick<Tokenizer, "vocabSize" | "endOfText" | "prefix">,
-): TokenizedText {
-  if (texts.length === 1) return texts[0]!;
-  const isMarked = endOfText === undefined || prefix[0] === endOfText;
-  const between: TokenizedText = { tokens: Uint32Array.from(isMarked ? [] : [endOfText]) };
-  const parts = texts.flatMap((text, i) => (i === 0 ? [text] : [between, text]));
-  const length = parts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const stream = createTokens(length, vocabSize);
-  const isTarget = texts.some((text) => text.isTarget) && new Uint8Array(length).fill(1);
-  let at = 0;
-  for (const part of parts) {
-    stream.set(part.tokens, at);
-    if (isTarget && part.isTarget) isTarget.set(part.isTarget, at);
-    at += part.tokens.length;
-  }
-  return { tokens: stream, ...(isTarget && { isTarget }) };
-}
-
-/**
- * Blocks of `context + 1` tokens that overlap by one, so that in an epoch every token but the first is a target once.
- * A row's ids are a block without its last token, its labels the block without its first; a last shorter block has
- * labels −1 behind it. Blocks without a target are left out. The order depends on the cursor alone.
- */
-export function trainingBatches(
-  stream: TokenizedText,
-  { context, cursor }: { readonly context: number; readonly cursor: DataCursor },
-) {
-  const rule = { context, stride: context, hasFinalTarget: true, tail: "keep" } as const;
-  const blocks = evaluationWindows([stream], rule);
-  invariant(blocks.length > 0, `${stream.tokens.length} tokens make no training block`);
-  let { seed, epoch, index } = cursor;
-  const orderOf = (epoch: number) => {
-    const order = Int32Array.from(blocks.keys());
-    createRandom(seed, epoch).shuffle(order);
-    return order;
-  };
-  let order = orderOf(epoch);
-  return {
-    numBlocks: blocks.length,
-    /** The next blocks in shuffled order, on into the next epoch where one ends. */
-    next(batchSize: number): Batch {
-      const rows = Array.from({ length: batchSize }, () => {
-        if (index >= blocks.length) [epoch, index, order] = [epoch + 1, 0, orderOf(epoch + 1)];
-        return blocks[order[index++]!]!;
-      });
-      return packWindows([stream], rows, { batchSize, context });
-    },
-    /** Handed to `trainingBatches` to continue. */
-    cursor: (): DataCursor => ({ seed, epoch, index }),
-  };
+  return { ids, labels, ...(positions && { positions }), numTargets: numScored(rows.flat()) };
 }

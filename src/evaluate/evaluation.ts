@@ -4,7 +4,7 @@ import { UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
-import type { ConventionName, Window } from "../data/windows.ts";
+import type { BatchShape, ConventionName, Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
@@ -18,6 +18,8 @@ export interface EvaluateOptions {
   /** Scored windows, or documents, an even fixed subset; all by default. */
   readonly windows?: number | undefined;
   readonly convention?: ConventionName | undefined;
+  /** Whether short windows may share a row, which changes nothing but the time (default: they may). */
+  readonly mayPack?: boolean;
 }
 
 /** What can be measured of a model. */
@@ -35,7 +37,9 @@ export interface Task<Result extends TaskResult = TaskResult> {
 export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   readonly texts: readonly TokenizedText[];
   /** Each group is compiled for its own number of tokens. */
-  readonly groups: readonly { readonly context: number; readonly windows: readonly Window[] }[];
+  readonly groups: readonly (Omit<BatchShape, "batchSize"> & {
+    readonly windows: readonly Window[];
+  })[];
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
   readonly conditions: Conditions;
@@ -79,8 +83,9 @@ export async function evaluate<Result extends TaskResult>(
   const observe = new TemperatureStatistics();
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
-  for (const { context, windows } of groups) {
-    const scorer = await openScorer(engine, opened, { batchSize, context, observe, needsArgmax });
+  for (const { windows, ...shape } of groups) {
+    const how = { ...shape, batchSize, observe, needsArgmax };
+    const scorer = await openScorer(engine, opened, how);
     try {
       const found = await scorer.score(texts, windows, { ...options, done });
       checkFinite(found, windows);

@@ -18,6 +18,8 @@ export interface TaskResult {
   readonly context: number;
   readonly convention?: string;
   readonly stride?: number;
+  /** Which tokens of the data count; early results lack it. */
+  readonly mask?: "all" | "targets";
   readonly dataSha256: string;
   /** Tokens scored. */
   readonly numTokens: number;
@@ -134,7 +136,10 @@ export function studentT975(degrees: number): number {
 /** Another machine or batch size rounds differently; less than this is no change. */
 const ROUNDING_PERCENT = 1e-3;
 
-const COMPARED = ["task", "convention", "context", "stride", "dataSha256", "numTokens"] as const;
+const COMPARED = [
+  ...(["task", "convention", "context", "stride"] as const),
+  ...(["mask", "dataSha256", "numTokens"] as const),
+];
 
 /** A saved result, which may lack what is not compared. */
 export type Baseline = Conditions &
@@ -164,7 +169,8 @@ export async function writeBaseline(path: string, result: TaskResult): Promise<v
 
 /** Refuses, naming what differs, to compare what was measured in another way than the baseline. */
 export function checkComparable(measured: Conditions, baseline: Baseline): void {
-  const differing = COMPARED.filter((key) => measured[key] !== baseline[key]);
+  const isKnown = (key: keyof Conditions) => key !== "mask" || baseline.mask !== undefined;
+  const differing = COMPARED.filter((key) => isKnown(key) && measured[key] !== baseline[key]);
   if (differing.length === 0) return;
   const shown = (value: unknown) => String(value).slice(0, 12);
   const list = differing.map(

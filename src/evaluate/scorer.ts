@@ -1,7 +1,7 @@
 // A compiled model that scores windows of tokens: nats of each token, and summed per window in double precision.
 
 import type { TokenizedText } from "../data/document.ts";
-import { packWindows, type Window } from "../data/windows.ts";
+import { type BatchShape, numInputs, packRows, packWindows, type Window } from "../data/windows.ts";
 import type { Engine, Feeds, Results } from "../engines/index.ts";
 import type { Shape } from "../core/shape.ts";
 import { simplify } from "../graph/passes.ts";
@@ -13,7 +13,6 @@ import {
   natsOf,
   ranksOf,
   totalNats,
-  type BatchShape,
 } from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Projection } from "../nn/attention.ts";
@@ -47,7 +46,7 @@ interface ScorerOptions extends BatchShape {
 export async function openScorer(
   engine: Engine,
   opened: OpenedModel,
-  { batchSize, context, trainable, observe: statistics, needsArgmax = false }: ScorerOptions,
+  { trainable, observe: statistics, needsArgmax = false, ...shape }: ScorerOptions,
 ) {
   const outputs: Record<string, Tensor> = {};
   const observe =
@@ -56,7 +55,8 @@ export async function openScorer(
       outputs[statistics.watch(layer, projection, tau)] = tau;
     });
   const { tiling } = engine;
-  const graph = buildForward(opened, { batchSize, context }, { tiling, trainable, observe });
+  const { batchSize, context, isPacked } = shape;
+  const graph = buildForward(opened, shape, { tiling, trainable, observe });
   outputs["nats"] = natsOf(graph);
   if (needsArgmax) outputs["ranks"] = ranksOf(graph);
   const program = await engine.compile(simplify(outputs), boundWeights(opened));
@@ -67,23 +67,29 @@ export async function openScorer(
       windows: readonly Window[],
       { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {
-      const losses: WindowLoss[] = [];
-      for (let first = 0; first < windows.length; first += batchSize) {
+      const losses = new Map<Window, WindowLoss>();
+      const rows = isPacked ? packRows(windows, context) : windows.map((window) => [window]);
+      for (let first = 0; first < rows.length; first += batchSize) {
         signal?.throwIfAborted();
-        const chosen = windows.slice(first, first + batchSize);
-        const batch = packWindows(texts, chosen, { batchSize, context });
+        const chosen = rows.slice(first, first + batchSize);
+        const batch = packWindows(texts, chosen, shape);
         const results = await program.run({ ...feeds, ...batchFeeds(batch) });
-        for (const [row, { length }] of chosen.entries()) {
-          const places = Array.from({ length: context }, (_, i) => row * context + i);
-          const targets = places.filter((at) => batch.labels[at]! >= 0);
-          losses.push(lossOf(results, targets));
-          statistics?.add(results, row, length);
+        for (const [row, inRow] of chosen.entries()) {
+          let at = row * context;
+          for (const window of inRow) {
+            const inputs = Array.from({ length: numInputs(window) }, (_, i) => at + i);
+            const targets = inputs.filter((place) => batch.labels[place]! >= 0);
+            losses.set(window, lossOf(results, targets));
+            at += inputs.length;
+          }
+          // A last token that fits is an input too.
+          statistics?.add(results, row, Math.min(context, at + 1 - row * context));
         }
-        done.windows += chosen.length;
+        done.windows += chosen.flat().length;
         done.numTokens += batch.numTargets;
         onBatch?.(done);
       }
-      return losses;
+      return windows.map((window) => losses.get(window)!);
     },
     dispose: () => program.dispose(),
   };

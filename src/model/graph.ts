@@ -4,24 +4,18 @@
 import { DTYPE_BYTES, type Dtype, type Precision, precisions, toInt64 } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
-import type { Batch } from "../data/windows.ts";
+import type { Batch, BatchShape } from "../data/windows.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { KeptPart } from "../models/decoder.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { tokenScores, vocabularyLogits } from "../nn/loss.ts";
-import { fixedPositions, type Positions } from "../nn/positions.ts";
+import { fixedPositions, packedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
 import type { OpenedModel } from "./open.ts";
-
-/** Of windows in one run of a graph: how many, and the tokens of each. */
-export interface BatchShape {
-  readonly batchSize: number;
-  readonly context: number;
-}
 
 export type ForwardGraph = ReturnType<typeof buildForward>;
 
@@ -35,7 +29,7 @@ interface BuildOptions {
   readonly hooks?: AttentionHooks;
 }
 
-/** The forward pass of windows that start at position 0, or of given tokens at given positions. */
+/** The forward pass of rows of windows that start at position 0, or of given tokens at given positions. */
 export function buildForward(
   opened: OpenedModel,
   of: BatchShape | { readonly ids: Tensor; readonly positions: Positions },
@@ -49,7 +43,7 @@ export function buildForward(
 ) {
   const isGiven = "ids" in of;
   const ids = isGiven ? of.ids : input("ids", [of.batchSize, of.context], "I64");
-  const positions = isGiven ? of.positions : fixedPositions(of.context, tiling);
+  const positions = isGiven ? of.positions : positionsOf(of, tiling);
   const { model, weights, temperatures } = opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
@@ -100,10 +94,17 @@ export function buildForward(
   };
 }
 
-/** A batch as the inputs `ids`, `labels` and `weights` (1 for a target, 0 for none). */
-export function batchFeeds({ ids, labels }: Pick<Batch, "ids" | "labels">): Feeds {
+/** Known where each row is one window, else the input `positions`. */
+function positionsOf({ batchSize, context, isPacked }: BatchShape, tiling: Tiling): Positions {
+  if (!isPacked) return fixedPositions(context, tiling);
+  return packedPositions(input("positions", [batchSize, context], "I64"), tiling);
+}
+
+/** A batch as the inputs `ids`, `labels`, `weights` (1 for a target, 0 for none), and `positions` of packed rows. */
+export function batchFeeds({ ids, labels, positions }: Omit<Batch, "numTargets">): Feeds {
   return {
     ids: toInt64(ids),
+    ...(positions && { positions: toInt64(positions) }),
     // Any valid id will do where there is no target.
     labels: toInt64(labels.map((label) => Math.max(0, label))),
     weights: new Float32Array(labels.map((label) => (label < 0 ? 0 : 1))),

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
-import { joinedBy, type Remake } from "../data/document.ts";
+import { firstFrom, joinedBy, type Remake } from "../data/document.ts";
 import {
   type DataFiles,
   type DataSplit,
@@ -129,8 +129,7 @@ export async function readCorpus(
   const corpus = await loadCorpus(split, tokenizer, options);
   if (tokenizer.vocabSize <= vocabSize) return { ...corpus, tokenizer };
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
-  const isUnknown = (id: number) => id >= vocabSize;
-  const [unknown] = corpus.texts.flatMap(({ tokens }) => tokens.find(isUnknown) ?? []);
+  const unknown = corpus.texts.map(({ tokens }) => firstFrom(vocabSize, tokens)).find(Boolean)?.id;
   if (unknown === undefined) return { ...corpus, tokenizer };
   const token = JSON.stringify(tokenizer.pieceOf(unknown));
   const given = `the tokenizer gives ${token} the id ${unknown}`;

@@ -91,7 +91,7 @@ function causalBlocks(
     const end = Math.min(start + rows, length);
     const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
     const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
-    const mask = causal(end - start, end - from, window);
+    const mask = causal(end - start, end - from, window, end);
     return attend({ query: slice(query, 2, start, end), ...visible }, mask, form);
   });
 }

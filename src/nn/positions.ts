@@ -1,7 +1,16 @@
 // Where a window's tokens stand: a fixed window starts at position 0; an exported model is told by its inputs.
 // B = batch, T = sequence, S = keys (past and present), P = rows of a table of positions, W = width of a row
 
-import { constant, gather, reshape, slice } from "../graph/build.ts";
+import {
+  constant,
+  gather,
+  lessOrEqual,
+  reshape,
+  scalar,
+  slice,
+  sub,
+  where,
+} from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { smallTiles } from "./tiling.ts";
 
@@ -11,14 +20,15 @@ export interface Positions {
   /** The tokens' rows of a table [P, W]: [T, W], or [B, T, W] where every sequence has its own positions. */
   rows(table_PW: Tensor): Tensor;
   /**
-   * Additive mask: of the last `rows` of `keys` consecutive tokens against them all, [rows, keys], or given for all
-   * queries at once, [B, 1, T, S]. A query sees the last `window` keys, its own among them; Infinity is all.
+   * Additive mask: of the last `rows` of `keys` consecutive tokens, which end before token `end`, against them all,
+   * [rows, keys] or [B, 1, rows, keys], or given for all queries at once, [B, 1, T, S]. A query sees the last `window`
+   * keys, its own among them; Infinity is all.
    */
   readonly mask: CausalMask | { readonly given: (window: number) => Tensor };
 }
 
 export interface CausalMask {
-  readonly causal: (rows: number, keys: number, window: number) => Tensor;
+  readonly causal: (rows: number, keys: number, window: number, end: number) => Tensor;
   /** Queries that are computed at a time. */
   readonly queryRows: number;
 }
@@ -27,9 +37,9 @@ export interface CausalMask {
 export const MASKED = -1e9;
 
 /** Tokens 0 to length - 1 of a window. */
-export function fixedPositions(length: number, { queryRows } = smallTiles): Positions {
+export function fixedPositions(length: number, { queryRows } = smallTiles) {
   const masks = new Map<string, Tensor>();
-  const causal: CausalMask["causal"] = (rows, keys, window) => {
+  const causal = (rows: number, keys: number, window: number) => {
     const visible = Math.min(window, keys); // one table for all windows that hide nothing
     const id = [rows, keys, visible].join();
     const values = () =>
@@ -45,7 +55,39 @@ export function fixedPositions(length: number, { queryRows } = smallTiles): Posi
     numPositions: length,
     rows: (table_PW) => slice(table_PW, 0, 0, length),
     mask: { causal, queryRows },
+  } satisfies Positions;
+}
+
+/**
+ * Windows side by side in a row, each from position 0 on, as an input says, I64 [B, T]: a token that stands at p sees
+ * none but the p before it.
+ */
+export function packedPositions(positions_BT: Tensor, tiling = smallTiles): Positions {
+  const length = Number(positions_BT.shape[1]);
+  const { mask } = fixedPositions(length, tiling);
+  const given = {
+    numPositions: length,
+    rows: (table_PW: Tensor) => gather(table_PW, positions_BT),
   };
+  const places = (start: number, end: number) =>
+    Float32Array.from({ length: end - start }, (_, i) => start + i);
+  // Where in the row a token's window begins: floats, which every device compares.
+  const first_B1T1 = acrossHeads(
+    sub(
+      constant(places(0, length), [length, 1]),
+      tabulate(given, 1, (position) => position),
+    ),
+  );
+  const masks = new Map<string, Tensor>();
+  const causal: CausalMask["causal"] = (rows, keys, window, end) => {
+    const id = [rows, keys, Math.min(window, keys), end].join();
+    const first = slice(first_B1T1, 2, end - rows, end);
+    const isOwn = lessOrEqual(first, constant(places(end - keys, end), [keys]));
+    const made = masks.get(id) ?? where(isOwn, mask.causal(rows, keys, window), scalar(MASKED));
+    masks.set(id, made);
+    return made;
+  };
+  return { ...given, mask: { causal, queryRows: mask.queryRows } };
 }
 
 /** Tokens whose 0-based positions are an input, I64 [B, T]; numPositions bounds them; masks are [B, 1, T, S]. */
@@ -59,7 +101,7 @@ export function givenPositions(
 
 /** The tokens' rows of a table of a function of the 0-based position. */
 export function tabulate(
-  positions: Positions,
+  positions: Omit<Positions, "mask">,
   width: number,
   value: (position: number, column: number) => number,
 ): Tensor {

@@ -1,5 +1,6 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
+import { PACKING_CHOICES } from "../data/training.ts";
 import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
 import * as kind from "./values.ts";
@@ -66,6 +67,7 @@ export const recipeSchema = z.strictObject({
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
+  packing: preset(oneOf(PACKING_CHOICES, "how"), "auto", "how texts come into sequences"),
   batchSize: preset(wholeNumber(1), 1, "sequences per micro batch"),
   gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),

@@ -67,12 +67,14 @@ export const planRun = (run: Prepared) =>
     const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
     const { base, trained, added, share } = parameters;
     const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
-    const trainTokens = run.stream.tokens.length;
-    const tokensPerStep = batchSize * gradientAccumulationSteps * context;
+    const trainTokens = run.training.stream.tokens.length;
+    const rowsPerStep = batchSize * gradientAccumulationSteps;
+    const tokensPerStep = rowsPerStep * context;
+    const { facts: packing, numRows } = run.training;
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
+      data: { trainTokens, epochs: (steps * rowsPerStep) / numRows, heldOut, packing },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {
@@ -120,15 +122,14 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
 
 /** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
 export function graphsOf(
-  { recipe: { batchSize, precision }, opened, tensors, context }: Prepared,
+  { recipe: { precision }, opened, tensors, shapes }: Prepared,
   { tiling }: Pick<Engine, "tiling">,
   recompute: Recompute,
 ) {
-  const window = { batchSize, context };
   const names = tensors.map(({ name }) => name);
-  const nats = natsOf(buildForward(opened, window, { trainable: new Set(names), tiling }));
+  const nats = natsOf(buildForward(opened, shapes.scoring, { trainable: new Set(names), tiling }));
   return {
-    training: buildTrainingGraph(opened, window, names, { precision, recompute, tiling }),
+    training: buildTrainingGraph(opened, shapes.training, names, { precision, recompute, tiling }),
     scoring: simplify({ nats }),
   };
 }

@@ -1,9 +1,9 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
 import { UserError } from "../core/errors.ts";
-import { countTargets, type Remake } from "../data/document.ts";
+import type { Remake } from "../data/document.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
-import { joinForTraining } from "../data/windows.ts";
+import { trainingSet } from "../data/training.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
@@ -46,16 +46,18 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const train = await read(trainSplit);
   const evaluation = await read(evaluationSplit, (other ?? data).remake);
   const { tokenizer } = train;
-  const stream = joinForTraining(train.texts, {
-    vocabSize: opened.model.config.vocabSize,
-    endOfText: tokenizer?.endOfText,
-    prefix: tokenizer?.prefix ?? [],
-  });
+  const { packing } = recipe;
+  const { endOfText, prefix = [] } = tokenizer ?? {};
+  const training = trainingSet(train.texts, { packing, context, endOfText, prefix });
   const heldOut = heldOutShare(evaluationSplit, train.numTokens, evaluation.numTokens);
-  if (countTargets(stream, 1) < 1)
+  if (training.windows.length === 0)
     throw new UserError(`${trainSplit.description} holds too little text to train on`);
-  const plan = (windows: number | "all") =>
-    planWindows(opened, evaluation, { context, windows: windows === "all" ? undefined : windows });
+  const mayPack = packing === "auto" || packing === "documents";
+  const plan = (limit: number | "all") => {
+    const windows = limit === "all" ? undefined : limit;
+    return planWindows(opened, evaluation, { context, windows, mayPack });
+  };
+  const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
   const tensors = await trainedTensors(opened, recipe);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
@@ -70,15 +72,20 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Parameters of the base, of the temperatures, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
-    /** One stream of training tokens. */
-    stream,
+    /** What is learnt in an epoch. */
+    training,
+    /** Of the graphs that learn, and that score on the way. */
+    shapes: {
+      training: { batchSize: recipe.batchSize, context, isPacked: training.isPacked },
+      scoring: { batchSize: recipe.batchSize, context, isPacked: reportPlan.isPacked },
+    },
     /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
     heldOut,
     /** Of the texts or token files. */
     sha256: { data: train.dataSha256, evalData: evaluation.dataSha256 },
     /** Windows scored for the report, and on the way. */
-    reportPlan: plan(recipe.reportWindows),
-    evalPlan: plan(recipe.evalWindows),
+    reportPlan,
+    evalPlan,
   };
 }
 

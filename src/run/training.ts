@@ -3,7 +3,8 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { numScored, trainingBatches, type Window } from "../data/windows.ts";
+import { trainingBatches } from "../data/training.ts";
+import { numScored, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
@@ -150,14 +151,13 @@ async function train(
   heldOut: HeldOut,
   before: readonly WindowLoss[],
 ) {
-  const { recipe, runDir, opened, tensors, context, onEvent, signal } = work;
+  const { recipe, runDir, opened, tensors, shapes, onEvent, signal } = work;
   const { batchSize, precision, earlyStopping } = recipe;
   const start = await startOrResume(work);
   const names = tensors.map(({ name }) => name);
   const options = { precision, recompute: work.fit.recompute };
-  const shape = { batchSize, context };
-  const step = await openTrainingStep(work.engine, opened, shape, names, options);
-  const batches = trainingBatches(work.stream, { context, cursor: start.cursor });
+  const step = await openTrainingStep(work.engine, opened, shapes.training, names, options);
+  const batches = trainingBatches(work.training, start.cursor);
   const metricsPath = join(runDir, runFiles.metrics);
   let { numTokens, trainSeconds } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
@@ -208,10 +208,10 @@ type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
 async function openHeldOut(work: RunAtWork) {
-  const { recipe, opened, tensors, context } = work;
+  const { opened, tensors, shapes } = work;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const shape = { batchSize: recipe.batchSize, context, trainable: new Set(Object.keys(feeds)) };
-  const scorer = await openScorer(work.engine, opened, shape);
+  const trainable = new Set(Object.keys(feeds));
+  const scorer = await openScorer(work.engine, opened, { ...shapes.scoring, trainable });
   return {
     /** Throws the signal's reason where it is stopped on the way. */
     score: (phase: string, plan: WindowPlan) =>

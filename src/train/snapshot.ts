@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
-import type { DataCursor } from "../data/windows.ts";
+import type { DataCursor } from "../data/training.ts";
 import type { Snapshot } from "../files/run-folder.ts";
 import { openSafetensors, readFloats, type TensorSource } from "../files/safetensors.ts";
 import { temperatures } from "../insertions/temperatures.ts";

@@ -1,18 +1,11 @@
 // The training graph: forward pass, summed loss and the gradients of what trains, compiled as one program.
 // B = batch, T = sequence
 
-import {
-  batchFeeds,
-  boundWeights,
-  buildForward,
-  natsOf,
-  totalNats,
-  type BatchShape,
-} from "../model/graph.ts";
+import { batchFeeds, boundWeights, buildForward, natsOf, totalNats } from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
-import type { Batch } from "../data/windows.ts";
+import type { Batch, BatchShape } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
 import { input, mul, reduceSum } from "../graph/build.ts";

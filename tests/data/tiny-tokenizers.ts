@@ -5,6 +5,9 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as library from "@huggingface/tokenizers";
+import type { Corpus } from "../../src/data/corpus.ts";
+import type { DocumentStream } from "../../src/data/document.ts";
+import { tokenize, type TokenizeOptions } from "../../src/data/tokenizer/tokenize.ts";
 import type { Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 
 /** The tokens of a text by itself. */
@@ -419,6 +422,26 @@ function tokenizer(
     },
   };
 }
+
+/** The ids of each text. */
+export async function tokensOf(
+  documents: DocumentStream,
+  tokenizer: Tokenizer,
+  options: TokenizeOptions,
+): Promise<number[][]> {
+  const all: number[] = [];
+  const { lengths } = await tokenize(documents, tokenizer, options, (ids) => {
+    for (const id of ids) all.push(id);
+  });
+  let end = 0;
+  return lengths.map((length) => all.slice(end, (end += length)));
+}
+
+/** A corpus with its tokens as arrays, which can be compared. */
+export const plain = ({ texts, ...facts }: Corpus) => ({
+  ...facts,
+  texts: texts.map(({ tokens, isTarget }) => [[...tokens], isTarget && [...isTarget]]),
+});
 
 /** The most frequent pair, merged, again and again. */
 function learn(words: string[][], count: number): [string, string][] {

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Piece } from "../../src/data/document.ts";
-import { tokenize, tokenizingJobs } from "../../src/data/tokenizer/tokenize.ts";
+import { tokenizingJobs } from "../../src/data/tokenizer/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { Tokenizer as Reference } from "tokenizers";
-import { encode, kinds, mark, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { encode, kinds, mark, tokensOf, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
 
 const shared = join(import.meta.dirname, "../../../shared/data");
 const skip = existsSync(shared) ? false : `${shared} is absent`;
@@ -153,10 +153,10 @@ test("what the tokenizer itself puts around a text is found as the reference add
     const whole = { ...json, post_processor: processor };
     const tokenizer = await loadTokenizer(await writeTokenizer(whole, config));
     assert.deepEqual([tokenizer.prefix, tokenizer.suffix], [prefix, suffix]);
-    const [one] = await tokenize([{ text: "hen", isTarget: true, isLast: true }], tokenizer, {
+    const [one] = await tokensOf([{ text: "hen", isTarget: true, isLast: true }], tokenizer, {
       prefix,
     });
-    const tokens = [...one!.tokens];
+    const tokens = one!;
     assert.deepEqual(tokens, [...prefix, ...encode(tokenizer, "hen"), ...suffix]);
     if (config) continue;
     const full = await Reference.fromString(JSON.stringify(whole)).encode("hen");
@@ -245,14 +245,14 @@ for (const [folder, file, expected] of counts) {
       const text = await readFile(join(shared, file), "utf8");
       const pieces = [{ text, isTarget: true, isLast: true }];
       const { prefix } = tokenizer;
-      const one = await tokenize(pieces, tokenizer, { prefix });
-      const two = await tokenize(cutUp(text), tokenizer, {
+      const one = await tokensOf(pieces, tokenizer, { prefix });
+      const two = await tokensOf(cutUp(text), tokenizer, {
         prefix,
         threads: 2,
         charactersAlone: 0,
       });
       assert.deepEqual(
-        one.map(({ tokens }) => tokens.length),
+        one.map(({ length }) => length),
         [expected],
       );
       assert.deepEqual(two, one);
@@ -273,7 +273,7 @@ test("tokenizing tells its progress, stops on a signal, and hands on what a thre
   const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
   const text = "the hen and the dog ".repeat(60_000);
   const seen: number[] = [];
-  await tokenize(cutUp(text), tokenizer, {
+  await tokensOf(cutUp(text), tokenizer, {
     prefix: [],
     onProgress: ({ characters }) => seen.push(characters),
   });
@@ -283,13 +283,13 @@ test("tokenizing tells its progress, stops on a signal, and hands on what a thre
   const controller = new AbortController();
   const onProgress = () => controller.abort();
   await assert.rejects(
-    tokenize(cutUp(text), tokenizer, { prefix: [], onProgress, signal: controller.signal }),
+    tokensOf(cutUp(text), tokenizer, { prefix: [], onProgress, signal: controller.signal }),
     { name: "AbortError" },
   );
 
   const moved = { ...tokenizer, folder: "/nowhere" };
   await assert.rejects(
-    tokenize(cutUp(text), moved, { prefix: [], threads: 2, charactersAlone: 0 }),
+    tokensOf(cutUp(text), moved, { prefix: [], threads: 2, charactersAlone: 0 }),
     /nowhere holds no tokenizer/,
   );
 });
@@ -297,15 +297,12 @@ test("tokenizing tells its progress, stops on a signal, and hands on what a thre
 test("each text has the prefix once, and texts without tokens are left out", async () => {
   const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
   const rows = ["the", "", "dog"].map((text) => ({ text, isTarget: true, isLast: true }));
-  const texts = await tokenize(rows, tokenizer, { prefix: [7] });
+  const texts = await tokensOf(rows, tokenizer, { prefix: [7] });
   const [the, dog] = [[...encode(tokenizer, "the")], [...encode(tokenizer, "dog")]];
-  assert.deepEqual(
-    texts.map(({ tokens }) => [...tokens]),
-    [
-      [7, ...the],
-      [7, ...dog],
-    ],
-  );
+  assert.deepEqual(texts, [
+    [7, ...the],
+    [7, ...dog],
+  ]);
 });
 
 function* cutUp(text: string): Generator<Piece> {

@@ -6,6 +6,7 @@ import {
   evenSubset,
   numScored,
   packWindows,
+  type Window,
   type WindowRule,
 } from "../../src/data/windows.ts";
 
@@ -13,6 +14,9 @@ const plain = { hasFinalTarget: false, tail: "keep" } as const;
 
 const textsOf = (lengths: readonly number[]) =>
   lengths.map((length) => ({ tokens: new Uint16Array(length) }));
+
+/** Each window in a row of its own. */
+const apart = (windows: readonly Window[]) => windows.map((window) => [window]);
 
 /** Windows as [text, start, end, first scored token], all counted in the text. */
 function spans(lengths: readonly number[], rule: WindowRule, limit?: number) {
@@ -120,7 +124,7 @@ test("packing: ids, the labels that follow them, padding without targets", () =>
   const texts = [{ tokens: Uint16Array.of(10, 11, 12, 13, 14, 15, 16) }];
   const windows = evaluationWindows(texts, { context: 4, stride: 2, ...plain });
   const batches = [windows.slice(0, 2), windows.slice(2)].map((chosen) =>
-    packWindows(texts, chosen, { batchSize: 2, context: 4 }),
+    packWindows(texts, apart(chosen), { batchSize: 2, context: 4 }),
   );
   assert.deepEqual(
     batches.map(({ ids, labels, numTargets }) => [[...ids], [...labels], numTargets]),
@@ -139,7 +143,7 @@ test("packing with a final target: every input has a label", () => {
     hasFinalTarget: true,
     tail: "backfill",
   });
-  const batch = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  const batch = packWindows(texts, apart(windows), { batchSize: 2, context: 4 });
   assert.deepEqual([...batch.ids], [10, 11, 12, 13, 11, 12, 13, 14]);
   assert.deepEqual([...batch.labels], [11, 12, 13, 14, -1, -1, -1, 15]);
 });
@@ -155,7 +159,7 @@ test("prompts are seen and not scored: their labels are -1, and windows of them 
       [8, 1],
     ],
   );
-  const batch = packWindows(texts, windows, { batchSize: 2, context: 4 });
+  const batch = packWindows(texts, apart(windows), { batchSize: 2, context: 4 });
   assert.deepEqual([...batch.ids], [10, 11, 12, 13, 18, 19, 20, 21]);
   assert.deepEqual([...batch.labels], [-1, -1, 13, -1, -1, -1, 21, -1]);
   assert.equal(batch.numTargets, 2);

@@ -25,6 +25,8 @@ const result: PerplexityResult = {
   convention: "disjoint",
   context: 256,
   stride: 256,
+  mask: "all",
+  windowTokens: 1004,
   windows: 4,
   windowsTotal: 4,
   dataSha256: "aa",
@@ -54,6 +56,7 @@ test("what was measured otherwise is not compared, and the hint says how it was 
     [{ stride: 128 }, /stride is 256, was 128/],
     [{ dataSha256: "dd" }, /dataSha256 is aa, was dd/],
     [{ numTokens: 999 }, /numTokens is 1000, was 999/],
+    [{ mask: "targets" }, /mask is all, was targets/],
   ];
   for (const [change, message] of changes)
     assert.throws(() => checkComparable(result, { ...result, ...change }), {
@@ -84,7 +87,7 @@ test("a baseline that could not be read back is not written", async (t) => {
 
 test("another task's result is refused; one saved before there were tasks is of perplexity", async (t) => {
   const path = join(await temporaryFolder(t), "baseline.json");
-  const { task: _, ...old } = result;
+  const { task: _, mask: __, ...old } = result;
   await writeFile(path, JSON.stringify(old));
   checkComparable(result, await readBaseline(path));
   const other = { task: "lambada", perplexity: 9, context: 256, dataSha256: "aa", numTokens: 1000 };

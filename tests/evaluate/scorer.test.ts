@@ -10,7 +10,7 @@ import { evaluationWindows } from "../../src/data/windows.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
 import { checkFinite } from "../../src/evaluate/evaluation.ts";
-import { planWindows } from "../../src/evaluate/tasks/perplexity.ts";
+import { planWindows, type WindowPlan } from "../../src/evaluate/tasks/perplexity.ts";
 import { allClose } from "../helpers.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });
@@ -51,6 +51,43 @@ for (const name of ["gpt2", "llama", "gpt_neox"])
       single.reduce((sum, { numTokens }) => sum + numTokens, 0),
       130 + 8,
     );
+  });
+
+for (const name of ["gpt2", "mistral"])
+  test(`${name}: many short texts share rows, and each window's loss is what it is alone`, async () => {
+    const opened = await openModel(fixture(name));
+    const random = createRandom(4);
+    const texts = Array.from({ length: 60 }, () =>
+      tokens(2 + Math.floor(random.uniform() * 9), 41),
+    );
+    const long = Array.from({ length: 8 }, () => tokens(34, 41));
+    const losses = async (plan: WindowPlan, batchSize = 3) => {
+      const how = { ...plan.groups[0]!, batchSize, needsArgmax: true };
+      const scorer = await openScorer(engine, opened, how);
+      let numRuns = 0;
+      const found = await scorer.score(plan.texts, plan.windows, { onBatch: () => numRuns++ });
+      await scorer.dispose();
+      return { found, numRuns };
+    };
+    const planOf = (texts: readonly TokenizedText[], mayPack?: boolean) =>
+      planWindows(opened, corpusOf(texts), { context: 16, ...(mayPack === false && { mayPack }) });
+    const packed = await losses(planOf(texts));
+    const apart = await losses(planOf(texts, false));
+    allClose(
+      packed.found.map(({ nats }) => nats),
+      apart.found.map(({ nats }) => nats),
+      { rtol: 1e-6 },
+    );
+    for (const [i, { numTokens, isArgmax }] of packed.found.entries()) {
+      assert.equal(numTokens, apart.found[i]!.numTokens);
+      assert.deepEqual(isArgmax, apart.found[i]!.isArgmax);
+    }
+    assert.equal(apart.numRuns, 20);
+    assert.ok(packed.numRuns <= 7, `${packed.numRuns} runs`);
+    // Windows that are full, or nearly so, are scored as they always were.
+    const full = planOf(long);
+    assert.equal(full.isPacked, false);
+    assert.deepEqual(await losses(full), await losses(planOf(long, false)));
   });
 
 test("scoring stops between two batches when its signal is given", async () => {

@@ -8,7 +8,7 @@ import { type Engine, openEngine } from "../../src/engines/index.ts";
 import * as g from "../../src/graph/build.ts";
 import { type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
 import { attention, type Projections, splitHeads } from "../../src/nn/attention.ts";
-import { fixedPositions, givenPositions, MASKED } from "../../src/nn/positions.ts";
+import { fixedPositions, givenPositions, MASKED, packedPositions } from "../../src/nn/positions.ts";
 import { allClose } from "../helpers.ts";
 
 let engine: Engine;
@@ -118,6 +118,49 @@ for (const [name, sizes] of cases)
     allClose(results["y"]!, expected, { atol: 1e-6 });
     allClose(results["masked"]!, expected, { atol: 1e-6 });
     await program.dispose();
+  });
+
+for (const window of [300, 50])
+  test(`texts side by side in a row equal the formula of each, under a window of ${window}`, async () => {
+    const sizes = { batch: 2, heads: 2, groups: 1, length: 300, headDim: 4 };
+    const { batch, heads, length, headDim } = sizes;
+    // The first row holds three texts, the second one and padding.
+    const begins = [
+      [0, 130, 131],
+      [0, ...Array.from({ length: 60 }, (_, i) => 240 + i)],
+    ];
+    const positions = begins.flatMap((all) =>
+      Array.from({ length }, (_, at) => at - all.findLast((begin) => begin <= at)!),
+    );
+    const ids = g.input("positions", [batch, length], "I64");
+    const projections = projectionInputs(sizes);
+    const packed = packedPositions(ids);
+    const y = attention(projections, { ...without, window, positions: packed });
+    const program = await engine.compile({ y }, new Map());
+    const feeds = feedsOf(projections);
+    const results = await program.run({
+      ...feeds,
+      positions: BigInt64Array.from(positions, BigInt),
+    });
+    await program.dispose();
+    for (const [row, all] of begins.entries())
+      for (const [i, from] of all.entries()) {
+        const to = all[i + 1] ?? length;
+        const part = (x: Float32Array, heads: number) =>
+          Float32Array.from({ length: heads * (to - from) * headDim }, (_, at) => {
+            const [head, inHead] = [
+              Math.floor(at / ((to - from) * headDim)),
+              at % ((to - from) * headDim),
+            ];
+            return x[((row * heads + head) * length + from) * headDim + inHead]!;
+          });
+        const { query, key, value } = feeds as Record<string, Float32Array>;
+        const alone = { query: part(query!, heads), key: part(key!, 1), value: part(value!, 1) };
+        const expected = formula({ ...sizes, batch: 1, length: to - from, window }, alone);
+        const width = heads * headDim;
+        const first = (row * length + from) * width;
+        allClose(results["y"]!.subarray(first, first + expected.length), expected, { atol: 1e-6 });
+      }
   });
 
 test("a window that hides nothing leaves no trace; a shorter one costs less", () => {

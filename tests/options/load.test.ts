@@ -49,6 +49,7 @@ test("the defaults are the documented ones", () => {
     maxAddedShare: 0.005,
     steps: 200,
     context: "auto",
+    packing: "auto",
     batchSize: 1,
     gradientAccumulationSteps: 4,
     learningRate: 1e-2,

@@ -54,6 +54,20 @@ test("interrupted between steps, while scoring and at the end, and continued, it
   assert.deepEqual(await outcomeOf(parts), await outcomeOf(whole));
 });
 
+test("a run of packed documents is continued in the order that it had", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const [whole, parts] = [join(folder, "whole"), join(folder, "parts")];
+  const packed = { ...recipe, packing: "documents", context: 12, steps: 60, evalEvery: 30 };
+  const run = { engine, data, recipe: packed };
+  await smallRun({ ...run, folder: whole });
+  // In the second epoch: 1,200 targets are 100 rows, two of them a step.
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 53;
+  await smallRun({ ...run, folder: parts, stopAt });
+  await smallRun({ ...run, folder: parts, isResumed: true });
+  assert.deepEqual(await outcomeOf(parts), await outcomeOf(whole));
+});
+
 test("half precision goes on at the loss scale that it had", async (t) => {
   const folder = await temporaryFolder(t);
   const data = await writeTokens(join(folder, "data"));

@@ -6,14 +6,14 @@ import { basename, join } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import { splitNamed, splitOf } from "../../files/names.ts";
-import type { Piece, Tokens } from "../document.ts";
+import type { Piece, Stretched, Tokens } from "../document.ts";
 import { readParquet } from "./parquet.ts";
 import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
 type Format = { readonly extensions: readonly string[] } & (
   | { readonly holds: "text"; read(path: string, options: RowOptions): AsyncIterable<Piece> }
-  | { readonly holds: "tokens"; read(path: string, vocabSize: number): Promise<Tokens> }
+  | { readonly holds: "tokens"; read(path: string, vocabSize: number): Promise<Stretched<Tokens>> }
 );
 
 const orGzip = (...names: readonly string[]) => names.flatMap((name) => [name, `${name}.gz`]);

@@ -5,7 +5,7 @@ import { on } from "node:events";
 import { setImmediate } from "node:timers/promises";
 import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
-import { type DocumentStream, type Piece, TokenBuffer, type TokenizedText } from "../document.ts";
+import { type DocumentStream, type Piece, TokenBuffer, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
 import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
 
@@ -33,18 +33,31 @@ export type Job = readonly Piece[];
 const jobCharacters = 1 << 18;
 const jobsUnderway = 32;
 
-/** The tokens of each text; texts without a token are left out. */
+/** Takes some tokens, which follow those before. */
+export type EmitTokens = (tokens: Tokens) => Promise<void> | void;
+
+/** What tokens are, that lie one behind the other. */
+export interface TokenLayout {
+  /** Of each text. */
+  readonly lengths: readonly number[];
+  /** Where tokens that are no targets begin and end, by turns. */
+  readonly unscored: readonly number[];
+}
+
+/** Emits the tokens of all texts in their order; texts without a token are left out. */
 export async function tokenize(
   documents: DocumentStream,
   tokenizer: Tokenizer,
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
-): Promise<readonly TokenizedText[]> {
+  emit: EmitTokens,
+): Promise<TokenLayout> {
   const tokens = new TokenBuffer(tokenizer.vocabSize);
-  const texts: (readonly [start: number, end: number])[] = [];
-  /** Where tokens that are no targets begin and end. */
-  const unscored: (readonly [number, number])[] = [];
+  const lengths: number[] = [];
+  const unscored: number[] = [];
   let characters = 0;
-  let textStart = 0;
+  /** Tokens that were emitted, and where the present text begins among all. */
+  let [emitted, textStart] = [0, 0];
+  const end = () => emitted + tokens.length;
   const underway: { readonly job: Job; readonly result: Promise<EncodedPieces> }[] = [];
   let helpers: Helper[] = [];
   let numJobs = 0;
@@ -55,18 +68,20 @@ export async function tokenize(
     let at = 0;
     for (const [i, { text, isTarget, isLast }] of job.entries()) {
       const length = encoded.lengths[i]!;
-      if (tokens.length === textStart && length > 0) tokens.append(prefix);
-      if (!isTarget) unscored.push([tokens.length, tokens.length + length]);
+      if (end() === textStart && length > 0) tokens.append(prefix);
+      if (!isTarget) unscored.push(end(), end() + length);
       tokens.append(encoded.ids.subarray(at, (at += length)));
       characters += text.length;
       if (!isLast) continue;
-      if (tokens.length > textStart) {
+      if (end() > textStart) {
         tokens.append(tokenizer.suffix);
-        texts.push([textStart, tokens.length]);
+        lengths.push(end() - textStart);
       }
-      textStart = tokens.length;
+      textStart = end();
     }
-    onProgress?.({ characters, tokens: tokens.length });
+    emitted = end();
+    await emit(tokens.take());
+    onProgress?.({ characters, tokens: emitted });
   };
   try {
     for await (const job of tokenizingJobs(documents, tokenizer.cuts, jobCharacters)) {
@@ -87,12 +102,7 @@ export async function tokenize(
     // Asked to end once idle: they hold native code, which must not be torn down at work.
     for (const { worker } of helpers) worker.postMessage("close");
   }
-  const isTarget = unscored.length > 0 && new Uint8Array(tokens.length).fill(1);
-  for (const [start, end] of unscored) if (isTarget) isTarget.fill(0, start, end);
-  return texts.map((place) => ({
-    tokens: tokens.view().subarray(...place),
-    ...(isTarget && { isTarget: isTarget.subarray(...place) }),
-  }));
+  return { lengths, unscored };
 }
 
 /** Each job holds at least `size` characters; many more where a text has no safe cut for so long. */

@@ -73,7 +73,7 @@ async function* lastWords(pieces: DocumentStream): AsyncGenerator<Piece> {
 
 /** The end of a document that fits the model, and one token more, which is predicted but not seen. */
 function targetWindow({ tokens, isTarget }: TokenizedText, text: number, context: number): Window {
-  const target = 1 + (isTarget?.lastIndexOf(0) ?? -1);
+  const target = 1 + (isTarget?.subarray().lastIndexOf(0) ?? -1);
   const numTargets = tokens.length - target;
   if (target === 0 || numTargets < 1 || numTargets > context)
     throw new UserError(

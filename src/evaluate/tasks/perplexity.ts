@@ -2,7 +2,13 @@
 
 import { UserError } from "../../core/errors.ts";
 import type { Corpus } from "../../data/corpus.ts";
-import { evaluationWindows, evenSubset, numScored, windowRule } from "../../data/windows.ts";
+import {
+  evaluationWindows,
+  evenSubset,
+  isWorthPacking,
+  numScored,
+  windowRule,
+} from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
@@ -12,7 +18,8 @@ import type { WindowLoss } from "../scorer.ts";
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
     planWindows(opened, await readCorpus(opened, split, options), options),
-  summary({ windows, windowsTotal, standardError, ...result }) {
+  summary({ windows, windowsTotal, standardError, numTokens, windowTokens, mask, ...result }) {
+    const shown = (count: number) => count.toLocaleString("en-US");
     const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
     const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
     return [
@@ -20,8 +27,11 @@ export const perplexity: Task<PerplexityResult> = {
       ["loss", `${result.lossNats.toFixed(5)}${error} nats per token`],
       ["bits per byte", result.bitsPerByte?.toFixed(5) ?? ""],
       ["per word", result.wordPerplexity ?? ""],
-      ["tokens scored", result.numTokens],
-      ["windows", `${windows.toLocaleString("en-US")} of ${result.context} tokens${subset}`],
+      [
+        "tokens scored",
+        mask === "all" ? numTokens : `${shown(numTokens)} targets of ${shown(windowTokens)}`,
+      ],
+      ["windows", `${shown(windows)} of ${result.context} tokens${subset}`],
       ["convention", `${result.convention}, stride ${result.stride}`],
     ];
   },
@@ -34,8 +44,9 @@ export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>>;
 export function planWindows(
   opened: OpenedModel,
   corpus: Corpus,
-  { context: asked, stride: askedStride, windows: limit, convention: name }: EvaluateOptions,
+  { context: asked, stride: askedStride, windows: limit, mayPack = true, ...how }: EvaluateOptions,
 ) {
+  const { convention: name } = how;
   const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);
@@ -49,13 +60,17 @@ export function planWindows(
   const { context, stride } = rule;
   /** `disjoint` (stride = context), `stride`, or a named one. */
   const convention: string = name ?? (stride === context ? "disjoint" : "stride");
+  const isPacked = mayPack && isWorthPacking(all, context);
   const numTokens = numScored(windows);
+  /** What counts: every token, or of prompts and chats those that are targets. */
+  const mask = texts.some(({ isTarget }) => isTarget) ? "targets" : "all";
   const task = "perplexity" as const;
-  const conditions = { task, convention, context, stride, dataSha256, numTokens };
+  const conditions = { task, convention, context, stride, mask, dataSha256, numTokens } as const;
   return {
     texts,
     windows,
-    groups: [{ context, windows }],
+    isPacked,
+    groups: [{ context, windows, isPacked }],
     needsArgmax: false,
     conditions,
     resultOf(losses: readonly WindowLoss[], modelSha256: string) {
@@ -68,6 +83,8 @@ export function planWindows(
         bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
         /** exp(summed nats / words of the original text); null but for conventions that count words. */
         wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+        /** Tokens of the scored windows, targets or not. */
+        windowTokens: windows.reduce((sum, { length }) => sum + length, 0),
         /** Windows scored, and of how many. */
         windows: windows.length,
         windowsTotal: all.length,

@@ -36,7 +36,7 @@ export const tokens: Prepare = async ({ folder }) => {
   }
   for (const { name, bytes, vocabSize, untouched } of bases) {
     await lay(folder, { [name]: bytes });
-    const ids = await readTokenFile(join(folder, name), vocabSize);
+    const ids = [...(await readTokenFile(join(folder, name), vocabSize))];
     expect(ids.join() === untouched, () => `${name} is read as ${ids.join()}`);
   }
   return subject<Case>({

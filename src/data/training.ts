@@ -1,0 +1,176 @@
+// Texts as what a model learns from: windows in rows, in an order that follows from a seed.
+
+import { invariant } from "../core/errors.ts";
+import { createRandom, type Random } from "../core/random.ts";
+import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import {
+  type Batch,
+  numInputs,
+  packRows,
+  packWindows,
+  type Window,
+  windowsWithin,
+} from "./windows.ts";
+
+/**
+ * How texts come into rows: all joined and cut where a row ends; whole ones side by side, of which none sees another;
+ * each in rows of its own.
+ */
+const PACKINGS = ["stream", "documents", "rows"] as const;
+export const PACKING_CHOICES = ["auto", ...PACKINGS] as const;
+type Packing = (typeof PACKINGS)[number];
+
+/** Where in the data a run is: the next row of an epoch's order. Saved with a checkpoint, and all there is to save. */
+export interface DataCursor {
+  readonly seed: number;
+  readonly epoch: number;
+  readonly index: number;
+}
+
+interface TrainingOptions extends Pick<Tokenizer, "endOfText" | "prefix"> {
+  /** Whole documents are for texts of which only some tokens are targets: `auto` takes them there, else one stream. */
+  readonly packing: Packing | "auto";
+  readonly context: number;
+}
+
+export type TrainingSet = ReturnType<typeof trainingSet>;
+
+/**
+ * What is learnt in an epoch: windows of `context + 1` tokens that overlap by one, so that every token but a text's, or
+ * the stream's, first is a target once. Windows without a target are left out.
+ */
+export function trainingSet(
+  texts: readonly TokenizedText[],
+  { packing: asked, context, endOfText, prefix }: TrainingOptions,
+) {
+  const hasMask = texts.some(({ isTarget }) => isTarget);
+  const packing = asked !== "auto" ? asked : hasMask ? "documents" : "stream";
+  const isStream = packing === "stream";
+  // The end of a stream ends nothing, and where each text begins with the token, it is between them already.
+  const mark = isStream && prefix[0] === endOfText ? undefined : endOfText;
+  const { stream, bounds } = joinTexts(texts, mark, (text, i) =>
+    isStream ? i === texts.length - 1 : endsItself(text, mark!),
+  );
+  const rule = { context, stride: context, hasFinalTarget: true, tail: "keep" } as const;
+  const ends = isStream ? [stream.tokens.length] : bounds.slice(1);
+  const spanTo = (to: number, i: number) =>
+    ({ tokenized: stream, text: 0, from: i === 0 ? 0 : ends[i - 1]!, to }) as const;
+  const windows = ends.flatMap((to, i) => [...windowsWithin(spanTo(to, i), rule)]);
+  const isPacked = packing === "documents";
+  const numRows = isPacked ? packRows(windows, context).length : windows.length;
+  const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
+  return {
+    stream,
+    windows,
+    context,
+    isPacked,
+    numRows,
+    /** As a plan shows it. */
+    facts: {
+      packing,
+      texts: texts.length,
+      rows: numRows,
+      /** Places of rows that hold no token. */
+      padding: numRows * context - inputs,
+      /** Tokens that nothing is learnt from: windows without a target. */
+      leftOut: stream.tokens.length - ends.length - inputs,
+      ...splitTexts(bounds, isStream, context),
+    },
+  };
+}
+
+/** The texts that rows cut into several windows, and those that are longer than the context, of which the first are named. */
+function splitTexts(bounds: readonly number[], isStream: boolean, context: number) {
+  const longer: { readonly text: number; readonly tokens: number }[] = [];
+  const split = { texts: 0, tokens: 0 };
+  for (let text = 1; text < bounds.length; text++) {
+    const [start, end] = [bounds[text - 1]!, bounds[text]!];
+    const tokens = end - start;
+    const isLonger = tokens - 1 > context;
+    if (isLonger) longer.push({ text, tokens });
+    // The last token is no input, nor is it split from those before it.
+    const last = Math.max(start, end - 2);
+    if (isStream ? Math.floor(start / context) !== Math.floor(last / context) : isLonger) {
+      split.texts++;
+      split.tokens += tokens;
+    }
+  }
+  return { split, longer: { texts: longer.length, first: longer.slice(0, 5) } };
+}
+
+/** Rows of windows in shuffled order, which depends on the cursor alone. */
+export function trainingBatches(
+  { stream, windows, context, isPacked }: TrainingSet,
+  cursor: DataCursor,
+) {
+  invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
+  let { seed, epoch, index } = cursor;
+  const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {
+    const random = createRandom(seed, epoch);
+    const shuffled = inOrderOf(random, windows);
+    return isPacked ? inOrderOf(random, packRows(shuffled, context)) : shuffled;
+  };
+  let rows = rowsOf(epoch);
+  return {
+    /** The next rows, on into the next epoch where one ends. */
+    next(batchSize: number): Batch {
+      const chosen = Array.from({ length: batchSize }, () => {
+        if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
+        return [rows[index++]!].flat();
+      });
+      return packWindows([stream], chosen, { batchSize, context, isPacked });
+    },
+    /** Handed to `trainingBatches` to continue. */
+    cursor: (): DataCursor => ({ seed, epoch, index }),
+  };
+}
+
+function inOrderOf<T>(random: Random, items: readonly T[]): T[] {
+  const order = Int32Array.from(items.keys());
+  random.shuffle(order);
+  return Array.from(order, (i) => items[i]!);
+}
+
+/** Whether a text needs no end put behind it: it has one, or its last token is nothing to learn. */
+function endsItself({ tokens, isTarget }: TokenizedText, endOfText: number): boolean {
+  const last = tokens.length - 1;
+  return tokens.subarray(last)[0] === endOfText || isTarget?.subarray(last)[0] === 0;
+}
+
+/**
+ * All texts as one, without a copy, and where each ends: behind each that does not end itself the mark, which is a
+ * target, for it is how a model learns to end.
+ */
+function joinTexts(
+  texts: readonly TokenizedText[],
+  mark: number | undefined,
+  isEnded: (text: TokenizedText, i: number) => boolean,
+): { readonly stream: TokenizedText; readonly bounds: readonly number[] } {
+  const end: TokenizedText = { tokens: Uint32Array.from(mark === undefined ? [] : [mark]) };
+  const parts: TokenizedText[] = [];
+  const bounds = [0];
+  let length = 0;
+  for (const [i, text] of texts.entries()) {
+    const added = mark === undefined || isEnded(text, i) ? [text] : [text, end];
+    for (const part of added) {
+      parts.push(part);
+      length += part.tokens.length;
+    }
+    bounds.push(length);
+  }
+  if (parts.length === 1) return { stream: parts[0]!, bounds };
+  const make = (length: number) => new Uint32Array(length);
+  const tokens = joined<Tokens>(
+    parts.map((part) => part.tokens),
+    make,
+  );
+  if (!texts.some(({ isTarget }) => isTarget)) return { stream: { tokens }, bounds };
+  const ones = (length: number) =>
+    new Stretched(length, (start, end) => new Uint8Array(end - start).fill(1));
+  const isTarget = joined(
+    parts.map((part) => part.isTarget ?? ones(part.tokens.length)),
+    (length) => new Uint8Array(length),
+  );
+  return { stream: { tokens, isTarget }, bounds };
+}
