@@ -6,6 +6,7 @@ import { styleText } from "node:util";
 import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
+import { sequencesOf } from "../src/options/schema.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import type { Prepared } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
@@ -24,9 +25,9 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 /** What a run is about to do. */
 export function runFacts(run: Prepared): Facts {
   const { opened, parameters, context, reportPlan, stream } = run;
-  const { tune, steps, batchSize, gradientAccumulationSteps } = run.recipe;
+  const { tune, steps } = run.recipe;
   const { base, added, trained } = parameters;
-  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
+  const perStep = format.integer(sequencesOf(run.recipe) * context);
   const share = format.share(added / base);
   const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
   const rows = inserted.map(({ place, form, extent, parameters }) => {

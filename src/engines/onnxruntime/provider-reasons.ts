@@ -2,6 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 import type { SubprocessResult } from "../../core/worker.ts";
+import { firstLine } from "../failure.ts";
 import type { Probe } from "./probe.ts";
 
 export interface Obstacle {
@@ -70,9 +71,4 @@ export function obstacleOf({ value, stderr, ending }: SubprocessResult<Probe>) {
     reason: `its driver crashed or hung (${ending})`,
     hint: `update the GPU's driver, or use another device${stderr ? `; it said: ${firstLine(stderr)}` : ""}`,
   };
-}
-
-function firstLine(text: string): string {
-  const line = text.trim().split("\n")[0]!;
-  return line.length > 300 ? `${line.slice(0, 300)}..` : line;
 }
