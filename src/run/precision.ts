@@ -17,8 +17,7 @@ const SEQUENCES = 4;
 /** Half precision or fp32, and why, in a sentence. */
 export async function choosePrecision(run: Prepared, engine: Engine) {
   const half = halfOf(engine);
-  if (!half)
-    return { precision: "fp32", why: `${engine.description} gains nothing by less` } as const;
+  if (!half) return { precision: "fp32", why: `${engine.description} has nothing faster` } as const;
   const full = await gradientsOf(run, engine, "fp32");
   const other = await gradientsOf(run, engine, half);
   const loss = Math.abs(other.loss / full.loss - 1);

@@ -186,5 +186,5 @@ test("precision auto stays at fp32 where they do not agree, and where nothing wo
   );
   assert.ok(off.outcome === "finished" && off.report.chosen?.precision === "fp32");
   const cpu = await smallRun({ engine, folder: other, data, recipe });
-  assert.match(notes(cpu.events)[0]!, /^precision: fp32; cpu .* gains nothing by less$/);
+  assert.match(notes(cpu.events)[0]!, /^precision: fp32; cpu .* has nothing faster$/);
 });
