@@ -57,6 +57,7 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       ...run,
       "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
       "on the way": `${format.integer(evaluation.evalWindows)} windows, ${evaluation.evaluations} times`,
+      "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
       epochs: `the data is read ${data.epochs.toFixed(2)} times`,
       device: plan.device,
       memory: `about ${format.bytes(plan.totalBytes)}${turns}`,

@@ -2,7 +2,7 @@
 
 import type { TokenizedText } from "../data/document.ts";
 import { packWindows, type Window } from "../data/windows.ts";
-import type { Engine, Feeds, Results } from "../engines/index.ts";
+import { type Engine, type Feeds, inOrder, type Results } from "../engines/index.ts";
 import type { Shape } from "../core/shape.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -68,11 +68,15 @@ export async function openScorer(
       { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {
       const losses: WindowLoss[] = [];
-      for (let first = 0; first < windows.length; first += batchSize) {
+      const run = async (first: number) => {
         signal?.throwIfAborted();
         const chosen = windows.slice(first, first + batchSize);
         const batch = packWindows(texts, chosen, { batchSize, context });
-        const results = await program.run({ ...feeds, ...batchFeeds(batch) });
+        return { chosen, batch, results: await program.run({ ...feeds, ...batchFeeds(batch) }) };
+      };
+      const numBatches = Math.ceil(windows.length / batchSize);
+      const starts = Array.from({ length: numBatches }, (_, i) => i * batchSize);
+      await inOrder(starts, engine.lanes, run, ({ chosen, batch, results }) => {
         for (const [row, { length }] of chosen.entries()) {
           const places = Array.from({ length: context }, (_, i) => row * context + i);
           const targets = places.filter((at) => batch.labels[at]! >= 0);
@@ -82,7 +86,7 @@ export async function openScorer(
         done.windows += chosen.length;
         done.numTokens += batch.numTargets;
         onBatch?.(done);
-      }
+      });
       return losses;
     },
     dispose: () => program.dispose(),
