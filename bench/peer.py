@@ -19,7 +19,8 @@ options = sys.argv[8:]
 device = "cuda" if "cuda" in options else "cpu"
 if threads:
     torch.set_num_threads(threads)
-torch.set_default_device(device)
+if device != "cpu":  # PyTorch 1 lacks the function
+    torch.set_default_device(device)
 head_dim = hidden // heads
 
 

@@ -1,6 +1,6 @@
 // Processes that are measured by turns: each waits while another runs, so that all meet the same machine.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
@@ -40,7 +40,8 @@ export class Process {
     env: Readonly<Record<string, string>> = {},
   ): Promise<Process | null> {
     const child = spawn(command, args, {
-      stdio: ["pipe", "pipe", "ignore"],
+      // What a process that does not start says is worth seeing.
+      stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, ...env },
     });
     child.on("error", () => undefined);
@@ -96,6 +97,18 @@ export function matmulRate({ medianMs }: Measured): number {
   return (PRODUCTS * 2 * MATRIX ** 3) / medianMs;
 }
 
+/**
+ * A Python with PyTorch, or null: SSA_BENCH_PYTHON, and then Debian's, which has it on a machine without a card; on one
+ * with a card, whichever is first in PATH.
+ */
+function pythonWithTorch(isCuda: boolean): string | null {
+  const others = ["/usr/bin/python3", "python3"];
+  const known = [process.env["SSA_BENCH_PYTHON"], ...(isCuda ? others.toReversed() : others)];
+  const hasTorch = (python?: string) =>
+    python && spawnSync(python, ["-c", "import torch"], { stdio: "ignore" }).status === 0;
+  return known.find(hasTorch) ?? null;
+}
+
 /** PyTorch's step; null where there is no PyTorch. */
 export function startPeer(
   geometry: { layers: number; heads: number; hidden: number; vocabulary: number },
@@ -105,8 +118,11 @@ export function startPeer(
   const { layers, heads, hidden, vocabulary } = geometry;
   const sizes = [layers, heads, hidden, vocabulary, batchSize, context, threads].map(String);
   const script = new URL("peer.py", import.meta.url).pathname;
-  // Debian's own has PyTorch on a machine without a card; on one with a card, whichever is first.
-  const python = options.includes("cuda") ? "python3" : "/usr/bin/python3";
+  const python = pythonWithTorch(options.includes("cuda"));
+  if (python === null) {
+    console.error("no PyTorch to compare with: SSA_BENCH_PYTHON names a Python that has it");
+    return Promise.resolve(null);
+  }
   return Process.start(python, [script, ...sizes, ...options], {
     ...(threads > 0 && { OMP_NUM_THREADS: String(threads) }),
     // Debian's OpenBLAS does not find its fast kernels by itself on newer processors.

@@ -31,7 +31,7 @@ export type Command = (target: Commander, io: CommandIo) => void;
 
 const ENVIRONMENT = `
 Environment:
-  SSA_DEVICE  where to compute, unless --device says it
+  SSA_DEVICE  where to compute, unless --device says it; SSA_DEVICE_MEMORY so for --device-memory
   SSA_CACHE   folder for tokens, exported graphs and GGUF models (~/.cache/ssa)
   HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and others, as for Hugging Face's own programs
 `;

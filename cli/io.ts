@@ -57,6 +57,7 @@ export function places(io: CommandIo, refresh = false, say?: (line: string) => v
   return {
     hub: { ...hubSettings(io.env, io.homeDir), refresh },
     cacheDir: cacheFolder(io),
+    visibleCards: io.env["CUDA_VISIBLE_DEVICES"],
     onNote: say ?? ((note) => line(`${styleText("yellow", "note:")} ${note}`)),
     onProgress: (at) => {
       if (!at) return progress.done();

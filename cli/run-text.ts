@@ -6,6 +6,7 @@ import { styleText } from "node:util";
 import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
+import { sequencesOf } from "../src/options/schema.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import type { Prepared } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
@@ -24,9 +25,9 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 /** What a run is about to do. */
 export function runFacts(run: Prepared): Facts {
   const { opened, parameters, context, reportPlan, training } = run;
-  const { tune, steps, batchSize, gradientAccumulationSteps } = run.recipe;
+  const { tune, steps } = run.recipe;
   const { base, added, trained } = parameters;
-  const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
+  const perStep = format.integer(sequencesOf(run.recipe) * context);
   const share = format.share(added / base);
   const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
   const rows = inserted.map(({ place, form, extent, parameters }) => {
@@ -76,6 +77,7 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       ...run,
       "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
       "on the way": `${format.integer(evaluation.evalWindows)} windows, ${evaluation.evaluations} times`,
+      "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
       epochs: `the data is read ${data.epochs.toFixed(2)} times`,
       device: plan.device,
       memory: `about ${format.bytes(plan.totalBytes)}${turns}`,

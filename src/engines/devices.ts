@@ -7,6 +7,7 @@ import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";
 import { type Obstacle, obstacleOf, withoutProvider } from "./onnxruntime/provider-reasons.ts";
+import { cardFree } from "./onnxruntime/card-memory.ts";
 import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
 export interface Capabilities {
@@ -31,7 +32,7 @@ export interface Device {
   readonly provider?: Provider;
   /** Leaves this process untouched, even where a driver crashes. */
   readonly check: () => Promise<Availability>;
-  readonly open: (threads: number, found: Capabilities) => Promise<Engine>;
+  readonly open: (threads: number, found: Capabilities, visibleCards?: string) => Promise<Engine>;
 }
 
 type ProviderName = Exclude<keyof typeof targets, "portable">;
@@ -54,13 +55,21 @@ export const DEVICE_NAMES: readonly string[] = [
   ...TFJS_DEVICES.map((name) => `tfjs:${name}`),
 ];
 
-/** Whether `openEngine` knows the name. */
-export const isDeviceName = (name: string): boolean =>
-  name === "auto" || /^(cuda|dml):\d+$/.test(name) || DEVICE_NAMES.includes(name);
+/** The devices of a list such as `cuda:0,cuda:1`. */
+export const devicesIn = (name: string) => name.split(",");
+
+/** Whether `openEngine` knows the name, or the names of a list: numbered GPUs of one kind, or the processor's parts. */
+export function isDeviceName(name: string): boolean {
+  const names = devicesIn(name);
+  if (names.length === 1)
+    return name === "auto" || /^(cuda|dml):\d+$/.test(name) || DEVICE_NAMES.includes(name);
+  if (names.every((each) => each === "cpu")) return true;
+  return /^((cuda|dml):\d+)(,\2:\d+)+$/.test(name) && new Set(names).size === names.length;
+}
 
 /** A device by its name, also `cuda:1` and `dml:1`, the GPU of that number; a UserError for another name. */
 export function deviceNamed(name: string): Device {
-  if (name === "auto" || !isDeviceName(name))
+  if (name === "auto" || !isDeviceName(name) || devicesIn(name).length > 1)
     throw new UserError(`device "${name}" is not known`, {
       hint: `known: auto, ${DEVICE_NAMES.join(", ")}`,
     });
@@ -100,12 +109,14 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
       const { usesHardware, precisions, libraries } = outcome.value!;
       return { works: true, isSoftware: !usesHardware, precisions, libraries };
     },
-    open: async (threads, { isSoftware, precisions }) => {
+    open: async (threads, { isSoftware, precisions }, visibleCards) => {
       const { onnxRuntimeEngine } = await import("./onnxruntime/engine.ts");
       const adapter = isSoftware && name !== "cpu" ? ", software adapter" : "";
       const description = `${label} (ONNX Runtime${adapter})`;
       const target = targets[name];
-      return onnxRuntimeEngine({ description, precisions, target, provider, threads });
+      const deviceFree = name === "cuda" ? await cardFree(gpu, visibleCards) : undefined;
+      const how = { description, precisions, target, provider, threads, deviceFree };
+      return onnxRuntimeEngine(how);
     },
   };
 }

@@ -6,7 +6,7 @@ import type { Tiling } from "../nn/tiling.ts";
 
 /** Values by input name; shapes are the graph's. */
 export type Feeds = Readonly<Record<string, Float32Array | BigInt64Array>>;
-/** Values by output name; the next run overwrites them. */
+/** Values by output name; the run that is as many later as there are lanes overwrites them. */
 export type Results = Readonly<Record<string, Float32Array>>;
 
 /** Where a parameter's bytes are: a range of a file, or memory. Little-endian, of the parameter's dtype. */
@@ -15,7 +15,7 @@ export type Weight =
   | Uint8Array;
 
 export interface Program {
-  /** One run at a time; results by output name. */
+  /** As many runs at a time as the engine has lanes; results by output name. */
   run(feeds: Feeds): Promise<Results>;
   /** Waits for a run in progress, then releases all that the program holds. */
   dispose(): Promise<void>;
@@ -36,8 +36,12 @@ export interface Engine {
   readonly mapsWeights: boolean;
   /** How graphs are cut that it runs. */
   readonly tiling: Tiling;
+  /** How many runs go on at a time: one for each device. */
+  readonly lanes: number;
   /** What it takes itself, once for all programs. */
   readonly room: Room;
+  /** Bytes of a device's own memory that were free as it opened; undefined where nothing says them. */
+  readonly deviceFree?: number | undefined;
   /** What a graph would take, compiled and run: in the process without the weights, on a device with them. */
   estimate(outputs: Outputs): Room;
   /** Compiles a graph of fixed shapes; parameters are bound by name and stay on the device. */

@@ -1,18 +1,24 @@
-// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none. Their
-// programs may take turns in memory, so that a process needs room for the largest and not for all.
+// Engines by device name: `auto` takes the fastest device that works; any other name means that device or none, and
+// several names several devices that work as one.
 
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { invariant, UserError } from "../core/errors.ts";
 import {
   type Availability,
   type Capabilities,
   DEVICE_NAMES,
   deviceNamed,
+  devicesIn,
   type Provider,
 } from "./devices.ts";
-import type { Engine, Program } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import { preload } from "./onnxruntime/cuda-libraries.ts";
+import { pooled } from "./pool.ts";
 
+export { DeviceError } from "./failure.ts";
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
+export { inOrder, takingTurns } from "./pool.ts";
 export type { Provider } from "./devices.ts";
 export { type CudaReport, surveyCuda } from "./onnxruntime/cuda-libraries.ts";
 
@@ -34,18 +40,47 @@ export interface DeviceReport {
 /** What `auto` takes from, fastest first. */
 const AUTO = ["cuda", "webgpu", "dml", "coreml", "cpu"];
 
+interface EngineOptions {
+  /** Threads of one operation; 0 takes the physical cores. */
+  readonly threads: number;
+  readonly onChoice?: OnChoice | undefined;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly visibleCards?: string | undefined;
+}
+
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
 export async function openEngine(
   name: string,
-  /** Threads of one operation; 0 takes the physical cores. */
-  { threads, onChoice }: { readonly threads: number; readonly onChoice?: OnChoice | undefined },
+  { threads, onChoice, visibleCards }: EngineOptions,
 ): Promise<Engine> {
-  const { device, found } = await chooseDevice(name, onChoice);
-  return deviceNamed(device).open(threads, found);
+  const names = devicesIn(name);
+  if (names.length === 1) {
+    const { device, found } = await chooseDevice(name, onChoice);
+    return deviceNamed(device).open(threads, found, visibleCards);
+  }
+  const share = Math.max(1, Math.floor((threads || physicalCores()) / names.length));
+  const engines: Engine[] = [];
+  try {
+    for (const each of names)
+      engines.push(await openEngine(each, { threads: share, visibleCards }));
+  } catch (error) {
+    for (const engine of engines) await engine.dispose();
+    throw error;
+  }
+  return pooled(engines as [Engine, ...Engine[]]);
+}
+
+/** Of the threads that a processor has, those that are cores; outside Linux all count. */
+function physicalCores(): number {
+  const smt = "/sys/devices/system/cpu/smt/active";
+  const isSmt = existsSync(smt) && readFileSync(smt, "utf8").trim() === "1";
+  return availableParallelism() / (isSmt ? 2 : 1);
 }
 
 /** The provider of a device, for sessions of others than our engines. */
 export async function providerOf(name: string, onChoice?: OnChoice): Promise<Provider> {
+  if (devicesIn(name).length > 1)
+    throw new UserError(`device ${name}: an exported model runs on one device`);
   if (name !== "auto" && !deviceNamed(name).provider)
     throw new UserError(`device ${name} cannot serve: only ONNX Runtime runs an exported model`, {
       hint: `use auto, ${AUTO.join(", ")}`,
@@ -103,36 +138,4 @@ function whyNot(device: string, found: Availability | null): string | undefined 
   return found.isSoftware && device !== "cpu"
     ? "a software adapter, slower than cpu: only when asked for by name"
     : undefined;
-}
-
-/**
- * The engine, holding only the program that ran last: another's weights and activations are released first, and it is
- * compiled again when it runs. Worth it where runs come in long rows. `compile` itself shows that a program can be had.
- */
-export function takingTurns(engine: Engine): Engine {
-  let resident: { program: Program } | undefined;
-  const release = async () => {
-    const last = resident?.program;
-    resident = undefined;
-    await last?.dispose();
-  };
-  return {
-    ...engine,
-    compile: async (outputs, weights) => {
-      const enter = async () => {
-        await release();
-        return (resident = { program: await engine.compile(outputs, weights) });
-      };
-      let own = await enter();
-      return {
-        run: async (feeds) => {
-          if (resident !== own) own = await enter();
-          return own.program.run(feeds);
-        },
-        dispose: async () => {
-          if (resident === own) await release();
-        },
-      };
-    },
-  };
 }

@@ -3,6 +3,7 @@
 // a CI job: a result against a saved one, comparable or refused.
 
 import { join } from "node:path";
+import type { Precision } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
@@ -43,6 +44,12 @@ export interface RunReport {
   readonly temperatures: readonly TemperatureSummary[];
   readonly recipe: Recipe;
   readonly device: string;
+  /** What the recipe's `auto` became; early reports lack it. */
+  readonly chosen?: {
+    readonly batchSize: number;
+    readonly gradientAccumulationSteps: number;
+    readonly precision: Precision;
+  };
   /** Optimizer steps done, and the one whose weights `final/` holds. */
   readonly steps: number;
   readonly finalStep: number;

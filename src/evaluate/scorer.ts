@@ -2,7 +2,7 @@
 
 import type { TokenizedText } from "../data/document.ts";
 import { type BatchShape, numInputs, packRows, packWindows, type Window } from "../data/windows.ts";
-import type { Engine, Feeds, Results } from "../engines/index.ts";
+import { type Engine, type Feeds, inOrder, type Results } from "../engines/index.ts";
 import type { Shape } from "../core/shape.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -69,11 +69,15 @@ export async function openScorer(
     ) {
       const losses = new Map<Window, WindowLoss>();
       const rows = isPacked ? packRows(windows, context) : windows.map((window) => [window]);
-      for (let first = 0; first < rows.length; first += batchSize) {
+      const run = async (first: number) => {
         signal?.throwIfAborted();
         const chosen = rows.slice(first, first + batchSize);
         const batch = packWindows(texts, chosen, shape);
-        const results = await program.run({ ...feeds, ...batchFeeds(batch) });
+        return { chosen, batch, results: await program.run({ ...feeds, ...batchFeeds(batch) }) };
+      };
+      const numBatches = Math.ceil(rows.length / batchSize);
+      const starts = Array.from({ length: numBatches }, (_, i) => i * batchSize);
+      await inOrder(starts, engine.lanes, run, ({ chosen, batch, results }) => {
         for (const [row, inRow] of chosen.entries()) {
           let at = row * context;
           for (const window of inRow) {
@@ -88,7 +92,7 @@ export async function openScorer(
         done.windows += chosen.flat().length;
         done.numTokens += batch.numTargets;
         onBatch?.(done);
-      }
+      });
       return windows.map((window) => losses.get(window)!);
     },
     dispose: () => program.dispose(),

@@ -43,6 +43,8 @@ export const runFiles = {
   recipe: "recipe.yaml",
   metrics: "metrics.jsonl",
   before: "before.json",
+  /** What `auto` became. */
+  chosen: "chosen.json",
   report: "report.json",
   final: "final",
 } as const;

@@ -35,6 +35,8 @@ export interface Places {
   readonly onProgress?: ((at: DownloadProgress | TokenizeProgress | undefined) => void) | undefined;
   /** Which device `auto` took. */
   readonly onChoice?: OnChoice | undefined;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly visibleCards?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -45,9 +47,10 @@ export function placesOf({
   onNote,
   onProgress,
   onChoice,
+  visibleCards,
   signal,
 }: Partial<Places>): Places {
-  return { hub, cacheDir, onNote, onProgress, onChoice, signal };
+  return { hub, cacheDir, onNote, onProgress, onChoice, visibleCards, signal };
 }
 
 /** Models that ship with the package, in its checkpoints/. */
@@ -141,10 +144,11 @@ export async function readCorpus(
 /** Starts an engine for `work`, with which it ends. */
 export async function withEngine<T>(
   { device, threads }: { readonly device: string; readonly threads: number | "auto" },
-  { onChoice }: Pick<Places, "onChoice">,
+  { onChoice, visibleCards }: Pick<Places, "onChoice" | "visibleCards">,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
-  const engine = await openEngine(device, { threads: threads === "auto" ? 0 : threads, onChoice });
+  const options = { threads: threads === "auto" ? 0 : threads, onChoice, visibleCards };
+  const engine = await openEngine(device, options);
   try {
     return await work(engine);
   } finally {

@@ -3,9 +3,10 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
+import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
-import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
+import { type Recipe, type RecipeKey, recipeOptions, recipeSchema, sequencesOf } from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 
@@ -62,15 +63,20 @@ export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0
 export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe {
   const saved = loadRecipe({ file });
   const given = loadRecipe({ ...sources, env: {}, saved });
+  const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
   const isFree = (key: RecipeKey) =>
-    key === "out" || (key === "steps" && given.steps > saved.steps);
+    key === "out" ||
+    key === "deviceMemory" ||
+    (key === "steps" && given.steps > saved.steps) ||
+    (key === "device" && kindOf(given) === kindOf(saved)) ||
+    (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));
   const changes = recipeOptions.flatMap(({ key }) => {
     const [was, now] = [saved[key], given[key]].map((value) => JSON.stringify(value));
     return was === now || isFree(key) ? [] : [`${key} is ${was}, not ${now}`];
   });
-  if (changes.length === 0) return { ...saved, steps: given.steps };
+  if (changes.length === 0) return { ...given, out: saved.out };
   throw new UserError(`the run has another recipe, ${file.path}: ${changes.join("; ")}`, {
-    hint: "resume without these options, or start a new run; only --steps may grow",
+    hint: "resume without these options, or start a new run; only --steps may grow, and --device name others of its kind",
   });
 }
 
@@ -136,11 +142,15 @@ function conflicts(recipe: Recipe): Problem[] {
   const adapter =
     "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained";
   const rate = `${minLearningRate} is more than learningRate, ${learningRate}`;
+  const { gradientAccumulationSteps: number, device } = recipe;
+  const devices = devicesIn(device).length;
+  const idle = `${devices} devices, but gradientAccumulationSteps gives them ${number} micro batch${number === 1 ? "" : "es"} a step`;
   const off = tune.includes("temperatures") && !parts.includes(true);
   const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [
     [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
     [minLearningRate > learningRate, "minLearningRate", rate],
     [off, "temperatures", "every part is off, but tune names temperatures"],
+    [devices > number, "device", idle],
     [recipe.final === "adapter" && !isOfTemperatures, "final", adapter],
   ];
   return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));

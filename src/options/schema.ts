@@ -68,8 +68,8 @@ export const recipeSchema = z.strictObject({
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
   packing: preset(oneOf(PACKING_CHOICES, "how"), "auto", "how texts come into sequences"),
-  batchSize: preset(wholeNumber(1), 1, "sequences per micro batch"),
-  gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches per optimizer step"),
+  batchSize: preset(wholeNumberOr("auto", 1), 1, "sequences per micro batch; auto: what fits"),
+  gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches (auto: sequences) per step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
   learningRate: preset(kind.above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
   baseLearningRate: preset(kind.above0(), 1e-5, "the same of the base's weights (tune: all)"),
@@ -91,7 +91,12 @@ export const recipeSchema = z.strictObject({
   final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,
-  precision: preset(kind.numberFormat(), "fp32", "of frozen weights and activations"),
+  deviceMemory: preset(
+    kind.autoOr(kind.above0()),
+    "auto",
+    "free GB of a GPU; auto: ask its driver",
+  ),
+  precision: preset(kind.autoOr(kind.numberFormat()), "fp32", "of frozen weights and activations"),
   recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
   threads: shared.threads,
 });
@@ -104,3 +109,7 @@ type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonl
 
 /** Every key in the schema's order. */
 export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind.optionsOf(recipeSchema.shape);
+
+/** Sequences of an optimizer step, however many a micro batch has. */
+export const sequencesOf = ({ batchSize, gradientAccumulationSteps }: Recipe) =>
+  (batchSize === "auto" ? 1 : batchSize) * gradientAccumulationSteps;

@@ -64,9 +64,21 @@ export const numberFormat = () => {
   return worded(z.preprocess(named, z.enum(names)), listed(names), "type", names);
 };
 
+/** The same, or left to the program. */
+export const autoOr = <T extends z.ZodType>(kind: T) => {
+  const { expected, value, choices } = kind.meta() as Omit<Wording, "description">;
+  const words = choices && ["auto", ...choices];
+  return worded(
+    z.union([z.literal("auto"), kind]),
+    `auto${choices ? "," : " or"} ${expected}`,
+    value,
+    words,
+  );
+};
+
 export const device = () => {
   const names = ["auto", ...DEVICE_NAMES];
-  const expected = `${listed(names)}, also with a number (cuda:1)`;
+  const expected = `${listed(names)}, also with a number (cuda:1), or several of a kind (cuda:0,cuda:1)`;
   return worded(z.string().refine(isDeviceName), expected, "device", names);
 };
 
@@ -159,11 +171,14 @@ export type Given = readonly [path: string, value: unknown, origin: string, isRe
 /** What is wrong at a dotted path. */
 export type Problem = readonly [path: string, what: string];
 
+/** Options that the environment may give. */
+const VARIABLES = { device: "SSA_DEVICE", deviceMemory: "SSA_DEVICE_MEMORY" } as const;
+
 /** What the environment gives of a shape's options, under what the command line says. */
-export function fromEnvironment(shape: Shape, env: Readonly<Record<string, string | undefined>>) {
-  const device = Object.hasOwn(shape, "device") ? env["SSA_DEVICE"] : undefined;
-  return device ? [["device", device, "SSA_DEVICE"] as const] : [];
-}
+export const fromEnvironment = (shape: Shape, env: Readonly<Record<string, string | undefined>>) =>
+  Object.entries(VARIABLES).flatMap(([key, name]): Given[] =>
+    Object.hasOwn(shape, key) && env[name] ? [[key, env[name], name]] : [],
+  );
 
 /** What the command line gives: by key; undefined means not given. */
 export function fromFlags(flags: JsonObject, originOf = flagName): Given[] {

@@ -4,12 +4,15 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, rmdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { takingTurns } from "../engines/index.ts";
+import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
 import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
+import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { lockName } from "../files/lock.ts";
 import {
+  appendLine,
   claimRunFolder,
+  latestSnapshot,
   lockRun,
   newestRun,
   removeLeftovers,
@@ -17,8 +20,9 @@ import {
 } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
-import type { Recipe } from "../options/schema.ts";
-import { type OnEngine, onEngineOf } from "./fit.ts";
+import { type Recipe, sequencesOf } from "../options/schema.ts";
+import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
+import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { isStop, type Outcome, type RunAtWork, type RunEvent, trainAndReport } from "./training.ts";
 
@@ -93,7 +97,6 @@ export async function trainRun(
 ): Promise<Outcome & { readonly runDir: string }> {
   const { recipe } = prepared;
   const { isResumed, signal } = options;
-  const startedAt = performance.now();
   const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
   await makeFolder(runDir).catch((error: unknown) => {
     throw writeFailure(runDir, error);
@@ -104,15 +107,10 @@ export async function trainRun(
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
     await removeLeftovers(runDir);
-    const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir, startedAt };
+    const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir };
     const report = isResumed ? await finishedReport(here.recipe) : undefined;
     if (report) return { outcome: "finished", report, runDir };
-    const result = await onEngine((started, fit) => {
-      onStart?.(runDir, started.description);
-      const engine = fit.takesTurns ? takingTurns(started) : started;
-      return trainAndReport({ ...here, engine, fit });
-    });
-    return { ...result, runDir };
+    return { ...(await trainOn(onEngine, here, onStart)), runDir };
   } catch (error) {
     if (isStop(error, signal)) return { outcome: "interrupted", step: null, runDir };
     throw error;
@@ -121,6 +119,77 @@ export async function trainRun(
     // A run that was refused before it began leaves nothing.
     await rmdir(runDir).catch(() => undefined);
   }
+}
+
+/**
+ * Trains on an engine. Where its device fails, what was trained is saved; a micro batch that `auto` chose and that the
+ * memory does not hold is halved, and the run resumes itself.
+ */
+async function trainOn(
+  onEngine: OnEngine,
+  run: Omit<RunAtWork, "engine" | "fit" | "startedAt">,
+  onStart: TrainOptions["onStart"],
+): Promise<Outcome> {
+  const { recipe, runDir, onEvent } = run;
+  const path = join(runDir, runFiles.chosen);
+  const note = (text: string) => onEvent({ kind: "note", text });
+  let tell = onStart;
+  let chosen: Chosen = (run.isResumed && (await readJsonIfSound(path))) || {};
+  for (let { isResumed } = run; ; isResumed = true) {
+    let begun: { readonly device: string; readonly fit: Fit } | undefined;
+    const choose = async (engine: Engine): Promise<Chosen> => {
+      if (recipe.precision !== "auto" || chosen.precision) return chosen;
+      const { precision, why } = await choosePrecision(run, engine);
+      note(`precision: ${precision}; ${why}`);
+      return { ...chosen, precision };
+    };
+    const work = async (started: Engine, fit: Fit) => {
+      const { batchSize, precision, takesTurns } = fit;
+      begun = { device: started.description, fit };
+      chosen = { batchSize, precision };
+      if (recipe.batchSize === "auto" || recipe.precision === "auto") await writeJson(path, chosen);
+      tell?.(runDir, started.description);
+      tell = undefined;
+      const engine = takesTurns ? takingTurns(started) : started;
+      return trainAndReport({ ...run, isResumed, engine, fit, startedAt: performance.now() });
+    };
+    try {
+      return await onEngine(work, choose);
+    } catch (error) {
+      if (!(error instanceof DeviceError) || !begun) throw error;
+      const { batchSize } = begun.fit;
+      const isHalved = error.isOutOfMemory && recipe.batchSize === "auto" && batchSize > 1;
+      if (!isHalved) throw await deviceFailure(error, begun, run);
+      chosen = { ...chosen, batchSize: Math.floor(batchSize / 2) };
+      const what = `too little memory for micro batches of ${batchSize}`;
+      note(`${begun.device} has ${what} (${error.message}); going on with fewer sequences in each`);
+      await appendLine(join(runDir, runFiles.metrics), { kind: "out of memory", batchSize });
+    }
+  }
+}
+
+/** What a failed device means to a run: what is saved, and how it goes on. */
+async function deviceFailure(
+  error: DeviceError,
+  { device, fit }: { readonly device: string; readonly fit: Fit },
+  { recipe, runDir }: Pick<RunAtWork, "recipe" | "runDir">,
+) {
+  const saved = await latestSnapshot(runDir).catch(() => undefined);
+  const state = saved ? `; all up to step ${saved.step} is saved` : "";
+  const resume = `--resume --out ${runDir}`;
+  const failed = (what: string, hint?: string) =>
+    new UserError(`${device} ${what}: ${error.message}${state}`, { hint, exitCode: 1 });
+  if (!error.isOutOfMemory)
+    return failed("failed", saved && `once it works again, ${resume} goes on from there`);
+  const sequences = sequencesOf(recipe);
+  const [fewer] = divisorsOf(sequences, fit.batchSize / 2);
+  const flags = `--batch-size ${fewer} --gradient-accumulation-steps ${sequences / fewer!}`;
+  return failed(
+    `has too little memory for micro batches of ${fit.batchSize}`,
+    fewer === undefined
+      ? "use --recompute, a smaller --context or another device"
+      : `the same steps in less: ${saved ? `${resume} ` : ""}${flags}`,
+  );
 }
 
 /** Refuses a folder that a new run cannot have. */

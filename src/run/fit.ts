@@ -1,23 +1,42 @@
 // What a run would do, before it does it: whether it fits in memory, what it recomputes so that it does, and its plan.
 
 import { freemem } from "node:os";
+import type { Precision } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
 import { withEngine } from "../model/places.ts";
+import { type Recipe, sequencesOf } from "../options/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
 import type { Prepared } from "./prepare.ts";
 
 export type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
-export type OnEngine = <T>(work: (engine: Engine, fit: Fit) => Promise<T>) => Promise<T>;
+/** What `auto` became before, or by trying. */
+export type Chosen = Readonly<{
+  precision?: Precision | undefined;
+  batchSize?: number | undefined;
+}>;
+export type OnEngine = <T>(
+  work: (engine: Engine, fit: Fit) => Promise<T>,
+  choose?: (engine: Engine) => Promise<Chosen>,
+) => Promise<T>;
+
+/** What a run could do otherwise, for the memory that it takes. */
+export interface How {
+  /** Sequences of a micro batch. */
+  readonly batchSize: number;
+  readonly precision: Precision;
+  readonly recompute: Recompute;
+}
 
 /** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
 const LEAST_SAVED_BYTES = 128e6;
 
-/** Value, two moments, the gradient, its sum over micro batches, and what the engine is fed. */
-const COPIES_OF_TRAINED = 6;
+/** Value, two moments, and the gradient's sum over micro batches; the gradient and what the engine is fed. */
+const COPIES_OF_TRAINED = 4;
+const COPIES_OF_A_LANE = 2;
 
 const SMALLER =
   "lower --batch-size (and raise --gradient-accumulation-steps) or --context, or use --recompute";
@@ -27,35 +46,84 @@ export interface Machine {
   readonly programBytes: number;
   /** What else there is. */
   readonly freeBytes: number;
-  readonly engine: Pick<Engine, "tiling" | "room" | "estimate" | "mapsWeights">;
+  readonly engine: Pick<
+    Engine,
+    "tiling" | "room" | "estimate" | "mapsWeights" | "lanes" | "deviceFree" | "precisions"
+  >;
 }
 
 /** Starts a run's engine, which ends with the work. */
 export const onEngineOf =
   (run: Prepared): OnEngine =>
-  (work) =>
-    withEngine(run.recipe, run.places, (engine) => {
+  (work, choose) =>
+    withEngine(run.recipe, run.places, async (engine) => {
+      const chosen = await choose?.(engine);
       const programBytes = process.memoryUsage.rss();
-      return work(engine, fitRun(run, { programBytes, freeBytes: freemem(), engine }));
+      return work(engine, fitRun(run, { programBytes, freeBytes: freemem(), engine }, chosen));
     });
 
+/** The half precision that `auto` tries, since it is faster there: of a device with memory of its own. */
+export const halfOf = ({ room, precisions }: Pick<Engine, "room" | "precisions">) =>
+  room.device > 0
+    ? (["bf16", "fp16"] as const).find((name) => precisions.includes(name))
+    : undefined;
+
+/** What is free of a device's own memory, as the recipe says or else the driver. */
+const deviceFreeOf = ({ deviceMemory }: Recipe, { deviceFree }: Pick<Engine, "deviceFree">) =>
+  deviceMemory === "auto" ? deviceFree : 1e9 * deviceMemory;
+
+/** So many sequences can be cut into micro batches of these sizes, the largest first, at most `most`. */
+export function divisorsOf(sequences: number, most: number): number[] {
+  const sizes = Array.from({ length: Math.floor(most) }, (_, i) => i + 1);
+  return sizes.filter((size) => sequences % size === 0).reverse();
+}
+
 /**
- * Recomputes whole blocks where the recipe says so, or where it leaves the choice and the run would not fit otherwise;
- * a run that cannot fit is refused, by part.
+ * Micro batches that divide a step's sequences, the largest first, with one for each device at least. A processor gets
+ * single sequences, which are as fast there and take the least; so does a device whose memory nobody knows.
  */
-export function fitRun(run: Prepared, machine: Machine): Fit {
-  const { programBytes, freeBytes } = machine;
-  const fits = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
-  const asked = fitBy(run, machine, run.recipe.recompute === true ? "blocks" : "cheap");
-  if (fits(asked)) return asked;
-  const least = fitBy(run, machine, "blocks");
-  if (run.recipe.recompute === "auto" && fits(least)) return least;
+function microBatches({ recipe }: Prepared, { engine }: Machine, chosen: Chosen): number[] {
+  if (recipe.batchSize !== "auto") return [recipe.batchSize];
+  const isKnown = engine.room.device > 0 && deviceFreeOf(recipe, engine) !== undefined;
+  const sequences = sequencesOf(recipe);
+  const most = Math.min(sequences / engine.lanes, chosen.batchSize ?? (isKnown ? Infinity : 1));
+  const divisors = divisorsOf(sequences, most);
+  // What was chosen, and held, is what a resumed run repeats.
+  return chosen.batchSize === undefined ? divisors : divisors.slice(0, 1);
+}
+
+/**
+ * The largest micro batch that fits where the recipe leaves its size open. Recomputes whole blocks where the recipe says
+ * so, or where it leaves the choice and the run would not fit otherwise; a run that cannot fit is refused, by part.
+ */
+export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fit {
+  const { programBytes, freeBytes, engine } = machine;
+  const { precision: asked, recompute } = run.recipe;
+  const automatic = chosen.precision ?? halfOf(engine) ?? "fp32";
+  const precision = asked === "auto" ? automatic : asked;
+  const deviceFree = deviceFreeOf(run.recipe, engine) ?? Infinity;
+  const isRoomy = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
+  const fits = (fit: Fit) => isRoomy(fit) && fit.deviceBytes <= deviceFree;
+  const sizes = microBatches(run, machine, chosen);
+  const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
+    fitBy(run, machine, { batchSize, precision, recompute });
+  const first: Recompute = recompute === true ? "blocks" : "cheap";
+  let fit: Fit | undefined;
+  for (const how of recompute === "auto" ? (["cheap", "blocks"] as const) : [first])
+    for (const size of sizes) if (fits((fit = by(how, size)))) return fit;
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
-  const { weights, trained, training } = asked.memoryBytes;
+  const hint = recompute === false && fits(by("blocks")) ? "--recompute makes it fit" : SMALLER;
+  const { deviceBytes, totalBytes, memoryBytes } = by(first);
+  if (isRoomy(fit!))
+    throw new UserError(
+      `the run needs about ${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree)} are free`,
+      { hint },
+    );
+  const { weights, trained, training } = memoryBytes;
   throw new UserError(
-    `the run needs about ${megabytes(asked.totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
+    `the run needs about ${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`,
-    { hint: asked.recompute === "cheap" && fits(least) ? "--recompute makes it fit" : SMALLER },
+    { hint },
   );
 }
 
@@ -66,15 +134,18 @@ export const planRun = (run: Prepared) =>
   onEngineOf(run)(async (engine, fit) => {
     const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
     const { base, trained, added, share } = parameters;
-    const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
-    const trainTokens = run.training.stream.tokens.length;
-    const rowsPerStep = batchSize * gradientAccumulationSteps;
-    const tokensPerStep = rowsPerStep * context;
-    const { facts: packing, numRows } = run.training;
+    const { steps, evalEvery } = recipe;
+    const { stream, facts: packing, numRows } = run.training;
+    const tokensPerStep = sequencesOf(recipe) * context;
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: { trainTokens, epochs: (steps * rowsPerStep) / numRows, heldOut, packing },
+      data: {
+        trainTokens: stream.tokens.length,
+        epochs: (steps * sequencesOf(recipe)) / numRows,
+        heldOut,
+        packing,
+      },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {
@@ -89,8 +160,8 @@ export const planRun = (run: Prepared) =>
   });
 
 /** What a run keeps in memory, in bytes. */
-function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Recompute) {
-  const graphs = graphsOf(run, engine, recompute);
+function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
+  const graphs = graphsOf(run, engine, how);
   const [training, scoring] = [engine.estimate(graphs.training), engine.estimate(graphs.scoring)];
   const memoryBytes = {
     /** The program with the data and the engine. */
@@ -98,7 +169,7 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
     /** Mapped from their file. */
     weights: [...run.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
     /** Values, moments and gradients of what trains. */
-    trained: 4 * COPIES_OF_TRAINED * run.parameters.trained,
+    trained: 4 * (COPIES_OF_TRAINED + COPIES_OF_A_LANE * engine.lanes) * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */
     training: training.host,
     scoring: scoring.host,
@@ -110,26 +181,33 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, recompute: Reco
   const together = (a: number, b: number) => (takesTurns ? Math.max(a, b) : a + b);
   const sessions = together(memoryBytes.training, memoryBytes.scoring);
   return {
-    recompute,
+    ...how,
+    /** Of a step. */
+    gradientAccumulationSteps: sequencesOf(run.recipe) / how.batchSize,
     /** Training and scoring are never in memory at once; each is compiled again when it is its turn. */
     takesTurns,
     memoryBytes,
     totalBytes: program + weights + trained + sessions,
-    /** On a device with memory of its own; 0 without one. */
+    /** On each device with memory of its own; 0 without one. */
     deviceBytes: engine.room.device + together(training.device, scoring.device),
   };
 }
 
 /** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
 export function graphsOf(
-  { recipe: { precision }, opened, tensors, shapes }: Prepared,
+  { opened, tensors, shapes }: Prepared,
   { tiling }: Pick<Engine, "tiling">,
-  recompute: Recompute,
+  { batchSize, precision, recompute }: How,
 ) {
   const names = tensors.map(({ name }) => name);
-  const nats = natsOf(buildForward(opened, shapes.scoring, { trainable: new Set(names), tiling }));
+  const scoring = { ...shapes.scoring, batchSize };
+  const nats = natsOf(buildForward(opened, scoring, { trainable: new Set(names), tiling }));
   return {
-    training: buildTrainingGraph(opened, shapes.training, names, { precision, recompute, tiling }),
+    training: buildTrainingGraph(opened, { ...shapes.training, batchSize }, names, {
+      precision,
+      recompute,
+      tiling,
+    }),
     scoring: simplify({ nats }),
   };
 }

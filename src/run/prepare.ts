@@ -74,10 +74,10 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     context,
     /** What is learnt in an epoch. */
     training,
-    /** Of the graphs that learn, and that score on the way. */
+    /** Of the graphs that learn, and that score on the way, but for the size of a batch. */
     shapes: {
-      training: { batchSize: recipe.batchSize, context, isPacked: training.isPacked },
-      scoring: { batchSize: recipe.batchSize, context, isPacked: reportPlan.isPacked },
+      training: { context, isPacked: training.isPacked },
+      scoring: { context, isPacked: reportPlan.isPacked },
     },
     /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
     heldOut,

@@ -46,7 +46,7 @@ export type RunEvent = Readonly<
 export interface RunAtWork extends Prepared {
   readonly runDir: string;
   readonly engine: Engine;
-  readonly fit: Pick<Fit, "recompute">;
+  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
   readonly isResumed: boolean;
   /** Of this process's part of the run: milliseconds of `performance.now()`. */
   readonly startedAt: number;
@@ -62,6 +62,7 @@ export type Outcome =
 
 export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const { recipe, runDir, parameters, reportPlan, onEvent } = work;
+  const { batchSize, gradientAccumulationSteps, precision } = work.fit;
   await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
   const own = await identityOf(work.base);
   const baseSha256 = own.sha256!;
@@ -91,6 +92,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     temperatures,
     recipe,
     device: work.engine.description,
+    chosen: { batchSize, gradientAccumulationSteps, precision },
     steps: loop.step,
     finalStep,
     tokensPerSecond: trained.tokensPerSecond,
@@ -140,7 +142,7 @@ async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: P
   const model = isAdapter
     ? { ...work.base, temperatures: await readTemperatures(path, trained.model) }
     : await openModel(path);
-  const how = { batchSize: recipe.batchSize, ...scoring(work, "after", reportPlan) };
+  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
   return evaluate(work.engine, model, reportPlan, how);
 }
 
@@ -152,14 +154,16 @@ async function train(
   before: readonly WindowLoss[],
 ) {
   const { recipe, runDir, opened, tensors, shapes, onEvent, signal } = work;
-  const { batchSize, precision, earlyStopping } = recipe;
+  const { batchSize, gradientAccumulationSteps, precision, recompute } = work.fit;
   const start = await startOrResume(work);
   const names = tensors.map(({ name }) => name);
-  const options = { precision, recompute: work.fit.recompute };
-  const step = await openTrainingStep(work.engine, opened, shapes.training, names, options);
+  const shape = { ...shapes.training, batchSize };
+  const options = { precision, recompute };
+  const step = await openTrainingStep(work.engine, opened, shape, names, options);
   const batches = trainingBatches(work.training, start.cursor);
   const metricsPath = join(runDir, runFiles.metrics);
-  let { numTokens, trainSeconds } = start;
+  // The cursor is that of the last whole step: the next one may have drawn its batches and failed.
+  let { numTokens, trainSeconds, cursor } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
   const callbacks: LoopCallbacks = {
     nextBatch: () => batches.next(batchSize),
@@ -167,6 +171,7 @@ async function train(
     onStep: async ({ seconds, ...metrics }) => {
       numTokens += metrics.numTokens;
       trainSeconds += seconds;
+      cursor = batches.cursor();
       const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
       await appendLine(metricsPath, { kind: "step", ...record });
@@ -186,16 +191,17 @@ async function train(
     },
     save: async (loop) => {
       const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
-      const snapshot = toSnapshot(tensors, { loop, cursor: batches.cursor(), ...counters });
+      const snapshot = toSnapshot(tensors, { loop, cursor, ...counters });
       const insertion = opened.temperatures?.insertion;
       const adapterConfig = insertion && adapterJson(insertion, base);
       const dir = await saveSnapshot(runDir, snapshot, { adapterConfig });
-      const best = earlyStopping === "off" ? [] : [loop.bestStep];
+      const best = recipe.earlyStopping === "off" ? [] : [loop.bestStep];
       await pruneSnapshots(runDir, recipe.keepLast, best);
       onEvent({ kind: "saved", step: loop.step, dir });
     },
   };
-  const { outcome, state: loop } = await trainLoop(step, tensors, recipe, callbacks, start.loop);
+  const how = { ...recipe, gradientAccumulationSteps };
+  const { outcome, state: loop } = await trainLoop(step, tensors, how, callbacks, start.loop);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }
@@ -208,10 +214,11 @@ type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
 async function openHeldOut(work: RunAtWork) {
-  const { opened, tensors, shapes } = work;
+  const { fit, opened, tensors, shapes } = work;
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   const trainable = new Set(Object.keys(feeds));
-  const scorer = await openScorer(work.engine, opened, { ...shapes.scoring, trainable });
+  const shape = { ...shapes.scoring, batchSize: fit.batchSize, trainable };
+  const scorer = await openScorer(work.engine, opened, shape);
   return {
     /** Throws the signal's reason where it is stopped on the way. */
     score: (phase: string, plan: WindowPlan) =>

@@ -2,6 +2,8 @@
 
 import { UserError } from "../core/errors.ts";
 import type { Batch } from "../data/windows.ts";
+import { DeviceError } from "../engines/failure.ts";
+import { inOrder } from "../engines/pool.ts";
 import type { Recipe } from "../options/schema.ts";
 import { adamW, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
 import type { LossScaleState, TrainingStep } from "./step.ts";
@@ -80,25 +82,32 @@ export async function trainLoop(
     await saveOnce();
     return { outcome, state: current };
   };
-  for (;;) {
-    const isEvaluated = current.evaluatedStep === current.step;
-    if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
-      const lossNats = await evaluate(current.step);
-      if (lossNats === null) return end("interrupted");
-      if (!Number.isFinite(lossNats)) throw failure(`held-out loss is ${lossNats}`);
-      current = judged(current, lossNats);
+  const work = async () => {
+    for (;;) {
+      const isEvaluated = current.evaluatedStep === current.step;
+      if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
+        const lossNats = await evaluate(current.step);
+        if (lossNats === null) return end("interrupted");
+        if (!Number.isFinite(lossNats)) throw failure(`held-out loss is ${lossNats}`);
+        current = judged(current, lossNats);
+      }
+      if (current.step >= steps) return end("finished");
+      if (current.evaluationsSinceBest >= patience) return end("stopped early");
+      const isBest = earlyStopping !== "off" && current.bestStep === current.step;
+      if (isBest || current.step % saveEvery === 0) await saveOnce();
+      if (shouldStop()) return end("interrupted");
+      const step = current.step + 1;
+      const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
+      const fail = (what: string) => failure(what, step);
+      await onStep(await trainStep(program, tensors, sums, batches, { ...options, step, fail }));
+      current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
     }
-    if (current.step >= steps) return end("finished");
-    if (current.evaluationsSinceBest >= patience) return end("stopped early");
-    const isBest = earlyStopping !== "off" && current.bestStep === current.step;
-    if (isBest || current.step % saveEvery === 0) await saveOnce();
-    if (shouldStop()) return end("interrupted");
-    const step = current.step + 1;
-    const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
-    const fail = (what: string) => failure(what, step);
-    await onStep(await trainStep(program, tensors, sums, batches, { ...options, step, fail }));
-    current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
-  }
+  };
+  return work().catch(async (error: unknown) => {
+    // All that was trained lies in this process, whatever became of the device.
+    if (error instanceof DeviceError) await saveOnce();
+    throw error;
+  });
 }
 
 /** The state after an evaluation. */
@@ -110,6 +119,38 @@ function judged(state: LoopState, lossNats: number): LoopState {
     : { ...evaluated, evaluationsSinceBest: evaluationsSinceBest + 1 };
 }
 
+/**
+ * Of all micro batches together, nats, targets and the gradient of the mean, before it is divided by the targets, into
+ * `sums`; half precision that overflows is tried again.
+ */
+export async function sumGradients(
+  program: TrainingStep,
+  tensors: readonly Pick<TrainedTensor, "name" | "values">[],
+  sums: ReadonlyMap<string, Float32Array>,
+  batches: readonly Batch[],
+  onLoss: (nats: number, index: number) => void = () => undefined,
+) {
+  const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  const run = (batch: Batch) => program.run(batch, values);
+  let [nats, numTokens, gradNorm] = [0, 0, 0];
+  do {
+    for (const sum of sums.values()) sum.fill(0);
+    [nats, numTokens] = [0, 0];
+    // In the order of the micro batches, so that the sums do not depend on how many devices there are.
+    await inOrder(batches, program.lanes, run, (result, i) => {
+      nats += result.nats;
+      numTokens += result.numTokens;
+      for (const [name, gradient] of result.gradients) {
+        const sum = sums.get(name)!;
+        for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
+      }
+      onLoss(result.nats, i);
+    });
+    gradNorm = globalNorm(sums.values()) / numTokens;
+  } while (program.lossScale?.shouldRetry(Number.isFinite(gradNorm)));
+  return { nats, numTokens, gradNorm };
+}
+
 /** One optimizer step: gradients of all micro batches, summed and divided by their targets, clipped, applied. */
 async function trainStep(
   program: TrainingStep,
@@ -119,24 +160,10 @@ async function trainStep(
   { step, fail, ...options }: LoopOptions & { step: number; fail: (what: string) => UserError },
 ) {
   const started = performance.now();
-  const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  let [nats, numTokens, gradNorm] = [0, 0, 0];
-  do {
-    for (const sum of sums.values()) sum.fill(0);
-    [nats, numTokens] = [0, 0];
-    for (const [i, batch] of batches.entries()) {
-      const result = await program.run(batch, values);
-      nats += result.nats;
-      numTokens += result.numTokens;
-      for (const [name, gradient] of result.gradients) {
-        const sum = sums.get(name)!;
-        for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
-      }
-      if (!Number.isFinite(result.nats))
-        throw fail(`loss of micro batch ${i + 1} is ${result.nats}`);
-    }
-    gradNorm = globalNorm(sums.values()) / numTokens;
-  } while (program.lossScale?.shouldRetry(Number.isFinite(gradNorm)));
+  const onLoss = (nats: number, i: number) => {
+    if (!Number.isFinite(nats)) throw fail(`loss of micro batch ${i + 1} is ${nats}`);
+  };
+  const { nats, numTokens, gradNorm } = await sumGradients(program, tensors, sums, batches, onLoss);
   if (!Number.isFinite(gradNorm)) throw fail(`norm of the whole batch's gradient is ${gradNorm}`);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);

@@ -77,7 +77,7 @@ export async function openTrainingStep(
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.state.value) };
       const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
       const nats = totalNats(results["nats"]!);
-      // Of the summed nats, by name; overwritten by the next run.
+      // Of the summed nats, by name; overwritten by the run that is as many later as there are lanes.
       const gradients: ReadonlyMap<string, Float32Array> = new Map(
         names.map((name) => [name, results[GRADIENT + name]!]),
       );
@@ -85,6 +85,8 @@ export async function openTrainingStep(
         for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.state.value;
       return { nats, numTokens: batch.numTargets, gradients };
     },
+    /** How many runs go on at a time. */
+    lanes: engine.lanes,
     ...(scale && { lossScale: scale }),
     dispose: () => program.dispose(),
   };

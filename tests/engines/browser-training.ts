@@ -113,7 +113,12 @@ async function webEngine(
       dispose: () => session.release(),
     };
   }
-  const has = { precisions: ["fp32"] as const, mapsWeights: false, tiling: target.tiling };
+  const has = {
+    precisions: ["fp32"] as const,
+    mapsWeights: false,
+    lanes: 1,
+    tiling: target.tiling,
+  };
   const room = { host: 0, device: 0 };
   const estimate = () => room;
   const dispose = () => Promise.resolve();

@@ -1,8 +1,10 @@
-// Programs that take turns: only one is held, and each run gives what it would without turns.
+// Programs that take turns: only one is held, and each run gives what it would without turns; and runs that go on side
+// by side, whose results are taken in order.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Engine, takingTurns } from "../../src/engines/index.ts";
+import { setTimeout } from "node:timers/promises";
+import { type Engine, inOrder, takingTurns } from "../../src/engines/index.ts";
 import { smallTiles } from "../../src/nn/tiling.ts";
 import { exp, input } from "../../src/graph/build.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
@@ -13,6 +15,7 @@ function engineHolding(held: Set<string>): Engine {
     description: "counts",
     precisions: ["fp32"],
     mapsWeights: true,
+    lanes: 1,
     tiling: smallTiles,
     room: { host: 0, device: 0 },
     estimate: () => assert.fail("nobody asks"),
@@ -72,4 +75,41 @@ test("a program that cannot be compiled leaves the others able to run", async ()
   await assert.rejects(engine.compile(graph("bad"), new Map()), { message: "no" });
   await a.run({});
   assert.deepEqual([...held], ["a"]);
+});
+
+test("runs asked for at once take turns, too", async () => {
+  const held = new Set<string>();
+  const engine = takingTurns(engineHolding(held));
+  const a = await engine.compile(graph("a"), new Map());
+  await engine.compile(graph("b"), new Map());
+  await Promise.all([a.run({}), a.run({})]);
+  assert.deepEqual([...held], ["a"]);
+});
+
+test("results are taken in order, before what overwrites them begins, and nothing goes on behind an error", async () => {
+  const lanes = [0, 1, 2].map(() => ({ value: -1, isBusy: false }));
+  let started = 0;
+  const run = async (item: number) => {
+    const lane = lanes[started++ % lanes.length]!;
+    assert.ok(!lane.isBusy, "one run at a time on each");
+    lane.isBusy = true;
+    await setTimeout((item * 7) % 5);
+    lane.isBusy = false;
+    lane.value = item;
+    if (item === 90) throw new Error("no");
+    return lane;
+  };
+  const taken: number[] = [];
+  const items = Array.from({ length: 20 }, (_, i) => i);
+  await inOrder(items, lanes.length, run, ({ value }, i) => void taken.push(value, i));
+  assert.deepEqual(
+    taken,
+    items.flatMap((item) => [item, item]),
+  );
+  started = 0;
+  await assert.rejects(
+    inOrder([90, 1, 2, 3], lanes.length, run, () => undefined),
+    { message: "no" },
+  );
+  assert.ok(lanes.every(({ isBusy }) => !isBusy) && started === 3);
 });

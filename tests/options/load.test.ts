@@ -71,6 +71,7 @@ test("the defaults are the documented ones", () => {
     keepLast: 2,
     final: "model",
     device: "auto",
+    deviceMemory: "auto",
     precision: "fp32",
     recompute: "auto",
     threads: "auto",
@@ -149,7 +150,7 @@ test("every mistake is reported, with its path and its origin", () => {
     },
   );
   assert.deepEqual(message.split("\n").toSorted(), [
-    '  batchSize (--batch-size): expected a whole number of at least 1, found "many"',
+    '  batchSize (--batch-size): expected auto or a whole number of at least 1, found "many"',
     "  learningrate (r.yaml:3): unknown key; did you mean learningRate?",
     '  schedule (r.yaml:5): expected constant, linear or cosine, found "cosin"; did you mean cosine?',
     "  seed (--set): expected a whole number of at least 0, found -1",
@@ -193,14 +194,25 @@ test("keys that contradict each other are refused", () => {
 test("devices and number formats are those of the tables that own them", () => {
   for (const device of ["auto", "cpu", "cuda:1", "dml:0", "tfjs:wasm"])
     assert.equal(load("", { sets: [`device=${device}`] }).device, device);
-  assert.match(complaint("device: cuda:x"), /expected auto, cpu, .*\(cuda:1\), found "cuda:x"/);
+  assert.match(
+    complaint("device: cuda:x"),
+    /expected auto, cpu, .*\(cuda:1\), or several .*, found "cuda:x"/,
+  );
+  for (const devices of ["cuda:0,cuda:1", "dml:1,dml:0", "cpu,cpu,cpu"])
+    assert.equal(load("", { sets: [`device=${devices}`] }).device, devices);
+  for (const devices of ["auto,cuda", "cpu,cuda:0", "cuda,cuda:1", "cuda:0,cuda:0", "cuda:0,"])
+    assert.match(complaint(`device: "${devices}"`), /expected auto, .* or several of a kind/);
+  assert.match(
+    complaint("device: cpu,cpu\ngradientAccumulationSteps: 1"),
+    /device \(r.yaml:3\): 2 devices, but gradientAccumulationSteps gives them 1 micro batch a step/,
+  );
   assert.match(complaint("device: cdua"), /did you mean cuda\?/);
   const formats = ["f16", "fp16", "float16", "F32", "bf16"];
   assert.deepEqual(
     formats.map((precision) => load(`precision: ${precision}`).precision),
     ["fp16", "fp16", "fp16", "fp32", "bf16"],
   );
-  assert.match(complaint("precision: int8"), /expected fp32, fp16 or bf16, found "int8"/);
+  assert.match(complaint("precision: int8"), /expected auto, fp32, fp16 or bf16, found "int8"/);
 });
 
 test("the environment names a device under --set and flags, over the file", () => {
@@ -237,13 +249,26 @@ test("what a recipe resolves to survives YAML", () => {
   );
 });
 
-test("a resumed run may have more steps and another folder; nothing else may differ", () => {
+test("a resumed run may have more steps, other devices of its kind, micro batches of another size, and another folder; nothing else may differ", () => {
   const file = { path: "r.yaml", text: recipeToYaml(load("steps: 10\nout: a")) };
   const saved = loadRecipe({ file });
   const resumed = (flags: RecipeSources["flags"] = {}) => resumedRecipe(file, { flags });
   assert.deepEqual(resumed(), saved);
   assert.deepEqual(resumed({ out: "b", seed: "0" }), saved);
   assert.deepEqual(resumed({ steps: "20" }), { ...saved, steps: 20 });
+  const devices = {
+    device: "cpu,cpu",
+    deviceMemory: 5,
+    batchSize: 2,
+    gradientAccumulationSteps: 2,
+  };
+  const begun = { path: "r.yaml", text: recipeToYaml(load("steps: 10\nout: a\ndevice: cpu")) };
+  assert.deepEqual(resumedRecipe(begun, { flags: devices }), {
+    ...saved,
+    ...devices,
+  });
+  assert.throws(() => resumed({ device: "cpu" }), /device is "auto", not "cpu"/);
+  assert.throws(() => resumed({ batchSize: "2" }), /batchSize is 1, not 2/);
   const refused = /another recipe, r\.yaml: (.*; )?steps is 10, not 4/;
   assert.throws(() => resumed({ steps: "4", seed: "1" }), refused);
   assert.throws(() => resumed({ steps: "20", seed: "1" }), /r\.yaml: seed is 0, not 1$/);

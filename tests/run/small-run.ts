@@ -70,8 +70,9 @@ export async function smallRun(run: SmallRun): Promise<Outcome & { events: RunEv
   const data = run.data ?? (await writeTokens(`${folder}-data`));
   const given = { base: model, data, out: folder, ...smallRecipe, ...run.recipe };
   const prepared = await prepareRun(recipeSchema.parse(given), placesOf({}));
-  const fit = fitRun(prepared, { programBytes: 0, freeBytes: 1e12, engine });
-  const onEngine: OnEngine = (work) => work(engine, { ...fit, takesTurns });
+  const machine = { programBytes: 0, freeBytes: 1e12, engine };
+  const onEngine: OnEngine = async (work, choose) =>
+    work(engine, { ...fitRun(prepared, machine, await choose?.(engine)), takesTurns });
   const events: RunEvent[] = [];
   const stop = new AbortController();
   const result = await trainRun(prepared, {

@@ -40,6 +40,7 @@ const program: TrainingStep = {
     const gradients = new Map([["x", Float32Array.of(2 * numTargets * distance)]]);
     return Promise.resolve({ nats: numTargets * distance ** 2, numTokens: numTargets, gradients });
   },
+  lanes: 1,
   dispose: () => Promise.resolve(),
 };
 

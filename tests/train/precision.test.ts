@@ -157,6 +157,7 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
         gradients: new Map([["x", Float32Array.of(gradient)]]),
       });
     },
+    lanes: 1,
     lossScale: scale,
     dispose: () => Promise.resolve(),
   };

@@ -4,12 +4,13 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Precision } from "../../core/dtype.ts";
-import { invariant, UserError } from "../../core/errors.ts";
+import { invariant, messageOf } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { startWorker } from "../../core/worker.ts";
 import { fewerLaunches } from "../../graph/launches.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import type { Engine, Program, Results, Weight } from "../engine.ts";
+import { failureOf } from "../failure.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
 import { estimate, roomOf } from "./estimate.ts";
 import type { InputFormat, WorkerReply, WorkerRequest } from "./worker.ts";
@@ -20,6 +21,7 @@ export interface OnnxRuntimeOptions {
   readonly target: LoweringTarget;
   /** The provider that runs every node, with its options; on any but the CPU's, nothing falls back to the CPU. */
   readonly provider: { readonly name: string };
+  readonly deviceFree?: number | undefined;
   /** Threads of one operation; 0 lets ONNX Runtime take the physical cores. */
   readonly threads: number;
 }
@@ -40,7 +42,9 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
     precisions: options.precisions,
     mapsWeights: name === "cpu",
     tiling: options.target.tiling,
+    lanes: 1,
     room: roomOf(name),
+    deviceFree: options.deviceFree,
     estimate: (outputs) => estimate(shaped(outputs), name),
     compile: (outputs, weights) => compile(worker, shaped(outputs), weights, options),
     dispose: worker.close,
@@ -131,18 +135,23 @@ function openWorker() {
   const waiting: ((error?: Error) => void)[] = [];
   const loading = new Promise<unknown>((resolve) => waiting.push(resolve));
   let count = 0;
+  let end: Error | undefined;
+  const onEnd = (error: Error) => {
+    end ??= error;
+    for (const settle of waiting.splice(0)) settle(end);
+  };
   worker.unref();
   worker.on("message", (error: WorkerReply) => {
     const settle = waiting.shift()!;
     if (waiting.length === 0) worker.unref();
-    settle(error === null ? undefined : new UserError(`ONNX Runtime: ${error}`, { exitCode: 1 }));
+    settle(error === null ? undefined : failureOf(error));
   });
-  worker.on("error", (error) => {
-    for (const settle of waiting.splice(0)) settle(error);
-  });
+  worker.on("error", (error) => onEnd(failureOf(messageOf(error))));
+  worker.on("exit", (code) => onEnd(failureOf(`its thread ended with code ${code}`)));
   return {
     /** Gives the request's number once it is done. */
     call: (request: WorkerRequest): Promise<number> => {
+      if (end) return Promise.reject(end);
       const id = count++;
       worker.ref();
       worker.postMessage({ id, request });

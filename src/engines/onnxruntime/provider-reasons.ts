@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { messageOf } from "../../core/errors.ts";
 import type { SubprocessResult } from "../../core/worker.ts";
 import { type CudaLibrary, cudaProvider } from "./cuda-libraries.ts";
+import { firstLine } from "../failure.ts";
 import type { Probe } from "./probe.ts";
 
 export interface Obstacle {
@@ -121,9 +122,4 @@ function lacking(libraries: readonly CudaLibrary[]): Obstacle {
     reason: `CUDA's ${libraries.map(({ file }) => file).join(", ")} cannot be loaded`,
     hint: `pip install ${wheels.join(" ")}, or name the folders in SSA_CUDA_PATH`,
   };
-}
-
-function firstLine(text: string): string {
-  const line = text.trim().split("\n")[0]!;
-  return line.length > 300 ? `${line.slice(0, 300)}..` : line;
 }

@@ -11,6 +11,7 @@ import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/t
 import { smallTiles } from "../../nn/tiling.ts";
 import { bytesOf, peakBytes } from "../counts.ts";
 import type { Engine, Feeds, Program, Results, Room, Weight } from "../engine.ts";
+import { failureOf } from "../failure.ts";
 import { openTfjs, type TfjsBackend, type TfjsDevice } from "./backend.ts";
 import { type Kernel, type KernelContext, kernels, type TfTensor } from "./kernels.ts";
 
@@ -24,6 +25,7 @@ export async function tfjsEngine(device?: TfjsDevice): Promise<Engine> {
     precisions: ["fp32"],
     mapsWeights: false,
     tiling: smallTiles,
+    lanes: 1,
     room: { host: LIBRARY_BYTES, device: 0 },
     estimate,
     compile: async (outputs, weights) => {
@@ -93,7 +95,7 @@ async function compile(
         results[output] = Float32Array.from(await values.get(tensor)!.data());
       return results;
     } catch (cause) {
-      throw new UserError(`TensorFlow.js: ${messageOf(cause)}`, { exitCode: 1, cause });
+      throw failureOf(messageOf(cause), "TensorFlow.js");
     } finally {
       for (const [tensor, value] of values) if (!resident.has(tensor)) value.dispose();
     }
