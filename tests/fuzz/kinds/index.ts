@@ -2,6 +2,7 @@
 
 import type { Prepare } from "../subject.ts";
 import { adapters } from "./adapters.ts";
+import { arrow } from "./arrow.ts";
 import { config } from "./config.ts";
 import { hub } from "./hub.ts";
 import { index } from "./index-file.ts";
@@ -21,6 +22,7 @@ export const kinds = {
   tokenizer,
   tokens,
   parquet,
+  arrow,
   recipes,
   snapshots,
   hub,
