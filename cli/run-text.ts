@@ -7,7 +7,8 @@ import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import type { RunPlan } from "../src/run/fit.ts";
-import type { Prepared } from "../src/run/prepare.ts";
+import { sourcesOf } from "../src/options/schema.ts";
+import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
 import * as format from "./format.ts";
@@ -23,7 +24,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 
 /** What a run is about to do. */
 export function runFacts(run: Prepared): Facts {
-  const { opened, parameters, context, reportPlan, stream } = run;
+  const { opened, parameters, context, reportPlan, sources, trainTokens } = run;
   const { tune, steps, batchSize, gradientAccumulationSteps } = run.recipe;
   const { base, added, trained } = parameters;
   const perStep = format.integer(batchSize * gradientAccumulationSteps * context);
@@ -36,14 +37,25 @@ export function runFacts(run: Prepared): Facts {
     training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
     new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
     ...Object.fromEntries(rows),
-    data: `${format.integer(stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
+    data: `${format.integer(trainTokens)} tokens; ${steps} steps of ${perStep}`,
+    ...(sources.length > 1 && sourceRows(sourceFacts(run))),
     "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
   };
 }
 
+const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
+
+/** Several sources, one a line; two may be of one name. */
+function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
+  const rows = sources.map(({ name, tokens, share }, i) => [
+    `  ${i + 1}. ${name}`,
+    `${format.integer(tokens)} tokens, ${percent(share)} of the sequences`,
+  ]);
+  return Object.fromEntries(rows) as Facts;
+}
+
 export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
-  const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const memory = Object.entries(MEMORY).map(([part, words]) => {
@@ -93,6 +105,7 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
     "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,
+    ...(report.sources && report.sources.length > 1 && sourceRows(report.sources)),
     model: join(runDir, runFiles.final),
   };
   return [
@@ -107,12 +120,12 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { data, evalData, textColumn, nullRows } = recipe;
+  const { evalData, textColumn, nullRows } = recipe;
   const column = textColumn === null ? "" : ` --text-column ${word(textColumn)}`;
   const nulls = nullRows === "error" ? "" : ` --null-rows ${nullRows}`;
   const model = `--model ${word(join(runDir, runFiles.final))}`;
   const commands = [
-    `eval ${model} --data ${word(evalData ?? data)}${column}${nulls}`,
+    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${column}${nulls}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

@@ -40,6 +40,8 @@ export interface RunReport {
   };
   readonly temperatures: readonly TemperatureSummary[];
   readonly recipe: Recipe;
+  /** What was learnt, with each one's share of the sequences; early reports lack it. */
+  readonly sources?: readonly { readonly name: string; tokens: number; share: number }[];
   readonly device: string;
   /** Optimizer steps done, and the one whose weights `final/` holds. */
   readonly steps: number;

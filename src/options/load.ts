@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
-import { type Recipe, type RecipeKey, recipeOptions, recipeSchema } from "./schema.ts";
+import { type Recipe, type RecipeKey, recipeOptions, recipeSchema, sourcesOf } from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 
@@ -137,10 +137,13 @@ function conflicts(recipe: Recipe): Problem[] {
     "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained";
   const rate = `${minLearningRate} is more than learningRate, ${learningRate}`;
   const off = tune.includes("temperatures") && !parts.includes(true);
+  const weighed = sourcesOf(recipe).filter(({ weight }) => weight !== null);
+  const isMixed = weighed.length % sourcesOf(recipe).length !== 0;
   const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [
     [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
     [minLearningRate > learningRate, "minLearningRate", rate],
     [off, "temperatures", "every part is off, but tune names temperatures"],
+    [isMixed, "data", "some have a weight and some have none; give one to each or to none"],
     [recipe.final === "adapter" && !isOfTemperatures, "final", adapter],
   ];
   return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));

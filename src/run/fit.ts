@@ -7,7 +7,7 @@ import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
 import { withEngine } from "../model/places.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import type { Prepared } from "./prepare.ts";
+import { type Prepared, sourceFacts } from "./prepare.ts";
 
 export type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
@@ -64,15 +64,19 @@ export type RunPlan = Awaited<ReturnType<typeof planRun>>;
 /** As `--dry-run` shows. */
 export const planRun = (run: Prepared) =>
   onEngineOf(run)(async (engine, fit) => {
-    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
+    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan, trainTokens } = run;
     const { base, trained, added, share } = parameters;
     const { batchSize, gradientAccumulationSteps, steps, evalEvery } = recipe;
-    const trainTokens = run.stream.tokens.length;
     const tokensPerStep = batchSize * gradientAccumulationSteps * context;
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: { trainTokens, epochs: (steps * tokensPerStep) / trainTokens, heldOut },
+      data: {
+        trainTokens,
+        epochs: (steps * tokensPerStep) / trainTokens,
+        heldOut,
+        sources: sourceFacts(run),
+      },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {

@@ -3,7 +3,8 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { numScored, trainingBatches, type Window } from "../data/windows.ts";
+import { mixedBatches } from "../data/mixture.ts";
+import { numScored, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
@@ -30,7 +31,7 @@ import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
-import type { Prepared } from "./prepare.ts";
+import { type Prepared, sourceFacts } from "./prepare.ts";
 
 /** What happens on the way, for logs and progress. */
 export type RunEvent = Readonly<
@@ -89,6 +90,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     parameters,
     temperatures,
     recipe,
+    sources: sourceFacts(work),
     device: work.engine.description,
     steps: loop.step,
     finalStep,
@@ -157,7 +159,7 @@ async function train(
   const options = { precision, recompute: work.fit.recompute };
   const shape = { batchSize, context };
   const step = await openTrainingStep(work.engine, opened, shape, names, options);
-  const batches = trainingBatches(work.stream, { context, cursor: start.cursor });
+  const batches = mixedBatches(work.sources, start.cursor);
   const metricsPath = join(runDir, runFiles.metrics);
   let { numTokens, trainSeconds } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;

@@ -56,6 +56,8 @@ export interface DataFiles {
   readonly split?: string | undefined;
   /** What the files are read as, where some data files that lie there are not read. */
   readonly note?: string;
+  /** Makes sure that a file is here, where they are brought one by one. */
+  readonly bring?: ((file: string) => Promise<void>) | undefined;
 }
 
 /**
@@ -98,6 +100,9 @@ export interface DataSplit {
   readonly files: readonly string[];
   /** Which side of the data is read where a share of their end is held out. */
   readonly part?: { readonly side: "kept" | "held-out"; readonly share: number };
+  /** Only so many characters (of token files, tokens) from the start of all that the files hold. */
+  readonly limit?: number;
+  readonly bring?: DataFiles["bring"];
   /** For people: "wikitext, validation", "the last 5 % of notes.txt". */
   readonly description: string;
 }
@@ -107,7 +112,11 @@ export interface DataSplit {
  * keep it); `validation` is that end then; `evaluation` is the validation split, else the test split, else all there
  * is. Any other name must be a split of the data.
  */
-export function selectSplit({ name, splits }: DataFiles, use: string, holdOut = 0): DataSplit {
+export function selectSplit(
+  { name, splits, bring }: DataFiles,
+  use: string,
+  holdOut = 0,
+): DataSplit {
   const usual = ["validation", "test", "train"].find((split) => splits[split]) ?? "validation";
   const asked = use === "evaluation" ? usual : use;
   const isDivided = holdOut > 0 && !splits["validation"] && splits["train"];
@@ -126,5 +135,6 @@ export function selectSplit({ name, splits }: DataFiles, use: string, holdOut = 
   const isWhole = Object.keys(splits).length === 1 && asked === "train";
   const descriptions = { kept: `${name} without its ${end}`, "held-out": `the ${end} of ${name}` };
   const description = side ? descriptions[side] : isWhole ? name : `${name}, ${asked}`;
-  return { format: format!, files, description, ...(side && { part: { side, share: holdOut } }) };
+  const part = side && { part: { side, share: holdOut } };
+  return { format: format!, files, description, bring, ...part };
 }
