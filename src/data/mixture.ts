@@ -51,7 +51,7 @@ export function mixedBatches(sources: readonly Source[], start: DataCursor): Bat
   let { seed, epoch, index } = start;
   /** Which source gives each row of an epoch; its random numbers are no source's. */
   const orderOf = (epoch: number) => {
-    const order = Int32Array.from(shares.flatMap((rows, i) => new Array<number>(rows).fill(i)));
+    const order = Int32Array.from(shares.flatMap((length, i) => Array.from({ length }, () => i)));
     createRandom(seed, ~epoch).shuffle(order);
     return order;
   };

@@ -37,9 +37,8 @@ const sources = z
   .preprocess(
     (given: unknown) => {
       if (!Array.isArray(given)) return given;
-      const isName = (one: unknown) => typeof one === "string";
-      if (given.length === 1 && isName(given[0])) return given[0] as string;
-      return given.map((one: unknown) => (isName(one) ? { path: one } : one));
+      const listed = given.map((one: unknown) => (typeof one === "string" ? { path: one } : one));
+      return given.length === 1 && typeof given[0] === "string" ? given[0] : listed;
     },
     z.union([z.string().min(1), z.array(source).min(1)]),
   )

@@ -44,7 +44,7 @@ test("whole rows, as many as have the tokens; the held-out end is one of that pa
     ];
     const bytes = sides.map((side) => side.utf8Bytes!);
     assert.equal(bytes[0]! + bytes[1]!, utf8Bytes);
-    assert.ok(Math.abs(bytes[1]! / utf8Bytes! - 0.2) < 0.06, `${bytes.join(" ")}`);
+    assert.ok(Math.abs(bytes[1]! / utf8Bytes! - 0.2) < 0.06, bytes.join(" "));
   }
   await assert.rejects(partOf(path, 1), {
     name: "UserError",
@@ -80,7 +80,7 @@ test("token files end where the tokens do", async () => {
   const sides = [await load(40, "train"), await load(40, "validation")];
   assert.deepEqual(
     sides.map(({ texts }) => [...texts[0]!.tokens]),
-    [[...ids.slice(0, 30)], [...ids.slice(30, 40)]],
+    [Array.from(ids.slice(0, 30)), Array.from(ids.slice(30, 40))],
   );
 });
 

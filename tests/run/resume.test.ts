@@ -206,7 +206,7 @@ test("a run on several sources resumes to the same bits, says their shares, and 
       [two, 1201],
     ],
   );
-  assert.ok(Math.abs(sources![1]!.share - 0.75) < 0.02);
+  assert.ok(Math.abs(sources[1]!.share - 0.75) < 0.02);
   // The validation parts of both are scored, all but the first token of each window.
   assert.equal(after.numTokens, 2 * 203 - after.windows);
 });
