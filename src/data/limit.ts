@@ -1,5 +1,6 @@
 // A part of a large data set: its first documents, as many as have so many tokens, and no more of its files than that takes.
 
+import { setImmediate } from "node:timers/promises";
 import { UserError } from "../core/errors.ts";
 import { type CorpusOptions, readDocuments } from "./corpus.ts";
 import type { DocumentStream, Piece } from "./document.ts";
@@ -28,20 +29,27 @@ export async function limitSplit(
   };
   const documents = readDocuments({ ...split, bring: reached }, options);
   const around = tokenizer.prefix.length + tokenizer.suffix.length;
-  let [numTokens, wholeTokens, at, end] = [0, 0, 0, 0];
+  // With those that stand around the next document.
+  let numTokens = around;
+  let [wholeTokens, at, end] = [0, 0, 0];
   for await (const job of tokenizingJobs(sliced(documents), tokenizer.cuts, sliceCharacters)) {
+    options.signal?.throwIfAborted();
+    await setImmediate();
     const { lengths } = tokenizer.encode(job);
     for (const [i, { text, isLast }] of job.entries()) {
-      numTokens += lengths[i]! + (isLast ? around : 0);
+      numTokens += lengths[i]!;
       if (numTokens > maxTokens) {
         if (end > 0) return { ...split, ...(part && { part }), files, limit: end };
         const problem = `${split.description} begins with more than ${maxTokens} tokens`;
         throw new UserError(problem, { hint: "raise --max-tokens" });
       }
       at += text.length;
-      if (isLast) wholeTokens = numTokens;
       if (isLast || (i === job.length - 1 && 2 * wholeTokens < maxTokens)) end = at;
+      if (!isLast) continue;
+      wholeTokens = numTokens;
+      numTokens += around;
     }
+    options.onProgress?.({ characters: at, tokens: numTokens });
     if (!job.at(-1)!.isLast) at += tokenizer.cuts?.skip ?? 0;
   }
   return { ...split, ...(part && { part }) };
