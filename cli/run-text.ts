@@ -8,7 +8,8 @@ import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import { sequencesOf } from "../src/options/schema.ts";
 import type { RunPlan } from "../src/run/fit.ts";
-import type { Prepared } from "../src/run/prepare.ts";
+import { sourcesOf } from "../src/options/schema.ts";
+import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
 import * as format from "./format.ts";
@@ -24,7 +25,7 @@ const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
 
 /** What a run is about to do. */
 export function runFacts(run: Prepared): Facts {
-  const { opened, parameters, context, reportPlan, training } = run;
+  const { opened, parameters, context, reportPlan, sources, trainTokens } = run;
   const { tune, steps } = run.recipe;
   const { base, added, trained } = parameters;
   const perStep = format.integer(sequencesOf(run.recipe) * context);
@@ -37,30 +38,46 @@ export function runFacts(run: Prepared): Facts {
     training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
     new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
     ...Object.fromEntries(rows),
-    data: `${format.integer(training.stream.tokens.length)} tokens; ${steps} steps of ${perStep}`,
-    ...packingFacts(training),
+    data: `${format.integer(trainTokens)} tokens; ${steps} steps of ${perStep}`,
+    ...sourceRows(sourceFacts(run)),
+    ...Object.assign({}, ...sources.map(packingFacts)),
     "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
   };
 }
 
 const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 
-/** How texts lie in sequences; of one that is cut there is nothing to say. */
-function packingFacts({ facts, context }: Prepared["training"]): Facts {
-  const { packing, texts, rows, padding, leftOut, longer, split } = facts;
+/** How a source's texts lie in sequences; of one that is cut there is nothing to say. */
+function packingFacts(
+  { training }: Prepared["sources"][number],
+  i: number,
+  { length }: Prepared["sources"],
+): Facts {
+  const before = length === 1 ? "  " : `  ${i + 1}. `;
+  const { packing, texts, rows, padding, leftOut, longer, split } = training.facts;
   if (packing === "stream" && texts === 1) return {};
   const [first] = longer.first;
   const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
   const more = longer.texts > each.length ? ", ..." : "";
   return {
-    "  packing": `${packing}, ${format.integer(rows)} sequences, ${percent(padding / (rows * context))} padding`,
-    "  not learnt": leftOut && `${format.integer(leftOut)} tokens, in windows without a target`,
-    "  split":
+    [`${before}packing`]: `${packing}, ${format.integer(rows)} sequences, ${percent(padding / (rows * training.context))} padding`,
+    [`${before}not learnt`]:
+      leftOut && `${format.integer(leftOut)} tokens, in windows without a target`,
+    [`${before}split`]:
       split.texts &&
       `${format.integer(split.texts)} texts of ${format.integer(split.tokens)} tokens`,
-    "  longer":
+    [`${before}longer`]:
       first && `${format.integer(longer.texts)} texts than the context: ${each.join(", ")}${more}`,
   };
+}
+
+/** Several sources, one a line; two may be of one name. */
+function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
+  const rows = sources.map(({ name, tokens, share }, i) => [
+    `  ${i + 1}. ${name}`,
+    `${format.integer(tokens)} tokens, ${percent(share)} of the sequences`,
+  ]);
+  return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
 export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
@@ -121,6 +138,7 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
     "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,
+    ...sourceRows(report.sources ?? []),
     model: join(runDir, runFiles.final),
   };
   return [
@@ -135,12 +153,12 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { data, evalData, textColumn, nullRows } = recipe;
+  const { evalData, textColumn, nullRows } = recipe;
   const column = textColumn === null ? "" : ` --text-column ${word(textColumn)}`;
   const nulls = nullRows === "error" ? "" : ` --null-rows ${nullRows}`;
   const model = `--model ${word(join(runDir, runFiles.final))}`;
   const commands = [
-    `eval ${model} --data ${word(evalData ?? data)}${column}${nulls}`,
+    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${column}${nulls}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

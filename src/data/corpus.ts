@@ -61,12 +61,18 @@ export async function loadCorpus(
 
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
 export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Promise<Corpus> {
-  const { format, files, part } = split;
+  const { format, files, part, limit = Infinity } = split;
   const reader = formats[format];
   invariant(reader.holds === "tokens", `${format} files hold no tokens`);
   const all: Stretched<Tokens>[] = [];
-  for (const path of files) all.push(await reader.read(path, vocabSize));
-  const total = all.reduce((sum, { length }) => sum + length, 0);
+  let total = 0;
+  for (const path of files) {
+    if (total === limit) break;
+    const whole = await reader.read(path, vocabSize);
+    const tokens = whole.part(0, Math.min(whole.length, limit - total));
+    total += tokens.length;
+    all.push(tokens);
+  }
   let cut = part ? Math.floor((1 - part.share) * total) : 0;
   const hash = createHash("sha256");
   const texts = all.flatMap((whole) => {
@@ -93,6 +99,24 @@ function corpusOf(
   const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const numTargets = texts.reduce((sum, text) => sum + countTargets(text, prefixLength), 0);
   return { ...facts, texts, numTokens, numTargets };
+}
+
+/** Several corpora as one, the texts of each behind those of the one before. */
+export function joinCorpora(corpora: readonly Corpus[]): Corpus {
+  if (corpora.length === 1) return corpora[0]!;
+  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+  const bytes = corpora.flatMap(({ utf8Bytes }) => utf8Bytes ?? []);
+  const words = corpora.flatMap(({ numWords }) => numWords ?? []);
+  const hash = createHash("sha256");
+  for (const { dataSha256 } of corpora) hash.update(`${dataSha256}\n`);
+  return {
+    texts: corpora.flatMap(({ texts }) => texts),
+    numTokens: sum(corpora.map(({ numTokens }) => numTokens)),
+    numTargets: sum(corpora.map(({ numTargets }) => numTargets)),
+    utf8Bytes: bytes.length === corpora.length ? sum(bytes) : undefined,
+    numWords: words.length === corpora.length ? sum(words) : null,
+    dataSha256: hash.digest("hex"),
+  };
 }
 
 async function tokenizeSplit(
@@ -126,27 +150,41 @@ async function tokenizeSplit(
 
 /** Everything that the tokens depend on. */
 async function basis(
-  { format, files, part }: DataSplit,
+  { format, files, part, limit }: DataSplit,
   { sha256: tokenizer }: Tokenizer,
   { prefix, textColumn, nullRows, remake }: CorpusOptions,
 ) {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  return { format, hashes, part, prefix, textColumn, nullRows, remade: remake?.name, tokenizer };
+  return {
+    format,
+    hashes,
+    part,
+    limit,
+    prefix,
+    textColumn,
+    nullRows,
+    remade: remake?.name,
+    tokenizer,
+  };
 }
 
 /** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */
 export async function* readDocuments(
-  { format, files, part }: DataSplit,
+  { format, files, part, limit, bring }: DataSplit,
   options: RowOptions = {},
   onSkip?: () => void,
 ): AsyncGenerator<Piece> {
   const reader = formats[format];
   invariant(reader.holds === "text", `${format} files hold no text`);
   const { read } = reader;
-  const open = async function* () {
-    for (const path of files) yield* read(path, options);
+  const whole = async function* () {
+    for (const path of files) {
+      await bring?.(path);
+      yield* read(path, options);
+    }
   };
+  const open = () => (limit === undefined ? whole() : sideOf(whole(), "kept", limit));
   const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
   for await (const piece of documents)
     if (piece.isNull) onSkip?.();

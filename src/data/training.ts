@@ -28,8 +28,13 @@ export interface DataCursor {
   readonly index: number;
 }
 
+/** Whole documents are for texts of which only some tokens are targets: `auto` takes them there, else one stream. */
+export function packingOf(asked: Packing | "auto", texts: readonly TokenizedText[]): Packing {
+  if (asked !== "auto") return asked;
+  return texts.some(({ isTarget }) => isTarget) ? "documents" : "stream";
+}
+
 interface TrainingOptions extends Pick<Tokenizer, "endOfText" | "prefix"> {
-  /** Whole documents are for texts of which only some tokens are targets: `auto` takes them there, else one stream. */
   readonly packing: Packing | "auto";
   readonly context: number;
 }
@@ -44,8 +49,7 @@ export function trainingSet(
   texts: readonly TokenizedText[],
   { packing: asked, context, endOfText, prefix }: TrainingOptions,
 ) {
-  const hasMask = texts.some(({ isTarget }) => isTarget);
-  const packing = asked !== "auto" ? asked : hasMask ? "documents" : "stream";
+  const packing = packingOf(asked, texts);
   const isStream = packing === "stream";
   // The end of a stream ends nothing, and where each text begins with the token, it is between them already.
   const mark = isStream && prefix[0] === endOfText ? undefined : endOfText;

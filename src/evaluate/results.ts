@@ -43,6 +43,8 @@ export interface RunReport {
   };
   readonly temperatures: readonly TemperatureSummary[];
   readonly recipe: Recipe;
+  /** What was learnt, with each one's share of the sequences; early reports lack it. */
+  readonly sources?: readonly { readonly name: string; tokens: number; share: number }[];
   readonly device: string;
   /** What the recipe's `auto` became; early reports lack it. */
   readonly chosen?: {

@@ -8,6 +8,7 @@ import type { RunReport } from "../evaluate/results.ts";
 import type { PerplexityResult } from "../evaluate/tasks/perplexity.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/open.ts";
+import { sourcesOf } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
@@ -31,10 +32,11 @@ export async function modelCard(
   const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
   const values = licence.map((line) => line.replace(/^.*?:\s*/, "")).join(", ");
-  const dataId = report && hubId(report.recipe.data, parseDatasetName);
+  const data = report ? sourcesOf(report.recipe) : [];
+  const ids = data.flatMap(({ path }) => hubId(path, parseDatasetName) ?? []);
   const front = {
     base_model: base.name && hubId(base.name, parseModelName),
-    datasets: dataId && [dataId],
+    datasets: ids.length > 0 && ids,
     library_name: target === "onnx" ? "transformers.js" : "ssa",
     pipeline_tag: "text-generation",
     tags: [...(temperatures ? ["selective-self-attention"] : []), target],
@@ -65,7 +67,10 @@ export async function modelCard(
 
 /** As the hub's model index has it. */
 function resultOf({ recipe, after }: RunReport) {
-  const dataset = { name: displayName(recipe.data), type: displayName(recipe.data) };
+  const name = sourcesOf(recipe)
+    .map(({ path }) => displayName(path))
+    .join(", ");
+  const dataset = { name, type: name };
   const metric = { type: "perplexity", value: after.perplexity, name: conventionOf(after) };
   return { task: { type: "text-generation" }, dataset, metrics: [metric] };
 }

@@ -4,12 +4,17 @@ import { didYouMean, UserError } from "../core/errors.ts";
 import { splitNamed, splitOf } from "../files/names.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
-import type { HubSettings } from "./environment.ts";
+import type { HubContext, HubSettings } from "./environment.ts";
 import type { ResolveOptions } from "./model.ts";
 import { nameOf, parseDatasetName, type DatasetSpec, type HubRepo } from "./repo-id.ts";
 import { NoRevisionError, offlineFailure } from "./request.ts";
 
 type DatasetRepo = DatasetSpec & HubRepo;
+
+interface DatasetOptions extends ResolveOptions {
+  readonly splits?: readonly string[];
+  readonly isPart?: boolean;
+}
 
 // Where the hub keeps every public data set converted to parquet, as config/split/0000.parquet.
 const REVISIONS = ["main", "refs/convert/parquet"] as const;
@@ -17,20 +22,21 @@ const REVISIONS = ["main", "refs/convert/parquet"] as const;
 /**
  * The parquet files of `wikitext`, `wikitext-103` or any `id[:config][@split]`, from the repository itself or from the
  * branch that the hub converts; used without a request where they are cached. Of the splits that exist those in `splits`
- * come here, or all; a split in the name overrules that.
+ * come here, or all; a split in the name overrules that. Where only a part of them is wanted, each comes when `bring` is
+ * asked for it: whole, for the hub states a checksum of whole files alone.
  */
 export async function resolveDataset(
   name: string,
   settings: HubSettings,
-  { splits, ...options }: ResolveOptions & { readonly splits?: readonly string[] } = {},
+  { splits, isPart = false, ...options }: DatasetOptions = {},
 ) {
   const spec = parseDatasetName(name);
   const repos = REVISIONS.map((revision) => ({ ...spec, type: "dataset", revision }) as const);
   const wanted = spec.split === undefined ? splits : [spec.split];
   for (const repo of repos)
     for await (const snapshot of cachedSnapshots(settings, repo)) {
-      const chosen = await cachedChoice(snapshot, repo, settings.offline, wanted);
-      if (chosen) return located(snapshot, repo, chosen);
+      const chosen = await cachedChoice(snapshot, repo, settings.offline, { wanted, isPart });
+      if (chosen) return located(snapshot, { settings, repo, ...options }, chosen, isPart);
     }
   if (settings.offline) {
     const what = [spec.config, spec.split ?? "train"].filter(Boolean).join("/");
@@ -45,8 +51,8 @@ export async function resolveDataset(
     if (snapshot === undefined || files.length === 0) continue;
     const chosen = choose(files, repo, wanted);
     const names = chosen.map(({ path }) => path);
-    await downloadFiles(context, snapshot, names);
-    return located(snapshot, repo, chosen);
+    if (!isPart) await downloadFiles(context, snapshot, names);
+    return located(snapshot, context, chosen, isPart);
   }
   const hint = "download its text yourself and name the .txt, .jsonl or .parquet file";
   const problem = "has no parquet files, and the hub has converted none";
@@ -58,7 +64,7 @@ async function cachedChoice(
   snapshot: Snapshot,
   repo: DatasetRepo,
   isOffline: boolean,
-  wanted?: readonly string[],
+  { wanted, isPart }: { readonly wanted: readonly string[] | undefined; readonly isPart: boolean },
 ): Promise<readonly ParquetFile[] | undefined> {
   const isListed = snapshot.listing !== undefined;
   const files = parquetFiles(await snapshot.files());
@@ -70,6 +76,7 @@ async function cachedChoice(
     if (isOffline && isListed && files.length > 0) throw error;
     return undefined;
   }
+  if (isPart && isListed) return chosen;
   for (const { path } of chosen) if (!(await snapshot.has(path))) return undefined;
   if (isListed) return chosen;
   // Without the list of what exists, a split or a part that is not here may still exist.
@@ -78,14 +85,27 @@ async function cachedChoice(
   return isComplete(chosen) && hoped.every((split) => found.includes(split)) ? chosen : undefined;
 }
 
-/** Local files by split, in the order of their rows. */
-function located(snapshot: Snapshot, { id }: HubRepo, chosen: readonly ParquetFile[]) {
+/** Local files by split, in the order of their rows, and how one that is not here yet comes. */
+function located(
+  snapshot: Snapshot,
+  context: HubContext,
+  chosen: readonly ParquetFile[],
+  isPart: boolean,
+) {
+  const { settings, repo } = context;
   const bySplit = splitsOf(chosen).map((split) => {
     const files = chosen.filter((file) => file.split === split);
     return [split, files.map(({ path }) => snapshot.pathOf(path))] as const;
   });
   const files = Object.fromEntries(bySplit);
-  return { files, id, config: chosen[0]!.config, commit: snapshot.commit };
+  const bring = async (file: string) => {
+    const { path } = chosen.find(({ path }) => snapshot.pathOf(path) === file)!;
+    if (settings.offline && !(await snapshot.has(path)))
+      throw offlineFailure(repo, path, settings.cacheDir);
+    await downloadFiles(context, snapshot, [path]);
+  };
+  const { config } = chosen[0]!;
+  return { files, id: repo.id, config, commit: snapshot.commit, ...(isPart && { bring }) };
 }
 
 function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: readonly string[]) {

@@ -5,6 +5,7 @@ import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
+import { limitSplit } from "../data/limit.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { firstFrom, joinedBy, type Remake } from "../data/document.ts";
 import {
@@ -82,13 +83,14 @@ export function opening(places: Places, root = packageRoot()): OpenOptions {
 const WIKITEXT = "Salesforce/wikitext";
 
 /**
- * The files of a data source, of the splits that are needed, and the split that the name itself chose. Where rows are
- * no texts, `remake` makes some of them: of WikiText's one, as the published figures need.
+ * The files of a data source, of the splits that are needed, and the split that the name itself chose; where only a
+ * part is wanted, each comes from the hub when it is reached. Where rows are no texts, `remake` makes some of them: of WikiText's one, as the published figures need.
  */
 export async function findData(
   name: string,
   { hub, onNote, onProgress, signal }: Places,
   splits?: readonly string[],
+  isPart = false,
 ): Promise<DataFiles & { readonly remake?: Remake }> {
   if (isDataPath(name)) {
     const data = await findDataFiles(name);
@@ -97,12 +99,12 @@ export async function findData(
   }
   if (EMBEDDED_DATA.includes(name)) return embeddedData(name);
   const { split } = parseDatasetName(name);
-  const options = { ...(splits && { splits }), onProgress, onNote, signal };
-  const { files, id, config } = await resolveDataset(name, hub, options).finally(() =>
-    onProgress?.(undefined),
-  );
+  const options = { ...(splits && { splits }), isPart, onProgress, onNote, signal };
+  const isDone = () => onProgress?.(undefined);
+  const { files, id, config, bring } = await resolveDataset(name, hub, options).finally(isDone);
   const remake = id === WIKITEXT && { remake: joinedBy("\n\n") };
-  return { name: `${id}:${config}`, splits: files, split, ...remake };
+  const brought = bring && { bring: (file: string) => bring(file).finally(isDone) };
+  return { name: `${id}:${config}`, splits: files, split, ...brought, ...remake };
 }
 
 /** How data is read, on this many threads. */
@@ -124,12 +126,14 @@ export const reading = (
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  options: CorpusOptions = {},
+  { maxTokens, ...options }: CorpusOptions & { readonly maxTokens?: number | null } = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer }> {
   const { vocabSize } = model.config;
-  if (formats[split.format].holds === "tokens") return loadTokenCorpus(split, vocabSize);
+  if (formats[split.format].holds === "tokens")
+    return loadTokenCorpus({ ...split, limit: maxTokens ?? Infinity }, vocabSize);
   const tokenizer = await loadTokenizer(folder);
-  const corpus = await loadCorpus(split, tokenizer, options);
+  const part = maxTokens ? await limitSplit(split, tokenizer, maxTokens, options) : split;
+  const corpus = await loadCorpus(part, tokenizer, options);
   if (tokenizer.vocabSize <= vocabSize) return { ...corpus, tokenizer };
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
   const unknown = corpus.texts.map(({ tokens }) => firstFrom(vocabSize, tokens)).find(Boolean)?.id;

@@ -6,7 +6,14 @@ import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
-import { type Recipe, type RecipeKey, recipeOptions, recipeSchema, sequencesOf } from "./schema.ts";
+import {
+  type Recipe,
+  type RecipeKey,
+  recipeOptions,
+  recipeSchema,
+  sequencesOf,
+  sourcesOf,
+} from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 
@@ -146,11 +153,14 @@ function conflicts(recipe: Recipe): Problem[] {
   const devices = devicesIn(device).length;
   const idle = `${devices} devices, but gradientAccumulationSteps gives them ${number} micro batch${number === 1 ? "" : "es"} a step`;
   const off = tune.includes("temperatures") && !parts.includes(true);
+  const weighed = sourcesOf(recipe).filter(({ weight }) => weight !== null);
+  const isMixed = weighed.length % sourcesOf(recipe).length !== 0;
   const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [
     [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
     [minLearningRate > learningRate, "minLearningRate", rate],
     [off, "temperatures", "every part is off, but tune names temperatures"],
     [devices > number, "device", idle],
+    [isMixed, "data", "some have a weight and some have none; give one to each or to none"],
     [recipe.final === "adapter" && !isOfTemperatures, "final", adapter],
   ];
   return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));

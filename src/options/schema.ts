@@ -28,6 +28,23 @@ const patienceOrOff = z
   )
   .meta({ expected: "off or {patience: a whole number of at least 1}", value: "patience" });
 
+const source = z.strictObject({
+  path: z.string().min(1),
+  weight: z.number().positive().nullable().default(null),
+  split: z.string().min(1).nullable().default(null),
+});
+// A single name stays one, so that it reads the same in every recipe.
+const sources = z
+  .preprocess(
+    (given: unknown) => {
+      if (!Array.isArray(given)) return given;
+      const listed = given.map((one: unknown) => (typeof one === "string" ? { path: one } : one));
+      return given.length === 1 && typeof given[0] === "string" ? given[0] : listed;
+    },
+    z.union([z.string().min(1), z.array(source).min(1)]),
+  )
+  .meta({ expected: "text, or a list of {path, weight, split}", value: "data", isList: true });
+
 const recompute = z
   .union([z.literal("auto"), z.boolean()])
   .meta({ expected: "auto, true or false", value: "[when]" });
@@ -51,11 +68,12 @@ const temperatures = z
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
   base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
-  data: needed(text("data"), "training text: a file, folder, pattern, id[:config][@split] or name"),
+  data: needed(sources, "training text: a file, folder, pattern, id[:config][@split] or name"),
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   textColumn: shared.textColumn,
   nullRows: shared.nullRows,
+  maxTokens: orNull(wholeNumber(1), "most tokens read of each part of the data (default: all)"),
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
@@ -106,6 +124,12 @@ export type Recipe = DeepReadonly<z.output<typeof recipeSchema>>;
 export type RecipeKey = keyof Recipe;
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+export type RecipeSource = z.input<typeof source>;
+
+/** What a recipe trains on, each source by itself. */
+export const sourcesOf = ({ data }: Pick<Recipe, "data">) =>
+  typeof data === "string" ? [{ path: data, weight: null, split: null }] : data;
 
 /** Every key in the schema's order. */
 export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind.optionsOf(recipeSchema.shape);

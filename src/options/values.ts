@@ -208,7 +208,7 @@ export function readOptions<S extends Shape>(
   const words = describe(schema);
   const tree = given.reduce<unknown>((tree, [key, value, , isRead = false]) => {
     const path = key.split(".");
-    const isText = describedAt(words, path)?.expected === "text";
+    const isText = /^text\b/.test(describedAt(words, path)?.expected ?? "");
     return withValue(
       tree,
       path,

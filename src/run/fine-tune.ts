@@ -20,7 +20,7 @@ import {
 } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
-import { type Recipe, sequencesOf } from "../options/schema.ts";
+import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
 import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
 import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
@@ -30,7 +30,7 @@ const CHECKPOINTS = "checkpoints";
 
 export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>, Partial<Places> {
   readonly base: string;
-  readonly data: string;
+  readonly data: string | readonly (string | RecipeSource)[];
   /** Continues the run at `out`, or the newest under checkpoints/. */
   readonly resume?: boolean;
   /** After each optimizer step. */
@@ -215,8 +215,8 @@ export async function finishedReport({ out, steps }: Recipe): Promise<RunReport 
 }
 
 /** `gpt2-wikitext` of base and data. */
-function runStem({ base, data }: Recipe): string {
+function runStem({ base, ...recipe }: Recipe): string {
   const stem = (name: string) =>
     basename(name.replace(/[@:*?].*$/, "").replace(/\/+$/, "")).replace(/\.\w+$/, "") || "run";
-  return `${stem(base)}-${stem(data)}`;
+  return `${stem(base)}-${stem(sourcesOf(recipe)[0]!.path)}`;
 }

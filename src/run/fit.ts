@@ -9,7 +9,7 @@ import { buildForward, natsOf } from "../model/graph.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";
 import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
-import type { Prepared } from "./prepare.ts";
+import { type Prepared, sourceFacts } from "./prepare.ts";
 
 export type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
@@ -132,19 +132,20 @@ export type RunPlan = Awaited<ReturnType<typeof planRun>>;
 /** As `--dry-run` shows. */
 export const planRun = (run: Prepared) =>
   onEngineOf(run)(async (engine, fit) => {
-    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan } = run;
+    const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan, trainTokens } = run;
     const { base, trained, added, share } = parameters;
     const { steps, evalEvery } = recipe;
-    const { stream, facts: packing, numRows } = run.training;
-    const tokensPerStep = sequencesOf(recipe) * context;
+    const sequences = sequencesOf(recipe);
+    const tokensPerStep = sequences * context;
+    const numRows = run.sources.reduce((sum, { training }) => sum + training.numRows, 0);
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
       data: {
-        trainTokens: stream.tokens.length,
-        epochs: (steps * sequencesOf(recipe)) / numRows,
+        trainTokens,
+        epochs: (steps * sequences) / numRows,
         heldOut,
-        packing,
+        sources: sourceFacts(run),
       },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */

@@ -1,7 +1,7 @@
 // `precision: auto`: half precision where a device has it and the run's first sequences come out as they do in F32.
 
 import type { Precision } from "../core/dtype.ts";
-import { trainingBatches } from "../data/training.ts";
+import { mixedBatches } from "../data/mixture.ts";
 import type { Engine } from "../engines/index.ts";
 import { globalNorm } from "../train/adamw.ts";
 import { sumGradients } from "../train/loop.ts";
@@ -40,12 +40,12 @@ const percent = (share: number) => `${Number((100 * share).toPrecision(2))} %`;
 
 /** Loss and summed gradients of the first sequences. */
 async function gradientsOf(run: Prepared, engine: Engine, precision: Precision) {
-  const { opened, tensors, shapes, training, recipe } = run;
+  const { opened, tensors, shapes, sources, recipe } = run;
   const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
   const options = { precision, recompute: "blocks" } as const;
   const shape = { ...shapes.training, batchSize: 1 };
   const step = await openTrainingStep(engine, opened, shape, [...sums.keys()], options);
-  const batches = trainingBatches(training, { seed: recipe.seed, epoch: 0, index: 0 });
+  const batches = mixedBatches(sources, { seed: recipe.seed, epoch: 0, index: 0 });
   const first = Array.from({ length: SEQUENCES }, () => batches.next(1));
   const { nats, numTokens } = await sumGradients(step, tensors, sums, first);
   await step.dispose();

@@ -1,9 +1,11 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
 import { UserError } from "../core/errors.ts";
+import { type Corpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake } from "../data/document.ts";
+import { sharesOf } from "../data/mixture.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
-import { trainingSet } from "../data/training.ts";
+import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
@@ -15,7 +17,7 @@ import {
   readCorpus,
   reading,
 } from "../model/places.ts";
-import type { Recipe } from "../options/schema.ts";
+import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
@@ -27,32 +29,53 @@ export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
 /** Opens and reads what a recipe names. */
 export async function prepareRun(recipe: Recipe, places: Places) {
   // A mistyped name is told before another one is fetched.
-  await checkNames(recipe.base, recipe.data, recipe.evalData);
+  const asked = sourcesOf(recipe);
+  await checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
   const base = await openBase(recipe, opening(places));
-  const data = await findData(recipe.data, places, ["train", "validation"]);
-  const other = recipe.evalData ? await findData(recipe.evalData, places) : undefined;
+  const { evalData, maxTokens } = recipe;
+  const isPart = maxTokens !== null;
+  const found: Awaited<ReturnType<typeof findData>>[] = [];
+  for (const { path, split } of asked)
+    found.push(await findData(path, places, [split ?? "train", "validation"], isPart));
+  const other = evalData ? await findData(evalData, places, undefined, isPart) : undefined;
   const holdOut = other ? 0 : recipe.holdOut;
-  const trainSplit = selectSplit(data, data.split ?? "train", holdOut);
-  const evaluationSplit = other
-    ? selectSplit(other, other.split ?? "evaluation")
-    : selectSplit(data, "validation", holdOut);
+  const trainSplits = found.map((data, i) =>
+    selectSplit(data, asked[i]!.split ?? data.split ?? "train", holdOut),
+  );
+  const evaluationSplits = other
+    ? [selectSplit(other, other.split ?? "evaluation")]
+    : found.map((data) => selectSplit(data, "validation", holdOut));
 
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const { textColumn, nullRows } = recipe;
-  const how = { ...reading(places, recipe.threads), textColumn, nullRows };
+  const how = { ...reading(places, recipe.threads), textColumn, nullRows, maxTokens };
   const read = (split: DataSplit, remake?: Remake) =>
     readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
-  const train = await read(trainSplit);
-  const evaluation = await read(evaluationSplit, (other ?? data).remake);
-  const { tokenizer } = train;
-  const { packing } = recipe;
-  const { endOfText, prefix = [] } = tokenizer ?? {};
-  const training = trainingSet(train.texts, { packing, context, endOfText, prefix });
-  const heldOut = heldOutShare(evaluationSplit, train.numTokens, evaluation.numTokens);
-  if (training.windows.length === 0)
-    throw new UserError(`${trainSplit.description} holds too little text to train on`);
-  const mayPack = packing === "auto" || packing === "documents";
+  const train = [];
+  for (const split of trainSplits) train.push(await read(split));
+  const evaluations = [];
+  for (const [i, split] of evaluationSplits.entries())
+    evaluations.push(await read(split, (other ?? found[i]!).remake));
+  const evaluation = joinCorpora(evaluations);
+  // One graph learns from all sources, so that one rule lays them in rows.
+  const packing = packingOf(
+    recipe.packing,
+    train.flatMap(({ texts }) => texts),
+  );
+  const sources = train.map(({ texts, tokenizer }, i) => {
+    const { endOfText, prefix = [] } = tokenizer ?? {};
+    const training = trainingSet(texts, { packing, context, endOfText, prefix });
+    const { path: name, weight } = asked[i]!;
+    if (training.windows.length === 0)
+      throw new UserError(`${trainSplits[i]!.description} holds too little text to train on`);
+    const open = (cursor: DataCursor) => trainingBatches(training, cursor);
+    const [numRows, numTokens] = [training.numRows, training.stream.tokens.length];
+    return { name, weight, numRows, numTokens, training, open };
+  });
+  const shares = sharesOf(sources);
+  const heldOut = heldOutShare(evaluationSplits, train, evaluations);
+  const mayPack = recipe.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {
     const windows = limit === "all" ? undefined : limit;
     return planWindows(opened, evaluation, { context, windows, mayPack });
@@ -72,31 +95,57 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Parameters of the base, of the temperatures, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
-    /** What is learnt in an epoch. */
-    training,
+    /** What is learnt, each with its share of an epoch's sequences. */
+    sources: sources.map((source, i) => ({ ...source, share: shares[i]! })),
+    trainTokens: sources.reduce((sum, { numTokens }) => sum + numTokens, 0),
     /** Of the graphs that learn, and that score on the way, but for the size of a batch. */
     shapes: {
-      training: { context, isPacked: training.isPacked },
+      training: { context, isPacked: packing === "documents" },
       scoring: { context, isPacked: reportPlan.isPacked },
     },
     /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
     heldOut,
     /** Of the texts or token files. */
-    sha256: { data: train.dataSha256, evalData: evaluation.dataSha256 },
+    sha256: {
+      ...Object.fromEntries(
+        train.map(({ dataSha256 }, i) => {
+          return [asked.length > 1 ? `data ${i + 1}, ${asked[i]!.path},` : "data", dataSha256];
+        }),
+      ),
+      evalData: evaluation.dataSha256,
+    },
     /** Windows scored for the report, and on the way. */
     reportPlan,
     evalPlan,
   };
 }
 
+/** Of each source its tokens, its share of the sequences that are learnt, and how it lies in them. */
+export const sourceFacts = ({ sources }: Pick<Prepared, "sources">) =>
+  sources.map(({ name, numTokens, share, training }) => {
+    return { name, tokens: numTokens, share, packing: training.facts };
+  });
+
 /** What is far from the asked share would measure something else than was meant. */
-function heldOutShare({ part, description }: DataSplit, numTrain: number, numHeldOut: number) {
-  if (part?.side !== "held-out") return null;
-  const total = numTrain + numHeldOut;
-  const [asked, actual] = [part.share, numHeldOut / total];
-  if (actual >= asked / 2 && actual <= asked * 2) return { asked, actual };
-  throw new UserError(
-    `${description} would be ${(100 * actual).toPrecision(2)} % of its ${total} tokens`,
-    { hint: "bring more data, hold out another share, or name evaluation data of its own" },
-  );
+function heldOutShare(
+  splits: readonly DataSplit[],
+  train: readonly Pick<Corpus, "numTokens">[],
+  heldOut: readonly Pick<Corpus, "numTokens">[],
+) {
+  let [asked, all, held] = [0, 0, 0];
+  for (const [i, { part, description }] of splits.entries()) {
+    if (part?.side !== "held-out") continue;
+    const { numTokens } = heldOut[i]!;
+    const total = train[i]!.numTokens + numTokens;
+    const actual = numTokens / total;
+    asked = part.share;
+    if (actual < asked / 2 || actual > asked * 2)
+      throw new UserError(
+        `${description} would be ${(100 * actual).toPrecision(2)} % of its ${total} tokens`,
+        { hint: "bring more data, hold out another share, or name evaluation data of its own" },
+      );
+    all += total;
+    held += numTokens;
+  }
+  return all > 0 ? { asked, actual: held / all } : null;
 }

@@ -3,7 +3,7 @@
 
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { trainingBatches } from "../data/training.ts";
+import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
@@ -31,7 +31,7 @@ import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
-import type { Prepared } from "./prepare.ts";
+import { type Prepared, sourceFacts } from "./prepare.ts";
 
 /** What happens on the way, for logs and progress. */
 export type RunEvent = Readonly<
@@ -91,6 +91,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     parameters,
     temperatures,
     recipe,
+    sources: sourceFacts(work),
     device: work.engine.description,
     chosen: { batchSize, gradientAccumulationSteps, precision },
     steps: loop.step,
@@ -160,7 +161,7 @@ async function train(
   const shape = { ...shapes.training, batchSize };
   const options = { precision, recompute };
   const step = await openTrainingStep(work.engine, opened, shape, names, options);
-  const batches = trainingBatches(work.training, start.cursor);
+  const batches = mixedBatches(work.sources, start.cursor);
   const metricsPath = join(runDir, runFiles.metrics);
   // The cursor is that of the last whole step: the next one may have drawn its batches and failed.
   let { numTokens, trainSeconds, cursor } = start;

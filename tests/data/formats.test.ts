@@ -59,7 +59,8 @@ test("the table tells each extension's format, and all of them where it knows no
     for (const extension of extensions) assert.equal(formatOf(`a.b${extension}`), format);
   await assert.rejects(read("a.parquet.gz", ""), {
     name: "UserError",
-    message: /a\.parquet\.gz: unknown kind of data, expected \.txt, .*\.npy, or text behind \.gz$/,
+    message:
+      /a\.parquet\.gz: unknown kind of data, expected \.txt, .*\.npy, or text behind \.gz or \.zst$/,
   });
 });
 
@@ -270,6 +271,28 @@ test("parquet behind every compression that Python writes", async () => {
     );
   }
   assert.deepEqual([...found], ["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4_RAW"]);
+});
+
+test("texts behind Zstandard, of several frames; cut and damaged ones are named", async () => {
+  const at = (name: string) => join(import.meta.dirname, "../fixtures/zstd", name);
+  const rows = ["Call me Ishmael. ".repeat(12), "", "字🙂 café", "the whale, the whale"];
+  for (const name of ["rows.jsonl.zst", "rows.csv.zst"])
+    assert.deepEqual(
+      (await readFileOf(at(name))).map(({ text }) => text),
+      rows,
+      name,
+    );
+  const numbers = (i: number) => Array.from({ length: 9000 }, (_, j) => `${(i * j) % 977} `);
+  const long = [1, 2, 3].flatMap(numbers).join("").slice(0, 200_000);
+  const text = (await readFileOf(at("rows.txt.zst"))).map((piece) => piece.text).join("");
+  assert.equal(text, `${long}${rows[2]}`);
+  const bytes = await readFile(at("rows.txt.zst"));
+  for (const damaged of [bytes.subarray(0, -30), bytes.subarray(0, 3), Buffer.from("plain text")])
+    await assert.rejects(read("damaged.txt.zst", damaged), {
+      name: "UserError",
+      message: /damaged\.txt\.zst is not Zstandard, or not all of it \(somewhere after byte/,
+      hint: "is it complete?",
+    });
 });
 
 const cases = join(import.meta.dirname, "../../../shared/cases/data");

@@ -23,7 +23,9 @@ async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): P
 
 /** The files by split, by their paths in the folder. */
 async function splitsOf(folder: string, named = "") {
-  const { splits } = await findDataFiles(join(folder, named));
+  const { splits } = await findDataFiles(
+    named.startsWith(":") ? folder + named : join(folder, named),
+  );
   return Object.fromEntries(
     Object.entries(splits).map(([split, files]) => [
       split,
@@ -123,6 +125,52 @@ test("a clone's README.md says which files its splits have, by name, list and pa
   const { split, name } = await findDataFiles(`${folder}@train_extra`);
   assert.deepEqual([split, name], ["train_extra", basename(folder)]);
   assert.ok(isDataPath(`${folder}:en@train_extra`));
+});
+
+test("folders named as splits, splits of their own in shards, and a config's own folder", async () => {
+  const nested = await folderOf({
+    "README.md": "no front matter",
+    "de/train/a.jsonl": "",
+    "de/validation/b.jsonl": "",
+    "en/train/deep/c.jsonl": "",
+    "notes/d.jsonl": "",
+  });
+  assert.deepEqual(await splitsOf(nested), {
+    train: ["de/train/a.jsonl", "en/train/deep/c.jsonl"],
+    validation: ["de/validation/b.jsonl"],
+  });
+  const sharded = await folderOf({
+    "data/train_sft-00000-of-00002.jsonl": "",
+    "data/train_sft-00001-of-00002.jsonl": "",
+    "data/test_gen-00000-of-00001.jsonl": "",
+    "data/wiki-train-00000-of-00001.jsonl": "",
+  });
+  assert.deepEqual(await splitsOf(sharded), {
+    test_gen: ["data/test_gen-00000-of-00001.jsonl"],
+    train_sft: ["data/train_sft-00000-of-00002.jsonl", "data/train_sft-00001-of-00002.jsonl"],
+    train: ["data/wiki-train-00000-of-00001.jsonl"],
+  });
+  const configs = `---
+configs:
+  - config_name: own
+    data_dir: own
+  - config_name: told
+    data_dir: told
+    data_files: [{ split: train, path: "**/a*.txt" }]
+---`;
+  const dirs = await folderOf({
+    "README.md": configs,
+    "own/train.txt": "",
+    "own/valid.txt": "",
+    "told/x/a1.txt": "",
+    "told/a2.txt": "",
+    "told/b.txt": "",
+  });
+  assert.deepEqual(await splitsOf(dirs, ":own"), {
+    train: ["own/train.txt"],
+    validation: ["own/valid.txt"],
+  });
+  assert.deepEqual(await splitsOf(dirs, ":told"), { train: ["told/a2.txt", "told/x/a1.txt"] });
 });
 
 test("of several configs one is named, or the default; what is not there is told", async () => {

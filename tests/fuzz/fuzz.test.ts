@@ -10,6 +10,7 @@ const counts: Readonly<Partial<Record<Kind, number>>> = {
   config: 100,
   tokenizer: 100,
   parquet: 60,
+  arrow: 15,
   recipes: 80,
   snapshots: 50,
   hub: 40,

@@ -48,7 +48,7 @@ export type Told =
   | { readonly fault: FoundFault };
 
 /** Seconds that a case may take: a kill is a whole run of a program, twice, and parquet's guard waits for 5. */
-const patience: Readonly<Partial<Record<Kind, number>>> = { kill: 300, parquet: 8 };
+const patience: Readonly<Partial<Record<Kind, number>>> = { kill: 300, parquet: 8, arrow: 20 };
 const maxHeapMegabytes = 512;
 // Of small files that are written and flushed thousands of times.
 const ram = "/dev/shm";

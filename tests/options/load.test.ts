@@ -36,6 +36,7 @@ test("the defaults are the documented ones", () => {
     out: null,
     textColumn: null,
     nullRows: "error",
+    maxTokens: null,
     holdOut: 0.05,
     tune: ["temperatures"],
     init: "pretrained",
@@ -159,6 +160,35 @@ test("every mistake is reported, with its path and its origin", () => {
     "  temperatures.qery (r.yaml:6): unknown key; did you mean temperatures.query?",
     "7 mistakes:",
   ]);
+});
+
+test("data is one name, or a list of sources; weights are for all of them or none", () => {
+  const dataOf = (data: readonly string[]) => load("", { flags: { data } }).data;
+  const source = (path: string, weight: number | null = null, split: string | null = null) => ({
+    path,
+    weight,
+    split,
+  });
+  assert.equal(dataOf(["a.txt"]), "a.txt");
+  assert.deepEqual(dataOf(["a.txt", "1"]), [source("a.txt"), source("1")]);
+  const list =
+    "base: b\ndata:\n  - {path: a, weight: 2}\n  - {path: b, weight: 0.5, split: train_sft}\n";
+  const recipe = loadRecipe({ file: { path: "r.yaml", text: list } });
+  assert.deepEqual(recipe.data, [source("a", 2), source("b", 0.5, "train_sft")]);
+  const again = loadRecipe({ file: { path: "again.yaml", text: recipeToYaml(recipe) } });
+  assert.deepEqual(again, recipe);
+  const wrong: readonly (readonly [string, RegExp])[] = [
+    ["[{path: a, weight: 1}, b]", /^data .*some have a weight and some have none/],
+    ["[{path: a, wieght: 1}]", /^data.0.wieght: unknown key/],
+    ["[{path: a, weight: 0}]", /^data .*expected text, or a list/],
+    ["[]", /^data .*expected text, or a list/],
+    ["7", /^data .*expected text, or a list .*found 7/],
+  ];
+  for (const [data, message] of wrong)
+    assert.throws(() => loadRecipe({ file: { path: "r.yaml", text: `base: b\ndata: ${data}` } }), {
+      name: "UserError",
+      message,
+    });
 });
 
 test("a base and data are needed", () => {

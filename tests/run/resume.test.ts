@@ -9,6 +9,7 @@ import { UserError } from "../../src/core/errors.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { lockRun, newestRun, readLines } from "../../src/files/run-folder.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
+import type { RunReport } from "../../src/evaluate/results.ts";
 import type { RunEvent } from "../../src/run/training.ts";
 import type { LoopState } from "../../src/train/loop.ts";
 import { temporaryFolder } from "../helpers.ts";
@@ -181,6 +182,47 @@ test("data that changed since the run began is refused", async (t) => {
     await writeFile(path, bytes);
   }
   await smallRun({ engine, folder: run, data, isResumed: true });
+});
+
+test("a run on several sources resumes to the same bits, says their shares, and each must be as it was", async (t) => {
+  const folder = await temporaryFolder(t);
+  const [one, two] = [join(folder, "one"), join(folder, "two")];
+  await writeTokens(one);
+  await writeTokens(two, 23);
+  const mixed = {
+    ...recipe,
+    data: [
+      { path: one, weight: 1 },
+      { path: two, weight: 3 },
+    ],
+  };
+  const [whole, parts] = [join(folder, "whole"), join(folder, "parts")];
+  await smallRun({ engine, folder: whole, recipe: mixed });
+  const stopAt = (event: RunEvent) => event.kind === "step" && event.step === 3;
+  await smallRun({ engine, folder: parts, recipe: mixed, stopAt });
+  const path = join(two, "train.bin");
+  const bytes = await readFile(path);
+  await writeFile(path, bytes.subarray(0, -2));
+  await assert.rejects(smallRun({ engine, folder: parts, recipe: mixed, isResumed: true }), {
+    name: "UserError",
+    message: /the content of data 2, .*two, has changed since the run began/,
+  });
+  await writeFile(path, bytes);
+  await smallRun({ engine, folder: parts, recipe: mixed, isResumed: true });
+  assert.deepEqual(await outcomeOf(parts), await outcomeOf(whole));
+  const { sources, after } = JSON.parse(
+    await readFile(join(whole, "report.json"), "utf8"),
+  ) as RunReport;
+  assert.deepEqual(
+    sources?.map(({ name, tokens }) => [name, tokens]),
+    [
+      [one, 1201],
+      [two, 1201],
+    ],
+  );
+  assert.ok(Math.abs(sources[1]!.share - 0.75) < 0.02);
+  // The validation parts of both are scored, all but the first token of each window.
+  assert.equal(after.numTokens, 2 * 203 - after.windows);
 });
 
 test("a finished run is continued where more steps are asked for", async (t) => {

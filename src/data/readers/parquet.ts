@@ -1,31 +1,13 @@
-// The text columns of a parquet file, one row group in memory at a time. The parser is another's and can loop for ever
-// on a damaged file, so it works where it can be ended.
+// The text columns of a parquet file, one row group in memory at a time.
 
-import { stat } from "node:fs/promises";
-import { messageOf, UserError } from "../../core/errors.ts";
-import { guarded } from "../../core/worker.ts";
-import { textFields, type Row, type RowOptions } from "./text.ts";
+import { guardedReader, type TableRequest, textColumns, unreadable } from "./guarded.ts";
+import type { Row } from "./text.ts";
 
-// A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.
-const patienceSeconds = 5;
-const slowBytesPerSecond = 5_000_000;
+export const readParquet = guardedReader("./parquet", "rowGroups", "parquet");
 
-export async function* readParquet(path: string, { textColumn }: RowOptions): AsyncGenerator<Row> {
-  const { size } = await stat(path);
-  const given: Parameters<typeof rowGroups>[0] = [path, textColumn];
-  const limit = {
-    seconds: patienceSeconds + size / slowBytesPerSecond,
-    task: `reading ${path} as parquet`,
-  };
-  for await (const rows of guarded<Row[]>("./parquet", "rowGroups", given, import.meta.url, limit))
-    yield* rows;
-}
-
-/** Runs in the guard's process. Without a name, an only text column is taken whatever it is called. */
-export async function* rowGroups([path, textColumn]: readonly [
-  string,
-  RowOptions["textColumn"],
-]): AsyncGenerator<Row[]> {
+/** Runs in the guard's process. */
+export async function* rowGroups(request: TableRequest): AsyncGenerator<Row[]> {
+  const [path] = request;
   const hyparquet = await import("hyparquet");
   const { compressors } = await import("hyparquet-compressors");
   try {
@@ -33,8 +15,7 @@ export async function* rowGroups([path, textColumn]: readonly [
     const metadata = await hyparquet.parquetMetadataAsync(file);
     const columns = hyparquet.parquetSchema(metadata).children.map(({ element }) => element);
     const texts = columns.filter(({ type }) => type === "BYTE_ARRAY").map(({ name }) => name);
-    const isOnly = texts.length === 1 && textColumn == null;
-    const fields = isOnly ? texts : [...textFields(texts, textColumn, path)];
+    const fields = [...textColumns(texts, request)];
     let rowEnd = 0;
     for (const group of metadata.row_groups) {
       const rowStart = rowEnd;
@@ -44,10 +25,6 @@ export async function* rowGroups([path, textColumn]: readonly [
       yield values.map((value, i) => ({ value, fields, place: `${path}, row ${rowStart + i}` }));
     }
   } catch (error) {
-    if (error instanceof UserError) throw error;
-    const reason = error instanceof TypeError ? "its structure is damaged" : messageOf(error);
-    throw new UserError(`${path} cannot be read as parquet: ${reason}`, {
-      hint: "is it complete?",
-    });
+    throw unreadable(error, path, "parquet");
   }
 }

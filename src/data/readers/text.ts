@@ -1,12 +1,11 @@
-// Text files, also behind gzip, as documents: plain text, lines of JSON, JSON, CSV; and which of a row's fields hold its
+// Text files, also behind gzip or Zstandard, as documents: plain text, lines of JSON, JSON, CSV; and which of a row's fields hold its
 // text. No file has to fit into one string.
 
-import { createReadStream } from "node:fs";
 import { pipeline } from "node:stream";
-import { createGunzip } from "node:zlib";
 import { codeOf, didYouMean, messageOf, UserError } from "../../core/errors.ts";
 import { isRecord } from "../../core/json.ts";
 import type { Piece } from "../document.ts";
+import { readBytes } from "./compressed.ts";
 
 /** The whole file is one document. */
 export async function* readPlainText(path: string): AsyncGenerator<Piece> {
@@ -29,11 +28,9 @@ async function* readLines(path: string): AsyncGenerator<string> {
 async function* readCharacters(path: string): AsyncGenerator<string> {
   // Fatal: replacement characters would change the tokens silently. The mark at a file's start is part of the text.
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-  const file = createReadStream(path, { highWaterMark: 1 << 20 });
   let offset = 0;
   try {
-    const source = /\.gz$/i.test(path) ? pipeline(file, createGunzip(), () => undefined) : file;
-    for await (const bytes of source as AsyncIterable<Buffer>) {
+    for await (const bytes of readBytes(path)) {
       yield decoder.decode(bytes, { stream: true });
       offset += bytes.length;
     }
@@ -46,6 +43,7 @@ async function* readCharacters(path: string): AsyncGenerator<string> {
 /** What is wrong with a file, and a hint, by the codes of errors. */
 const failures: readonly (readonly [RegExp, string, string])[] = [
   [/^Z_/, "is not gzip, or not all of it", "is it complete?"],
+  [/^ZSTD/, "is not Zstandard, or not all of it", "is it complete?"],
   [/^ERR_ENCODING/, "is not UTF-8 text", "convert it, for example with iconv -t utf-8"],
   [
     /^CSV_/,

@@ -2,6 +2,7 @@
 
 import type { Prepare } from "../subject.ts";
 import { adapters } from "./adapters.ts";
+import { arrow } from "./arrow.ts";
 import { config } from "./config.ts";
 import { ggufFiles as gguf } from "./gguf.ts";
 import { hub } from "./hub.ts";
@@ -23,6 +24,7 @@ export const kinds = {
   tokenizer,
   tokens,
   parquet,
+  arrow,
   recipes,
   snapshots,
   hub,

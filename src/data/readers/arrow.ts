@@ -1,0 +1,55 @@
+// The text columns of Arrow's files: streams and files (.arrow), as `datasets` keeps its data, and Feather of version 2,
+// which is the same; one batch of rows in memory at a time.
+
+import { open } from "node:fs/promises";
+import { UserError } from "../../core/errors.ts";
+import { readUpTo } from "../../files/safetensors.ts";
+import { guardedReader, type TableRequest, textColumns, unreadable } from "./guarded.ts";
+import { decompressLz4 } from "./lz4.ts";
+import type { Row } from "./text.ts";
+
+export const readArrow = guardedReader("./arrow", "recordBatches", "Arrow");
+
+/** Runs in the guard's process. */
+export async function* recordBatches(request: TableRequest): AsyncGenerator<Row[]> {
+  const [path] = request;
+  const arrow = await import("apache-arrow");
+  const { decompress } = await import("fzstd");
+  const { compressionRegistry, CompressionType, DataType } = arrow;
+  // A copy: numbers are read where they lie, which has to be aligned.
+  compressionRegistry.set(CompressionType.ZSTD, { decode: (bytes) => decompress(bytes).slice() });
+  compressionRegistry.set(CompressionType.LZ4_FRAME, { decode: decompressLz4 });
+  const handle = await open(path);
+  try {
+    if (Buffer.from(await readUpTo(handle, 0, 4)).equals(Buffer.from("FEA1")))
+      throw new UserError(`${path} is Feather of version 1, which is not read`, {
+        hint: "write it anew: pyarrow.feather.write_feather writes version 2",
+      });
+    const reader = await arrow.RecordBatchReader.from(handle);
+    await reader.open();
+    // A stream that was cut between two batches looks like a shorter one, but for the mark at its end.
+    const { size } = await handle.stat();
+    const mark = Buffer.from(await readUpTo(handle, Math.max(0, size - 8), 8)).toString("hex");
+    if (!reader.isFile() && mark !== "ffffffff00000000") throw new Error("it has no end");
+    const isText = (type: unknown): boolean =>
+      DataType.isUtf8(type) ||
+      DataType.isLargeUtf8(type) ||
+      DataType.isUtf8View(type) ||
+      (DataType.isDictionary(type) && isText(type.dictionary));
+    const texts = reader.schema.fields.filter(({ type }) => isText(type)).map(({ name }) => name);
+    const fields = [...textColumns(texts, request)];
+    let rowStart = 0;
+    for await (const batch of reader) {
+      const columns = fields.map((name) => batch.getChild(name)!);
+      const valueAt = (i: number) =>
+        Object.fromEntries(fields.map((name, at) => [name, columns[at]!.get(i) as unknown]));
+      const places = Array.from({ length: batch.numRows }, (_, i) => rowStart + i);
+      yield places.map((row, i) => ({ value: valueAt(i), fields, place: `${path}, row ${row}` }));
+      rowStart += batch.numRows;
+    }
+  } catch (error) {
+    throw unreadable(error, path, "Arrow");
+  } finally {
+    await handle.close().catch(() => undefined);
+  }
+}

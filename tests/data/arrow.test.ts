@@ -1,0 +1,104 @@
+// Arrow and Feather files as pyarrow and `datasets` write them (tests/fixtures/make_arrow.py).
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { test } from "node:test";
+import { Table, tableToIPC, vectorFromArray, Utf8 } from "apache-arrow";
+import { readDocuments } from "../../src/data/corpus.ts";
+import type { Piece } from "../../src/data/document.ts";
+import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
+import type { RowOptions } from "../../src/data/readers/text.ts";
+
+const fixtures = join(import.meta.dirname, "../fixtures/arrow");
+const folder = await mkdtemp(join(tmpdir(), "ssa-arrow-"));
+
+async function textsOf(path: string, options?: RowOptions, use = "evaluation") {
+  const pieces: Piece[] = [];
+  const split = selectSplit(await findDataFiles(path), use);
+  for await (const piece of readDocuments(split, options)) pieces.push(piece);
+  assert.ok(pieces.every(({ isTarget, isLast }) => isTarget && isLast));
+  return pieces.map(({ text }) => text);
+}
+
+const rows = ["Call me Ishmael. ".repeat(12), "", "字🙂 café", "the whale, the whale"];
+
+const written = [
+  "stream.arrow",
+  "file.arrow",
+  "large.arrow",
+  "view.arrow",
+  "dictionary.arrow",
+  "zstd.arrow",
+  "lz4.feather",
+  "zstd.feather",
+];
+for (const name of written)
+  test(`${name}: the rows that pyarrow wrote`, async () => {
+    assert.deepEqual(await textsOf(join(fixtures, name), { nullRows: "skip" }), rows);
+    if (name !== written[0]) return;
+    await assert.rejects(textsOf(join(fixtures, name)), {
+      name: "UserError",
+      message: /, row 3: field "text" is null, expected a string$/,
+      hint: /--null-rows skip/,
+    });
+  });
+
+test("LZ4 whose blocks refer to earlier ones", async () => {
+  const long = [1, 2, 3].map((i) =>
+    Array.from({ length: 9000 }, (_, j) => `${(i * j) % 977} `).join(""),
+  );
+  assert.deepEqual(await textsOf(join(fixtures, "long-lz4.arrow")), long);
+});
+
+test("folders that save_to_disk wrote, of one split and of several", async () => {
+  assert.deepEqual(await textsOf(join(fixtures, "one")), rows.slice(0, 2));
+  const several = join(fixtures, "several");
+  assert.deepEqual(await textsOf(several, {}, "train"), rows.slice(0, 2));
+  assert.deepEqual(await textsOf(several), rows.slice(3));
+  assert.deepEqual(await textsOf(`${several}@test`, {}, "test"), rows.slice(3));
+});
+
+test("columns are chosen as in parquet, and what is no Arrow file is refused by name", async () => {
+  const write = async (name: string, content: Uint8Array) => {
+    await writeFile(join(folder, name), content);
+    return join(folder, name);
+  };
+  const text = (...values: string[]) => vectorFromArray(values, new Utf8());
+  const pairs = new Table({
+    id: vectorFromArray([1, 2]),
+    prompt: text("a", "b"),
+    completion: text("c", "d"),
+  });
+  const table = await write("pairs.arrow", tableToIPC(pairs, "file"));
+  const pieces: Piece[] = [];
+  for await (const piece of readDocuments(selectSplit(await findDataFiles(table), "train")))
+    pieces.push(piece);
+  assert.deepEqual(
+    pieces.map(({ text, isTarget }) => [text, isTarget]),
+    [
+      ["a", false],
+      ["c", true],
+      ["b", false],
+      ["d", true],
+    ],
+  );
+  assert.deepEqual(await textsOf(table, { textColumn: "completion" }), ["c", "d"]);
+  const whole = await readFile(join(fixtures, "file.arrow"));
+  const streamed = await readFile(join(fixtures, "stream.arrow"));
+  const refused: readonly (readonly [string, RegExp])[] = [
+    [table, /no field "txt", only prompt, completion$/],
+    [join(fixtures, "version1.feather"), /version1\.feather is Feather of version 1/],
+    [await write("cut.arrow", whole.subarray(0, -20)), /cut\.arrow cannot be read as Arrow: /],
+    [await write("cut2.arrow", streamed.subarray(0, -200)), /cut2\.arrow cannot be read as Arrow/],
+    [await write("cut3.arrow", streamed.subarray(0, -8)), /as Arrow: it has no end$/],
+    [await write("none.arrow", Buffer.alloc(0)), /none\.arrow cannot be read as Arrow/],
+    [await write("plain.arrow", Buffer.from("no table at all, but text")), /as Arrow/],
+  ];
+  for (const [path, message] of refused)
+    await assert.rejects(textsOf(path, { textColumn: path === table ? "txt" : null }), (error) => {
+      assert.ok(error instanceof Error && error.name === "UserError", basename(path));
+      assert.match(error.message, message);
+      return true;
+    });
+});
