@@ -53,7 +53,7 @@ function node(args: readonly string[], limit: number, until?: RegExp): Promise<F
   });
 }
 
-const ssa = (args: readonly string[], limit = 120, until?: RegExp) =>
+const ssa = (args: readonly string[], limit = 240, until?: RegExp) =>
   node(["cli/main.ts", ...args], limit, until);
 
 /** The last lines of what a failed process said. */
