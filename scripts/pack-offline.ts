@@ -144,7 +144,10 @@ function writeFolder(folder: string, root: string, node: string, target: string)
     join(sharp, "package.json"),
     `{"name":"sharp","type":"module","main":"index.js"}`,
   );
-  fs.writeFileSync(join(sharp, "index.js"), "export default undefined;\n");
+  fs.writeFileSync(
+    join(sharp, "index.js"),
+    `export default () => {\n  throw new Error("images are not read");\n};\n`,
+  );
 
   fs.mkdirSync(join(folder, "bin"));
   fs.copyFileSync(fs.realpathSync(node), join(folder, "bin/node"));
