@@ -18,7 +18,7 @@ OUT is the folder for the archive, its checksum and install.sh.
   --cuda                   with ONNX Runtime's CUDA provider, for CUDA 13 and linux-x64; it and the ONNX Runtime
                            that goes with it are fetched from npm
   --generation 90          of it only what GPUs of this compute capability run, a quarter of the size (repeat for more)
-  --xz                     .tar.xz in place of .tar.gz: a third smaller; needs xz on both machines`;
+  --xz                     .tar.xz in place of .tar.gz: smaller; needs xz on both machines`;
 
 /** ELF's numbers of the processors that an archive can be for. */
 const targets: Readonly<Record<string, number>> = { "linux-x64": 62, "linux-arm64": 183 };
@@ -144,7 +144,10 @@ function writeFolder(folder: string, root: string, node: string, target: string)
     join(sharp, "package.json"),
     `{"name":"sharp","type":"module","main":"index.js"}`,
   );
-  fs.writeFileSync(join(sharp, "index.js"), "export default undefined;\n");
+  fs.writeFileSync(
+    join(sharp, "index.js"),
+    `export default () => {\n  throw new Error("images are not read");\n};\n`,
+  );
 
   fs.mkdirSync(join(folder, "bin"));
   fs.copyFileSync(fs.realpathSync(node), join(folder, "bin/node"));
