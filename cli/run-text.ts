@@ -48,17 +48,15 @@ const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 function packingFacts({ facts, context }: Prepared["training"]): Facts {
   const { packing, texts, rows, padding, leftOut, longer, split } = facts;
   if (packing === "stream" && texts === 1) return {};
-  const [first] = longer.first;
-  const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
-  const more = longer.texts > each.length ? ", ..." : "";
+  const count = format.integer;
+  const each = longer.first.map(({ text, tokens }) => `${text} (${count(tokens)})`);
+  const named = each.join(", ") + (longer.texts > each.length ? ", ..." : "");
+  const padded = percent(padding / (rows * context));
   return {
-    "  packing": `${packing}, ${format.integer(rows)} sequences, ${percent(padding / (rows * context))} padding`,
-    "  not learnt": leftOut && `${format.integer(leftOut)} tokens, in windows without a target`,
-    "  split":
-      split.texts &&
-      `${format.integer(split.texts)} texts of ${format.integer(split.tokens)} tokens`,
-    "  longer":
-      first && `${format.integer(longer.texts)} texts than the context: ${each.join(", ")}${more}`,
+    "  packing": `${packing}, ${count(rows)} sequences, ${padded} padding`,
+    "  not learnt": leftOut && `${count(leftOut)} tokens, in windows without a target`,
+    "  split": split.texts && `${count(split.texts)} texts of ${count(split.tokens)} tokens`,
+    "  longer": longer.texts && `${count(longer.texts)} texts than the context: ${named}`,
   };
 }
 

@@ -70,11 +70,11 @@ export const planRun = (run: Prepared) =>
     const trainTokens = run.training.stream.tokens.length;
     const rowsPerStep = batchSize * gradientAccumulationSteps;
     const tokensPerStep = rowsPerStep * context;
-    const { facts: packing, numRows } = run.training;
+    const { facts: packing } = run.training;
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: { trainTokens, epochs: (steps * rowsPerStep) / numRows, heldOut, packing },
+      data: { trainTokens, epochs: (steps * rowsPerStep) / packing.rows, heldOut, packing },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {
