@@ -56,18 +56,16 @@ function packingFacts(
   const before = length === 1 ? "  " : `  ${i + 1}. `;
   const { packing, texts, rows, padding, leftOut, longer, split } = training.facts;
   if (packing === "stream" && texts === 1) return {};
-  const [first] = longer.first;
-  const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
-  const more = longer.texts > each.length ? ", ..." : "";
+  const count = format.integer;
+  const each = longer.first.map(({ text, tokens }) => `${text} (${count(tokens)})`);
+  const named = each.join(", ") + (longer.texts > each.length ? ", ..." : "");
+  const padded = percent(padding / (rows * training.context));
   return {
-    [`${before}packing`]: `${packing}, ${format.integer(rows)} sequences, ${percent(padding / (rows * training.context))} padding`,
-    [`${before}not learnt`]:
-      leftOut && `${format.integer(leftOut)} tokens, in windows without a target`,
+    [`${before}packing`]: `${packing}, ${count(rows)} sequences, ${padded} padding`,
+    [`${before}not learnt`]: leftOut && `${count(leftOut)} tokens, in windows without a target`,
     [`${before}split`]:
-      split.texts &&
-      `${format.integer(split.texts)} texts of ${format.integer(split.tokens)} tokens`,
-    [`${before}longer`]:
-      first && `${format.integer(longer.texts)} texts than the context: ${each.join(", ")}${more}`,
+      split.texts && `${count(split.texts)} texts of ${count(split.tokens)} tokens`,
+    [`${before}longer`]: longer.texts && `${count(longer.texts)} texts than the context: ${named}`,
   };
 }
 

@@ -50,10 +50,8 @@ export async function loadCorpus(
     folder: cacheFolder,
     dependsOn: await basis(split, tokenizer, options),
   };
-  const { texts, numSkipped, ...facts } = await throughCache(
-    place || undefined,
-    tokenizer.vocabSize,
-    (emit) => tokenizeSplit(split, tokenizer, options, emit),
+  const { texts, numSkipped, ...facts } = await throughCache(place, tokenizer.vocabSize, (emit) =>
+    tokenizeSplit(split, tokenizer, options, emit),
   );
   if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
   return corpusOf(split, texts, options.prefix.length, facts);

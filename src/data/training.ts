@@ -58,25 +58,24 @@ export function trainingSet(
   );
   const rule = { context, stride: context, hasFinalTarget: true, tail: "keep" } as const;
   const ends = isStream ? [stream.tokens.length] : bounds.slice(1);
-  const spanTo = (to: number, i: number) =>
-    ({ tokenized: stream, text: 0, from: i === 0 ? 0 : ends[i - 1]!, to }) as const;
-  const windows = ends.flatMap((to, i) => [...windowsWithin(spanTo(to, i), rule)]);
+  const windows = ends.flatMap((to, i) => [
+    ...windowsWithin(stream, rule, { from: ends[i - 1] ?? 0, to }),
+  ]);
   const isPacked = packing === "documents";
-  const numRows = isPacked ? packRows(windows, context).length : windows.length;
+  const rows = isPacked ? packRows(windows, context).length : windows.length;
   const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
   return {
     stream,
     windows,
     context,
     isPacked,
-    numRows,
     /** As a plan shows it. */
     facts: {
       packing,
       texts: texts.length,
-      rows: numRows,
+      rows,
       /** Places of rows that hold no token. */
-      padding: numRows * context - inputs,
+      padding: rows * context - inputs,
       /** Tokens that nothing is learnt from: windows without a target. */
       leftOut: stream.tokens.length - ends.length - inputs,
       ...splitTexts(bounds, isStream, context),

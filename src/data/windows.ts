@@ -34,23 +34,14 @@ export function evaluationWindows(
   texts: readonly TokenizedText[],
   rule: WindowRule,
 ): readonly Window[] {
-  return texts.flatMap((tokenized, text) => [
-    ...windowsWithin({ tokenized, text, from: 0, to: tokenized.tokens.length }, rule),
-  ]);
+  return texts.flatMap((of, text) => [...windowsWithin(of, rule, { text })]);
 }
 
-/** A stretch of a text that is taken for a text. */
-interface Span {
-  readonly tokenized: TokenizedText;
-  /** Which of the texts it is in. */
-  readonly text: number;
-  readonly from: number;
-  readonly to: number;
-}
-
+/** Those of one text, the `text`th, or of a stretch of it that is taken for a text. */
 export function* windowsWithin(
-  { tokenized, text, from, to }: Span,
+  of: TokenizedText,
   { context, stride, hasFinalTarget, tail }: WindowRule,
+  { text = 0, from = 0, to = of.tokens.length },
 ): Generator<Window> {
   if (!(stride >= 1 && stride <= context))
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
@@ -64,7 +55,7 @@ export function* windowsWithin(
     if (isShort && tail === "drop") break;
     const first = Math.max(scored, start + 1);
     const begin = isShort && tail === "backfill" ? Math.max(from, end - span) : start;
-    const numTargets = countTargets(tokenized, first, end);
+    const numTargets = countTargets(of, first, end);
     const [length, scoreFrom] = [end - begin, first - begin];
     if (numTargets > 0) yield { text, start: begin, length, scoreFrom, numTargets };
     scored = end;
@@ -95,8 +86,6 @@ export function packRows(windows: Iterable<Window>, context: number): Window[][]
 
 /** Whether packing windows would at least halve their rows. */
 export function isWorthPacking(windows: readonly Window[], context: number): boolean {
-  const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
-  if (2 * inputs > windows.length * context) return false;
   return 2 * packRows(windows, context).length <= windows.length;
 }
 

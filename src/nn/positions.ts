@@ -1,16 +1,7 @@
 // Where a window's tokens stand: a fixed window starts at position 0; an exported model is told by its inputs.
 // B = batch, T = sequence, S = keys (past and present), P = rows of a table of positions, W = width of a row
 
-import {
-  constant,
-  gather,
-  lessOrEqual,
-  reshape,
-  scalar,
-  slice,
-  sub,
-  where,
-} from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { smallTiles } from "./tiling.ts";
 
@@ -47,13 +38,13 @@ export function fixedPositions(length: number, { queryRows } = smallTiles) {
         const distance = keys - rows + Math.floor(i / keys) - (i % keys);
         return distance < 0 || distance >= visible ? MASKED : 0;
       });
-    const table = masks.get(id) ?? constant(values(), [rows, keys]);
+    const table = masks.get(id) ?? g.constant(values(), [rows, keys]);
     masks.set(id, table);
     return table;
   };
   return {
     numPositions: length,
-    rows: (table_PW) => slice(table_PW, 0, 0, length),
+    rows: (table_PW) => g.slice(table_PW, 0, 0, length),
     mask: { causal, queryRows },
   } satisfies Positions;
 }
@@ -67,23 +58,23 @@ export function packedPositions(positions_BT: Tensor, tiling = smallTiles): Posi
   const { mask } = fixedPositions(length, tiling);
   const given = {
     numPositions: length,
-    rows: (table_PW: Tensor) => gather(table_PW, positions_BT),
+    rows: (table_PW: Tensor) => g.gather(table_PW, positions_BT),
   };
   const places = (start: number, end: number) =>
     Float32Array.from({ length: end - start }, (_, i) => start + i);
   // Where in the row a token's window begins: floats, which every device compares.
   const first_B1T1 = acrossHeads(
-    sub(
-      constant(places(0, length), [length, 1]),
+    g.sub(
+      g.constant(places(0, length), [length, 1]),
       tabulate(given, 1, (position) => position),
     ),
   );
   const masks = new Map<string, Tensor>();
   const causal: CausalMask["causal"] = (rows, keys, window, end) => {
     const id = [rows, keys, Math.min(window, keys), end].join();
-    const first = slice(first_B1T1, 2, end - rows, end);
-    const isOwn = lessOrEqual(first, constant(places(end - keys, end), [keys]));
-    const made = masks.get(id) ?? where(isOwn, mask.causal(rows, keys, window), scalar(MASKED));
+    const first = g.slice(first_B1T1, 2, end - rows, end);
+    const isOwn = g.lessOrEqual(first, g.constant(places(end - keys, end), [keys]));
+    const made = masks.get(id) ?? g.where(isOwn, mask.causal(rows, keys, window), g.scalar(MASKED));
     masks.set(id, made);
     return made;
   };
@@ -96,7 +87,7 @@ export function givenPositions(
   given: (window: number) => Tensor,
   numPositions: number,
 ): Positions {
-  return { numPositions, rows: (table_PW) => gather(table_PW, ids_BT), mask: { given } };
+  return { numPositions, rows: (table_PW) => g.gather(table_PW, ids_BT), mask: { given } };
 }
 
 /** The tokens' rows of a table of a function of the 0-based position. */
@@ -109,12 +100,12 @@ export function tabulate(
   const table = Float32Array.from({ length: numPositions * width }, (_, i) =>
     value(Math.floor(i / width), i % width),
   );
-  return positions.rows(constant(table, [numPositions, width]));
+  return positions.rows(g.constant(table, [numPositions, width]));
 }
 
 /** Rows [T, W] or [B, T, W] in a shape that broadcasts over heads: [T, W] or [B, 1, T, W]. */
 export function acrossHeads(rows: Tensor): Tensor {
   if (rows.shape.length === 2) return rows;
   const [batch, ...rest] = rows.shape;
-  return reshape(rows, [batch!, 1, ...rest]);
+  return g.reshape(rows, [batch!, 1, ...rest]);
 }

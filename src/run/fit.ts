@@ -137,7 +137,7 @@ export const planRun = (run: Prepared) =>
     const { steps, evalEvery } = recipe;
     const sequences = sequencesOf(recipe);
     const tokensPerStep = sequences * context;
-    const numRows = run.sources.reduce((sum, { training }) => sum + training.numRows, 0);
+    const numRows = run.sources.reduce((sum, { numRows }) => sum + numRows, 0);
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },

@@ -70,7 +70,7 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     if (training.windows.length === 0)
       throw new UserError(`${trainSplits[i]!.description} holds too little text to train on`);
     const open = (cursor: DataCursor) => trainingBatches(training, cursor);
-    const [numRows, numTokens] = [training.numRows, training.stream.tokens.length];
+    const [numRows, numTokens] = [training.facts.rows, training.stream.tokens.length];
     return { name, weight, numRows, numTokens, training, open };
   });
   const shares = sharesOf(sources);

@@ -13,7 +13,7 @@ const batchesOf = (
   { context, cursor }: { readonly context: number; readonly cursor: DataCursor },
 ) => {
   const set = trainingSet([stream], { packing: "stream", context, endOfText: 0, prefix: [] });
-  return { numBlocks: set.numRows, ...trainingBatches(set, cursor) };
+  return { numBlocks: set.facts.rows, ...trainingBatches(set, cursor) };
 };
 
 test("texts are joined by the end-of-text token, but where a prefix says the same", () => {
@@ -143,7 +143,7 @@ test("documents: each token but a text's first is predicted once an epoch, from 
       const batches = trainingBatches(set, { seed, epoch: 0, index: 0 });
       const seen: number[] = [];
       let padding = 0;
-      for (let row = 0; row < set.numRows; row++) {
+      for (let row = 0; row < set.facts.rows; row++) {
         const { ids, labels, positions, numTargets } = batches.next(1);
         assert.equal(numTargets, labels.filter((label) => label >= 0).length);
         for (const [at, label] of labels.entries()) {
@@ -180,9 +180,9 @@ test("documents: rows are about as few as can be, other ones in each epoch, and 
     prefix: [],
   });
   const least = lengths.reduce((sum, length) => sum + length - 1, 0) / 64;
-  assert.ok(set.numRows <= Math.ceil(least) + 1, `${set.numRows} rows, at least ${least}`);
+  assert.ok(set.facts.rows <= Math.ceil(least) + 1, `${set.facts.rows} rows, at least ${least}`);
   const whole = trainingBatches(set, start);
-  const epoch = () => Array.from({ length: set.numRows }, () => whole.next(1).ids.join());
+  const epoch = () => Array.from({ length: set.facts.rows }, () => whole.next(1).ids.join());
   const [first, cursor, second] = [epoch(), whole.cursor(), epoch()];
   assert.notDeepEqual(new Set(first), new Set(second));
   const resumed = trainingBatches(set, { ...cursor, epoch: 1, index: 2 });

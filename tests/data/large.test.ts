@@ -55,7 +55,7 @@ for (const vocabSize of [500, 100_000])
     const place = { folder, dependsOn: { vocabSize } };
     const none = () => assert.fail("made again");
     for (const { texts, note } of [
-      await throughCache(undefined, vocabSize, make),
+      await throughCache(false, vocabSize, make),
       await throughCache(place, vocabSize, make),
       await throughCache<{ note: string }>(place, vocabSize, none),
     ]) {

@@ -45,7 +45,7 @@ async function open(family: string) {
   const texts = documents([7, 3, 12, 5, 9, 2, 40], opened.model.config.vocabSize);
   const set = trainingSet(texts, { packing: "auto", context, endOfText: 1, prefix: [] });
   assert.equal(set.facts.packing, "documents");
-  assert.ok(set.numRows < set.windows.length);
+  assert.ok(set.facts.rows < set.windows.length);
   return { opened, values, set };
 }
 
@@ -115,7 +115,7 @@ for (const [device, names] of [
       t.after(() => engine.dispose());
       const all = await open(family);
       const cursor = { seed: 3, epoch: 0, index: 0 };
-      const batch = trainingBatches(all.set, cursor).next(all.set.numRows);
+      const batch = trainingBatches(all.set, cursor).next(all.set.facts.rows);
       const alone = await learnAlone(engine, all);
       const packed = await learn(engine, all, batch);
       allClose([packed.nats], [alone.nats], { rtol: 1e-6 });

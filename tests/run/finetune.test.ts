@@ -192,8 +192,8 @@ test("the report has the fields that other programs read", async (t) => {
   const { report } = await finished({ folder });
   const fields = (value: object) => Object.keys(value).sort().join(" ");
   const perplexity =
-    "bitsPerByte context convention dataSha256 lossNats modelSha256 numTokens perplexity standardError " +
-    "stride task windows windowsTotal wordPerplexity";
+    "bitsPerByte context convention dataSha256 lossNats mask modelSha256 numTokens perplexity standardError " +
+    "stride task windowTokens windows windowsTotal wordPerplexity";
   assert.equal(
     fields(report),
     "after before delta device elapsedSeconds finalStep parameters peakRssBytes recipe sources steps temperatures tokensPerSecond",

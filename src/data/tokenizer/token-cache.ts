@@ -27,7 +27,7 @@ interface Place {
 
 /** What `make` gives. What is damaged is made anew; a cache that cannot be written is done without, in memory. */
 export async function throughCache<Facts>(
-  place: Place | undefined,
+  place: Place | false,
   vocabSize: number,
   make: Make<Facts>,
 ): Promise<Tokenized<Facts>> {
@@ -38,26 +38,23 @@ export async function throughCache<Facts>(
   const open = () => openCache<Facts>(path, vocabSize);
   const found = await open().catch(() => undefined);
   if (found) return found;
-  let [ofWriting, ofMaking]: unknown[] = [];
+  const failures: { making?: unknown; writing?: unknown } = {};
+  const noted = (of: keyof typeof failures) => (error: unknown) => {
+    failures[of] = error;
+    throw error;
+  };
   try {
     await makeFolder(place.folder);
     await replaceFile(path, (handle) =>
       writeCache(
-        (emit) =>
-          make(emit).catch((error: unknown) => {
-            if (error !== ofWriting) ofMaking = error;
-            throw error;
-          }),
-        (bytes) =>
-          handle.writeFile(bytes).catch((error: unknown) => {
-            ofWriting = error;
-            throw error;
-          }),
+        (emit) => make(emit).catch(noted("making")),
+        (bytes) => handle.writeFile(bytes).catch(noted("writing")),
       ),
     );
     return await open();
   } catch (error) {
-    if (ofMaking !== undefined) throw ofMaking;
+    const { making, writing } = failures;
+    if (making !== undefined && making !== writing) throw making;
     if (!(error instanceof UserError) && codeOf(error) === undefined) throw error;
     return inMemory(make, vocabSize);
   }
