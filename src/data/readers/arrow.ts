@@ -21,16 +21,20 @@ export async function* recordBatches(request: TableRequest): AsyncGenerator<Row[
   compressionRegistry.set(CompressionType.LZ4_FRAME, { decode: decompressLz4 });
   const handle = await open(path);
   try {
-    if (Buffer.from(await readUpTo(handle, 0, 4)).equals(Buffer.from("FEA1")))
+    const { size } = await handle.stat();
+    const hexAt = async (at: number) =>
+      Buffer.from(await readUpTo(handle, Math.max(0, at), 8)).toString("hex");
+    const start = await hexAt(0);
+    if (start.startsWith("46454131"))
+      // FEA1
       throw new UserError(`${path} is Feather of version 1, which is not read`, {
         hint: "write it anew: pyarrow.feather.write_feather writes version 2",
       });
     const reader = await arrow.RecordBatchReader.from(handle);
     await reader.open();
-    // A stream that was cut between two batches looks like a shorter one, but for the mark at its end.
-    const { size } = await handle.stat();
-    const mark = Buffer.from(await readUpTo(handle, Math.max(0, size - 8), 8)).toString("hex");
-    if (!reader.isFile() && mark !== "ffffffff00000000") throw new Error("it has no end");
+    // A stream that was cut between two batches looks like a shorter one, but for the mark at its end; early ones lack it.
+    if (start.startsWith("ffffffff") && (await hexAt(size - 8)) !== "ffffffff00000000")
+      throw new Error("it has no end");
     const isText = (type: unknown): boolean =>
       DataType.isUtf8(type) ||
       DataType.isLargeUtf8(type) ||
