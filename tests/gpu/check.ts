@@ -112,8 +112,9 @@ const small = "--steps 12 --context 32 --batch-size 4 --report-windows 8 --eval-
 );
 const demo = ["finetune", "--recipe", "recipes/demo.yaml", "--json", "--log-format", "human"];
 
-async function demoOn(device: string, name: string): Promise<RunReport> {
-  const done = await ssa([...demo, ...less(), "--device", device, "--out", join(work, name)]);
+async function demoOn(device: string, name: string, flags: string[] = []): Promise<RunReport> {
+  const where = ["--device", device, "--out", join(work, name)];
+  const done = await ssa([...demo, ...less(), ...where, ...flags]);
   need(done.code === 0, lastWords(done));
   return JSON.parse(done.stdout) as RunReport;
 }
@@ -205,7 +206,13 @@ for (const device of isSmall ? ["webgpu"] : ["cuda", "webgpu"]) {
     need(whole !== undefined, "there is no whole run to compare with");
     return killed(device, whole);
   });
-  if (!isSmall) await stage("two processes", device, () => pair(device));
+  if (isSmall) continue;
+  await stage("two processes", device, () => pair(device));
+  await stage("demo, all auto", device, async () => {
+    const flags = "--precision auto --batch-size auto --gradient-accumulation-steps 16".split(" ");
+    const report = await demoOn(device, `auto-${device}`, flags);
+    return `${JSON.stringify(report.chosen)}: ${change(report)}`;
+  });
 }
 await stage("demo", "auto", async () => {
   const report = await demoOn("auto", "demo-auto");
