@@ -148,6 +148,9 @@ async function trainOn(
       begun = { device: started.description, fit };
       chosen = { batchSize, precision };
       if (recipe.batchSize === "auto" || recipe.precision === "auto") await writeJson(path, chosen);
+      const isUnknown = recipe.deviceMemory === "auto" && started.deviceFree === undefined;
+      if (recipe.batchSize === "auto" && fit.deviceBytes > 0 && isUnknown)
+        note("batch size 1: nothing says what the device's memory is but --device-memory");
       tell?.(runDir, started.description);
       tell = undefined;
       const engine = takesTurns ? takingTurns(started) : started;

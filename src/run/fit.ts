@@ -46,10 +46,7 @@ export interface Machine {
   readonly programBytes: number;
   /** What else there is. */
   readonly freeBytes: number;
-  readonly engine: Pick<
-    Engine,
-    "tiling" | "room" | "estimate" | "mapsWeights" | "lanes" | "deviceFree" | "precisions"
-  >;
+  readonly engine: Omit<Engine, "description" | "compile" | "dispose">;
 }
 
 /** Starts a run's engine, which ends with the work. */
@@ -63,14 +60,10 @@ export const onEngineOf =
     });
 
 /** The half precision that `auto` tries, since it is faster there: of a device with memory of its own. */
-export const halfOf = ({ room, precisions }: Pick<Engine, "room" | "precisions">) =>
-  room.device > 0
-    ? (["bf16", "fp16"] as const).find((name) => precisions.includes(name))
-    : undefined;
-
-/** What is free of a device's own memory, as the recipe says or else the driver. */
-const deviceFreeOf = ({ deviceMemory }: Recipe, { deviceFree }: Pick<Engine, "deviceFree">) =>
-  deviceMemory === "auto" ? deviceFree : 1e9 * deviceMemory;
+export function halfOf({ room, precisions }: Machine["engine"]) {
+  const known = room.device > 0 ? (["bf16", "fp16"] as const) : [];
+  return known.find((name) => precisions.includes(name));
+}
 
 /** So many sequences can be cut into micro batches of these sizes, the largest first, at most `most`. */
 export function divisorsOf(sequences: number, most: number): number[] {
@@ -79,17 +72,19 @@ export function divisorsOf(sequences: number, most: number): number[] {
 }
 
 /**
- * Micro batches that divide a step's sequences, the largest first, with one for each device at least. A processor gets
- * single sequences, which are as fast there and take the least; so does a device whose memory nobody knows.
+ * Micro batches that divide a step's sequences, the largest first: up to what was chosen before, and with one for each
+ * device at least. A processor gets single sequences, which are as fast there and take the least; so does a device
+ * whose memory nobody knows.
  */
-function microBatches({ recipe }: Prepared, { engine }: Machine, chosen: Chosen): number[] {
+function microBatches(
+  recipe: Recipe,
+  { room, lanes }: Machine["engine"],
+  { deviceFree, batchSize: most = Infinity }: Chosen & { deviceFree?: number | undefined },
+): readonly number[] {
   if (recipe.batchSize !== "auto") return [recipe.batchSize];
-  const isKnown = engine.room.device > 0 && deviceFreeOf(recipe, engine) !== undefined;
+  const isKnown = room.device > 0 && deviceFree !== undefined;
   const sequences = sequencesOf(recipe);
-  const most = Math.min(sequences / engine.lanes, chosen.batchSize ?? (isKnown ? Infinity : 1));
-  const divisors = divisorsOf(sequences, most);
-  // What was chosen, and held, is what a resumed run repeats.
-  return chosen.batchSize === undefined ? divisors : divisors.slice(0, 1);
+  return divisorsOf(sequences, isKnown ? Math.min(most, sequences / lanes) : 1);
 }
 
 /**
@@ -98,13 +93,12 @@ function microBatches({ recipe }: Prepared, { engine }: Machine, chosen: Chosen)
  */
 export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fit {
   const { programBytes, freeBytes, engine } = machine;
-  const { precision: asked, recompute } = run.recipe;
-  const automatic = chosen.precision ?? halfOf(engine) ?? "fp32";
-  const precision = asked === "auto" ? automatic : asked;
-  const deviceFree = deviceFreeOf(run.recipe, engine) ?? Infinity;
+  const { precision: asked, recompute, deviceMemory } = run.recipe;
+  const precision = asked === "auto" ? (chosen.precision ?? halfOf(engine) ?? "fp32") : asked;
+  const deviceFree = deviceMemory === "auto" ? engine.deviceFree : 1e9 * deviceMemory;
   const isRoomy = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
-  const fits = (fit: Fit) => isRoomy(fit) && fit.deviceBytes <= deviceFree;
-  const sizes = microBatches(run, machine, chosen);
+  const fits = (fit: Fit) => isRoomy(fit) && fit.deviceBytes <= (deviceFree ?? Infinity);
+  const sizes = microBatches(run.recipe, engine, { ...chosen, deviceFree });
   const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
     fitBy(run, machine, { batchSize, precision, recompute });
   const first: Recompute = recompute === true ? "blocks" : "cheap";
@@ -116,7 +110,7 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const { deviceBytes, totalBytes, memoryBytes } = by(first);
   if (isRoomy(fit!))
     throw new UserError(
-      `the run needs about ${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree)} are free`,
+      `the run needs about ${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`,
       { hint },
     );
   const { weights, trained, training } = memoryBytes;

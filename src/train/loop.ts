@@ -82,32 +82,32 @@ export async function trainLoop(
     await saveOnce();
     return { outcome, state: current };
   };
-  const work = async () => {
-    for (;;) {
-      const isEvaluated = current.evaluatedStep === current.step;
-      if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
-        const lossNats = await evaluate(current.step);
-        if (lossNats === null) return end("interrupted");
-        if (!Number.isFinite(lossNats)) throw failure(`held-out loss is ${lossNats}`);
-        current = judged(current, lossNats);
-      }
-      if (current.step >= steps) return end("finished");
-      if (current.evaluationsSinceBest >= patience) return end("stopped early");
-      const isBest = earlyStopping !== "off" && current.bestStep === current.step;
-      if (isBest || current.step % saveEvery === 0) await saveOnce();
-      if (shouldStop()) return end("interrupted");
-      const step = current.step + 1;
-      const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
-      const fail = (what: string) => failure(what, step);
-      await onStep(await trainStep(program, tensors, sums, batches, { ...options, step, fail }));
-      current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
+  /** All that was trained lies in this process, whatever becomes of the device. */
+  const saving = <T>(work: Promise<T>) =>
+    work.catch(async (error: unknown) => {
+      if (error instanceof DeviceError) await saveOnce();
+      throw error;
+    });
+  for (;;) {
+    const isEvaluated = current.evaluatedStep === current.step;
+    if (!isEvaluated && (current.step % evalEvery === 0 || current.step === steps)) {
+      const lossNats = await saving(evaluate(current.step));
+      if (lossNats === null) return end("interrupted");
+      if (!Number.isFinite(lossNats)) throw failure(`held-out loss is ${lossNats}`);
+      current = judged(current, lossNats);
     }
-  };
-  return work().catch(async (error: unknown) => {
-    // All that was trained lies in this process, whatever became of the device.
-    if (error instanceof DeviceError) await saveOnce();
-    throw error;
-  });
+    if (current.step >= steps) return end("finished");
+    if (current.evaluationsSinceBest >= patience) return end("stopped early");
+    const isBest = earlyStopping !== "off" && current.bestStep === current.step;
+    if (isBest || current.step % saveEvery === 0) await saveOnce();
+    if (shouldStop()) return end("interrupted");
+    const step = current.step + 1;
+    const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
+    const fail = (what: string) => failure(what, step);
+    const how = { ...options, step, fail };
+    await onStep(await saving(trainStep(program, tensors, sums, batches, how)));
+    current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
+  }
 }
 
 /** The state after an evaluation. */

@@ -119,8 +119,9 @@ const small =
   );
 const demo = ["finetune", "--recipe", "recipes/demo.yaml", "--json", "--log-format", "human"];
 
-async function demoOn(device: string, name: string): Promise<RunReport> {
-  const done = await ssa([...demo, ...less(device), "--device", device, "--out", join(work, name)]);
+async function demoOn(device: string, name: string, flags: string[] = []): Promise<RunReport> {
+  const where = ["--device", device, "--out", join(work, name)];
+  const done = await ssa([...demo, ...less(device), ...where, ...flags]);
   need(done.code === 0, lastWords(done));
   return JSON.parse(done.stdout) as RunReport;
 }
@@ -181,6 +182,12 @@ async function runs(device: string): Promise<void> {
     return killed(device, whole);
   });
   await stage("two processes", device, () => pair(device));
+  if (isSmall) return;
+  await stage("demo, all auto", device, async () => {
+    const flags = "--precision auto --batch-size auto --gradient-accumulation-steps 16".split(" ");
+    const report = await demoOn(device, `auto-${device}`, flags);
+    return `${JSON.stringify(report.chosen)}: ${change(report)}`;
+  });
 }
 
 /** Without a card a shorter demo does. */
