@@ -102,8 +102,8 @@ const scalings: Readonly<Record<string, (own: ConfigReader, around: Around) => R
   longrope: (own, { rotaryDim, maxPositions, original }) => {
     const pairs = rotaryDim / 2;
     const divisors = (key: string) => {
-      const values = own.list(key).map(Number);
-      if (values.length === pairs && values.every((x) => x > 0 && x < Infinity)) return values;
+      const values = own.list(key).filter((x): x is number => Number.isFinite(x) && Number(x) > 0);
+      if (values.length === pairs && own.list(key).length === pairs) return values;
       throw refusal(own, `"${key}" must be ${pairs} positive numbers`);
     };
     const factor = own.positive("factor", maxPositions / original());

@@ -37,7 +37,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["eval --model nothing --data val.bin", /"nothing" has no config.json/],
     [
       "eval --model bert --data val.bin",
-      /"bert" is not supported\s+hint: supported: gpt2, gpt_neox, llama/,
+      /"bert" is not supported\s+hint: supported: gpt2, gpt_neo, gpt_neox, opt, gemma2/,
     ],
     ["eval --model cut --data val.bin", /cut\/model.safetensors is not a valid safetensors file/],
     ["eval --model base --data text.txt", /base holds no tokenizer.json/],
