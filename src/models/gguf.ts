@@ -102,12 +102,13 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
     bos_token_id: metadata.get("tokenizer.ggml.bos_token_id"),
     eos_token_id: metadata.get("tokenizer.ggml.eos_token_id"),
   };
+  const turns = turningNeighbours.includes(named);
   return {
     config,
     /** What a weight is called there, its shape, and how its values get into their order, where it is another. */
     placeOf: (tensor: string, shape: readonly number[]) => ({
       name: nameOf(path, family, tensor),
-      ...arranged(tensor, shape, family, { named, heads, headDim }),
+      ...arranged(tensor, shape, family, { turns, heads, H: headDim }),
     }),
   };
 }
@@ -135,74 +136,66 @@ function ropeScaling(read: Read, divisors: Described["divisors"]): JsonObject | 
 
 function nameOf(path: string, family: Family, tensor: string): string {
   const { prefix, embeddings, layers, norms, attention, projections, mlp } = family;
-  const [q, k, v] = projections.names;
-  const inAttention = {
-    attn_qkv: q,
-    attn_q: q,
-    attn_k: k,
-    attn_v: v,
-    attn_q_norm: attention.norms?.names[0],
-    attn_k_norm: attention.norms?.names[1],
-    attn_output: attention.output,
+  const below = (name?: string) => name && `${attention.name}.${name}`;
+  const [q, k, v] = projections.names.map(below);
+  const outside = {
+    token_embd: embeddings.input,
+    position_embd: embeddings.positions,
+    output_norm: norms.final,
   };
   const inLayer = {
     attn_norm: norms.attention[0],
     post_attention_norm: norms.attention[1],
     ffn_norm: norms.mlp[0],
     post_ffw_norm: norms.mlp[1],
+    attn_qkv: q,
+    attn_q: q,
+    attn_k: k,
+    attn_v: v,
+    attn_q_norm: below(attention.norms?.names[0]),
+    attn_k_norm: below(attention.norms?.names[1]),
+    attn_output: below(attention.output),
     ffn_gate: mlp.gate,
     ffn_up: mlp.up,
     ffn_down: mlp.down,
   };
-  const outside = {
-    token_embd: embeddings.input,
-    position_embd: embeddings.positions,
-    output_norm: norms.final,
-  };
   const [, layer, part = "", kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(tensor) ?? [];
   if (layer === undefined && part === "output") return `${embeddings.output}.${kind}`;
-  const at = layer === undefined ? prefix : `${prefix}.${layers}.${layer}`;
-  const named = new Map(Object.entries(layer === undefined ? outside : inLayer)).get(part);
-  const below = layer !== undefined && new Map(Object.entries(inAttention)).get(part);
-  if (named) return `${at}.${named}.${kind}`;
-  if (below) return `${at}.${attention.name}.${below}.${kind}`;
+  const place = new Map(Object.entries(layer === undefined ? outside : inLayer)).get(part);
+  if (place)
+    return `${layer === undefined ? prefix : `${prefix}.${layers}.${layer}`}.${place}.${kind}`;
   throw new UserError(`${path}: the tensor ${shown(tensor)} is of no model that ssa reads`);
 }
 
-/** From llama.cpp's order of values to Hugging Face's. */
+/** From llama.cpp's order of values to Hugging Face's, in heads of H rows. */
 function arranged(
   tensor: string,
   shape: readonly number[],
   { norm, layout, projections }: Family,
-  {
-    named,
-    heads,
-    headDim: H,
-  }: { readonly named: string; readonly heads: number; readonly headDim: number },
+  { turns, heads, H }: { readonly turns: boolean; readonly heads: number; readonly H: number },
 ): Arranged {
-  const [rows = 1, columns = 1] = shape;
-  const each = (valueAt: (values: Float32Array, row: number, column: number) => number) => ({
-    shape,
-    arrange: (values: Float32Array) =>
-      values.map((_, i) => valueAt(values, Math.floor(i / columns), i % columns)),
-  });
-  /** rowOf: which of the stored rows comes at a place. */
-  const byRows = (rowOf: (row: number) => number) =>
-    each((values, row, column) => values[rowOf(row) * columns + column]!);
-  if (norm === "rmsPlusOne" && tensor.endsWith("norm.weight"))
-    return each((values, row) => values[row]! - 1);
-  if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2)
+  const [, columns = 1] = shape;
+  /** indexOf: where the value of a place is stored. */
+  const moved = (shape: readonly number[], indexOf: (row: number, column: number) => number) => {
+    const width = shape[1] ?? 1;
     return {
-      shape: shape.toReversed(),
+      shape,
       arrange: (values: Float32Array) =>
-        values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!),
+        values.map((_, i) => values[indexOf(Math.floor(i / width), i % width)]!),
     };
+  };
+  const byRows = (rowOf: (row: number) => number) =>
+    moved(shape, (row, column) => rowOf(row) * columns + column);
+  if (norm === "rmsPlusOne" && tensor.endsWith("norm.weight"))
+    return { shape, arrange: (values) => values.map((value) => value - 1) };
+  if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2)
+    return moved(shape.toReversed(), (row, column) => column * columns + row);
   if (projections.split === "heads" && tensor.includes("attn_qkv"))
     return byRows((row) => {
       const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];
       return (part * heads + head) * H + (row % H);
     });
-  if (turningNeighbours.includes(named) && /attn_[qk]\.(weight|bias)$/.test(tensor))
+  if (turns && /attn_[qk]\.(weight|bias)$/.test(tensor))
     return byRows((row) => {
       const within = row % H;
       return row - within + 2 * (within % (H / 2)) + Math.floor(within / (H / 2));

@@ -1,7 +1,7 @@
 // GGUF files as models: numbers and tokens as llama.cpp has them, what names the file, and what is wrong with a damaged one.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
@@ -127,12 +127,12 @@ test("values and logits of quantised models are llama.cpp's", { skip }, async (t
   }
 });
 
+const tinyGpt2 = join(packageRoot(), "checkpoints", "tiny-gpt2");
 const nasty =
   "Hello world's  12345 fa\u00e7ade\n\n  \u00bfQu\u00e9? DON'T <|endoftext|> \u65e5\u672c\u8a9e x=1;\t\tend \r\n 3.14 e\u0301 ";
 
 async function vocabulary(pre: string): Promise<Metadata> {
-  const path = join(packageRoot(), "checkpoints", "tiny-gpt2", "tokenizer.json");
-  const { model } = JSON.parse(await readFile(path, "utf8")) as {
+  const { model } = JSON.parse(await readFile(join(tinyGpt2, "tokenizer.json"), "utf8")) as {
     model: { vocab: Record<string, number>; merges: [string, string][] };
   };
   const tokens = Object.entries(model.vocab).sort((a, b) => a[1] - b[1]);
@@ -177,6 +177,11 @@ test("a GGUF file is a model by its path, and converted once", async (t) => {
   assert.equal(opened.name, path);
   assert.equal((await openModel(path, opening(places))).folder, opened.folder);
   assert.equal(notes.length, 1);
+  // With another tokenizer it is another model.
+  await copyFile(join(tinyGpt2, "tokenizer.json"), join(folder, "tokenizer.json"));
+  const other = await openModel(path, opening(places));
+  assert.notEqual(other.folder, opened.folder);
+  assert.equal((await loadTokenizer(other.folder)).vocabSize, 1257);
 });
 
 test("what is wrong with a GGUF file is said in a sentence", async (t) => {
@@ -190,10 +195,13 @@ test("what is wrong with a GGUF file is said in a sentence", async (t) => {
     changed.set(bytes, offset);
     return changed;
   };
-  const sizes =
-    "block_count embedding_length feed_forward_length context_length attention.head_count";
+  const sizes = "block_count embedding_length feed_forward_length context_length";
   const u32 = sizes.split(" ").map((key) => [`llama.${key}`, { u32: 4 }] as const);
-  const sized = { ...metadata, ...Object.fromEntries(u32) };
+  const sized = {
+    ...metadata,
+    ...Object.fromEntries(u32),
+    "llama.attention.head_count": { u32: 2 },
+  };
   const typed = (type: number) =>
     gguf(metadata, new Map([["token_embd.weight", { ...weight, type }]]));
   const cases: readonly (readonly [Uint8Array, RegExp])[] = [

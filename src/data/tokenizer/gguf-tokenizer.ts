@@ -48,10 +48,11 @@ const UNUSED = 5;
 /** The content of tokenizer.json and tokenizer_config.json; undefined where the file says that it has no tokenizer. */
 export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unknown>) {
   const at = (key: string) => metadata.get(`tokenizer.ggml.${key}`);
-  const [model, pre] = [at("model") ?? "no_vocab", at("pre") ?? "default"].map(String) as [
-    string,
-    string,
-  ];
+  const text = (key: string, absent: string) => {
+    const value = at(key) ?? absent;
+    return typeof value === "string" ? value : shown(value);
+  };
+  const [model, pre] = [text("model", "no_vocab"), text("pre", "default")];
   if (model === "none" || model === "no_vocab") return undefined;
   const refuse = (what: string) =>
     new UserError(`${path}: its tokenizer ${what}, which is not read from GGUF`, {
