@@ -7,7 +7,7 @@ import { type ConventionName, conventions } from "./windows.ts";
 import { countTargets, type DocumentStream, type Piece } from "./document.ts";
 import type { Remake, TokenizedText, Tokens } from "./document.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
-import type { RowOptions } from "./readers/text.ts";
+import type { RowOptions } from "./readers/rows.ts";
 import { countWords } from "./readers/wikitext.ts";
 import { throughCache } from "./tokenizer/token-cache.ts";
 import { tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";

@@ -8,7 +8,8 @@ import { checkFile } from "../../files/atomic.ts";
 import { splitNamed, splitOf } from "../../files/names.ts";
 import type { Piece, Tokens } from "../document.ts";
 import { readParquet } from "./parquet.ts";
-import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
+import { type RowOptions, rows } from "./rows.ts";
+import { readCsv, readJson, readJsonLines, readPlainText } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
 type Format = { readonly extensions: readonly string[] } & (

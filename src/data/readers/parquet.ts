@@ -4,7 +4,7 @@
 import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { guarded } from "../../core/worker.ts";
-import { textFields, type Row, type RowOptions } from "./text.ts";
+import { textFields, type Row, type RowOptions } from "./rows.ts";
 
 // A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.
 const patienceSeconds = 5;
