@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ColumnSource, parquetWriteFile } from "hyparquet-writer";
 import { readParquet, rowGroups } from "../../../src/data/readers/parquet.ts";
-import { rows as textsOf } from "../../../src/data/readers/text.ts";
+import { rows as textsOf } from "../../../src/data/readers/rows.ts";
 import { expect, reading } from "../contract.ts";
 import { happens, mutateBytes, pick } from "../mutate.ts";
 import { lay, type Prepare, subject } from "../subject.ts";
