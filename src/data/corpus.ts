@@ -23,6 +23,8 @@ export interface Corpus {
   readonly utf8Bytes: number | undefined;
   /** Words of the original texts, counted where pages are made, else null. */
   readonly numWords: number | null;
+  /** Whether a chat template made the texts, so that nothing belongs around them or between them. */
+  readonly isRendered?: boolean;
   /** Of the joined text (several texts: a zero byte between them), or of the token file's bytes. */
   readonly dataSha256: string;
 }
@@ -51,9 +53,10 @@ export async function loadCorpus(
     cacheFolder === undefined
       ? await make()
       : await throughCache(cacheFolder, await basis(split, tokenizer, options), make);
-  const { texts, numSkipped, ...facts } = found;
-  if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
-  return corpusOf(split, texts, options.prefix.length, facts);
+  const { texts, skipped, ...facts } = found;
+  if (skipped.length > 0)
+    onNote?.(`${split.description}: rows left out: ${skipped.length}, first ${skipped[0]}`);
+  return corpusOf(split, texts, facts.isRendered ? 0 : options.prefix.length, facts);
 }
 
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
@@ -73,7 +76,8 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
     hash.update(tokens);
     return tokens.length > 0 ? [{ tokens }] : [];
   });
-  const facts = { utf8Bytes: undefined, numWords: null, dataSha256: hash.digest("hex") };
+  const dataSha256 = hash.digest("hex");
+  const facts = { utf8Bytes: undefined, numWords: null, isRendered: false, dataSha256 };
   return corpusOf(split, texts, 0, facts);
 }
 
@@ -81,7 +85,7 @@ function corpusOf(
   { description, format }: DataSplit,
   texts: readonly TokenizedText[],
   prefixLength: number,
-  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256">,
+  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256" | "isRendered">,
 ): Corpus {
   if (texts.length === 0)
     throw new UserError(`${description} holds no ${formats[format].holds}`, {
@@ -98,7 +102,8 @@ async function tokenizeSplit(
   { remake, ...options }: CorpusOptions & TokenizeOptions,
 ) {
   const hash = createHash("sha256");
-  let [utf8Bytes, numSkipped] = [0, 0];
+  const skipped: string[] = [];
+  let [utf8Bytes, isRendered] = [0, false];
   let numWords: number | null = null;
   /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
   async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
@@ -107,6 +112,7 @@ async function tokenizeSplit(
       const { text, isTarget, isLast, original = text } = piece;
       if (isBetween) hash.update("\0");
       isBetween = isLast;
+      isRendered ||= piece.isRendered ?? false;
       hash.update(original);
       if (isTarget) utf8Bytes += Buffer.byteLength(original);
       else hash.update("\u0001");
@@ -114,37 +120,41 @@ async function tokenizeSplit(
       yield piece;
     }
   }
-  const documents = readDocuments(split, options, () => numSkipped++);
+  const documents = readDocuments(split, options, (why) => skipped.push(why));
   const texts = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
-  return { texts, utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") };
+  return { texts, utf8Bytes, numWords, skipped, isRendered, dataSha256: hash.digest("hex") };
 }
 
 /** Everything that the tokens depend on. */
 async function basis(
-  { format, files, part }: DataSplit,
+  { format: file, files, part }: DataSplit,
   { sha256: tokenizer }: Tokenizer,
-  { prefix, textColumn, nullRows, remake }: CorpusOptions,
+  { prefix, remake, ...options }: CorpusOptions,
 ) {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  return { format, hashes, part, prefix, textColumn, nullRows, remade: remake?.name, tokenizer };
+  const { format, textColumn, columns, lossOn, badRows, nullRows } = options;
+  const rows = { format, textColumn, columns, lossOn, badRows, nullRows };
+  const templates = [options.template?.sha256, options.instructTemplate?.sha256];
+  return { file, hashes, part, prefix, rows, templates, remade: remake?.name, tokenizer };
 }
 
 /** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */
 export async function* readDocuments(
   { format, files, part }: DataSplit,
   options: RowOptions = {},
-  onSkip?: () => void,
+  onSkip?: (why: string) => void,
 ): AsyncGenerator<Piece> {
   const reader = formats[format];
   invariant(reader.holds === "text", `${format} files hold no text`);
   const { read } = reader;
   const open = async function* () {
-    for (const path of files) yield* read(path, options);
+    const first = {};
+    for (const path of files) yield* read(path, { ...options, first });
   };
   const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
   for await (const piece of documents)
-    if (piece.isNull) onSkip?.();
+    if (piece.skipped !== undefined) onSkip?.(piece.skipped);
     else yield piece;
 }
 

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
+import { type ChatTemplate, loadChatTemplate } from "../data/chat.ts";
 import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { joinedBy, type Remake } from "../data/document.ts";
@@ -118,17 +119,20 @@ export const reading = (
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  options: CorpusOptions = {},
-): Promise<Corpus & { readonly tokenizer?: Tokenizer }> {
+  { chatTemplate, ...options }: CorpusOptions & { readonly chatTemplate?: string | null } = {},
+): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly template?: ChatTemplate }> {
   const { vocabSize } = model.config;
   if (formats[split.format].holds === "tokens") return loadTokenCorpus(split, vocabSize);
   const tokenizer = await loadTokenizer(folder);
-  const corpus = await loadCorpus(split, tokenizer, options);
-  if (tokenizer.vocabSize <= vocabSize) return { ...corpus, tokenizer };
+  const template = await loadChatTemplate(tokenizer, chatTemplate);
+  const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
+  const corpus = await loadCorpus(split, tokenizer, { template, instructTemplate, ...options });
+  const read = { ...corpus, tokenizer, ...(template && { template }) };
+  if (tokenizer.vocabSize <= vocabSize) return read;
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
   const isUnknown = (id: number) => id >= vocabSize;
   const [unknown] = corpus.texts.flatMap(({ tokens }) => tokens.find(isUnknown) ?? []);
-  if (unknown === undefined) return { ...corpus, tokenizer };
+  if (unknown === undefined) return read;
   const token = JSON.stringify(tokenizer.pieceOf(unknown));
   const given = `the tokenizer gives ${token} the id ${unknown}`;
   throw new UserError(`${folder}: ${given}, and the model knows ${vocabSize} ids`, {

@@ -5,6 +5,7 @@ import { createReadStream } from "node:fs";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { codeOf, messageOf, UserError } from "../../core/errors.ts";
+import { RowProblem } from "../chat.ts";
 import type { Piece } from "../document.ts";
 import type { Row } from "./rows.ts";
 
@@ -66,7 +67,7 @@ export async function* readJsonLines(path: string): AsyncGenerator<Row> {
   let number = 0;
   for await (const line of readLines(path)) {
     const place = `${path}:${++number}`;
-    if (line.trim() !== "") yield { value: parseJson(line, place, "a line of JSON"), place };
+    if (line.trim() !== "") yield { place, ...parseJson(line, "a line of JSON") };
   }
 }
 
@@ -82,9 +83,12 @@ export async function* readJson(path: string): AsyncGenerator<Row> {
       throw new UserError(`${path} is too large for JSON`, { hint: "write a row a line (.jsonl)" });
   }
   if (/^\s*\{.*\}\s*\n\s*\{/.test(text)) yield* readJsonLines(path);
-  else
-    for (const [i, value] of arrayIn(parseJson(text, path, "JSON"), path).entries())
-      yield { value, place: `${path}, row ${i}` };
+  else {
+    const { value, problem } = parseJson(text, "JSON");
+    if (problem) throw new UserError(`${path}: ${problem.message}`, problem);
+    for (const [i, row] of arrayIn(value, path).entries())
+      yield { value: row, place: `${path}, row ${i}` };
+  }
 }
 
 function arrayIn(found: unknown, path: string): readonly unknown[] {
@@ -94,18 +98,20 @@ function arrayIn(found: unknown, path: string): readonly unknown[] {
   throw new UserError(`${path}: expected an array of rows, or an object with one`);
 }
 
-function parseJson(text: string, place: string, expected: string): unknown {
+function parseJson(text: string, expected: string): Pick<Row, "value" | "problem"> {
   try {
     // Trimmed of the mark that may begin a file, too.
-    return JSON.parse(text.trim());
+    return { value: JSON.parse(text.trim()) as unknown };
   } catch (error) {
     const [, number] = /[:,[]\s*(NaN|-?Infinity)\b/.exec(text) ?? [];
     // The engine's message quotes the text, which may be long.
     const reason = number ? `found ${number}` : messageOf(error).replace(/,? (\.\.\.)?"[^]*$/, "");
-    throw new UserError(`${place}: expected ${expected} (${reason})`, {
-      hint: number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`,
-      cause: error,
-    });
+    const hint =
+      number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`;
+    return {
+      value: undefined,
+      problem: new RowProblem(`expected ${expected} (${reason})`, { hint }),
+    };
   }
 }
 
