@@ -111,7 +111,8 @@ function withMarks(source: string): string {
     (_, start: string, end: string | undefined, stop: string) =>
       start + (end ? "endcall" : "call answer_()") + stop,
   );
-  return called === source ? source : macro + called;
+  // The library has a clock of its own, in the language of the machine.
+  return (called === source ? source : macro + called).replaceAll("strftime_now", "strftime_");
 }
 
 function parsed(source: string): Template {
@@ -142,7 +143,7 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
 
   const rendered = ({ messages, variables }: Conversation, addsPrompt = false): string => {
     const template = templateOf((variables?.["tools"] ? forTools : undefined) ?? source);
-    const usual = { tools: null, documents: null, strftime_now: strftime };
+    const usual = { tools: null, documents: null, strftime_: strftime };
     const given = { ...usual, ...tokens, ...variables, messages };
     try {
       return template.render({ ...given, add_generation_prompt: addsPrompt });

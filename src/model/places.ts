@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { type ChatTemplate, loadChatTemplate } from "../data/chat.ts";
+import { loadChatTemplate } from "../data/chat.ts";
 import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { joinedBy, type Remake } from "../data/document.ts";
@@ -120,14 +120,17 @@ export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
   { chatTemplate, ...options }: CorpusOptions & { readonly chatTemplate?: string | null } = {},
-): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly template?: ChatTemplate }> {
+): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
   if (formats[split.format].holds === "tokens") return loadTokenCorpus(split, vocabSize);
   const tokenizer = await loadTokenizer(folder);
   const template = await loadChatTemplate(tokenizer, chatTemplate);
   const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
   const corpus = await loadCorpus(split, tokenizer, { template, instructTemplate, ...options });
-  const read = { ...corpus, tokenizer, ...(template && { template }) };
+  // One that the model does not have by itself belongs beside what is trained with it.
+  const isNew = corpus.isRendered && (chatTemplate != null || !template);
+  const source = isNew && { chatTemplate: (template ?? instructTemplate)!.source };
+  const read = { ...corpus, tokenizer, ...source };
   if (tokenizer.vocabSize <= vocabSize) return read;
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
   const isUnknown = (id: number) => id >= vocabSize;

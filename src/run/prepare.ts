@@ -16,6 +16,7 @@ import {
   reading,
 } from "../model/places.ts";
 import type { Recipe } from "../options/schema.ts";
+import { rowsOf } from "../options/values.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
@@ -39,8 +40,7 @@ export async function prepareRun(recipe: Recipe, places: Places) {
 
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const { textColumn, nullRows } = recipe;
-  const how = { ...reading(places, recipe.threads), textColumn, nullRows };
+  const how = { ...reading(places, recipe.threads), ...rowsOf(recipe) };
   const read = (split: DataSplit, remake?: Remake) =>
     readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
   const train = await read(trainSplit);
@@ -48,7 +48,7 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const { tokenizer } = train;
   const stream = joinForTraining(train.texts, {
     vocabSize: opened.model.config.vocabSize,
-    endOfText: tokenizer?.endOfText,
+    endOfText: train.isRendered ? undefined : tokenizer?.endOfText,
     prefix: tokenizer?.prefix ?? [],
   });
   const heldOut = heldOutShare(evaluationSplit, train.numTokens, evaluation.numTokens);
@@ -70,6 +70,10 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Parameters of the base, of the temperatures, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
+    /** The first text of the training data, and what its tokens are. */
+    example: { ...train.texts[0]!, tokenizer },
+    /** To be put beside the model, where it has no such template by itself. */
+    chatTemplate: train.chatTemplate,
     /** One stream of training tokens. */
     stream,
     /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
