@@ -9,11 +9,9 @@ import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
 import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
+import { answerSpans, close, type Message, open, RowProblem, type Span } from "./chat-answers.ts";
 import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-
-/** With a role and mostly a content; whatever else it has is the template's to read. */
-export type Message = JsonObject & { readonly role: string };
 
 export interface Conversation {
   readonly messages: readonly Message[];
@@ -26,19 +24,6 @@ export interface Conversation {
 /** What counts: what the assistant says, the last of it alone, or everything. */
 export const LOSS_ON = ["answers", "last", "all"] as const;
 export type LossOn = (typeof LOSS_ON)[number];
-
-/** A stretch of the rendered text. */
-export type Span = readonly [start: number, end: number];
-
-/** What is the matter with one row, such as messages that a template refuses: told with its place, or left out. */
-export class RowProblem extends Error {
-  readonly hint: string | undefined;
-
-  constructor(message: string, { hint }: { readonly hint?: string | undefined } = {}) {
-    super(message);
-    this.hint = hint;
-  }
-}
 
 export type ChatTemplate = ReturnType<typeof chatTemplate>;
 
@@ -99,9 +84,6 @@ async function specialTokens({ folder, endOfText, pieceOf }: Tokenizer): Promise
     }
   return tokens;
 }
-
-// Characters that Unicode keeps out of texts: around what a template itself marks, and in the place of an answer.
-const [open, close, probe] = ["\ufdd0", "\ufdd1", "\ufdd2"] as const;
 
 /** `{% generation %}`, which marks answers in a template, as a call that leaves their borders in the text. */
 function withMarks(source: string): string {
@@ -181,131 +163,14 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
   };
 }
 
-interface Rendering {
-  /** The whole conversation. */
-  readonly marked: string;
-  readonly render: (messages: readonly Message[], addsPrompt?: boolean) => string;
-  readonly added: readonly string[];
-}
-
-const isAnswer = ({ role, weight }: Message) => role === "assistant" && weight !== 0;
-
-/** By message, the stretches that it says. */
-function answerSpans(
-  messages: readonly Message[],
-  rendering: Rendering,
-): ReadonlyMap<number, readonly Span[]> {
-  const { marked } = rendering;
-  const places = [...messages.keys()].filter((at) => isAnswer(messages[at]!));
-  if (!marked.includes(open))
-    return new Map(places.map((at) => [at, [spanByRendering(messages, at, rendering)]]));
-  let removed = 0;
-  const borders = Array.from(marked.matchAll(/[\ufdd0\ufdd1]/g), ({ index }) => index - removed++);
-  const spans = borders.flatMap((start, i): Span[] => (i % 2 ? [] : [[start, borders[i + 1]!]]));
-  // Marked stretches say nothing of messages, but the conversation so far has those so far.
-  const numTo = (end: number) =>
-    end === 0
-      ? 0
-      : (attempt(() => rendering.render(messages.slice(0, end))) ?? "").split(open).length - 1;
-  if (places.length === spans.length) return new Map(places.map((at, i) => [at, [spans[i]!]]));
-  return new Map(places.map((at) => [at, spans.slice(numTo(at), numTo(at + 1))]));
-}
-
-/** What a template gives; undefined where it refuses. */
-function attempt<T>(make: () => T): T | undefined {
-  try {
-    return make();
-  } catch (error) {
-    if (error instanceof RowProblem) return undefined;
-    throw error;
-  }
-}
-
-/**
- * Finds a message's stretch in the whole text by what changes when others are rendered: it begins where the messages
- * before it end with the header of an answer, and what follows its content is what follows another content in its
- * place. Nothing is taken that the text itself does not confirm.
- */
-function spanByRendering(
-  messages: readonly Message[],
-  at: number,
-  { marked: text, render, added }: Rendering,
-): Span {
-  const [before, after] = [messages.slice(0, at), messages.slice(at + 1)];
-  const other: Message = { role: messages[at]!.role, content: probe };
-  const around = (some: readonly Message[]) => {
-    const parts = attempt(() => render(some))?.split(probe) ?? [];
-    return parts.length === 2 ? parts : [];
-  };
-  const [head, rest] = around([...before, other, ...after]);
-  const [, tail = ""] = around([...before, other]);
-  const start = startOf(
-    text,
-    attempt(() => render(before, true)),
-    attempt(() => render(before)),
-    head,
-  );
-  const end = rest !== undefined && text.endsWith(rest) ? text.length - rest.length : -1;
-  const turn = endOfTurn(tail, added) ?? sharedStart(tail, rest ?? "");
-  if (start !== undefined && end >= start && rest!.startsWith(turn))
-    return [start, end + turn.length];
-  // A turn that is not content alone, such as a call of tools: up to where a conversation ends that ends with it.
-  const upTo = attempt(() => render(messages.slice(0, at + 1)));
-  if (start !== undefined && upTo !== undefined && upTo.length > start && text.startsWith(upTo))
-    return [start, start + withoutSpace(upTo.slice(start), added).length];
-  throw new RowProblem(
-    `the chat template does not let it be seen where message ${at + 1} begins and ends`,
-    { hint: "mark it with {% generation %} in a copy for --chat-template, or --loss-on all" },
-  );
-}
-
-/** Behind the header that is put before an answer that is to be generated; else behind what is before any content. */
-function startOf(text: string, asked?: string, closed?: string, head?: string): number | undefined {
-  if (asked !== undefined && asked !== closed && text.startsWith(asked)) return asked.length;
-  if (head === undefined || !text.startsWith(head)) return undefined;
-  // A space before the content is no header: it is generated with the first word.
-  const isSpace =
-    closed !== undefined && head.startsWith(closed) && !head.slice(closed.length).trim();
-  return isSpace ? closed.length : head.length;
-}
-
-/** Up to the first special token behind a content. */
-function endOfTurn(tail: string, added: readonly string[]): string | undefined {
-  const ends = added
-    .filter((token) => tail.includes(token))
-    .map((token) => tail.indexOf(token) + token.length);
-  return ends.length > 0 ? tail.slice(0, Math.min(...ends)) : undefined;
-}
-
-/** Space behind a special token is the template's, and nothing that a model has to say. */
-function withoutSpace(turn: string, added: readonly string[]): string {
-  const bare = turn.trimEnd();
-  return added.some((token) => bare.endsWith(token)) ? bare : turn;
-}
-
-export function sharedStart(a: string, b: string): string {
-  let at = 0;
-  while (at < a.length && a[at] === b[at]) at++;
-  return a.slice(0, at);
-}
-
-/** The present time as Python writes it in English. */
+/** The present time as Python writes it in English, whatever the language of the machine. */
 function strftime(format: string): string {
   const now = new Date();
-  const two = (value: number) => String(value).padStart(2, "0");
-  const word = (options: Intl.DateTimeFormatOptions) => now.toLocaleDateString("en-US", options);
-  const fields: Readonly<Record<string, string>> = {
-    Y: String(now.getFullYear()),
-    m: two(now.getMonth() + 1),
-    d: two(now.getDate()),
-    B: word({ month: "long" }),
-    b: word({ month: "short" }),
-    A: word({ weekday: "long" }),
-    a: word({ weekday: "short" }),
-    H: two(now.getHours()),
-    M: two(now.getMinutes()),
-    S: two(now.getSeconds()),
-    "%": "%",
-  };
+  const [a = "", b = "", d = "", Y = "", time = ""] = now.toString().split(" ");
+  const [H = "", M = "", S = ""] = time.split(":");
+  const m = String(now.getMonth() + 1).padStart(2, "0");
+  const B = now.toLocaleDateString("en-US", { month: "long" });
+  const A = now.toLocaleDateString("en-US", { weekday: "long" });
+  const fields: Readonly<Record<string, string>> = { a, b, d, Y, H, M, S, m, B, A, "%": "%" };
   return format.replace(/%(.)/g, (whole, letter: string) => fields[letter] ?? whole);
 }

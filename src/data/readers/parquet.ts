@@ -4,7 +4,7 @@
 import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { guarded } from "../../core/worker.ts";
-import { RowProblem } from "../chat.ts";
+import { RowProblem } from "../chat-answers.ts";
 import { type ColumnOptions, recognised, type Row, type RowOptions } from "./rows.ts";
 
 // A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.

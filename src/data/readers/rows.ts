@@ -3,7 +3,8 @@
 
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { isRecord, shown } from "../../core/json.ts";
-import { type ChatTemplate, type LossOn, type Message, RowProblem } from "../chat.ts";
+import type { ChatTemplate, LossOn } from "../chat.ts";
+import { type Message, RowProblem } from "../chat-answers.ts";
 import { BUILT_IN_TEMPLATES } from "../chat-templates.ts";
 import type { Piece } from "../document.ts";
 
@@ -23,8 +24,15 @@ export type RowFormat = (typeof ROW_FORMATS)[number];
 
 /** What a row is asked for, by the names that it has unless `columns` has others. */
 export const ROW_FIELDS = [
-  ...["messages", "tools", "instruction", "input", "output", "system"],
-  ...["text", "prompt", "completion"],
+  "messages",
+  "tools",
+  "instruction",
+  "input",
+  "output",
+  "system",
+  "text",
+  "prompt",
+  "completion",
 ] as const;
 type Field = (typeof ROW_FIELDS)[number];
 

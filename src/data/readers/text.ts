@@ -5,7 +5,7 @@ import { createReadStream } from "node:fs";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { codeOf, messageOf, UserError } from "../../core/errors.ts";
-import { RowProblem } from "../chat.ts";
+import { RowProblem } from "../chat-answers.ts";
 import type { Piece } from "../document.ts";
 import type { Row } from "./rows.ts";
 
