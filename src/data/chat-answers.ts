@@ -109,7 +109,7 @@ function startOf(text: string, asked?: string, closed?: string, head?: string): 
 }
 
 /** Up to the first special token behind a content. */
-function endOfTurn(tail: string, added: readonly string[]): string | undefined {
+export function endOfTurn(tail: string, added: readonly string[]): string | undefined {
   const ends = added
     .filter((token) => tail.includes(token))
     .map((token) => tail.indexOf(token) + token.length);

@@ -9,7 +9,16 @@ import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
 import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
-import { answerSpans, close, type Message, open, RowProblem, type Span } from "./chat-answers.ts";
+import {
+  answerSpans,
+  close,
+  endOfTurn,
+  type Message,
+  open,
+  probe,
+  RowProblem,
+  type Span,
+} from "./chat-answers.ts";
 import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -160,8 +169,20 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     render,
     /** What the assistant says, each time with what ends its turn, without the header before and the space behind. */
     answers,
+    /** What ends an answer. */
+    endOfTurn: () => {
+      const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));
+      const tail = render({ messages: turn }).split(probe)[2] ?? "";
+      return endOfTurn(tail, added) ?? tail.trimEnd();
+    },
   };
 }
+
+/** The choice that there is where a model brings no template. */
+export const noTemplate = (whose = "the model") =>
+  new UserError(`conversations need a chat template, and ${whose} has none`, {
+    hint: `choose one: --chat-template ${BUILT_IN_TEMPLATES.join(", ")}, or a file`,
+  });
 
 /** The present time as Python writes it in English, whatever the language of the machine. */
 function strftime(format: string): string {

@@ -172,13 +172,17 @@ const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
 async function findCut(open: () => DocumentStream, share: number): Promise<number> {
   const begins = [0];
   let total = 0;
-  for await (const { text, isLast } of open()) {
+  let isWhole = false;
+  for await (const { text, isLast, isRendered } of open()) {
     total += text.length;
+    isWhole ||= isRendered ?? false;
     if (isLast) begins.push(total);
   }
   const exact = Math.round((1 - share) * total);
   const earliest = exact - Math.floor(slack * share * total);
   const start = begins.findLast((begin) => begin <= exact)!;
+  // Half a conversation is none.
+  if (isWhole) return start || begins[1]!;
   if (start > 0 && start >= earliest) return start;
   const begin = Math.max(start, earliest);
   let text = "";

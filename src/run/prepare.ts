@@ -1,8 +1,9 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
 import { UserError } from "../core/errors.ts";
-import { countTargets, type Remake } from "../data/document.ts";
+import { countTargets, type Remake, type TokenizedText } from "../data/document.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { joinForTraining } from "../data/windows.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
@@ -70,8 +71,8 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Parameters of the base, of the temperatures, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
-    /** The first text of the training data, and what its tokens are. */
-    example: { ...train.texts[0]!, tokenizer },
+    /** The first training text as the model sees it; null where tokens have no spelling. */
+    example: () => (tokenizer ? exampleOf(train.texts[0]!, tokenizer, context) : null),
     /** To be put beside the model, where it has no such template by itself. */
     chatTemplate: train.chatTemplate,
     /** One stream of training tokens. */
@@ -84,6 +85,13 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     reportPlan: plan(recipe.reportWindows),
     evalPlan: plan(recipe.evalWindows),
   };
+}
+
+/** Tokens that are seen at once: how they are written, and whether they count. */
+function exampleOf({ tokens, isTarget }: TokenizedText, { spell }: Tokenizer, context: number) {
+  const ids = tokens.subarray(0, context);
+  const texts = spell(ids);
+  return Array.from(ids, (id, i) => ({ id, text: texts[i]!, counts: isTarget?.[i] !== 0 }));
 }
 
 /** What is far from the asked share would measure something else than was meant. */

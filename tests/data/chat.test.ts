@@ -231,7 +231,7 @@ test("models without a template: Alpaca's form for instructions, a clear choice 
   const path = await fileOf({ messages: talk });
   await assert.rejects(read(folder, path), {
     name: "UserError",
-    message: "the rows are conversations, and the model has no chat template",
+    message: "conversations need a chat template, and the model has none",
     hint: /--chat-template chatml, plain, alpaca, or a file/,
   });
   await assert.rejects(read(folder, path, {}, "chatlm"), { hint: 'did you mean "chatml"?' });

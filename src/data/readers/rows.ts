@@ -3,9 +3,8 @@
 
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { isRecord, shown } from "../../core/json.ts";
-import type { ChatTemplate, LossOn } from "../chat.ts";
+import { type ChatTemplate, type LossOn, noTemplate } from "../chat.ts";
 import { type Message, RowProblem } from "../chat-answers.ts";
-import { BUILT_IN_TEMPLATES } from "../chat-templates.ts";
 import type { Piece } from "../document.ts";
 
 export interface Row {
@@ -228,10 +227,7 @@ function chat(
   { template, lossOn = "answers" }: RowOptions,
   from = 0,
 ): readonly Piece[] {
-  if (!template)
-    throw new UserError("the rows are conversations, and the model has no chat template", {
-      hint: `choose one: --chat-template ${BUILT_IN_TEMPLATES.join(", ")}, or a file`,
-    });
+  if (!template) throw noTemplate();
   const isTold = typeof system === "string" && system !== "" && messages[0]!.role !== "system";
   const all = isTold ? [{ role: "system", content: system }, ...messages] : messages;
   const variables =

@@ -10,7 +10,7 @@ import { type JsonObject, parseObject } from "../../files/json.ts";
 import { type Piece, TokenBuffer, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { type Part, tokensBefore } from "./borders.ts";
-import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
+import { normalizerOf, preTokenizerOf, spelled } from "./text-steps.ts";
 import {
   type AddedToken,
   expressionOf,
@@ -30,6 +30,8 @@ export interface Tokenizer extends Specials {
   encode(pieces: readonly Piece[]): EncodedPieces;
   /** The vocabulary's own spelling of a token. */
   pieceOf(id: number): string | undefined;
+  /** The text of each, for people. */
+  spell(ids: Iterable<number>): readonly string[];
   /** As they are written in a text. */
   readonly specialTokens: readonly string[];
 }
@@ -68,6 +70,9 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const whole = one ? object : byteLevelJson(object, merges!, config);
     const { json, ids, specials } = readTokenizerJson(whole, config);
     const cuts = cutRule(json);
+    const isByteLevel = [...json.normalizer, ...json.pre_tokenizer].some(
+      ({ type }) => type === "ByteLevel",
+    );
     // Not before there is something to encode that no cache has.
     let encodeWhole: ((text: string) => Part[]) | undefined;
     const partsOf = (text: string) => (encodeWhole ??= textEncoder(json, ids))(text);
@@ -94,6 +99,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
         return { ids: ids.view(), lengths };
       },
       pieceOf,
+      spell: (ids) =>
+        spelled(
+          Array.from(ids, (id) => pieceOf(id) ?? ""),
+          isByteLevel,
+        ),
       specialTokens: json.added_tokens.flatMap(({ special, content }) =>
         special ? [content] : [],
       ),
