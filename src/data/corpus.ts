@@ -54,8 +54,8 @@ export async function loadCorpus(
       ? await make()
       : await throughCache(cacheFolder, await basis(split, tokenizer, options), make);
   const { texts, skipped, ...facts } = found;
-  const { count, first } = skipped;
-  if (count > 0) onNote?.(`${split.description}: rows left out: ${count}, first ${first}`);
+  const { count, why } = skipped;
+  if (count > 0) onNote?.(`${split.description}: rows left out: ${count}, first ${why}`);
   return corpusOf(split, texts, facts.isRendered ? 0 : options.prefix.length, facts);
 }
 
@@ -102,7 +102,7 @@ async function tokenizeSplit(
   { remake, ...options }: CorpusOptions & TokenizeOptions,
 ) {
   const hash = createHash("sha256");
-  const skipped = { count: 0, first: "" };
+  const skipped = { count: 0, why: "" };
   let [utf8Bytes, isRendered] = [0, false];
   let numWords: number | null = null;
   /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
@@ -121,7 +121,7 @@ async function tokenizeSplit(
     }
   }
   const documents = readDocuments(split, options, (why) => {
-    if (skipped.count++ === 0) skipped.first = why;
+    if (skipped.count++ === 0) skipped.why = why;
   });
   const texts = await tokenize(counted(remake?.of(documents) ?? documents), tokenizer, options);
   return { texts, utf8Bytes, numWords, skipped, isRendered, dataSha256: hash.digest("hex") };
