@@ -4,6 +4,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { parquetWriteFile } from "hyparquet-writer";
 import { Tokenizer as Reference } from "tokenizers";
 import { loadChatTemplate } from "../../src/data/chat.ts";
 import { loadCorpus } from "../../src/data/corpus.ts";
@@ -294,6 +295,35 @@ test("rows that are no such rows are named with their places, or left out and co
   await writeFile(broken, `${JSON.stringify(good)}\n{"messages":[\n`);
   await assert.rejects(read(folder, broken), { message: /rows\.jsonl:2: expected a line of JSON/ });
   assert.equal((await read(folder, broken, { badRows: "skip" })).texts.length, 1);
+});
+
+test("columns that are named have to be there, and of use", async () => {
+  const { folder } = await familyFolder(families.gemma);
+  const path = await fileOf({ q: "the hen", a: "and", text: "the dog" });
+  const pair = { prompt: "q", completion: "a" };
+  const { texts } = await read(folder, path, { columns: pair });
+  assert.ok(texts[0]!.isTarget!.includes(0));
+  const cases: readonly (readonly [RowOptions, RegExp])[] = [
+    [{ columns: { ...pair, tools: "t" } }, /:1: no field "t", only q, a, text$/],
+    [{ columns: { text: "body" } }, /:1: no field "body"/],
+    [{ format: "chat", textColumn: "q" }, /:1: no rows of the kind chat have text$/],
+    [{ format: "prompt-completion" }, /:1: no field "prompt", only/],
+    [
+      { columns: { prompt: "q", output: "a" } },
+      /:1: no rows of the kind auto have prompt and output/,
+    ],
+  ];
+  for (const [options, message] of cases)
+    await assert.rejects(read(folder, path, options), { name: "UserError", message });
+});
+
+test("parquet: lists of messages are a column like any other", async () => {
+  const path = join(await mkdtemp(join(tmpdir(), "ssa-chat-")), "rows.parquet");
+  const columnData = [{ name: "messages", data: [talk, talk.slice(0, 2)], type: "JSON" as const }];
+  parquetWriteFile({ filename: path, columnData });
+  const { folder } = await familyFolder(families.gemma);
+  const rows = await fileOf({ messages: talk }, { messages: talk.slice(0, 2) });
+  assert.deepEqual((await read(folder, path)).texts, (await read(folder, rows)).texts);
 });
 
 test("templates in files of their own win, and one for tools is taken where there are tools", async () => {

@@ -5,7 +5,7 @@ import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { guarded } from "../../core/worker.ts";
 import { RowProblem } from "../chat-answers.ts";
-import { type ColumnOptions, recognised, type Row, type RowOptions } from "./rows.ts";
+import { type ColumnOptions, isMessages, recognised, type Row, type RowOptions } from "./rows.ts";
 
 // A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.
 const patienceSeconds = 5;
@@ -36,10 +36,10 @@ export async function* rowGroups([path, options]: readonly [string, ColumnOption
     const namesOf = (all: typeof columns) => all.map(({ element }) => element.name);
     const texts = namesOf(columns.filter(({ element }) => element.type === "BYTE_ARRAY"));
     const lists = namesOf(columns.filter(({ children }) => children.length > 0));
-    const only = texts.length === 1 && lists.length === 0 ? texts[0] : undefined;
-    const textColumn = options.textColumn ?? only;
+    const isOnly = texts.length + lists.length === 1 && !isMessages(texts[0]);
+    const textColumn = options.textColumn ?? (isOnly ? texts[0] : undefined);
     const found = recognised([...texts, ...lists], { ...options, textColumn }).columns;
-    const fields = found.map(([, column]) => column!);
+    const fields = found.map(([, column]) => column);
     let rowEnd = 0;
     for (const group of metadata.row_groups) {
       const rowStart = rowEnd;

@@ -112,33 +112,32 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
 /** Fields whose column has another usual name. */
 const usual: { readonly [name in Field]?: string } = { messages: "conversations" };
 
-/** What columns of these names are, and which of them hold its fields. */
-export function recognised(known: readonly string[], options: ColumnOptions) {
-  const { format = "auto", columns, textColumn } = options;
-  const given: ColumnOptions["columns"] = {
-    ...columns,
-    ...(textColumn != null && { text: textColumn }),
-  };
+export const isMessages = (name = "") => name === "messages" || name === usual.messages;
+
+/** What columns of these names are, and which of them hold its fields; a column that is named has to be there. */
+export function recognised(
+  known: readonly string[],
+  { format = "auto", columns, textColumn }: ColumnOptions,
+) {
+  const text = textColumn != null && { text: textColumn };
+  const given: Readonly<Record<string, string | undefined>> = { ...columns, ...text };
   const columnOf = (field: Field) =>
-    [given[field] ?? field, given[field] ?? usual[field] ?? field].find((name) =>
-      known.includes(name),
-    );
-  const isAsked = (name: RowFormat) => kinds[name].needs.some((field) => given[field] != null);
-  const named = format === "auto" ? ROW_FORMATS.filter(isAsked) : [format];
-  const candidates = named.length > 0 ? named : ROW_FORMATS;
-  for (const name of candidates) {
-    const { needs, takes } = kinds[name];
-    if (!needs.every(columnOf)) continue;
-    const found = [...needs, ...takes].map((field) => [field, columnOf(field)] as const);
-    return { format: name, columns: found.filter(([, column]) => column !== undefined) };
-  }
-  const { needs } = kinds[named[0] ?? "text"];
-  const missing = needs.find((field) => !columnOf(field))!;
-  const field = given[missing] ?? missing;
-  throw new RowProblem(`no field "${field}", only ${known.join(", ") || "none"}`, {
-    hint:
-      didYouMean(field, known) ??
-      "name the ones that it has: --text-column, or --columns prompt=…,completion=…",
+    given[field] ?? [field, usual[field]].find((name) => name && known.includes(name));
+  const fieldsOf = (name: RowFormat) => [...kinds[name].needs, ...kinds[name].takes];
+  const isMeant = (name: RowFormat) =>
+    (format === "auto" || format === name) &&
+    Object.keys(given).every((field) => (fieldsOf(name) as string[]).includes(field));
+  const meant = ROW_FORMATS.filter(isMeant);
+  if (meant.length === 0)
+    throw new RowProblem(`no rows of the kind ${format} have ${Object.keys(given).join(" and ")}`);
+  const found = meant.find((name) => kinds[name].needs.every(columnOf));
+  const likely = found ?? (meant.includes("text") ? "text" : meant[0]!);
+  const missing = kinds[likely].needs.find((field) => !columnOf(field));
+  const absent = Object.values(given).find((name) => name && !known.includes(name)) ?? missing;
+  const all = fieldsOf(likely).map((field) => [field, columnOf(field)!] as const);
+  if (absent === undefined) return { format: likely, columns: all.filter(([, column]) => column) };
+  throw new RowProblem(`no field "${absent}", only ${known.join(", ") || "none"}`, {
+    hint: didYouMean(absent, known) ?? "--text-column or --columns prompt=…,completion=… name them",
   });
 }
 
@@ -155,7 +154,7 @@ function rowPieces(row: Row, options: RowOptions): readonly Piece[] {
     if (!isRecord(value)) throw new RowProblem(`expected an object, found ${shown(value, 40)}`);
     const textColumn = row.textColumn ?? options.textColumn;
     const { format, columns } = recognised(Object.keys(value), { ...options, textColumn });
-    const fields = Object.fromEntries(columns.map(([field, column]) => [field, value[column!]]));
+    const fields = Object.fromEntries(columns.map(([field, column]) => [field, value[column]]));
     const isNull = kinds[format].needs.some((field) => fields[field] == null);
     if (isNull && options.nullRows === "skip") return skipped(`${place}: its text is null`);
     const pieces = kinds[format].pieces(fields, options);
