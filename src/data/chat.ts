@@ -147,8 +147,6 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
 
   const answers = (conversation: Conversation, on: Exclude<LossOn, "all"> = "answers"): Span[] => {
     const { messages, from = 0, variables } = conversation;
-    if (/[\ufdd0-\ufdd2]/.test(JSON.stringify(messages)))
-      throw new RowProblem("a message has a character from U+FDD0 to U+FDD2, which is none");
     const of = (...some: readonly Message[]) => ({ messages: some, variables });
     const spans = answerSpans(messages, {
       marked: rendered(conversation),

@@ -227,6 +227,9 @@ function chat(
   from = 0,
 ): readonly Piece[] {
   if (!template) throw noTemplate();
+  // They mark what is looked for.
+  if (/[\ufdd0-\ufdd2]/.test(JSON.stringify(messages)))
+    throw new RowProblem("a message has a character from U+FDD0 to U+FDD2, which is none");
   const isTold = typeof system === "string" && system !== "" && messages[0]!.role !== "system";
   const all = isTold ? [{ role: "system", content: system }, ...messages] : messages;
   const variables =
