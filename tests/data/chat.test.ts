@@ -273,6 +273,7 @@ test("rows that are no such rows are named with their places, or left out and co
     [{ text: "the hen" }, /rows\.jsonl:2: a row of the kind text, where .*rows\.jsonl:1 is chat$/],
     [{ messages: "the hen" }, /rows\.jsonl:2: field "messages" is no list of messages$/],
     [{ messages: [{ role: "user" }, 1] }, /:2: field "messages", message 2 is no object$/],
+    [{ conversations: [{ from: "bird", value: "x" }] }, /message 1 is no message from human, gpt/],
     [{ messages: [{ content: "x" }] }, /message 1 is no message with a role and content/],
     [
       { messages: talk.slice(0, 1) },

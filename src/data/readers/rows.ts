@@ -188,8 +188,13 @@ function string(fields: Fields, name: Field): string {
   });
 }
 
-/** ShareGPT's names of those who speak. */
-const speakers: Readonly<Record<string, string>> = { human: "user", gpt: "assistant" };
+/** ShareGPT's names of those who speak, and OpenAI's in their place. */
+const speakers: Readonly<Record<string, string>> = {
+  human: "user",
+  gpt: "assistant",
+  observation: "tool",
+  ...Object.fromEntries(["user", "assistant", "system", "tool"].map((role) => [role, role])),
+};
 
 /** Messages as OpenAI has them, or ShareGPT; a list, or JSON of one, as columns of text have it. */
 function messagesOf(value: unknown, name: Field): readonly Message[] {
@@ -200,7 +205,9 @@ function messagesOf(value: unknown, name: Field): readonly Message[] {
   return list.map((message: unknown, i) => {
     if (!isRecord(message)) throw problem(`, message ${i + 1}`, "object");
     const { from, value: said, ...own } = message;
-    const speaker = typeof from === "string" && { role: speakers[from] ?? from, content: said };
+    const speaker = typeof from === "string" && { role: speakers[from], content: said };
+    if (speaker && !speaker.role)
+      throw problem(`, message ${i + 1}`, `message from ${Object.keys(speakers).join(", ")}`);
     // Columns have a field in all messages where it is in one: what is null there was never written.
     const written = Object.entries({ ...own, ...speaker }).filter(
       ([key, value]) => value !== null || key === "content",
