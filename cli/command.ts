@@ -45,6 +45,13 @@ export const defineCommand =
       else target.addOption(flagOf(option));
     for (const option of recipe)
       if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));
+    for (const { key, flag, short } of [...own, ...recipe])
+      if (short) {
+        const [name, value] = short;
+        target.addOption(
+          new Flag(name, `${flag!.split(" ")[0]} ${value}`).implies({ [key]: value }),
+        );
+      }
     target
       .option("--debug", "print the stack of an error that nobody foresaw")
       .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)

@@ -23,6 +23,8 @@ export function processIo() {
     homeDir: homedir(),
     /** Where recipes/ and checkpoints/tiny-gpt2/ are. */
     packageRoot: packageRoot(),
+    /** Prompts, where they are not given otherwise. */
+    stdin: process.stdin as NodeJS.ReadableStream & { readonly isTTY?: boolean },
     /** Results: one JSON document with `--json`, a table otherwise. */
     stdout: filtered(process.stdout),
     /** Logs and progress. */

@@ -6,9 +6,10 @@ import { styleText } from "node:util";
 import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
-import { sequencesOf } from "../src/options/schema.ts";
+import { isRecord } from "../src/core/json.ts";
+import { flagName, optionsOf, rowOptions } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
-import { sourcesOf } from "../src/options/schema.ts";
+import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
@@ -104,6 +105,22 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
   );
 }
 
+/** The first row as the model sees it: what counts in colour, or between marks where there are no colours. */
+export function exampleText(example: ReturnType<Prepared["example"]>): string {
+  if (!example) return "";
+  const runs: { readonly counts: boolean; text: string }[] = [];
+  for (const { counts, text } of example)
+    if (runs.at(-1)?.counts === counts) runs.at(-1)!.text += text;
+    else runs.push({ counts, text });
+  const marked = (text: string) => {
+    const colored = styleText("yellow", text);
+    return colored === text ? `«${text}»` : colored;
+  };
+  const numCounted = example.filter(({ counts }) => counts).length;
+  const head = `first row: ${example.length} tokens, of which ${numCounted} count ${marked("so")}`;
+  return `\n\n${head}\n${runs.map(({ counts, text }) => (counts ? marked(text) : text)).join("")}`;
+}
+
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
   const { before, after, delta, parameters, temperatures } = report;
   const { trained } = parameters;
@@ -151,12 +168,20 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { evalData, textColumn, nullRows } = recipe;
-  const column = textColumn === null ? "" : ` --text-column ${word(textColumn)}`;
-  const nulls = nullRows === "error" ? "" : ` --null-rows ${nullRows}`;
+  const { evalData } = recipe;
+  const said = (value: unknown) =>
+    isRecord(value)
+      ? Object.entries(value)
+          .map((pair) => pair.join("="))
+          .join()
+      : String(value);
+  const rows = optionsOf(rowOptions)
+    .filter(({ key, initial }) => JSON.stringify(recipe[key]) !== JSON.stringify(initial))
+    .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)
+    .join("");
   const model = `--model ${word(join(runDir, runFiles.final))}`;
   const commands = [
-    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${column}${nulls}`,
+    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${rows}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

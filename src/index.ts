@@ -4,7 +4,7 @@
 /** One call each, from the names of a model and of data to what comes of them. */
 export { fineTune, type FineTuneOptions } from "./run/fine-tune.ts";
 export { evaluate, type EvaluateModelOptions } from "./run/evaluate.ts";
-export { generate } from "./generate/generate.ts";
+export { generate, openGenerator } from "./generate/generate.ts";
 export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
 

@@ -1,11 +1,16 @@
 // The recipes that ship: each is valid, and the reference tells the truth about every key.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { findRecipe, shippedRecipes } from "../src/options/load.ts";
 import { loadRecipe } from "../src/options/load.ts";
+import { trainRun } from "../src/run/fine-tune.ts";
+import { prepareRun } from "../src/run/prepare.ts";
+import { placesOf } from "../src/model/places.ts";
+import { temporaryFolder } from "./helpers.ts";
 import { recipeOptions } from "../src/options/schema.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -48,3 +53,49 @@ test("the reference mentions every choice of a key", async () => {
     for (const choice of choices) assert.ok(paragraph.includes(choice), `${key}: ${choice}`);
   }
 });
+
+const questions = ["ship", "whale", "sea", "captain", "harpoon", "sail", "storm", "island"];
+const dialogue = (word: string, i: number) => [
+  { role: "user", content: `What of the ${word}, the ${i}th time?` },
+  { role: "assistant", content: `The ${word} is in the book, and ${i} times of it is told.` },
+];
+const small: Readonly<Record<string, (word: string, i: number) => unknown>> = {
+  "own-text": (word, i) => ({ text: `Of the ${word} it is told ${i} times in the book.` }),
+  chat: (word, i) => ({ messages: dialogue(word, i) }),
+  "prompt-completion": (word, i) => ({ prompt: `The ${word}:`, completion: ` ${i} times.` }),
+  qwen3: (word, i) => ({ messages: dialogue(word, i) }),
+  mistral: (word, i) => ({ instruction: `What of the ${word}?`, input: "", output: `${i} times.` }),
+};
+for (const [name, row] of Object.entries(small))
+  test(`the recipe ${name} runs, with a tiny model in its model's place`, async (t) => {
+    const folder = await temporaryFolder(t);
+    const data = join(folder, "rows.jsonl");
+    const rows = Array.from({ length: 64 }, (_, i) => row(questions[i % questions.length]!, i));
+    await writeFile(data, rows.map((each) => JSON.stringify(each)).join("\n"));
+    const values = {
+      base: "tiny-gpt2",
+      data,
+      out: join(folder, "run"),
+      holdOut: 0.2,
+      device: "cpu",
+      steps: 2,
+      context: 128,
+      precision: "fp32",
+      reportWindows: 2,
+      evalWindows: 1,
+      ...(name === "chat" && { chatTemplate: "plain" }),
+      ...(name === "qwen3" && { chatTemplate: "chatml" }),
+    };
+    const recipe = loadRecipe({ file: await read(name), values });
+    const run = await prepareRun(recipe, placesOf({ cacheDir: folder }));
+    const counted = run.example()!.map(({ counts }) => counts);
+    assert.equal(counted.includes(false), name !== "own-text");
+    const { outcome, runDir } = await trainRun(run, {
+      isResumed: false,
+      onEvent: () => undefined,
+      signal: t.signal,
+    });
+    assert.equal(outcome, "finished");
+    const has = existsSync(join(runDir, "final", "chat_template.jinja"));
+    assert.equal(has, !["own-text", "prompt-completion"].includes(name));
+  });

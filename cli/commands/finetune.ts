@@ -51,7 +51,9 @@ export const command = defineCommand({
     const about = told.runFacts(run);
     if (flags.dryRun) {
       const plan = await planRun(run);
-      return print(io, flags.json, plan, () => told.planText(plan, about, io));
+      const example = run.example();
+      const text = () => told.planText(plan, about, io) + told.exampleText(example);
+      return print(io, flags.json, { ...plan, example }, text);
     }
     const result = await trainRun(run, {
       isResumed: flags.resume,

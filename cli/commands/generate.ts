@@ -1,14 +1,21 @@
 // `ssa generate`: continues a prompt with @huggingface/transformers on the model's exported graph.
 
+import { readFile } from "node:fs/promises";
 import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
+import { isRecord } from "../../src/core/json.ts";
+import type { Message } from "../../src/data/chat-answers.ts";
+import { readJsonLines } from "../../src/data/readers/text.ts";
 import { providerOf } from "../../src/engines/index.ts";
-import { generate } from "../../src/generate/generate.ts";
+import { checkFile } from "../../src/files/atomic.ts";
+import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
 import { opening } from "../../src/model/places.ts";
 import * as kind from "../../src/options/values.ts";
+import type { Values } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
+import { converse } from "../converse.ts";
 import * as format from "../format.ts";
-import { cacheFolder, places, staging } from "../io.ts";
+import { cacheFolder, type CommandIo, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;
 
@@ -21,62 +28,130 @@ const sampled = {
   seed: maybe(wholeNumber(0), "makes sampling repeatable"),
 };
 
+const options = {
+  model: shared.model,
+  prompt: maybe(kind.text("text", 0), "text to continue; -: from standard input"),
+  promptFile: maybe(kind.text("file"), "file of the text to continue"),
+  prompts: maybe(
+    kind.text("file"),
+    "lines of JSON, a prompt or messages each; lines of JSON come out",
+  ),
+  chat: kind.flag("the prompt is a message to answer; without one, talk on a terminal"),
+  chatTemplate: kind.rowOptions.chatTemplate,
+  adapter: shared.adapter,
+  maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
+  ...sampled,
+  device: shared.device,
+  refresh: shared.refresh,
+  json: shared.json,
+};
+
 export const command = defineCommand({
-  options: {
-    model: shared.model,
-    prompt: kind.needed(kind.text("text", 0), "text to continue"),
-    adapter: shared.adapter,
-    maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
-    ...sampled,
-    device: shared.device,
-    refresh: shared.refresh,
-    json: shared.json,
-  },
+  options,
   stops: "after this token",
   examples: `Tokens are sampled as the model's generation_config.json says, or else at temperature 0.8 from the 40 most
 probable and 95 %. The model's ONNX export is made at the first call and kept; \`ssa doctor\` shows where.
 
 Example:
   $ ssa generate --model tiny-gpt2 --prompt "The nation" --temperature 0.8 --seed 1`,
-  async run({ device, refresh, json, seed, ...given }, io, { signal }) {
-    const { model, adapter, prompt, maxNewTokens, ...sampling } = given;
-    const { temperature, topK, topP } = sampling;
+  async run(given, io, { signal }) {
+    const { prompts, json, temperature, topK, topP, repetitionPenalty, seed } = given;
     if (temperature === 0 && (topK ?? topP ?? seed) !== undefined)
       throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
         hint: "sample with a --temperature above 0, or leave them out",
       });
-    const at = { ...places(io, refresh), signal };
+    const asked = promptsOf(given, io);
+    const at = { ...places(io, given.refresh), signal };
     const folder = cacheFolder(io, "exports");
-    let begun: number | undefined;
-    const generation = await generate({
+    const generator = await openGenerator({
       ...opening(at),
-      model,
-      adapter,
-      provider: await providerOf(device, at.onChoice),
+      ...given,
+      provider: await providerOf(given.device, at.onChoice),
       cacheFolder: folder,
-      prompt,
-      maxNewTokens,
-      sampling,
+      sampling: { temperature, topK, topP, repetitionPenalty },
       seed: seed ?? Math.floor(Math.random() * 2 ** 31),
-      signal,
       onStage: staging(io, signal),
-      onText: (text) => {
-        if (begun === undefined) io.progress.done();
-        begun ??= io.now();
-        if (!json) io.stdout.write(text);
-      },
     }).catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
       throw new UserError(error.message, { hint, exitCode: 1 });
     });
-    if (generation.stop === "interrupted") io.exitCode = 130;
-    io.stdout.write(json ? `${JSON.stringify({ prompt, ...generation }, null, 2)}\n` : "\n");
-    if (json || !io.isTty) return;
-    const { tokens, seed: drawn } = generation;
-    const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
-    const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
-    const told = `${tokens.length} tokens, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
-    io.stderr.write(`${styleText("dim", told)}\n`);
+    const answer = async (prompt: Prompt, stop = signal, isShown = !json && !prompts) => {
+      let begun: number | undefined;
+      const generation = await generator.answer(prompt, {
+        signal: stop,
+        onText: (text) => {
+          if (begun === undefined) io.progress.done();
+          begun ??= io.now();
+          if (isShown) io.stdout.write(text);
+        },
+      });
+      if (isShown) io.stdout.write("\n");
+      const { tokens, seed: drawn } = generation;
+      const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
+      const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
+      const told = `${tokens.length} tokens, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
+      if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
+      return generation;
+    };
+    try {
+      if (!asked) return await converse(io, signal, answer);
+      for await (const [said, prompt] of asked) {
+        const generation = await answer(prompt);
+        if (generation.stop === "interrupted") io.exitCode = 130;
+        if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
+        else if (json) io.stdout.write(`${JSON.stringify({ ...said, ...generation }, null, 2)}\n`);
+        if (signal.aborted) break;
+      }
+    } finally {
+      await generator.dispose();
+    }
   },
 });
+
+type Given = Values<typeof options>;
+
+/** Each prompt as it was given, and as the model gets it; undefined where somebody will type them. */
+function promptsOf({ prompt, promptFile, prompts, chat, json }: Given, io: CommandIo) {
+  const given = [prompt, promptFile, prompts].filter((each) => each !== undefined);
+  if (given.length > 1)
+    throw new UserError("give one of --prompt, --prompt-file and --prompts", {
+      hint: "several prompts are lines of the file of --prompts",
+    });
+  if (prompts !== undefined && json)
+    throw new UserError("--prompts writes lines of JSON by itself", { hint: "leave out --json" });
+  if (prompts !== undefined) return readPrompts(prompts, chat);
+  if (given.length > 0) return readPrompt(io, chat, prompt, promptFile);
+  if (chat && io.stdin.isTTY && !json) return undefined;
+  throw new UserError("there is nothing to continue", {
+    hint: "give --prompt TEXT (- for standard input), --prompt-file or --prompts, or --chat on a terminal",
+  });
+}
+
+const message = (text: string, chat: boolean): Prompt =>
+  chat ? [{ role: "user", content: text }] : text;
+
+async function* readPrompt(io: CommandIo, chat: boolean, given?: string, file = "") {
+  let text = given ?? "";
+  if (given === undefined) {
+    await checkFile(file);
+    text = await readFile(file, "utf8");
+  } else if (given === "-") {
+    text = "";
+    for await (const part of io.stdin) text += String(part);
+  }
+  // An editor and echo end a file with a line; what is to be continued seldom does.
+  const prompt = given === undefined || given === "-" ? text.replace(/\r?\n$/, "") : text;
+  yield [{ prompt }, message(prompt, chat)] as const;
+}
+
+async function* readPrompts(path: string, chat: boolean) {
+  await checkFile(path);
+  for await (const { value, problem, place } of readJsonLines(path)) {
+    const { prompt, messages } = isRecord(value) ? value : {};
+    const reason = problem?.message ?? 'expected {"prompt": "…"} or {"messages": […]}';
+    if (typeof prompt === "string") yield [{ prompt }, message(prompt, chat)] as const;
+    else if (!Array.isArray(messages)) throw new UserError(`${place}: ${reason}`);
+    else yield [{ messages }, messages as Message[]] as const;
+  }
+}

@@ -7,7 +7,7 @@ import { type ConventionName, conventions } from "./windows.ts";
 import { countTargets, type DocumentStream, type Piece, stretchesOf } from "./document.ts";
 import type { Remake, Stretched, TokenizedText, Tokens } from "./document.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
-import type { RowOptions } from "./readers/text.ts";
+import type { RowOptions } from "./readers/rows.ts";
 import { countWords } from "./readers/wikitext.ts";
 import { throughCache } from "./tokenizer/token-cache.ts";
 import { type EmitTokens, tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
@@ -23,6 +23,8 @@ export interface Corpus {
   readonly utf8Bytes: number | undefined;
   /** Words of the original texts, counted where pages are made, else null. */
   readonly numWords: number | null;
+  /** Whether a chat template made the texts, so that nothing belongs around them or between them. */
+  readonly isRendered?: boolean;
   /** Of the joined text (several texts: a zero byte between them), or of the token file's bytes. */
   readonly dataSha256: string;
 }
@@ -50,11 +52,12 @@ export async function loadCorpus(
     folder: cacheFolder,
     dependsOn: await basis(split, tokenizer, options),
   };
-  const { texts, numSkipped, ...facts } = await throughCache(place, tokenizer.vocabSize, (emit) =>
+  const { texts, skipped, ...facts } = await throughCache(place, tokenizer.vocabSize, (emit) =>
     tokenizeSplit(split, tokenizer, options, emit),
   );
-  if (numSkipped) onNote?.(`${split.description}: rows without a text left out: ${numSkipped}`);
-  return corpusOf(split, texts, options.prefix.length, facts);
+  const { count, why } = skipped;
+  if (count > 0) onNote?.(`${split.description}: rows left out: ${count}, first ${why}`);
+  return corpusOf(split, texts, facts.isRendered ? 0 : options.prefix.length, facts);
 }
 
 /** Loads token files: nothing is added to them, and no tokenizer is needed. */
@@ -80,7 +83,8 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
     for (const [ids] of stretchesOf(tokens)) hash.update(ids);
     return tokens.length > 0 ? [{ tokens }] : [];
   });
-  const facts = { utf8Bytes: undefined, numWords: null, dataSha256: hash.digest("hex") };
+  const dataSha256 = hash.digest("hex");
+  const facts = { utf8Bytes: undefined, numWords: null, isRendered: false, dataSha256 };
   return corpusOf(split, texts, 0, facts);
 }
 
@@ -88,7 +92,7 @@ function corpusOf(
   { description, format }: DataSplit,
   texts: readonly TokenizedText[],
   prefixLength: number,
-  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256">,
+  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256" | "isRendered">,
 ): Corpus {
   if (texts.length === 0)
     throw new UserError(`${description} holds no ${formats[format].holds}`, {
@@ -113,6 +117,7 @@ export function joinCorpora(corpora: readonly Corpus[]): Corpus {
     numTargets: sum(corpora.map(({ numTargets }) => numTargets)),
     utf8Bytes: bytes.length === corpora.length ? sum(bytes) : undefined,
     numWords: words.length === corpora.length ? sum(words) : null,
+    isRendered: corpora.every(({ isRendered }) => isRendered),
     dataSha256: hash.digest("hex"),
   };
 }
@@ -124,7 +129,8 @@ async function tokenizeSplit(
   emit: EmitTokens,
 ) {
   const hash = createHash("sha256");
-  let [utf8Bytes, numSkipped] = [0, 0];
+  const skipped = { count: 0, why: "" };
+  let [utf8Bytes, isRendered] = [0, false];
   let numWords: number | null = null;
   /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
   async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
@@ -133,6 +139,7 @@ async function tokenizeSplit(
       const { text, isTarget, isLast, original = text } = piece;
       if (isBetween) hash.update("\0");
       isBetween = isLast;
+      isRendered ||= piece.isRendered ?? false;
       hash.update(original);
       if (isTarget) utf8Bytes += Buffer.byteLength(original);
       else hash.update("\u0001");
@@ -140,52 +147,49 @@ async function tokenizeSplit(
       yield piece;
     }
   }
-  const documents = readDocuments(split, options, () => numSkipped++);
+  const documents = readDocuments(split, options, (why) => {
+    if (skipped.count++ === 0) skipped.why = why;
+  });
   const made = counted(remake?.of(documents) ?? documents);
   const layout = await tokenize(made, tokenizer, options, emit);
-  return { layout, facts: { utf8Bytes, numWords, numSkipped, dataSha256: hash.digest("hex") } };
+  const dataSha256 = hash.digest("hex");
+  return { layout, facts: { utf8Bytes, numWords, skipped, isRendered, dataSha256 } };
 }
 
 /** Everything that the tokens depend on. */
 async function basis(
-  { format, files, part, limit }: DataSplit,
+  { format: file, files, part, limit }: DataSplit,
   { sha256: tokenizer }: Tokenizer,
-  { prefix, textColumn, nullRows, remake }: CorpusOptions,
+  { prefix, remake, ...options }: CorpusOptions,
 ) {
   const hashes: string[] = [];
   for (const path of files) hashes.push(await sha256OfFile(path));
-  return {
-    format,
-    hashes,
-    part,
-    limit,
-    prefix,
-    textColumn,
-    nullRows,
-    remade: remake?.name,
-    tokenizer,
-  };
+  const { format, textColumn, columns, lossOn, badRows, nullRows } = options;
+  const rows = { format, textColumn, columns, lossOn, badRows, nullRows };
+  const templates = [options.template?.sha256, options.instructTemplate?.sha256];
+  return { file, hashes, part, limit, prefix, rows, templates, remade: remake?.name, tokenizer };
 }
 
 /** The documents of a split, or one side of them; `onSkip` is told of each row that is left out. */
 export async function* readDocuments(
   { format, files, part, limit, bring }: DataSplit,
   options: RowOptions = {},
-  onSkip?: () => void,
+  onSkip?: (why: string) => void,
 ): AsyncGenerator<Piece> {
   const reader = formats[format];
   invariant(reader.holds === "text", `${format} files hold no text`);
   const { read } = reader;
   const whole = async function* () {
+    const first = {};
     for (const path of files) {
       await bring?.(path);
-      yield* read(path, options);
+      yield* read(path, { ...options, first });
     }
   };
   const open = () => (limit === undefined ? whole() : sideOf(whole(), "kept", limit));
   const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
   for await (const piece of documents)
-    if (piece.isNull) onSkip?.();
+    if (piece.skipped !== undefined) onSkip?.(piece.skipped);
     else yield piece;
 }
 
@@ -203,13 +207,17 @@ const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
 async function findCut(open: () => DocumentStream, share: number): Promise<number> {
   const begins = [0];
   let total = 0;
-  for await (const { text, isLast } of open()) {
+  let isWhole = false;
+  for await (const { text, isLast, isRendered } of open()) {
     total += text.length;
+    isWhole ||= isRendered ?? false;
     if (isLast) begins.push(total);
   }
   const exact = Math.round((1 - share) * total);
   const earliest = exact - Math.floor(slack * share * total);
   const start = begins.findLast((begin) => begin <= exact)!;
+  // Half a conversation is none.
+  if (isWhole) return start || begins[1]!;
   if (start > 0 && start >= earliest) return start;
   const begin = Math.max(start, earliest);
   let text = "";

@@ -9,8 +9,10 @@ export interface Piece {
   readonly isLast: boolean;
   /** What bytes and words are counted on, where that is not `text` itself. */
   readonly original?: string;
-  /** A row without a text, to be skipped. */
-  readonly isNull?: boolean;
+  /** Whether a chat template made the text, with all the special tokens that belong around it. */
+  readonly isRendered?: boolean;
+  /** Why a row is left out, that cannot be a document. */
+  readonly skipped?: string;
 }
 
 export type DocumentStream = AsyncIterable<Piece> | Iterable<Piece>;

@@ -29,6 +29,7 @@ export const modelFiles = {
   tokenizer: "tokenizer.json",
   tokenizerConfig: "tokenizer_config.json",
   generationConfig: "generation_config.json",
+  chatTemplate: "chat_template.jinja",
   card: "README.md",
 } as const;
 

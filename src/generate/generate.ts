@@ -4,6 +4,9 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
+import { type ChatTemplate, loadChatTemplate, noTemplate } from "../data/chat.ts";
+import { type Message, RowProblem } from "../data/chat-answers.ts";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
@@ -25,26 +28,47 @@ export interface CacheOptions extends OpenOptions {
   readonly onStage?: (stage: string) => void;
 }
 
-export interface GenerateOptions extends CacheOptions {
-  readonly prompt: string;
+export interface GeneratorOptions extends CacheOptions {
   readonly maxNewTokens: number;
   /** Runs the graph; the processor by default. */
   readonly provider?: Provider;
   /** What is not given is as the model's generation_config.json says. */
   readonly sampling?: AskedSampling;
-  /** Makes what is drawn repeatable; 0 by default. */
+  /** Makes what is drawn repeatable, from prompt to prompt; 0 by default. */
   readonly seed?: number;
+  /** Of conversations, as `loadChatTemplate` takes it. */
+  readonly chatTemplate?: string | null;
+}
+
+/** A text, or messages that a chat template makes one of. */
+export type Prompt = string | readonly Message[];
+
+interface AnswerOptions {
   /** Told the text as it comes. */
-  readonly onText?: (text: string) => void;
+  readonly onText?: ((text: string) => void) | undefined;
   /** Ends the generation after the present token. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface GenerateOptions extends GeneratorOptions, AnswerOptions {
+  readonly prompt: Prompt;
 }
 
 export type Generation = Awaited<ReturnType<typeof generate>>;
 
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions) {
-  const { prompt, maxNewTokens, seed = 0, onText, onStage, signal } = options;
+  const generator = await openGenerator(options);
+  try {
+    return await generator.answer(options.prompt, options);
+  } finally {
+    await generator.dispose();
+  }
+}
+
+/** Loads a model's export to continue prompts, one after another. */
+export async function openGenerator(options: GeneratorOptions) {
+  const { maxNewTokens, seed = 0, onStage, chatTemplate } = options;
   const folder = await cachedExport(options);
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
@@ -56,49 +80,77 @@ export async function generate(options: GenerateOptions) {
   const sampling = samplingOf(generationPath, defaults, options.sampling ?? {});
   const { temperature, topK, topP, repetitionPenalty } = sampling;
   const isGreedy = temperature === 0;
-  const inputs = tokenizer(prompt) as Record<string, { readonly dims: readonly number[] }>;
-  const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
-  const room = maxCached - numPromptTokens;
-  if (numPromptTokens === 0)
-    throw new UserError("the prompt has no tokens", { hint: "write some text" });
-  const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxCached}`;
-  if (room <= 0) throw new UserError(problem, { hint: "shorten it" });
-
-  const interruption = new InterruptableStoppingCriteria();
-  const interrupt = () => interruption.interrupt();
-  if (signal?.aborted) interrupt();
-  signal?.addEventListener("abort", interrupt, { once: true });
-  const pieces: string[] = [];
-  const streamer = await continuationStreamer(tokenizer, (text) => {
-    pieces.push(text);
-    onText?.(text);
-  });
-  random.seed(seed);
   const client = await openClient(folder, options.provider);
+
+  /** As it was trained: the text of our own template, and the token that ends an answer in it. */
+  const chat = async (messages: readonly Message[]) => {
+    const own = await loadTokenizer(folder);
+    const template = await loadChatTemplate(own, chatTemplate);
+    if (!template) throw noTemplate(options.model);
+    const text = rendered(template, messages);
+    const end = own.encode([{ text: template.endOfTurn(), isTarget: true, isLast: true }]).ids;
+    const known = [client.model.generation_config?.eos_token_id ?? []].flat();
+    return { text, eos_token_id: end.length === 1 ? [...known, end[0]!] : known };
+  };
+
+  const answer = async (prompt: Prompt, { onText, signal }: AnswerOptions = {}) => {
+    const { text: given, ...endings } =
+      typeof prompt === "string" ? { text: prompt } : await chat(prompt);
+    const add_special_tokens = typeof prompt === "string";
+    const inputs = tokenizer(given, { add_special_tokens }) as Inputs;
+    const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
+    const room = maxCached - numPromptTokens;
+    if (numPromptTokens === 0)
+      throw new UserError("the prompt has no tokens", { hint: "write some text" });
+    const problem = `the prompt has ${numPromptTokens} tokens, the model ends at ${maxCached}`;
+    if (room <= 0) throw new UserError(problem, { hint: "shorten it" });
+
+    const interruption = new InterruptableStoppingCriteria();
+    const interrupt = () => interruption.interrupt();
+    if (signal?.aborted) interrupt();
+    signal?.addEventListener("abort", interrupt, { once: true });
+    const pieces: string[] = [];
+    const streamer = await continuationStreamer(tokenizer, (text) => {
+      pieces.push(text);
+      onText?.(text);
+    });
+    random.seed(seed);
+    try {
+      const sequences = (await client.model.generate({
+        ...inputs,
+        ...endings,
+        max_new_tokens: Math.min(maxNewTokens, room),
+        num_beams: 1,
+        do_sample: !isGreedy,
+        temperature: temperature || 1,
+        top_k: topK,
+        repetition_penalty: repetitionPenalty,
+        ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
+        stopping_criteria: interruption,
+        streamer,
+      })) as { readonly data: BigInt64Array };
+      const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
+      const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
+      /** `end` is the model's own end-of-text token, `context` the end of its positions. */
+      const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
+      const text = pieces.join(""); // without the prompt
+      return { text, numPromptTokens, tokens, stop, sampling, ...(!isGreedy && { seed }) } as const;
+    } finally {
+      signal?.removeEventListener("abort", interrupt);
+    }
+  };
+  return { answer, dispose: () => client.dispose() };
+}
+
+function rendered(template: ChatTemplate, messages: readonly Message[]): string {
   try {
-    const sequences = (await client.model.generate({
-      ...inputs,
-      max_new_tokens: Math.min(maxNewTokens, room),
-      num_beams: 1,
-      do_sample: !isGreedy,
-      temperature: temperature || 1,
-      top_k: topK,
-      repetition_penalty: repetitionPenalty,
-      ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
-      stopping_criteria: interruption,
-      streamer,
-    })) as { readonly data: BigInt64Array };
-    const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
-    const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
-    /** `end` is the model's own end-of-text token, `context` the end of its positions. */
-    const stop = interruption.interrupted ? "interrupted" : (ends[tokens.length] ?? "end");
-    const text = pieces.join(""); // without the prompt
-    return { text, numPromptTokens, tokens, stop, sampling, ...(!isGreedy && { seed }) } as const;
-  } finally {
-    signal?.removeEventListener("abort", interrupt);
-    await client.dispose();
+    return template.render({ messages }, true);
+  } catch (error) {
+    throw error instanceof RowProblem ? new UserError(error.message, error) : error;
   }
 }
+
+type Inputs = Record<string, { readonly dims: readonly number[] }>;
 
 /** Raised when what is written changes, so that no older export is used. */
 const EXPORT_VERSION = 1;

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
+import { loadChatTemplate } from "../data/chat.ts";
 import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "../data/corpus.ts";
 import { limitSplit } from "../data/limit.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
@@ -126,18 +127,32 @@ export const reading = (
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  { maxTokens, ...options }: CorpusOptions & { readonly maxTokens?: number | null } = {},
-): Promise<Corpus & { readonly tokenizer?: Tokenizer }> {
+  {
+    chatTemplate,
+    maxTokens,
+    ...others
+  }: CorpusOptions & {
+    readonly chatTemplate?: string | null;
+    readonly maxTokens?: number | null;
+  } = {},
+): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
   if (formats[split.format].holds === "tokens")
     return loadTokenCorpus({ ...split, limit: maxTokens ?? Infinity }, vocabSize);
   const tokenizer = await loadTokenizer(folder);
+  const template = await loadChatTemplate(tokenizer, chatTemplate);
+  const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
+  const options = { template, instructTemplate, ...others };
   const part = maxTokens ? await limitSplit(split, tokenizer, maxTokens, options) : split;
   const corpus = await loadCorpus(part, tokenizer, options);
-  if (tokenizer.vocabSize <= vocabSize) return { ...corpus, tokenizer };
+  // One that the model does not have by itself belongs beside what is trained with it.
+  const isNew = corpus.isRendered && (chatTemplate != null || !template);
+  const source = isNew && { chatTemplate: (template ?? instructTemplate)!.source };
+  const read = { ...corpus, tokenizer, ...source };
+  if (tokenizer.vocabSize <= vocabSize) return read;
   // More tokens than the model knows do no harm until one occurs, as a [PAD] that came later never does.
   const unknown = corpus.texts.map(({ tokens }) => firstFrom(vocabSize, tokens)).find(Boolean)?.id;
-  if (unknown === undefined) return { ...corpus, tokenizer };
+  if (unknown === undefined) return read;
   const token = JSON.stringify(tokenizer.pieceOf(unknown));
   const given = `the tokenizer gives ${token} the id ${unknown}`;
   throw new UserError(`${folder}: ${given}, and the model knows ${vocabSize} ids`, {

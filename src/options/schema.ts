@@ -71,8 +71,7 @@ export const recipeSchema = z.strictObject({
   data: needed(sources, "training text: a file, folder, pattern, id[:config][@split] or name"),
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
-  textColumn: shared.textColumn,
-  nullRows: shared.nullRows,
+  ...kind.rowOptions,
   maxTokens: orNull(wholeNumber(1), "most tokens read of each part of the data (default: all)"),
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 

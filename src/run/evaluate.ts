@@ -8,6 +8,7 @@ import {
   type Task,
 } from "../evaluate/evaluation.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
+import { rowOptions, rowsOf, type Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { openModel } from "../model/open.ts";
 import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
@@ -17,14 +18,16 @@ type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
 export interface EvaluateModelOptions<Name extends TaskName>
-  extends EvaluateOptions, Partial<Places>, Pick<ScoreOptions, "onBatch"> {
+  extends
+    EvaluateOptions,
+    Partial<Places>,
+    Partial<Values<typeof rowOptions>>,
+    Pick<ScoreOptions, "onBatch"> {
   readonly model: string;
   readonly data: string;
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
   readonly adapter?: string | undefined;
-  readonly textColumn?: string | null;
-  readonly nullRows?: "error" | "skip";
   readonly device?: string;
   readonly threads?: number | "auto";
   readonly batchSize?: number;
@@ -44,8 +47,8 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   const model = await openModel(options.model, { ...opening(places), adapter });
   const data = await findData(options.data, places);
   const measured: Task = tasks[task];
-  const { textColumn, nullRows, context, stride, windows, convention } = options;
-  const read = { ...reading(places, threads), textColumn, nullRows, remake: data.remake };
+  const { context, stride, windows, convention } = options;
+  const read = { ...reading(places, threads), ...rowsOf(options), remake: data.remake };
   const split = selectSplit(data, data.split ?? "evaluation");
   const plan = await measured
     .plan(model, split, { ...read, context, stride, windows, convention })

@@ -2,10 +2,11 @@
 
 import { UserError } from "../core/errors.ts";
 import { type Corpus, joinCorpora } from "../data/corpus.ts";
-import type { Remake } from "../data/document.ts";
+import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/mixture.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { contextOf } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
@@ -18,6 +19,7 @@ import {
   reading,
 } from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
+import { rowsOf } from "../options/values.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
@@ -48,11 +50,10 @@ export async function prepareRun(recipe: Recipe, places: Places) {
 
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const { textColumn, nullRows } = recipe;
-  const how = { ...reading(places, recipe.threads), textColumn, nullRows, maxTokens };
+  const how = { ...reading(places, recipe.threads), ...rowsOf(recipe), maxTokens };
   const read = (split: DataSplit, remake?: Remake) =>
     readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
-  const train = [];
+  const train: Awaited<ReturnType<typeof read>>[] = [];
   for (const split of trainSplits) train.push(await read(split));
   const evaluations = [];
   for (const [i, split] of evaluationSplits.entries())
@@ -63,8 +64,9 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     recipe.packing,
     train.flatMap(({ texts }) => texts),
   );
-  const sources = train.map(({ texts, tokenizer }, i) => {
-    const { endOfText, prefix = [] } = tokenizer ?? {};
+  const sources = train.map(({ texts, tokenizer, isRendered }, i) => {
+    const { prefix = [] } = tokenizer ?? {};
+    const endOfText = isRendered ? undefined : tokenizer?.endOfText;
     const training = trainingSet(texts, { packing, context, endOfText, prefix });
     const { path: name, weight } = asked[i]!;
     if (training.windows.length === 0)
@@ -95,6 +97,13 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Parameters of the base, of the temperatures, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
+    /** The first training text as the model sees it; null where tokens have no spelling. */
+    example: () => {
+      const { texts, tokenizer } = train[0]!;
+      return tokenizer ? exampleOf(texts[0]!, tokenizer, context) : null;
+    },
+    /** To be put beside the model, where it has no such template by itself. */
+    chatTemplate: train.find(({ chatTemplate }) => chatTemplate !== undefined)?.chatTemplate,
     /** What is learnt, each with its share of an epoch's sequences. */
     sources: sources.map((source, i) => ({ ...source, share: shares[i]! })),
     trainTokens: sources.reduce((sum, { numTokens }) => sum + numTokens, 0),
@@ -125,6 +134,13 @@ export const sourceFacts = ({ sources }: Pick<Prepared, "sources">) =>
   sources.map(({ name, numTokens, share, training }) => {
     return { name, tokens: numTokens, share, packing: training.facts };
   });
+/** Tokens that are seen at once: how they are written, and whether they count. */
+function exampleOf({ tokens, isTarget }: TokenizedText, { spell }: Tokenizer, context: number) {
+  const end = Math.min(context, tokens.length);
+  const [ids, counted] = [tokens.subarray(0, end), isTarget?.subarray(0, end)];
+  const texts = spell(ids);
+  return Array.from(ids, (id, i) => ({ id, text: texts[i]!, counts: counted?.[i] !== 0 }));
+}
 
 /** What is far from the asked share would measure something else than was meant. */
 function heldOutShare(

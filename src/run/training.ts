@@ -14,6 +14,7 @@ import { writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { modelFiles } from "../files/names.ts";
 import {
   appendLine,
   latestSnapshot,
@@ -137,9 +138,12 @@ async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: P
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
   const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
-  await replaceFolder(path, (folder) =>
-    isAdapter ? writeAdapter(folder, trained, base) : writeModelFolder(folder, trained, provenance),
-  );
+  await replaceFolder(path, async (folder) => {
+    if (isAdapter) return writeAdapter(folder, trained, base);
+    await writeModelFolder(folder, trained, provenance);
+    if (work.chatTemplate)
+      await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
+  });
   const model = isAdapter
     ? { ...work.base, temperatures: await readTemperatures(path, trained.model) }
     : await openModel(path);

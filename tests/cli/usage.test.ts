@@ -63,7 +63,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --save-baseline nowhere/b.json`, /there is no folder nowhere/],
     ["generate --model base --prompt a --device abacus", /device \(--device\): expected auto, cpu/],
     ["generate --model base --prompt a --device tfjs", /only ONNX Runtime runs an exported model/],
-    ["generate --model base --promt a", /'--prompt <text>' not specified\s+\(Is --promt it\?\)/],
+    ["generate --model base --promt a", /unknown option '--promt'\s+\(Did you mean --prompt\?\)/],
     ["finetune --base base", /data: missing/],
     ["finetune --resume", /no run under checkpoints\/ to resume/],
     [`${finetune} --recipe demmo`, /demmo: neither a recipe file nor .*\s+hint: .*demo/],

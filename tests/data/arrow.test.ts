@@ -9,7 +9,7 @@ import { readDocuments } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
 import { recordBatches } from "../../src/data/readers/arrow.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
-import type { RowOptions } from "../../src/data/readers/text.ts";
+import type { Row, RowOptions } from "../../src/data/readers/rows.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures/arrow");
 const folder = await mkdtemp(join(tmpdir(), "ssa-arrow-"));
@@ -35,9 +35,9 @@ const written = [
   "zstd.feather",
 ];
 /** The same without the guard's process. */
-async function textsHere(path: string, textColumn: string | null = null) {
+async function textsHere(path: string, textColumn?: string) {
   const texts: unknown[] = [];
-  for await (const batch of recordBatches([path, textColumn]))
+  for await (const batch of recordBatches([path, { textColumn }]))
     for (const { value } of batch)
       texts.push((value as Record<string, unknown>)[textColumn ?? "text"]);
   return texts;
@@ -110,9 +110,22 @@ test("columns are chosen as in parquet, and what is no Arrow file is refused by 
     [await write("plain.arrow", Buffer.from("no table at all, but text")), /as Arrow/],
   ];
   for (const [path, message] of refused)
-    await assert.rejects(textsHere(path, path === table ? "txt" : null), (error) => {
+    await assert.rejects(textsHere(path, path === table ? "txt" : undefined), (error) => {
       assert.ok(error instanceof Error && error.name === "UserError", basename(path));
       assert.match(error.message, message);
       return true;
     });
+});
+
+test("lists of messages come as JSON has them", async () => {
+  const batches = recordBatches([join(fixtures, "messages.arrow"), {}]);
+  const batch = (await batches.next()).value as Row[];
+  const messages = [
+    { role: "user", content: "His ship?" },
+    { role: "assistant", content: "The Pequod." },
+  ];
+  assert.deepEqual(
+    batch.map(({ value }) => value),
+    [{ messages }],
+  );
 });

@@ -12,7 +12,7 @@ import { loadCorpus, loadTokenCorpus } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
 import { readDocuments } from "../../src/data/corpus.ts";
 import { findDataFiles, formatOf, formats, selectSplit } from "../../src/data/readers/files.ts";
-import type { RowOptions } from "../../src/data/readers/text.ts";
+import type { RowOptions } from "../../src/data/readers/rows.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { encode, kinds, writeTokenizer, plain } from "./tiny-tokenizers.ts";
 

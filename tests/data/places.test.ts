@@ -216,7 +216,8 @@ test("rows without a text are refused, or left out and counted, on each side of 
       const notes: string[] = [];
       const options = { nullRows, cacheFolder, onNote: (note: string) => notes.push(note) };
       const { texts } = await loadCorpus(selectSplit(data, use, 0.3), tokenizer, options);
-      return [...texts.map(({ tokens }) => decode(tokenizer, tokens)), ...notes];
+      const told = notes.map((note) => note.replace(/\d+: its text is null$/, ""));
+      return [...texts.map(({ tokens }) => decode(tokenizer, tokens)), ...told];
     };
     await assert.rejects(load("train"), {
       name: "UserError",
@@ -225,7 +226,8 @@ test("rows without a text are refused, or left out and counted, on each side of 
     });
     const [kept, heldOut] = ["without its last 30 %", "the last 30 %"].map((side, i) => {
       const part = i === 0 ? `${name} ${side}` : `${side} of ${name}`;
-      return `${part}: rows without a text left out: ${i + 1}`;
+      const first = `${join(folder, name)}${name.endsWith("jsonl") ? ":" : ", row "}`;
+      return `${part}: rows left out: ${i + 1}, first ${first}`;
     });
     assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);
     assert.deepEqual(await load("train", "skip"), ["one", "two", "three", kept]);

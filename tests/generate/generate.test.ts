@@ -150,6 +150,7 @@ async function run(homeDir: string, ...args: string[]): Promise<string> {
     packageRoot: "",
     stdout: { write: (text: string) => printed.push(text) },
     stderr,
+    stdin: process.stdin,
     isTty: false,
     columns: 80,
     now: () => 0,

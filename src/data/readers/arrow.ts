@@ -4,15 +4,14 @@
 import { open } from "node:fs/promises";
 import { UserError } from "../../core/errors.ts";
 import { readUpTo } from "../../files/safetensors.ts";
-import { guardedReader, type TableRequest, textColumns, unreadable } from "./guarded.ts";
+import { columnsToRead, guardedReader, type TableRequest, unreadable } from "./guarded.ts";
 import { decompressLz4 } from "./lz4.ts";
-import type { Row } from "./text.ts";
+import type { Row } from "./rows.ts";
 
 export const readArrow = guardedReader("./arrow", "recordBatches", "Arrow");
 
 /** Runs in the guard's process. */
-export async function* recordBatches(request: TableRequest): AsyncGenerator<Row[]> {
-  const [path] = request;
+export async function* recordBatches([path, options]: TableRequest): AsyncGenerator<Row[]> {
   const arrow = await import("apache-arrow");
   const { decompress } = await import("fzstd");
   const { compressionRegistry, CompressionType, DataType } = arrow;
@@ -40,15 +39,21 @@ export async function* recordBatches(request: TableRequest): AsyncGenerator<Row[
       DataType.isLargeUtf8(type) ||
       DataType.isUtf8View(type) ||
       (DataType.isDictionary(type) && isText(type.dictionary));
-    const texts = reader.schema.fields.filter(({ type }) => isText(type)).map(({ name }) => name);
-    const fields = [...textColumns(texts, request)];
+    const namesOf = (isOf: (type: unknown) => boolean) =>
+      reader.schema.fields.filter(({ type }) => isOf(type)).map(({ name }) => name);
+    const isList = (type: unknown) => DataType.isList(type) || DataType.isLargeList(type);
+    const { textColumn, fields } = columnsToRead(namesOf(isText), namesOf(isList), options);
     let rowStart = 0;
     for await (const batch of reader) {
       const columns = fields.map((name) => batch.getChild(name)!);
       const valueAt = (i: number) =>
-        Object.fromEntries(fields.map((name, at) => [name, columns[at]!.get(i) as unknown]));
+        Object.fromEntries(fields.map((name, at) => [name, plain(columns[at]!.get(i))]));
       const places = Array.from({ length: batch.numRows }, (_, i) => rowStart + i);
-      yield places.map((row, i) => ({ value: valueAt(i), fields, place: `${path}, row ${row}` }));
+      yield places.map((row, i) => ({
+        value: valueAt(i),
+        textColumn,
+        place: `${path}, row ${row}`,
+      }));
       rowStart += batch.numRows;
     }
   } catch (error) {
@@ -56,4 +61,12 @@ export async function* recordBatches(request: TableRequest): AsyncGenerator<Row[
   } finally {
     await handle.close().catch(() => undefined);
   }
+}
+
+/** Lists and structures as JSON has them, which is how they leave the process. */
+function plain(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const isLarge = (_: string, inner: unknown) =>
+    typeof inner === "bigint" ? Number(inner) : inner;
+  return JSON.parse(JSON.stringify(value, isLarge));
 }

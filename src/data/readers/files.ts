@@ -10,7 +10,8 @@ import { readArrow } from "./arrow.ts";
 import { COMPRESSIONS } from "./compressed.ts";
 import { filesByName, filesInFolder } from "./folders.ts";
 import { readParquet } from "./parquet.ts";
-import { readCsv, readJson, readJsonLines, readPlainText, type RowOptions, rows } from "./text.ts";
+import { type RowOptions, rows } from "./rows.ts";
+import { readCsv, readJson, readJsonLines, readPlainText } from "./text.ts";
 import { readTokenFile } from "./token-file.ts";
 
 type Format = { readonly extensions: readonly string[] } & (

@@ -4,20 +4,24 @@
 import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { guarded } from "../../core/worker.ts";
-import { textFields, type Row, type RowOptions } from "./text.ts";
+import { RowProblem } from "../chat-answers.ts";
+import { type ColumnOptions, isMessages, recognised, type Row, type RowOptions } from "./rows.ts";
 
 // A parser that gives nothing for so long, and as long again as even a slow one needs for the bytes, is stuck.
 const patienceSeconds = 5;
 const slowBytesPerSecond = 5_000_000;
 
 /** What a parser beside this file is called with, in the guard's process. */
-export type TableRequest = readonly [path: string, textColumn: RowOptions["textColumn"]];
+export type TableRequest = readonly [path: string, options: ColumnOptions];
 
 /** A reader by the generator `functionName` of the module `name`, which gives many rows at a time. */
 export const guardedReader = (name: string, functionName: string, format: string) =>
-  async function* (path: string, { textColumn }: RowOptions): AsyncGenerator<Row> {
+  async function* (
+    path: string,
+    { format: kind, textColumn, columns }: RowOptions,
+  ): AsyncGenerator<Row> {
     const { size } = await stat(path);
-    const given: TableRequest = [path, textColumn];
+    const given: TableRequest = [path, { format: kind, textColumn, columns }];
     const limit = {
       seconds: patienceSeconds + size / slowBytesPerSecond,
       task: `reading ${path} as ${format}`,
@@ -26,13 +30,22 @@ export const guardedReader = (name: string, functionName: string, format: string
       yield* rows;
   };
 
-/** The columns to read among those with text. Without a name, an only one is taken whatever it is called. */
-export const textColumns = (texts: readonly string[], [path, textColumn]: TableRequest) =>
-  texts.length === 1 && textColumn == null ? texts : textFields(texts, textColumn, path);
+/** The columns to read among those of text and of lists. Without a name, an only one of text is taken whatever it is called. */
+export function columnsToRead(
+  texts: readonly string[],
+  lists: readonly string[],
+  options: ColumnOptions,
+) {
+  const isOnly = texts.length + lists.length === 1 && !isMessages(texts[0]);
+  const textColumn = options.textColumn ?? (isOnly ? texts[0] : undefined);
+  const found = recognised([...texts, ...lists], { ...options, textColumn }).columns;
+  return { textColumn, fields: found.map(([, column]) => column) };
+}
 
 /** The user's error for what a parser stumbled over. */
 export function unreadable(error: unknown, path: string, format: string): UserError {
   if (error instanceof UserError) return error;
+  if (error instanceof RowProblem) return new UserError(`${path}: ${error.message}`, error);
   const isStructure = error instanceof TypeError || error instanceof RangeError;
   const reason = isStructure ? "its structure is damaged" : messageOf(error);
   return new UserError(`${path} cannot be read as ${format}: ${reason}`, {

@@ -1,11 +1,12 @@
-// Text files, also behind gzip or Zstandard, as documents: plain text, lines of JSON, JSON, CSV; and which of a row's fields hold its
-// text. No file has to fit into one string.
+// Text files, also behind gzip or Zstandard: plain text as a document, lines of JSON, JSON and CSV as rows. No file has to
+// fit into one string.
 
 import { pipeline } from "node:stream";
-import { codeOf, didYouMean, messageOf, UserError } from "../../core/errors.ts";
-import { isRecord } from "../../core/json.ts";
+import { codeOf, messageOf, UserError } from "../../core/errors.ts";
+import { RowProblem } from "../chat-answers.ts";
 import type { Piece } from "../document.ts";
 import { readBytes } from "./compressed.ts";
+import type { Row } from "./rows.ts";
 
 /** The whole file is one document. */
 export async function* readPlainText(path: string): AsyncGenerator<Piece> {
@@ -59,27 +60,12 @@ function readingFailure(cause: unknown, path: string, detail: string): Error {
     : (cause as Error);
 }
 
-export interface Row {
-  readonly value: unknown;
-  /** Where it is, for messages: file and line or row. */
-  readonly place: string;
-  /** What holds the text, where the reader chose it. */
-  readonly fields?: readonly string[];
-}
-
-export interface RowOptions {
-  /** The field that holds the text; without a name `text`, or a prompt and its completion. */
-  readonly textColumn?: string | null | undefined;
-  /** What becomes of rows whose text is null: refused by default. */
-  readonly nullRows?: "error" | "skip" | undefined;
-}
-
 /** Blank lines are no rows. */
 export async function* readJsonLines(path: string): AsyncGenerator<Row> {
   let number = 0;
   for await (const line of readLines(path)) {
     const place = `${path}:${++number}`;
-    if (line.trim() !== "") yield { value: parseJson(line, place, "a line of JSON"), place };
+    if (line.trim() !== "") yield { place, ...parseJson(line, "a line of JSON") };
   }
 }
 
@@ -95,9 +81,12 @@ export async function* readJson(path: string): AsyncGenerator<Row> {
       throw new UserError(`${path} is too large for JSON`, { hint: "write a row a line (.jsonl)" });
   }
   if (/^\s*\{.*\}\s*\n\s*\{/.test(text)) yield* readJsonLines(path);
-  else
-    for (const [i, value] of arrayIn(parseJson(text, path, "JSON"), path).entries())
-      yield { value, place: `${path}, row ${i}` };
+  else {
+    const { value, problem } = parseJson(text, "JSON");
+    if (problem) throw new UserError(`${path}: ${problem.message}`, problem);
+    for (const [i, row] of arrayIn(value, path).entries())
+      yield { value: row, place: `${path}, row ${i}` };
+  }
 }
 
 function arrayIn(found: unknown, path: string): readonly unknown[] {
@@ -107,18 +96,20 @@ function arrayIn(found: unknown, path: string): readonly unknown[] {
   throw new UserError(`${path}: expected an array of rows, or an object with one`);
 }
 
-function parseJson(text: string, place: string, expected: string): unknown {
+function parseJson(text: string, expected: string): Pick<Row, "value" | "problem"> {
   try {
     // Trimmed of the mark that may begin a file, too.
-    return JSON.parse(text.trim());
+    return { value: JSON.parse(text.trim()) as unknown };
   } catch (error) {
     const [, number] = /[:,[]\s*(NaN|-?Infinity)\b/.exec(text) ?? [];
     // The engine's message quotes the text, which may be long.
     const reason = number ? `found ${number}` : messageOf(error).replace(/,? (\.\.\.)?"[^]*$/, "");
-    throw new UserError(`${place}: expected ${expected} (${reason})`, {
-      hint: number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`,
-      cause: error,
-    });
+    const hint =
+      number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`;
+    return {
+      value: undefined,
+      problem: new RowProblem(`expected ${expected} (${reason})`, { hint }),
+    };
   }
 }
 
@@ -133,50 +124,4 @@ export async function* readCsv(path: string): AsyncGenerator<Row> {
   } catch (error) {
     throw readingFailure(error, path, messageOf(error));
   }
-}
-
-/** What is seen and what is learnt, where a row has no text of another name. */
-const promptFields = ["prompt", "completion"];
-
-/** The fields that hold the text. */
-export function textFields(
-  known: readonly string[],
-  textColumn: RowOptions["textColumn"],
-  place: string,
-): readonly string[] {
-  const field = textColumn ?? "text";
-  if (known.includes(field)) return [field];
-  if (textColumn == null && promptFields.every((name) => known.includes(name))) return promptFields;
-  throw new UserError(`${place}: no field "${field}", only ${known.join(", ") || "none"}`, {
-    hint: didYouMean(field, known) ?? "name the one that holds the text",
-  });
-}
-
-/** Makes a document of each row that a reader gives. */
-export const rows = (read: (path: string, options: RowOptions) => AsyncIterable<Row>) =>
-  async function* (path: string, options: RowOptions) {
-    for await (const row of read(path, options)) yield* rowPieces(row, options);
-  };
-
-/** A prompt's piece is no target. */
-function rowPieces(
-  { value, place, fields }: Row,
-  { textColumn, nullRows }: RowOptions,
-): readonly Piece[] {
-  if (!isRecord(value))
-    throw new UserError(
-      `${place}: expected an object, found ${JSON.stringify(value).slice(0, 40)}`,
-    );
-  const names = fields ?? textFields(Object.keys(value), textColumn, place);
-  if (nullRows === "skip" && names.some((name) => value[name] == null))
-    return [{ text: "", isTarget: false, isLast: true, isNull: true }];
-  return names.map((name, i) => {
-    const text = value[name];
-    const isLast = i === names.length - 1;
-    if (typeof text === "string") return { text, isTarget: isLast, isLast };
-    const found = text == null ? "null" : typeof text;
-    throw new UserError(`${place}: field "${name}" is ${found}, expected a string`, {
-      hint: text == null ? "--null-rows skip leaves such rows out" : undefined,
-    });
-  });
 }

@@ -21,6 +21,21 @@ function byteCharacters(text: string): string {
   return result;
 }
 
+/**
+ * What each of the vocabulary's pieces stands for, for people to read: bytes that begin a character are told with those
+ * that end it.
+ */
+export function spelled(pieces: readonly string[], isByteLevel: boolean): string[] {
+  const decoder = new TextDecoder();
+  const bytesOf = (piece: string) =>
+    isByteLevel && Array.from(piece).every((each) => characters.includes(each))
+      ? Uint8Array.from(piece, (each) => characters.indexOf(each))
+      : /^<0x[0-9A-F]{2}>$/.test(piece)
+        ? Uint8Array.of(Number(piece.slice(1, -1)))
+        : Buffer.from(piece.replaceAll("\u2581", " "));
+  return pieces.map((piece) => decoder.decode(bytesOf(piece), { stream: true }));
+}
+
 const form = (name: string) => (text: string) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();

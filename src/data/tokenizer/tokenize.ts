@@ -66,15 +66,15 @@ export async function tokenize(
     const { job, result } = underway.shift()!;
     const encoded = await result;
     let at = 0;
-    for (const [i, { text, isTarget, isLast }] of job.entries()) {
+    for (const [i, { text, isTarget, isLast, isRendered }] of job.entries()) {
       const length = encoded.lengths[i]!;
-      if (end() === textStart && length > 0) tokens.append(prefix);
+      if (end() === textStart && length > 0 && !isRendered) tokens.append(prefix);
       if (!isTarget) unscored.push(end(), end() + length);
       tokens.append(encoded.ids.subarray(at, (at += length)));
       characters += text.length;
       if (!isLast) continue;
       if (end() > textStart) {
-        tokens.append(tokenizer.suffix);
+        if (!isRendered) tokens.append(tokenizer.suffix);
         lengths.push(end() - textStart);
       }
       textStart = end();
@@ -113,16 +113,17 @@ export async function* tokenizingJobs(
 ): AsyncGenerator<Job> {
   let job: Piece[] = [];
   let characters = 0;
-  for await (const { text, isTarget, isLast } of documents) {
-    job.push({ text, isTarget, isLast });
+  for await (const { text, isTarget, isLast, isRendered } of documents) {
+    const flags = { isTarget, isLast, ...(isRendered && { isRendered }) };
+    job.push({ text, ...flags });
     characters += text.length;
     if (characters < size) continue;
     const at = isLast ? text.length : lastCut(text, cuts);
     if (at === undefined) continue;
-    job.splice(-1, 1, { text: text.slice(0, at), isTarget, isLast });
+    job.splice(-1, 1, { text: text.slice(0, at), ...flags });
     yield job;
     const rest = text.slice(at + (cuts?.skip ?? 0));
-    job = isLast ? [] : [{ text: rest, isTarget, isLast }];
+    job = isLast ? [] : [{ text: rest, ...flags }];
     characters = isLast ? 0 : rest.length;
   }
   if (job.length > 0) yield job;

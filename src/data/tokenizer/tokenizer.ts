@@ -9,7 +9,8 @@ import { readIfPresent } from "../../files/atomic.ts";
 import { type JsonObject, parseObject } from "../../files/json.ts";
 import { type Piece, TokenBuffer, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { normalizerOf, preTokenizerOf } from "./text-steps.ts";
+import { type Part, tokensBefore } from "./borders.ts";
+import { normalizerOf, preTokenizerOf, spelled } from "./text-steps.ts";
 import {
   type AddedToken,
   expressionOf,
@@ -29,9 +30,13 @@ export interface Tokenizer extends Specials {
   encode(pieces: readonly Piece[]): EncodedPieces;
   /** The vocabulary's own spelling of a token. */
   pieceOf(id: number): string | undefined;
+  /** The text of each, for people. */
+  spell(ids: Iterable<number>): readonly string[];
+  /** As they are written in a text. */
+  readonly specialTokens: readonly string[];
 }
 
-/** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece after it. */
+/** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece that is a target. */
 export interface EncodedPieces {
   readonly ids: Tokens;
   readonly lengths: readonly number[];
@@ -65,9 +70,21 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const whole = one ? object : byteLevelJson(object, merges!, config);
     const { json, ids, specials } = readTokenizerJson(whole, config);
     const cuts = cutRule(json);
+    const isByteLevel = [...json.normalizer, ...json.pre_tokenizer].some(
+      ({ type }) => type === "ByteLevel",
+    );
     // Not before there is something to encode that no cache has.
-    let encodeWhole: ((text: string) => number[]) | undefined;
-    const encodeWord = remembering((word) => (encodeWhole ??= textEncoder(json, ids))(word));
+    let encodeWhole: ((text: string) => Part[]) | undefined;
+    const partsOf = (text: string) => (encodeWhole ??= textEncoder(json, ids))(text);
+    const encodeWord = remembering((word) => partsOf(word).flatMap((part) => part.ids));
+    let pieces: ReadonlyMap<number, string> | undefined;
+    const pieceOf = (id: number) =>
+      (pieces ??= new Map(Array.from(ids, ([piece, id]) => [id, piece]))).get(id);
+    const before = (text: string, border: number, isOfFirst: boolean) =>
+      tokensBefore(partsOf(text), partsBefore(text, border), isOfFirst, json.model, pieceOf);
+    // Where nothing is before it, it is behind the space that the mark in front of the text stands for.
+    const partsBefore = (text: string, border: number) =>
+      border > 0 ? partsOf(text.slice(0, border)) : [{ surface: " ", ids: [] }];
     return {
       folder,
       sha256: hash.digest("hex"),
@@ -76,10 +93,20 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       encode: (pieces) => {
         const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
         const ids = new TokenBuffer(specials.vocabSize, 16 + (characters >> 1));
-        const lengths = usable(path, characters, () => append(pieces, encodeWord, cuts, ids));
+        const lengths = usable(path, characters, () =>
+          append(pieces, { encodeWord, before, cuts }, ids),
+        );
         return { ids: ids.view(), lengths };
       },
-      pieceOf: (id) => [...ids].find((entry) => entry[1] === id)?.[0],
+      pieceOf,
+      spell: (ids) =>
+        spelled(
+          Array.from(ids, (id) => pieceOf(id) ?? ""),
+          isByteLevel,
+        ),
+      specialTokens: json.added_tokens.flatMap(({ special, content }) =>
+        special ? [content] : [],
+      ),
     };
   });
 }
@@ -95,13 +122,13 @@ function byteLevelJson(vocab: JsonObject, merges: string, config: JsonObject): J
 }
 
 /** The tokens of a stretch of a text that begins at `start`. */
-type Encoder = (text: string, start: number) => number[];
+type Encoder = (text: string, start: number) => Part[];
 
 // Halves of surrogate pairs, which UTF-8 cannot write.
 const loneHalves = /\p{Cs}/gu;
 
 /** All that the file says is done to a text, in the reference's order: added tokens are found first. */
-function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => number[] {
+function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => Part[] {
   const normalize = normalizerOf(json.normalizer);
   const preTokenize = preTokenizerOf(json.pre_tokenizer);
   const encodeWord = wordModels[json.model.type](json.model, ids);
@@ -110,7 +137,7 @@ function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => nu
       .filter(({ normalized, special }) => (normalized ?? !special) === normalizes)
       .map((token) => [normalizes ? normalize(token.content) : token.content, token] as const);
   const encodeNormalized = withTokens(formsOf(true), (text, start) =>
-    preTokenize(text, start === 0).flatMap(encodeWord),
+    preTokenize(text, start === 0).map((surface) => ({ surface, ids: encodeWord(surface) })),
   );
   const encode = withTokens(formsOf(false), (text, start) =>
     encodeNormalized(normalize(text), start),
@@ -131,10 +158,10 @@ function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: 
   const sources = forms.map((form) => expressionOf({ String: form }).source);
   const expression = new RegExp(sources.join("|"), "gu");
   return (text, offset) => {
-    const ids: number[][] = [];
+    const parts: Part[][] = [];
     let end = 0;
     const encodeTo = (stop: number): void => {
-      if (stop > end) ids.push(encode(text.slice(end, stop), offset + end));
+      if (stop > end) parts.push(encode(text.slice(end, stop), offset + end));
     };
     for (const { 0: form, index } of text.matchAll(expression)) {
       const { id, single_word: isWord, lstrip, rstrip } = byForm.get(form)!;
@@ -142,11 +169,11 @@ function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: 
       const touches = wordEnd.test(text.slice(0, index).slice(-2)) || wordStart.test(after);
       if (isWord && touches) continue;
       encodeTo(index - (lstrip ? spacesEnd.exec(before)![0].length : 0));
-      ids.push([id]);
+      parts.push([{ surface: form, ids: [id] }]);
       end = index + form.length + (rstrip ? spacesStart.exec(after)![0].length : 0);
     }
     encodeTo(text.length);
-    return ids.flat();
+    return parts.flat();
   };
 }
 
@@ -167,14 +194,17 @@ function remembering(encode: WordEncoder): WordEncoder {
   };
 }
 
-/**
- * Appends the tokens of pieces, and gives how many each has. Only a word at a border is encoded more than once: whole,
- * and up to the border.
- */
+interface Encoding {
+  readonly encodeWord: WordEncoder;
+  /** How many of a text's tokens are before a border in it. */
+  before(text: string, border: number, isOfFirst: boolean): number;
+  readonly cuts: CutRule | undefined;
+}
+
+/** Appends the tokens of pieces, and gives how many each has. A word at a border is encoded once more, up to there. */
 function append(
   pieces: readonly Piece[],
-  encodeWord: WordEncoder,
-  cuts: CutRule | undefined,
+  { encodeWord, before, cuts }: Encoding,
   ids: TokenBuffer,
 ): number[] {
   /** How many ids there were when each piece began. */
@@ -183,15 +213,18 @@ function append(
   /** Where pieces begin in the text of a document, as far as no token there is known yet. */
   const borders: number[] = [];
   const appendWord = (start: number, end: number): void => {
-    const tokens = encodeWord(text.slice(start, end));
+    const word = text.slice(start, end);
     while (borders[0]! < end) {
-      const border = borders.shift()!;
-      const before = border > start ? encodeWord(text.slice(start, border)) : [];
-      const differs = before.findIndex((id, at) => id !== tokens[at]);
-      const known = ids.length + (differs < 0 ? before.length : differs);
+      const border = borders.shift()! - start;
+      let [first, second] = [begins.length - 1, begins.length];
+      while (pieces[first]?.text === "") first--;
+      while (pieces[second]?.text === "") second++;
+      const isOfFirst = pieces[first]?.isTarget === true && !pieces[second]?.isTarget;
+      const isInside = border > 0 || (border === 0 && start > 0 && cuts?.skip === 1);
+      const known = ids.length + (isInside ? before(word, border, isOfFirst) : 0);
       begins.push(Math.max(begins.at(-1) ?? 0, known));
     }
-    ids.append(tokens);
+    ids.append(encodeWord(word));
   };
   for (const [i, piece] of pieces.entries()) {
     borders.push(text.length);

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ColumnSource, parquetWriteFile } from "hyparquet-writer";
 import { readParquet, rowGroups } from "../../../src/data/readers/parquet.ts";
-import { rows as textsOf } from "../../../src/data/readers/text.ts";
+import { rows as textsOf } from "../../../src/data/readers/rows.ts";
 import { expect, reading } from "../contract.ts";
 import { happens, mutateBytes, pick } from "../mutate.ts";
 import { lay, type Prepare, subject } from "../subject.ts";
@@ -32,7 +32,7 @@ export const parquet: Prepare = async ({ folder, isGuarded }) => {
   const rows = async () => {
     const found: string[] = [];
     const unguarded = async function* () {
-      for await (const group of rowGroups([path, null])) yield* group;
+      for await (const group of rowGroups([path, {}])) yield* group;
     };
     const read = textsOf(isGuarded ? readParquet : unguarded);
     for await (const { text } of read(path, {})) found.push(text);

@@ -1,0 +1,195 @@
+// A model's chat template: how messages become the one text that the model sees, and which stretches of it are answers.
+// Rendered as Python's transformers does it, by Hugging Face's own JavaScript edition of Jinja.
+
+import { Template } from "@huggingface/jinja";
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { didYouMean, messageOf, UserError } from "../core/errors.ts";
+import { isRecord, type JsonObject } from "../core/json.ts";
+import { readIfPresent } from "../files/atomic.ts";
+import { readJsonIfSound } from "../files/json.ts";
+import {
+  answerSpans,
+  close,
+  endOfTurn,
+  type Message,
+  open,
+  probe,
+  RowProblem,
+  type Span,
+} from "./chat-answers.ts";
+import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+
+export interface Conversation {
+  readonly messages: readonly Message[];
+  /** What a template may read beside them: tools, documents, switches of its own. */
+  readonly variables?: JsonObject | undefined;
+  /** The first message that can be an answer; those before it are the prompt. Default: 0. */
+  readonly from?: number;
+}
+
+/** What counts: what the assistant says, the last of it alone, or everything. */
+export const LOSS_ON = ["answers", "last", "all"] as const;
+export type LossOn = (typeof LOSS_ON)[number];
+
+export type ChatTemplate = ReturnType<typeof chatTemplate>;
+
+/**
+ * The template of a tokenizer's folder, or another: one of the folder's by its name, a built-in one, or a file's.
+ * Undefined where none is asked for and the folder has none.
+ */
+export async function loadChatTemplate(
+  tokenizer: Tokenizer,
+  asked?: string | null,
+): Promise<ChatTemplate | undefined> {
+  const own = await templatesIn(tokenizer.folder);
+  const tokens = await specialTokens(tokenizer);
+  const make = (source: string, forTools?: string) =>
+    chatTemplate({ source, forTools, tokens, added: tokenizer.specialTokens });
+  if (asked == null) return own.default === undefined ? undefined : make(own.default, own.tool_use);
+  const known = own[asked] ?? builtInTemplate(asked, tokenizer.prefix.length > 0);
+  if (known !== undefined) return make(known);
+  const text = await readFile(asked, "utf8").catch((cause: unknown) => {
+    const names = [...Object.keys(own), ...BUILT_IN_TEMPLATES];
+    throw new UserError(`${asked}: neither a file nor the name of a chat template`, {
+      hint: didYouMean(asked, names) ?? `names: ${names.join(", ")}`,
+      cause,
+    });
+  });
+  return make(text);
+}
+
+interface Templates extends Readonly<Record<string, string | undefined>> {
+  readonly default?: string;
+  readonly tool_use?: string;
+}
+
+/** A folder's templates by name, as transformers finds them: files win over what tokenizer_config.json holds. */
+async function templatesIn(folder: string): Promise<Templates> {
+  const { chat_template: own } =
+    (await readJsonIfSound(join(folder, "tokenizer_config.json"))) ?? {};
+  const found: Record<string, string> = {};
+  for (const each of [own].flat())
+    if (typeof each === "string") found["default"] = each;
+    else if (isRecord(each)) found[String(each["name"])] = String(each["template"]);
+  const more = join(folder, "additional_chat_templates");
+  const names = await readdir(more).catch(() => []);
+  const files = names.filter((name) => name.endsWith(".jinja")).map((name) => join(more, name));
+  for (const file of files) found[basename(file, ".jinja")] = await readFile(file, "utf8");
+  const main = await readIfPresent(join(folder, "chat_template.jinja"));
+  return { ...found, ...(main && { default: main.toString() }) };
+}
+
+/** Each with the name that templates know it by, such as `eos_token`. */
+async function specialTokens({ folder, endOfText, pieceOf }: Tokenizer): Promise<JsonObject> {
+  const end = endOfText === undefined ? "" : pieceOf(endOfText);
+  const tokens: Record<string, unknown> = { eos_token: end };
+  for (const file of ["special_tokens_map.json", "tokenizer_config.json"])
+    for (const [key, value] of Object.entries((await readJsonIfSound(join(folder, file))) ?? {})) {
+      const content = isRecord(value) ? value["content"] : value;
+      if (key.endsWith("_token") && typeof content === "string") tokens[key] = content;
+    }
+  return tokens;
+}
+
+/** `{% generation %}`, which marks answers in a template, as a call that leaves their borders in the text. */
+function withMarks(source: string): string {
+  const macro = `{% macro answer_() %}${open}{{ caller() }}${close}{% endmacro %}\n`;
+  const called = source.replace(
+    /(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})/g,
+    (_, start: string, end: string | undefined, stop: string) =>
+      start + (end ? "endcall" : "call answer_()") + stop,
+  );
+  // The library has a clock of its own, in the language of the machine.
+  return (called === source ? source : macro + called).replaceAll("strftime_now", "strftime_");
+}
+
+function parsed(source: string): Template {
+  try {
+    return new Template(withMarks(source));
+  } catch (cause) {
+    throw new UserError(`the chat template cannot be read: ${messageOf(cause)}`, { cause });
+  }
+}
+
+interface TemplateParts {
+  readonly source: string;
+  /** Takes its place where there are tools. */
+  readonly forTools?: string | undefined;
+  /** By the names that templates know them by. */
+  readonly tokens: JsonObject;
+  /** Contents of the special tokens, one of which ends an answer. */
+  readonly added: readonly string[];
+}
+
+export function chatTemplate({ source, forTools, tokens, added }: TemplateParts) {
+  // Read when the first messages come: data of plain text has no use for it.
+  const templates = new Map<string, Template>();
+  const templateOf = (text: string) =>
+    templates.get(text) ?? templates.set(text, parsed(text)).get(text)!;
+  const isDated = /strftime_now/.test(source + (forTools ?? ""));
+  const facts = [source, forTools, tokens, isDated && strftime("%Y-%m-%d")];
+
+  const rendered = ({ messages, variables }: Conversation, addsPrompt = false): string => {
+    const template = templateOf((variables?.["tools"] ? forTools : undefined) ?? source);
+    const usual = { tools: null, documents: null, strftime_: strftime };
+    const given = { ...usual, ...tokens, ...variables, messages };
+    try {
+      return template.render({ ...given, add_generation_prompt: addsPrompt });
+    } catch (error) {
+      throw new RowProblem(`the chat template refuses it: ${messageOf(error)}`);
+    }
+  };
+  const render = (conversation: Conversation, addsPrompt = false) =>
+    rendered(conversation, addsPrompt).replaceAll(/[\ufdd0\ufdd1]/g, "");
+
+  const answers = (conversation: Conversation, on: Exclude<LossOn, "all"> = "answers"): Span[] => {
+    const { messages, from = 0, variables } = conversation;
+    const of = (...some: readonly Message[]) => ({ messages: some, variables });
+    const spans = answerSpans(messages, {
+      marked: rendered(conversation),
+      render: (some, addsPrompt) => rendered(of(...some), addsPrompt),
+      added,
+    });
+    const own = [...spans].filter(([at, { length }]) => at >= from && length > 0);
+    if (own.length === 0)
+      throw new RowProblem("no message of the assistant, so there is nothing to learn");
+    return own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each);
+  };
+  return {
+    /** In Jinja, to be put beside a model. */
+    source,
+    /** Of all that its texts depend on beside the messages. */
+    sha256: createHash("sha256").update(JSON.stringify(facts)).digest("hex"),
+    /** The text of messages; with the header of an answer behind it where one is to be generated. */
+    render,
+    /** What the assistant says, each time with what ends its turn, without the header before and the space behind. */
+    answers,
+    /** What ends an answer. */
+    endOfTurn: () => {
+      const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));
+      const tail = render({ messages: turn }).split(probe)[2] ?? "";
+      return endOfTurn(tail, added) ?? tail.trimEnd();
+    },
+  };
+}
+
+/** The choice that there is where a model brings no template. */
+export const noTemplate = (whose = "the model") =>
+  new UserError(`conversations need a chat template, and ${whose} has none`, {
+    hint: `choose one: --chat-template ${BUILT_IN_TEMPLATES.join(", ")}, or a file`,
+  });
+
+/** The present time as Python writes it in English, whatever the language of the machine. */
+function strftime(format: string): string {
+  const now = new Date();
+  const [a = "", b = "", d = "", Y = "", time = ""] = now.toString().split(" ");
+  const [H = "", M = "", S = ""] = time.split(":");
+  const m = String(now.getMonth() + 1).padStart(2, "0");
+  const B = now.toLocaleDateString("en-US", { month: "long" });
+  const A = now.toLocaleDateString("en-US", { weekday: "long" });
+  const fields: Readonly<Record<string, string>> = { a, b, d, Y, H, M, S, m, B, A, "%": "%" };
+  return format.replace(/%(.)/g, (whole, letter: string) => fields[letter] ?? whole);
+}

@@ -1,0 +1,261 @@
+// What a row is, by its keys: a text, a prompt with its completion, an instruction, or a conversation; and the document
+// that it makes.
+
+import { didYouMean, UserError } from "../../core/errors.ts";
+import { isRecord, shown } from "../../core/json.ts";
+import { type ChatTemplate, type LossOn, noTemplate } from "../chat.ts";
+import { type Message, RowProblem } from "../chat-answers.ts";
+import type { Piece } from "../document.ts";
+
+export interface Row {
+  readonly value: unknown;
+  /** Where it is, for messages: file and line or row. */
+  readonly place: string;
+  /** The column that is the text, where the reader chose it. */
+  readonly textColumn?: string | undefined;
+  /** Why there is no value. */
+  readonly problem?: RowProblem;
+}
+
+/** In the order in which they are looked for, as the field names them. */
+export const ROW_FORMATS = ["chat", "instruct", "text", "prompt-completion"] as const;
+export type RowFormat = (typeof ROW_FORMATS)[number];
+
+/** What a row is asked for, by the names that it has unless `columns` has others. */
+export const ROW_FIELDS = [
+  "messages",
+  "tools",
+  "instruction",
+  "input",
+  "output",
+  "system",
+  "text",
+  "prompt",
+  "completion",
+] as const;
+type Field = (typeof ROW_FIELDS)[number];
+
+/** Which columns to read, and what as. */
+export interface ColumnOptions {
+  /** What rows are, where their keys are not to say it. */
+  readonly format?: RowFormat | "auto" | undefined;
+  /** The column that holds the text. */
+  readonly textColumn?: string | null | undefined;
+  /** Names of columns by those of fields. */
+  readonly columns?: { readonly [name in Field]?: string | undefined } | null | undefined;
+}
+
+export interface RowOptions extends ColumnOptions {
+  readonly lossOn?: LossOn | undefined;
+  /** What becomes of rows that cannot be read or are no such rows, and of those whose text is null: refused by default. */
+  readonly badRows?: "error" | "skip" | undefined;
+  readonly nullRows?: "error" | "skip" | undefined;
+  /** How messages become text; absent where the model has no template. */
+  readonly template?: ChatTemplate | undefined;
+  /** How instructions do, where the model has none. */
+  readonly instructTemplate?: ChatTemplate | undefined;
+  /** The first row that was read, in data that may be of several files. */
+  readonly first?: { kind?: string; place?: string };
+}
+
+type Fields = Readonly<Partial<Record<Field, unknown>>>;
+
+interface Kind {
+  readonly needs: readonly Field[];
+  readonly takes: readonly Field[];
+  pieces(fields: Fields, options: RowOptions): readonly Piece[];
+}
+
+const kinds: Readonly<Record<RowFormat, Kind>> = {
+  chat: {
+    needs: ["messages"],
+    takes: ["system", "tools"],
+    pieces: (fields, options) => chat(messagesOf(fields.messages, "messages"), fields, options),
+  },
+  instruct: {
+    needs: ["instruction", "output"],
+    takes: ["input", "system"],
+    pieces(fields, { template, instructTemplate, ...options }) {
+      const [instruction, content] = [string(fields, "instruction"), string(fields, "output")];
+      const input = fields.input == null ? "" : string(fields, "input");
+      const asked = { role: "user", content: [instruction, input].filter(Boolean).join("\n\n") };
+      const messages = [
+        { ...asked, instruction, input },
+        { role: "assistant", content },
+      ];
+      return chat(messages, fields, { ...options, template: template ?? instructTemplate });
+    },
+  },
+  text: {
+    needs: ["text"],
+    takes: [],
+    pieces: (fields) => [{ text: string(fields, "text"), isTarget: true, isLast: true }],
+  },
+  "prompt-completion": {
+    needs: ["prompt", "completion"],
+    takes: ["system", "tools"],
+    pieces(fields, options) {
+      if (Array.isArray(fields.prompt) && Array.isArray(fields.completion)) {
+        const prompt = messagesOf(fields.prompt, "prompt");
+        const messages = [...prompt, ...messagesOf(fields.completion, "completion")];
+        return chat(messages, fields, options, prompt.length);
+      }
+      const [prompt, completion] = [string(fields, "prompt"), string(fields, "completion")];
+      return [
+        { text: prompt, isTarget: options.lossOn === "all", isLast: false },
+        { text: completion, isTarget: true, isLast: true },
+      ];
+    },
+  },
+};
+
+/** Fields whose column has another usual name. */
+const usual: { readonly [name in Field]?: string } = { messages: "conversations" };
+
+export const isMessages = (name = "") => name === "messages" || name === usual.messages;
+
+/** What columns of these names are, and which of them hold its fields; a column that is named has to be there. */
+export function recognised(
+  known: readonly string[],
+  { format = "auto", columns, textColumn }: ColumnOptions,
+) {
+  const text = textColumn != null && { text: textColumn };
+  const given: Readonly<Record<string, string | undefined>> = { ...columns, ...text };
+  const columnOf = (field: Field) =>
+    given[field] ?? [field, usual[field]].find((name) => name && known.includes(name));
+  const fieldsOf = (name: RowFormat) => [...kinds[name].needs, ...kinds[name].takes];
+  const isMeant = (name: RowFormat) =>
+    (format === "auto" || format === name) &&
+    Object.keys(given).every((field) => (fieldsOf(name) as string[]).includes(field));
+  const meant = ROW_FORMATS.filter(isMeant);
+  if (meant.length === 0)
+    throw new RowProblem(`no rows of the kind ${format} have ${Object.keys(given).join(" and ")}`);
+  const found = meant.find((name) => kinds[name].needs.every(columnOf));
+  const likely = found ?? (meant.includes("text") ? "text" : meant[0]!);
+  const missing = kinds[likely].needs.find((field) => !columnOf(field));
+  const absent = Object.values(given).find((name) => name && !known.includes(name)) ?? missing;
+  const all = fieldsOf(likely).map((field) => [field, columnOf(field)!] as const);
+  if (absent === undefined) return { format: likely, columns: all.filter(([, column]) => column) };
+  throw new RowProblem(`no field "${absent}", only ${known.join(", ") || "none"}`, {
+    hint: didYouMean(absent, known) ?? "--text-column or --columns prompt=…,completion=… name them",
+  });
+}
+
+/** Makes a document of each row that a reader gives. */
+export const rows = (read: (path: string, options: RowOptions) => AsyncIterable<Row>) =>
+  async function* (path: string, options: RowOptions) {
+    for await (const row of read(path, options)) yield* rowPieces(row, options);
+  };
+
+function rowPieces(row: Row, options: RowOptions): readonly Piece[] {
+  const { place, value, problem } = row;
+  try {
+    if (problem) throw problem;
+    if (!isRecord(value)) throw new RowProblem(`expected an object, found ${shown(value, 40)}`);
+    const textColumn = row.textColumn ?? options.textColumn;
+    const { format, columns } = recognised(Object.keys(value), { ...options, textColumn });
+    const fields = Object.fromEntries(columns.map(([field, column]) => [field, value[column]]));
+    const isNull = kinds[format].needs.some((field) => fields[field] == null);
+    if (isNull && options.nullRows === "skip") return skipped(`${place}: its text is null`);
+    const pieces = kinds[format].pieces(fields, options);
+    const isChat = pieces[0]!.isRendered && format === "prompt-completion";
+    const kind = isChat ? `${format} (messages)` : format;
+    const { first = {} } = options;
+    first.kind ??= kind;
+    first.place ??= place;
+    if (first.kind === kind) return pieces;
+    throw new RowProblem(`a row of the kind ${kind}, where ${first.place} is ${first.kind}`, {
+      hint: "keep kinds apart in files of their own, or say which columns count: --format",
+    });
+  } catch (error) {
+    if (!(error instanceof RowProblem)) throw error;
+    const message = `${place}: ${error.message}`;
+    if (options.badRows === "skip") return skipped(message);
+    throw new UserError(message, { hint: error.hint ?? "--skip-bad-rows leaves such rows out" });
+  }
+}
+
+const skipped = (why: string): readonly Piece[] => [
+  { text: "", isTarget: false, isLast: true, skipped: why },
+];
+
+function string(fields: Fields, name: Field): string {
+  const value = fields[name];
+  if (typeof value === "string") return value;
+  const found = value == null ? "null" : Array.isArray(value) ? "a list" : typeof value;
+  throw new RowProblem(`field "${name}" is ${found}, expected a string`, {
+    hint: value == null ? "--null-rows skip leaves such rows out" : undefined,
+  });
+}
+
+/** ShareGPT's names of those who speak, and OpenAI's in their place. */
+const speakers: Readonly<Record<string, string>> = {
+  human: "user",
+  gpt: "assistant",
+  observation: "tool",
+  ...Object.fromEntries(["user", "assistant", "system", "tool"].map((role) => [role, role])),
+};
+
+/** Messages as OpenAI has them, or ShareGPT; a list, or JSON of one, as columns of text have it. */
+function messagesOf(value: unknown, name: Field): readonly Message[] {
+  const list = typeof value === "string" ? jsonOr(value) : value;
+  const problem = (at: string, what: string) =>
+    new RowProblem(`field "${name}"${at} is no ${what}`, { hint: "docs/data.md has an example" });
+  if (!Array.isArray(list) || list.length === 0) throw problem("", "list of messages");
+  return list.map((message: unknown, i) => {
+    if (!isRecord(message)) throw problem(`, message ${i + 1}`, "object");
+    const { from, value: said, ...own } = message;
+    const speaker = typeof from === "string" && { role: speakers[from], content: said };
+    if (speaker && !speaker.role)
+      throw problem(`, message ${i + 1}`, `message from ${Object.keys(speakers).join(", ")}`);
+    // Columns have a field in all messages where it is in one: what is null there was never written.
+    const written = Object.entries({ ...own, ...speaker }).filter(
+      ([key, value]) => value !== null || key === "content",
+    );
+    const { role, ...rest } = Object.fromEntries(written);
+    if (typeof role === "string") return { role, ...rest };
+    throw problem(`, message ${i + 1}`, "message with a role and content, or from and value");
+  });
+}
+
+function jsonOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** A conversation as its template writes it, in pieces that are answers and pieces that are not. */
+function chat(
+  messages: readonly Message[],
+  { system, tools }: Fields,
+  { template, lossOn = "answers" }: RowOptions,
+  from = 0,
+): readonly Piece[] {
+  if (!template) throw noTemplate();
+  // They mark what is looked for.
+  if (/[\ufdd0-\ufdd2]/.test(JSON.stringify(messages)))
+    throw new RowProblem("a message has a character from U+FDD0 to U+FDD2, which is none");
+  const isTold = typeof system === "string" && system !== "" && messages[0]!.role !== "system";
+  const all = isTold ? [{ role: "system", content: system }, ...messages] : messages;
+  const variables =
+    tools == null ? {} : { tools: typeof tools === "string" ? jsonOr(tools) : tools };
+  const conversation = { messages: all, variables, from: from + all.length - messages.length };
+  const text = template.render(conversation);
+  const spans =
+    lossOn === "all" ? [[0, text.length] as const] : template.answers(conversation, lossOn);
+  const pieces: Piece[] = [];
+  let end = 0;
+  const add = (to: number, isTarget: boolean) => {
+    const part = { text: text.slice(end, to), isTarget, isLast: false, isRendered: true };
+    if (part.text) pieces.push(part);
+    end = to;
+  };
+  for (const [start, stop] of spans) {
+    add(start, false);
+    add(stop, true);
+  }
+  add(text.length, false);
+  return [...pieces, { text: "", isTarget: true, isLast: true, isRendered: true }];
+}

@@ -1,0 +1,135 @@
+// Conversations in the hands of @huggingface/transformers: the same texts and tokens as ours; prompts from everywhere.
+
+import assert from "node:assert/strict";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import { converse } from "../../cli/converse.ts";
+import { processIo } from "../../cli/io.ts";
+import { loadChatTemplate } from "../../src/data/chat.ts";
+import type { Message } from "../../src/data/chat-answers.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import { openClientTokenizer } from "../../src/export/client.ts";
+import { jsonLines, onlyJson, ssa } from "../cli/program.ts";
+import { families } from "../data/chat-templates.ts";
+import { encode, kinds, withIds, writeTokenizer } from "../data/tiny-tokenizers.ts";
+
+const talk: readonly Message[] = [
+  { role: "user", content: "The hen?" },
+  { role: "assistant", content: "and the dog's eggs." },
+  { role: "user", content: "Then?" },
+];
+
+for (const [name, { template, tokens, added }] of Object.entries(families))
+  test(`${name}: transformers makes the same text and tokens of a conversation`, async () => {
+    const { added_tokens: own, ...rest } = kinds["byte-level (GPT-2)"]!.json as {
+      readonly added_tokens: readonly object[];
+    };
+    const names = new Set([...Object.values<string>(tokens), ...added]);
+    names.delete("<|endoftext|>");
+    const more = Array.from(names, (content) => ({ content, special: true, normalized: false }));
+    const json = withIds({ ...rest, added_tokens: [...own, ...more] });
+    const config = {
+      ...tokens,
+      tokenizer_class: "PreTrainedTokenizerFast",
+      chat_template: template,
+    };
+    const folder = await writeTokenizer(json, config);
+    const client = await openClientTokenizer(folder);
+    const tokenizer = await loadTokenizer(folder);
+    const ours = (await loadChatTemplate(tokenizer))!;
+    for (const [messages, adds] of [
+      [talk, true],
+      [talk.slice(0, 2), false],
+    ] as const) {
+      const options = { tokenize: false, add_generation_prompt: adds };
+      const conversation = messages as { role: string; content: string }[];
+      const text = client.apply_chat_template(conversation, options) as string;
+      assert.equal(ours.render({ messages }, adds), text);
+      const { input_ids: ids } = client(text, { add_special_tokens: false }) as {
+        input_ids: { data: BigInt64Array };
+      };
+      assert.deepEqual(Array.from(ids.data, Number), [...encode(tokenizer, text)]);
+    }
+    const end = name === "phi3" ? "<|end|>" : name === "gemma" ? "<end_of_turn>" : tokens.eos_token;
+    assert.equal(ours.endOfTurn(), end);
+  });
+
+test("a conversation on a terminal: each answer is to all that was said, until /exit", async () => {
+  const heard: string[] = [];
+  const typed = new PassThrough();
+  const io = { ...processIo(), stdin: typed, stderr: { write: () => true }, isTty: false };
+  const talking = converse(io, new AbortController().signal, async (messages) => {
+    heard.push(messages.map(({ role, content }) => `${role}: ${String(content)}`).join("; "));
+    return Promise.resolve({ text: `answer ${heard.length}` });
+  });
+  typed.end("one\n\ntwo\n/exit\nthree\n");
+  await talking;
+  assert.deepEqual(heard, ["user: one", "user: one; assistant: answer 1; user: two"]);
+});
+
+test("prompts from files and lines of JSON, by the same template as the data", async () => {
+  const home = await mkdtemp(join(tmpdir(), "ssa-prompts-"));
+  const write = async (name: string, text: string) => {
+    await writeFile(join(home, name), text);
+    return name;
+  };
+  const rows = [{ messages: talk.slice(0, 2) }, { messages: talk.slice(0, 2) }, { text: "no" }];
+  const data = await write("rows.jsonl", rows.map((row) => JSON.stringify(row)).join("\n"));
+  const options = { cwd: home, env: { SSA_CACHE: join(home, "cache"), SSA_DEVICE: "cpu" } };
+  const named = ["--chat-template", "plain"];
+  const plan = [
+    "finetune",
+    "--base",
+    "tiny-gpt2",
+    "--data",
+    data,
+    "--eval-data",
+    data,
+    "--dry-run",
+  ];
+  const refused = await ssa([...plan, ...named], options);
+  assert.equal(refused.code, 2);
+  assert.match(
+    refused.stderr,
+    /rows\.jsonl:3: a row of the kind text, where rows\.jsonl:1 is chat/,
+  );
+  const taken = [...plan, ...named, "--skip-bad-rows"];
+  const { stdout, stderr } = await ssa(taken, {
+    ...options,
+    env: { ...options.env, NO_COLOR: "1" },
+  });
+  assert.match(stderr, /rows left out: 1, first rows\.jsonl:3: a row of the kind text/);
+  assert.match(stdout, /User: The hen\?\n\nAssistant:« and the dog's eggs\.<\|endoftext\|>»\n$/);
+  const { example } = onlyJson((await ssa([...taken, "--json"], options)).stdout);
+  const tokens = example as { id: number; text: string; counts: boolean }[];
+  const counted = tokens.filter(({ counts }) => counts).map(({ text }) => text);
+  assert.equal(counted.join(""), " and the dog's eggs.<|endoftext|>");
+
+  const greedy = [
+    "generate",
+    "--model",
+    "tiny-gpt2",
+    "--temperature",
+    "0",
+    "--max-new-tokens",
+    "5",
+  ];
+  const prompts = [{ prompt: "User: The hen?\n\nAssistant:" }, { messages: talk.slice(0, 1) }];
+  const lines = await write(
+    "prompts.jsonl",
+    prompts.map((each) => JSON.stringify(each)).join("\n"),
+  );
+  const [plain, chat] = jsonLines(
+    (await ssa([...greedy, ...named, "--prompts", lines], options)).stdout,
+  );
+  assert.deepEqual({ ...plain, ...prompts[1] }, { ...prompts[0], ...chat });
+  const asked = await write("prompt.txt", "The hen?\n");
+  const answer = await ssa([...greedy, ...named, "--chat", "--prompt-file", asked], options);
+  assert.equal(answer.stdout, `${String(chat!["text"])}\n`);
+  const nothing = await ssa([...greedy, "--chat"], options);
+  assert.deepEqual([nothing.code, nothing.stdout], [2, ""]);
+  assert.match(nothing.stderr, /there is nothing to continue\nhint: give --prompt TEXT/);
+});
