@@ -49,7 +49,7 @@ export async function loadChatTemplate(
   const make = (source: string, forTools?: string) =>
     chatTemplate({ source, forTools, tokens, added: tokenizer.specialTokens });
   if (asked == null) return own.default === undefined ? undefined : make(own.default, own.tool_use);
-  const known = own[asked] ?? builtInTemplate(asked, tokenizer.prefix.length > 0);
+  const known = own[asked] ?? builtIn(asked, tokenizer);
   if (known !== undefined) return make(known);
   const text = await readFile(asked, "utf8").catch((cause: unknown) => {
     const names = [...Object.keys(own), ...BUILT_IN_TEMPLATES];
@@ -59,6 +59,16 @@ export async function loadChatTemplate(
     });
   });
   return make(text);
+}
+
+/** An answer has to end with a token, or nothing ends it when it is generated. */
+function builtIn(name: string, { prefix, encode }: Tokenizer): string | undefined {
+  const ending = { text: "<|im_end|>", isTarget: true, isLast: true };
+  if (name === "chatml" && encode([ending]).ids.length > 1)
+    throw new UserError("the vocabulary has no <|im_end|>, which ends the answers of chatml", {
+      hint: "--chat-template plain is for any vocabulary",
+    });
+  return builtInTemplate(name, prefix.length > 0);
 }
 
 interface Templates extends Readonly<Record<string, string | undefined>> {
