@@ -107,7 +107,7 @@ const columns = () => {
     fields as Record<(typeof ROW_FIELDS)[number], z.ZodOptional<z.ZodString>>,
   );
   const expected = `names of columns by field: ${listed(ROW_FIELDS)}`;
-  return worded(z.preprocess(read, kind), expected, "field=column,…");
+  return worded(z.preprocess(read, kind), expected, "field=column,…", ROW_FIELDS);
 };
 
 function listed(words: readonly string[]): string {
@@ -120,7 +120,7 @@ const errorOrSkip = () => oneOf(["error", "skip"], "what");
 export const rowOptions = {
   textColumn: orNull(text("name"), "the text's column (default: text, or parquet's only one)"),
   format: preset(oneOf(["auto", ...ROW_FORMATS], "kind"), "auto", "what rows are; auto: by keys"),
-  columns: orNull(columns(), "other names of columns, as prompt=question,completion=answer"),
+  columns: orNull(columns(), "names of columns, as prompt=question,completion=answer"),
   chatTemplate: orNull(
     text("name"),
     `a file, ${listed(BUILT_IN_TEMPLATES)} (default: the model's)`,
@@ -282,7 +282,8 @@ function scalar(value: string): unknown {
 function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
   const { path, input } = issue;
   if (issue.code === "unrecognized_keys") {
-    const known = Object.keys(describedAt(words, path)?.properties ?? {});
+    const { properties, choices = [] } = describedAt(words, path) ?? {};
+    const known = properties ? Object.keys(properties) : choices;
     const at = (key: string) => [...path, key].join(".");
     return issue.keys.map((key) => [at(key), `unknown key${advice(nearest(key, known), at)}`]);
   }
