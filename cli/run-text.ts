@@ -137,10 +137,12 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
     .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)
     .join("");
   const model = `--model ${word(join(runDir, runFiles.final))}`;
+  const talks = recipe.format === "chat" || recipe.chatTemplate !== null;
+  const start = talks ? "--chat" : '--prompt "Once upon a time"';
   const commands = [
     `eval ${model} --data ${word(evalData ?? data)}${rows}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
-    ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
+    ...(after.bitsPerByte === null ? [] : [`generate ${model} ${start}`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
   ];
   return commands.map((line, i) => `${(i ? "" : "next").padEnd(10)}${program(io)} ${line}`);
