@@ -68,17 +68,23 @@ async function learn(
   return { nats, gradients: new Map(copies) };
 }
 
-/** Each window by itself, as long as it is. */
+/**
+ * Each window by itself, as long as it is; behind it padding where the model's frequencies follow from the length of what
+ * is computed at a time, which is the context's then.
+ */
 async function learnAlone(engine: Engine, { opened, values, set }: Opened) {
   let nats = 0;
   const sums = new Map(
     Object.entries(values).map(([name, { length }]) => [name, new Float64Array(length)]),
   );
+  const isSteady = opened.model.maxCached >= context;
   for (const { start, length } of set.windows) {
     const tokens = Int32Array.from(set.stream.tokens.subarray(start, start + length));
     const isTarget = set.stream.isTarget!.subarray(start, start + length);
-    const labels = tokens.slice(1).map((id, i) => (isTarget[i + 1] ? id : -1));
-    const batch = { ids: tokens.slice(0, -1), labels, numTargets: 0 };
+    const size = isSteady ? length - 1 : context;
+    const ids = Int32Array.from({ length: size }, (_, i) => (i < length - 1 ? tokens[i]! : 0));
+    const labels = ids.map((_, i) => (isTarget[i + 1] ? tokens[i + 1]! : -1));
+    const batch = { ids, labels, numTargets: 0 };
     const alone = await learn(engine, { opened, values }, batch);
     nats += alone.nats;
     for (const [name, gradient] of alone.gradients)
@@ -87,15 +93,17 @@ async function learnAlone(engine: Engine, { opened, values, set }: Opened) {
   return { nats, gradients: sums };
 }
 
-/** The greatest difference of any gradient, as a share of its tensor's greatest element. */
+/** The greatest difference of any gradient, as a share of its tensor's greatest element; one that is 0 by mathematics is not measured by its rounding. */
 function furthest(
   actual: ReadonlyMap<string, ArrayLike<number>>,
   expected: ReadonlyMap<string, ArrayLike<number>>,
 ): number {
   let worst = 0;
+  const largest = (values: ArrayLike<number>) => Math.max(...Array.from(values, Math.abs));
+  const floor = 2e-3 * Math.max(...Array.from(expected.values(), largest));
   for (const [name, truth] of expected) {
     const values = Array.from(truth);
-    const scale = Math.max(...values.map(Math.abs), 1e-6);
+    const scale = Math.max(largest(values), floor);
     const found = actual.get(name)!;
     for (const [i, value] of values.entries())
       worst = Math.max(worst, Math.abs(found[i]! - value) / scale);
