@@ -31,7 +31,8 @@ export async function converse(
       const said = [...messages, { role: "user", content: line }];
       try {
         const { text } = await answer(said, AbortSignal.any([signal, turn.signal]));
-        messages.splice(0, Infinity, ...said, { role: "assistant", content: text });
+        // Some templates write a space before an answer, which is then generated with it.
+        messages.splice(0, Infinity, ...said, { role: "assistant", content: text.trim() });
       } catch (error) {
         // Too long, for example: what was said before still stands.
         if (!(error instanceof UserError)) throw error;

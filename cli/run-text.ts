@@ -7,7 +7,8 @@ import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import { isRecord } from "../src/core/json.ts";
-import { flagName, optionsOf, rowOptions } from "../src/options/values.ts";
+import { rowOptions } from "../src/options/rows.ts";
+import { flagName, optionsOf } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
@@ -180,10 +181,12 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
     .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)
     .join("");
   const model = `--model ${word(join(runDir, runFiles.final))}`;
+  const talks = recipe.format === "chat" || recipe.chatTemplate !== null;
+  const start = talks ? "--chat" : '--prompt "Once upon a time"';
   const commands = [
     `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${rows}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
-    ...(after.bitsPerByte === null ? [] : [`generate ${model} --prompt "Once upon a time"`]),
+    ...(after.bitsPerByte === null ? [] : [`generate ${model} ${start}`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,
   ];
   return commands.map((line, i) => `${(i ? "" : "next").padEnd(10)}${program(io)} ${line}`);

@@ -59,11 +59,12 @@ const dialogue = (word: string, i: number) => [
   { role: "user", content: `What of the ${word}, the ${i}th time?` },
   { role: "assistant", content: `The ${word} is in the book, and ${i} times of it is told.` },
 ];
+const conversation = (word: string, i: number) => ({ messages: dialogue(word, i) });
 const small: Readonly<Record<string, (word: string, i: number) => unknown>> = {
   "own-text": (word, i) => ({ text: `Of the ${word} it is told ${i} times in the book.` }),
-  chat: (word, i) => ({ messages: dialogue(word, i) }),
+  chat: conversation,
   "prompt-completion": (word, i) => ({ prompt: `The ${word}:`, completion: ` ${i} times.` }),
-  qwen3: (word, i) => ({ messages: dialogue(word, i) }),
+  qwen3: conversation,
   mistral: (word, i) => ({ instruction: `What of the ${word}?`, input: "", output: `${i} times.` }),
 };
 for (const [name, row] of Object.entries(small))
@@ -83,8 +84,7 @@ for (const [name, row] of Object.entries(small))
       precision: "fp32",
       reportWindows: 2,
       evalWindows: 1,
-      ...(name === "chat" && { chatTemplate: "plain" }),
-      ...(name === "qwen3" && { chatTemplate: "chatml" }),
+      ...(small[name] === conversation && { chatTemplate: "plain" }),
     };
     const recipe = loadRecipe({ file: await read(name), values });
     const run = await prepareRun(recipe, placesOf({ cacheDir: folder }));

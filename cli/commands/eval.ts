@@ -7,6 +7,7 @@ import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
+import { rowOptions } from "../../src/options/rows.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluate } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
@@ -29,7 +30,7 @@ const options = {
   batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
   task: preset(oneOf(TASKS, "name"), "perplexity", "what to measure"),
   convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
-  ...kind.rowOptions,
+  ...rowOptions,
   device: shared.device,
   threads: shared.threads,
   baseline: maybe(text("file"), "compare with a report.json or a saved baseline"),

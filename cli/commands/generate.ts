@@ -10,6 +10,7 @@ import { providerOf } from "../../src/engines/index.ts";
 import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
 import { opening } from "../../src/model/places.ts";
+import { rowOptions } from "../../src/options/rows.ts";
 import * as kind from "../../src/options/values.ts";
 import type { Values } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
@@ -37,7 +38,7 @@ const options = {
     "lines of JSON, a prompt or messages each; lines of JSON come out",
   ),
   chat: kind.flag("the prompt is a message to answer; without one, talk on a terminal"),
-  chatTemplate: kind.rowOptions.chatTemplate,
+  chatTemplate: rowOptions.chatTemplate,
   adapter: shared.adapter,
   maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
   ...sampled,

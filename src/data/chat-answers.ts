@@ -77,7 +77,7 @@ function spanByRendering(
     return parts.length === 2 ? parts : [];
   };
   const [head, rest] = around([...before, other, ...after]);
-  const [, tail = ""] = around([...before, other]);
+  const [, tail = ""] = after.length === 0 ? [head, rest] : around([...before, other]);
   const start = startOf(
     text,
     attempt(() => render(before, true)),

@@ -48,8 +48,9 @@ export async function loadChatTemplate(
   const tokens = await specialTokens(tokenizer);
   const make = (source: string, forTools?: string) =>
     chatTemplate({ source, forTools, tokens, added: tokenizer.specialTokens });
-  if (asked == null) return own.default === undefined ? undefined : make(own.default, own.tool_use);
-  const known = own[asked] ?? builtInTemplate(asked, tokenizer.prefix.length > 0);
+  const { default: usual, tool_use: forTools } = own;
+  if (asked == null) return usual === undefined ? undefined : make(usual, forTools);
+  const known = own[asked] ?? builtIn(asked, tokenizer);
   if (known !== undefined) return make(known);
   const text = await readFile(asked, "utf8").catch((cause: unknown) => {
     const names = [...Object.keys(own), ...BUILT_IN_TEMPLATES];
@@ -61,13 +62,18 @@ export async function loadChatTemplate(
   return make(text);
 }
 
-interface Templates extends Readonly<Record<string, string | undefined>> {
-  readonly default?: string;
-  readonly tool_use?: string;
+/** An answer has to end with a token, or nothing ends it when it is generated. */
+function builtIn(name: string, { prefix, encode }: Tokenizer): string | undefined {
+  const ending = { text: "<|im_end|>", isTarget: true, isLast: true };
+  if (name === "chatml" && encode([ending]).ids.length > 1)
+    throw new UserError("the vocabulary has no <|im_end|>, which ends the answers of chatml", {
+      hint: "--chat-template plain is for any vocabulary",
+    });
+  return builtInTemplate(name, prefix.length > 0);
 }
 
 /** A folder's templates by name, as transformers finds them: files win over what tokenizer_config.json holds. */
-async function templatesIn(folder: string): Promise<Templates> {
+async function templatesIn(folder: string): Promise<Readonly<Record<string, string>>> {
   const { chat_template: own } =
     (await readJsonIfSound(join(folder, "tokenizer_config.json"))) ?? {};
   const found: Record<string, string> = {};
@@ -155,7 +161,9 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     });
     const own = [...spans].filter(([at, { length }]) => at >= from && length > 0);
     if (own.length === 0)
-      throw new RowProblem("no message of the assistant, so there is nothing to learn");
+      throw new RowProblem("no message of the assistant, so there is nothing to learn", {
+        hint: "--loss-on all learns all messages, --skip-bad-rows leaves such rows out",
+      });
     return own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each);
   };
   return {

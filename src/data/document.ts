@@ -112,12 +112,12 @@ export interface Remake {
 export const joinedBy = (separator: string): Remake => ({
   name: `joined by ${separator}`,
   async *of(documents) {
-    let isBetween = false;
-    for await (const { text, isTarget, isLast } of documents) {
-      yield { text: isBetween ? separator + text : text, isTarget, isLast: false };
-      isBetween = isLast;
+    let last: Piece | undefined;
+    for await (const piece of documents) {
+      yield { ...piece, text: last?.isLast ? separator + piece.text : piece.text, isLast: false };
+      last = piece;
     }
-    yield { text: "", isTarget: true, isLast: true };
+    yield { ...last, text: "", isTarget: true, isLast: true };
   },
 });
 

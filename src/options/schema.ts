@@ -3,6 +3,7 @@ import * as z from "zod";
 import { PACKING_CHOICES } from "../data/training.ts";
 import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
+import { rowOptions } from "./rows.ts";
 import * as kind from "./values.ts";
 
 const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
@@ -71,7 +72,7 @@ export const recipeSchema = z.strictObject({
   data: needed(sources, "training text: a file, folder, pattern, id[:config][@split] or name"),
   evalData: orNull(text("data"), "held-out text (default: the data's validation part)"),
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
-  ...kind.rowOptions,
+  ...rowOptions,
   maxTokens: orNull(wholeNumber(1), "most tokens read of each part of the data (default: all)"),
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 

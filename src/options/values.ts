@@ -6,9 +6,6 @@ import * as z from "zod";
 import { type Precision, precisionNamed, precisions } from "../core/dtype.ts";
 import { invariant, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
-import { LOSS_ON } from "../data/chat.ts";
-import { BUILT_IN_TEMPLATES } from "../data/chat-templates.ts";
-import { ROW_FIELDS, ROW_FORMATS } from "../data/readers/rows.ts";
 import { DEVICE_NAMES, isDeviceName } from "../engines/devices.ts";
 
 /** What the help and the error messages say of a value: metadata of its schema. */
@@ -25,7 +22,7 @@ interface Wording {
   readonly short?: readonly [flag: string, value: string];
 }
 
-const worded = <T extends z.ZodType>(
+export const worded = <T extends z.ZodType>(
   kind: T,
   expected: string,
   value?: string,
@@ -108,51 +105,8 @@ export const orNull = <T extends z.ZodType>(kind: T, description: string) => {
 export const flag = (description: string) =>
   preset(worded(z.boolean(), "true or false", ""), false, description);
 
-/** Fields by the columns that hold them; `prompt=question,completion=answer` for the same. */
-const columns = () => {
-  const read = (given: unknown) =>
-    typeof given === "string"
-      ? Object.fromEntries(given.split(",").map((pair) => pair.trim().split(/\s*=\s*/, 2)))
-      : given;
-  const fields = Object.fromEntries(ROW_FIELDS.map((name) => [name, text("column").optional()]));
-  const kind = z.strictObject(
-    fields as Record<(typeof ROW_FIELDS)[number], z.ZodOptional<z.ZodString>>,
-  );
-  const expected = `names of columns by field: ${listed(ROW_FIELDS)}`;
-  return worded(z.preprocess(read, kind), expected, "field=column,…");
-};
-
-function listed(words: readonly string[]): string {
+export function listed(words: readonly string[]): string {
   return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
-}
-
-const errorOrSkip = () => oneOf(["error", "skip"], "what");
-
-/** How rows of data are read. */
-export const rowOptions = {
-  textColumn: orNull(text("name"), "the text's column (default: text, or parquet's only one)"),
-  format: preset(oneOf(["auto", ...ROW_FORMATS], "kind"), "auto", "what rows are; auto: by keys"),
-  columns: orNull(columns(), "other names of columns, as prompt=question,completion=answer"),
-  chatTemplate: orNull(
-    text("name"),
-    `a file, ${listed(BUILT_IN_TEMPLATES)} (default: the model's)`,
-  ),
-  lossOn: preset(oneOf(LOSS_ON, "what"), "answers", "what of prompts and conversations counts"),
-  badRows: preset(
-    errorOrSkip().meta({ short: ["--skip-bad-rows", "skip"] }),
-    "error",
-    "what rows that cannot be read do",
-  ),
-  nullRows: preset(errorOrSkip(), "error", "what rows without a text do"),
-} as const;
-
-/** Those of them that are among other options. */
-export function rowsOf<T extends { readonly [key in keyof typeof rowOptions]?: unknown }>(
-  options: T,
-) {
-  const keys = Object.keys(rowOptions) as (keyof typeof rowOptions)[];
-  const given = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
-  return Object.fromEntries(given) as Pick<T, keyof T & keyof typeof rowOptions>;
 }
 
 /** Options that several commands have. */
@@ -297,7 +251,8 @@ function scalar(value: string): unknown {
 function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
   const { path, input } = issue;
   if (issue.code === "unrecognized_keys") {
-    const known = Object.keys(describedAt(words, path)?.properties ?? {});
+    const { properties, choices = [] } = describedAt(words, path) ?? {};
+    const known = properties ? Object.keys(properties) : choices;
     const at = (key: string) => [...path, key].join(".");
     return issue.keys.map((key) => [at(key), `unknown key${advice(nearest(key, known), at)}`]);
   }

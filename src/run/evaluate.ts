@@ -8,7 +8,8 @@ import {
   type Task,
 } from "../evaluate/evaluation.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
-import { rowOptions, rowsOf, type Values } from "../options/values.ts";
+import { rowOptions, rowsOf } from "../options/rows.ts";
+import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { openModel } from "../model/open.ts";
 import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";

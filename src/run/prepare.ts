@@ -19,7 +19,7 @@ import {
   reading,
 } from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
-import { rowsOf } from "../options/values.ts";
+import { rowsOf } from "../options/rows.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;

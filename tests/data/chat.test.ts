@@ -257,12 +257,16 @@ test("models without a template: Alpaca's form for instructions, a clear choice 
     "plain",
   );
   await check(
-    named,
+    families.qwen3,
     { messages: talk.slice(0, 2) },
-    "<|im_start|>user\nThe hen?<|im_end|>\n<|im_start|>assistant\n«and the dog's eggs.<|im_end|>\n»",
+    "<|im_start|>user\nThe hen?<|im_end|>\n<|im_start|>assistant\n«and the dog's eggs.<|im_end|>»\n",
     {},
     "chatml",
   );
+  await assert.rejects(read(folder, path, {}, "chatml"), {
+    message: "the vocabulary has no <|im_end|>, which ends the answers of chatml",
+    hint: "--chat-template plain is for any vocabulary",
+  });
 });
 
 test("rows that are no such rows are named with their places, or left out and counted", async () => {

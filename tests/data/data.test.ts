@@ -73,7 +73,7 @@ test("what is no data is refused with what would be", async () => {
   await assert.rejects(findDataFiles(join(folder, "notes.doc")), {
     name: "UserError",
     message:
-      /notes\.doc: .*expected \.txt, \.md, \.jsonl, \.json, \.csv, \.tsv, \.parquet, \.bin, \.npy, or text/,
+      /notes\.doc: .*expected \.txt, \.md, \.jsonl, \.json, \.csv, \.tsv, \.parquet, \.arrow, \.feather, \.bin, \.npy, or text/,
   });
   await mkdir(join(folder, "empty"));
   await assert.rejects(findDataFiles(join(folder, "empty")), {

@@ -63,7 +63,7 @@ test("a conversation on a terminal: each answer is to all that was said, until /
   const io = { ...processIo(), stdin: typed, stderr: { write: () => true }, isTty: false };
   const talking = converse(io, new AbortController().signal, async (messages) => {
     heard.push(messages.map(({ role, content }) => `${role}: ${String(content)}`).join("; "));
-    return Promise.resolve({ text: `answer ${heard.length}` });
+    return Promise.resolve({ text: ` answer ${heard.length}` });
   });
   typed.end("one\n\ntwo\n/exit\nthree\n");
   await talking;

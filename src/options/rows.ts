@@ -1,0 +1,50 @@
+// How rows of data are read: options that finetune and eval share.
+
+import * as z from "zod";
+import { LOSS_ON } from "../data/chat.ts";
+import { BUILT_IN_TEMPLATES } from "../data/chat-templates.ts";
+import { ROW_FIELDS, ROW_FORMATS } from "../data/readers/rows.ts";
+import { listed, oneOf, orNull, preset, text, worded } from "./values.ts";
+
+/** Fields by the columns that hold them; `prompt=question,completion=answer` for the same. */
+const columns = () => {
+  const read = (given: unknown) =>
+    typeof given === "string"
+      ? Object.fromEntries(given.split(",").map((pair) => pair.trim().split(/\s*=\s*/, 2)))
+      : given;
+  const fields = Object.fromEntries(ROW_FIELDS.map((name) => [name, text("column").optional()]));
+  const kind = z.strictObject(
+    fields as Record<(typeof ROW_FIELDS)[number], z.ZodOptional<z.ZodString>>,
+  );
+  const expected = `names of columns by field: ${listed(ROW_FIELDS)}`;
+  return worded(z.preprocess(read, kind), expected, "field=column,…", ROW_FIELDS);
+};
+
+const errorOrSkip = () => oneOf(["error", "skip"], "what");
+
+/** How rows of data are read. */
+export const rowOptions = {
+  textColumn: orNull(text("name"), "the text's column (default: text, or parquet's only one)"),
+  format: preset(oneOf(["auto", ...ROW_FORMATS], "kind"), "auto", "what rows are; auto: by keys"),
+  columns: orNull(columns(), "names of columns, as prompt=question,completion=answer"),
+  chatTemplate: orNull(
+    text("name"),
+    `a file, ${listed(BUILT_IN_TEMPLATES)} (default: the model's)`,
+  ),
+  lossOn: preset(oneOf(LOSS_ON, "what"), "answers", "what of prompts and conversations counts"),
+  badRows: preset(
+    errorOrSkip().meta({ short: ["--skip-bad-rows", "skip"] }),
+    "error",
+    "what rows that cannot be read do",
+  ),
+  nullRows: preset(errorOrSkip(), "error", "what rows without a text do"),
+} as const;
+
+/** Those of them that are among other options. */
+export function rowsOf<T extends { readonly [key in keyof typeof rowOptions]?: unknown }>(
+  options: T,
+) {
+  const keys = Object.keys(rowOptions) as (keyof typeof rowOptions)[];
+  const given = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
+  return Object.fromEntries(given) as Pick<T, keyof T & keyof typeof rowOptions>;
+}
