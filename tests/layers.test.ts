@@ -38,7 +38,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   undici: ["src/hub"],
-  yaml: ["src/options", "src/data"],
+  yaml: ["src/files", "src/options"],
   zod: ["src/data", "src/options"],
 };
 

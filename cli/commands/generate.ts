@@ -74,8 +74,8 @@ Example:
       onStage: staging(io, signal),
     }).catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
-      const hint = `SSA_CACHE=DIR keeps exports elsewhere; ${error.hint}`;
-      throw new UserError(error.message, { hint, exitCode: 1 });
+      const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);
+      throw new UserError(error.message, { hint: hints.join("; "), exitCode: 1 });
     });
     const answer = async (prompt: Prompt, stop = signal, isShown = !json && !prompts) => {
       let begun: number | undefined;

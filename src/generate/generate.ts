@@ -72,7 +72,10 @@ export async function openGenerator(options: GeneratorOptions) {
   const folder = await cachedExport(options);
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
-  const tokenizer = await openClientTokenizer(folder);
+  const tokenizer = await openClientTokenizer(folder).catch(async (error: unknown) => {
+    await loadTokenizer(folder); // which says better what it lacks
+    throw error;
+  });
   const configPath = join(folder, modelFiles.config);
   const { maxCached } = readModel(configPath, await readJson(configPath));
   const generationPath = join(folder, modelFiles.generationConfig);

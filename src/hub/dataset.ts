@@ -1,7 +1,10 @@
 // A data set by name: the parquet files of its splits on this machine, filled from the hub where they must be.
 
+import { readFile } from "node:fs/promises";
+import { join } from "node:path/posix";
 import { didYouMean, UserError } from "../core/errors.ts";
-import { splitNamed, splitOf } from "../files/names.ts";
+import { configsOf, defaultConfig, likePattern, type CardConfigs } from "../files/card.ts";
+import { modelFiles, splitNamed, splitOf } from "../files/names.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
@@ -47,9 +50,11 @@ export async function resolveDataset(
     const snapshot = await fetchSnapshot(context).catch((error: unknown) => {
       if (!(error instanceof NoRevisionError) || repo.revision === "main") throw error;
     });
-    const files = parquetFiles((await snapshot?.files()) ?? []);
-    if (snapshot === undefined || files.length === 0) continue;
-    const chosen = choose(files, repo, wanted);
+    if (!snapshot) continue;
+    if (snapshot.listing?.has(CARD)) await downloadFiles(context, snapshot, [CARD]);
+    const found = await foundIn(snapshot);
+    if (found.files.length === 0) continue;
+    const chosen = choose(found, repo, wanted);
     const names = chosen.map(({ path }) => path);
     if (!isPart) await downloadFiles(context, snapshot, names);
     return located(snapshot, context, chosen, isPart);
@@ -67,22 +72,23 @@ async function cachedChoice(
   { wanted, isPart }: { readonly wanted: readonly string[] | undefined; readonly isPart: boolean },
 ): Promise<readonly ParquetFile[] | undefined> {
   const isListed = snapshot.listing !== undefined;
-  const files = parquetFiles(await snapshot.files());
+  if (!isOffline && snapshot.listing?.has(CARD) && !(await snapshot.has(CARD))) return undefined;
+  const found = await foundIn(snapshot);
   let chosen: readonly ParquetFile[];
   try {
-    chosen = choose(files, repo, wanted);
+    chosen = choose(found, repo, wanted);
   } catch (error) {
     // Online, the hub may have by now what this commit lacks.
-    if (isOffline && isListed && files.length > 0) throw error;
+    if (isOffline && isListed && found.files.length > 0) throw error;
     return undefined;
   }
   if (isPart && isListed) return chosen;
   for (const { path } of chosen) if (!(await snapshot.has(path))) return undefined;
   if (isListed) return chosen;
   // Without the list of what exists, a split or a part that is not here may still exist.
-  const found = splitsOf(chosen);
+  const splits = splitsOf(chosen);
   const hoped = isOffline ? [] : (wanted ?? ["train", "validation", "test"]);
-  return isComplete(chosen) && hoped.every((split) => found.includes(split)) ? chosen : undefined;
+  return isComplete(chosen) && hoped.every((split) => splits.includes(split)) ? chosen : undefined;
 }
 
 /** Local files by split, in the order of their rows, and how one that is not here yet comes. */
@@ -108,9 +114,9 @@ function located(
   return { files, id: repo.id, config, commit: snapshot.commit, ...(isPart && { bring }) };
 }
 
-function choose(files: readonly ParquetFile[], repo: DatasetRepo, wanted?: readonly string[]) {
+function choose({ files, usual }: Found, repo: DatasetRepo, wanted?: readonly string[]) {
   const configs = [...new Set(files.map(({ config }) => config))];
-  const config = repo.config ?? (configs.length === 1 ? configs[0]! : DEFAULT_CONFIG);
+  const config = repo.config ?? (configs.length === 1 ? configs[0]! : usual);
   const found = files.filter((file) => file.config === config);
   const fail = (problem: string, known: readonly string[], hint?: string): never => {
     const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
@@ -131,10 +137,29 @@ type ParquetFile = Readonly<{ path: string; config: string; split: string }>;
 /** The config of files that lie in no folder of their own. */
 const DEFAULT_CONFIG = "default";
 
-/** The parquet files among `paths`, sorted, with what their folders and names tell by the habits of the hub. */
-export function parquetFiles(paths: Iterable<string>): ParquetFile[] {
+const CARD = modelFiles.card;
+
+type Found = Awaited<ReturnType<typeof foundIn>>;
+
+/** What there is, and the config that is meant where none is named: as README.md says, or by names. */
+async function foundIn(snapshot: Snapshot) {
+  const card = (await snapshot.has(CARD)) && (await readFile(snapshot.pathOf(CARD), "utf8"));
+  const configs = configsOf(card || "");
+  const files = parquetFiles(await snapshot.files(), configs);
+  return { files, usual: defaultConfig(configs)?.name ?? DEFAULT_CONFIG };
+}
+
+/** The parquet files among `paths`, sorted: those of the configs, or all, with what their folders and names tell. */
+export function parquetFiles(paths: Iterable<string>, configs: CardConfigs = []): ParquetFile[] {
   const names = [...paths].filter((path) => path.endsWith(".parquet")).toSorted();
-  return names.map((path) => ({ path, ...placeOf(path) }));
+  if (configs.length === 0) return names.map((path) => ({ path, ...placeOf(path) }));
+  const parts = configs.flatMap(({ name: config, folder, files = [[undefined, "**"] as const] }) =>
+    files.map(([split, pattern]) => ({ config, split, like: likePattern(join(folder, pattern)) })),
+  );
+  return parts.flatMap(({ config, split, like }) => {
+    const found = names.filter((path) => like.test(path));
+    return found.map((path) => ({ path, config, split: split ?? placeOf(path).split }));
+  });
 }
 
 /**

@@ -213,6 +213,11 @@ test("ShareGPT, prompts in messages, instructions, other columns: each is such a
   }));
   const both = text.replace("and<end_of_turn>", "«and<end_of_turn>»");
   await check(families.gemma, { conversations }, both);
+  const parts = messages.map(({ role, content }) => ({
+    role,
+    content: [content.slice(0, 2), content.slice(2)].map((text) => ({ type: "text", text })),
+  }));
+  await check(families.gemma, { messages: parts }, both);
   await check(families.gemma, { talk: JSON.stringify(messages) }, both, {
     columns: { messages: "talk" },
   });
@@ -278,6 +283,7 @@ test("rows that are no such rows are named with their places, or left out and co
     [{ messages: "the hen" }, /rows\.jsonl:2: field "messages" is no list of messages$/],
     [{ messages: [{ role: "user" }, 1] }, /:2: field "messages", message 2 is no object$/],
     [{ conversations: [{ from: "bird", value: "x" }] }, /message 1 is no message from human, gpt/],
+    [{ messages: [{ role: "user", content: [{ type: "image_url" }] }] }, /message of text alone/],
     [{ messages: [{ content: "x" }] }, /message 1 is no message with a role and content/],
     [
       { messages: talk.slice(0, 1) },

@@ -13,6 +13,7 @@ import type { Piece } from "../../src/data/document.ts";
 import { readDocuments } from "../../src/data/corpus.ts";
 import { findDataFiles, formatOf, formats, selectSplit } from "../../src/data/readers/files.ts";
 import type { RowOptions } from "../../src/data/readers/rows.ts";
+import { readJson } from "../../src/data/readers/text.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { encode, kinds, writeTokenizer, plain } from "./tiny-tokenizers.ts";
 
@@ -75,6 +76,15 @@ test("a column that is named and not there is refused in every format", async ()
   await assert.rejects(readFileOf(join(folder, "one.parquet"), { textColumn: "answer" }), found);
 });
 
+test("a .json of one conversation is one row, not a row for each message", async () => {
+  const one = { conversations: [{ from: "human", value: "x" }] };
+  const path = join(folder, "one.json");
+  await writeFile(path, JSON.stringify(one, undefined, 2));
+  const found = [];
+  for await (const { value } of readJson(path)) found.push(value);
+  assert.deepEqual(found, [one]);
+});
+
 test("what is no row is named with its place and what wrote it", async () => {
   const cases: readonly (readonly [string, string | Uint8Array, RegExp, RegExp?])[] = [
     [
@@ -88,6 +98,12 @@ test("what is no row is named with its place and what wrote it", async () => {
       "long.jsonl",
       `{"text":${"x".repeat(99)}`,
       /:1: expected a line of JSON \(Unexpected token 'x'\)$/,
+    ],
+    [
+      "lines.jsonl",
+      '{\n "text": "a"\n}\n',
+      /:1: expected a line of JSON/,
+      /name a file \.json where/,
     ],
     ["no.json", '{"a":1}', /no\.json: expected an array of rows/],
     ["two.json", '{"a":[],"b":[]}', /two\.json: expected an array of rows/],

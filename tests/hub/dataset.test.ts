@@ -28,6 +28,30 @@ const datasets = {
       },
     },
   },
+  "some-org/card": {
+    "README.md": `---
+configs:
+- config_name: long
+  data_files: long/*.parquet
+- config_name: short
+  default: true
+  data_files:
+  - split: train_sft
+    path: data/a.parquet
+  - {split: dev, path: ["./data/b.parquet", "more/**"]}
+- config_name: folder
+  data_dir: ./by-name/
+---
+`,
+    "data/a.parquet": "a",
+    "data/b.parquet": "b",
+    "more/c/d.parquet": "d",
+    "more/e.parquet": "e",
+    "long/train-test.parquet": "long",
+    "by-name/test.parquet": "test",
+    "by-name/in/train.parquet": "train",
+    "unnamed/train.parquet": "none",
+  },
   "some-org/text": { "train.txt": "words" },
   "some-org/many": {
     "de/train-00000-of-00001.parquet": "de",
@@ -86,6 +110,29 @@ test("what has no parquet of its own comes from the branch that the hub converts
     await assert.rejects(
       resolveDataset("some-org/text", settings),
       saying(/has no parquet files.*name the .txt/),
+    );
+  }));
+
+test("what README.md says of configs and splits counts before names", () =>
+  withHub({ datasets }, async ({ settings, requested }) => {
+    const name = "some-org/card";
+    const train = await resolveDataset(`${name}@train_sft`, settings);
+    assert.equal(train.config, "short");
+    assert.deepEqual(await texts(train.files), { train_sft: ["a"] });
+    assert.match(requested().join(), /README\.md/);
+    const all = await resolveDataset(name, settings);
+    assert.deepEqual(await texts(all.files), { train_sft: ["a"], validation: ["b", "d", "e"] });
+    requested();
+    assert.deepEqual(await resolveDataset(name, { ...settings, offline: true }), all);
+    assert.deepEqual(await resolveDataset(name, settings), all);
+    assert.deepEqual(requested(), []);
+    const long = await resolveDataset(`${name}:long`, settings);
+    assert.deepEqual(await texts(long.files), { train: ["long"] });
+    const folder = await resolveDataset(`${name}:folder`, settings, { splits: ["train"] });
+    assert.deepEqual(await texts(folder.files), { train: ["train"] });
+    await assert.rejects(
+      resolveDataset(name, settings, { splits: ["train"] }),
+      saying(/no split "train"; it has train_sft, validation/),
     );
   }));
 

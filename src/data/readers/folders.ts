@@ -3,6 +3,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
+import { configsOf, defaultConfig, likePattern } from "../../files/card.ts";
 import { readJsonIfSound } from "../../files/json.ts";
 import { splitNamed, splitOf } from "../../files/names.ts";
 import { staysInside } from "../../files/safetensors.ts";
@@ -78,19 +79,11 @@ async function filesByCard(
   config: string | undefined,
   isData: IsData,
 ): Promise<Found | undefined> {
-  type Files = string | { readonly split: string; readonly path: string | readonly string[] };
-  type Places = { data_files?: Files | Files[]; data_dir?: string };
-  type Config = Places & { config_name: string; default?: boolean };
   const card = await readFile(join(root, "README.md"), "utf8").catch(() => "");
-  const { parseDocument } = await import("yaml");
-  const front = parseDocument(/^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "").toJS() as unknown;
-  const { configs } = (front ?? {}) as { readonly configs?: readonly Config[] };
-  const known = [configs ?? []].flat().filter((one) => one.data_files || one.data_dir);
+  const known = configsOf(card);
   if (known.length === 0 && !config) return undefined;
-  const names = known.map(({ config_name }) => config_name);
-  const isDefault = (one: Config) => one.default || one.config_name === "default";
-  const only = known.length === 1 ? known[0] : known.find(isDefault);
-  const chosen = config ? known[names.indexOf(config)] : only;
+  const names = known.map(({ name }) => name);
+  const chosen = config ? known[names.indexOf(config)] : defaultConfig(known);
   if (!chosen) {
     const problem = config ? `no config "${config}", but` : "several configs:";
     const near = config && didYouMean(config, names);
@@ -98,37 +91,25 @@ async function filesByCard(
       hint: near ?? (names[0] && `name one: ${root}:${names[0]}`),
     });
   }
-  // Patterns are of the config's own folder, where it has one.
-  const folder = join(root, chosen.data_dir ?? "");
-  if (!chosen.data_files) return filesByName(folder, inFolder, isData);
+  const folder = join(root, chosen.folder);
+  if (!chosen.files) return filesByName(folder, inFolder, isData);
   const found: [string, string][] = [];
-  for (const entry of [chosen.data_files].flat()) {
-    const { split, path } = typeof entry === "string" ? { split: "train", path: entry } : entry;
-    for (const pattern of [path].flat()) {
-      const files = await filesLike(folder, pattern.replace(/^\.\//, ""));
-      if (files.length === 0)
-        throw new UserError(`${root}: README.md names ${pattern}, and there is no such file`, {
-          hint: "is the clone complete? git lfs pull",
-        });
-      for (const file of files) found.push([splitNamed(split), file]);
-    }
+  for (const [split, pattern] of chosen.files) {
+    const files = await filesLike(folder, pattern);
+    if (files.length === 0)
+      throw new UserError(`${root}: README.md names ${pattern}, and there is no such file`, {
+        hint: "is the clone complete? git lfs pull",
+      });
+    for (const file of files) found.push([split, file]);
   }
   return found;
 }
 
-const globs: Readonly<Record<string, string>> = {
-  "**/": "(.*/)?",
-  "**": ".*",
-  "*": "[^/]*",
-  "?": "[^/]",
-};
-
-/** Paths in a folder like a pattern in which `*` and `?` stay in a folder and `**` does not; no hidden ones. */
+/** Paths in a folder like a pattern. */
 async function filesLike(folder: string, pattern: string): Promise<string[]> {
   const recursive = /\/|\*\*/.test(pattern);
   const names = await readdir(folder || ".", { recursive }).catch(() => []);
-  const source = pattern.replace(/\*\*\/?|[^\w/]/g, (part) => globs[part] ?? `\\${part}`);
-  const isLike = new RegExp(`^(?!.*(^|/)\\.)${source}$`, "s");
+  const isLike = likePattern(pattern);
   const paths = names.map((name) => name.replaceAll("\\", "/")).filter((name) => isLike.test(name));
   return paths.sort().map((path) => join(folder, path));
 }

@@ -213,6 +213,11 @@ function messagesOf(value: unknown, name: Field): readonly Message[] {
       ([key, value]) => value !== null || key === "content",
     );
     const { role, ...rest } = Object.fromEntries(written);
+    // Templates of models of text take a string, and Jinja would write the list itself.
+    const parts = Array.isArray(rest["content"]) ? rest["content"] : [];
+    const texts = parts.filter((part) => isRecord(part) && typeof part["text"] === "string");
+    if (texts.length < parts.length) throw problem(`, message ${i + 1}`, "message of text alone");
+    if (parts.length > 0) rest["content"] = texts.map(({ text }) => text as string).join("");
     if (typeof role === "string") return { role, ...rest };
     throw problem(`, message ${i + 1}`, "message with a role and content, or from and value");
   });

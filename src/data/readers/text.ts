@@ -3,6 +3,7 @@
 
 import { pipeline } from "node:stream";
 import { codeOf, messageOf, UserError } from "../../core/errors.ts";
+import { isRecord } from "../../core/json.ts";
 import { RowProblem } from "../chat-answers.ts";
 import type { Piece } from "../document.ts";
 import { readBytes } from "./compressed.ts";
@@ -92,6 +93,8 @@ export async function* readJson(path: string): AsyncGenerator<Row> {
 function arrayIn(found: unknown, path: string): readonly unknown[] {
   const values = Array.isArray(found) ? [found] : Object.values(found ?? {});
   const [array, ...others] = values.filter(Array.isArray);
+  const isMessage = (one: unknown) => isRecord(one) && ("role" in one || "from" in one);
+  if (array?.some(isMessage)) return [found]; // a conversation, alone
   if (array && others.length === 0) return array;
   throw new UserError(`${path}: expected an array of rows, or an object with one`);
 }
@@ -104,8 +107,11 @@ function parseJson(text: string, expected: string): Pick<Row, "value" | "problem
     const [, number] = /[:,[]\s*(NaN|-?Infinity)\b/.exec(text) ?? [];
     // The engine's message quotes the text, which may be long.
     const reason = number ? `found ${number}` : messageOf(error).replace(/,? (\.\.\.)?"[^]*$/, "");
-    const hint =
-      number && `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`;
+    const hint = number
+      ? `Python wrote ${number}: write null there, or json.dumps(…, allow_nan=False)`
+      : /^\s*[[{]\s*$/.test(text)
+        ? "a row is one line here; name a file .json where its rows have several"
+        : undefined;
     return {
       value: undefined,
       problem: new RowProblem(`expected ${expected} (${reason})`, { hint }),

@@ -55,7 +55,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const configFile = await read("tokenizer_config.json");
   if (!files.every((bytes) => bytes)) {
     throw new UserError(`${folder} holds no tokenizer.json`, {
-      hint: "text needs the model's tokenizer; token files (.bin) do not",
+      hint: "text needs it, beside the model's weights; token files (.bin, .npy) do not",
     });
   }
   const hash = createHash("sha256");
