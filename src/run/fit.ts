@@ -8,7 +8,7 @@ import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";
-import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
+import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
 export type Recompute = NonNullable<TrainingOptions["recompute"]>;
@@ -54,6 +54,8 @@ export const onEngineOf =
   (run: Prepared): OnEngine =>
   (work, choose) =>
     withEngine(run.recipe, run.places, async (engine) => {
+      // Before anything is scored or planned.
+      if (run.recipe.precision !== "auto") needPrecision(engine, run.recipe.precision);
       const chosen = await choose?.(engine);
       const programBytes = process.memoryUsage.rss();
       return work(engine, fitRun(run, { programBytes, freeBytes: freemem(), engine }, chosen));

@@ -18,7 +18,8 @@ export interface TrainedTensor {
 /** Euclidean norm of all gradients together, in double precision. */
 export function globalNorm(gradients: Iterable<Float32Array>): number {
   let sum = 0;
-  for (const gradient of gradients) for (const g of gradient) sum += g * g;
+  for (const gradient of gradients)
+    for (let i = 0; i < gradient.length; i++) sum += gradient[i]! * gradient[i]!;
   return Math.sqrt(sum);
 }
 

@@ -64,6 +64,13 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
 export const addedParameters = (values?: Values) =>
   [...(values?.values() ?? [])].reduce((count, { length }) => count + length, 0);
 
+/** Where the threads that compute read what trains, which would else be copied on its way to each. */
+function inSharedMemory(values: Float32Array): Float32Array {
+  const shared = new Float32Array(new SharedArrayBuffer(values.byteLength));
+  shared.set(values);
+  return shared;
+}
+
 /** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
 export async function trainedTensors(
   opened: OpenedModel,
@@ -86,7 +93,7 @@ export async function trainedTensors(
     const group = tune.find((name) => tuneGroups[name].includes(kind));
     if (!group) continue;
     used.add(group);
-    const values = await initialValues(name, shape, kind);
+    const values = inSharedMemory(await initialValues(name, shape, kind));
     tensors.push({
       name,
       shape: fixedShape(shape),

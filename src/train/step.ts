@@ -54,7 +54,15 @@ export function buildTrainingGraph(
   });
 }
 
-/** Compiles the training graph; half precision on an engine that lacks it is a UserError. */
+/** Half precision on an engine that lacks it is a UserError. */
+export function needPrecision({ precisions, description }: Engine, precision: Precision): void {
+  if (!precisions.includes(precision))
+    throw new UserError(`${description} does not compute in ${precision}`, {
+      hint: `it has ${precisions.join(", ")}; use one of them, or another device`,
+    });
+}
+
+/** Compiles the training graph, in a precision that the engine has. */
 export async function openTrainingStep(
   engine: Engine,
   opened: OpenedModel,
@@ -64,10 +72,7 @@ export async function openTrainingStep(
 ) {
   const { precision = "fp32" } = options;
   const scale = precision === "fp16" ? new LossScale() : undefined;
-  if (!engine.precisions.includes(precision))
-    throw new UserError(`${engine.description} does not compute in ${precision}`, {
-      hint: `it has ${engine.precisions.join(", ")}; use one of them, or another device`,
-    });
+  needPrecision(engine, precision);
   const { tiling } = engine;
   const outputs = buildTrainingGraph(opened, shape, names, { tiling, ...options });
   const program = await engine.compile(outputs, boundWeights(opened));

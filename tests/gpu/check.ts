@@ -114,7 +114,7 @@ async function training(device: string): Promise<string> {
 }
 
 const small =
-  "--steps 4 --context 16 --batch-size 2 --gradient-accumulation-steps 1 --report-windows 2 --eval-windows 1".split(
+  "--steps 2 --context 16 --batch-size 1 --gradient-accumulation-steps 1 --report-windows 1 --eval-windows 1".split(
     " ",
   );
 const demo = ["finetune", "--recipe", "recipes/demo.yaml", "--json", "--log-format", "human"];
@@ -193,7 +193,9 @@ async function runs(device: string): Promise<void> {
 /** Without a card a shorter demo does. */
 function less(device: string): readonly string[] {
   if (!isSmall) return [];
-  return device === "webgpu" ? small : "--steps 25 --report-windows 8 --eval-windows 4".split(" ");
+  return device === "webgpu"
+    ? small
+    : "--steps 12 --context 64 --batch-size 2 --report-windows 4 --eval-windows 2".split(" ");
 }
 
 function cardOf(): string | null {

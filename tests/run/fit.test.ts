@@ -9,7 +9,7 @@ import type { Outputs } from "../../src/graph/tensor.ts";
 import { topologicalOrder } from "../../src/graph/tensor.ts";
 import { placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
-import { fitRun, graphsOf } from "../../src/run/fit.ts";
+import { fitRun, graphsOf, planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
@@ -86,4 +86,9 @@ test("a run on a card is planned by the card's graph, whose values lie there", a
   assert.equal(cpu.deviceBytes, 0);
   assert.ok(cuda.deviceBytes > roomOf("cuda").device);
   assert.ok(cuda.memoryBytes.training < cpu.memoryBytes.training / 2);
+});
+
+test("a precision that the device lacks is refused before anything is planned", async (t) => {
+  const run = await prepareTiny(t, { device: "cpu", precision: "bf16" });
+  await assert.rejects(planRun(run), /does not compute in bf16/);
 });

@@ -1,12 +1,15 @@
-// A group that would train nothing is refused, whatever the reason.
+// What trains: with which values, where they lie, and that a group that would train nothing is refused.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { add, input } from "../../src/graph/build.ts";
 import { onlyParts } from "../../src/insertions/parts.ts";
 import { openModel } from "../../src/model/open.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
+import type { TrainedTensor } from "../../src/train/adamw.ts";
 import { augment, trainedTensors } from "../../src/train/groups.ts";
 
 for (const [variant, unit] of [
@@ -42,3 +45,19 @@ for (const [what, changes, message] of [
       (error: unknown) => error instanceof UserError && message.test(error.message),
     );
   });
+
+test("what trains lies in shared memory, and each run reads what is there", async () => {
+  const base = await openModel(join(import.meta.dirname, "../fixtures/llama"));
+  const recipe = recipeSchema.parse({ base: "b", data: "d", tune: ["norms"] });
+  const [{ name, shape, values }] = (await trainedTensors(base, recipe)) as [TrainedTensor];
+  assert.ok(values.buffer instanceof SharedArrayBuffer);
+  const engine = await openEngine("cpu,cpu", { threads: 2 });
+  const x = input(name, shape, "F32");
+  const program = await engine.compile({ y: add(x, x) }, new Map());
+  for (const scale of [1, 2, 3]) {
+    values.fill(scale);
+    const { y } = await program.run({ [name]: values });
+    assert.deepEqual(y, new Float32Array(values.length).fill(2 * scale));
+  }
+  await engine.dispose();
+});

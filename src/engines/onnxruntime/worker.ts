@@ -43,12 +43,21 @@ async function compile({ model, options, inputs, outputs }: Compile) {
       new Tensor("float32", new Float32Array(data.length), shape),
     ]),
   );
+  /** Of inputs in shared memory, which is as little taken. */
+  const copies = new Map<string, Float32Array>();
+  const unshared = (name: string, data: Float32Array) => {
+    const copy = copies.get(name) ?? new Float32Array(data.length);
+    copy.set(data);
+    copies.set(name, copy);
+    return copy;
+  };
   return async (feeds: Feeds | null) => {
     if (!feeds) return session.release();
     const tensors = Object.entries(feeds).map(([name, data]) => {
       const format = inputs.get(name);
       invariant(format, `no input ${name}`);
-      return [name, tensorOf(data, format)] as const;
+      const isShared = data instanceof Float32Array && data.buffer instanceof SharedArrayBuffer;
+      return [name, tensorOf(isShared ? unshared(name, data) : data, format)] as const;
     });
     await session.run(Object.fromEntries(tensors), fetches);
     for (const [name, { data }] of outputs) data.set(fetches[name]!.data);
