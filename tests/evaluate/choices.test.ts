@@ -103,7 +103,11 @@ test("rows that ask nothing are refused, or left out", async (t) => {
     ["winogrande", { answer: "" }, /field "answer" names none of 2 choices/],
     ["winogrande", { sentence: "no gap" }, /field "sentence" has no blank/],
     ["arc_easy", { answerKey: "E" }, /field "answerKey" names none of 4 choices/],
-    ["arc_easy", { choices: ["a", "b"] }, /field "label" is \(absent\), expected a list of strings/],
+    [
+      "arc_easy",
+      { choices: ["a", "b"] },
+      /field "label" is \(absent\), expected a list of strings/,
+    ],
     ["hellaswag", { endings: "one" }, /field "endings" is "one", expected a list of strings/],
   ];
   for (const [name, change, message] of wrong)

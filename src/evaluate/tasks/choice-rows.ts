@@ -49,10 +49,8 @@ export const choiceRows = {
     needs: ["activity_label", "ctx_a", "ctx_b", "endings", "label"],
     isNormalized: true,
     question(row) {
-      const [activity, a, b] = ["activity_label", "ctx_a", "ctx_b"].map((key) =>
-        textField(row, key),
-      ) as [string, string, string];
-      const context = withoutMarks(`${activity}: ${a} ${capitalized(b)}`);
+      const begun = `${textField(row, "activity_label")}: ${textField(row, "ctx_a")}`;
+      const context = withoutMarks(`${begun} ${capitalized(textField(row, "ctx_b"))}`);
       return oneOf(context, textsField(row, "endings").map(withoutMarks), row["label"]);
     },
   },
@@ -67,9 +65,9 @@ export const choiceRows = {
       if (blank < 0) throw new RowProblem('field "sentence" has no blank "_"');
       const continuation = sentence.slice(blank + 1).trim();
       const options = [textField(row, "option1"), textField(row, "option2")];
-      const pairs = options.map((option) => [sentence.slice(0, blank) + option, continuation]);
-      const gold = goldOf(Number(row["answer"] || Number.NaN) - 1, 2, row["answer"], "answer");
-      return { pairs: pairs as [string, string][], gold };
+      const before = sentence.slice(0, blank);
+      const pairs = options.map((option) => [before + option, continuation] as const);
+      return question(pairs, row["answer"], "answer", 1);
     },
   },
   arc_easy: arc("ARC-Easy"),
@@ -86,22 +84,22 @@ export const choiceRows = {
 } satisfies Readonly<Record<string, ChoiceRow>>;
 
 /** One context for all choices. */
-function oneOf(
-  context: string,
-  choices: readonly string[],
-  label: unknown,
-  name = "label",
-): Question {
-  const gold = goldOf(label === "" ? Number.NaN : Number(label), choices.length, label, name);
-  return { pairs: choices.map((choice) => [context, choice]), gold };
-}
+const oneOf = (context: string, choices: readonly string[], label: unknown, name?: string) =>
+  question(
+    choices.map((choice) => [context, choice]),
+    label,
+    name,
+  );
 
-/** Splits whose answers are kept secret have −1 or nothing there. */
-function goldOf(gold: number, count: number, found: unknown, name: string): number {
-  if (Number.isInteger(gold) && gold >= 0 && gold < count) return gold;
-  throw new RowProblem(`field "${name}" names none of ${count} choices: ${shown(found, 40)}`, {
-    hint: "are the answers of this split public?",
-  });
+/** With the right one by its label, which counts from `first`; splits whose answers are secret have −1 or nothing. */
+function question(pairs: Question["pairs"], label: unknown, name = "label", first = 0): Question {
+  const gold = label === "" ? -1 : Number(label) - first;
+  const found = typeof label === "bigint" ? Number(label) : label;
+  if (pairs[gold]) return { pairs, gold };
+  throw new RowProblem(
+    `field "${name}" names none of ${pairs.length} choices: ${shown(found, 40)}`,
+    { hint: "are the answers of this split public?" },
+  );
 }
 
 function textsField(row: JsonObject, name: string): readonly string[] {

@@ -18,7 +18,7 @@ export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => 
     if (stride ?? convention)
       throw new UserError(`${task} scores whole choices: no stride and no convention`);
     const context = contextOf(opened, asked ?? opened.model.config.maxPositions);
-    const questions: (Question & { readonly number: number; firstText: number })[] = [];
+    const questions: Placed[] = [];
     let numTexts = 0;
     const make: RowMaker = {
       needs: row.needs,
@@ -58,40 +58,38 @@ export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => 
       needsArgmax: false,
       conditions,
       resultOf(losses, modelSha256) {
-        const nats = new Map(order.map((text, i) => [text, losses[i]!.nats]));
-        const scored = chosen.map((question) => ({
-          ...question,
-          nats: question.pairs.map((_, i) => nats.get(question.firstText + i)!),
-        }));
-        return { ...conditions, ...figures(scored, row.isNormalized), modelSha256 };
+        const nats = new Float64Array(texts.length);
+        for (const [i, text] of order.entries()) nats[text] = losses[i]!.nats;
+        return { ...conditions, ...figures(chosen, nats, row.isNormalized), modelSha256 };
       },
     };
   },
-  summary: (result) => [
-    ["acc", withError(result.acc, result.acc_stderr)],
-    ...(result.acc_norm === undefined
-      ? []
-      : [["acc_norm", withError(result.acc_norm, result.acc_norm_stderr!)] as const]),
+  summary: ({ acc, acc_norm: norm, ...result }) => [
+    ["acc", withError(acc, result.acc_stderr)],
+    ["acc_norm", norm === undefined ? "" : withError(norm, result.acc_norm_stderr!)],
     ["questions", result.numDocuments],
     ["tokens scored", result.numTokens],
   ],
 });
 
-interface Scored extends Question {
-  /** Of each continuation. */
-  readonly nats: readonly number[];
+interface Placed extends Question {
+  /** From 1. */
+  readonly number: number;
+  /** Its first choice's place among the texts. */
+  readonly firstText: number;
 }
 
-function figures(questions: readonly Scored[], isNormalized: boolean) {
-  const isRight = questions.map(({ nats, gold }) => Number(indexOfLeast(nats) === gold));
+function figures(questions: readonly Placed[], nats: Float64Array, isNormalized: boolean) {
+  const rights = (scoreOf: (sum: number, choice: string) => number) =>
+    questions.map(({ pairs, gold, firstText }) => {
+      const scores = pairs.map(([, choice], i) => scoreOf(nats[firstText + i]!, choice));
+      // The first of equals.
+      return Number(scores.indexOf(Math.min(...scores)) === gold);
+    });
+  const isRight = rights((sum) => sum);
   const acc = estimateMean(isRight);
-  const norm = estimateMean(
-    questions.map(({ nats, gold, pairs }) => {
-      // In characters as Python counts them, without the space before.
-      const perCharacter = nats.map((sum, i) => sum / Array.from(pairs[i]![1]).length);
-      return Number(indexOfLeast(perCharacter) === gold);
-    }),
-  );
+  // In characters as Python counts them, without the space before.
+  const norm = estimateMean(rights((sum, choice) => sum / Array.from(choice).length));
   return {
     // The harness's own names.
     acc: acc.mean,
@@ -102,6 +100,3 @@ function figures(questions: readonly Scored[], isNormalized: boolean) {
     outcomes: isRight.join(""),
   };
 }
-
-/** The first of equals. */
-const indexOfLeast = (values: readonly number[]) => values.indexOf(Math.min(...values));
