@@ -12,6 +12,7 @@ export { inspectModel, type Inspection } from "./run/inspect.ts";
 export type { RunReport } from "./evaluate/results.ts";
 export type { PerplexityResult } from "./evaluate/tasks/perplexity.ts";
 export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
+export type { ChoiceResult } from "./evaluate/tasks/choices.ts";
 export type { RunEvent } from "./run/training.ts";
 export { UserError } from "./core/errors.ts";
 
@@ -37,4 +38,4 @@ export { type ConventionName, conventions } from "./data/windows.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/tasks/perplexity.ts";
 export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
-export { compareWithBaseline, readBaseline } from "./evaluate/results.ts";
+export { compareAnswers, compareWithBaseline, readBaseline } from "./evaluate/results.ts";

@@ -24,6 +24,8 @@ export interface EvaluateOptions {
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
+  /** What it measures on where no data is named, with the split that counts. */
+  readonly data?: string;
   /** Reads the data and chooses what is scored. */
   plan(
     opened: OpenedModel,

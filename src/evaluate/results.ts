@@ -14,7 +14,9 @@ import type { Recipe } from "../options/schema.ts";
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
   readonly task: string;
-  readonly perplexity: number;
+  readonly perplexity?: number;
+  /** Of tasks that are compared by it: 1 for each question that is answered rightly, else 0, in their order. */
+  readonly outcomes?: string;
   /** Tokens that the model sees at once, at most. */
   readonly context: number;
   readonly convention?: string;
@@ -28,7 +30,7 @@ export interface TaskResult {
 }
 
 /** What is known before the work; two results compare only where it is equal. */
-export type Conditions = Omit<TaskResult, "perplexity" | "modelSha256">;
+export type Conditions = Omit<TaskResult, "perplexity" | "outcomes" | "modelSha256">;
 
 export interface RunReport {
   readonly before: PerplexityResult;
@@ -152,7 +154,7 @@ const COMPARED = [
 
 /** A saved result, which may lack what is not compared. */
 export type Baseline = Conditions &
-  Pick<TaskResult, "perplexity"> &
+  Pick<TaskResult, "outcomes"> &
   Partial<Omit<PerplexityResult, "task">>;
 
 /** A result from a file that `--save-baseline` wrote, or the `after` of a report.json. */
@@ -161,7 +163,8 @@ export async function readBaseline(path: string): Promise<Baseline> {
   const record = await readJson(path, hint);
   // Before there were other tasks, perplexity was not named.
   const result = { task: "perplexity", ...((record["after"] ?? record) as Partial<Baseline>) };
-  const isResult = typeof result.perplexity === "number" && result.lossNats !== null;
+  const { perplexity, outcomes, lossNats } = result;
+  const isResult = (typeof perplexity === "number" && lossNats !== null) || Boolean(outcomes);
   if (isResult && (["context", "dataSha256", "numTokens"] as const).every((key) => key in result))
     return result as Baseline;
   throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
@@ -169,7 +172,7 @@ export async function readBaseline(path: string): Promise<Baseline> {
 
 /** Writes what `readBaseline` reads. */
 export async function writeBaseline(path: string, result: TaskResult): Promise<void> {
-  if (Number.isFinite(result.perplexity)) return writeJson(path, result);
+  if (result.outcomes ?? Number.isFinite(result.perplexity)) return writeJson(path, result);
   throw new UserError(`a perplexity of ${result.perplexity} is no baseline: ${path} not written`, {
     hint: "is it the right model for this text?",
     exitCode: 1,
@@ -209,8 +212,43 @@ export function compareWithBaseline(
   maxIncreasePercent: number,
 ) {
   checkComparable(result, baseline);
-  const [{ perplexity }, { perplexity: baselinePerplexity }] = [result, baseline];
+  const { perplexity = Number.NaN } = result;
+  const { perplexity: baselinePerplexity = Number.NaN } = baseline;
   const percent = 100 * (perplexity / baselinePerplexity - 1);
   const hasRegressed = !(percent <= maxIncreasePercent + ROUNDING_PERCENT);
   return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
+}
+
+/** More answers lost than chance explains at this level are a regression. */
+const SIGNIFICANCE = 0.05;
+
+export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
+
+/** McNemar's test in its exact form: of the answers that changed, each was won or lost with even chances. */
+export function compareAnswers(result: TaskResult, baseline: Baseline) {
+  checkComparable(result, baseline);
+  const { outcomes: now = "" } = result;
+  const { outcomes: then = "" } = baseline;
+  if (now.length !== then.length)
+    throw new UserError("not comparable with the baseline: it has no outcomes of these questions", {
+      hint: "save a new one with --save-baseline",
+    });
+  const count = (before: string, after: string) =>
+    Array.from(then).filter((was, i) => was === before && now[i] === after).length;
+  const [won, lost] = [count("0", "1"), count("1", "0")];
+  const pValue = Math.min(1, 2 * binomialTail(Math.min(won, lost), won + lost));
+  const acc = (outcomes: string) => outcomes.replaceAll("0", "").length / outcomes.length;
+  const hasRegressed = lost > won && pValue < SIGNIFICANCE;
+  return { hasRegressed, acc: acc(now), baselineAcc: acc(then), won, lost, pValue };
+}
+
+/** How likely at most so many heads are in so many throws of a fair coin. */
+function binomialTail(heads: number, throws: number): number {
+  let logTerm = -throws * Math.LN2;
+  let sum = Math.exp(logTerm);
+  for (let i = 1; i <= heads; i++) {
+    logTerm += Math.log((throws - i + 1) / i);
+    sum += Math.exp(logTerm);
+  }
+  return sum;
 }

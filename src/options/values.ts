@@ -20,6 +20,8 @@ interface Wording {
   readonly isList?: boolean;
   /** A flag without a value, and what it stands for. */
   readonly short?: readonly [flag: string, value: string];
+  /** Another name of the flag. */
+  readonly alias?: string;
 }
 
 export const worded = <T extends z.ZodType>(
@@ -34,6 +36,13 @@ export const texts = (value: string) =>
   z.array(z.string()).meta({ expected: "text", value, isList: true });
 export const oneOf = <const T extends readonly string[]>(choices: T, value: string) =>
   worded(z.enum(choices), listed(choices), value, choices);
+/** One of them, or several with commas between. */
+export const someOf = <const T extends readonly string[]>(choices: T, value: string) => {
+  const read = (given: unknown) =>
+    typeof given === "string" ? given.split(",").map((word) => word.trim()) : given;
+  const kind = z.preprocess(read, z.array(z.enum(choices)).min(1));
+  return worded(kind, `${listed(choices)}, or several with commas between`, value, choices);
+};
 export const wholeNumber = (least: number) =>
   worded(z.int().min(least), `a whole number of at least ${least}`, "n");
 export const wholeNumberOr = <T extends string>(word: T, least: number) => {

@@ -1,5 +1,6 @@
 // An evaluation from names to its result: what `ssa eval` does, without a word.
 
+import { UserError } from "../core/errors.ts";
 import { selectSplit } from "../data/readers/files.ts";
 import {
   evaluate as score,
@@ -25,7 +26,8 @@ export interface EvaluateModelOptions<Name extends TaskName>
     Partial<Values<typeof rowOptions>>,
     Pick<ScoreOptions, "onBatch"> {
   readonly model: string;
-  readonly data: string;
+  /** What the task measures on by default; perplexity needs it. */
+  readonly data?: string | undefined;
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
   readonly adapter?: string | undefined;
@@ -43,14 +45,18 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   const { task = "perplexity", batchSize = 1 } = options;
   const { device = "auto", threads = "auto", adapter, onPlan } = options;
   const places = placesOf(options);
-  // A mistyped name is told before the other one is fetched.
-  await checkNames(options.model, options.data);
-  const model = await openModel(options.model, { ...opening(places), adapter });
-  const data = await findData(options.data, places);
   const measured: Task = tasks[task];
+  const { data: name = measured.data } = options;
+  if (name === undefined)
+    throw new UserError(`${task} needs data to measure on`, { hint: "name it: --data" });
+  // A mistyped name is told before the other one is fetched.
+  await checkNames(options.model, name);
+  const model = await openModel(options.model, { ...opening(places), adapter });
+  const data = await findData(name, places);
   const { context, stride, windows, convention } = options;
   const read = { ...reading(places, threads), ...rowsOf(options), remake: data.remake };
-  const split = selectSplit(data, data.split ?? "evaluation");
+  const usual = measured.data?.split("@")[1] ?? "evaluation";
+  const split = selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"));
   const plan = await measured
     .plan(model, split, { ...read, context, stride, windows, convention })
     .finally(() => places.onProgress?.(undefined));

@@ -31,7 +31,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["", /Usage: ssa/],
     ["finetun", /unknown command 'finetun'\s+\(Did you mean finetune\?\)/],
     [`${evaluate} --contxt 8`, /unknown option '--contxt'\s+\(Did you mean --context\?\)/],
-    ["eval --model base", /required option '--data <data>' not specified/],
+    ["eval --model base", /perplexity needs data to measure on\s+hint: .*--data/],
     ["inspect", /missing required argument 'model'/],
     ["inspect text.txt", /"text.txt" is a file, expected the folder of a model/],
     ["eval --model nothing --data val.bin", /"nothing" has no config.json/],

@@ -167,7 +167,8 @@ test("what a document's tokens and target are", async (t) => {
   // A subset is even; similar lengths run together, with all the room that they need.
   const many = Array.from({ length: 40 }, (_, i) => `${"the ".repeat(3 * i + 1)}end`);
   assert.equal((await planned(many, { windows: 7 })).length, 7);
-  const { groups } = await lambada.plan(opened, await splitOf(folder, many), {});
+  const split = await splitOf(folder, many);
+  const { groups } = await lambada.plan(opened, split, { mayPack: false });
   assert.equal(groups.length, 4);
   let shortest = 0;
   for (const { context, windows } of groups) {
@@ -177,4 +178,8 @@ test("what a document's tokens and target are", async (t) => {
     assert.ok(Math.min(...lengths) >= shortest);
     shortest = context + 1;
   }
+  // Short ones share rows, where that saves most of them.
+  const [packed, ...others] = (await lambada.plan(opened, split, {})).groups;
+  assert.deepEqual([packed!.isPacked, packed!.windows.length, others], [true, 40, []]);
+  assert.equal(packed!.context, opened.model.config.maxPositions);
 });

@@ -42,7 +42,12 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
     const namesOf = (isOf: (type: unknown) => boolean) =>
       reader.schema.fields.filter(({ type }) => isOf(type)).map(({ name }) => name);
     const isList = (type: unknown) => DataType.isList(type) || DataType.isLargeList(type);
-    const { textColumn, fields } = columnsToRead(namesOf(isText), namesOf(isList), options);
+    const { textColumn, fields } = columnsToRead(
+      namesOf(isText),
+      namesOf(isList),
+      namesOf(() => true),
+      options,
+    );
     let rowStart = 0;
     for await (const batch of reader) {
       const columns = fields.map((name) => batch.getChild(name)!);

@@ -18,10 +18,10 @@ export type TableRequest = readonly [path: string, options: ColumnOptions];
 export const guardedReader = (name: string, functionName: string, format: string) =>
   async function* (
     path: string,
-    { format: kind, textColumn, columns }: RowOptions,
+    { format: kind, textColumn, columns, make }: RowOptions,
   ): AsyncGenerator<Row> {
     const { size } = await stat(path);
-    const given: TableRequest = [path, { format: kind, textColumn, columns }];
+    const given: TableRequest = [path, { format: kind, textColumn, columns, needs: make?.needs }];
     const limit = {
       seconds: patienceSeconds + size / slowBytesPerSecond,
       task: `reading ${path} as ${format}`,
@@ -30,12 +30,14 @@ export const guardedReader = (name: string, functionName: string, format: string
       yield* rows;
   };
 
-/** The columns to read among those of text and of lists. Without a name, an only one of text is taken whatever it is called. */
+/** The columns to read among all, of which some are of text and some of lists. Without a name, an only one of text is taken whatever it is called. */
 export function columnsToRead(
   texts: readonly string[],
   lists: readonly string[],
-  options: ColumnOptions,
+  all: readonly string[],
+  { needs, ...options }: ColumnOptions,
 ) {
+  if (needs) return { textColumn: undefined, fields: all.filter((name) => needs.includes(name)) };
   const isOnly = texts.length + lists.length === 1 && !isMessages(texts[0]);
   const textColumn = options.textColumn ?? (isOnly ? texts[0] : undefined);
   const found = recognised([...texts, ...lists], { ...options, textColumn }).columns;

@@ -16,7 +16,7 @@ export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<
     const namesOf = (all: typeof columns) => all.map(({ element }) => element.name);
     const texts = namesOf(columns.filter(({ element }) => element.type === "BYTE_ARRAY"));
     const lists = namesOf(columns.filter(({ children }) => children.length > 0));
-    const { textColumn, fields } = columnsToRead(texts, lists, options);
+    const { textColumn, fields } = columnsToRead(texts, lists, namesOf(columns), options);
     let rowEnd = 0;
     for (const group of metadata.row_groups) {
       const rowStart = rowEnd;

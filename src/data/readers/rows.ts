@@ -2,7 +2,7 @@
 // that it makes.
 
 import { didYouMean, UserError } from "../../core/errors.ts";
-import { isRecord, shown } from "../../core/json.ts";
+import { isRecord, type JsonObject, shown } from "../../core/json.ts";
 import { type ChatTemplate, type LossOn, noTemplate } from "../chat.ts";
 import { type Message, RowProblem } from "../chat-answers.ts";
 import type { Piece } from "../document.ts";
@@ -43,9 +43,18 @@ export interface ColumnOptions {
   readonly textColumn?: string | null | undefined;
   /** Names of columns by those of fields. */
   readonly columns?: { readonly [name in Field]?: string | undefined } | null | undefined;
+  /** Columns to read whatever they hold, in the place of those that a kind of row has. */
+  readonly needs?: readonly string[] | undefined;
 }
 
-export interface RowOptions extends ColumnOptions {
+/** Makes documents of rows that are of none of the kinds, by the columns that it needs. */
+export interface RowMaker {
+  readonly needs: readonly string[];
+  pieces(row: JsonObject): readonly Piece[];
+}
+
+export interface RowOptions extends Omit<ColumnOptions, "needs"> {
+  readonly make?: RowMaker | undefined;
   readonly lossOn?: LossOn | undefined;
   /** What becomes of rows that cannot be read or are no such rows, and of those whose text is null: refused by default. */
   readonly badRows?: "error" | "skip" | undefined;
@@ -76,8 +85,11 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
     needs: ["instruction", "output"],
     takes: ["input", "system"],
     pieces(fields, { template, instructTemplate, ...options }) {
-      const [instruction, content] = [string(fields, "instruction"), string(fields, "output")];
-      const input = fields.input == null ? "" : string(fields, "input");
+      const [instruction, content] = [
+        textField(fields, "instruction"),
+        textField(fields, "output"),
+      ];
+      const input = fields.input == null ? "" : textField(fields, "input");
       const asked = { role: "user", content: [instruction, input].filter(Boolean).join("\n\n") };
       const messages = [
         { ...asked, instruction, input },
@@ -89,7 +101,7 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
   text: {
     needs: ["text"],
     takes: [],
-    pieces: (fields) => [{ text: string(fields, "text"), isTarget: true, isLast: true }],
+    pieces: (fields) => [{ text: textField(fields, "text"), isTarget: true, isLast: true }],
   },
   "prompt-completion": {
     needs: ["prompt", "completion"],
@@ -100,7 +112,7 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
         const messages = [...prompt, ...messagesOf(fields.completion, "completion")];
         return chat(messages, fields, options, prompt.length);
       }
-      const [prompt, completion] = [string(fields, "prompt"), string(fields, "completion")];
+      const [prompt, completion] = [textField(fields, "prompt"), textField(fields, "completion")];
       return [
         { text: prompt, isTarget: options.lossOn === "all", isLast: false },
         { text: completion, isTarget: true, isLast: true },
@@ -152,6 +164,11 @@ function rowPieces(row: Row, options: RowOptions): readonly Piece[] {
   try {
     if (problem) throw problem;
     if (!isRecord(value)) throw new RowProblem(`expected an object, found ${shown(value, 40)}`);
+    const { make } = options;
+    const missing = make?.needs.find((name) => value[name] == null);
+    if (missing)
+      throw new RowProblem(`no field "${missing}", only ${Object.keys(value).join(", ")}`);
+    if (make) return make.pieces(value);
     const textColumn = row.textColumn ?? options.textColumn;
     const { format, columns } = recognised(Object.keys(value), { ...options, textColumn });
     const fields = Object.fromEntries(columns.map(([field, column]) => [field, value[column]]));
@@ -179,7 +196,8 @@ const skipped = (why: string): readonly Piece[] => [
   { text: "", isTarget: false, isLast: true, skipped: why },
 ];
 
-function string(fields: Fields, name: Field): string {
+/** What a field holds that has to be a string. */
+export function textField(fields: JsonObject, name: string): string {
   const value = fields[name];
   if (typeof value === "string") return value;
   const found = value == null ? "null" : Array.isArray(value) ? "a list" : typeof value;

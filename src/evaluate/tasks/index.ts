@@ -1,7 +1,18 @@
-// Everything that `ssa eval --task` measures: a row each.
+// Everything that `ssa eval --tasks` measures: a row each.
 
 import type { Task } from "../evaluation.ts";
+import { choiceRows } from "./choice-rows.ts";
+import { type ChoiceResult, choiceTask } from "./choices.ts";
 import { lambada } from "./lambada.ts";
 import { perplexity } from "./perplexity.ts";
 
-export const tasks = { perplexity, lambada } satisfies Readonly<Record<string, Task>>;
+const choices = Object.fromEntries(
+  Object.entries(choiceRows).map(([name, row]) => [name, choiceTask(name, row)]),
+) as Record<keyof typeof choiceRows, Task<ChoiceResult>>;
+
+export const tasks = {
+  perplexity,
+  lambada,
+  lambada_openai: lambada,
+  ...choices,
+} satisfies Readonly<Record<string, Task>>;

@@ -1,0 +1,60 @@
+// What tasks have in common that ask how likely a text is after another: the tokens are those of both together, behind
+// what the tokenizer itself puts in front; a token that is of both is scored. What is too long for the model loses its
+// left end.
+
+import { UserError } from "../../core/errors.ts";
+import type { Piece, TokenizedText } from "../../data/document.ts";
+import { isWorthPacking, numInputs, type Window } from "../../data/windows.ts";
+
+/** A context that is not scored and its continuation, which is, with the spaces before it. */
+export function targetPieces(context: string, continuation: string): readonly [Piece, Piece] {
+  const border = context.trimEnd().length;
+  const text = context.slice(border) + continuation;
+  return [
+    { text: context.slice(0, border), isTarget: false, isLast: false },
+    { text, isTarget: true, isLast: true },
+  ];
+}
+
+/** The end of a text that fits the model, and one token more, which is predicted but not seen. */
+export function targetWindow(
+  { tokens, isTarget }: TokenizedText,
+  text: number,
+  context: number,
+  [document, part]: readonly [document: string, part: string],
+): Window {
+  const target = 1 + (isTarget?.subarray().lastIndexOf(0) ?? -1);
+  const numTargets = tokens.length - target;
+  if (target === 0 || numTargets < 1 || numTargets > context)
+    throw new UserError(
+      `${document} has ${target} tokens before its ${part} and ${numTargets} in it, expected at least 1 and 1 to ${context}`,
+    );
+  const start = Math.max(0, tokens.length - context - 1);
+  return { text, start, length: tokens.length - start, scoreFrom: target - start, numTargets };
+}
+
+/** Tokens of a row that holds several windows: enough for a device, few enough that attention costs little. */
+const PACKED_CONTEXT = 512;
+
+/** Windows side by side in rows where that saves most of the rows, else in groups of similar length. */
+export function targetGroups(windows: readonly Window[], context: number, mayPack = true) {
+  const sizes = windows.map(numInputs);
+  const [longest, all] = [sizes.reduce((a, b) => Math.max(a, b)), sizes.reduce((a, b) => a + b)];
+  const row = Math.max(longest, Math.min(PACKED_CONTEXT, context, all));
+  if (mayPack && isWorthPacking(windows, row)) return [{ context: row, windows, isPacked: true }];
+  return groupsByLength(windows);
+}
+
+/** At most four groups of windows of similar length, each as long as its longest needs. */
+function groupsByLength(windows: readonly Window[]) {
+  const sorted = windows.toSorted((a, b) => a.length - b.length);
+  const size = Math.ceil(sorted.length / 4);
+  return Array.from({ length: Math.ceil(sorted.length / size) }, (_, i) => {
+    const group = sorted.slice(i * size, (i + 1) * size);
+    return { context: group.at(-1)!.length - 1, windows: group };
+  });
+}
+
+/** For people: a figure and its standard error. */
+export const withError = (value: number, error: number | null) =>
+  value.toPrecision(5) + (error === null ? "" : ` ± ${error.toPrecision(2)}`);
