@@ -8,7 +8,8 @@ import type { DocumentStream, Piece, TokenizedText } from "../../data/document.t
 import { evenSubset, numScored, type Window } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import { estimateMean, type TaskResult } from "../results.ts";
+import type { TaskResult } from "../results.ts";
+import { estimateMean } from "../statistics.ts";
 import type { WindowLoss } from "../scorer.ts";
 
 export type LambadaResult = TaskResult & { readonly task: "lambada" } & ReturnType<typeof figures>;
