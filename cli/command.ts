@@ -41,7 +41,11 @@ export const defineCommand =
   (target, io) => {
     const own = optionsOf(options);
     for (const option of own)
-      if (option.key === argument) target.argument(`<${option.value}>`, option.description);
+      if (option.key === argument)
+        target.argument(
+          option.isList ? `[${option.value}...]` : `<${option.value}>`,
+          option.description,
+        );
       else target.addOption(flagOf(option));
     for (const option of recipe)
       if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));

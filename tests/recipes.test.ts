@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { findRecipe, shippedRecipes } from "../src/options/load.ts";
 import { loadRecipe } from "../src/options/load.ts";
+import { loadComparison } from "../src/options/comparison.ts";
 import { trainRun } from "../src/run/fine-tune.ts";
 import { prepareRun } from "../src/run/prepare.ts";
 import { placesOf } from "../src/model/places.ts";
@@ -24,9 +25,12 @@ test("every shipped recipe is valid and shows its command", async (t) => {
   const names = await shippedRecipes(root);
   for (const name of names) {
     const file = await read(name);
-    loadRecipe({ file });
+    const isComparison = /^arms:/m.test(file.text);
+    if (isComparison) loadComparison({ file });
+    else loadRecipe({ file });
+    const command = isComparison ? "compare" : "finetune";
     assert.match(file.text, /^# /, `${name} begins with what it shows`);
-    assert.match(file.text, new RegExp(`^#   npx ssa finetune --recipe ${name}\\b`, "m"));
+    assert.match(file.text, new RegExp(`^#   npx ssa ${command} --recipe ${name}\\b`, "m"));
   }
   t.diagnostic(`${names.length} recipes checked`);
   for (const name of ["demo", "gpt2-wikitext2", "llama-wikitext2", "reference"])

@@ -10,6 +10,7 @@ import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
+import { estimateDifference, ratioEstimate } from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -90,62 +91,25 @@ export type LossDelta = Readonly<ReturnType<typeof pairedDelta>>;
 
 /** The difference of two models' losses on the same windows, after minus before. */
 export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
-  invariant(before.length === after.length, "different windows");
-  const differences = after.map(({ nats, numTokens }, i) => {
-    invariant(numTokens === before[i]!.numTokens, "different windows");
-    return { nats: nats - before[i]!.nats, numTokens };
-  });
-  const { ratio: lossNats, standardError } = ratioEstimate(differences);
-  const percentAt = (delta: number) => 100 * Math.expm1(delta);
-  const margin = standardError && studentT975(before.length - 1) * standardError;
+  const differences = differencesOf(before, after);
+  const { pValue: _, ...difference } = estimateDifference([differences]);
   return {
-    /** Nats per token. */
-    lossNats,
+    ...difference,
     perplexity: estimate(after).perplexity - estimate(before).perplexity,
-    /** Change of perplexity in percent of the one before. */
-    percent: percentAt(lossNats),
-    /** Of lossNats, from paired windows; null under two windows. */
-    standardError,
-    /** 95 % interval of `percent`; null under two windows. */
-    interval95:
-      margin === null
-        ? null
-        : ([percentAt(lossNats - margin), percentAt(lossNats + margin)] as const),
   };
 }
 
-/** The mean of independent values and its standard error; null under two. */
-export function estimateMean(values: readonly number[]) {
-  const { ratio, standardError } = ratioEstimate(values.map((nats) => ({ nats, numTokens: 1 })));
-  return { mean: ratio, standardError };
-}
-
-/**
- * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
- * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.
- */
-function ratioEstimate(windows: readonly WindowLoss[]) {
-  const total = windows.reduce((sum, { numTokens }) => sum + numTokens, 0);
-  const ratio = windows.reduce((sum, { nats }) => sum + nats, 0) / total;
-  const count = windows.length;
-  if (count < 2) return { ratio, total, standardError: null };
-  const squares = windows.reduce((sum, w) => sum + (w.nats - ratio * w.numTokens) ** 2, 0);
-  return { ratio, total, standardError: Math.sqrt((count / (count - 1)) * squares) / total };
-}
-
-/**
- * 97.5 % quantile of Student's t within 3e-4: from a table up to 4 degrees of freedom, then by its expansion in their
- * inverse around the normal quantile z = 1.959964 (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5:
- * the first coefficient is (z³ + z) / 4).
- */
-export function studentT975(degrees: number): number {
-  const exact = [12.7062, 4.3027, 3.1824, 2.7764][degrees - 1];
-  const coefficients = [1.959964, 2.372271, 2.822499, 2.55585, 1.589534];
-  return exact ?? coefficients.reduceRight((sum, coefficient) => sum / degrees + coefficient, 0);
+/** Of each window; both have the same. */
+export function differencesOf(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
+  invariant(before.length === after.length, "different windows");
+  return after.map(({ nats, numTokens }, i) => {
+    invariant(numTokens === before[i]!.numTokens, "different windows");
+    return { nats: nats - before[i]!.nats, numTokens };
+  });
 }
 
 /** Another machine or batch size rounds differently; less than this is no change. */
-const ROUNDING_PERCENT = 1e-3;
+export const ROUNDING_PERCENT = 1e-3;
 
 const COMPARED = [
   ...(["task", "convention", "context", "stride"] as const),
@@ -181,16 +145,19 @@ export async function writeBaseline(path: string, result: TaskResult): Promise<v
 
 /** Refuses, naming what differs, to compare what was measured in another way than the baseline. */
 export function checkComparable(measured: Conditions, baseline: Baseline): void {
-  const isKnown = (key: keyof Conditions) => key !== "mask" || baseline.mask !== undefined;
-  const differing = COMPARED.filter((key) => isKnown(key) && measured[key] !== baseline[key]);
-  if (differing.length === 0) return;
-  const shown = (value: unknown) => String(value).slice(0, 12);
-  const list = differing.map(
-    (key) => `${key} is ${shown(measured[key])}, was ${shown(baseline[key])}`,
-  );
+  const list = differingConditions(measured, baseline);
+  if (list.length === 0) return;
   throw new UserError(`not comparable with the baseline: ${list.join("; ")}`, {
     hint: `evaluate as the baseline was${flagsOf(baseline)}, on the same data, or save a new baseline`,
   });
+}
+
+/** What of two results was measured in different ways, in words. */
+export function differingConditions(measured: Conditions, other: Conditions): string[] {
+  const isKnown = (key: keyof Conditions) => key !== "mask" || other.mask !== undefined;
+  const differing = COMPARED.filter((key) => isKnown(key) && measured[key] !== other[key]);
+  const shown = (value: unknown) => String(value).slice(0, 12);
+  return differing.map((key) => `${key} is ${shown(measured[key])}, was ${shown(other[key])}`);
 }
 
 /** The flags of `ssa eval` that measure as a result was measured. */

@@ -17,7 +17,7 @@ import {
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 
-type RecipeFile = Readonly<{ path: string; text: string }>;
+export type RecipeFile = Readonly<{ path: string; text: string }>;
 
 export interface RecipeSources {
   readonly file?: RecipeFile;
@@ -31,6 +31,8 @@ export interface RecipeSources {
   readonly values?: JsonObject;
   /** A resumed run's recipe, which takes the place of the defaults. */
   readonly saved?: Recipe;
+  /** One of the file's, which is a comparison's, laid over all; null: what its arms have in common. */
+  readonly arm?: string | null;
 }
 
 const hint = "recipes/reference.yaml explains every key";
@@ -41,14 +43,24 @@ const defaults = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key
  * lists every unknown key, wrong value and contradiction, each with its path and where it was given.
  */
 export function loadRecipe(sources: RecipeSources): Recipe {
-  const { file, env = {}, sets = [], flags = {}, values = {}, saved } = sources;
+  const { file, env = {}, sets = [], flags = {}, values = {}, saved, arm } = sources;
   const base: JsonObject = saved ?? defaults;
+  const { content, originOf } = file ? readYaml(file) : NO_FILE;
+  const { arms, seeds: _, ...common } = content;
+  if (file && arms !== undefined && arm === undefined)
+    throw new UserError(`${file.path} is a comparison: it has arms`, {
+      hint: `ssa compare --recipe ${file.path} trains them`,
+    });
+  const changes = isRecord(arms) && arm ? arms[arm] : undefined;
   const given = [
-    ...(file ? fromFile(file, base) : []),
+    ...givenBy(arm === undefined ? content : common, originOf, base),
     ...fromEnvironment(recipeSchema.shape, env),
     ...sets.map(assignment),
     ...fromFlags(flags),
     ...fromFlags(values, () => "options"),
+    ...(isRecord(changes) && arm
+      ? givenBy(changes, (...keys) => `arm ${arm}, ${originOf("arms", arm, ...keys)}`)
+      : []),
   ];
   // Warm-up that nobody asked for lets a short run reach its peak.
   const isAsked = given.some(([path]) => path === "warmupSteps");
@@ -113,7 +125,10 @@ function assignment(set: string): Given {
   return [path, value, "--set"];
 }
 
-function fromFile({ path, text }: RecipeFile, base: JsonObject): Given[] {
+const NO_FILE = { content: {} as JsonObject, originOf: () => "" };
+
+/** A file's keys and values, and where the value at a path is. */
+export function readYaml({ path, text }: RecipeFile) {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, logLevel: "error" });
   const flaws = [...document.errors, ...document.warnings].map(({ message }) => message);
@@ -128,15 +143,30 @@ function fromFile({ path, text }: RecipeFile, base: JsonObject): Given[] {
     const lines = flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`);
     throw mistakes(lines, hint);
   }
-  const given = (value: unknown, ...keys: readonly string[]): Given => {
+  const originOf = (...keys: readonly string[]) => {
     const node = document.getIn(keys, true);
     const line = isNode(node) && node.range ? lineCounter.linePos(node.range[0]).line : undefined;
-    return [keys.join("."), value, line === undefined ? path : `${path}:${line}`, true];
+    return line === undefined ? path : `${path}:${line}`;
+  };
+  return { content, originOf };
+}
+
+/** What keys give, over `base` where what they give is not laid over other layers. */
+function givenBy(
+  content: JsonObject,
+  originOf: (...keys: readonly string[]) => string,
+  base?: JsonObject,
+): Given[] {
+  const given = (value: unknown, ...keys: readonly string[]): Given => {
+    return [keys.join("."), value, originOf(...keys), true];
   };
   return Object.entries(content).flatMap(([key, value]) =>
     // Temperatures are laid over one projection at a time; every other key is replaced.
     key === "temperatures" && isRecord(value)
-      ? [given(base[key], key), ...Object.entries(value).map(([k, v]) => given(v, key, k))]
+      ? [
+          ...(base ? [given(base[key], key)] : []),
+          ...Object.entries(value).map(([k, v]) => given(v, key, k)),
+        ]
       : [given(value, key)],
   );
 }

@@ -26,7 +26,7 @@ import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { isStop, type Outcome, type RunAtWork, type RunEvent, trainAndReport } from "./training.ts";
 
-const CHECKPOINTS = "checkpoints";
+export const CHECKPOINTS = "checkpoints";
 
 export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>, Partial<Places> {
   readonly base: string;

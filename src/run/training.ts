@@ -101,6 +101,8 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     elapsedSeconds: trained.elapsedSeconds(),
   };
+  const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
+  await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }

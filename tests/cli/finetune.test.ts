@@ -40,6 +40,7 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
   const report = await readJson(join(run, "report.json"));
   assert.deepEqual(onlyJson(stdout), report);
   assert.deepEqual((await readdir(run)).sort(), [
+    "after.json",
     "before.json",
     "final",
     "metrics.jsonl",

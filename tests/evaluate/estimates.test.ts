@@ -2,7 +2,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimate, pairedDelta, studentT975 } from "../../src/evaluate/results.ts";
+import { estimate, pairedDelta } from "../../src/evaluate/results.ts";
+import {
+  estimateDifference,
+  holm,
+  studentT975,
+  studentTails,
+} from "../../src/evaluate/statistics.ts";
+import { createRandom, type Random } from "../../src/core/random.ts";
+import type { WindowLoss } from "../../src/evaluate/scorer.ts";
 import { allClose } from "../helpers.ts";
 
 const windows = (...pairs: readonly (readonly [number, number])[]) =>
@@ -26,7 +34,7 @@ test("the paired interval is of the differences, in percent of the perplexity be
   // Differences -1, -0.6, -1 over 4 tokens each: mean -2.6 / 12, residuals -0.4/3, 0.8/3, -0.4/3.
   const mean = -2.6 / 12;
   const error = Math.sqrt(1.5 * (0.96 / 9)) / 12;
-  const margin = 4.3027 * error; // two degrees of freedom
+  const margin = 4.302652729749464 * error; // two degrees of freedom
   allClose([delta.lossNats, delta.standardError!], [mean, error], { rtol: 1e-12 });
   allClose([delta.percent], [100 * (Math.exp(mean) - 1)], { rtol: 1e-12 });
   allClose(
@@ -83,4 +91,106 @@ test("Student's t to three digits of the printed tables", () => {
   ];
   for (const [degrees, quantile] of table)
     allClose([studentT975(degrees)], [quantile], { atol: 1e-3 });
+});
+
+test("Student's t as SciPy gives it, also between whole degrees of freedom", () => {
+  // scipy.stats.t.ppf(0.975, ν) and 2 * scipy.stats.t.sf(5, ν), SciPy 1.
+  const table: readonly (readonly [number, number, number])[] = [
+    [1, 12.706204736174694, 0.1256659163780024],
+    [1.3, 7.500529325562029, 0.08364237795696712],
+    [2, 4.302652729749462, 0.037749551350623724],
+    [5, 2.5705818356363146, 0.004104715980053323],
+    [29, 2.045229642132703, 2.536631573542329e-5],
+    [150, 1.9759053308966201, 1.5811815905762189e-6],
+    [1e4, 1.960201239890626, 5.830326613662659e-7],
+  ];
+  for (const [degrees, quantile, tails] of table)
+    allClose([studentT975(degrees), studentTails(5, degrees)], [quantile, tails], { rtol: 1e-11 });
+  // Closed forms: of one degree 1 - 2 atan(t) / π, of two 1 - t / sqrt(2 + t²).
+  for (const t of [0, 0.3, 1, 40])
+    allClose(
+      [studentTails(t, 1), studentTails(t, 2)],
+      [1 - (2 * Math.atan(t)) / Math.PI, 1 - t / Math.sqrt(2 + t * t)],
+      { atol: 1e-13 },
+    );
+  assert.equal(studentTails(Infinity, 7), 0);
+});
+
+test("Holm's p-values", () => {
+  // R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm"), whose steps are those of Holm's procedure by hand:
+  // 4 · 0.005, 3 · 0.01, 2 · 0.03, and 1 · 0.04, which is not under the one before.
+  allClose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02], { rtol: 1e-12 });
+  assert.deepEqual(holm([0.6, 0.7]), [1, 1]);
+  assert.deepEqual(holm([]), []);
+});
+
+/** Differences [seed][window] with effects of windows, of seeds, and of both together, of these deviations. */
+function crossed(random: Random, numSeeds: number, numWindows: number, sd: readonly number[]) {
+  const ofWindows = Array.from({ length: numWindows }, () => sd[0]! * random.normal());
+  return Array.from({ length: numSeeds }, () => {
+    const ofSeed = sd[1]! * random.normal();
+    return ofWindows.map((effect) => {
+      const numTokens = 50 + Math.floor(50 * random.uniform());
+      return { nats: numTokens * (effect + ofSeed + sd[2]! * random.normal()), numTokens };
+    });
+  });
+}
+/** Every seed has the same windows. */
+const aligned = (bySeed: ReturnType<typeof crossed>) =>
+  bySeed.map((of) =>
+    of.map(({ nats, numTokens }, w) => {
+      const { numTokens: length } = bySeed[0]![w]!;
+      return { nats: (nats / numTokens) * length, numTokens: length };
+    }),
+  );
+
+test("the interval of one seed is that of a bootstrap over windows", () => {
+  const random = createRandom(3);
+  const [differences] = aligned(crossed(random, 1, 150, [0.2, 0, 0.1])) as [WindowLoss[]];
+  const { interval95 } = estimateDifference([differences]);
+  const draws = Array.from({ length: 4000 }, () => {
+    const drawn = differences.map(() => differences[Math.floor(150 * random.uniform())]!);
+    const sum = (of: (loss: WindowLoss) => number) => drawn.reduce((s, loss) => s + of(loss), 0);
+    return 100 * Math.expm1(sum(({ nats }) => nats) / sum(({ numTokens }) => numTokens));
+  }).sort((a, b) => a - b);
+  const width = interval95![1] - interval95![0];
+  allClose(interval95!, [draws[100]!, draws[3899]!], { atol: 0.1 * width });
+});
+
+test("the error over windows and seeds is that of a bootstrap over both", () => {
+  const random = createRandom(4);
+  const [numSeeds, numWindows] = [12, 60];
+  const bySeed = aligned(crossed(random, numSeeds, numWindows, [0.2, 0.05, 0.02]));
+  const any = (count: number) =>
+    Array.from({ length: count }, () => Math.floor(count * random.uniform()));
+  const draws = Array.from({ length: 3000 }, () => {
+    const windows = any(numWindows);
+    const drawn = any(numSeeds).flatMap((s) => windows.map((w) => bySeed[s]![w]!));
+    return (
+      drawn.reduce((sum, { nats }) => sum + nats, 0) /
+      drawn.reduce((sum, { numTokens }) => sum + numTokens, 0)
+    );
+  });
+  const mean = draws.reduce((sum, draw) => sum + draw, 0) / draws.length;
+  const variance = draws.reduce((sum, draw) => sum + (draw - mean) ** 2, 0) / draws.length;
+  // A bootstrap of few seeds errs by the root of 11/12, and by chance.
+  allClose([estimateDifference(bySeed).standardError!], [Math.sqrt(variance)], { rtol: 0.08 });
+});
+
+test("intervals over windows and seeds hold the truth about 95 times of 100, of two seeds over 90 times", (t) => {
+  const random = createRandom(5);
+  for (const [numSeeds, sd, least] of [
+    // Where windows and seeds weigh the same, Satterthwaite's degrees are furthest off.
+    [2, [0.2, 0.05, 0.05], 0.9],
+    [3, [0.05, 0.1, 0.3], 0.92],
+    [5, [0.2, 0, 0.1], 0.92],
+  ] as const) {
+    const trials = Array.from({ length: 400 }, () => {
+      const { interval95 } = estimateDifference(aligned(crossed(random, numSeeds, 40, sd)));
+      return interval95![0] <= 0 && interval95![1] >= 0;
+    });
+    const held = trials.filter(Boolean).length / trials.length;
+    t.diagnostic(`${numSeeds} seeds: ${held}`);
+    assert.ok(held >= least, `${numSeeds} seeds: ${held}`);
+  }
 });

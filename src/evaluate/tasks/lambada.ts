@@ -7,7 +7,8 @@ import type { DocumentStream, Piece } from "../../data/document.ts";
 import { evenSubset, numScored } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import { estimateMean, type TaskResult } from "../results.ts";
+import type { TaskResult } from "../results.ts";
+import { estimateMean } from "../statistics.ts";
 import type { WindowLoss } from "../scorer.ts";
 import { targetGroups, targetPieces, targetWindow, withError } from "./targets.ts";
 

@@ -1,0 +1,127 @@
+// Arms of a comparison from their runs' losses: the change of each, their differences in pairs, and what they cost.
+
+import { UserError } from "../core/errors.ts";
+import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
+import type { WindowLoss } from "./scorer.ts";
+import { estimateDifference, estimateMean, holm } from "./statistics.ts";
+
+interface NamedRun {
+  readonly arm: string;
+  readonly seed: number;
+  readonly folder: string;
+}
+export interface ScoredRun extends NamedRun {
+  readonly report: RunReport;
+  /** Of the report's windows. */
+  readonly before: readonly WindowLoss[];
+  readonly after: readonly WindowLoss[];
+}
+export interface FailedRun extends NamedRun {
+  readonly reason: string;
+}
+
+export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
+export type ArmResult = ReturnType<typeof resultOf>;
+type Pair = ReturnType<typeof pairOf>;
+type Verdict = "better" | "worse" | "cannot tell";
+
+const METHOD =
+  "differences of loss by window, averaged over seeds; variance: over windows (each a cluster) plus over seeds; " +
+  "95 % intervals by Student's t with Satterthwaite's degrees of freedom, for each alone; verdicts at 5 % after Holm";
+
+/** Compares arms, in the order given, by the runs that are finished. */
+export function compareArms(
+  names: readonly string[],
+  runs: readonly ScoredRun[],
+  failed: readonly FailedRun[] = [],
+) {
+  for (const run of runs.slice(1)) checkAlike(run, runs[0]!);
+  const of = (name: string) => runs.filter(({ arm }) => arm === name);
+  const arms = names.filter((name) => of(name).length > 0);
+  const pairs = arms.flatMap((against, i) =>
+    arms.slice(i + 1).map((arm) => pairOf(of(arm), of(against))),
+  );
+  const corrected = holm(pairs.map(({ pValue }) => pValue ?? 1));
+  const { windows, numTokens, context, dataSha256 } = runs[0]?.report.after ?? {};
+  return {
+    /** What all were scored on. */
+    scored: { windows, numTokens, context, dataSha256 },
+    method: METHOD,
+    arms: arms.map((name) => resultOf(of(name))),
+    pairs: pairs.map((pair, i) => {
+      return { ...pair, pHolm: corrected[i]!, verdict: verdictOf(pair, corrected[i]!) };
+    }),
+    failed,
+  };
+}
+
+/** Refuses runs that were not scored on the same windows, or began from another base. */
+function checkAlike(run: ScoredRun, first: ScoredRun): void {
+  const [{ report, folder }, other] = [run, first.report];
+  const list = differingConditions(report.after, other.after);
+  const bases = [report, other].map(({ before }) => before.modelSha256.slice(0, 12));
+  if (bases[0] !== bases[1] && !bases.includes("random"))
+    list.push(`the base is ${bases[0]}, was ${bases[1]}`);
+  const isSame = (loss: WindowLoss, i: number) => loss.numTokens === first.after[i]?.numTokens;
+  if (list.length === 0 && (run.after.length !== first.after.length || !run.after.every(isSame)))
+    list.push("the windows are others");
+  if (list.length > 0)
+    throw new UserError(`${folder} does not compare with ${first.folder}: ${list.join("; ")}`, {
+      hint: "runs compare where base, held-out text, context and reportWindows are the same",
+    });
+}
+
+function resultOf(runs: readonly ScoredRun[]) {
+  const mean = (of: (report: RunReport) => number) =>
+    estimateMean(runs.map(({ report }) => of(report))).mean;
+  const loss = (when: "before" | "after") => {
+    const lossNats = mean((report) => report[when].lossNats);
+    return { lossNats, perplexity: Math.exp(lossNats) };
+  };
+  const change = estimateDifference(runs.map(({ before, after }) => differencesOf(before, after)));
+  const { trained = null, added } = runs[0]!.report.parameters;
+  const seconds = mean(({ elapsedSeconds }) => elapsedSeconds);
+  const gain = -change.percent;
+  return {
+    name: runs[0]!.arm,
+    seeds: runs.map(({ seed }) => seed),
+    /** Values that train, and those of them that are new. */
+    trained,
+    added,
+    /** Means over seeds; perplexities are exp of the mean loss. */
+    steps: mean(({ steps }) => steps),
+    seconds,
+    peakRssBytes: Math.max(...runs.map(({ report }) => report.peakRssBytes)),
+    before: loss("before"),
+    after: loss("after"),
+    change,
+    /** For each percent of perplexity; null where it did not fall. */
+    cost: gain > 0 ? { trained: trained && trained / gain, seconds: seconds / gain } : null,
+    runs: runs.map(({ seed, folder, report }) => {
+      const { steps, finalStep, device, elapsedSeconds, peakRssBytes, after, delta } = report;
+      const figures = { perplexity: after.perplexity, percent: delta.percent };
+      return { seed, folder, steps, finalStep, device, elapsedSeconds, peakRssBytes, ...figures };
+    }),
+  };
+}
+
+/** Runs of the same seed saw the same data in the same order; where no seed is common, any two make a pair. */
+function pairOf(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
+  const common = runs.flatMap((run) => {
+    const other = others.find(({ seed }) => seed === run.seed);
+    return other ? [[run, other] as const] : [];
+  });
+  const number = Math.min(runs.length, others.length);
+  const any = runs.slice(0, number).map((run, i) => [run, others[i]!] as const);
+  const matched = common.length > 0 ? common : any;
+  const difference = estimateDifference(
+    matched.map(([run, other]) => differencesOf(other.after, run.after)),
+  );
+  const [{ arm }, { arm: against }] = [runs[0]!, others[0]!];
+  return { arm, against, numSeeds: matched.length, ...difference };
+}
+
+function verdictOf({ lossNats, percent }: Pair, pHolm: number): Verdict {
+  if (pHolm >= 0.05 || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
+  return lossNats < 0 ? "better" : "worse";
+}

@@ -1,0 +1,79 @@
+// A comparison: a recipe, arms that each change some of it, and the seeds with which each is trained.
+
+import * as z from "zod";
+import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
+import type { Recipe, RecipeKey } from "./schema.ts";
+import { fromFlags, mistakes, maybe, needed, readOptions, rowOptions } from "./values.ts";
+
+export interface Comparison {
+  /** Of the recipe, null where it names none. */
+  readonly out: string | null;
+  readonly arms: readonly { readonly name: string; readonly recipe: Recipe }[];
+  readonly seeds: readonly number[];
+}
+
+// `0,1,2` on the command line is the same as a YAML list.
+const listOfSeeds = () =>
+  z
+    .preprocess(
+      (given) => (/^[\d, ]+$/.test(String(given)) ? String(given).split(",").map(Number) : given),
+      z.array(z.int().min(0)).min(1),
+    )
+    .refine((seeds) => new Set(seeds).size === seeds.length)
+    .meta({ expected: "different whole numbers of at least 0", value: "seeds" });
+
+export const seedsOption = maybe(listOfSeeds(), "seeds of each arm's runs, comma-separated");
+
+// A name is a part of a folder's.
+const arms = z
+  .record(z.string().regex(/^\w[\w.+-]{0,63}$/), z.record(z.string(), z.unknown()))
+  .refine((arms) => Object.keys(arms).length > 0)
+  .meta({
+    expected:
+      "names (letters, digits, . + - _) with the recipe's keys that each changes, as {norms: {tune: norms}}",
+  });
+
+const comparisonShape = { arms: needed(arms, "what is compared"), seeds: seedsOption };
+
+/** What arms must have alike, so that they are scored on the same windows by the same base; `seeds` gives seeds. */
+const ALIKE = [
+  ...(["base", "data", "evalData", "holdOut", "maxTokens", "context", "reportWindows"] as const),
+  ...(Object.keys(rowOptions) as (keyof typeof rowOptions)[]),
+  ...(["seed", "out"] as const),
+] satisfies readonly RecipeKey[];
+
+/** Resolves a comparison: an arm over flag over `--set` over environment over file over default. */
+export function loadComparison(
+  sources: RecipeSources & { readonly file: RecipeFile; readonly seeds?: string | undefined },
+): Comparison {
+  const { file, seeds } = sources;
+  const { content, originOf } = readYaml(file);
+  const keys = (["arms", "seeds"] as const).filter((key) => content[key] !== undefined);
+  const given = [
+    ...keys.map((key) => [key, content[key], originOf(key), true] as const),
+    ...fromFlags({ seeds }),
+  ];
+  const hint = "docs/compare.md explains a comparison";
+  const asked = readOptions(comparisonShape, given, { hint });
+  if (content["seed"] !== undefined && asked.seeds)
+    throw mistakes([`seed (${originOf("seed")}): a comparison's seeds are in seeds`], hint);
+  const common = loadRecipe({ ...sources, arm: null });
+  const all = Object.keys(asked.arms).map((name) => {
+    return { name, recipe: loadRecipe({ ...sources, arm: name }) };
+  });
+  const lines = all.flatMap(({ name, recipe }) => {
+    const isSame = (key: RecipeKey) => JSON.stringify(recipe[key]) === JSON.stringify(common[key]);
+    // With held-out text of its own a comparison may be of what is learnt.
+    const isFree = (key: RecipeKey) => key === "data" && recipe.evalData !== null;
+    return ALIKE.filter((key) => !isSame(key) && !isFree(key)).map((key) => {
+      const [own, others] = [recipe[key], common[key]].map((value) => JSON.stringify(value));
+      return `arm ${name} (${originOf("arms", name, key)}): ${key} is ${own}, but ${others} in the recipe`;
+    });
+  });
+  if (lines.length > 0)
+    throw mistakes(
+      lines,
+      "arms compare where base, data, held-out text, windows and seeds are the recipe's",
+    );
+  return { out: common.out, arms: all, seeds: asked.seeds ?? [common.seed] };
+}

@@ -1,0 +1,191 @@
+// A comparison of arms and seeds: its runs are ordinary runs, it goes on after anything, and refuses what does not compare.
+
+import assert from "node:assert/strict";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { loadComparison } from "../../src/options/comparison.ts";
+import { findRecipe } from "../../src/options/load.ts";
+import { compare, type CompareOptions, compareRuns } from "../../src/run/compare.ts";
+import { fineTune } from "../../src/run/fine-tune.ts";
+import type { ArmsCompared } from "../../src/evaluate/comparison.ts";
+import { allClose, temporaryFolder } from "../helpers.ts";
+import { fixture, outcomeOf, smallRecipe, writeTokens } from "./small-run.ts";
+
+const common = { ...smallRecipe, steps: 4, threads: 1 };
+const two = "arms: {temperatures: {}, norms: {tune: norms}}\nseeds: [0, 1]\n";
+
+/** The recipe of a comparison on small tokens, with these arms. */
+const load = (data: string, text: string, values = {}) =>
+  loadComparison({
+    file: { path: "arms.yaml", text },
+    values: { base: fixture(), data, ...common, ...values },
+  });
+
+/** But for times, memory and places. */
+const figures = ({ arms, pairs }: ArmsCompared) =>
+  JSON.parse(
+    JSON.stringify({ arms, pairs }, (key, value: unknown) =>
+      /seconds|peakRss|folder|cost/i.test(key) ? undefined : value,
+    ),
+  ) as unknown;
+
+test("runs of a comparison are ordinary runs; stopped again and again it gives the same, bit for bit", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const comparison = load(data, two);
+  const whole = (await compare(comparison, join(folder, "whole"))).result!;
+  assert.deepEqual(
+    whole.arms.map(({ name, seeds }) => [name, seeds]),
+    [
+      ["temperatures", [0, 1]],
+      ["norms", [0, 1]],
+    ],
+  );
+  const out = join(folder, "alone");
+  const alone = await fineTune({ base: fixture(), data, ...common, tune: ["norms"], seed: 1, out });
+  const norms = join(folder, "whole", "norms-seed1");
+  assert.deepEqual(await outcomeOf(norms), await outcomeOf(out));
+  const [, arm] = whole.arms;
+  assert.equal(arm!.trained, alone.parameters.trained);
+  assert.equal(arm!.runs[1]!.perplexity, alone.after.perplexity);
+  const mean = (arm!.runs[0]!.perplexity * alone.after.perplexity) ** 0.5;
+  allClose([arm!.after.perplexity], [mean], { rtol: 1e-12 });
+  // Both began at the base, so that their difference is that of their changes.
+  const [first, second] = whole.arms.map(({ change }) => change.lossNats);
+  allClose([whole.pairs[0]!.lossNats], [second! - first!], { atol: 1e-12 });
+  assert.equal(whole.pairs[0]!.numSeeds, 2);
+
+  const parts = join(folder, "parts");
+  let numStops = 0;
+  for (;;) {
+    const stop = new AbortController();
+    const onEvent: CompareOptions["onEvent"] = (event) => {
+      if (event.kind === "step" && event.step % 3 === 2) stop.abort();
+      if (event.kind === "scored" && event.phase === "after" && numStops % 3 === 1) stop.abort();
+    };
+    try {
+      const { result } = await compare(comparison, parts, { signal: stop.signal, onEvent });
+      assert.deepEqual(figures(result!), figures(whole));
+      break;
+    } catch (error) {
+      assert.equal(error, stop.signal.reason);
+      numStops++;
+    }
+  }
+  assert.ok(numStops >= 4, `${numStops} stops`);
+  assert.deepEqual(await outcomeOf(join(parts, "norms-seed1")), await outcomeOf(norms));
+
+  // Of the folders alone, by the recipes in them.
+  const folders = (await readdir(parts)).filter((name) => name.includes("-seed"));
+  const again = await compareRuns(folders.sort().map((name) => join(parts, name)));
+  assert.deepEqual(
+    again.arms.map(({ name, after }) => [name, after]),
+    [whole.arms[1]!, whole.arms[0]!].map(({ name, after }) => [name, after]),
+  );
+  allClose([again.pairs[0]!.lossNats], [-whole.pairs[0]!.lossNats], { rtol: 1e-12 });
+  assert.equal(again.pairs[0]!.pValue, whole.pairs[0]!.pValue);
+
+  // Another recipe is another comparison; more steps go on.
+  const other = load(data, two, { learningRate: 0.5 });
+  await assert.rejects(compare(other, parts), /has another recipe, .*: learningRate is 0.02/);
+  await rm(join(parts, "norms-seed1", "after.json"));
+  await assert.rejects(compareRuns([norms, join(parts, "norms-seed1")]), /lacks its losses/);
+});
+
+test("an arm that fails is told, and the others are compared", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const text = `${two.replace("}}", "}, wild: {tune: norms, learningRate: 1e30}}")}`;
+  const { failed, result } = await compare(load(data, text), join(folder, "out"));
+  assert.deepEqual(
+    failed.map(({ arm, seed }) => [arm, seed]),
+    [
+      ["wild", 0],
+      ["wild", 1],
+    ],
+  );
+  assert.match(failed[0]!.reason, /loss|gradient/);
+  assert.deepEqual(
+    result!.arms.map(({ name, seeds }) => [name, seeds.length]),
+    [
+      ["temperatures", 2],
+      ["norms", 2],
+    ],
+  );
+  assert.deepEqual(result!.failed, failed);
+});
+
+test("shards train each run once; collecting wants all, and gives what one process gives", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const comparison = load(data, two, { steps: 2 });
+  const [out, whole] = [join(folder, "shards"), join(folder, "whole")];
+  const trained: string[] = [];
+  const onRun: CompareOptions["onRun"] = ({ arm, seed }) => void trained.push(`${arm} ${seed}`);
+  for (const index of [1, 2, 3]) {
+    if (index === 3)
+      await assert.rejects(
+        compare(comparison, out, { collect: true }),
+        /1 of 4 runs are missing: temperatures-seed1$/,
+      );
+    const { result } = await compare(comparison, out, { shard: { index, count: 3 }, onRun });
+    assert.equal(result, undefined);
+  }
+  assert.deepEqual(trained.sort(), ["norms 0", "norms 1", "temperatures 0", "temperatures 1"]);
+  // What collects may have other devices.
+  const elsewhere = load(data, two, { steps: 2, device: "auto", threads: 2 });
+  const { result } = await compare(elsewhere, out, { collect: true });
+  assert.deepEqual(figures(result!), figures((await compare(comparison, whole)).result!));
+});
+
+test("arms that do not compare are refused by name before anything trains", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const refused = (arms: string, message: RegExp, rest = "") =>
+    assert.throws(() => load(data, `arms: {a: {}, b: ${arms}}\n${rest}`), message);
+  refused("{context: 8}", /arm b \(arms.yaml:1\): context is 8, but "auto" in the recipe/);
+  refused("{data: other}", /arm b .*: data is "other"/);
+  refused("{evalData: other}", /arm b .*: evalData is "other", but null/);
+  refused("{base: other}", /arm b .*: base is "other"/);
+  refused("{holdOut: 0.5}", /arm b .*: holdOut is 0.5/);
+  refused(
+    "{reportWindows: 3, seed: 1}",
+    /2 mistakes:\s+arm b .*: reportWindows is 3.*\s+arm b .*: seed is 1/,
+  );
+  refused("{tune: norm}", /tune \(arm b, arms.yaml:1\): .*did you mean norms\?/);
+  refused("{tun: norms}", /tun \(arm b, arms.yaml:1\): unknown key; did you mean tune\?/);
+  refused("3", /arms.* expected names .*/);
+  refused("{}", /seeds .*: expected different whole numbers/, "seeds: [1, 1]");
+  refused("{}", /seed \(arms.yaml:2\): a comparison's seeds are in seeds/, "seed: 3\nseeds: [1]");
+  assert.throws(() => load(data, "steps: 3"), /arms: missing; expected names/);
+  assert.throws(() => load(data, "arms: {a/b: {}}"), /arms.* expected names/);
+  // With held-out text of its own it may be what is learnt that is compared.
+  load(data, "evalData: val\narms: {a: {}, b: {data: other}}");
+  // What only the model and its data show.
+  const run = (arms: string) =>
+    compare(load(data, `arms: {a: {}, b: ${arms}}`), join(folder, "out"));
+  await assert.rejects(run("{maxAddedShare: 1e-9}"), /arm b: the temperatures would add/);
+  assert.deepEqual(await readdir(folder), ["data"]);
+});
+
+test("the shipped comparison runs, at smaller sizes", async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = await findRecipe("compare", join(import.meta.dirname, "..", ".."));
+  const comparison = loadComparison({
+    file: { path, text: await readFile(path, "utf8") },
+    values: { steps: 2, context: 64, reportWindows: 4, evalWindows: 2, device: "cpu" },
+    seeds: "0",
+  });
+  const { result } = await compare(comparison, join(folder, "out"), { cacheDir: folder });
+  assert.deepEqual(
+    result!.arms.map(({ name, trained }) => [name, trained]),
+    [
+      ["temperatures", 1072],
+      ["norms", 2304],
+      ["biases", 4608],
+      ["temperatures+norms", 3376],
+    ],
+  );
+  assert.equal(result!.pairs.length, 6);
+});
