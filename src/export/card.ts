@@ -80,9 +80,6 @@ function resultOf({ recipe, after }: RunReport) {
   return { task: { type: "text-generation" }, dataset, metrics: [metric] };
 }
 
-/** What has become part of the weights. */
-export const foldedNames = { temperatures: "constant temperatures", lora: "LoRA" } as const;
-
 /** LoRA that a run has merged already is known from its recipe. */
 const isMerged = ({ report, folded = [] }: Provenance) =>
   folded.includes("lora") ||
@@ -95,16 +92,14 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   const merged =
     "LoRA (Hu et al., 2021), merged: W + s · B A, rounded to the weights' number format";
-  if (lora && !temperatures) {
-    const added = addedParameters(opened, "lora").toLocaleString("en-US");
-    return [`LoRA (Hu et al., 2021) for ${origin}, in PEFT's format: ${added} parameters.`];
-  }
   if (!temperatures) {
     let change = "unchanged but for its format";
     if (report && hasTrainedBase) change = "fine-tuned without temperatures";
     if (isMerged(provenance)) change = `with ${merged}`;
     if (folded?.includes("temperatures"))
-      change = `with ${folded.map((kind) => foldedNames[kind]).join(" and ")} folded into its weights: any client runs it`;
+      change = `${isMerged(provenance) ? `${change}, and ` : ""}with constant temperatures folded into its weights: any client runs it`;
+    const added = addedParameters(opened, "lora").toLocaleString("en-US");
+    if (lora) change = `with LoRA (Hu et al., 2021) of ${added} parameters, in PEFT's format`;
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
   const added = addedParameters(opened, "temperatures");

@@ -18,7 +18,7 @@ import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
-import { CARD_MARK, foldedNames, modelCard } from "./card.ts";
+import { CARD_MARK, modelCard } from "./card.ts";
 import { checkAdapterSource, folded, writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
@@ -71,7 +71,8 @@ export async function convert(options: ConvertOptions) {
     const card = await modelCard(made, origin, folder, basename(out), target, verification);
     await writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
-    const notes = kinds.map((kind) => `${foldedNames[kind]} became part of the weights`);
+    const folding = { temperatures: "constant temperatures", lora: "LoRA" };
+    const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     return { out, target, files, verification, /** For its users. */ notes };

@@ -17,7 +17,7 @@ import {
   writeSharded,
 } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
-import { adapterJson, baseMetadata, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
@@ -81,8 +81,8 @@ export function checkAdapterSource(
 export async function writeAdapter(folder: string, opened: OpenedModel, base: BaseIdentity) {
   for (const [kind] of insertionsOf(opened)) {
     const { config, weights } = adapterFiles[kind];
-    const [tensors, metadata] = [insertedTensors(kind, opened), baseMetadata(kind, base)];
-    await writeSafetensors(join(folder, weights), tensors, metadata);
+    const metadata = { format: "pt", ...(base.sha256 && { [BASE_SHA256]: base.sha256 }) };
+    await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
     await writeJson(join(folder, config), adapterJson(kind, opened, base));
   }
 }

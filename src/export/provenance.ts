@@ -8,7 +8,7 @@ import type { JsonObject } from "../files/json.ts";
 import { modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
-import { basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { BASE_SHA256, basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {
@@ -26,7 +26,7 @@ export interface Provenance {
 export const provenanceKeys = {
   name: "ssa_base_model",
   revision: "ssa_base_revision",
-  sha256: "ssa_base_sha256",
+  sha256: BASE_SHA256,
   hasTrainedBase: "ssa_trained_base",
   licence: "ssa_base_license",
 } as const;

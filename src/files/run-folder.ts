@@ -46,9 +46,8 @@ export async function saveSnapshot(
       const { [kind]: sources = [] } = tensors;
       if (sources.length === 0) continue;
       await writeSafetensors(join(folder, snapshotFiles[kind]), sources);
-      const config = `${kind}Config` as const;
-      if (config === "adapterConfig" || config === "loraConfig")
-        await writeJson(join(folder, snapshotFiles[config]), configs[config]);
+      if (kind === "adapter" || kind === "lora")
+        await writeJson(join(folder, snapshotFiles[`${kind}Config`]), configs[`${kind}Config`]);
     }
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));

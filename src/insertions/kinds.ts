@@ -38,9 +38,5 @@ export const insertionsOf = (opened: Insertions): readonly (readonly [InsertionK
   });
 
 /** The name of a tensor in a file of its kind as the graph has it. */
-export function ownName(stored: string): string {
-  const prefix = INSERTION_KINDS.map((kind) => kindOf(kind).prefix).find(
-    (prefix) => prefix && stored.startsWith(prefix),
-  );
-  return stored.slice(prefix?.length ?? 0);
-}
+export const ownName = (stored: string) =>
+  stored.startsWith(lora.prefix) ? stored.slice(lora.prefix.length) : stored;

@@ -15,14 +15,14 @@ interface LoraSpec {
   readonly ranks: Readonly<Record<string, number>>;
 }
 
-/** What a recipe calls sets of linear layers: those below attention, or all but the output embedding. */
+/** What a recipe calls sets of linear layers: those below attention, and all but the output embedding. */
 export const LORA_MODULES = ["attention", "all-linear"] as const;
 
 interface LoraChoice {
   readonly rank: number;
   readonly alpha: number;
-  /** Or names of modules, from any dot on. */
-  readonly modules: (typeof LORA_MODULES)[number] | readonly string[];
+  /** These sets, or names of modules from any dot on. */
+  readonly modules: readonly string[];
 }
 
 const PARAMETER = /^(.*)\.lora_([AB])\.weight$/;
@@ -64,19 +64,18 @@ const endsWith = (module: string, end: string) => module === end || module.endsW
 
 function chosen({ config, linears, attentionPrefix }: Host, { modules }: LoraChoice): string[] {
   const all = [...linears.keys()];
-  if (modules === "all-linear") return all;
-  if (modules === "attention") {
-    const layers = Array.from({ length: config.numLayers }, (_, i) => `${attentionPrefix(i)}.`);
-    return all.filter((module) => layers.some((prefix) => module.startsWith(prefix)));
-  }
-  const unknown = modules.find((end) => !all.some((module) => endsWith(module, end)));
-  if (unknown !== undefined) {
-    const names = new Set(all.map((module) => module.split(".").at(-1)!));
-    throw new UserError(`lora.modules: the model has no linear layer "${unknown}"`, {
-      hint: `it has ${[...names].join(", ")}; or take ${LORA_MODULES.join(" or ")}`,
-    });
-  }
-  return all.filter((module) => modules.some((end) => endsWith(module, end)));
+  const layers = Array.from({ length: config.numLayers }, (_, i) => `${attentionPrefix(i)}.`);
+  const isOf = (module: string, end: string) =>
+    end === "all-linear" ||
+    (end === "attention" && layers.some((prefix) => module.startsWith(prefix))) ||
+    endsWith(module, end);
+  const unknown = modules.find((end) => !all.some((module) => isOf(module, end)));
+  if (unknown === undefined)
+    return all.filter((module) => modules.some((end) => isOf(module, end)));
+  const names = new Set(all.map((module) => module.split(".").at(-1)!));
+  throw new UserError(`lora.modules: the model has no linear layer "${unknown}"`, {
+    hint: `it has ${[...names].join(", ")}; or take ${LORA_MODULES.join(" or ")}`,
+  });
 }
 
 type Site = ReturnType<typeof sites>[number];

@@ -55,12 +55,8 @@ export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: Base
   return { ...opened[kind]!.insertion.toJson(opened.model), ...stated };
 }
 
-/** Where a file has no place of its own for the base's checksum: the metadata of its tensors. */
-export const baseMetadata = (kind: InsertionKind, { sha256 }: BaseIdentity) => ({
-  format: "pt",
-  ...(!kindOf(kind).baseKeys.sha256 && sha256 && { [BASE_SHA256]: sha256 }),
-});
-const BASE_SHA256 = "ssa_base_sha256";
+/** In the metadata of an adapter's tensors, for PEFT's config has no place for the base's checksum. */
+export const BASE_SHA256 = "ssa_base_sha256";
 
 /** Number of parameters of the base; a tied output embedding counts once. */
 export function countParameters({ weights }: Model): number {

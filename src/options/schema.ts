@@ -69,18 +69,15 @@ const temperatures = z
 // `q_proj,v_proj` is the same as a YAML list.
 const loraModules = z
   .preprocess(
-    (given) =>
-      typeof given === "string" && !LORA_MODULES.some((word) => word === given)
-        ? given.split(",").map((word) => word.trim())
-        : given,
-    z.union([z.enum(LORA_MODULES), z.array(z.string().min(1)).min(1)]),
+    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
+    z.array(z.string().min(1)).min(1),
   )
   .meta({ expected: `${LORA_MODULES.join(", ")} or names of linear layers` });
 const lora = z
   .strictObject({
     rank: wholeNumber(1).default(8),
     alpha: kind.above0().default(16),
-    modules: loraModules.default("attention"),
+    modules: loraModules.default(["attention"]),
   })
   .meta({ expected: "{rank, alpha, modules}" });
 
@@ -104,7 +101,11 @@ export const recipeSchema = z.strictObject({
     0.005,
     "most parameters of temperatures, a share of the base's",
   ),
-  lora: preset(lora, { rank: 8, alpha: 16, modules: "attention" }, "of LoRA, where tune names it"),
+  lora: preset(
+    lora,
+    { rank: 8, alpha: 16, modules: ["attention"] },
+    "of LoRA, where tune names it",
+  ),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),

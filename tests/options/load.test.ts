@@ -53,7 +53,7 @@ test("the defaults are the documented ones", () => {
     feature: "gelu",
     position: "tanh",
     maxAddedShare: 0.005,
-    lora: { rank: 8, alpha: 16, modules: "attention" },
+    lora: { rank: 8, alpha: 16, modules: ["attention"] },
     steps: 200,
     context: "auto",
     packing: "auto",
