@@ -6,6 +6,7 @@ import { styleText } from "node:util";
 import { pino } from "pino";
 import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
+import { insertionsOf } from "../src/insertions/kinds.ts";
 import { isRecord } from "../src/core/json.ts";
 import { rowOptions } from "../src/options/rows.ts";
 import { flagName, optionsOf } from "../src/options/values.ts";
@@ -32,7 +33,9 @@ export function runFacts(run: Prepared): Facts {
   const { base, added, trained } = parameters;
   const perStep = format.integer(sequencesOf(run.recipe) * context);
   const share = format.share(added / base);
-  const inserted = opened.temperatures?.insertion.describe(opened.model) ?? [];
+  const inserted = insertionsOf(opened).flatMap(([, { insertion }]) =>
+    insertion.describe(opened.model),
+  );
   const rows = inserted.map(({ place, form, extent, parameters }) => {
     return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
   });

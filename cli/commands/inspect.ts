@@ -25,7 +25,7 @@ export const command = defineCommand({
 });
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
-  const { config, parameters, temperatures } = model;
+  const { config, parameters, temperatures, lora } = model;
   const [exact, short] = [format.integer, format.parameters].map((format) =>
     format(parameters.total),
   );
@@ -48,6 +48,9 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
       temperatures: temperatures
         ? `${format.integer(temperatures.parameters)} (${format.share(temperatures.share)}), ${temperatures.description}`
         : "none",
+      LoRA:
+        lora &&
+        `${format.integer(lora.parameters)} (${format.share(lora.share)}), ${lora.description}`,
     },
     columns,
   );

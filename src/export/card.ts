@@ -11,6 +11,7 @@ import { countParameters, type OpenedModel } from "../model/open.ts";
 import { sourcesOf } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
+import { insertionsOf } from "../insertions/kinds.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
 import type { Target, Verification } from "./verify.ts";
 
@@ -39,7 +40,11 @@ export async function modelCard(
     datasets: ids.length > 0 && ids,
     library_name: target === "onnx" ? "transformers.js" : "ssa",
     pipeline_tag: "text-generation",
-    tags: [...(temperatures ? ["selective-self-attention"] : []), target],
+    tags: [
+      ...(temperatures ? ["selective-self-attention"] : []),
+      ...(opened.lora ? ["lora"] : []),
+      target,
+    ],
     "model-index": report && [{ name: title, results: [resultOf(report)] }],
   };
   // JSON is YAML.
@@ -54,7 +59,7 @@ export async function modelCard(
     CARD_MARK,
     `\n# ${title}\n`,
     ...description(opened, provenance),
-    ...(temperatures ? ["", usage[target]] : []),
+    ...(insertionsOf(opened).length > 0 ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
     `\n## Checked\n\n${verified(verification)}`,
     "\n## Licence\n",
@@ -75,24 +80,38 @@ function resultOf({ recipe, after }: RunReport) {
   return { task: { type: "text-generation" }, dataset, metrics: [metric] };
 }
 
-function description(
-  { model, temperatures, configJson }: OpenedModel,
-  { base, hasTrainedBase, isFolded, report }: Provenance,
-): string[] {
+/** LoRA that a run has merged already is known from its recipe. */
+const isMerged = ({ report, folded = [] }: Provenance) =>
+  folded.includes("lora") ||
+  (report?.recipe.final === "model" && report.recipe.tune.includes("lora"));
+
+function description(opened: OpenedModel, provenance: Provenance): string[] {
+  const { model, temperatures, lora, configJson } = opened;
+  const { base, hasTrainedBase, folded, report } = provenance;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
+  const merged =
+    "LoRA (Hu et al., 2021), merged: W + s · B A, rounded to the weights' number format";
   if (!temperatures) {
     let change = "unchanged but for its format";
     if (report && hasTrainedBase) change = "fine-tuned without temperatures";
-    if (isFolded) change = "with constant temperatures folded into its weights: any client runs it";
+    if (isMerged(provenance)) change = `with ${merged}`;
+    if (folded?.includes("temperatures"))
+      change = `${isMerged(provenance) ? `${change}, and ` : ""}with constant temperatures folded into its weights: any client runs it`;
+    const added = addedParameters(opened, "lora").toLocaleString("en-US");
+    if (lora) change = `with LoRA (Hu et al., 2021) of ${added} parameters, in PEFT's format`;
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
   }
-  const added = addedParameters(temperatures.values);
+  const added = addedParameters(opened, "temperatures");
   const share = (100 * added) / countParameters(model);
   return [
     `${origin} with temperatures of Selective Self-Attention (Zhang et al., NeurIPS 2024, arXiv 2411.12892) on every`,
     `attention layer: ${added.toLocaleString("en-US")} new parameters, ${share.toPrecision(2)} % of the base's.`,
-    ...(hasTrainedBase ? ["Weights of the base were trained as well."] : []),
+    ...(lora ? [`Beside them LoRA (Hu et al., 2021) in PEFT's format.`] : []),
+    ...(isMerged(provenance) ? [`And with ${merged}.`] : []),
+    ...(hasTrainedBase && !isMerged(provenance)
+      ? ["Weights of the base were trained as well."]
+      : []),
     ...(base.sha256 ? ["", `SHA-256 of the base's weights: \`${base.sha256}\`.`] : []),
   ];
 }

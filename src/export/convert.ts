@@ -17,6 +17,7 @@ import {
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
 import { checkAdapterSource, folded, writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
@@ -48,7 +49,7 @@ export async function convert(options: ConvertOptions) {
       hint: "take --dtype f16 or f32",
     });
   if (target === "adapter" && dtype !== undefined)
-    throw new UserError("an adapter's temperatures are always f32", { hint: "leave --dtype out" });
+    throw new UserError("an adapter's tensors are always f32", { hint: "leave --dtype out" });
   onStage?.("reading the source");
   const opened = await openModel(options.model, options);
   const provenance = await provenanceOf(opened);
@@ -60,7 +61,9 @@ export async function convert(options: ConvertOptions) {
     const foldedPath = join(folder, "folded.safetensors");
     const made = target === "adapter" ? opened : await folded(opened, foldedPath);
     const isFolded = made !== opened;
-    const origin = isFolded ? { ...provenance, hasTrainedBase: true, isFolded } : provenance;
+    // What did not stay as it was, whole or in part.
+    const kinds = INSERTION_KINDS.filter((kind) => made[kind] !== opened[kind]);
+    const origin = isFolded ? { ...provenance, hasTrainedBase: true, folded: kinds } : provenance;
     await writers[target](folder, made, origin, options);
     onStage?.("checking what was written");
     const verification = await verify(target, folder, made, dtype === "fp16");
@@ -68,7 +71,8 @@ export async function convert(options: ConvertOptions) {
     const card = await modelCard(made, origin, folder, basename(out), target, verification);
     await writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
-    const notes = isFolded ? ["constant temperatures became part of the weights"] : [];
+    const folding = { temperatures: "constant temperatures", lora: "LoRA" };
+    const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     return { out, target, files, verification, /** For its users. */ notes };

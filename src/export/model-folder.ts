@@ -17,7 +17,8 @@ import {
   writeSharded,
 } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
 import { streamAs } from "../model/weights.ts";
@@ -34,20 +35,20 @@ export async function writeModelFolder(
   { base, hasTrainedBase }: Provenance,
   { dtype, maxFileBytes }: Pick<ConvertOptions, "dtype" | "maxFileBytes"> = {},
 ): Promise<void> {
-  const { weights, temperatures, configJson } = opened;
+  const { weights, temperatures, configJson, model } = opened;
+  const { config } = adapterFiles.temperatures;
   const sources = [...weights].map(([name, info]): TensorSource => {
     const target = dtype ? precisions[dtype] : weightDtype(info);
     return { name, dtype: target, shape: info.shape, data: () => streamAs(info, target) };
   });
-  if (temperatures)
-    await writeJson(join(folder, adapterFiles.config), temperatures.insertion.toJson());
+  if (temperatures) await writeJson(join(folder, config), temperatures.insertion.toJson(model));
   const metadata: Record<string, string> = { format: "pt" };
   if (temperatures) metadata["ssa"] = SILENT_LOSS;
   const licence = (await licenceOf(opened)).join("\n") || undefined;
   for (const [key, value] of Object.entries({ ...base, hasTrainedBase, licence }))
     if (value !== undefined)
       metadata[provenanceKeys[key as keyof typeof provenanceKeys]] = String(value);
-  await writeSharded(folder, [...sources, ...temperatureTensors(opened)], {
+  await writeSharded(folder, [...sources, ...insertedTensors("temperatures", opened)], {
     metadata,
     ...(maxFileBytes && { maxShardBytes: maxFileBytes }),
   });
@@ -56,14 +57,15 @@ export async function writeModelFolder(
   await writeCompanions(opened.folder, folder, { ...configJson, ...changed });
 }
 
-/** Refuses a model of which temperatures are not the whole difference from its base. */
+/** Refuses a model of which what is inserted is not the whole difference from its base. */
 export function checkAdapterSource(
-  { folder, temperatures }: OpenedModel,
+  opened: OpenedModel,
   { hasTrainedBase, base }: Provenance,
 ): void {
+  const isPlain = insertionsOf(opened).length === 0;
   const whole = "export the whole model: --to safetensors";
   const problems = [
-    [!temperatures, " has no temperatures, so there is nothing to put into an adapter", undefined],
+    [isPlain, " has no temperatures, so there is nothing to put into an adapter", undefined],
     [hasTrainedBase, ": more than temperatures was trained, which an adapter cannot hold", whole],
     [
       hasTrainedBase === undefined || base.name === undefined,
@@ -72,37 +74,47 @@ export function checkAdapterSource(
     ],
   ] as const;
   for (const [isSo, problem, hint] of problems)
-    if (isSo) throw new UserError(folder + problem, { hint });
+    if (isSo) throw new UserError(opened.folder + problem, { hint });
 }
 
-/** The temperatures, tens of kilobytes, and their form with the identity of the base that they belong to. */
+/** Of each kind its tensors, and its config with the identity of the base that they belong to. */
 export async function writeAdapter(folder: string, opened: OpenedModel, base: BaseIdentity) {
-  await writeSafetensors(join(folder, adapterFiles.weights), temperatureTensors(opened));
-  const json = adapterJson(opened.temperatures!.insertion, base);
-  await writeJson(join(folder, adapterFiles.config), json);
+  for (const [kind] of insertionsOf(opened)) {
+    const { config, weights } = adapterFiles[kind];
+    const metadata = { format: "pt", ...(base.sha256 && { [BASE_SHA256]: base.sha256 }) };
+    await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
+    await writeJson(join(folder, config), adapterJson(kind, opened, base));
+  }
 }
 
-/** The temperatures as F32 tensors; none where the model has none. */
-export function temperatureTensors({ model, temperatures }: OpenedModel): TensorSource[] {
-  return [...(temperatures?.insertion.parameters(model) ?? [])].map(([name, { shape }]) => ({
-    name,
+/** What is inserted of a kind as F32 tensors; none where the model has none. */
+export function insertedTensors(kind: InsertionKind, opened: OpenedModel): TensorSource[] {
+  const { [kind]: inserted, model } = opened;
+  return [...(inserted?.insertion.parameters(model) ?? [])].map(([name, { shape }]) => ({
+    name: kindOf(kind).prefix + name,
     dtype: "F32",
     shape: fixedShape(shape),
-    data: encodeFloats("F32", temperatures!.values.get(name)!),
+    data: encodeFloats("F32", inserted!.values.get(name)!),
   }));
 }
 
 /**
- * The model with all that is inserted become part of its weights where it can, so that any client runs it, or the same
- * object; a file at `path` then holds the changed weights, so that memory need not.
+ * The model with all that is inserted, or these kinds of it, become part of its weights where it can, so that any client
+ * runs it, or the same object; a file at `path` then holds the changed weights, so that memory need not.
  */
-export async function folded(opened: OpenedModel, path: string): Promise<OpenedModel> {
-  const { temperatures, ...plain } = opened;
-  const folding = temperatures?.insertion.fold(plain.model, temperatures.values);
-  if (!folding) return opened;
-  const { changes, rest } = folding;
+export async function folded(
+  opened: OpenedModel,
+  path: string,
+  kinds: readonly InsertionKind[] = INSERTION_KINDS,
+): Promise<OpenedModel> {
+  const foldings = insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
+    const folding = kinds.includes(kind) && insertion.fold(opened.model, values);
+    return folding ? [{ kind, ...folding }] : [];
+  });
+  if (foldings.length === 0) return opened;
+  const changes = foldings.flatMap((folding) => folding.changes);
   const changed = [...new Set(changes.map(({ name }) => name))].map((name): TensorSource => {
-    const info = plain.weights.get(name)!;
+    const info = opened.weights.get(name)!;
     const stored = weightDtype(info);
     const dtype = stored === "F16" || stored === "BF16" ? stored : "F32";
     const data = async function* () {
@@ -113,8 +125,13 @@ export async function folded(opened: OpenedModel, path: string): Promise<OpenedM
     return { name, dtype, shape: info.shape, data };
   });
   await writeSafetensors(path, changed);
-  const weights = new Map([...plain.weights, ...(await openSafetensors(path)).tensors]);
-  return { ...plain, weights, ...(rest && { temperatures: rest }) };
+  const weights = new Map([...opened.weights, ...(await openSafetensors(path)).tensors]);
+  const made: { -readonly [Key in keyof OpenedModel]: OpenedModel[Key] } = { ...opened, weights };
+  for (const { kind, rest } of foldings) {
+    delete made[kind];
+    if (rest) made[kind] = rest;
+  }
+  return made;
 }
 
 const COMPANIONS = [

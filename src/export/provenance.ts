@@ -4,10 +4,11 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
-import { type JsonObject, readJsonIfSound } from "../files/json.ts";
-import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
+import type { JsonObject } from "../files/json.ts";
+import { modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import { baseKeys, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
+import { BASE_SHA256, basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {
@@ -15,8 +16,8 @@ export interface Provenance {
   readonly base: BaseIdentity;
   /** Whether training changed anything but the temperatures; undefined where no record of it is left. */
   readonly hasTrainedBase: boolean | undefined;
-  /** Whether what was inserted has become part of the weights. */
-  readonly isFolded?: boolean;
+  /** What was inserted and has become part of the weights. */
+  readonly folded?: readonly InsertionKind[];
   /** Of the run that made it. */
   readonly report?: RunReport | undefined;
 }
@@ -25,19 +26,18 @@ export interface Provenance {
 export const provenanceKeys = {
   name: "ssa_base_model",
   revision: "ssa_base_revision",
-  sha256: "ssa_base_sha256",
+  sha256: BASE_SHA256,
   hasTrainedBase: "ssa_trained_base",
   licence: "ssa_base_license",
 } as const;
 
 /** From an adapter's config or the weights' own metadata, else the run's report; a plain model is its own base. */
 export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
-  const { run, adapter, checkpoint, temperatures } = opened;
+  const { run, adapter, checkpoint } = opened;
   const report = run === undefined ? undefined : await readReport(run);
   if (adapter !== undefined) {
-    const config = (await readJsonIfSound(join(adapter, adapterFiles.config))) ?? {};
     const hasTrainedBase = existsSync(join(adapter, snapshotFiles.trained));
-    const recorded = recordedBase(config, baseKeys);
+    const recorded = Object.assign({}, ...(await basesIn(adapter))) as BaseIdentity;
     const own = hasTrainedBase || recorded.sha256 ? {} : await identityOf(opened);
     return { base: { ...own, ...recorded }, hasTrainedBase, report };
   }
@@ -51,7 +51,7 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
     const base = { name: report.recipe.base, sha256: report.before.modelSha256 };
     return { base, hasTrainedBase: changesBase(report.recipe), report };
   }
-  if (temperatures) return { base: {}, hasTrainedBase: undefined };
+  if (insertionsOf(opened).length > 0) return { base: {}, hasTrainedBase: undefined };
   return { base: await identityOf(opened), hasTrainedBase: false };
 }
 

@@ -4,9 +4,10 @@
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
 import type { Inserted } from "../insertions/insertion.ts";
+import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { simplify } from "../graph/passes.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
-import { readTemperatures } from "../model/match.ts";
+import { readInsertions } from "../model/match.ts";
 import { type OpenedModel, openModel } from "../model/open.ts";
 import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";
@@ -33,15 +34,15 @@ export async function verify(
   if (target === "onnx") await compareLogits(folder, source, meter, isRounded);
   else if (target === "safetensors") await compareTensors(source, await openModel(folder), meter);
   else {
-    const temperatures = await readTemperatures(folder, source.model);
-    await compareTensors({ ...source, weights: new Map() }, { temperatures }, meter);
+    const inserted = await readInsertions(folder, source.model);
+    await compareTensors({ ...source, weights: new Map() }, inserted, meter);
   }
   return { what: compared[target], ...meter.result() };
 }
 
-/** Every tensor of the source: weights by their bytes after the conversion, temperatures by value. */
+/** Every tensor of the source: weights by their bytes after the conversion, what is inserted by value. */
 async function compareTensors(
-  { weights, temperatures }: OpenedModel,
+  { weights, ...source }: OpenedModel,
   written: Partial<OpenedModel>,
   meter: DeviationMeter,
 ): Promise<void> {
@@ -51,13 +52,15 @@ async function compareTensors(
       throw mismatch(`tensor "${name}" is another`);
   }
   const formOf = (inserted?: Inserted) => JSON.stringify(inserted?.insertion.spec);
-  if (formOf(written.temperatures) !== formOf(temperatures))
-    throw mismatch("the temperatures are of another form");
-  for (const [name, values] of temperatures?.values ?? []) {
-    const copy = written.temperatures?.values.get(name);
-    if (copy?.length !== values.length || !values.every((value, i) => value === copy[i]))
-      throw mismatch(`temperature "${name}" is another`);
-    meter.numValues += values.length;
+  for (const kind of INSERTION_KINDS) {
+    if (formOf(written[kind]) !== formOf(source[kind]))
+      throw mismatch(`${kind} of another form were written`);
+    for (const [name, values] of source[kind]?.values ?? []) {
+      const copy = written[kind]?.values.get(name);
+      if (copy?.length !== values.length || !values.every((value, i) => value === copy[i]))
+        throw mismatch(`tensor "${name}" is another`);
+      meter.numValues += values.length;
+    }
   }
 }
 

@@ -33,10 +33,10 @@ export const modelFiles = {
   card: "README.md",
 } as const;
 
-/** Beside the weights of a model with temperatures, or without them as an adapter. */
+/** Beside the weights of a model with temperatures, or without them as an adapter; and PEFT's of LoRA. */
 export const adapterFiles = {
-  config: "ssa_config.json",
-  weights: "ssa_adapter.safetensors",
+  temperatures: { config: "ssa_config.json", weights: "ssa_adapter.safetensors" },
+  lora: { config: "adapter_config.json", weights: "adapter_model.safetensors" },
 } as const;
 
 /** In a run's folder. */
@@ -51,10 +51,12 @@ export const runFiles = {
   final: "final",
 } as const;
 
-/** In a snapshot's folder; `trained` holds what trains beside temperatures. */
+/** In a snapshot's folder; `trained` holds what trains of the base. */
 export const snapshotFiles = {
-  adapter: adapterFiles.weights,
-  adapterConfig: adapterFiles.config,
+  adapter: adapterFiles.temperatures.weights,
+  adapterConfig: adapterFiles.temperatures.config,
+  lora: adapterFiles.lora.weights,
+  loraConfig: adapterFiles.lora.config,
   trained: "trained.safetensors",
   optimizer: "optimizer.safetensors",
   state: "state.json",

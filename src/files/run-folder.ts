@@ -17,12 +17,13 @@ export { appendLine, readLines } from "./json.ts";
 export { runFiles, snapshotFiles } from "./names.ts";
 export { lockRun } from "./lock.ts";
 
-const tensorKinds = ["adapter", "trained", "optimizer"] as const;
+const tensorKinds = ["adapter", "lora", "trained", "optimizer"] as const;
+type TensorKind = (typeof tensorKinds)[number];
 
 /** All that a run needs to go on from a step; kinds without tensors get no file. */
 export interface Snapshot {
   readonly step: number;
-  readonly tensors: Readonly<Record<(typeof tensorKinds)[number], readonly TensorSource[]>>;
+  readonly tensors: Readonly<Partial<Record<TensorKind, readonly TensorSource[]>>>;
   /** JSON. */
   readonly state: unknown;
 }
@@ -37,15 +38,17 @@ export interface FoundSnapshot extends Omit<Snapshot, "tensors"> {
 export async function saveSnapshot(
   runDir: string,
   { step, tensors, state }: Snapshot,
-  { adapterConfig }: { readonly adapterConfig: unknown },
+  configs: Readonly<Partial<Record<"adapterConfig" | "loraConfig", unknown>>>,
 ): Promise<string> {
   const dir = snapshotDir(runDir, step);
   await atomic.replaceFolder(dir, async (folder) => {
-    for (const kind of tensorKinds)
-      if (tensors[kind].length > 0)
-        await writeSafetensors(join(folder, snapshotFiles[kind]), tensors[kind]);
-    if (tensors.adapter.length > 0)
-      await writeJson(join(folder, snapshotFiles.adapterConfig), adapterConfig);
+    for (const kind of tensorKinds) {
+      const { [kind]: sources = [] } = tensors;
+      if (sources.length === 0) continue;
+      await writeSafetensors(join(folder, snapshotFiles[kind]), sources);
+      if (kind === "adapter" || kind === "lora")
+        await writeJson(join(folder, snapshotFiles[`${kind}Config`]), configs[`${kind}Config`]);
+    }
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));
     const content = { format_version: 1, step, files, state };

@@ -179,7 +179,9 @@ async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<stri
   const own = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
     join(folder, name),
   );
-  const added = Object.values(adapterFiles).map((name) => join(adapter ?? "", name));
+  const added = Object.values(adapterFiles)
+    .flatMap(({ config, weights }) => [config, weights])
+    .map((name) => join(adapter ?? "", name));
   for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
     hash.update(` ${await sha256OfFile(file)}`);
   return hash.digest("hex").slice(0, 32);

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { statIfPresent } from "../files/atomic.ts";
-import { modelFiles } from "../files/names.ts";
+import { adapterFiles, modelFiles } from "../files/names.ts";
 import { noWeights, readIndex } from "../files/safetensors.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
@@ -73,7 +73,8 @@ async function isFolder(path: string): Promise<boolean> {
   if (!info) return false;
   if (!info.isDirectory()) return fail(`"${path}" is a file, expected the folder of a model`);
   // A folder with an adapter and no config.json is opened through the base that it names.
-  for (const file of ["config.json", "ssa_adapter.safetensors"])
+  const adapters = Object.values(adapterFiles).map(({ weights }) => weights);
+  for (const file of [modelFiles.config, ...adapters])
     if (await statIfPresent(join(path, file))) return true;
   const both = `a folder that exists wins over a name: for the model on the hub write hf:${path}`;
   const hint = isName(path) ? both : undefined;

@@ -3,7 +3,7 @@
 import type { Random } from "../core/random.ts";
 import { sizeOf, type Shape } from "../core/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import type { AttentionHooks, Projection, ProjectionPlace } from "../nn/attention.ts";
+import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 
 type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim";
@@ -12,6 +12,10 @@ type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim";
 export interface Host {
   readonly config: Readonly<Record<Count, number>>;
   readonly weights: ReadonlyMap<string, Shape>;
+  /** Features in and out of every linear layer within the blocks, by module. */
+  readonly linears: ReadonlyMap<string, readonly [number, number]>;
+  /** Of their weights: [out, in] or [in, out]. */
+  readonly layout: "FD" | "DF";
   readonly attentionPrefix: (layer: number) => string;
   readonly placeOf: (layer: number, projection: Projection) => ProjectionPlace | null;
 }
@@ -21,12 +25,12 @@ export interface Insertion {
   /** Plain data, to be compared and printed. */
   readonly spec: object;
   /** The content of its config file, without an adapter's `base_*` fields. */
-  readonly toJson: () => Readonly<Record<string, unknown>>;
+  readonly toJson: (host: Host) => Readonly<Record<string, unknown>>;
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
   /** In words, by kind of place. */
   readonly describe: (host: Host) => readonly Description[];
-  readonly hooks: (host: Host, context: HookContext) => AttentionHooks;
+  readonly hooks: (host: Host, context: HookContext) => Hooks;
   /** What can become part of the base's weights; null where nothing can. */
   readonly fold: (host: Host, values: Values) => Folding | null;
 }

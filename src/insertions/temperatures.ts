@@ -21,8 +21,17 @@ const WORDS = PARTS.flatMap((part) => Object.keys(partOf(part).parameters(1, 1))
 const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.(${WORDS.join("|")})$`);
 
 export const temperatures = {
+  word: "temperatures",
   /** By which a checkpoint's tensors are recognised. */
   owns: (tensor: string) => NAME.test(tensor),
+  /** Before the names of its tensors in files. */
+  prefix: "",
+  /** The keys of its config file that say which model it was put on: a Hugging Face id or a path. */
+  baseKeys: {
+    name: "base_model_name_or_path",
+    revision: "base_revision",
+    sha256: "base_sha256",
+  },
   of: (spec: TemperatureSpec): Insertion => ({
     spec,
     toJson: () => specToJson(spec),

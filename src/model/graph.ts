@@ -9,12 +9,13 @@ import type { Feeds, Weight } from "../engines/engine.ts";
 import { cast, input, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { KeptPart } from "../models/decoder.ts";
-import type { AttentionHooks } from "../nn/attention.ts";
+import type { Hooks } from "../nn/attention.ts";
 import { tokenScores, vocabularyLogits } from "../nn/loss.ts";
 import { fixedPositions, packedPositions, type Positions } from "../nn/positions.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
+import { insertionsOf } from "../insertions/kinds.ts";
 import type { OpenedModel } from "./open.ts";
 
 export type ForwardGraph = ReturnType<typeof buildForward>;
@@ -26,7 +27,7 @@ interface BuildOptions {
   readonly precision?: Precision;
   /** As the engine wants it; small tiles by default. */
   readonly tiling?: Tiling;
-  readonly hooks?: AttentionHooks;
+  readonly hooks?: Hooks;
 }
 
 /** The forward pass of rows of windows that start at position 0, or of given tokens at given positions. */
@@ -44,7 +45,7 @@ export function buildForward(
   const isGiven = "ids" in of;
   const ids = isGiven ? of.ids : input("ids", [of.batchSize, of.context], "I64");
   const positions = isGiven ? of.positions : positionsOf(of, tiling);
-  const { model, weights, temperatures } = opened;
+  const { model, weights } = opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
     const isTrained = trained?.has(name);
@@ -70,11 +71,12 @@ export function buildForward(
     const { joinsHeads } = tiling;
     return insertion.hooks(model, { parameter: parameterOf, positions, joinsHeads, observe });
   };
+  const inserted = insertionsOf(opened);
   const hidden = model.forward({
     weight,
     ids,
     positions,
-    hooks: { ...hooks, ...(temperatures && insertedHooks(temperatures)) },
+    hooks: Object.assign({}, hooks, ...inserted.map(([, one]) => insertedHooks(one))) as Hooks,
     keep,
   });
   keep(hidden, "stream");
@@ -131,11 +133,12 @@ export function ranksOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph): 
 export const logitsOf = ({ hidden, head, logitCap }: ForwardGraph): Tensor =>
   vocabularyLogits(hidden, head, logitCap);
 
-/** What the parameters are bound to: ranges of the checkpoint's files, and the temperatures' values. */
-export function boundWeights({ weights, temperatures }: OpenedModel): Map<string, Weight> {
-  const bound = new Map<string, Weight>(weights);
-  for (const [name, { buffer, byteOffset, byteLength }] of temperatures?.values ?? [])
-    bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
+/** What the parameters are bound to: ranges of the checkpoint's files, and the values of what is inserted. */
+export function boundWeights(opened: OpenedModel): Map<string, Weight> {
+  const bound = new Map<string, Weight>(opened.weights);
+  for (const [, { values }] of insertionsOf(opened))
+    for (const [name, { buffer, byteOffset, byteLength }] of values)
+      bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
   return bound;
 }
 

@@ -1,5 +1,6 @@
 // Matches what a checkpoint holds with what config.json promises: every weight is stored, in its shape, and nothing else.
 
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
@@ -12,7 +13,13 @@ import {
   type TensorInfo,
 } from "../files/safetensors.ts";
 import type { Inserted } from "../insertions/insertion.ts";
-import { temperatures as kind } from "../insertions/temperatures.ts";
+import {
+  INSERTION_KINDS,
+  type InsertionKind,
+  type Insertions,
+  kindOf,
+  ownName,
+} from "../insertions/kinds.ts";
 import type { Model } from "../models/index.ts";
 import { DeviationMeter, sameWeight } from "./weights.ts";
 
@@ -28,7 +35,7 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
   for (const [stored, info] of tensors) {
     const name = model.canonicalName(stored);
     if (name === null) continue;
-    if (kind.owns(name)) temperatures.set(name, info);
+    if (kindOf("temperatures").owns(name)) temperatures.set(name, info);
     else if (model.weights.has(name)) weights.set(name, info);
     else if (name !== model.outputEmbedding || !model.config.isTied) unexpected.push(stored);
   }
@@ -58,15 +65,35 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
   return { weights, temperatures };
 }
 
-/** The temperatures of a folder's ssa_config.json, from an adapter's file or the given tensors. */
-export async function readTemperatures(
+/** All that the files of an adapter, or of a snapshot, hold to be inserted. */
+export async function readInsertions(folder: string, model: Model): Promise<Insertions> {
+  const found: Partial<Record<InsertionKind, Inserted>> = {};
+  for (const kind of kindsIn(folder)) found[kind] = await readInserted(kind, folder, model);
+  return found;
+}
+
+/** What a folder is an adapter of. */
+export const kindsIn = (folder: string) =>
+  INSERTION_KINDS.filter((kind) => existsSync(join(folder, adapterFiles[kind].weights)));
+
+/** What the config of its kind in a folder describes, from an adapter's file or the given tensors. */
+export async function readInserted(
+  kind: InsertionKind,
   folder: string,
   model: Model,
   stored?: Checkpoint["tensors"],
 ): Promise<Inserted> {
-  const tensors = stored ?? (await openSafetensors(join(folder, adapterFiles.weights))).tensors;
-  const path = join(folder, adapterFiles.config);
-  const insertion = kind.fromJson(path, await readJson(path));
+  const { config, weights } = adapterFiles[kind];
+  const { prefix, fromJson, word } = kindOf(kind);
+  const file = stored ?? (await openSafetensors(join(folder, weights))).tensors;
+  const named = [...file].map(([name, info]) => {
+    // PEFT wraps models that others saved without their outer prefix.
+    return [(prefix && model.canonicalName(ownName(name))) || name, info] as const;
+  });
+  const tensors = new Map(named);
+  const path = join(folder, config);
+  const shapes = new Map(named.map(([name, { shape }]) => [name, shape]));
+  const insertion = fromJson(path, await readJson(path), shapes);
   const expected = insertion.parameters(model);
   const values = new Map<string, Float32Array>();
   for (const name of new Set([...expected.keys(), ...tensors.keys()])) {
@@ -76,7 +103,7 @@ export async function readTemperatures(
         ? mismatch(name, info, shape)
         : [`${name} is ${shape ? "missing" : "unexpected"}`];
     if (problem || !info)
-      throw new UserError(`${folder}: temperature ${problem}`, {
+      throw new UserError(`${folder}: ${word.replace(/s$/, "")} ${problem}`, {
         hint: "was the adapter trained on another base?",
       });
     values.set(name, await readFloats(info));

@@ -16,13 +16,19 @@ import {
   openSafetensors,
   type TensorInfo,
 } from "../files/safetensors.ts";
-import type { Inserted, Insertion } from "../insertions/insertion.ts";
+import {
+  INSERTION_KINDS,
+  type InsertionKind,
+  type Insertions,
+  insertionsOf,
+  kindOf,
+} from "../insertions/kinds.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
-import { matchTensors, readTemperatures } from "./match.ts";
+import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
 
-/** A model as it lies on disk, ready to be built as a graph. */
-export interface OpenedModel {
+/** A model as it lies on disk, ready to be built as a graph, with what is inserted of each kind. */
+export interface OpenedModel extends Insertions {
   /** What finds it again: a hub id, an embedded name, or its path (an adapter's base; an unfinished run). */
   readonly name: string;
   /** The folder of config, tokenizer and, as a rule, weights (an adapter's base). */
@@ -33,30 +39,24 @@ export interface OpenedModel {
   readonly checkpoint: Checkpoint;
   /** Weights by canonical name. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
-  /** Present where the model has temperatures. */
-  readonly temperatures?: Inserted;
   /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
   readonly adapter?: string;
   /** The folder of the run that made it. */
   readonly run?: string;
 }
 
-/** The keys of an adapter's ssa_config.json that say which model its temperatures were put on. */
-export const baseKeys = {
-  /** A Hugging Face id or a path. */
-  name: "base_model_name_or_path",
-  revision: "base_revision",
-  sha256: "base_sha256",
-} as const;
+/** The model that something was put on. */
+export type BaseIdentity = Readonly<Partial<Record<"name" | "revision" | "sha256", string>>>;
 
-export type BaseIdentity = Readonly<Partial<Record<keyof typeof baseKeys, string>>>;
-
-/** The content of an adapter's ssa_config.json. */
-export function adapterJson(insertion: Insertion, base: BaseIdentity): JsonObject {
-  const fields = Object.entries(baseKeys) as [keyof BaseIdentity, string][];
+/** The content of an adapter's config file. */
+export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: BaseIdentity) {
+  const fields = Object.entries(kindOf(kind).baseKeys) as [keyof BaseIdentity, string][];
   const stated = Object.fromEntries(fields.map(([field, key]) => [key, base[field]]));
-  return { ...insertion.toJson(), ...stated };
+  return { ...opened[kind]!.insertion.toJson(opened.model), ...stated };
 }
+
+/** In the metadata of an adapter's tensors, for PEFT's config has no place for the base's checksum. */
+export const BASE_SHA256 = "ssa_base_sha256";
 
 /** Number of parameters of the base; a tied output embedding counts once. */
 export function countParameters({ weights }: Model): number {
@@ -81,15 +81,18 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const { folder, run } = place;
   if (run && !existsSync(folder)) return openUnfinished(run, options);
   const configPath = join(folder, modelFiles.config);
-  if (!adapter && !existsSync(configPath) && existsSync(join(folder, adapterFiles.weights))) {
+  if (!adapter && !existsSync(configPath) && kindsIn(folder).length > 0) {
     const opened = await openModel(await baseOf(folder), { ...options, adapter: folder });
     return { ...opened, ...(run && { run }) };
   }
   if (adapter) refuseForeign(adapter);
   if (adapter && existsSync(join(adapter, snapshotFiles.trained)))
-    throw new UserError(`${adapter} belongs to a run that trained more than temperatures`, {
-      hint: "name the run's folder as the model: it has all that was trained",
-    });
+    throw new UserError(
+      `${adapter} belongs to a run that trained more than temperatures and LoRA`,
+      {
+        hint: "name the run's folder as the model: it has all that was trained",
+      },
+    );
   const hint = "a model folder holds config.json and model.safetensors";
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);
@@ -100,13 +103,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const augmented = { ...opened, checkpoint, weights };
   if (!adapter)
     return inside.size > 0
-      ? { ...augmented, temperatures: await readTemperatures(folder, model, inside) }
+      ? { ...augmented, temperatures: await readInserted("temperatures", folder, model, inside) }
       : augmented;
   if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
   await checkBase(adapter, folder, checkpoint);
-  const temperatures = await readTemperatures(adapter, model);
-  return { ...augmented, temperatures, adapter: resolve(adapter) };
+  const inserted = await readInsertions(adapter, model);
+  if (insertionsOf(inserted).length > 0)
+    return { ...augmented, ...inserted, adapter: resolve(adapter) };
+  const names = INSERTION_KINDS.map((kind) => adapterFiles[kind].weights);
+  throw new UserError(`${adapter} is no adapter: it has neither ${names.join(" nor ")}`);
 }
 
 const none = new Map<string, never>();
@@ -134,9 +140,9 @@ async function findPlace(name: string, resolveName: OpenOptions["resolve"]) {
 
 const foreign = [
   [
-    /^adapter_config\.json$/,
-    "an adapter of PEFT (LoRA or another)",
-    "merge it into its base in Python, model.merge_and_unload().save_pretrained(FOLDER), and name that folder",
+    /^adapter_model\.(bin|pt)$|^adapter_config\.json$/,
+    "an adapter of PEFT without adapter_model.safetensors",
+    "save it in Python as that: model.save_pretrained(FOLDER)",
   ],
   [/\.gguf$/i, "a folder around a GGUF file", "name the file itself"],
 ] as const;
@@ -145,7 +151,7 @@ const foreign = [
 function refuseForeign(path: string): void {
   if (!existsSync(path)) return;
   const names = statSync(path).isDirectory() ? readdirSync(path) : [];
-  if (names.includes(modelFiles.config) || names.includes(adapterFiles.weights)) return;
+  if (names.includes(modelFiles.config) || kindsIn(path).length > 0) return;
   for (const [pattern, what, hint] of foreign)
     if (names.some((name) => pattern.test(name)))
       throw new UserError(`${path} is ${what}, which ssa does not read`, { hint });
@@ -175,38 +181,49 @@ async function openUnfinished(run: string, { adapter, ...options }: OpenOptions)
 /** The model with a snapshot's tensors in place of those that it was trained from. */
 export async function withSnapshot(opened: OpenedModel, dir: string): Promise<OpenedModel> {
   const { model, checkpoint } = opened;
-  const [path, adapter] = [join(dir, snapshotFiles.trained), join(dir, snapshotFiles.adapter)];
+  const path = join(dir, snapshotFiles.trained);
   const trained = existsSync(path) ? await openSafetensors(path) : noCheckpoint;
-  const temperatures = existsSync(adapter) && (await readTemperatures(dir, model));
   const files = [...checkpoint.files, ...trained.files];
   const tensors = new Map([...checkpoint.tensors, ...trained.tensors]);
   return {
     ...opened,
     checkpoint: { ...checkpoint, files, tensors },
     weights: new Map([...opened.weights, ...trained.tensors]),
-    ...(temperatures && { temperatures }),
+    ...(await readInsertions(dir, model)),
     adapter: dir,
   };
 }
 
-const baseIn = (adapter: string) => readJson(join(adapter, adapterFiles.config));
+/** What each of an adapter's kinds says of the base that it was put on. */
+export async function basesIn(adapter: string): Promise<BaseIdentity[]> {
+  const read = async (kind: InsertionKind): Promise<BaseIdentity> => {
+    const { config, weights } = adapterFiles[kind];
+    const json = await readJson(join(adapter, config));
+    const { metadata } = await openSafetensors(join(adapter, weights));
+    const fields = Object.entries(kindOf(kind).baseKeys).map(([field, key]) => [field, json[key]]);
+    const found = [["sha256", metadata[BASE_SHA256]], ...fields];
+    return Object.fromEntries(found.filter(([, value]) => value && typeof value === "string"));
+  };
+  return Promise.all(kindsIn(adapter).map(read));
+}
 
 /** The name of an adapter's base. */
 async function baseOf(adapter: string): Promise<string> {
-  const { [baseKeys.name]: name, [baseKeys.revision]: revision } = await baseIn(adapter);
-  if (typeof name !== "string")
+  const { name, revision } = Object.assign({}, ...(await basesIn(adapter))) as BaseIdentity;
+  if (name === undefined)
     throw new UserError(`${adapter} is an adapter and does not name its base`, {
       hint: "name both: --model BASE --adapter DIR",
     });
-  return typeof revision === "string" ? `${name}@${revision}` : name;
+  return revision ? `${name}@${revision}` : name;
 }
 
 /** Refuses an adapter that names another base by its checksum. */
 async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  const { [baseKeys.name]: name, [baseKeys.sha256]: sha256 } = await baseIn(adapter);
-  const found = sha256 && (await modelSha256(checkpoint));
-  if (found !== sha256)
-    throw new UserError(`${adapter} was trained on another base than ${folder}`, {
-      hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
-    });
+  for (const { name, sha256 } of await basesIn(adapter)) {
+    const found = sha256 && (await modelSha256(checkpoint));
+    if (found !== sha256)
+      throw new UserError(`${adapter} was trained on another base than ${folder}`, {
+        hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
+      });
+  }
 }

@@ -17,7 +17,7 @@ import {
 import type { Tensor } from "../graph/tensor.ts";
 import {
   attention,
-  type AttentionHooks,
+  type Hooks,
   type Projection,
   type ProjectionPlace,
   PROJECTIONS,
@@ -40,7 +40,7 @@ export interface ForwardContext {
   /** Token ids, I64 [B, T]. */
   readonly ids: Tensor;
   readonly positions: Positions;
-  readonly hooks: AttentionHooks;
+  readonly hooks: Hooks;
   /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
   readonly keep: (x: Tensor, part: KeptPart) => Tensor;
 }
@@ -69,9 +69,14 @@ export function decoder(family: Family, config: DecoderConfig) {
     const ids = input("ids", [1, 1], "I64");
     const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
     forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+    const linears = new Map<string, readonly [number, number]>();
+    for (const [name, shape] of weights) {
+      const [D, F] = (family.layout === "FD" ? [...shape].reverse() : shape).map(Number);
+      if (groups.get(name) === "matrices") linears.set(name.replace(/\.weight$/, ""), [D!, F!]);
+    }
     if (!config.isTied)
       weight(outputEmbedding, [config.vocabSize, config.hiddenSize], "embeddings");
-    return { weights, groups };
+    return { weights, groups, linears };
   };
   let walked: ReturnType<typeof walk> | undefined;
   const named = () => (walked ??= walk());
@@ -92,6 +97,11 @@ export function decoder(family: Family, config: DecoderConfig) {
     get weights(): ReadonlyMap<string, Shape> {
       return named().weights;
     },
+    /** Features in and out of the linear layers of all blocks, by module. */
+    get linears() {
+      return named().linears;
+    },
+    layout: family.layout,
     /** The canonical name of a stored tensor, or null for a buffer that is no weight. */
     canonicalName: (stored: string) => {
       if (BUFFER.test(stored)) return null;
@@ -153,7 +163,8 @@ function forward(
     const shape = family.layout === "FD" ? [size, x.shape.at(-1)!] : [x.shape.at(-1)!, size];
     const matrix = weight(`${name}.weight`, shape, "matrices");
     const bias = hasBias ? weight(`${name}.bias`, [size], "biases") : undefined;
-    return linear(x, matrix, bias, family.layout);
+    const y = linear(x, matrix, bias, family.layout);
+    return hooks.linear?.(name, x, y) ?? y;
   };
 
   const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);

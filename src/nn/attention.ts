@@ -53,6 +53,12 @@ export interface AttentionHooks {
   readonly cache?: (layer: number, present: Cached) => Cached;
 }
 
+/** And into every linear layer of a block. */
+export interface Hooks extends AttentionHooks {
+  /** What becomes of a module's y, made of x. */
+  readonly linear?: (module: string, x: Tensor, y: Tensor) => Tensor;
+}
+
 /** [B, T, D] as [B, heads, T, D / heads] */
 export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
   const [batch, length, width] = x_BTD.shape;

@@ -2,8 +2,9 @@
 
 import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
+import { rowOptions } from "./rows.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
-import { fromFlags, mistakes, maybe, needed, readOptions, rowOptions } from "./values.ts";
+import { fromFlags, mistakes, maybe, needed, readOptions } from "./values.ts";
 
 export interface Comparison {
   /** Of the recipe, null where it names none. */

@@ -6,6 +6,7 @@ import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
+import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import {
   type Recipe,
   type RecipeKey,
@@ -175,9 +176,10 @@ function givenBy(
 function conflicts(recipe: Recipe): Problem[] {
   const { steps, warmupSteps, learningRate, minLearningRate, temperatures, tune } = recipe;
   const parts = Object.values(temperatures).flatMap((of) => Object.values(of));
-  const isOfTemperatures = tune.join() === "temperatures" && recipe.init === "pretrained";
+  const isInserted = tune.every((group) => INSERTION_KINDS.some((kind) => kind === group));
+  const fitsAdapter = isInserted && recipe.init === "pretrained";
   const adapter =
-    "an adapter holds temperatures over a pretrained base only; use final: model, or tune: temperatures with init: pretrained";
+    "an adapter holds temperatures and LoRA over a pretrained base only; use final: model, or tune: temperatures or lora with init: pretrained";
   const rate = `${minLearningRate} is more than learningRate, ${learningRate}`;
   const { gradientAccumulationSteps: number, device } = recipe;
   const devices = devicesIn(device).length;
@@ -191,7 +193,7 @@ function conflicts(recipe: Recipe): Problem[] {
     [off, "temperatures", "every part is off, but tune names temperatures"],
     [devices > number, "device", idle],
     [isMixed, "data", "some have a weight and some have none; give one to each or to none"],
-    [recipe.final === "adapter" && !isOfTemperatures, "final", adapter],
+    [recipe.final === "adapter" && !fitsAdapter, "final", adapter],
   ];
   return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));
 }

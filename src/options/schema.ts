@@ -1,6 +1,7 @@
 // The one schema of a recipe: every option with its type, meaning, unit and default. Flags are made from it.
 import * as z from "zod";
 import { PACKING_CHOICES } from "../data/training.ts";
+import { LORA_MODULES } from "../insertions/lora.ts";
 import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
 import { rowOptions } from "./rows.ts";
@@ -9,7 +10,7 @@ import * as kind from "./values.ts";
 const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
 
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
-export const TUNE_GROUPS = ["temperatures", "norms", "biases", "all"] as const;
+export const TUNE_GROUPS = ["temperatures", "lora", "norms", "biases", "all"] as const;
 export type TuneGroup = (typeof TUNE_GROUPS)[number];
 
 // `temperatures,norms` on the command line is the same as a YAML list.
@@ -66,6 +67,21 @@ const temperatures = z
   .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
   .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
+// `q_proj,v_proj` is the same as a YAML list.
+const loraModules = z
+  .preprocess(
+    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
+    z.array(z.string().min(1)).min(1),
+  )
+  .meta({ expected: `${LORA_MODULES.join(", ")} or names of linear layers` });
+const lora = z
+  .strictObject({
+    rank: wholeNumber(1).default(8),
+    alpha: kind.above0().default(16),
+    modules: loraModules.default(["attention"]),
+  })
+  .meta({ expected: "{rank, alpha, modules}" });
+
 /** Recipe keys and flags have the same words; a flag is the key in kebab-case. */
 export const recipeSchema = z.strictObject({
   base: needed(text("model"), "model to fine-tune: a folder, Hugging Face id[@revision] or name"),
@@ -81,7 +97,16 @@ export const recipeSchema = z.strictObject({
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
   feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
   position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
-  maxAddedShare: preset(kind.share(), 0.005, "most new parameters, as a share of the base's"),
+  maxAddedShare: preset(
+    kind.share(),
+    0.005,
+    "most parameters of temperatures, a share of the base's",
+  ),
+  lora: preset(
+    lora,
+    { rank: 8, alpha: 16, modules: ["attention"] },
+    "of LoRA, where tune names it",
+  ),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
@@ -90,6 +115,7 @@ export const recipeSchema = z.strictObject({
   gradientAccumulationSteps: preset(wholeNumber(1), 4, "micro batches (auto: sequences) per step"),
   seed: preset(wholeNumber(0), 0, "seed of the order of data and random weights"),
   learningRate: preset(kind.above0(), 1e-2, "peak learning rate of temperatures, norms and biases"),
+  loraLearningRate: preset(kind.above0(), 2e-4, "the same of LoRA (tune: lora)"),
   baseLearningRate: preset(kind.above0(), 1e-5, "the same of the base's weights (tune: all)"),
   minLearningRate: preset(kind.atLeast0(), 0, "learning rate at the last step"),
   warmupSteps: preset(wholeNumber(0), 20, "steps of rising learning rate; by itself at most half"),
@@ -97,7 +123,11 @@ export const recipeSchema = z.strictObject({
   beta1: preset(kind.decayRate(), 0.9, "AdamW's decay of the mean gradient"),
   beta2: preset(kind.decayRate(), 0.95, "AdamW's decay of the squared gradient"),
   epsilon: preset(kind.above0(), 1e-8, "AdamW's term against division by zero"),
-  weightDecay: preset(kind.atLeast0(), 0.01, "decay; never on temperatures, norms or biases"),
+  weightDecay: preset(
+    kind.atLeast0(),
+    0.01,
+    "decay of matrices; never on temperatures, norms or biases",
+  ),
   maxGradNorm: preset(kind.above0(), 1, "gradients are scaled down to this norm"),
 
   evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),

@@ -5,16 +5,25 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { sizeOf } from "../core/shape.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import type { Inserted } from "../insertions/insertion.ts";
+import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { addedParameters } from "../train/groups.ts";
 
 export type Inspection = Awaited<ReturnType<typeof inspectModel>>;
 
 /** Reads headers and configs only (and an augmented model's temperatures): instant at any size. */
 export async function inspectModel(name: string, options: OpenOptions = {}) {
-  const { model, configJson, checkpoint, temperatures, folder } = await openModel(name, options);
+  const opened = await openModel(name, options);
+  const { model, configJson, checkpoint, temperatures, lora, folder } = opened;
   const stored = [...checkpoint.tensors.values()];
   const total = countParameters(model);
-  const added = addedParameters(temperatures?.values);
+  const about = (kind: InsertionKind, inserted: Inserted) => {
+    const added = addedParameters(opened, kind);
+    const described = inserted.insertion
+      .describe(model)
+      .map(({ place, form }) => `${place}: ${form}`);
+    return { parameters: added, share: added / total, description: described.join("; ") };
+  };
   const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.json"];
   const weights = [...model.weights];
@@ -29,18 +38,11 @@ export async function inspectModel(name: string, options: OpenOptions = {}) {
     files: checkpoint.files,
     sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
     tokenizer: tokenizer.find((name) => existsSync(join(folder, name))) ?? null,
-    isAugmented: temperatures !== undefined,
+    isAugmented: insertionsOf(opened).length > 0,
     temperatures: temperatures
-      ? {
-          parameters: added,
-          share: added / total,
-          spec: temperatures.insertion.spec,
-          description: temperatures.insertion
-            .describe(model)
-            .map(({ place, form }) => `${place}: ${form}`)
-            .join("; "),
-        }
+      ? { ...about("temperatures", temperatures), spec: temperatures.insertion.spec }
       : null,
+    lora: lora ? about("lora", lora) : null,
     tensors: stored.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
   };
 }

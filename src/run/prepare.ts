@@ -86,15 +86,15 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const tensors = await trainedTensors(opened, recipe);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
-  const added = addedParameters(opened.temperatures?.values);
+  const added = addedParameters(opened);
   return {
     recipe,
     places,
-    /** As it was opened, and with the temperatures that train. */
+    /** As it was opened, and with what is inserted to train. */
     base,
     opened,
     tensors,
-    /** Parameters of the base, of the temperatures, and those that train, new or not. */
+    /** Parameters of the base, of what is inserted, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
     /** The first training text as the model sees it; null where tokens have no spelling. */

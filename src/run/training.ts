@@ -1,6 +1,7 @@
 // A run from end to end: before, training, after, report and final model. Killed at any moment, it continues from its
 // last checkpoint to the same result.
 
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
@@ -10,7 +11,7 @@ import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
-import { writeAdapter, writeModelFolder } from "../export/model-folder.ts";
+import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
@@ -25,7 +26,8 @@ import {
   truncateMetrics,
 } from "../files/run-folder.ts";
 import { adapterJson, type BaseIdentity, openModel, withSnapshot } from "../model/open.ts";
-import { readTemperatures } from "../model/match.ts";
+import { readInsertions } from "../model/match.ts";
+import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
@@ -67,10 +69,11 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
   const own = await identityOf(work.base);
   const baseSha256 = own.sha256!;
-  // Temperatures that were there before belong to the base that they were put on.
-  const origin: Provenance = work.base.temperatures
-    ? await provenanceOf(work.base)
-    : { base: own, hasTrainedBase: false };
+  // What was inserted before belongs to the base that it was put on.
+  const origin: Provenance =
+    insertionsOf(work.base).length > 0
+      ? await provenanceOf(work.base)
+      : { base: own, hasTrainedBase: false };
   const base = origin.hasTrainedBase === false ? origin.base : own;
   const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
@@ -142,12 +145,18 @@ async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: P
   const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
   await replaceFolder(path, async (folder) => {
     if (isAdapter) return writeAdapter(folder, trained, base);
-    await writeModelFolder(folder, trained, provenance);
+    // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
+    const mergedPath = join(folder, "merged.safetensors");
+    const merged = await folded(trained, mergedPath, ["lora"]);
+    const isMerged = merged !== trained;
+    const made = { ...provenance, hasTrainedBase: isMerged || provenance.hasTrainedBase };
+    await writeModelFolder(folder, merged, made);
+    await rm(mergedPath, { force: true });
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });
   const model = isAdapter
-    ? { ...work.base, temperatures: await readTemperatures(path, trained.model) }
+    ? { ...work.base, ...(await readInsertions(path, trained.model)) }
     : await openModel(path);
   const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
   return evaluate(work.engine, model, reportPlan, how);
@@ -199,9 +208,9 @@ async function train(
     save: async (loop) => {
       const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
       const snapshot = toSnapshot(tensors, { loop, cursor, ...counters });
-      const insertion = opened.temperatures?.insertion;
-      const adapterConfig = insertion && adapterJson(insertion, base);
-      const dir = await saveSnapshot(runDir, snapshot, { adapterConfig });
+      const configOf = (kind: InsertionKind) => opened[kind] && adapterJson(kind, opened, base);
+      const configs = { adapterConfig: configOf("temperatures"), loraConfig: configOf("lora") };
+      const dir = await saveSnapshot(runDir, snapshot, configs);
       const best = recipe.earlyStopping === "off" ? [] : [loop.bestStep];
       await pruneSnapshots(runDir, recipe.keepLast, best);
       onEvent({ kind: "saved", step: loop.step, dir });

@@ -12,7 +12,7 @@ export interface TrainedTensor {
   /** Decoupled: values shrink by learning rate × decay. */
   readonly weightDecay: number;
   /** Which of the recipe's learning rates applies. */
-  readonly rate: "learningRate" | "baseLearningRate";
+  readonly rate: "learningRate" | "baseLearningRate" | "loraLearningRate";
 }
 
 /** Euclidean norm of all gradients together, in double precision. */

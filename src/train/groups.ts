@@ -7,27 +7,45 @@ import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
-import { type Values, withInitialValues } from "../insertions/insertion.ts";
+import { type Insertion, withInitialValues } from "../insertions/insertion.ts";
+import {
+  INSERTION_KINDS,
+  type InsertionKind,
+  type Insertions,
+  insertionsOf,
+  kindOf,
+} from "../insertions/kinds.ts";
+import { lora } from "../insertions/lora.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
 
 /** Tensors of a model: what is inserted, and its weights by their use. */
-type Kind = "temperatures" | WeightGroup;
+type Kind = InsertionKind | WeightGroup;
 
 /** What each group takes, unless a group before it does. */
 const tuneGroups: Readonly<Record<TuneGroup, readonly Kind[]>> = {
   temperatures: ["temperatures"],
+  lora: ["lora"],
   norms: ["norms"],
   biases: ["biases"],
   all: ["embeddings", "norms", "biases", "matrices"],
 };
 
 /** To these alone the recipe's weight decay applies. */
-const DECAYED: readonly Kind[] = ["embeddings", "matrices"];
+const DECAYED: readonly Kind[] = ["embeddings", "matrices", "lora"];
+
+/** Their learning rates, where they are not those of the small tensors. */
+const rates: Readonly<Partial<Record<TuneGroup, TrainedTensor["rate"]>>> = {
+  lora: "loraLearningRate",
+  all: "baseLearningRate",
+};
 
 /** Whether a run leaves the base other than it was, which an adapter cannot hold. */
-export const changesBase = ({ tune, init }: Recipe) =>
-  init === "random" || tune.some((group) => group !== "temperatures");
+export const changesBase = ({ tune, init, final }: Recipe) =>
+  init === "random" ||
+  tune.some((group) => !isInserted(group) || (group === "lora" && final === "model"));
+
+const isInserted = (name: Kind | TuneGroup) => INSERTION_KINDS.some((kind) => kind === name);
 
 /** Random streams of the seed that no epoch's order of data takes. */
 const INITIAL_WEIGHTS = -1;
@@ -35,34 +53,56 @@ const INITIAL_INSERTION = -2;
 
 /** The base with what the recipe inserts: as long as that has its initial values, it gives the base's logits bit for bit. */
 export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
-  const { tune, feature, position } = recipe;
-  if (!tune.includes("temperatures")) return base;
-  const insertion = temperatures.of({ feature, position, ...recipe.temperatures });
-  if (base.temperatures) {
-    if (recipe.final === "adapter")
-      throw new UserError(
-        `${base.folder} has temperatures already; an adapter needs a plain base`,
-        { hint: "use final: model" },
-      );
-    if (JSON.stringify(base.temperatures.insertion.spec) === JSON.stringify(insertion.spec))
-      return base;
-    throw new UserError(`${base.folder} has other temperatures than the recipe asks for`, {
-      hint: "start from its base, or state the same temperatures, feature and position",
-    });
-  }
+  const present = insertionsOf(base);
+  if (present.length > 0 && recipe.final === "adapter")
+    throw new UserError(
+      `${base.folder} has ${present.map(([kind]) => kindOf(kind).word).join(" and ")} already; an adapter needs a plain base`,
+      { hint: "use final: model" },
+    );
   const random = createRandom(recipe.seed, INITIAL_INSERTION);
-  const inserted = withInitialValues(insertion, base.model, random);
-  const share = addedParameters(inserted.values) / countParameters(base.model);
+  const asked: Insertions = Object.fromEntries(
+    INSERTION_KINDS.filter((kind) => recipe.tune.includes(kind)).map((kind) => {
+      const insertion = insertions[kind](base, recipe);
+      const { [kind]: there } = base;
+      if (!there) return [kind, withInitialValues(insertion, base.model, random)];
+      if (JSON.stringify(there.insertion.spec) === JSON.stringify(insertion.spec))
+        return [kind, there];
+      throw new UserError(
+        `${base.folder} has other ${kindOf(kind).word} than the recipe asks for`,
+        {
+          hint: `start from its base, or state the same ${keys[kind]}`,
+        },
+      );
+    }),
+  );
+  // What is beside attention is to be small; LoRA's rank says for itself what it adds.
+  const isNew = asked.temperatures && !base.temperatures;
+  const share = isNew ? addedParameters(asked, "temperatures") / countParameters(base.model) : 0;
   if (share > recipe.maxAddedShare)
     throw new UserError(
       `the temperatures would add ${(100 * share).toFixed(3)} % parameters, more than ${100 * recipe.maxAddedShare} %`,
       { hint: `leave parts out, or allow it: --max-added-share ${(share * 1.01).toPrecision(2)}` },
     );
-  return { ...base, temperatures: inserted };
+  return { ...base, ...asked };
 }
 
-export const addedParameters = (values?: Values) =>
-  [...(values?.values() ?? [])].reduce((count, { length }) => count + length, 0);
+const keys = { temperatures: "temperatures, feature and position", lora: "lora" } as const;
+
+/** As a recipe has them. */
+const insertions: Readonly<
+  Record<InsertionKind, (base: OpenedModel, recipe: Recipe) => Insertion>
+> = {
+  temperatures: (_, { feature, position, ...recipe }) =>
+    temperatures.of({ feature, position, ...recipe.temperatures }),
+  lora: ({ model }, recipe) => lora.choose(model, recipe.lora),
+};
+
+/** Of all that is inserted, or of one kind. */
+export const addedParameters = (opened: Insertions, of?: InsertionKind) =>
+  insertionsOf(opened)
+    .filter(([kind]) => of === undefined || kind === of)
+    .flatMap(([, { values }]) => [...values.values()])
+    .reduce((count, { length }) => count + length, 0);
 
 /** Where the threads that compute read what trains, which would else be copied on its way to each. */
 function inSharedMemory(values: Float32Array): Float32Array {
@@ -76,15 +116,17 @@ export async function trainedTensors(
   opened: OpenedModel,
   { tune, init, seed, weightDecay }: Recipe,
 ): Promise<TrainedTensor[]> {
-  const { folder, model, weights, temperatures: inserted } = opened;
+  const { folder, model, weights } = opened;
   if (init === "random" && !tune.includes("all"))
     throw new UserError(`init: random leaves weights that do not train random for good`, {
       hint: "train them too: tune: all",
     });
   const random = createRandom(seed, INITIAL_WEIGHTS);
-  const inserts = [...(inserted?.insertion.parameters(model) ?? [])];
+  const inserts = insertionsOf(opened).flatMap(([kind, { insertion }]) =>
+    [...insertion.parameters(model)].map(([name, { shape }]) => [name, shape, kind] as const),
+  );
   const candidates: readonly (readonly [string, Shape, Kind])[] = [
-    ...inserts.map(([name, { shape }]) => [name, shape, "temperatures"] as const),
+    ...inserts,
     ...[...model.weights].map(([name, shape]) => [name, shape, model.groupOf(name)] as const),
   ];
   const tensors: TrainedTensor[] = [];
@@ -101,7 +143,7 @@ export async function trainedTensors(
       mean: new Float32Array(values.length),
       square: new Float32Array(values.length),
       weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
-      rate: group === "all" ? "baseLearningRate" : "learningRate",
+      rate: rates[group] ?? "learningRate",
     });
   }
   const idle = tune.find((group) => !used.has(group));
@@ -111,7 +153,7 @@ export async function trainedTensors(
 
   /** At random: what changes nothing for norms, zeros for biases, normal with the config's deviation for matrices. */
   function initialValues(name: string, shape: Shape, kind: Kind) {
-    if (kind === "temperatures") return inserted!.values.get(name)!.slice();
+    if (kind === "temperatures" || kind === "lora") return opened[kind]!.values.get(name)!.slice();
     if (init === "pretrained") return readFloats(weights.get(name)!);
     const values = new Float32Array(sizeOf(shape));
     if (kind === "norms" && name.endsWith("weight")) return values.fill(model.unitNorm);

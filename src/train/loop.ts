@@ -11,7 +11,7 @@ import type { LossScaleState, TrainingStep } from "./step.ts";
 export type RateOptions = Pick<Recipe, "schedule" | "steps" | "warmupSteps" | "minLearningRate">;
 
 export type LoopOptions = RateOptions &
-  Pick<Recipe, "beta1" | "beta2" | "epsilon" | "learningRate" | "baseLearningRate"> &
+  Pick<Recipe, "beta1" | "beta2" | "epsilon" | TrainedTensor["rate"]> &
   Pick<Recipe, "gradientAccumulationSteps" | "maxGradNorm"> &
   Pick<Recipe, "evalEvery" | "saveEvery" | "earlyStopping">;
 
@@ -171,12 +171,12 @@ async function trainStep(
     const learningRate = rateOf(tensor.rate);
     adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
   }
-  const isOfBase = tensors.every(({ rate }) => rate === "baseLearningRate");
+  const rates = tensors.map(({ rate }) => rate);
   return {
     step,
     /** Mean over the step's targets, before the update. */
     lossNats: nats / numTokens,
-    learningRate: rateOf(isOfBase ? "baseLearningRate" : "learningRate"),
+    learningRate: rateOf(rates.includes("learningRate") ? "learningRate" : rates[0]!),
     /** Before clipping. */
     gradNorm,
     /** Targets of the step. */

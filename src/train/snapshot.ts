@@ -7,7 +7,7 @@ import { UserError } from "../core/errors.ts";
 import type { DataCursor } from "../data/training.ts";
 import type { Snapshot } from "../files/run-folder.ts";
 import { openSafetensors, readFloats, type TensorSource } from "../files/safetensors.ts";
-import { temperatures } from "../insertions/temperatures.ts";
+import { kindOf, ownName } from "../insertions/kinds.ts";
 import type { TrainedTensor } from "./adamw.ts";
 import type { LoopState } from "./loop.ts";
 
@@ -30,16 +30,21 @@ export function toSnapshot(tensors: readonly TrainedTensor[], state: RunState): 
     source(`mean.${name}`, shape, mean),
     source(`square.${name}`, shape, square),
   ]);
-  const adapter = all.filter(({ name }) => temperatures.owns(name));
-  const trained = all.filter((tensor) => !adapter.includes(tensor));
-  return { step: state.loop.step, tensors: { adapter, trained, optimizer }, state };
+  const adapter = all.filter(({ name }) => kindOf("temperatures").owns(name));
+  const ofLora = all.filter(({ name }) => kindOf("lora").owns(name));
+  const trained = all.filter((tensor) => !adapter.includes(tensor) && !ofLora.includes(tensor));
+  // Under the names of their files, so that a snapshot is an adapter.
+  const { prefix } = kindOf("lora");
+  const lora = ofLora.map((tensor) => ({ ...tensor, name: prefix + tensor.name }));
+  return { step: state.loop.step, tensors: { adapter, lora, trained, optimizer }, state };
 }
 
 /** Loads a snapshot's values and moments into the tensors. */
 export async function restoreTensors(dir: string, tensors: readonly TrainedTensor[]) {
   const names = (await readdir(dir)).filter((name) => name.endsWith(".safetensors"));
   const files = await Promise.all(names.map((name) => openSafetensors(join(dir, name))));
-  const stored = new Map(files.flatMap((file) => [...file.tensors]));
+  const all = files.flatMap((file) => [...file.tensors]);
+  const stored = new Map(all.map(([name, info]) => [ownName(name), info]));
   const load = async (name: string, into: Float32Array) => {
     const info = stored.get(name);
     if (info === undefined || info.byteLength !== into.byteLength)

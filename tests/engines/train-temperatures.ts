@@ -14,6 +14,7 @@ const options: Omit<LoopOptions, "steps"> = {
   warmupSteps: 0,
   learningRate: 5e-2,
   baseLearningRate: 0,
+  loraLearningRate: 1e-3,
   minLearningRate: 0,
   gradientAccumulationSteps: 1,
   beta1: 0.9,

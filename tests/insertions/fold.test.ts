@@ -91,7 +91,7 @@ test("an adapter keeps constant temperatures, in version 2", async (t) => {
   const source = await adapterOf(opened, join(folder, "adapter"));
   const back = await openModel(source.model, source);
   assert.deepEqual(back.temperatures!.values, opened.temperatures.values);
-  assert.equal(back.temperatures!.insertion.toJson()["format_version"], 2);
+  assert.equal(back.temperatures!.insertion.toJson(back.model)["format_version"], 2);
 });
 
 test("nothing is folded where a part depends on token or position", async (t) => {

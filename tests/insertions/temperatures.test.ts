@@ -19,6 +19,8 @@ const [B, N, T, H] = [2, 2, 3, 4] as const;
 const host: Host = {
   config: { numLayers: 1, numHeads: N, numKeyValueHeads: N, headDim: H },
   weights: new Map(),
+  linears: new Map(),
+  layout: "FD",
   attentionPrefix: () => "attn",
   placeOf: () => null,
 };

@@ -13,7 +13,7 @@ import { saveSnapshot } from "../../src/files/run-folder.ts";
 import { modelSha256, openSafetensors } from "../../src/files/safetensors.ts";
 import { cachedExport } from "../../src/generate/generate.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
-import { temperatureTensors } from "../../src/export/model-folder.ts";
+import { insertedTensors } from "../../src/export/model-folder.ts";
 import { adapterJson } from "../../src/model/open.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../../src/model/open.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
@@ -84,11 +84,11 @@ before(async () => {
   await mkdir(at("unfinished"));
   for (const run of ["run", "adapter-run", "unfinished"])
     await writeFile(at(run, "recipe.yaml"), `base: ${at("base")}\ndata: text.txt\n`);
-  const tensors = { adapter: temperatureTensors(opened), trained: [], optimizer: [] };
+  const tensors = { adapter: insertedTensors("temperatures", opened), trained: [], optimizer: [] };
   const zero = tensors.adapter.map((tensor) => {
     return { ...tensor, data: new Uint8Array((tensor.data as Uint8Array).length) };
   });
-  const adapterConfig = adapterJson(opened.temperatures!.insertion, { name: at("base"), sha256 });
+  const adapterConfig = adapterJson("temperatures", opened, { name: at("base"), sha256 });
   const save = (step: number, adapter: typeof tensors.adapter) =>
     saveSnapshot(
       at("unfinished"),
@@ -132,7 +132,7 @@ test("what cannot be opened is named for what it is, with a way out", async () =
   await mkdir(at("empty-run"));
   await writeFile(at("empty-run", "recipe.yaml"), `base: ${at("base")}\ndata: text.txt\n`);
   await mkdir(at("peft"));
-  for (const name of ["adapter_config.json", "adapter_model.safetensors"])
+  for (const name of ["adapter_config.json", "adapter_model.bin"])
     await writeFile(at("peft", name), "{}");
   await writeFile(at("model.gguf"), "GGUF");
   const { base_model_name_or_path: _, ...nameless } = await readJson(
@@ -147,7 +147,7 @@ test("what cannot be opened is named for what it is, with a way out", async () =
       /not finished, and it has no checkpoint yet\nfinish it: ssa finetune/,
     ],
     [at("unfinished"), at("adapter"), /not finished, and an adapter needs a plain base/],
-    [at("peft"), undefined, /is an adapter of PEFT.*\nmerge it/],
+    [at("peft"), undefined, /is an adapter of PEFT without adapter_model.safetensors.*\nsave it/],
     [at("base"), at("peft"), /is an adapter of PEFT/],
     [at("model.gguf"), undefined, /is a damaged GGUF file/],
     [at("nameless"), undefined, /does not name its base\nname both/],

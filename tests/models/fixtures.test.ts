@@ -59,7 +59,7 @@ async function compare(opened: OpenedModel, expectedPath: string) {
   const isTarget = (i: number) => (i + 1) % context !== 0;
   const values = await Promise.all(
     names.map(async (name) => {
-      const value = opened.temperatures?.values.get(name);
+      const value = (opened.lora ?? opened.temperatures)?.values.get(name);
       return [name, value ?? (await readFloats(opened.weights.get(name)!))] as const;
     }),
   );
@@ -121,5 +121,12 @@ for (const variant of architectures)
       const compared = await compare(model, join(adapter, "expected.safetensors"));
       assert.equal(compared, model.temperatures!.values.size);
     });
+
+for (const variant of ["gpt2", "llama"])
+  test(`${variant} with PEFT's LoRA: loss and the gradients of A and B equal PyTorch's`, async () => {
+    const adapter = join(fixtures, variant, "lora");
+    const model = await openModel(join(fixtures, variant), { adapter });
+    assert.equal(await compare(model, join(adapter, "expected.safetensors")), 12);
+  });
 
 test("there are fixtures", () => assert.ok(variants.length >= 12, `${variants.length} variants`));

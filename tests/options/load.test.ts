@@ -53,12 +53,14 @@ test("the defaults are the documented ones", () => {
     feature: "gelu",
     position: "tanh",
     maxAddedShare: 0.005,
+    lora: { rank: 8, alpha: 16, modules: ["attention"] },
     steps: 200,
     context: "auto",
     packing: "auto",
     batchSize: 1,
     gradientAccumulationSteps: 4,
     learningRate: 1e-2,
+    loraLearningRate: 2e-4,
     baseLearningRate: 1e-5,
     minLearningRate: 0,
     warmupSteps: 20,
@@ -112,7 +114,7 @@ test("tune is a comma list or a YAML list, put in order", () => {
     assert.deepEqual(load(text).tune, ["temperatures", "norms"]);
   assert.deepEqual(load("", { sets: ["tune=[all]"] }).tune, ["all"]);
   assert.match(complaint("tune: temperatures,normz"), /found "normz"; did you mean norms\?/);
-  assert.match(complaint("tune: []"), /expected some of temperatures, norms/);
+  assert.match(complaint("tune: []"), /expected some of temperatures, lora, norms/);
 });
 
 test("a projection in a file is complete in itself; --set changes one part", () => {
@@ -313,7 +315,7 @@ test("every option has a description, and a flag unless it is nested", () => {
   for (const { key, description, flag, expected } of recipeOptions) {
     assert.ok(description.length > 0 && description.length < 80, key);
     assert.ok(expected, key);
-    assert.equal(flag === undefined, key === "temperatures", key);
+    assert.equal(flag === undefined, ["temperatures", "lora"].includes(key), key);
   }
   const flags = Object.fromEntries(recipeOptions.map(({ key, flag }) => [key, flag]));
   assert.equal(flags["gradientAccumulationSteps"], "--gradient-accumulation-steps <n>");

@@ -22,6 +22,7 @@ const defaults: LoopOptions = {
   warmupSteps: 0,
   learningRate: 0.1,
   baseLearningRate: 0.001,
+  loraLearningRate: 1e-3,
   minLearningRate: 0,
   gradientAccumulationSteps: 1,
   beta1: 0.9,

@@ -185,6 +185,7 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
       gradientAccumulationSteps: 2,
       learningRate: 0.1,
       baseLearningRate: 0.1,
+      loraLearningRate: 1e-3,
       minLearningRate: 0,
       maxGradNorm: 10,
       evalEvery: 10,

@@ -6,7 +6,8 @@ import type { RowMaker } from "../../data/readers/rows.ts";
 import { evenSubset, numScored } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
-import { estimateMean, type TaskResult } from "../results.ts";
+import type { TaskResult } from "../results.ts";
+import { estimateMean } from "../statistics.ts";
 import type { ChoiceRow, Question } from "./choice-rows.ts";
 import { targetGroups, targetPieces, targetWindow, withError } from "./targets.ts";
 

@@ -28,9 +28,9 @@ export const adapters: Prepare = async ({ folder }) => {
   const [base, adapter] = [join(folder, "base"), join(folder, "adapter")];
   await cp(fixture("gpt2"), base, { recursive: true });
   const read = async () => {
-    const { temperatures } = await openModel(base, { adapter });
+    const { temperatures, model } = await openModel(base, { adapter });
     const values = [...temperatures!.values].map(([name, list]) => [name, [...list].map(String)]);
-    return { json: temperatures!.insertion.toJson(), values };
+    return { json: temperatures!.insertion.toJson(model), values };
   };
   const bases: Base[] = [];
   for (const name of ["constant", "default", "full", "linear"]) {

@@ -50,7 +50,7 @@ export const snapshots: Prepare = async ({ folder }) => {
     await appendLine(join(folder, "metrics.jsonl"), { kind: "step", step });
     for (const { values, mean, square } of tensors)
       [values, mean, square].forEach((list, i) => list.fill(step + i / 8));
-    const adapterConfig = opened.temperatures!.insertion.toJson();
+    const adapterConfig = opened.temperatures!.insertion.toJson(opened.model);
     await saveSnapshot(folder, toSnapshot(tensors, stateOf(step)), { adapterConfig });
   }
   const whole: Record<string, Buffer> = {};

@@ -1,0 +1,42 @@
+// The kinds of what is put into a base, one row each: which tensors are theirs, and how files hold them.
+
+import type { Shape } from "../core/shape.ts";
+import type { Inserted, Insertion } from "./insertion.ts";
+import { lora } from "./lora.ts";
+import { temperatures } from "./temperatures.ts";
+
+interface Kind {
+  /** In messages. */
+  readonly word: string;
+  readonly owns: (tensor: string) => boolean;
+  readonly prefix: string;
+  readonly baseKeys: Readonly<{ name: string; revision: string; sha256?: string }>;
+  readonly fromJson: (
+    path: string,
+    json: unknown,
+    tensors: ReadonlyMap<string, Shape>,
+  ) => Insertion;
+}
+
+/** In the order in which they become part of weights: a temperature scales what LoRA has changed. */
+const kinds = { lora, temperatures } satisfies Record<string, Kind>;
+
+export type InsertionKind = keyof typeof kinds;
+export const INSERTION_KINDS = Object.keys(kinds) as InsertionKind[];
+
+/** A row, as any row is. */
+export const kindOf = (kind: InsertionKind): Kind => kinds[kind];
+
+/** What a model has of each kind. */
+export type Insertions = Readonly<Partial<Record<InsertionKind, Inserted>>>;
+
+/** All that a model has. */
+export const insertionsOf = (opened: Insertions): readonly (readonly [InsertionKind, Inserted])[] =>
+  INSERTION_KINDS.flatMap((kind) => {
+    const inserted = opened[kind];
+    return inserted ? [[kind, inserted] as const] : [];
+  });
+
+/** The name of a tensor in a file of its kind as the graph has it. */
+export const ownName = (stored: string) =>
+  stored.startsWith(lora.prefix) ? stored.slice(lora.prefix.length) : stored;
