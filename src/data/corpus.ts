@@ -89,14 +89,14 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
 }
 
 function corpusOf(
-  { description, format }: DataSplit,
+  { description, format, part }: DataSplit,
   texts: readonly TokenizedText[],
   prefixLength: number,
   facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256" | "isRendered">,
 ): Corpus {
   if (texts.length === 0)
     throw new UserError(`${description} holds no ${formats[format].holds}`, {
-      hint: "is it the right file?",
+      hint: part ? "bring more data, or hold out another share" : "is it the right file?",
     });
   const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const numTargets = texts.reduce((sum, text) => sum + countTargets(text, prefixLength), 0);

@@ -137,6 +137,11 @@ export async function readCorpus(
   } = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
+  const { format = "auto" } = others;
+  if (["txt", "bin"].includes(split.format) && !["auto", "text"].includes(format))
+    throw new UserError(`${split.description} has no rows, which could be of the kind ${format}`, {
+      hint: "rows are in .jsonl, .json, .csv, .tsv, .parquet and .arrow; for text leave out --format",
+    });
   if (formats[split.format].holds === "tokens")
     return loadTokenCorpus({ ...split, limit: maxTokens ?? Infinity }, vocabSize);
   const tokenizer = await loadTokenizer(folder);

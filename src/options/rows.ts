@@ -10,7 +10,7 @@ import { listed, oneOf, orNull, preset, text, worded } from "./values.ts";
 const columns = () => {
   const read = (given: unknown) =>
     typeof given === "string"
-      ? Object.fromEntries(given.split(",").map((pair) => pair.trim().split(/\s*=\s*/, 2)))
+      ? Object.fromEntries(given.split(",").map((pair) => `${pair.trim()}=`.split(/\s*=\s*/, 2)))
       : given;
   const fields = Object.fromEntries(ROW_FIELDS.map((name) => [name, text("column").optional()]));
   const kind = z.strictObject(

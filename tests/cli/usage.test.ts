@@ -41,6 +41,11 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ],
     ["eval --model cut --data val.bin", /cut\/model.safetensors is not a valid safetensors file/],
     ["eval --model base --data text.txt", /base holds no tokenizer.json/],
+    [
+      "eval --model base --data text.txt --format chat",
+      /text\.txt has no rows, which .* kind chat\s+hint: .*leave out --format/,
+    ],
+    [`${evaluate} --columns messages`, /columns .*expected names of columns by field/],
     ["eval --model base --data empty.bin", /empty.bin holds no tokens/],
     ["eval --model base --data big.bin", /token 1 .* is 65535, the vocabulary has 41/],
     ["eval --model base --data none.bin", /no data at none.bin/],
