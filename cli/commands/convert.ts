@@ -23,7 +23,7 @@ export const command = defineCommand({
   },
   stops: "before the next part; what was there stays",
   examples: `safetensors  a Hugging Face folder with the temperatures among the weights
-adapter      the temperatures alone, for their base
+adapter      the temperatures, or LoRA as PEFT has it, alone, for their base
 onnx         a folder that @huggingface/transformers runs, in Node and in browsers
 
 Example:

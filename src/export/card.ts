@@ -11,7 +11,7 @@ import { countParameters, type OpenedModel } from "../model/open.ts";
 import { sourcesOf } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
-import { insertionsOf } from "../insertions/kinds.ts";
+import { INSERTION_KINDS, insertionsOf } from "../insertions/kinds.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
 import type { Target, Verification } from "./verify.ts";
 
@@ -90,8 +90,10 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
   const { base, hasTrainedBase, folded, report } = provenance;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
-  const merged =
-    "LoRA (Hu et al., 2021), merged: W + s · B A, rounded to the weights' number format";
+  const others =
+    report?.recipe.tune.filter((group) => !INSERTION_KINDS.some((kind) => kind === group)) ?? [];
+  const also = others.length > 0 ? ` (and ${others.join(", ")} trained as well)` : "";
+  const merged = `LoRA (Hu et al., 2021), merged: W + s · B A, rounded to the weights' number format${also}`;
   if (!temperatures) {
     let change = "unchanged but for its format";
     if (report && hasTrainedBase) change = "fine-tuned without temperatures";

@@ -121,7 +121,7 @@ export function listed(words: readonly string[]): string {
 /** Options that several commands have. */
 export const shared = {
   model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
-  adapter: maybe(text("folder"), "temperatures to put on the model"),
+  adapter: maybe(text("folder"), "adapter to put on the model: temperatures, or LoRA of PEFT"),
   data: needed(text("data"), "file, folder, pattern, id[:config][@split] or name"),
   device: preset(device(), "auto", "where to compute"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
