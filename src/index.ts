@@ -4,6 +4,7 @@
 /** One call each, from the names of a model and of data to what comes of them. */
 export { fineTune, type FineTuneOptions } from "./run/fine-tune.ts";
 export { evaluate, type EvaluateModelOptions } from "./run/evaluate.ts";
+export { compare, type CompareOptions, compareRuns } from "./run/compare.ts";
 export { generate, openGenerator } from "./generate/generate.ts";
 export { convert } from "./export/convert.ts";
 export { inspectModel, type Inspection } from "./run/inspect.ts";
@@ -22,6 +23,7 @@ export { findData, opening, type Places, placesOf, readCorpus, reading } from ".
 
 /** Recipes: every option of a run, from a file, variables, flags or values, checked together. */
 export { loadRecipe, type RecipeSources, recipeToYaml } from "./options/load.ts";
+export { type Comparison, loadComparison } from "./options/comparison.ts";
 export { type Recipe, recipeOptions } from "./options/schema.ts";
 
 /** Models, `openModel(name, opening(placesOf({})))`; data, read through a model's own tokenizer; devices. */
