@@ -7,7 +7,7 @@ import { sizeOf, type Shape } from "../core/shape.ts";
 import { add, cast, matMul } from "../graph/build.ts";
 import type { Folding, HookContext, Host, Insertion, Parameter, Values } from "./insertion.ts";
 
-interface LoraSpec {
+export interface LoraSpec {
   /** s = alpha / R, or alpha / √R where it is stabilized (Kalajdzievski, 2023). */
   readonly alpha: number;
   readonly isStabilized: boolean;
@@ -18,7 +18,7 @@ interface LoraSpec {
 /** What a recipe calls sets of linear layers: those below attention, and all but the output embedding. */
 export const LORA_MODULES = ["attention", "all-linear"] as const;
 
-interface LoraChoice {
+export interface LoraChoice {
   readonly rank: number;
   readonly alpha: number;
   /** These sets, or names of modules from any dot on. */
