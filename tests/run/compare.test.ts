@@ -96,7 +96,7 @@ test("runs of a comparison are ordinary runs; stopped again and again it gives t
 test("an arm that fails is told, and the others are compared", async (t) => {
   const folder = await temporaryFolder(t);
   const data = await writeTokens(join(folder, "data"));
-  const text = `${two.replace("}}", "}, wild: {tune: norms, learningRate: 1e30}}")}`;
+  const text = two.replace("}}", "}, wild: {tune: norms, learningRate: 1e30}}");
   const { failed, result } = await compare(load(data, text), join(folder, "out"));
   assert.deepEqual(
     failed.map(({ arm, seed }) => [arm, seed]),
