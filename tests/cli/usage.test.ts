@@ -61,7 +61,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
       /target "onxn" is not known\s+hint: did you mean "onnx"/,
     ],
     ["convert --model base --to onnx --out x --dtype fp17", /dtype .* did you mean fp16\?/],
-    [`${evaluate} --adapter nothing`, /cannot read nothing\/ssa_config.json/],
+    [`${evaluate} --adapter nothing`, /nothing is no adapter: it has neither/],
     [`${evaluate} --baseline none.json`, /cannot read none.json/],
     [`${evaluate} --baseline base/config.json`, /neither a report.json nor a saved baseline/],
     [`${evaluate} --max-increase 1%`, /--max-increase needs a --baseline/],
