@@ -82,5 +82,7 @@ await engine.dispose();
 function nodesOf(target: LoweringTarget): number {
   const graph = buildTrainingGraph(opened, shape, names, { ...options, tiling: target.tiling });
   const weight = { location: "", offset: 0, byteLength: 0 };
-  return numNodes(toOnnx(target.fewLaunches ? fewerLaunches(graph) : graph, () => weight, target));
+  return numNodes(
+    toOnnx(target.fewLaunches ? fewerLaunches(graph, target) : graph, () => weight, target),
+  );
 }

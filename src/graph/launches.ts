@@ -3,23 +3,32 @@
 
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
+import { columnAfter, narrowRowDots, narrowSoftmax, wideJoin } from "./narrow.ts";
 import { ops } from "./ops.ts";
 import { mapNodes, simplify } from "./passes.ts";
 import { isOp, node, type Outputs, type Tensor, topologicalOrder } from "./tensor.ts";
 
 type Rewrite = (x: Tensor) => Tensor | undefined;
 
+const narrowed: readonly Rewrite[] = [narrowSoftmax, narrowRowDots];
+
 /** In each phase, a node is what the first row that has something for it makes of it. */
 const phases: readonly (readonly Rewrite[])[] = [
-  [asMean, asNorm, scaledOuter, rowDots],
+  [asMean, asNorm, outer, scaledOuter, rowDots, sumApart, wideJoin, columnAfter],
   [inRows],
   [headsOfAll, joinedHeads, afterOnes, ofWholes, whole, withRow],
 ];
 
-/** Outputs and inputs are of the same names and values, but may be of other shapes of the same size. */
-export function fewerLaunches(outputs: Outputs): Outputs {
+/**
+ * Outputs and inputs are of the same names and values, but may be of other shapes of the same size. `narrowSoftmax`: the
+ * device's softmax of half precision computes in F32.
+ */
+export function fewerLaunches(
+  outputs: Outputs,
+  target: { readonly narrowSoftmax: boolean },
+): Outputs {
   let graph = bare(outputs);
-  for (const rows of phases) {
+  for (const rows of target.narrowSoftmax ? [narrowed, ...phases] : phases) {
     const firstOf = (x: Tensor) =>
       rows.reduce<Tensor | undefined>((found, row) => found ?? row(x), undefined);
     graph = simplify(mapNodes(graph, (x) => firstOf(x) ?? x));
@@ -69,15 +78,34 @@ function asNorm(x: Tensor): Tensor | undefined {
   return g.layerNorm(from!, one!, zero!, invStd.attributes.epsilon);
 }
 
-/** c · (a bᵀ) with columns a and c is (c · a) bᵀ: what is multiplied is a column. */
+/** a bᵀ of columns is a times b as a row, which no product of matrices makes as fast. */
+function outer(x: Tensor): Tensor | undefined {
+  const [a, b] = x.inputs;
+  if (!isOp(x, "MatMul") || a!.shape.at(-1) !== 1 || x.attributes.transposeA) return undefined;
+  if (x.inputs.length > 2 || x.attributes.alpha !== 1) return undefined;
+  const row = [...b!.shape.slice(0, -2), 1, x.shape.at(-1)!];
+  return g.mul(a!, g.reshape(b!, row));
+}
+
+/** c · (a · b) with columns a and c and a row b is (c · a) · b: what is multiplied twice is a column. */
 function scaledOuter(x: Tensor): Tensor | undefined {
   const [factor, product] = x.inputs;
-  if (!isOp(x, "Mul") || !isOp(product!, "MatMul")) return undefined;
+  if (!isOp(x, "Mul") || !isOp(product!, "Mul")) return undefined;
   const [a, b] = product.inputs;
-  const isOuter = !product.attributes.transposeA && a!.shape.at(-1) === 1;
-  return isOuter && sameShape(factor!.shape, a!.shape)
-    ? node("MatMul", [g.mul(factor!, a!), b!], product.attributes)
-    : undefined;
+  const isOuter = a!.shape.at(-1) === 1 && b!.shape.at(-2) === 1;
+  return isOuter && sameShape(factor!.shape, a!.shape) ? g.mul(g.mul(factor!, a!), b!) : undefined;
+}
+
+/** Sums over axes with others between them, one after another: CUDA's kernel for both at once takes ten times as long. */
+function sumApart(x: Tensor): Tensor | undefined {
+  if (!isOp(x, "ReduceSum")) return undefined;
+  const { shape } = x.inputs[0]!;
+  const axes = x.attributes.axes.filter((axis) => shape[axis] !== 1).toSorted((a, b) => a - b);
+  const apart = axes.findIndex(
+    (axis, i) => i > 0 && shape.slice(axes[i - 1]! + 1, axis).some((dim) => dim !== 1),
+  );
+  const inner = (part: Tensor) => g.reduceSum(part, axes.slice(apart));
+  return apart > 0 ? g.reduceSum(inner(x.inputs[0]!), axes.slice(0, apart)) : undefined;
 }
 
 /**

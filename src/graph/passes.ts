@@ -1,5 +1,6 @@
 // Passes over whole graphs: merging equal subexpressions with a few identities, and verification.
 
+import { DTYPE_BYTES } from "../core/dtype.ts";
 import { sameShape } from "../core/shape.ts";
 import { invariant } from "../core/errors.ts";
 import { resultOf } from "./ops.ts";
@@ -61,6 +62,8 @@ function identityOf(tensor: Tensor): Tensor | undefined {
   }
   if (isOp(tensor, "Transpose") && tensor.attributes.permutation.every((axis, i) => axis === i))
     return x;
+  if (isOp(tensor, "Cast") && isOp(x, "Cast") && x.inputs[0]!.dtype === tensor.dtype)
+    return DTYPE_BYTES[x.dtype] > DTYPE_BYTES[tensor.dtype] ? x.inputs[0] : undefined;
   // A cotangent of one: 1 · x and x · 1 occur at the root of every backward pass.
   if (op === "Mul" && isOne(x) && sameShape(factor!.shape, shape)) return factor;
   if (op === "Mul" && isOne(factor!) && isSame) return x;

@@ -5,7 +5,7 @@
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import * as g from "./build.ts";
 import { each, type OpAttributes, type Operands, type OpType } from "./ops.ts";
-import { node, type Tensor } from "./tensor.ts";
+import { isOp, node, type Tensor } from "./tensor.ts";
 
 type Vjp<Op extends OpType> = (
   dy: Tensor,
@@ -29,9 +29,10 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
     g.mul(dy, g.scale(g.exp(g.neg(g.mul(x, x))), 2 / Math.sqrt(Math.PI))), // 2/√π e^-x²
   ],
   Gelu: (dy, _, [x], { approximate }) => {
-    // Powers of x overflow F16; BF16 has the range.
-    const wide = x.dtype === "F16" ? g.cast(x, "F32") : x;
-    const slope = approximate === "tanh" ? geluTanhSlope(wide) : geluSlope(wide);
+    // Powers of x overflow F16; BF16 has the range, and no x that was widened from it has more digits.
+    const source = isOp(x, "Cast") && x.inputs[0]!.dtype === "BF16" ? x.inputs[0]! : x;
+    const from = source.dtype === "F16" ? g.cast(source, "F32") : source;
+    const slope = approximate === "tanh" ? geluTanhSlope(from) : geluSlope(from);
     return [g.mul(dy, g.cast(slope, dy.dtype))];
   },
   Cast: (dy, _, [x]) => [x.dtype === "I64" || x.dtype === "BOOL" ? null : g.cast(dy, x.dtype)],

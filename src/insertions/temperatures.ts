@@ -107,7 +107,11 @@ function scaling(
       });
     };
     // Multiplied in F32, so that the gradient of τ is.
-    const z = (projection: Projection) => cast(projections[projection], "F32");
+    const wide = (join: Join) =>
+      cast(
+        join((projection) => projections[projection]),
+        "F32",
+      );
     const taus = new Map<Projection, Tensor>();
     for (const part of PARTS) {
       const members = PROJECTIONS.filter((projection) => partsOf(spec, projection).includes(part));
@@ -117,7 +121,7 @@ function scaling(
             const weight = parameter(`${prefixOf(host, layer, projection)}.${word}`);
             return reshape(weight, [...weight.shape, 1, 1].slice(0, 3));
           });
-        return partOf(part).term(perHead, { z: join(z), logN, feature, position });
+        return partOf(part).term(perHead, { z: wide(join), logN, feature, position });
       });
       for (const [projection, term] of terms)
         taus.set(projection, add(taus.get(projection) ?? scalar(1), term));
@@ -128,7 +132,7 @@ function scaling(
       const [own, { shape }] = [taus.get(projection)!, projections[projection]];
       return joinsHeads ? expand(own, [...shape.slice(0, 3), 1]) : own;
     };
-    const scaled = forEach(members, (join) => mul(join(z), join(tau)));
+    const scaled = forEach(members, (join) => mul(wide(join), join(tau)));
     const inFormat = scaled.map(([name, x]) => [name, cast(x, projections[name].dtype)]);
     return { ...projections, ...Object.fromEntries(inFormat) };
   };

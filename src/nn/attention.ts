@@ -125,6 +125,6 @@ function attend(
   const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
   const capped_BNTS = softCap(cast(perHead(logits, keys!), "F32"), cap);
   const weights_BNTS = softmax(add(capped_BNTS, mask));
-  const rows_BKRS = cast(grouped(weights_BNTS, keys!), v_BKSH.dtype);
+  const rows_BKRS = grouped(cast(weights_BNTS, v_BKSH.dtype), keys!);
   return perHead(matMul(rows_BKRS, v_BKSH), headDim!);
 }

@@ -7,10 +7,17 @@ export interface Tiling {
   readonly lossRows: (vocabSize: number) => number;
   /** What query, key and value do alike is done to their heads together: fewer nodes for some copies. */
   readonly joinsHeads: boolean;
+  /** Of how many rows a vocabulary in half precision is a multiple: tensor cores take whole ones only, else they rest. */
+  readonly vocabularyRows: number;
 }
 
 /** For processors: what is masked is not computed, and a block stays in the caches. */
-export const smallTiles: Tiling = { queryRows: 128, lossRows: () => 256, joinsHeads: false };
+export const smallTiles: Tiling = {
+  queryRows: 128,
+  lossRows: () => 256,
+  joinsHeads: false,
+  vocabularyRows: 1,
+};
 
 /** Bytes of the logits that a GPU computes at a time. */
 const LOGITS_BYTES = 2 ** 29;
@@ -20,4 +27,5 @@ export const largeTiles: Tiling = {
   queryRows: Number.POSITIVE_INFINITY,
   lossRows: (vocabSize) => Math.ceil(LOGITS_BYTES / (4 * vocabSize)),
   joinsHeads: true,
+  vocabularyRows: 8,
 };

@@ -70,8 +70,13 @@ export const softmax = (context: Lowering, x: string) =>
 /**
  * max x - ln max softmax(x): no kernel of ReduceLogSumExp is as fast as the softmax's (WebGPU's even overflows), and
  * a training graph needs the softmax anyhow. The largest probability of V is at least 1 / V, so nothing is lost.
+ * With LogSoftmax, which is x - logSumExp x: the difference of the two in their first column.
  */
 export function logSumExp(context: Lowering, x: string): string {
+  if (context.target.logSoftmax) {
+    const first = (of: string) => context.slice(of, -1, 0, 1);
+    return context.emit("Sub", [first(x), first(context.emit("LogSoftmax", [x], { axis: -1 }))]);
+  }
   const largest = (of: string) => context.emit("ReduceMax", [of, [-1]]);
   return context.emit("Sub", [largest(x), context.emit("Log", [largest(softmax(context, x))])]);
 }

@@ -35,7 +35,7 @@ const SPIN_MICROSECONDS = "20";
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = openWorker();
   const shaped = (outputs: Outputs) =>
-    options.target.fewLaunches ? fewerLaunches(outputs) : outputs;
+    options.target.fewLaunches ? fewerLaunches(outputs, options.target) : outputs;
   const { name } = options.provider;
   return {
     description: options.description,
