@@ -20,6 +20,10 @@ const [threeCompact, fourCompact] = [compact(3), compact(4)];
 /** 18864 is `18,864`. */
 export const integer = numbers({ maximumFractionDigits: 0 });
 
+/** `1 sequence`, `2,000 sequences`. */
+export const counted = (count: number, word: string) =>
+  `${integer(count)} ${word}${count === 1 ? "" : "s"}`;
+
 /** Exact below a million, then `124.4M`, `1.100B`. */
 export const parameters = (value: number) => (value < 1e6 ? integer : fourCompact)(value);
 

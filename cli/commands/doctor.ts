@@ -64,7 +64,7 @@ function describe(
   const text = facts(
     {
       ...versions,
-      machine: `${machine.platform}, ${machine.cores} cores`,
+      machine: `${machine.platform}, ${format.counted(machine.cores, "core")}`,
       memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
       hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
       ...Object.fromEntries(cached),

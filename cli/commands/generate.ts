@@ -91,7 +91,7 @@ Example:
       const { tokens, seed: drawn } = generation;
       const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
       const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
-      const told = `${tokens.length} tokens, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
+      const told = `${format.counted(tokens.length, "token")}, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
       if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
       return generation;
     };
@@ -149,10 +149,11 @@ async function* readPrompt(io: CommandIo, chat: boolean, given?: string, file = 
 async function* readPrompts(path: string, chat: boolean) {
   await checkFile(path);
   for await (const { value, problem, place } of readJsonLines(path)) {
-    const { prompt, messages } = isRecord(value) ? value : {};
+    const row = isRecord(value) ? value : {};
+    const { prompt, messages } = row;
     const reason = problem?.message ?? 'expected {"prompt": "…"} or {"messages": […]}';
-    if (typeof prompt === "string") yield [{ prompt }, message(prompt, chat)] as const;
+    if (typeof prompt === "string") yield [row, message(prompt, chat)] as const;
     else if (!Array.isArray(messages)) throw new UserError(`${place}: ${reason}`);
-    else yield [{ messages }, messages as Message[]] as const;
+    else yield [row, messages as Message[]] as const;
   }
 }

@@ -145,7 +145,9 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     try {
       return template.render({ ...given, add_generation_prompt: addsPrompt });
     } catch (error) {
-      throw new RowProblem(`the chat template refuses it: ${messageOf(error)}`);
+      const empty = messages.findIndex(({ content }) => content == null) + 1;
+      const lack = empty ? `message ${empty} has no content (null), ` : "";
+      throw new RowProblem(`${lack}the chat template refuses it: ${messageOf(error)}`);
     }
   };
   const render = (conversation: Conversation, addsPrompt = false) =>

@@ -46,6 +46,7 @@ async function* readCharacters(path: string): AsyncGenerator<string> {
 const failures: readonly (readonly [RegExp, string, string])[] = [
   [/^Z_/, "is not gzip, or not all of it", "is it complete?"],
   [/^ZSTD/, "is not Zstandard, or not all of it", "is it complete?"],
+  [/^CHECKSUM/, "is damaged: its checksum is of another content", "fetch it again"],
   [/^ERR_ENCODING/, "is not UTF-8 text", "convert it, for example with iconv -t utf-8"],
   [
     /^CSV_/,
