@@ -41,20 +41,18 @@ export const defineCommand =
   (target, io) => {
     const own = optionsOf(options);
     for (const option of own)
-      if (option.key === argument)
-        target.argument(
-          option.isList ? `[${option.value}...]` : `<${option.value}>`,
-          option.description,
-        );
-      else target.addOption(flagOf(option));
+      if (option.key !== argument) target.addOption(flagOf(option));
+      else {
+        const name = option.isList ? `[${option.value}...]` : `<${option.value}>`;
+        target.argument(name, option.description);
+      }
     for (const option of recipe)
       if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));
     for (const { key, flag, short } of [...own, ...recipe])
       if (short) {
         const [name, value] = short;
-        target.addOption(
-          new Flag(name, `${flag!.split(" ")[0]} ${value}`).implies({ [key]: value }),
-        );
+        const made = new Flag(name, `${flag!.split(" ")[0]} ${value}`);
+        target.addOption(made.implies({ [key]: value }));
       }
     target
       .option("--debug", "print the stack of an error that nobody foresaw")

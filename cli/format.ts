@@ -3,10 +3,7 @@
 const numbers = (options: Intl.NumberFormatOptions): ((value: number) => string) =>
   new Intl.NumberFormat("en-US", options).format;
 
-const exactly = (digits: number) => ({
-  minimumSignificantDigits: digits,
-  maximumSignificantDigits: digits,
-});
+const exactly = (n: number) => ({ minimumSignificantDigits: n, maximumSignificantDigits: n });
 
 /** So many significant digits, but all those before the point. */
 const significant = (digits: number, maximumFractionDigits = 0) =>

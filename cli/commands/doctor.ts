@@ -53,10 +53,8 @@ async function examine(io: CommandIo) {
 
 type Health = Awaited<ReturnType<typeof examine>>;
 
-function describe(
-  { versions, machine, devices, cuda, caches, hub }: Health,
-  columns: number,
-): string {
+function describe(health: Health, columns: number): string {
+  const { versions, machine, devices, cuda, caches, hub } = health;
   const cached = Object.entries(caches).map(
     ([name, { path, sizeBytes }]) =>
       [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,

@@ -33,10 +33,7 @@ const options = {
   model: shared.model,
   prompt: maybe(kind.text("text", 0), "text to continue; -: from standard input"),
   promptFile: maybe(kind.text("file"), "file of the text to continue"),
-  prompts: maybe(
-    kind.text("file"),
-    "lines of JSON, a prompt or messages each; lines of JSON come out",
-  ),
+  prompts: maybe(kind.text("file"), "lines of JSON, prompts or messages; such lines come out"),
   chat: kind.flag("the prompt is a message to answer; without one, talk on a terminal"),
   chatTemplate: rowOptions.chatTemplate,
   adapter: shared.adapter,

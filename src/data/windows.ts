@@ -30,10 +30,7 @@ export interface Window {
  * The windows over texts. They never cross texts; each scores the targets that no earlier one did, but not its own
  * first token, which nothing predicts; one without any is left out.
  */
-export function evaluationWindows(
-  texts: readonly TokenizedText[],
-  rule: WindowRule,
-): readonly Window[] {
+export function evaluationWindows(texts: readonly TokenizedText[], rule: WindowRule): Window[] {
   return texts.flatMap((of, text) => [...windowsWithin(of, rule, { text })]);
 }
 

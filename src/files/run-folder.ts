@@ -52,10 +52,8 @@ export async function saveSnapshot(
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));
     const content = { format_version: 1, step, files, state };
-    await writeJson(join(folder, snapshotFiles.state), {
-      sha256: sha256OfJson(content),
-      ...content,
-    });
+    const checked = { sha256: sha256OfJson(content), ...content };
+    await writeJson(join(folder, snapshotFiles.state), checked);
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await atomic.flush(metrics);
   });

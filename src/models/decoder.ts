@@ -170,7 +170,7 @@ function forward(
   const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);
   let x_BTD = times(embedded_BTD, config.embeddingScale);
   if (embeddings.positions) {
-    const { positions: name, firstPosition: first = 0 } = embeddings;
+    const { positions: name, firstRow: first = 0 } = embeddings;
     const end = first + config.maxPositions;
     x_BTD = add(x_BTD, positions.rows(slice(table(name, end), 0, first, end)));
   }

@@ -114,10 +114,8 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
 }
 
 function ropeScaling(read: Read, divisors: Described["divisors"]): JsonObject | null {
-  const [type, original] = [
-    read("rope.scaling.type"),
-    read("rope.scaling.original_context_length"),
-  ];
+  const type = read("rope.scaling.type");
+  const original = read("rope.scaling.original_context_length");
   const lengths = { original_max_position_embeddings: original ?? read("context_length") };
   // Llama 3.1's rule as well, as what has come of it for each pair.
   const pairs = divisors.get("rope_freqs.weight");

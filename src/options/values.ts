@@ -38,11 +38,15 @@ export const oneOf = <const T extends readonly string[]>(choices: T, value: stri
   worded(z.enum(choices), listed(choices), value, choices);
 /** One of them, or several with commas between. */
 export const someOf = <const T extends readonly string[]>(choices: T, value: string) => {
-  const read = (given: unknown) =>
-    typeof given === "string" ? given.split(",").map((word) => word.trim()) : given;
-  const kind = z.preprocess(read, z.array(z.enum(choices)).min(1));
-  return worded(kind, `${listed(choices)}, or several with commas between`, value, choices);
+  const expected = `${listed(choices)}, or several with commas between`;
+  return worded(listOf(z.enum(choices)), expected, value, choices);
 };
+/** A YAML list, or `a,b` on the command line for the same. */
+export const listOf = <T extends z.ZodType>(one: T) =>
+  z.preprocess(
+    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
+    z.array(one).min(1),
+  );
 export const wholeNumber = (least: number) =>
   worded(z.int().min(least), `a whole number of at least ${least}`, "n");
 export const wholeNumberOr = <T extends string>(word: T, least: number) => {
@@ -78,13 +82,9 @@ export const numberFormat = () => {
 /** The same, or left to the program. */
 export const autoOr = <T extends z.ZodType>(kind: T) => {
   const { expected, value, choices } = kind.meta() as Omit<Wording, "description">;
+  const either = z.union([z.literal("auto"), kind]);
   const words = choices && ["auto", ...choices];
-  return worded(
-    z.union([z.literal("auto"), kind]),
-    `auto${choices ? "," : " or"} ${expected}`,
-    value,
-    words,
-  );
+  return worded(either, `auto${choices ? "," : " or"} ${expected}`, value, words);
 };
 
 export const device = () => {
@@ -218,11 +218,8 @@ export function readOptions<S extends Shape>(
   const tree = given.reduce<unknown>((tree, [key, value, , isRead = false]) => {
     const path = key.split(".");
     const isText = /^text\b/.test(describedAt(words, path)?.expected ?? "");
-    return withValue(
-      tree,
-      path,
-      typeof value === "string" && !isText && !isRead ? scalar(value) : value,
-    );
+    const isYaml = typeof value === "string" && !isText && !isRead;
+    return withValue(tree, path, isYaml ? scalar(value) : value);
   }, base);
   const { data, error } = schema.safeParse(tree, { reportInput: true });
   const problems = error ? error.issues.flatMap((at) => problemsOf(words, at)) : conflicts(data);

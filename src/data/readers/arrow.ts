@@ -57,12 +57,9 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
       const columns = fields.map((name) => batch.getChild(name)!);
       const valueAt = (i: number) =>
         Object.fromEntries(fields.map((name, at) => [name, plain(columns[at]!.get(i))]));
-      const places = Array.from({ length: batch.numRows }, (_, i) => rowStart + i);
-      yield places.map((row, i) => ({
-        value: valueAt(i),
-        textColumn,
-        place: `${path}, row ${row}`,
-      }));
+      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
+      const rows = Array.from({ length: batch.numRows }, (_, i) => i);
+      yield rows.map((i) => ({ value: valueAt(i), textColumn, place: placeOf(i) }));
       rowStart += batch.numRows;
     }
   } catch (error) {

@@ -23,11 +23,8 @@ export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<
       rowEnd += Number(group.num_rows);
       const range = { file, metadata, compressors, columns: fields, rowStart, rowEnd };
       const values = rowEnd > rowStart ? await hyparquet.parquetReadObjects(range) : [];
-      yield values.map((value, i) => ({
-        value,
-        textColumn,
-        place: `${path}, row ${rowStart + i}`,
-      }));
+      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
+      yield values.map((value, i) => ({ value, textColumn, place: placeOf(i) }));
     }
   } catch (error) {
     throw unreadable(error, path, "parquet");

@@ -85,10 +85,8 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
     needs: ["instruction", "output"],
     takes: ["input", "system"],
     pieces(fields, { template, instructTemplate, ...options }) {
-      const [instruction, content] = [
-        textField(fields, "instruction"),
-        textField(fields, "output"),
-      ];
+      const instruction = textField(fields, "instruction");
+      const content = textField(fields, "output");
       const input = fields.input == null ? "" : textField(fields, "input");
       const asked = { role: "user", content: [instruction, input].filter(Boolean).join("\n\n") };
       const messages = [

@@ -51,7 +51,7 @@ const failures: readonly (readonly [RegExp, string, string])[] = [
   [
     /^CSV_/,
     "cannot be read as CSV or TSV",
-    "is a quotation mark not closed, or a line of another length?",
+    "is a quotation mark open, or a line of another length?",
   ],
 ];
 
@@ -113,10 +113,8 @@ function parseJson(text: string, expected: string): Pick<Row, "value" | "problem
       : /^\s*[[{]\s*$/.test(text)
         ? "a row is one line here; name a file .json where its rows have several"
         : undefined;
-    return {
-      value: undefined,
-      problem: new RowProblem(`expected ${expected} (${reason})`, { hint }),
-    };
+    const problem = new RowProblem(`expected ${expected} (${reason})`, { hint });
+    return { value: undefined, problem };
   }
 }
 

@@ -47,12 +47,7 @@ export function xxh64() {
       rest = all.slice(end);
     },
     digest(): bigint {
-      const [a, b, c, d] = new BigUint64Array(lanes.buffer) as unknown as [
-        bigint,
-        bigint,
-        bigint,
-        bigint,
-      ];
+      const [a = 0n, b = 0n, c = 0n, d = 0n] = new BigUint64Array(lanes.buffer);
       let hash = P5;
       if (length >= 32) {
         hash = turned(a, 1n) + turned(b, 7n) + turned(c, 12n) + turned(d, 18n);
