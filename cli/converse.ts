@@ -12,12 +12,7 @@ export async function converse(
   answer: (messages: readonly Message[], stop: AbortSignal) => Promise<{ readonly text: string }>,
 ): Promise<void> {
   progress.done();
-  const lines = createInterface({
-    input,
-    output: process.stderr,
-    terminal: isTty,
-    prompt: "> ",
-  });
+  const lines = createInterface({ input, output: process.stderr, terminal: isTty, prompt: "> " });
   let turn: AbortController | undefined;
   lines.on("SIGINT", () => (turn ? turn.abort() : lines.close()));
   signal.addEventListener("abort", () => lines.close(), { once: true });

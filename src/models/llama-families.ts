@@ -132,10 +132,7 @@ export const olmo2: Family = {
   },
   attention: { ...llama.attention, norms: { names: ["q_norm", "k_norm"], of: "all" } },
   defaults: { ...llama.defaults, normEpsilon: 1e-5 },
-  readSettings: (config, sizes) => ({
-    ...llama.readSettings(config, sizes),
-    hasMlpBias: false,
-  }),
+  readSettings: (config, sizes) => ({ ...llama.readSettings(config, sizes), hasMlpBias: false }),
 };
 
 /** Gemma Team, 2024: norms around both parts, soft caps, windows in every other layer, a scaled embedding. */

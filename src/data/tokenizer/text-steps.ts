@@ -25,7 +25,7 @@ function byteCharacters(text: string): string {
  * What each of the vocabulary's pieces stands for, for people to read: bytes that begin a character are told with those
  * that end it.
  */
-export function spelled(pieces: readonly string[], isByteLevel: boolean): string[] {
+export function spelled(isByteLevel: boolean, pieces: readonly string[]): string[] {
   const decoder = new TextDecoder();
   const bytesOf = (piece: string) =>
     isByteLevel && Array.from(piece).every((each) => characters.includes(each))
