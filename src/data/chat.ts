@@ -9,16 +9,8 @@ import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
 import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
-import {
-  answerSpans,
-  close,
-  endOfTurn,
-  type Message,
-  open,
-  probe,
-  RowProblem,
-  type Span,
-} from "./chat-answers.ts";
+import { answerSpans, close, endOfTurn, open, probe, RowProblem } from "./chat-answers.ts";
+import type { Message, Span } from "./chat-answers.ts";
 import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 

@@ -4,14 +4,8 @@ import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import {
-  type Batch,
-  numInputs,
-  packRows,
-  packWindows,
-  type Window,
-  windowsWithin,
-} from "./windows.ts";
+import { numInputs, packRows, packWindows, windowsWithin } from "./windows.ts";
+import type { Batch, Window } from "./windows.ts";
 
 /**
  * How texts come into rows: all joined and cut where a row ends; whole ones side by side, of which none sees another;

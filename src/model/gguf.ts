@@ -10,12 +10,8 @@ import { makeFolder, readIfPresent, replaceFolder, statIfPresent } from "../file
 import { keptDtype, keptValues, openGguf } from "../files/gguf.ts";
 import { writeJson } from "../files/json.ts";
 import { modelFiles } from "../files/names.ts";
-import {
-  hashOfFile,
-  readFloats,
-  type TensorSource,
-  writeSafetensors,
-} from "../files/safetensors.ts";
+import { hashOfFile, readFloats, writeSafetensors } from "../files/safetensors.ts";
+import type { TensorSource } from "../files/safetensors.ts";
 import { modelOfGguf } from "../models/gguf.ts";
 import { readModel } from "../models/index.ts";
 

@@ -10,19 +10,10 @@ import { sizeOf } from "../core/shape.ts";
 import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
-import {
-  type Checkpoint,
-  modelSha256,
-  openSafetensors,
-  type TensorInfo,
-} from "../files/safetensors.ts";
-import {
-  INSERTION_KINDS,
-  type InsertionKind,
-  type Insertions,
-  insertionsOf,
-  kindOf,
-} from "../insertions/kinds.ts";
+import { modelSha256, openSafetensors } from "../files/safetensors.ts";
+import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
+import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
+import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";

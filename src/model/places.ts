@@ -9,13 +9,8 @@ import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "..
 import { limitSplit } from "../data/limit.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { firstFrom, joinedBy, type Remake } from "../data/document.ts";
-import {
-  type DataFiles,
-  type DataSplit,
-  findDataFiles,
-  formats,
-  isDataPath,
-} from "../data/readers/files.ts";
+import { findDataFiles, formats, isDataPath } from "../data/readers/files.ts";
+import type { DataFiles, DataSplit } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";

@@ -15,14 +15,8 @@ import {
   transpose,
 } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import {
-  attention,
-  type Hooks,
-  type Projection,
-  type ProjectionPlace,
-  PROJECTIONS,
-  splitHeads,
-} from "../nn/attention.ts";
+import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
+import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";

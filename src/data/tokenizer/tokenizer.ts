@@ -11,14 +11,8 @@ import { createTokens, type Piece, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { bordersOf, type Part } from "./borders.ts";
 import { normalizerOf, preTokenizerOf, spelled } from "./text-steps.ts";
-import {
-  type AddedToken,
-  expressionOf,
-  readTokenizerJson,
-  type Specials,
-  type TokenizerJson,
-  type Vocabulary,
-} from "./tokenizer-json.ts";
+import { expressionOf, readTokenizerJson } from "./tokenizer-json.ts";
+import type { AddedToken, Specials, TokenizerJson, Vocabulary } from "./tokenizer-json.ts";
 import { wordModels } from "./word-models.ts";
 
 export interface Tokenizer extends Specials {
