@@ -236,11 +236,7 @@ async function findCut(open: () => DocumentStream, share: number): Promise<numbe
 }
 
 /** What is before the first `cut` characters, or all behind them. */
-async function* sideOf(
-  documents: DocumentStream,
-  side: "kept" | "held-out",
-  cut: number,
-): AsyncGenerator<Piece> {
+async function* sideOf(documents: DocumentStream, side: "kept" | "held-out", cut: number) {
   let at = 0;
   let isStart = true;
   let isBehind = false;

@@ -124,11 +124,7 @@ export const conventions = {
 export type ConventionName = keyof typeof conventions;
 
 /** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */
-export function windowRule(
-  name: ConventionName | undefined,
-  maxContext: number,
-  asked?: number,
-): WindowRule {
+export function windowRule(name: ConventionName | undefined, maxContext: number, asked?: number) {
   const convention: Convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
   const { stride = context, hasFinalTarget, tail } = convention;

@@ -23,11 +23,7 @@ export const isGguf = async (path: string) =>
 const FORMAT = "1";
 
 /** The folder of the file's model below `cache`. */
-export async function folderOfGguf(
-  path: string,
-  cache: string,
-  onNote?: (note: string) => void,
-): Promise<string> {
+export async function folderOfGguf(path: string, cache: string, onNote?: (note: string) => void) {
   const { metadata, tensors } = await openGguf(path);
   const parts = Number(metadata.get("split.count") ?? 1);
   if (parts > 1)

@@ -78,12 +78,9 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   }
   if (adapter) refuseForeign(adapter);
   if (adapter && existsSync(join(adapter, snapshotFiles.trained)))
-    throw new UserError(
-      `${adapter} belongs to a run that trained more than temperatures and LoRA`,
-      {
-        hint: "name the run's folder as the model: it has all that was trained",
-      },
-    );
+    throw new UserError(`${adapter} is of a run that trained more than temperatures and LoRA`, {
+      hint: "name the run's folder as the model: it has all that was trained",
+    });
   const hint = "a model folder holds config.json and model.safetensors";
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);

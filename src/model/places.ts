@@ -115,6 +115,11 @@ export const reading = (
   ...(signal && { signal }),
 });
 
+interface ReadOptions extends CorpusOptions {
+  readonly chatTemplate?: string | null;
+  readonly maxTokens?: number | null;
+}
+
 /**
  * Reads a split for a model, through the model's own tokenizer, which token files do not need; an id beyond the model's
  * vocabulary is refused where it occurs.
@@ -122,14 +127,7 @@ export const reading = (
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  {
-    chatTemplate,
-    maxTokens,
-    ...others
-  }: CorpusOptions & {
-    readonly chatTemplate?: string | null;
-    readonly maxTokens?: number | null;
-  } = {},
+  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
   const { format = "auto" } = others;

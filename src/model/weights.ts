@@ -56,11 +56,7 @@ export class DeviationMeter {
 }
 
 /** Compares a written weight with its source, byte for byte after the conversion; false where they differ. */
-export async function sameWeight(
-  source: TensorInfo,
-  written: TensorInfo,
-  meter: DeviationMeter,
-): Promise<boolean> {
+export async function sameWeight(source: TensorInfo, written: TensorInfo, meter: DeviationMeter) {
   const [from, to] = [weightDtype(source), weightDtype(written)];
   const copies = streamBytes(written, (CHUNK_BYTES / DTYPE_BYTES[from]) * DTYPE_BYTES[to]);
   for await (const chunk of streamBytes(source, CHUNK_BYTES)) {

@@ -46,17 +46,13 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
     const namesOf = (isOf: (type: unknown) => boolean) =>
       reader.schema.fields.filter(({ type }) => isOf(type)).map(({ name }) => name);
     const isList = (type: unknown) => DataType.isList(type) || DataType.isLargeList(type);
-    const { textColumn, fields } = columnsToRead(
-      namesOf(isText),
-      namesOf(isList),
-      namesOf(() => true),
-      options,
-    );
+    const columns = { texts: namesOf(isText), lists: namesOf(isList), all: namesOf(() => true) };
+    const { textColumn, fields } = columnsToRead(columns, options);
     let rowStart = 0;
     for await (const batch of reader) {
-      const columns = fields.map((name) => batch.getChild(name)!);
+      const values = fields.map((name) => batch.getChild(name)!);
       const valueAt = (i: number) =>
-        Object.fromEntries(fields.map((name, at) => [name, plain(columns[at]!.get(i))]));
+        Object.fromEntries(fields.map((name, at) => [name, plain(values[at]!.get(i))]));
       const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
       const rows = Array.from({ length: batch.numRows }, (_, i) => i);
       yield rows.map((i) => ({ value: valueAt(i), textColumn, place: placeOf(i) }));

@@ -1,58 +1,48 @@
 // The bytes of files, also behind gzip or Zstandard, as they come.
 
-import { createReadStream, type ReadStream } from "node:fs";
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { messageOf } from "../../core/errors.ts";
+import { readUpTo } from "../../files/safetensors.ts";
 import { xxh64 } from "./xxh64.ts";
 
+const stored = (path: string) => createReadStream(path, { highWaterMark: 1 << 20 });
 const decompressors = {
-  ".gz": (file) => pipeline(file, createGunzip(), () => undefined),
+  ".gz": (path) => pipeline(stored(path), createGunzip(), () => undefined),
   ".zst": unzstd,
-} satisfies Readonly<Record<string, (file: ReadStream) => AsyncIterable<Uint8Array>>>;
+} satisfies Readonly<Record<string, (path: string) => AsyncIterable<Uint8Array>>>;
 
 /** What stands behind a text's own extension. */
 export const COMPRESSIONS = Object.keys(decompressors) as (keyof typeof decompressors)[];
 
 export function readBytes(path: string): AsyncIterable<Uint8Array> {
-  const file = createReadStream(path, { highWaterMark: 1 << 20 });
   const end = COMPRESSIONS.find((end) => path.toLowerCase().endsWith(end));
-  return end ? decompressors[end](file) : file;
+  return end ? decompressors[end](path) : stored(path);
 }
 
 const failure = (problem: string, code = "ZSTD") => Object.assign(new Error(problem), { code });
-
-/** Takes so many bytes of a file at a time; fewer only at its end, and there only where none are needed. */
-function taking(file: AsyncIterable<Uint8Array>) {
-  const parts = file[Symbol.asyncIterator]();
-  let left: Buffer = Buffer.alloc(0);
-  return async (count: number, isNeeded = true): Promise<Buffer> => {
-    const taken = [];
-    for (let missing = count; missing > 0;) {
-      const part = left.subarray(0, missing);
-      left = left.subarray(part.length);
-      missing -= part.length;
-      taken.push(part);
-      if (missing === 0) break;
-      const { value, done } = await parts.next();
-      if (done && (isNeeded || missing < count)) throw failure("it ends too early");
-      if (done) break;
-      left = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-    }
-    return Buffer.concat(taken);
-  };
-}
 
 /**
  * Frames of Zstandard, one after another, block by block (RFC 8878, 3.1.1). fzstd passes their checksums over, and Node 20
  * has no decoder of its own.
  */
-async function* unzstd(file: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
   const { Decompress } = await import("fzstd");
-  const take = taking(file);
-  for (let magic; (magic = await take(4, false)).length > 0;) {
+  await using file = await open(path);
+  const { size } = await file.stat();
+  let at = 0;
+  const take = async (count: number) => {
+    if (at + count > size) throw failure("it ends too early");
+    at += count;
+    return Buffer.from(await readUpTo(file, at - count, count));
+  };
+  while (at !== size) {
+    const magic = await take(4);
     if (magic.readUInt32LE() >>> 4 === 0x184d2a5) {
-      await take((await take(4)).readUInt32LE()); // a frame to be skipped
+      const length = (await take(4)).readUInt32LE();
+      at += length; // a frame to be skipped
       continue;
     }
     const parts: Uint8Array[] = [];

@@ -30,13 +30,11 @@ export const guardedReader = (name: string, functionName: string, format: string
       yield* rows;
   };
 
+type Columns = Readonly<Record<"texts" | "lists" | "all", readonly string[]>>;
+
 /** The columns to read among all, of which some are of text and some of lists. Without a name, an only one of text is taken whatever it is called. */
-export function columnsToRead(
-  texts: readonly string[],
-  lists: readonly string[],
-  all: readonly string[],
-  { needs, ...options }: ColumnOptions,
-) {
+export function columnsToRead(columns: Columns, { needs, ...options }: ColumnOptions) {
+  const { texts, lists, all } = columns;
   if (needs) return { textColumn: undefined, fields: all.filter((name) => needs.includes(name)) };
   const isOnly = texts.length + lists.length === 1 && !isMessages(texts[0]);
   const textColumn = options.textColumn ?? (isOnly ? texts[0] : undefined);

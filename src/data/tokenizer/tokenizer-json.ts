@@ -193,11 +193,8 @@ function firstOf(ids: Vocabulary, ...tokens: readonly z.infer<typeof configuredT
     .find((id) => id !== undefined);
 }
 
-function tokensAround(
-  { post_processor: processors }: TokenizerJson,
-  config: TokenizerConfig,
-  ids: Vocabulary,
-) {
+function tokensAround(json: TokenizerJson, config: TokenizerConfig, ids: Vocabulary) {
+  const { post_processor: processors } = json;
   const { tokens } = new SequencePostProcessor({ processors }).post_process([""]);
   const special = new Map(processors.flatMap((each) => Object.entries(each.special_tokens ?? {})));
   const idsOf = (names: readonly string[]) =>
