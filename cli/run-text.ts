@@ -208,10 +208,7 @@ const word = (text: string) =>
 
 export const LOG_FORMATS = ["auto", "human", "json"] as const;
 
-export interface RunLog {
-  event(event: RunEvent): void;
-  note(text: string): void;
-}
+export type RunLog = { event(event: RunEvent): void; note(text: string): void };
 
 /** JSON lines where they are asked for; what comes before the run, and its end, is told so too. */
 export function openLog(io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog {

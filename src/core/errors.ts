@@ -63,6 +63,12 @@ export function didYouMean(word: string, known: Iterable<string>): string | unde
   return guess === undefined ? undefined : `did you mean "${guess}"?`;
 }
 
+/** Refuses a word that is none of the known ones. */
+export const unsupported = (problem: string, word: string, known: readonly string[]) =>
+  new UserError(`${problem} is not supported`, {
+    hint: `supported: ${known.join(", ")}. ${didYouMean(word, known) ?? ""}`.trim(),
+  });
+
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   let before = row;

@@ -54,8 +54,8 @@ export class Stretched<Numbers extends Tokens | Uint8Array> implements Iterable<
 
 /** Parts one behind the other, read as one. */
 export function joined<Numbers extends Tokens | Uint8Array>(
-  parts: readonly Stretches<Numbers>[],
   make: (length: number) => Numbers,
+  parts: readonly Stretches<Numbers>[],
 ): Stretched<Numbers> {
   const starts = new Float64Array(parts.length);
   let total = 0;
@@ -103,10 +103,7 @@ export function* stretchesOf<Numbers>(
 }
 
 /** Makes other documents of those that are read; its name stands for what it does. */
-export interface Remake {
-  readonly name: string;
-  of(documents: DocumentStream): DocumentStream;
-}
+export type Remake = { readonly name: string; of(documents: DocumentStream): DocumentStream };
 
 /** One document of all, with `separator` between them. */
 export const joinedBy = (separator: string): Remake => ({

@@ -16,11 +16,7 @@ export const PACKING_CHOICES = ["auto", ...PACKINGS] as const;
 type Packing = (typeof PACKINGS)[number];
 
 /** Where in the data a run is: the next row of an epoch's order. Saved with a checkpoint, and all there is to save. */
-export interface DataCursor {
-  readonly seed: number;
-  readonly epoch: number;
-  readonly index: number;
-}
+export type DataCursor = Readonly<{ seed: number; epoch: number; index: number }>;
 
 /** Whole documents are for texts of which only some tokens are targets: `auto` takes them there, else one stream. */
 export function packingOf(asked: Packing | "auto", texts: readonly TokenizedText[]): Packing {
@@ -157,17 +153,12 @@ function joinTexts(
     bounds.push(length);
   }
   if (parts.length === 1) return { stream: parts[0]!, bounds };
-  const make = (length: number) => new Uint32Array(length);
-  const tokens = joined<Tokens>(
-    parts.map((part) => part.tokens),
-    make,
-  );
+  const all = parts.map((part) => part.tokens);
+  const tokens = joined<Tokens>((length) => new Uint32Array(length), all);
   if (!texts.some(({ isTarget }) => isTarget)) return { stream: { tokens }, bounds };
   const ones = (length: number) =>
     new Stretched(length, (start, end) => new Uint8Array(end - start).fill(1));
-  const isTarget = joined(
-    parts.map((part) => part.isTarget ?? ones(part.tokens.length)),
-    (length) => new Uint8Array(length),
-  );
+  const masks = parts.map((part) => part.isTarget ?? ones(part.tokens.length));
+  const isTarget = joined((length) => new Uint8Array(length), masks);
   return { stream: { tokens, isTarget }, bounds };
 }

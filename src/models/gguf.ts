@@ -1,7 +1,7 @@
 // What GGUF's metadata and tensor names mean: a config.json, and the weights' names and order in Hugging Face's files.
 // By llama.cpp's converter, backwards: https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py
 
-import { didYouMean, UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import { type JsonObject, shown } from "../core/json.ts";
 import type { Family } from "./family.ts";
 import { families } from "./families.ts";
@@ -60,9 +60,7 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
   const named = String(metadata.get("general.architecture"));
   const known = Object.keys(types);
   if (!known.includes(named))
-    throw new UserError(`${path}: the architecture ${shown(named)} is not supported`, {
-      hint: `supported: ${known.join(", ")}. ${didYouMean(named, known) ?? ""}`.trim(),
-    });
+    throw unsupported(`${path}: the architecture ${shown(named)}`, named, known);
   const type = types[named]!;
   const family = families[type]!;
   const read: Read = (key) => metadata.get(`${named}.${key}`);

@@ -1,6 +1,6 @@
 // What config.json says of rotary positions.
 
-import { UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
 import { type ConfigReader, configReader, type ModelConfig, readerInside } from "./config.ts";
 
@@ -38,9 +38,7 @@ export function readRotary(
   const named = nested.text("rope_type", nested.text("type", "default"));
   const type = (Object.hasOwn(synonyms, named) && synonyms[named]) || named;
   if (!Object.hasOwn(scalings, type))
-    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
-      hint: `supported: ${Object.keys(scalings).join(", ")}`,
-    });
+    throw unsupported(`${nested.path}: rope type "${type}"`, type, Object.keys(scalings));
   const ORIGINAL = "original_max_position_embeddings";
   const original = () => config.count(ORIGINAL, nested.count(ORIGINAL, maxPositions));
   const scaling = scalings[type]!(nested, { rotaryDim, theta, maxPositions, original });

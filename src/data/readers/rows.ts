@@ -23,15 +23,8 @@ export type RowFormat = (typeof ROW_FORMATS)[number];
 
 /** What a row is asked for, by the names that it has unless `columns` has others. */
 export const ROW_FIELDS = [
-  "messages",
-  "tools",
-  "instruction",
-  "input",
-  "output",
-  "system",
-  "text",
-  "prompt",
-  "completion",
+  ...(["messages", "tools", "instruction", "input", "output", "system"] as const),
+  ...(["text", "prompt", "completion"] as const),
 ] as const;
 type Field = (typeof ROW_FIELDS)[number];
 
@@ -48,10 +41,10 @@ export interface ColumnOptions {
 }
 
 /** Makes documents of rows that are of none of the kinds, by the columns that it needs. */
-export interface RowMaker {
+export type RowMaker = {
   readonly needs: readonly string[];
   pieces(row: JsonObject): readonly Piece[];
-}
+};
 
 export interface RowOptions extends Omit<ColumnOptions, "needs"> {
   readonly make?: RowMaker | undefined;

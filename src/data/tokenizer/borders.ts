@@ -3,10 +3,7 @@
 import type { Model } from "./tokenizer-json.ts";
 
 /** What is encoded by itself: an added token, or a word after all that is done to a text. */
-export interface Part {
-  readonly surface: string;
-  readonly ids: readonly number[];
-}
+export type Part = Readonly<{ surface: string; ids: readonly number[] }>;
 
 interface Encoder {
   readonly partsOf: (text: string) => readonly Part[];

@@ -21,10 +21,7 @@ export interface TokenizeOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface TokenizeProgress {
-  readonly characters: number;
-  readonly tokens: number;
-}
+export type TokenizeProgress = Readonly<{ characters: number; tokens: number }>;
 
 /** Pieces of documents in order; the last one may go on in the next job. */
 export type Job = readonly Piece[];

@@ -31,10 +31,7 @@ export interface Tokenizer extends Specials {
 }
 
 /** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece that is a target. */
-export interface EncodedPieces {
-  readonly ids: Tokens;
-  readonly lengths: readonly number[];
-}
+export type EncodedPieces = Readonly<{ ids: Tokens; lengths: readonly number[] }>;
 
 // Words to remember at most, and how long; rarer and longer ones would only cost memory.
 const maxWords = 1 << 19;
