@@ -211,9 +211,8 @@ export const LOG_FORMATS = ["auto", "human", "json"] as const;
 export type RunLog = { event(event: RunEvent): void; note(text: string): void };
 
 /** JSON lines where they are asked for; what comes before the run, and its end, is told so too. */
-export function openLog(io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog {
-  return format === "json" ? jsonLog(io) : humanLog(io);
-}
+export const openLog = (io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog =>
+  format === "json" ? jsonLog(io) : humanLog(io);
 
 function jsonLog(io: CommandIo): RunLog {
   const destination = { write: (line: string) => void io.stderr.write(line) };

@@ -135,6 +135,5 @@ export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end
 }
 
 /** Ids for a vocabulary: so many zeros, those of a list, or the little-endian ones of a buffer, as Node has them everywhere. */
-export function createTokens(from: number | readonly number[] | ArrayBuffer, vocabSize: number) {
-  return vocabSize <= 65_536 ? new Uint16Array(from as number) : new Uint32Array(from as number);
-}
+export const createTokens = (from: number | readonly number[] | ArrayBuffer, vocabSize: number) =>
+  vocabSize <= 65_536 ? new Uint16Array(from as number) : new Uint32Array(from as number);

@@ -82,9 +82,8 @@ export function packRows(windows: Iterable<Window>, context: number): Window[][]
 }
 
 /** Whether packing windows would at least halve their rows. */
-export function isWorthPacking(windows: readonly Window[], context: number): boolean {
-  return 2 * packRows(windows, context).length <= windows.length;
-}
+export const isWorthPacking = (windows: readonly Window[], context: number): boolean =>
+  2 * packRows(windows, context).length <= windows.length;
 
 /** Named ways to measure perplexity, so that a number can be compared with a published one. */
 interface Convention extends Pick<WindowRule, "hasFinalTarget" | "tail"> {
@@ -137,9 +136,8 @@ export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T
   return items.length <= limit ? items : Array.from({ length: limit }, (_, i) => items[place(i)]!);
 }
 
-export function numScored(windows: readonly Window[]): number {
-  return windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
-}
+export const numScored = (windows: readonly Window[]): number =>
+  windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
 
 /** What a model is fed: rows of token ids, row-major `[batchSize, context]`, and for each the token that follows. */
 export interface Batch {

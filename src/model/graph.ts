@@ -137,6 +137,5 @@ export function boundWeights(opened: OpenedModel): Map<string, Weight> {
 }
 
 /** The number format of a stored weight, which `openModel` has checked. */
-export function weightDtype({ dtype }: TensorInfo): Dtype {
-  return Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
-}
+export const weightDtype = ({ dtype }: TensorInfo): Dtype =>
+  Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";

@@ -50,9 +50,8 @@ export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: Base
 export const BASE_SHA256 = "ssa_base_sha256";
 
 /** Number of parameters of the base; a tied output embedding counts once. */
-export function countParameters({ weights }: Model): number {
-  return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
-}
+export const countParameters = ({ weights }: Model): number =>
+  [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */

@@ -163,9 +163,8 @@ interface Described extends Partial<Wording> {
 }
 
 /** JSON Schema keeps the metadata, and takes the wrappers (a default, what may be left out) away. */
-function describe(schema: z.ZodType): Described {
-  return z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) as Described;
-}
+const describe = (schema: z.ZodType): Described =>
+  z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) as Described;
 
 /** The description at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
 function describedAt(root: Described, path: readonly PropertyKey[]): Described | undefined {
@@ -190,11 +189,10 @@ export const fromEnvironment = (shape: Shape, env: Readonly<Record<string, strin
   );
 
 /** What the command line gives: by key; undefined means not given. */
-export function fromFlags(flags: JsonObject, originOf = flagName): Given[] {
-  return Object.entries(flags)
+export const fromFlags = (flags: JsonObject, originOf = flagName): Given[] =>
+  Object.entries(flags)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => [key, value, originOf(key)]);
-}
 
 interface Rules<T> {
   /** What is given is laid over it. */

@@ -98,9 +98,8 @@ export const wordsWith = (mostDigits: "{1,3}" | "") =>
 // GPT-2's expression is the byte-level pre-tokenizer's own; these are of Llama 3 and of those that took it over.
 const knownSplits = [wordsWith("{1,3}"), wordsWith("")];
 
-function isKnownSplit({ type, pattern, behavior }: Step): boolean {
-  return type === "Split" && behavior === "Isolated" && knownSplits.includes(pattern?.Regex ?? "");
-}
+const isKnownSplit = ({ type, pattern, behavior }: Step): boolean =>
+  type === "Split" && behavior === "Isolated" && knownSplits.includes(pattern?.Regex ?? "");
 
 const letter = 1;
 const blocked = 2;

@@ -176,13 +176,13 @@ function splitter(pattern: Step["pattern"], behavior = "", inverts = false): Pre
   };
 }
 
-function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
-  return (text, isStart) =>
+const inTurn =
+  (steps: readonly PreTokenizer[]): PreTokenizer =>
+  (text, isStart) =>
     steps.reduce<readonly string[]>(
       (pieces, step) => pieces.flatMap((piece, i) => step(piece, isStart && i === 0)),
       [text],
     );
-}
 
 /** What the rows of a table make of steps. */
 function made<T>(table: Table<T>, steps: readonly Step[], what: string): T[] {
