@@ -42,6 +42,15 @@ export function invariant(condition: unknown, message: string): asserts conditio
 export const messageOf = (error: unknown) =>
   error instanceof Error ? error.message : String(error);
 
+/** What `make` gives or, where it throws, the other. */
+export function orElse<T, Other>(make: () => T, other: Other): T | Other {
+  try {
+    return make();
+  } catch {
+    return other;
+  }
+}
+
 /** The code of a system error, e.g. "ENOSPC". */
 export function codeOf(error: unknown): string | undefined {
   const code = error instanceof Error && "code" in error ? error.code : undefined;

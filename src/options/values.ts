@@ -4,7 +4,7 @@
 import { parse } from "yaml";
 import * as z from "zod";
 import { type Precision, precisionNamed, precisions } from "../core/dtype.ts";
-import { invariant, nearest, UserError } from "../core/errors.ts";
+import { invariant, nearest, orElse, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { DEVICE_NAMES, isDeviceName } from "../engines/devices.ts";
 
@@ -244,13 +244,9 @@ function withValue(tree: unknown, [part, ...rest]: readonly string[], value: unk
   return Object.assign(copy, { [part]: withValue(copy[part], rest, value) });
 }
 
-function scalar(value: string): unknown {
-  try {
-    return parse(value, { logLevel: "error" });
-  } catch {
-    return value; // is not what is expected either
-  }
-}
+// What is no YAML is not what is expected either.
+const scalar = (value: string) =>
+  orElse(() => parse(value, { logLevel: "error" }) as unknown, value);
 
 function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
   const { path, input } = issue;

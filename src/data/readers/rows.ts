@@ -1,7 +1,7 @@
 // What a row is, by its keys: a text, a prompt with its completion, an instruction, or a conversation; and the document
 // that it makes.
 
-import { didYouMean, UserError } from "../../core/errors.ts";
+import { didYouMean, orElse, UserError } from "../../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../../core/json.ts";
 import { type ChatTemplate, type LossOn, noTemplate } from "../chat.ts";
 import { type Message, RowProblem } from "../chat-answers.ts";
@@ -232,13 +232,7 @@ function messagesOf(value: unknown, name: Field): readonly Message[] {
   });
 }
 
-function jsonOr(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+const jsonOr = (text: string) => orElse(() => JSON.parse(text) as unknown, text);
 
 /** A conversation as its template writes it, in pieces that are answers and pieces that are not. */
 function chat(
