@@ -1,6 +1,7 @@
 // Where the answers of a conversation are in the text that a chat template makes of it: as the template marks them, or
 // else found by what changes when other messages are rendered.
 
+import { UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 
 /** With a role and mostly a content; whatever else it has is the template's to read. */
@@ -10,14 +11,7 @@ export type Message = JsonObject & { readonly role: string };
 export type Span = readonly [start: number, end: number];
 
 /** What is the matter with one row, such as messages that a template refuses: told with its place, or left out. */
-export class RowProblem extends Error {
-  readonly hint: string | undefined;
-
-  constructor(message: string, { hint }: { readonly hint?: string | undefined } = {}) {
-    super(message);
-    this.hint = hint;
-  }
-}
+export class RowProblem extends UserError {}
 
 // Characters that Unicode keeps out of texts: around what a template itself marks, and in the place of an answer.
 export const [open, close, probe] = ["\ufdd0", "\ufdd1", "\ufdd2"] as const;

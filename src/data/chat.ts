@@ -142,23 +142,27 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
       throw new RowProblem(`${lack}the chat template refuses it: ${messageOf(error)}`);
     }
   };
+  const bare = (marked: string) => marked.replaceAll(/[\ufdd0\ufdd1]/g, "");
   const render = (conversation: Conversation, addsPrompt = false) =>
-    rendered(conversation, addsPrompt).replaceAll(/[\ufdd0\ufdd1]/g, "");
+    bare(rendered(conversation, addsPrompt));
 
-  const answers = (conversation: Conversation, on: Exclude<LossOn, "all"> = "answers"): Span[] => {
+  const learn = (
+    conversation: Conversation,
+    on: LossOn,
+  ): { text: string; spans: readonly Span[] } => {
     const { messages, from = 0, variables } = conversation;
-    const of = (...some: readonly Message[]) => ({ messages: some, variables });
-    const spans = answerSpans(messages, {
-      marked: rendered(conversation),
-      render: (some, addsPrompt) => rendered(of(...some), addsPrompt),
-      added,
-    });
+    const marked = rendered(conversation);
+    const text = bare(marked);
+    if (on === "all") return { text, spans: [[0, text.length]] };
+    const renderSome = (some: readonly Message[], addsPrompt?: boolean) =>
+      rendered({ messages: some, variables }, addsPrompt);
+    const spans = answerSpans(messages, { marked, render: renderSome, added });
     const own = [...spans].filter(([at, { length }]) => at >= from && length > 0);
     if (own.length === 0)
       throw new RowProblem("no message of the assistant, so there is nothing to learn", {
         hint: "--loss-on all learns all messages, --skip-bad-rows leaves such rows out",
       });
-    return own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each);
+    return { text, spans: own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each) };
   };
   return {
     /** In Jinja, to be put beside a model. */
@@ -167,8 +171,8 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     sha256: createHash("sha256").update(JSON.stringify(facts)).digest("hex"),
     /** The text of messages; with the header of an answer behind it where one is to be generated. */
     render,
-    /** What the assistant says, each time with what ends its turn, without the header before and the space behind. */
-    answers,
+    /** And what of it counts: answers, each with what ends its turn, without the header before and the space behind. */
+    learn,
     /** What ends an answer. */
     endOfTurn: () => {
       const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));

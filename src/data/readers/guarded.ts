@@ -44,8 +44,8 @@ export function columnsToRead(columns: Columns, { needs, ...options }: ColumnOpt
 
 /** The user's error for what a parser stumbled over. */
 export function unreadable(error: unknown, path: string, format: string): UserError {
-  if (error instanceof UserError) return error;
   if (error instanceof RowProblem) return new UserError(`${path}: ${error.message}`, error);
+  if (error instanceof UserError) return error;
   const isStructure = error instanceof TypeError || error instanceof RangeError;
   const reason = isStructure ? "its structure is damaged" : messageOf(error);
   return new UserError(`${path} cannot be read as ${format}: ${reason}`, {

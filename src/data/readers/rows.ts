@@ -250,9 +250,7 @@ function chat(
   const variables =
     tools == null ? {} : { tools: typeof tools === "string" ? jsonOr(tools) : tools };
   const conversation = { messages: all, variables, from: from + all.length - messages.length };
-  const text = template.render(conversation);
-  const spans =
-    lossOn === "all" ? [[0, text.length] as const] : template.answers(conversation, lossOn);
+  const { text, spans } = template.learn(conversation, lossOn);
   const pieces: Piece[] = [];
   let end = 0;
   const add = (to: number, isTarget: boolean) => {
