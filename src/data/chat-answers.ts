@@ -59,11 +59,8 @@ function attempt<T>(make: () => T): T | undefined {
  * before it end with the header of an answer, and what follows its content is what follows another content in its
  * place. Nothing is taken that the text itself does not confirm.
  */
-function spanByRendering(
-  messages: readonly Message[],
-  at: number,
-  { marked: text, render, added }: Rendering,
-): Span {
+function spanByRendering(messages: readonly Message[], at: number, rendering: Rendering): Span {
+  const { marked: text, render, added } = rendering;
   const [before, after] = [messages.slice(0, at), messages.slice(at + 1)];
   const other: Message = { role: messages[at]!.role, content: probe };
   const around = (some: readonly Message[]) => {

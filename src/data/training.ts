@@ -93,10 +93,8 @@ function splitTexts(bounds: readonly number[], isStream: boolean, context: numbe
 }
 
 /** Rows of windows in shuffled order, which depends on the cursor alone. */
-export function trainingBatches(
-  { stream, windows, context, isPacked }: TrainingSet,
-  cursor: DataCursor,
-) {
+export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
+  const { stream, windows, context, isPacked } = set;
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
   let { seed, epoch, index } = cursor;
   const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {

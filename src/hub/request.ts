@@ -77,11 +77,8 @@ async function sender({ proxies }: HubSettings) {
  * Repeats `attempt` after failures that may pass, with doubling waits or those that the hub asks for,
  * until it has failed five times without `progress` having grown.
  */
-export async function retrying<T>(
-  { settings, signal }: HubContext,
-  attempt: () => Promise<T>,
-  progress: () => number = () => 0,
-): Promise<T> {
+export async function retrying<T>(of: HubContext, attempt: () => Promise<T>, progress = () => 0) {
+  const { settings, signal } = of;
   let before = progress();
   for (let numFailures = 0; ; numFailures++) {
     try {

@@ -128,11 +128,8 @@ export function decoder(family: Family, config: DecoderConfig) {
   };
 }
 
-function forward(
-  family: Family,
-  config: DecoderConfig,
-  { weight, ids, positions, hooks, keep }: ForwardContext,
-): Tensor {
+function forward(family: Family, config: DecoderConfig, context: ForwardContext): Tensor {
+  const { weight, ids, positions, hooks, keep } = context;
   const { prefix, embeddings, mlp } = family;
   const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
   const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();

@@ -45,8 +45,9 @@ async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
       at += length; // a frame to be skipped
       continue;
     }
+    const flags = (await take(1))[0]!;
+    const hash = flags & 4 ? xxh64() : undefined;
     const parts: Uint8Array[] = [];
-    const hash = xxh64();
     const stream = new Decompress((part) => parts.push(part));
     const push = (bytes: Uint8Array, isLast = false) => {
       try {
@@ -54,10 +55,9 @@ async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
       } catch (cause) {
         throw failure(messageOf(cause));
       }
-      for (const part of parts) hash.update(part);
+      for (const part of parts) hash?.update(part);
       return parts.splice(0);
     };
-    const flags = (await take(1))[0]!;
     const [isSingle, sizeForm] = [(flags >> 5) & 1, flags >> 6];
     const sizes = [1 - isSingle, [0, 1, 2, 4][flags & 3]!, [isSingle, 2, 4, 8][sizeForm]!];
     yield* push(
@@ -72,7 +72,7 @@ async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
     }
     const checksum = await take(flags & 4);
     yield* push(checksum, true);
-    if (flags & 4 && BigInt(checksum.readUInt32LE()) !== BigInt.asUintN(32, hash.digest()))
+    if (hash && BigInt(checksum.readUInt32LE()) !== BigInt.asUintN(32, hash.digest()))
       throw failure("its checksum is of other bytes", "CHECKSUM");
   }
 }

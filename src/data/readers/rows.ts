@@ -118,10 +118,8 @@ const usual: { readonly [name in Field]?: string } = { messages: "conversations"
 export const isMessages = (name = "") => name === "messages" || name === usual.messages;
 
 /** What columns of these names are, and which of them hold its fields; a column that is named has to be there. */
-export function recognised(
-  known: readonly string[],
-  { format = "auto", columns, textColumn }: ColumnOptions,
-) {
+export function recognised(known: readonly string[], options: ColumnOptions) {
+  const { format = "auto", columns, textColumn } = options;
   const text = textColumn != null && { text: textColumn };
   const given: Readonly<Record<string, string | undefined>> = { ...columns, ...text };
   const columnOf = (field: Field) =>
@@ -235,12 +233,9 @@ function messagesOf(value: unknown, name: Field): readonly Message[] {
 const jsonOr = (text: string) => orElse(() => JSON.parse(text) as unknown, text);
 
 /** A conversation as its template writes it, in pieces that are answers and pieces that are not. */
-function chat(
-  messages: readonly Message[],
-  { system, tools }: Fields,
-  { template, lossOn = "answers" }: RowOptions,
-  from = 0,
-): readonly Piece[] {
+function chat(messages: readonly Message[], fields: Fields, options: RowOptions, from = 0) {
+  const { system, tools } = fields;
+  const { template, lossOn = "answers" } = options;
   if (!template) throw noTemplate();
   // They mark what is looked for.
   if (/[\ufdd0-\ufdd2]/.test(JSON.stringify(messages)))

@@ -61,9 +61,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const whole = one ? object : byteLevelJson(object, merges!, config);
     const { json, ids, specials } = readTokenizerJson(whole, config);
     const cuts = cutRule(json);
-    const isByteLevel = [...json.normalizer, ...json.pre_tokenizer].some(
-      ({ type }) => type === "ByteLevel",
-    );
+    const steps = [...json.normalizer, ...json.pre_tokenizer];
+    const isByteLevel = steps.some(({ type }) => type === "ByteLevel");
     // Not before there is something to encode that no cache has.
     let encodeWhole: ((text: string) => Part[]) | undefined;
     const partsOf = (text: string) => (encodeWhole ??= textEncoder(json, ids))(text);
