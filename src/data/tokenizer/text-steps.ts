@@ -36,6 +36,8 @@ export function spelled(isByteLevel: boolean, pieces: readonly string[]): string
   return pieces.map((piece) => decoder.decode(bytesOf(piece), { stream: true }));
 }
 
+export const spacesStart = /^\p{White_Space}*/u;
+export const spacesEnd = /\p{White_Space}*$/u;
 const form = (name: string) => (text: string) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
@@ -88,10 +90,7 @@ const normalizers: Table<Normalizer> = {
   StripAccents: () => replacing(/\p{M}/gu, ""),
   Prepend: ({ prepend = "" }) => replacing(/^(?=[^])/u, prepend),
   Strip: ({ strip_left: left, strip_right: right }) =>
-    inOrder(
-      left && replacing(/^\p{White_Space}+/u, ""),
-      right && replacing(/\p{White_Space}+$/u, ""),
-    ),
+    inOrder(left && replacing(spacesStart, ""), right && replacing(spacesEnd, "")),
   Replace: ({ pattern, content = "" }) => replacing(expressionOf(pattern), content),
   ByteLevel: () => byteCharacters,
   Precompiled: precompiled,

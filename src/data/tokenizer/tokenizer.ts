@@ -10,7 +10,7 @@ import { type JsonObject, parseObject } from "../../files/json.ts";
 import { createTokens, type Piece, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
 import { bordersOf, type Part } from "./borders.ts";
-import { normalizerOf, preTokenizerOf, spelled } from "./text-steps.ts";
+import { normalizerOf, preTokenizerOf, spacesEnd, spacesStart, spelled } from "./text-steps.ts";
 import { expressionOf, readTokenizerJson } from "./tokenizer-json.ts";
 import type { AddedToken, Specials, TokenizerJson, Vocabulary } from "./tokenizer-json.ts";
 import { wordModels } from "./word-models.ts";
@@ -130,8 +130,6 @@ function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => Pa
 
 const wordEnd = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const wordStart = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
-const spacesEnd = /\p{White_Space}*$/u;
-const spacesStart = /^\p{White_Space}*/u;
 
 /** Finds tokens by the forms given for them, the leftmost first, the longest of several; `encode` is for the rest. */
 function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: Encoder): Encoder {
