@@ -40,22 +40,15 @@ export const defineCommand =
   <S extends Shape>({ options, argument, recipe = [], ...command }: Definition<S>): Command =>
   (target, io) => {
     const own = optionsOf(options);
-    for (const option of own)
-      if (option.key === argument)
-        target.argument(
-          option.isList ? `[${option.value}...]` : `<${option.value}>`,
-          option.description,
-        );
-      else target.addOption(flagOf(option));
-    for (const option of recipe)
-      if (option.flag) target.addOption(flagOf({ ...option, isNeeded: false }));
-    for (const { key, flag, short } of [...own, ...recipe])
-      if (short) {
-        const [name, value] = short;
-        target.addOption(
-          new Flag(name, `${flag!.split(" ")[0]} ${value}`).implies({ [key]: value }),
-        );
-      }
+    const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
+    for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
+      const { key, flag, short, value, description } = option;
+      if (key !== argument) target.addOption(flagOf(option));
+      else target.argument(option.isList ? `[${value}...]` : `<${value}>`, description);
+      if (!short) continue;
+      const made = new Flag(short[0], `${flag!.split(" ")[0]} ${short[1]}`);
+      target.addOption(made.implies({ [key]: short[1] }));
+    }
     target
       .option("--debug", "print the stack of an error that nobody foresaw")
       .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)

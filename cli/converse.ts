@@ -7,17 +7,12 @@ import type { CommandIo } from "./io.ts";
 
 /** Ends with /exit, at the end of the input, or by Ctrl+C where no answer is under way, else that ends the answer. */
 export async function converse(
-  { stdin, stderr, progress, isTty }: CommandIo,
+  { stdin: input, stderr, progress, isTty }: CommandIo,
   signal: AbortSignal,
   answer: (messages: readonly Message[], stop: AbortSignal) => Promise<{ readonly text: string }>,
 ): Promise<void> {
   progress.done();
-  const lines = createInterface({
-    input: stdin,
-    output: process.stderr,
-    terminal: isTty,
-    prompt: "> ",
-  });
+  const lines = createInterface({ input, output: process.stderr, terminal: isTty, prompt: "> " });
   let turn: AbortController | undefined;
   lines.on("SIGINT", () => (turn ? turn.abort() : lines.close()));
   signal.addEventListener("abort", () => lines.close(), { once: true });

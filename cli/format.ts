@@ -3,10 +3,7 @@
 const numbers = (options: Intl.NumberFormatOptions): ((value: number) => string) =>
   new Intl.NumberFormat("en-US", options).format;
 
-const exactly = (digits: number) => ({
-  minimumSignificantDigits: digits,
-  maximumSignificantDigits: digits,
-});
+const exactly = (n: number) => ({ minimumSignificantDigits: n, maximumSignificantDigits: n });
 
 /** So many significant digits, but all those before the point. */
 const significant = (digits: number, maximumFractionDigits = 0) =>
@@ -19,6 +16,10 @@ const [threeCompact, fourCompact] = [compact(3), compact(4)];
 
 /** 18864 is `18,864`. */
 export const integer = numbers({ maximumFractionDigits: 0 });
+
+/** `1 sequence`, `2,000 sequences`. */
+export const counted = (count: number, word: string) =>
+  `${integer(count)} ${word}${count === 1 ? "" : "s"}`;
 
 /** Exact below a million, then `124.4M`, `1.100B`. */
 export const parameters = (value: number) => (value < 1e6 ? integer : fourCompact)(value);

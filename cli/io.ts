@@ -64,7 +64,7 @@ export function places(io: CommandIo, refresh = false, say?: (line: string) => v
     onProgress: (at) => {
       if (!at) return progress.done();
       if ("tokens" in at)
-        return progress.update(["tokenizing", `${format.integer(at.tokens)} tokens`]);
+        return progress.update(["tokenizing", format.counted(at.tokens, "token")]);
       const [received, total] = [at.receivedBytes, at.totalBytes];
       const amount = [received, total].map(format.bytes).join(" of ");
       progress.update([basename(at.file), amount], total > 0 ? received / total : undefined);

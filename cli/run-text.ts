@@ -16,6 +16,7 @@ import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/training.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
 import * as format from "./format.ts";
+import { counted } from "./format.ts";
 import type { CommandIo } from "./io.ts";
 
 const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {
@@ -40,13 +41,13 @@ export function runFacts(run: Prepared): Facts {
     return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
   });
   return {
-    training: `${tune.join(" + ")}: ${format.integer(trained)} parameters`,
-    new: added > 0 ? `${format.integer(added)} parameters, ${share} of the base` : null,
+    training: `${tune.join(" + ")}: ${counted(trained, "parameter")}`,
+    new: added > 0 ? `${counted(added, "parameter")}, ${share} of the base` : null,
     ...Object.fromEntries(rows),
-    data: `${format.integer(trainTokens)} tokens; ${steps} steps of ${perStep}`,
+    data: `${counted(trainTokens, "token")}; ${counted(steps, "step")} of ${perStep}`,
     ...sourceRows(sourceFacts(run)),
     ...Object.assign({}, ...sources.map(packingFacts)),
-    "held out": `${reportPlan.windows.length} windows of ${context} tokens`,
+    "held out": `${counted(reportPlan.windows.length, "window")} of ${context} tokens`,
   };
 }
 
@@ -61,16 +62,16 @@ function packingFacts(
   const before = length === 1 ? "  " : `  ${i + 1}. `;
   const { packing, texts, rows, padding, leftOut, longer, split } = training.facts;
   if (packing === "stream" && texts === 1) return {};
-  const count = format.integer;
-  const each = longer.first.map(({ text, tokens }) => `${text} (${count(tokens)})`);
+  const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
   const named = each.join(", ") + (longer.texts > each.length ? ", ..." : "");
   const padded = percent(padding / (rows * training.context));
   return {
-    [`${before}packing`]: `${packing}, ${count(rows)} sequences, ${padded} padding`,
-    [`${before}not learnt`]: leftOut && `${count(leftOut)} tokens, in windows without a target`,
+    [`${before}packing`]: `${packing}, ${counted(rows, "sequence")}, ${padded} padding`,
+    [`${before}not learnt`]: leftOut && `${counted(leftOut, "token")}, in windows without a target`,
     [`${before}split`]:
-      split.texts && `${count(split.texts)} texts of ${count(split.tokens)} tokens`,
-    [`${before}longer`]: longer.texts && `${count(longer.texts)} texts than the context: ${named}`,
+      split.texts && `${counted(split.texts, "text")} of ${counted(split.tokens, "token")}`,
+    [`${before}longer`]:
+      longer.texts && `${counted(longer.texts, "text")} than the context: ${named}`,
   };
 }
 
@@ -78,7 +79,7 @@ function packingFacts(
 function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   const rows = sources.map(({ name, tokens, share }, i) => [
     `  ${i + 1}. ${name}`,
-    `${format.integer(tokens)} tokens, ${percent(share)} of the sequences`,
+    `${counted(tokens, "token")}, ${percent(share)} of the sequences`,
   ]);
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
@@ -96,7 +97,7 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
       ...run,
       "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
-      "on the way": `${format.integer(evaluation.evalWindows)} windows, ${evaluation.evaluations} times`,
+      "on the way": `${counted(evaluation.evalWindows, "window")}, ${counted(evaluation.evaluations, "time")}`,
       "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
       epochs: `the data is read ${data.epochs.toFixed(2)} times`,
       device: plan.device,
@@ -121,7 +122,7 @@ export function exampleText(example: ReturnType<Prepared["example"]>): string {
     return colored === text ? `«${text}»` : colored;
   };
   const numCounted = example.filter(({ counts }) => counts).length;
-  const head = `first row: ${example.length} tokens, of which ${numCounted} count ${marked("so")}`;
+  const head = `first row: ${counted(example.length, "token")}, of which ${numCounted} count ${marked("so")}`;
   return `\n\n${head}\n${runs.map(({ counts, text }) => (counts ? marked(text) : text)).join("")}`;
 }
 
@@ -146,13 +147,12 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
   ]);
   // Early reports do not say how many tokens were seen.
-  const count = format.integer(after.numTokens);
   const scored =
     after.mask === "targets"
-      ? `${count} targets of ${format.integer(after.windowTokens)} tokens`
-      : `${count} tokens`;
+      ? `${counted(after.numTokens, "target")} of ${counted(after.windowTokens, "token")}`
+      : counted(after.numTokens, "token");
   const run = {
-    scored: `${scored} in ${after.windows} windows of ${after.context}${subset}`,
+    scored: `${scored} in ${counted(after.windows, "window")} of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
@@ -208,15 +208,11 @@ const word = (text: string) =>
 
 export const LOG_FORMATS = ["auto", "human", "json"] as const;
 
-export interface RunLog {
-  event(event: RunEvent): void;
-  note(text: string): void;
-}
+export type RunLog = { event(event: RunEvent): void; note(text: string): void };
 
 /** JSON lines where they are asked for; what comes before the run, and its end, is told so too. */
-export function openLog(io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog {
-  return format === "json" ? jsonLog(io) : humanLog(io);
-}
+export const openLog = (io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog =>
+  format === "json" ? jsonLog(io) : humanLog(io);
 
 function jsonLog(io: CommandIo): RunLog {
   const destination = { write: (line: string) => void io.stderr.write(line) };
@@ -236,7 +232,8 @@ function jsonLog(io: CommandIo): RunLog {
 }
 
 function humanLog({ progress: line, now }: CommandIo): RunLog {
-  let begun: { readonly at: number; readonly step: number } | undefined;
+  // Of steps that followed one another: what was scored between others says nothing of them.
+  let [timed, timedMs, last] = [0, 0, 0];
   let phase = "";
   const update = (name: string, fields: readonly string[], fraction?: number) => {
     if (name !== phase) line.done(); // the first line of each phase comes at once
@@ -258,15 +255,16 @@ function humanLog({ progress: line, now }: CommandIo): RunLog {
         return update(event.phase, fields, windows / of);
       }
       const { step, steps, lossNats, learningRate, tokensPerSecond } = event;
-      begun ??= { at: now(), step };
-      const left = ((now() - begun.at) / 1000 / (step - begun.step)) * (steps - step);
+      if (phase === "training") [timed, timedMs] = [timed + 1, timedMs + now() - last];
+      last = now();
+      const left = (timedMs / 1000 / timed) * (steps - step);
       // No bar: with one, the time left would not fit 80 columns.
       update("training", [
         `step ${step}/${steps}`,
         `loss ${lossNats.toFixed(4)}`,
         `lr ${learningRate.toExponential(1)}`,
         format.rate(tokensPerSecond),
-        ...(step > begun.step ? [`${format.duration(left)} left`] : []),
+        ...(timed > 0 ? [`${format.duration(left)} left`] : []),
       ]);
     },
   };

@@ -53,10 +53,8 @@ async function examine(io: CommandIo) {
 
 type Health = Awaited<ReturnType<typeof examine>>;
 
-function describe(
-  { versions, machine, devices, cuda, caches, hub }: Health,
-  columns: number,
-): string {
+function describe(health: Health, columns: number): string {
+  const { versions, machine, devices, cuda, caches, hub } = health;
   const cached = Object.entries(caches).map(
     ([name, { path, sizeBytes }]) =>
       [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,
@@ -64,7 +62,7 @@ function describe(
   const text = facts(
     {
       ...versions,
-      machine: `${machine.platform}, ${machine.cores} cores`,
+      machine: `${machine.platform}, ${format.counted(machine.cores, "core")}`,
       memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
       hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
       ...Object.fromEntries(cached),

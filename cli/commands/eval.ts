@@ -90,7 +90,9 @@ export const command = defineCommand({
           const seconds = (io.now() - begun) / 1000;
           const left = format.duration((seconds / done) * (total - done));
           const of = `${several ? `${name}, ` : ""}window ${done} of ${total}`;
-          const fields = [of, format.rate(numTokens / seconds), `${left} left`];
+          // The first batch is the slowest by far.
+          const rest = done > given.batchSize ? [`${left} left`] : [];
+          const fields = [of, format.rate(numTokens / seconds), ...rest];
           io.progress.update(fields, done / total);
         },
       });

@@ -33,10 +33,7 @@ const options = {
   model: shared.model,
   prompt: maybe(kind.text("text", 0), "text to continue; -: from standard input"),
   promptFile: maybe(kind.text("file"), "file of the text to continue"),
-  prompts: maybe(
-    kind.text("file"),
-    "lines of JSON, a prompt or messages each; lines of JSON come out",
-  ),
+  prompts: maybe(kind.text("file"), "lines of JSON, prompts or messages; such lines come out"),
   chat: kind.flag("the prompt is a message to answer; without one, talk on a terminal"),
   chatTemplate: rowOptions.chatTemplate,
   adapter: shared.adapter,
@@ -91,7 +88,7 @@ Example:
       const { tokens, seed: drawn } = generation;
       const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
       const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
-      const told = `${tokens.length} tokens, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
+      const told = `${format.counted(tokens.length, "token")}, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
       if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
       return generation;
     };
@@ -149,10 +146,11 @@ async function* readPrompt(io: CommandIo, chat: boolean, given?: string, file = 
 async function* readPrompts(path: string, chat: boolean) {
   await checkFile(path);
   for await (const { value, problem, place } of readJsonLines(path)) {
-    const { prompt, messages } = isRecord(value) ? value : {};
+    const row = isRecord(value) ? value : {};
+    const { prompt, messages } = row;
     const reason = problem?.message ?? 'expected {"prompt": "…"} or {"messages": […]}';
-    if (typeof prompt === "string") yield [{ prompt }, message(prompt, chat)] as const;
+    if (typeof prompt === "string") yield [row, message(prompt, chat)] as const;
     else if (!Array.isArray(messages)) throw new UserError(`${place}: ${reason}`);
-    else yield [{ messages }, messages as Message[]] as const;
+    else yield [row, messages as Message[]] as const;
   }
 }

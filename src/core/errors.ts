@@ -42,6 +42,15 @@ export function invariant(condition: unknown, message: string): asserts conditio
 export const messageOf = (error: unknown) =>
   error instanceof Error ? error.message : String(error);
 
+/** What `make` gives or, where it throws, the other. */
+export function orElse<T, Other>(make: () => T, other: Other): T | Other {
+  try {
+    return make();
+  } catch {
+    return other;
+  }
+}
+
 /** The code of a system error, e.g. "ENOSPC". */
 export function codeOf(error: unknown): string | undefined {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
@@ -62,6 +71,12 @@ export function didYouMean(word: string, known: Iterable<string>): string | unde
   const guess = nearest(word, known);
   return guess === undefined ? undefined : `did you mean "${guess}"?`;
 }
+
+/** Refuses a word that is none of the known ones. */
+export const unsupported = (problem: string, word: string, known: readonly string[]) =>
+  new UserError(`${problem} is not supported`, {
+    hint: `supported: ${known.join(", ")}. ${didYouMean(word, known) ?? ""}`.trim(),
+  });
 
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);

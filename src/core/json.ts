@@ -1,5 +1,7 @@
 // What JSON holds, as types.
 
+import { orElse } from "./errors.ts";
+
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** Whether a JSON value is an object, neither null nor a list. */
@@ -8,10 +10,7 @@ export const isRecord = (value: unknown): value is Record<string, unknown> =>
 
 /** A JSON value for a message: cut where it is long, left out where it is nested deeper than can be written. */
 export function shown(value: unknown, most = 200): string {
-  try {
-    const text = JSON.stringify(value) ?? "(absent)";
-    return text.length > most ? `${text.slice(0, most)}…` : text;
-  } catch {
-    return "a value nested too deep to show";
-  }
+  const deep = "a value nested too deep to show";
+  const text = orElse(() => JSON.stringify(value), deep) ?? "(absent)";
+  return text.length > most ? `${text.slice(0, most)}…` : text;
 }

@@ -32,9 +32,7 @@ export function xoshiro([a, b, c, d]: [number, number, number, number]) {
   }
 
   /** Uniform in [0, 1), 53 random bits. */
-  function uniform(): number {
-    return ((word() >>> 5) * 2 ** 26 + (word() >>> 6)) / 2 ** 53;
-  }
+  const uniform = (): number => ((word() >>> 5) * 2 ** 26 + (word() >>> 6)) / 2 ** 53;
 
   return {
     uniform,

@@ -17,9 +17,8 @@ function importOf(name: string, caller: string): string {
 }
 
 /** `startWorker("./name", import.meta.url)` runs name.js, or name.ts through tsx where the caller is TypeScript. */
-export function startWorker(name: string, caller: string, options: WorkerOptions = {}): Worker {
-  return new Worker(importOf(name, caller), { ...options, eval: true });
-}
+export const startWorker = (name: string, caller: string, options: WorkerOptions = {}): Worker =>
+  new Worker(importOf(name, caller), { ...options, eval: true });
 
 /**
  * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator `f` of the module gives. It runs in a

@@ -1,6 +1,7 @@
 // Where the answers of a conversation are in the text that a chat template makes of it: as the template marks them, or
 // else found by what changes when other messages are rendered.
 
+import { UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 
 /** With a role and mostly a content; whatever else it has is the template's to read. */
@@ -10,14 +11,7 @@ export type Message = JsonObject & { readonly role: string };
 export type Span = readonly [start: number, end: number];
 
 /** What is the matter with one row, such as messages that a template refuses: told with its place, or left out. */
-export class RowProblem extends Error {
-  readonly hint: string | undefined;
-
-  constructor(message: string, { hint }: { readonly hint?: string | undefined } = {}) {
-    super(message);
-    this.hint = hint;
-  }
-}
+export class RowProblem extends UserError {}
 
 // Characters that Unicode keeps out of texts: around what a template itself marks, and in the place of an answer.
 export const [open, close, probe] = ["\ufdd0", "\ufdd1", "\ufdd2"] as const;
@@ -65,11 +59,8 @@ function attempt<T>(make: () => T): T | undefined {
  * before it end with the header of an answer, and what follows its content is what follows another content in its
  * place. Nothing is taken that the text itself does not confirm.
  */
-function spanByRendering(
-  messages: readonly Message[],
-  at: number,
-  { marked: text, render, added }: Rendering,
-): Span {
+function spanByRendering(messages: readonly Message[], at: number, rendering: Rendering): Span {
+  const { marked: text, render, added } = rendering;
   const [before, after] = [messages.slice(0, at), messages.slice(at + 1)];
   const other: Message = { role: messages[at]!.role, content: probe };
   const around = (some: readonly Message[]) => {

@@ -9,16 +9,8 @@ import { didYouMean, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject } from "../core/json.ts";
 import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
-import {
-  answerSpans,
-  close,
-  endOfTurn,
-  type Message,
-  open,
-  probe,
-  RowProblem,
-  type Span,
-} from "./chat-answers.ts";
+import { answerSpans, close, endOfTurn, open, probe, RowProblem } from "./chat-answers.ts";
+import type { Message, Span } from "./chat-answers.ts";
 import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -145,26 +137,32 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     try {
       return template.render({ ...given, add_generation_prompt: addsPrompt });
     } catch (error) {
-      throw new RowProblem(`the chat template refuses it: ${messageOf(error)}`);
+      const empty = messages.findIndex(({ content }) => content == null) + 1;
+      const lack = empty ? `message ${empty} has no content (null), ` : "";
+      throw new RowProblem(`${lack}the chat template refuses it: ${messageOf(error)}`);
     }
   };
+  const bare = (marked: string) => marked.replaceAll(/[\ufdd0\ufdd1]/g, "");
   const render = (conversation: Conversation, addsPrompt = false) =>
-    rendered(conversation, addsPrompt).replaceAll(/[\ufdd0\ufdd1]/g, "");
+    bare(rendered(conversation, addsPrompt));
 
-  const answers = (conversation: Conversation, on: Exclude<LossOn, "all"> = "answers"): Span[] => {
+  const learn = (
+    conversation: Conversation,
+    on: LossOn,
+  ): { text: string; spans: readonly Span[] } => {
     const { messages, from = 0, variables } = conversation;
-    const of = (...some: readonly Message[]) => ({ messages: some, variables });
-    const spans = answerSpans(messages, {
-      marked: rendered(conversation),
-      render: (some, addsPrompt) => rendered(of(...some), addsPrompt),
-      added,
-    });
+    const marked = rendered(conversation);
+    const text = bare(marked);
+    if (on === "all") return { text, spans: [[0, text.length]] };
+    const renderSome = (some: readonly Message[], addsPrompt?: boolean) =>
+      rendered({ messages: some, variables }, addsPrompt);
+    const spans = answerSpans(messages, { marked, render: renderSome, added });
     const own = [...spans].filter(([at, { length }]) => at >= from && length > 0);
     if (own.length === 0)
       throw new RowProblem("no message of the assistant, so there is nothing to learn", {
         hint: "--loss-on all learns all messages, --skip-bad-rows leaves such rows out",
       });
-    return own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each);
+    return { text, spans: own.slice(on === "last" ? -1 : 0).flatMap(([, each]) => each) };
   };
   return {
     /** In Jinja, to be put beside a model. */
@@ -173,8 +171,8 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     sha256: createHash("sha256").update(JSON.stringify(facts)).digest("hex"),
     /** The text of messages; with the header of an answer behind it where one is to be generated. */
     render,
-    /** What the assistant says, each time with what ends its turn, without the header before and the space behind. */
-    answers,
+    /** And what of it counts: answers, each with what ends its turn, without the header before and the space behind. */
+    learn,
     /** What ends an answer. */
     endOfTurn: () => {
       const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));

@@ -56,6 +56,10 @@ export async function loadCorpus(
     tokenizeSplit(split, tokenizer, options, emit),
   );
   const { count, why } = skipped;
+  if (count > 0 && texts.length === 0)
+    throw new UserError(`${split.description} holds no text: all rows, ${count}, are left out`, {
+      hint: `the first: ${why}`,
+    });
   if (count > 0) onNote?.(`${split.description}: rows left out: ${count}, first ${why}`);
   return corpusOf(split, texts, facts.isRendered ? 0 : options.prefix.length, facts);
 }
@@ -232,11 +236,7 @@ async function findCut(open: () => DocumentStream, share: number): Promise<numbe
 }
 
 /** What is before the first `cut` characters, or all behind them. */
-async function* sideOf(
-  documents: DocumentStream,
-  side: "kept" | "held-out",
-  cut: number,
-): AsyncGenerator<Piece> {
+async function* sideOf(documents: DocumentStream, side: "kept" | "held-out", cut: number) {
   let at = 0;
   let isStart = true;
   let isBehind = false;

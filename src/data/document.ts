@@ -54,8 +54,8 @@ export class Stretched<Numbers extends Tokens | Uint8Array> implements Iterable<
 
 /** Parts one behind the other, read as one. */
 export function joined<Numbers extends Tokens | Uint8Array>(
-  parts: readonly Stretches<Numbers>[],
   make: (length: number) => Numbers,
+  parts: readonly Stretches<Numbers>[],
 ): Stretched<Numbers> {
   const starts = new Float64Array(parts.length);
   let total = 0;
@@ -103,10 +103,7 @@ export function* stretchesOf<Numbers>(
 }
 
 /** Makes other documents of those that are read; its name stands for what it does. */
-export interface Remake {
-  readonly name: string;
-  of(documents: DocumentStream): DocumentStream;
-}
+export type Remake = { readonly name: string; of(documents: DocumentStream): DocumentStream };
 
 /** One document of all, with `separator` between them. */
 export const joinedBy = (separator: string): Remake => ({
@@ -137,42 +134,6 @@ export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end
   return count;
 }
 
-/** Ids for a vocabulary: so many zeros, or the little-endian ones of a buffer, as every platform of Node's has them. */
-export function createTokens(from: number | ArrayBuffer, vocabSize: number): Tokens {
-  return vocabSize <= 65_536 ? new Uint16Array(from as number) : new Uint32Array(from as number);
-}
-
-/** Ids that grow by appending, at twice their memory at most. */
-export class TokenBuffer {
-  length = 0;
-  readonly #vocabSize: number;
-  #tokens: Tokens;
-
-  constructor(vocabSize: number, capacity = 1 << 16) {
-    this.#vocabSize = vocabSize;
-    this.#tokens = createTokens(capacity, vocabSize);
-  }
-
-  append(ids: ArrayLike<number>): void {
-    const start = this.length;
-    this.length += ids.length;
-    if (this.length > this.#tokens.length) {
-      const smaller = this.view();
-      this.#tokens = createTokens(Math.max(this.length, 2 * smaller.length), this.#vocabSize);
-      this.#tokens.set(smaller);
-    }
-    this.#tokens.set(ids, start);
-  }
-
-  /** The ids so far. */
-  view(): Tokens {
-    return this.#tokens.subarray(0, this.length);
-  }
-
-  /** The ids so far, which it then begins anew without. */
-  take(): Tokens {
-    const ids = this.view().slice();
-    this.length = 0;
-    return ids;
-  }
-}
+/** Ids for a vocabulary: so many zeros, those of a list, or the little-endian ones of a buffer, as Node has them everywhere. */
+export const createTokens = (from: number | readonly number[] | ArrayBuffer, vocabSize: number) =>
+  vocabSize <= 65_536 ? new Uint16Array(from as number) : new Uint32Array(from as number);

@@ -6,10 +6,7 @@ import type { DataCursor } from "./training.ts";
 import type { Batch } from "./windows.ts";
 
 /** Batches of one source, in an order of its own that depends on the cursor alone. */
-export interface Batches {
-  next(batchSize: number): Batch;
-  cursor(): DataCursor;
-}
+export type Batches = { next(batchSize: number): Batch; cursor(): DataCursor };
 
 export interface Source {
   readonly name: string;

@@ -4,14 +4,8 @@ import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import {
-  type Batch,
-  numInputs,
-  packRows,
-  packWindows,
-  type Window,
-  windowsWithin,
-} from "./windows.ts";
+import { numInputs, packRows, packWindows, windowsWithin } from "./windows.ts";
+import type { Batch, Window } from "./windows.ts";
 
 /**
  * How texts come into rows: all joined and cut where a row ends; whole ones side by side, of which none sees another;
@@ -22,11 +16,7 @@ export const PACKING_CHOICES = ["auto", ...PACKINGS] as const;
 type Packing = (typeof PACKINGS)[number];
 
 /** Where in the data a run is: the next row of an epoch's order. Saved with a checkpoint, and all there is to save. */
-export interface DataCursor {
-  readonly seed: number;
-  readonly epoch: number;
-  readonly index: number;
-}
+export type DataCursor = Readonly<{ seed: number; epoch: number; index: number }>;
 
 /** Whole documents are for texts of which only some tokens are targets: `auto` takes them there, else one stream. */
 export function packingOf(asked: Packing | "auto", texts: readonly TokenizedText[]): Packing {
@@ -103,10 +93,8 @@ function splitTexts(bounds: readonly number[], isStream: boolean, context: numbe
 }
 
 /** Rows of windows in shuffled order, which depends on the cursor alone. */
-export function trainingBatches(
-  { stream, windows, context, isPacked }: TrainingSet,
-  cursor: DataCursor,
-) {
+export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
+  const { stream, windows, context, isPacked } = set;
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
   let { seed, epoch, index } = cursor;
   const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {
@@ -163,17 +151,12 @@ function joinTexts(
     bounds.push(length);
   }
   if (parts.length === 1) return { stream: parts[0]!, bounds };
-  const make = (length: number) => new Uint32Array(length);
-  const tokens = joined<Tokens>(
-    parts.map((part) => part.tokens),
-    make,
-  );
+  const all = parts.map((part) => part.tokens);
+  const tokens = joined<Tokens>((length) => new Uint32Array(length), all);
   if (!texts.some(({ isTarget }) => isTarget)) return { stream: { tokens }, bounds };
   const ones = (length: number) =>
     new Stretched(length, (start, end) => new Uint8Array(end - start).fill(1));
-  const isTarget = joined(
-    parts.map((part) => part.isTarget ?? ones(part.tokens.length)),
-    (length) => new Uint8Array(length),
-  );
+  const masks = parts.map((part) => part.isTarget ?? ones(part.tokens.length));
+  const isTarget = joined((length) => new Uint8Array(length), masks);
   return { stream: { tokens, isTarget }, bounds };
 }

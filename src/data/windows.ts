@@ -30,10 +30,7 @@ export interface Window {
  * The windows over texts. They never cross texts; each scores the targets that no earlier one did, but not its own
  * first token, which nothing predicts; one without any is left out.
  */
-export function evaluationWindows(
-  texts: readonly TokenizedText[],
-  rule: WindowRule,
-): readonly Window[] {
+export function evaluationWindows(texts: readonly TokenizedText[], rule: WindowRule): Window[] {
   return texts.flatMap((of, text) => [...windowsWithin(of, rule, { text })]);
 }
 
@@ -85,9 +82,8 @@ export function packRows(windows: Iterable<Window>, context: number): Window[][]
 }
 
 /** Whether packing windows would at least halve their rows. */
-export function isWorthPacking(windows: readonly Window[], context: number): boolean {
-  return 2 * packRows(windows, context).length <= windows.length;
-}
+export const isWorthPacking = (windows: readonly Window[], context: number): boolean =>
+  2 * packRows(windows, context).length <= windows.length;
 
 /** Named ways to measure perplexity, so that a number can be compared with a published one. */
 interface Convention extends Pick<WindowRule, "hasFinalTarget" | "tail"> {
@@ -127,11 +123,7 @@ export const conventions = {
 export type ConventionName = keyof typeof conventions;
 
 /** How a convention, or none, cuts windows for a model that sees at most `maxContext` tokens. */
-export function windowRule(
-  name: ConventionName | undefined,
-  maxContext: number,
-  asked?: number,
-): WindowRule {
+export function windowRule(name: ConventionName | undefined, maxContext: number, asked?: number) {
   const convention: Convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
   const { stride = context, hasFinalTarget, tail } = convention;
@@ -144,9 +136,8 @@ export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T
   return items.length <= limit ? items : Array.from({ length: limit }, (_, i) => items[place(i)]!);
 }
 
-export function numScored(windows: readonly Window[]): number {
-  return windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
-}
+export const numScored = (windows: readonly Window[]): number =>
+  windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
 
 /** What a model is fed: rows of token ids, row-major `[batchSize, context]`, and for each the token that follows. */
 export interface Batch {

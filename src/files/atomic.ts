@@ -2,16 +2,8 @@
 
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, existsSync } from "node:fs";
-import {
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  type FileHandle,
-} from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
@@ -120,9 +112,8 @@ function absentAsUndefined(error: unknown): undefined {
 }
 
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */
-export function temporaryName(path: string): string {
-  return `${path}.tmp-${pid}-${randomBytes(4).toString("hex")}`;
-}
+export const temporaryName = (path: string): string =>
+  `${path}.tmp-${pid}-${randomBytes(4).toString("hex")}`;
 
 /** The process id in a name made by temporaryName; undefined for any other name. */
 export function temporaryOwner(name: string): number | undefined {

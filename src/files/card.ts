@@ -1,6 +1,7 @@
 // What the front matter of a data set's README.md says: its configs, and the files of each split of theirs.
 
 import { parseDocument } from "yaml";
+import { orElse } from "../core/errors.ts";
 import { isRecord } from "../core/json.ts";
 import { splitNamed } from "./names.ts";
 
@@ -17,10 +18,8 @@ const textOr = (value: unknown, other: string) => (typeof value === "string" ? v
 /** The configs of a README.md; none where it has no such list, or something else in its place. */
 export function configsOf(card: string): CardConfigs {
   const text = /^\uFEFF?---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";
-  let front: unknown;
-  try {
-    front = parseDocument(text).toJS();
-  } catch {} // aliases without end
+  // Aliases may have no end.
+  const front = orElse(() => parseDocument(text).toJS() as unknown, undefined);
   const configs = isRecord(front) ? [front["configs"]].flat() : [];
   return configs.filter(isRecord).flatMap(({ config_name, data_files, data_dir, ...config }) => {
     const name = textOr(config_name, "default");

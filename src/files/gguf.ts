@@ -48,9 +48,7 @@ const TEXT = 8;
 const LIST = 9;
 /** What a DataView calls each type of value, by its number. */
 const numbers =
-  "Uint8 Int8 Uint16 Int16 Uint32 Int32 Float32 Uint8 text list BigUint64 BigInt64 Float64".split(
-    " ",
-  );
+  "Uint8 Int8 Uint16 Int16 Uint32 Int32 Float32 Uint8 - - BigUint64 BigInt64 Float64".split(" ");
 type Getters = Readonly<Record<string, (at: number, isLittle: true) => number | bigint>>;
 
 function parse(path: string, bytes: Uint8Array, size: number): Gguf {
@@ -142,10 +140,8 @@ export async function* keptValues(
   arrange?: (values: Float32Array) => Float32Array,
 ): AsyncGenerator<Uint8Array> {
   const [format, dtype] = [ggmlFormats[tensor.dtype], keptDtype(tensor)];
-  for await (const bytes of streamBytes(
-    tensor,
-    arrange ? tensor.byteLength : format.bytes * 2 ** 16,
-  )) {
+  const chunkBytes = arrange ? tensor.byteLength : format.bytes * 2 ** 16;
+  for await (const bytes of streamBytes(tensor, chunkBytes)) {
     const values = "decode" in format ? decodeBlocks(format, bytes) : decodeFloats(dtype, bytes)!;
     yield encodeFloats(dtype, arrange ? arrange(values) : values);
   }

@@ -6,7 +6,7 @@ import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { kill, pid as ownPid } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { codeOf, UserError } from "../core/errors.ts";
+import { codeOf, orElse, UserError } from "../core/errors.ts";
 import { readIfPresent, statIfPresent, temporaryName, writeFailure, makeFolder } from "./atomic.ts";
 
 /** Every file of a run folder's lock begins with this name. */
@@ -97,30 +97,25 @@ async function acquire(from: string, path: string, isSilent: boolean): Promise<O
 }
 
 /** False where `path` exists. */
-async function isLinked(from: string, path: string): Promise<boolean> {
-  try {
-    await fs.link(from, path).catch((error: unknown) => {
-      // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
-      if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
-      return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
-    });
-    return true;
-  } catch (error) {
+function isLinked(from: string, path: string): Promise<boolean> {
+  const linked = fs.link(from, path).catch((error: unknown) => {
+    // File systems without hard links (exFAT, some network shares); there the content comes a moment later.
+    if (!/^(EPERM|ENOTSUP|EOPNOTSUPP|ENOSYS)$/.test(codeOf(error) ?? "")) throw error;
+    return fs.copyFile(from, path, fs.constants.COPYFILE_EXCL);
+  });
+  const refused = (error: unknown) => {
     if (codeOf(error) !== "EEXIST") throw error;
     return false;
-  }
+  };
+  return linked.then(() => true, refused);
 }
 
 /** Who wrote the file; undefined where there is none. A file that a power cut left torn is a dead process's. */
 async function ownerOf(path: string): Promise<Owner | undefined> {
   const bytes = await readIfPresent(path);
   if (!bytes) return undefined;
-  try {
-    const owner = JSON.parse(String(bytes)) as Owner;
-    if (/^\d+ [0-9a-f]{16}$/.test(`${owner.pid} ${owner.nonce}`)) return owner;
-  } catch {
-    // torn
-  }
+  const owner = orElse(() => JSON.parse(String(bytes)) as Owner | null, null);
+  if (/^\d+ [0-9a-f]{16}$/.test(`${owner?.pid} ${owner?.nonce}`)) return owner!;
   return { pid: 0, host: hostname(), started: null, nonce: "unreadable" };
 }
 

@@ -4,9 +4,8 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /** Where this package is, with its recipes/ and checkpoints/: built, the program lies one folder deeper than its source. */
-export function packageRoot(folder = import.meta.dirname): string {
-  return existsSync(join(folder, "package.json")) ? folder : packageRoot(dirname(folder));
-}
+export const packageRoot = (folder = import.meta.dirname): string =>
+  existsSync(join(folder, "package.json")) ? folder : packageRoot(dirname(folder));
 
 const splitWords = {
   train: /(?<![a-z])(train|training)(?![a-z])/i,

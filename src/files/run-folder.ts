@@ -52,10 +52,8 @@ export async function saveSnapshot(
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));
     const content = { format_version: 1, step, files, state };
-    await writeJson(join(folder, snapshotFiles.state), {
-      sha256: sha256OfJson(content),
-      ...content,
-    });
+    const checked = { sha256: sha256OfJson(content), ...content };
+    await writeJson(join(folder, snapshotFiles.state), checked);
     const metrics = join(runDir, runFiles.metrics);
     if (existsSync(metrics)) await atomic.flush(metrics);
   });
@@ -118,9 +116,8 @@ export async function removeLeftovers(runDir: string): Promise<void> {
 }
 
 /** Whether a folder is a run's; a model folder that ships the recipe it was made with is none. */
-export function isRun(folder: string): boolean {
-  return existsSync(join(folder, runFiles.recipe)) && !existsSync(join(folder, modelFiles.config));
-}
+export const isRun = (folder: string): boolean =>
+  existsSync(join(folder, runFiles.recipe)) && !existsSync(join(folder, modelFiles.config));
 
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
@@ -150,9 +147,8 @@ export async function claimRunFolder(checkpointsDir: string, stem: string): Prom
 }
 
 /** Where a run keeps the snapshot of a step. */
-export function snapshotDir(runDir: string, step: number): string {
-  return join(runDir, `step-${String(step).padStart(6, "0")}`);
-}
+export const snapshotDir = (runDir: string, step: number): string =>
+  join(runDir, `step-${String(step).padStart(6, "0")}`);
 
 /** Whole snapshots by rising step, damaged or not. */
 async function listSnapshots(runDir: string): Promise<{ dir: string; step: number }[]> {
@@ -175,10 +171,8 @@ async function verifiedState(dir: string, step: number): Promise<unknown> {
   return state;
 }
 
-async function namesIn(folder: string): Promise<string[]> {
-  return existsSync(folder) ? (await readdir(folder)).sort() : [];
-}
+const namesIn = async (folder: string): Promise<string[]> =>
+  existsSync(folder) ? (await readdir(folder)).sort() : [];
 
-function sha256OfJson(value: unknown): string {
-  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
-}
+const sha256OfJson = (value: unknown): string =>
+  createHash("sha256").update(JSON.stringify(value)).digest("hex");

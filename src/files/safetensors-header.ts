@@ -25,9 +25,7 @@ const listedDtypes: readonly string[] =
   "F4 F6_E2M3 F6_E3M2 F8_E4M3 F8_E5M2 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ U16 U32 U64 C64".split(" ");
 
 /** Whether weights of this dtype can be read; the others are only listed. */
-export function isReadableDtype(dtype: string): dtype is Dtype {
-  return Object.hasOwn(DTYPE_BYTES, dtype);
-}
+export const isReadableDtype = (dtype: string): dtype is Dtype => Object.hasOwn(DTYPE_BYTES, dtype);
 
 type Fail = (problem: string) => never;
 
@@ -139,9 +137,8 @@ function parseEntry(entry: unknown, dataBytes: number, fail: Fail) {
   return { dtype, shape, begin, end };
 }
 
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
-}
+const isCount = (value: unknown): value is number =>
+  Number.isSafeInteger(value) && ((value as number) > 0 || Object.is(value, 0));
 
 function malformed(file: string, problem: string): UserError {
   return new UserError(`${file} is not a valid safetensors file: ${problem}`, {

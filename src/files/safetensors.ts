@@ -136,9 +136,8 @@ export async function readIndex(path: string): Promise<ReadonlyMap<string, strin
 }
 
 /** Whether a path is relative and stays in its folder, under the rules of every system. */
-export function staysInside(path: string): boolean {
-  return path.split(/[\\/]/).every((part) => !/^$|^\.\.?$|^[a-z]:|\0/i.test(part));
-}
+export const staysInside = (path: string): boolean =>
+  path.split(/[\\/]/).every((part) => !/^$|^\.\.?$|^[a-z]:|\0/i.test(part));
 
 async function openFile(path: string, because = ""): Promise<FileHandle> {
   await checkFile(path);

@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { type ChatTemplate, loadChatTemplate, noTemplate } from "../data/chat.ts";
-import { type Message, RowProblem } from "../data/chat-answers.ts";
+import { loadChatTemplate, noTemplate } from "../data/chat.ts";
+import type { Message } from "../data/chat-answers.ts";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
@@ -90,7 +90,7 @@ export async function openGenerator(options: GeneratorOptions) {
     const own = await loadTokenizer(folder);
     const template = await loadChatTemplate(own, chatTemplate);
     if (!template) throw noTemplate(options.model);
-    const text = rendered(template, messages);
+    const text = template.render({ messages }, true);
     const end = own.encode([{ text: template.endOfTurn(), isTarget: true, isLast: true }]).ids;
     const known = [client.model.generation_config?.eos_token_id ?? []].flat();
     return { text, eos_token_id: end.length === 1 ? [...known, end[0]!] : known };
@@ -143,14 +143,6 @@ export async function openGenerator(options: GeneratorOptions) {
     }
   };
   return { answer, dispose: () => client.dispose() };
-}
-
-function rendered(template: ChatTemplate, messages: readonly Message[]): string {
-  try {
-    return template.render({ messages }, true);
-  } catch (error) {
-    throw error instanceof RowProblem ? new UserError(error.message, error) : error;
-  }
 }
 
 type Inputs = Record<string, { readonly dims: readonly number[] }>;

@@ -4,7 +4,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { copyFile, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
-import { codeOf, didYouMean, messageOf, UserError } from "../core/errors.ts";
+import { codeOf, didYouMean, messageOf, orElse, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { filesBelow, readIfPresent, statIfPresent, makeFolder } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
@@ -126,15 +126,12 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
 }
 
 // A tree that another version wrote differently is as good as none.
-function readTree(path: string): Listing | undefined {
-  try {
+const readTree = (path: string): Listing | undefined =>
+  orElse(() => {
     const tree = JSON.parse(readFileSync(path, "utf8")) as { format_version: 1; files: object };
     const files = new Map(Object.entries(tree.files) as [string, RepoFile][]);
     return tree.format_version === 1 && [...files.values()].every(isSound) ? files : undefined;
-  } catch {
-    return undefined;
-  }
-}
+  }, undefined);
 
 /** Asks the hub for the commit of a revision and for its files, and remembers both in the cache. */
 export async function fetchSnapshot(context: HubContext): Promise<Snapshot> {

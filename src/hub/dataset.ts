@@ -70,11 +70,11 @@ async function cachedChoice(
   repo: DatasetRepo,
   isOffline: boolean,
   { wanted, isPart }: { readonly wanted: readonly string[] | undefined; readonly isPart: boolean },
-): Promise<readonly ParquetFile[] | undefined> {
+): Promise<ParquetFiles | undefined> {
   const isListed = snapshot.listing !== undefined;
   if (!isOffline && snapshot.listing?.has(CARD) && !(await snapshot.has(CARD))) return undefined;
   const found = await foundIn(snapshot);
-  let chosen: readonly ParquetFile[];
+  let chosen: ParquetFiles;
   try {
     chosen = choose(found, repo, wanted);
   } catch (error) {
@@ -92,12 +92,7 @@ async function cachedChoice(
 }
 
 /** Local files by split, in the order of their rows, and how one that is not here yet comes. */
-function located(
-  snapshot: Snapshot,
-  context: HubContext,
-  chosen: readonly ParquetFile[],
-  isPart: boolean,
-) {
+function located(snapshot: Snapshot, context: HubContext, chosen: ParquetFiles, isPart: boolean) {
   const { settings, repo } = context;
   const bySplit = splitsOf(chosen).map((split) => {
     const files = chosen.filter((file) => file.split === split);
@@ -132,7 +127,7 @@ function choose({ files, usual }: Found, repo: DatasetRepo, wanted?: readonly st
   return chosen.length > 0 ? chosen : lacks("split", wanted!.join(", "), splitsOf(found));
 }
 
-type ParquetFile = Readonly<{ path: string; config: string; split: string }>;
+type ParquetFiles = readonly Readonly<{ path: string; config: string; split: string }>[];
 
 /** The config of files that lie in no folder of their own. */
 const DEFAULT_CONFIG = "default";
@@ -150,7 +145,7 @@ async function foundIn(snapshot: Snapshot) {
 }
 
 /** The parquet files among `paths`, sorted: those of the configs, or all, with what their folders and names tell. */
-export function parquetFiles(paths: Iterable<string>, configs: CardConfigs = []): ParquetFile[] {
+export function parquetFiles(paths: Iterable<string>, configs: CardConfigs = []): ParquetFiles {
   const names = [...paths].filter((path) => path.endsWith(".parquet")).toSorted();
   if (configs.length === 0) return names.map((path) => ({ path, ...placeOf(path) }));
   const parts = configs.flatMap(({ name: config, folder, files = [[undefined, "**"] as const] }) =>
@@ -177,10 +172,10 @@ function placeOf(path: string): { config: string; split: string } {
   return { config: folders.join("/") || DEFAULT_CONFIG, split: split ?? "train" };
 }
 
-const splitsOf = (files: readonly ParquetFile[]) => [...new Set(files.map(({ split }) => split))];
+const splitsOf = (files: ParquetFiles) => [...new Set(files.map(({ split }) => split))];
 
 /** False if the names of a split's files (`…-00000-of-00002…`) say that there are more. */
-const isComplete = (files: readonly ParquetFile[]) =>
+const isComplete = (files: ParquetFiles) =>
   splitsOf(files).every((split) => {
     const parts = files.filter((file) => file.split === split);
     const count = parts[0]!.path.match(/-of-(\d{5})/)?.[1];

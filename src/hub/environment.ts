@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../core/errors.ts";
+import { orElse, UserError } from "../core/errors.ts";
 import type { HubRepo } from "./repo-id.ts";
 
 export type HubSettings = Readonly<ReturnType<typeof hubSettings>>;
@@ -50,7 +50,7 @@ export function hubSettings(env: Environment, homeDir: string) {
   const token = () =>
     env["HF_TOKEN"]?.trim() ||
     env["HUGGING_FACE_HUB_TOKEN"]?.trim() ||
-    textIfPresent(path("HF_TOKEN_PATH") ?? join(home, "token")).trim();
+    orElse(() => readFileSync(path("HF_TOKEN_PATH") ?? join(home, "token"), "utf8"), "").trim();
   return {
     /** Without a trailing slash, e.g. `https://huggingface.co`. */
     endpoint,
@@ -98,12 +98,4 @@ function proxiesFrom(env: Environment): Secret<Record<`${"http" | "https" | "no"
     noProxy: valueOf("no_proxy"),
   });
   return valueOf("http_proxy") || valueOf("https_proxy") ? { reveal } : undefined;
-}
-
-function textIfPresent(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

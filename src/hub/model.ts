@@ -92,6 +92,5 @@ async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
 }
 
 /** The files that a snapshot's index names; it refuses those outside its folder. */
-async function shardsOf(snapshot: Snapshot): Promise<string[]> {
-  return [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();
-}
+const shardsOf = async (snapshot: Snapshot): Promise<string[]> =>
+  [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();

@@ -77,11 +77,8 @@ async function sender({ proxies }: HubSettings) {
  * Repeats `attempt` after failures that may pass, with doubling waits or those that the hub asks for,
  * until it has failed five times without `progress` having grown.
  */
-export async function retrying<T>(
-  { settings, signal }: HubContext,
-  attempt: () => Promise<T>,
-  progress: () => number = () => 0,
-): Promise<T> {
+export async function retrying<T>(of: HubContext, attempt: () => Promise<T>, progress = () => 0) {
+  const { settings, signal } = of;
   let before = progress();
   for (let numFailures = 0; ; numFailures++) {
     try {
@@ -109,9 +106,8 @@ export const failed = (message: string, hint: string, cause?: unknown) =>
   new UserError(message, { hint, exitCode: 1, cause });
 
 /** The page of the repository, under which its files are too. */
-export function pageOf({ settings: { endpoint }, repo: { type, id } }: HubContext): string {
-  return `${endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
-}
+export const pageOf = ({ settings: { endpoint }, repo: { type, id } }: HubContext): string =>
+  `${endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
 
 /** The error for an answer that is not a success; `file` is undefined for a listing. */
 export function statusFailure(response: Response, context: HubContext, file?: string): UserError {
@@ -179,12 +175,11 @@ export function networkFailure(error: unknown, context: HubContext, file?: strin
 }
 
 /** The error for an answer that makes no sense. */
-export function notAHub({ settings, repo }: HubContext, reason: string): UserError {
-  return failed(
+export const notAHub = ({ settings, repo }: HubContext, reason: string): UserError =>
+  failed(
     `${settings.endpoint} does not answer as a hub does for ${nameOf(repo)} (${reason})`,
     "check HF_ENDPOINT, and that no login page of a network stands between",
   );
-}
 
 /** The error for a write that failed; anything else comes back as it is. */
 export function diskFailure(error: unknown, what: string, { cacheDir }: HubContext["settings"]) {

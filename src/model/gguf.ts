@@ -10,12 +10,8 @@ import { makeFolder, readIfPresent, replaceFolder, statIfPresent } from "../file
 import { keptDtype, keptValues, openGguf } from "../files/gguf.ts";
 import { writeJson } from "../files/json.ts";
 import { modelFiles } from "../files/names.ts";
-import {
-  hashOfFile,
-  readFloats,
-  type TensorSource,
-  writeSafetensors,
-} from "../files/safetensors.ts";
+import { hashOfFile, readFloats, writeSafetensors } from "../files/safetensors.ts";
+import type { TensorSource } from "../files/safetensors.ts";
 import { modelOfGguf } from "../models/gguf.ts";
 import { readModel } from "../models/index.ts";
 
@@ -27,11 +23,7 @@ export const isGguf = async (path: string) =>
 const FORMAT = "1";
 
 /** The folder of the file's model below `cache`. */
-export async function folderOfGguf(
-  path: string,
-  cache: string,
-  onNote?: (note: string) => void,
-): Promise<string> {
+export async function folderOfGguf(path: string, cache: string, onNote?: (note: string) => void) {
   const { metadata, tensors } = await openGguf(path);
   const parts = Number(metadata.get("split.count") ?? 1);
   if (parts > 1)

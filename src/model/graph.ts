@@ -34,13 +34,7 @@ interface BuildOptions {
 export function buildForward(
   opened: OpenedModel,
   of: BatchShape | { readonly ids: Tensor; readonly positions: Positions },
-  {
-    trainable: trained,
-    observe,
-    precision = "fp32",
-    tiling = smallTiles,
-    hooks,
-  }: BuildOptions = {},
+  { trainable, observe, precision = "fp32", tiling = smallTiles, hooks }: BuildOptions = {},
 ) {
   const isGiven = "ids" in of;
   const ids = isGiven ? of.ids : input("ids", [of.batchSize, of.context], "I64");
@@ -48,7 +42,7 @@ export function buildForward(
   const { model, weights } = opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
-    const isTrained = trained?.has(name);
+    const isTrained = trainable?.has(name);
     const tensor =
       tensors.get(name) ?? (isTrained ? input(name, shape, "F32") : parameter(name, shape, dtype));
     tensors.set(name, tensor);
@@ -88,7 +82,7 @@ export function buildForward(
     /** Output embedding, [V, D]. */
     head: weight(model.config.isTied ? model.inputEmbedding : model.outputEmbedding),
     /** Inputs that stand for the tensors asked to train, by canonical name. */
-    trainable: new Map([...tensors].filter(([name]) => trained?.has(name))),
+    trainable: new Map([...tensors].filter(([name]) => trainable?.has(name))),
     /** What the backward pass should find in memory, if activations are recomputed; `hidden` is the last. */
     kept,
     logitCap: model.logitCap,
@@ -143,6 +137,5 @@ export function boundWeights(opened: OpenedModel): Map<string, Weight> {
 }
 
 /** The number format of a stored weight, which `openModel` has checked. */
-export function weightDtype({ dtype }: TensorInfo): Dtype {
-  return Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
-}
+export const weightDtype = ({ dtype }: TensorInfo): Dtype =>
+  Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";

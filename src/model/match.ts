@@ -6,20 +6,11 @@ import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
 import { readJson } from "../files/json.ts";
 import { adapterFiles } from "../files/names.ts";
-import {
-  type Checkpoint,
-  openSafetensors,
-  readFloats,
-  type TensorInfo,
-} from "../files/safetensors.ts";
+import { openSafetensors, readFloats } from "../files/safetensors.ts";
+import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import type { Inserted } from "../insertions/insertion.ts";
-import {
-  INSERTION_KINDS,
-  type InsertionKind,
-  type Insertions,
-  kindOf,
-  ownName,
-} from "../insertions/kinds.ts";
+import { INSERTION_KINDS, kindOf, ownName } from "../insertions/kinds.ts";
+import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
 import type { Model } from "../models/index.ts";
 import { DeviationMeter, sameWeight } from "./weights.ts";
 

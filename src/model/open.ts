@@ -10,19 +10,10 @@ import { sizeOf } from "../core/shape.ts";
 import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
-import {
-  type Checkpoint,
-  modelSha256,
-  openSafetensors,
-  type TensorInfo,
-} from "../files/safetensors.ts";
-import {
-  INSERTION_KINDS,
-  type InsertionKind,
-  type Insertions,
-  insertionsOf,
-  kindOf,
-} from "../insertions/kinds.ts";
+import { modelSha256, openSafetensors } from "../files/safetensors.ts";
+import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
+import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
+import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
@@ -59,9 +50,8 @@ export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: Base
 export const BASE_SHA256 = "ssa_base_sha256";
 
 /** Number of parameters of the base; a tied output embedding counts once. */
-export function countParameters({ weights }: Model): number {
-  return [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
-}
+export const countParameters = ({ weights }: Model): number =>
+  [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -87,12 +77,9 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   }
   if (adapter) refuseForeign(adapter);
   if (adapter && existsSync(join(adapter, snapshotFiles.trained)))
-    throw new UserError(
-      `${adapter} belongs to a run that trained more than temperatures and LoRA`,
-      {
-        hint: "name the run's folder as the model: it has all that was trained",
-      },
-    );
+    throw new UserError(`${adapter} is of a run that trained more than temperatures and LoRA`, {
+      hint: "name the run's folder as the model: it has all that was trained",
+    });
   const hint = "a model folder holds config.json and model.safetensors";
   const configJson = await readJson(configPath, hint);
   const model = readModel(configPath, configJson);

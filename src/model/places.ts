@@ -9,13 +9,8 @@ import { type Corpus, type CorpusOptions, loadCorpus, loadTokenCorpus } from "..
 import { limitSplit } from "../data/limit.ts";
 import { EMBEDDED_DATA, embeddedData } from "../data/readers/embedded.ts";
 import { firstFrom, joinedBy, type Remake } from "../data/document.ts";
-import {
-  type DataFiles,
-  type DataSplit,
-  findDataFiles,
-  formats,
-  isDataPath,
-} from "../data/readers/files.ts";
+import { findDataFiles, formats, isDataPath } from "../data/readers/files.ts";
+import type { DataFiles, DataSplit } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
@@ -120,6 +115,11 @@ export const reading = (
   ...(signal && { signal }),
 });
 
+interface ReadOptions extends CorpusOptions {
+  readonly chatTemplate?: string | null;
+  readonly maxTokens?: number | null;
+}
+
 /**
  * Reads a split for a model, through the model's own tokenizer, which token files do not need; an id beyond the model's
  * vocabulary is refused where it occurs.
@@ -127,14 +127,7 @@ export const reading = (
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  {
-    chatTemplate,
-    maxTokens,
-    ...others
-  }: CorpusOptions & {
-    readonly chatTemplate?: string | null;
-    readonly maxTokens?: number | null;
-  } = {},
+  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
   const { format = "auto" } = others;

@@ -14,13 +14,11 @@ export async function* streamAs(info: TensorInfo, dtype: Dtype): AsyncGenerator<
 }
 
 /** All of streamAs at once. */
-export async function bytesAs(info: TensorInfo, dtype: Dtype): Promise<Uint8Array> {
-  return converted(info, await readBytes(info), dtype);
-}
+export const bytesAs = async (info: TensorInfo, dtype: Dtype): Promise<Uint8Array> =>
+  converted(info, await readBytes(info), dtype);
 
-export function byteLengthAs(info: TensorInfo, dtype: Dtype): number {
-  return (info.byteLength / DTYPE_BYTES[weightDtype(info)]) * DTYPE_BYTES[dtype];
-}
+export const byteLengthAs = (info: TensorInfo, dtype: Dtype): number =>
+  (info.byteLength / DTYPE_BYTES[weightDtype(info)]) * DTYPE_BYTES[dtype];
 
 /** What rounding has done to a model's weights, or to its logits. */
 export type Deviation = ReturnType<DeviationMeter["result"]>;
@@ -56,11 +54,7 @@ export class DeviationMeter {
 }
 
 /** Compares a written weight with its source, byte for byte after the conversion; false where they differ. */
-export async function sameWeight(
-  source: TensorInfo,
-  written: TensorInfo,
-  meter: DeviationMeter,
-): Promise<boolean> {
+export async function sameWeight(source: TensorInfo, written: TensorInfo, meter: DeviationMeter) {
   const [from, to] = [weightDtype(source), weightDtype(written)];
   const copies = streamBytes(written, (CHUNK_BYTES / DTYPE_BYTES[from]) * DTYPE_BYTES[to]);
   for await (const chunk of streamBytes(source, CHUNK_BYTES)) {

@@ -15,14 +15,8 @@ import {
   transpose,
 } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import {
-  attention,
-  type Hooks,
-  type Projection,
-  type ProjectionPlace,
-  PROJECTIONS,
-  splitHeads,
-} from "../nn/attention.ts";
+import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
+import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
@@ -134,11 +128,8 @@ export function decoder(family: Family, config: DecoderConfig) {
   };
 }
 
-function forward(
-  family: Family,
-  config: DecoderConfig,
-  { weight, ids, positions, hooks, keep }: ForwardContext,
-): Tensor {
+function forward(family: Family, config: DecoderConfig, context: ForwardContext): Tensor {
+  const { weight, ids, positions, hooks, keep } = context;
   const { prefix, embeddings, mlp } = family;
   const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
   const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();
@@ -170,7 +161,7 @@ function forward(
   const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);
   let x_BTD = times(embedded_BTD, config.embeddingScale);
   if (embeddings.positions) {
-    const { positions: name, firstPosition: first = 0 } = embeddings;
+    const { positions: name, firstRow: first = 0 } = embeddings;
     const end = first + config.maxPositions;
     x_BTD = add(x_BTD, positions.rows(slice(table(name, end), 0, first, end)));
   }

@@ -7,6 +7,11 @@ import type { ConfigReader, ModelConfig } from "./config.ts";
 /** Norms of what a part of a layer reads, and of what it adds to the stream; null: none. */
 export type AroundPart = readonly [before: string | null, after: string | null];
 
+/** Norms before the parts of a layer, and one behind the layers. */
+export const normsBefore = (attention: string, mlp: string, final: string): Family["norms"] => {
+  return { attention: [attention, null], mlp: [mlp, null], final };
+};
+
 export interface Family {
   /** Of all names but the output embedding's; some checkpoints were saved without it. */
   readonly prefix: string;
@@ -15,7 +20,7 @@ export interface Family {
     /** Learned ones. */
     readonly positions: string | null;
     /** Its rows before this one are not used. */
-    readonly firstPosition?: number;
+    readonly firstRow?: number;
     /** Where it is not tied. */
     readonly output: string;
   };

@@ -1,7 +1,7 @@
 // What GGUF's metadata and tensor names mean: a config.json, and the weights' names and order in Hugging Face's files.
 // By llama.cpp's converter, backwards: https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py
 
-import { didYouMean, UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import { type JsonObject, shown } from "../core/json.ts";
 import type { Family } from "./family.ts";
 import { families } from "./families.ts";
@@ -10,20 +10,9 @@ import { families } from "./families.ts";
 type Read = (key: string) => unknown;
 
 /** llama.cpp's names of architectures, and `model_type`. */
-const types: Readonly<Record<string, string>> = {
-  gemma2: "gemma2",
-  gemma3: "gemma3_text",
-  gpt2: "gpt2",
-  gptneox: "gpt_neox",
-  granite: "granite",
-  llama: "llama",
-  olmo2: "olmo2",
-  phi3: "phi3",
-  qwen2: "qwen2",
-  qwen3: "qwen3",
-  smollm3: "smollm3",
-  starcoder2: "starcoder2",
-};
+const others = { gemma3: "gemma3_text", gptneox: "gpt_neox" };
+const alike = "gemma2 gpt2 granite llama olmo2 phi3 qwen2 qwen3 smollm3 starcoder2".split(" ");
+const types = new Map([...alike.map((name) => [name, name] as const), ...Object.entries(others)]);
 /** It turns neighbours here, where Hugging Face turns halves: rows of queries and keys are in that order. */
 const turningNeighbours: readonly string[] = ["granite", "llama", "smollm3"];
 /** Block counts of those that scale attention by hidden size over heads, unlike their family; no key says it. */
@@ -58,12 +47,9 @@ interface Described {
 /** The model of a file: its config.json, and of each of its weights the name and the order there. */
 export function modelOfGguf(path: string, { metadata, tensors, divisors }: Described) {
   const named = String(metadata.get("general.architecture"));
-  const known = Object.keys(types);
-  if (!known.includes(named))
-    throw new UserError(`${path}: the architecture ${shown(named)} is not supported`, {
-      hint: `supported: ${known.join(", ")}. ${didYouMean(named, known) ?? ""}`.trim(),
-    });
-  const type = types[named]!;
+  const type = types.get(named);
+  const known = [...types.keys()].sort();
+  if (!type) throw unsupported(`${path}: the architecture ${shown(named)}`, named, known);
   const family = families[type]!;
   const read: Read = (key) => metadata.get(`${named}.${key}`);
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
@@ -114,10 +100,8 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
 }
 
 function ropeScaling(read: Read, divisors: Described["divisors"]): JsonObject | null {
-  const [type, original] = [
-    read("rope.scaling.type"),
-    read("rope.scaling.original_context_length"),
-  ];
+  const type = read("rope.scaling.type");
+  const original = read("rope.scaling.original_context_length");
   const lengths = { original_max_position_embeddings: original ?? read("context_length") };
   // Llama 3.1's rule as well, as what has come of it for each pair.
   const pairs = divisors.get("rope_freqs.weight");

@@ -1,6 +1,6 @@
 // Families with layer norms and a plain feed-forward, after GPT-2: learned positions, or GPT-NeoX's rotary ones.
 
-import { everyLayer, type Family, usual } from "./family.ts";
+import { everyLayer, type Family, normsBefore, usual } from "./family.ts";
 import { readRotary } from "./rotary.ts";
 import { attentionBias, attentionKinds } from "./settings.ts";
 
@@ -11,7 +11,7 @@ export const gpt2: Family = {
   prefix: "transformer",
   embeddings: { input: "wte", positions: "wpe", output: "lm_head" },
   layers: "h",
-  norms: { attention: ["ln_1", null], mlp: ["ln_2", null], final: "ln_f" },
+  norms: normsBefore("ln_1", "ln_2", "ln_f"),
   attention: { name: "attn", norms: null, output: "c_proj" },
   projections: { names: ["c_attn"], split: "parts" },
   mlp: { gate: null, up: "mlp.c_fc", down: "mlp.c_proj" },
@@ -46,11 +46,7 @@ export const gpt_neox: Family = {
   prefix: "gpt_neox",
   embeddings: { input: "embed_in", positions: null, output: "embed_out" },
   layers: "layers",
-  norms: {
-    attention: ["input_layernorm", null],
-    mlp: ["post_attention_layernorm", null],
-    final: "final_layer_norm",
-  },
+  norms: normsBefore("input_layernorm", "post_attention_layernorm", "final_layer_norm"),
   attention: { name: "attention", norms: null, output: "dense" },
   projections: { names: ["query_key_value"], split: "heads" },
   mlp: { gate: null, up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h" },
@@ -102,15 +98,11 @@ export const opt: Family = {
   embeddings: {
     input: "embed_tokens",
     positions: "embed_positions",
-    firstPosition: 2,
+    firstRow: 2,
     output: "lm_head",
   },
   layers: "layers",
-  norms: {
-    attention: ["self_attn_layer_norm", null],
-    mlp: ["final_layer_norm", null],
-    final: "final_layer_norm",
-  },
+  norms: normsBefore("self_attn_layer_norm", "final_layer_norm", "final_layer_norm"),
   attention: { name: "self_attn", norms: null, output: "out_proj" },
   projections: separate,
   mlp: { gate: null, up: "fc1", down: "fc2" },

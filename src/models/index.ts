@@ -1,6 +1,6 @@
 // A model by its config.json.
 
-import { didYouMean, UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 import { configReader, readSizes } from "./config.ts";
 import { decoder, type Model } from "./decoder.ts";
@@ -15,10 +15,7 @@ export function readModel(path: string, json: JsonObject): Model {
   const modelType = plain.text("model_type");
   const known = Object.keys(families);
   const family = known.includes(modelType) && families[modelType];
-  if (!family)
-    throw new UserError(`${path}: model_type "${modelType}" is not supported`, {
-      hint: `supported: ${known.join(", ")}. ${didYouMean(modelType, known) ?? ""}`.trim(),
-    });
+  if (!family) throw unsupported(`${path}: model_type "${modelType}"`, modelType, known);
   if (plain.has("quantization_config"))
     throw new UserError(`${path}: quantized checkpoints are not supported`, {
       hint: "use the checkpoint that it was quantized from (F32, F16 or BF16 weights)",

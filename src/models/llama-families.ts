@@ -1,7 +1,7 @@
 // Families after Llama: rotary positions, RMS norms, grouped-query attention and a gated feed-forward, but for StarCoder2.
 
 import { UserError } from "../core/errors.ts";
-import { everyLayer, type Family, unbiased, usual } from "./family.ts";
+import { everyLayer, type Family, normsBefore, unbiased, usual } from "./family.ts";
 import { readRotary } from "./rotary.ts";
 import {
   attentionBias,
@@ -18,11 +18,7 @@ export const llama: Family = {
   prefix: "model",
   embeddings: { input: "embed_tokens", positions: null, output: "lm_head" },
   layers: "layers",
-  norms: {
-    attention: ["input_layernorm", null],
-    mlp: ["post_attention_layernorm", null],
-    final: "norm",
-  },
+  norms: normsBefore("input_layernorm", "post_attention_layernorm", "norm"),
   attention: { name: "self_attn", norms: null, output: "o_proj" },
   projections: { names: ["q_proj", "k_proj", "v_proj"], split: "modules" },
   mlp: { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" },
@@ -136,10 +132,7 @@ export const olmo2: Family = {
   },
   attention: { ...llama.attention, norms: { names: ["q_norm", "k_norm"], of: "all" } },
   defaults: { ...llama.defaults, normEpsilon: 1e-5 },
-  readSettings: (config, sizes) => ({
-    ...llama.readSettings(config, sizes),
-    hasMlpBias: false,
-  }),
+  readSettings: (config, sizes) => ({ ...llama.readSettings(config, sizes), hasMlpBias: false }),
 };
 
 /** Gemma Team, 2024: norms around both parts, soft caps, windows in every other layer, a scaled embedding. */
@@ -153,8 +146,8 @@ export const gemma2: Family = {
   norm: "rmsPlusOne",
   aliases: { hidden_act: ["hidden_activation"] },
   defaults: {
+    ...llama.defaults,
     maxPositions: 8192,
-    normEpsilon: 1e-6,
     activation: "gelu_pytorch_tanh",
     isTied: true,
   },
@@ -199,12 +192,7 @@ export const starcoder2: Family = {
   mlp: { gate: null, up: "mlp.c_fc", down: "mlp.c_proj" },
   norm: "layer",
   aliases: { rms_norm_eps: ["norm_epsilon"] },
-  defaults: {
-    maxPositions: 4096,
-    normEpsilon: 1e-5,
-    activation: "gelu_pytorch_tanh",
-    isTied: true,
-  },
+  defaults: { ...gemma2.defaults, maxPositions: 4096, normEpsilon: 1e-5 },
   keyValueHeads: 2,
   readSettings: (config, sizes) => ({
     ...(config.flag("use_bias", true) ? usual : unbiased),

@@ -1,6 +1,6 @@
 // What config.json says of rotary positions.
 
-import { UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
 import { type ConfigReader, configReader, type ModelConfig, readerInside } from "./config.ts";
 
@@ -25,12 +25,7 @@ function scalingObject(config: ConfigReader): ConfigReader {
 export function readRotary(
   config: ConfigReader,
   { headDim, maxPositions }: ModelConfig,
-  {
-    share,
-    theta: base = 10000,
-    synonyms = {},
-    nested = scalingObject(config),
-  }: RotaryDefaults = {},
+  { share, theta: base = 1e4, synonyms = {}, nested = scalingObject(config) }: RotaryDefaults = {},
 ): RotaryConfig {
   config.only("rope_interleaved", false);
   if (share === undefined)
@@ -38,16 +33,12 @@ export function readRotary(
   const factor = config.number("partial_rotary_factor", share ?? 1);
   const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
   if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
-    throw new UserError(
-      `${config.path}: ${rotaryDim} rotary elements must be even, at most ${headDim}`,
-    );
+    throw refusal(config, `${rotaryDim} rotary elements must be even, at most ${headDim}`);
   const theta = nested.positive("rope_theta", config.positive("rope_theta", base));
   const named = nested.text("rope_type", nested.text("type", "default"));
   const type = (Object.hasOwn(synonyms, named) && synonyms[named]) || named;
   if (!Object.hasOwn(scalings, type))
-    throw new UserError(`${nested.path}: rope type "${type}" is not supported`, {
-      hint: `supported: ${Object.keys(scalings).join(", ")}`,
-    });
+    throw unsupported(`${nested.path}: rope type "${type}"`, type, Object.keys(scalings));
   const ORIGINAL = "original_max_position_embeddings";
   const original = () => config.count(ORIGINAL, nested.count(ORIGINAL, maxPositions));
   const scaling = scalings[type]!(nested, { rotaryDim, theta, maxPositions, original });

@@ -71,10 +71,7 @@ export function loadComparison(
       return `arm ${name} (${originOf("arms", name, key)}): ${key} is ${own}, but ${others} in the recipe`;
     });
   });
-  if (lines.length > 0)
-    throw mistakes(
-      lines,
-      "arms compare where base, data, held-out text, windows and seeds are the recipe's",
-    );
+  const alike = "arms compare where base, data, held-out text, windows and seeds are the recipe's";
+  if (lines.length > 0) throw mistakes(lines, alike);
   return { out: common.out, arms: all, seeds: asked.seeds ?? [common.seed] };
 }

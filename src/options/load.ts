@@ -7,14 +7,8 @@ import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
-import {
-  type Recipe,
-  type RecipeKey,
-  recipeOptions,
-  recipeSchema,
-  sequencesOf,
-  sourcesOf,
-} from "./schema.ts";
+import { recipeOptions, recipeSchema, sequencesOf, sourcesOf } from "./schema.ts";
+import type { Recipe, RecipeKey } from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
 

@@ -13,9 +13,8 @@ const columns = () => {
       ? Object.fromEntries(given.split(",").map((pair) => `${pair.trim()}=`.split(/\s*=\s*/, 2)))
       : given;
   const fields = Object.fromEntries(ROW_FIELDS.map((name) => [name, text("column").optional()]));
-  const kind = z.strictObject(
-    fields as Record<(typeof ROW_FIELDS)[number], z.ZodOptional<z.ZodString>>,
-  );
+  type Columns = Record<(typeof ROW_FIELDS)[number], z.ZodOptional<z.ZodString>>;
+  const kind = z.strictObject(fields as Columns);
   const expected = `names of columns by field: ${listed(ROW_FIELDS)}`;
   return worded(z.preprocess(read, kind), expected, "field=column,…", ROW_FIELDS);
 };

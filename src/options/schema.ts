@@ -13,12 +13,8 @@ const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr 
 export const TUNE_GROUPS = ["temperatures", "lora", "norms", "biases", "all"] as const;
 export type TuneGroup = (typeof TUNE_GROUPS)[number];
 
-// `temperatures,norms` on the command line is the same as a YAML list.
-const tuneGroups = z
-  .preprocess(
-    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
-    z.array(z.enum(TUNE_GROUPS)).min(1),
-  )
+const tuneGroups = kind
+  .listOf(z.enum(TUNE_GROUPS))
   .transform((groups): readonly TuneGroup[] => TUNE_GROUPS.filter((g) => groups.includes(g)))
   .meta({ expected: `some of ${TUNE_GROUPS.join(", ")}`, value: "groups", choices: TUNE_GROUPS });
 
@@ -51,6 +47,7 @@ const recompute = z
   .union([z.literal("auto"), z.boolean()])
   .meta({ expected: "auto, true or false", value: "[when]" });
 
+const gigabytes = () => kind.autoOr(kind.above0());
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
 /** One of these for each key. */
@@ -67,12 +64,8 @@ const temperatures = z
   .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
   .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
 
-// `q_proj,v_proj` is the same as a YAML list.
-const loraModules = z
-  .preprocess(
-    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
-    z.array(z.string().min(1)).min(1),
-  )
+const loraModules = kind
+  .listOf(z.string().min(1))
   .meta({ expected: `${LORA_MODULES.join(", ")} or names of linear layers` });
 const lora = z
   .strictObject({
@@ -97,16 +90,8 @@ export const recipeSchema = z.strictObject({
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
   feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
   position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
-  maxAddedShare: preset(
-    kind.share(),
-    0.005,
-    "most parameters of temperatures, a share of the base's",
-  ),
-  lora: preset(
-    lora,
-    { rank: 8, alpha: 16, modules: ["attention"] },
-    "of LoRA, where tune names it",
-  ),
+  maxAddedShare: preset(kind.share(), 0.005, "most parameters added, a share of the base's"),
+  lora: preset(lora, lora.parse({}), "of LoRA, where tune names it"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
   context: preset(wholeNumberOr("auto", 2), "auto", "tokens per sequence; auto: at most 1024"),
@@ -123,11 +108,7 @@ export const recipeSchema = z.strictObject({
   beta1: preset(kind.decayRate(), 0.9, "AdamW's decay of the mean gradient"),
   beta2: preset(kind.decayRate(), 0.95, "AdamW's decay of the squared gradient"),
   epsilon: preset(kind.above0(), 1e-8, "AdamW's term against division by zero"),
-  weightDecay: preset(
-    kind.atLeast0(),
-    0.01,
-    "decay of matrices; never on temperatures, norms or biases",
-  ),
+  weightDecay: preset(kind.atLeast0(), 0.01, "decay of matrices, never of other weights"),
   maxGradNorm: preset(kind.above0(), 1, "gradients are scaled down to this norm"),
 
   evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),
@@ -139,11 +120,7 @@ export const recipeSchema = z.strictObject({
   final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,
-  deviceMemory: preset(
-    kind.autoOr(kind.above0()),
-    "auto",
-    "free GB of a GPU; auto: ask its driver",
-  ),
+  deviceMemory: preset(gigabytes(), "auto", "free GB of a GPU; auto: ask its driver"),
   precision: preset(kind.autoOr(kind.numberFormat()), "fp32", "of frozen weights and activations"),
   recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
   threads: shared.threads,

@@ -4,7 +4,7 @@
 import { parse } from "yaml";
 import * as z from "zod";
 import { type Precision, precisionNamed, precisions } from "../core/dtype.ts";
-import { invariant, nearest, UserError } from "../core/errors.ts";
+import { invariant, nearest, orElse, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { DEVICE_NAMES, isDeviceName } from "../engines/devices.ts";
 
@@ -38,11 +38,15 @@ export const oneOf = <const T extends readonly string[]>(choices: T, value: stri
   worded(z.enum(choices), listed(choices), value, choices);
 /** One of them, or several with commas between. */
 export const someOf = <const T extends readonly string[]>(choices: T, value: string) => {
-  const read = (given: unknown) =>
-    typeof given === "string" ? given.split(",").map((word) => word.trim()) : given;
-  const kind = z.preprocess(read, z.array(z.enum(choices)).min(1));
-  return worded(kind, `${listed(choices)}, or several with commas between`, value, choices);
+  const expected = `${listed(choices)}, or several with commas between`;
+  return worded(listOf(z.enum(choices)), expected, value, choices);
 };
+/** A YAML list, or `a,b` on the command line for the same. */
+export const listOf = <T extends z.ZodType>(one: T) =>
+  z.preprocess(
+    (given) => (typeof given === "string" ? given.split(",").map((word) => word.trim()) : given),
+    z.array(one).min(1),
+  );
 export const wholeNumber = (least: number) =>
   worded(z.int().min(least), `a whole number of at least ${least}`, "n");
 export const wholeNumberOr = <T extends string>(word: T, least: number) => {
@@ -78,13 +82,9 @@ export const numberFormat = () => {
 /** The same, or left to the program. */
 export const autoOr = <T extends z.ZodType>(kind: T) => {
   const { expected, value, choices } = kind.meta() as Omit<Wording, "description">;
+  const either = z.union([z.literal("auto"), kind]);
   const words = choices && ["auto", ...choices];
-  return worded(
-    z.union([z.literal("auto"), kind]),
-    `auto${choices ? "," : " or"} ${expected}`,
-    value,
-    words,
-  );
+  return worded(either, `auto${choices ? "," : " or"} ${expected}`, value, words);
 };
 
 export const device = () => {
@@ -163,9 +163,8 @@ interface Described extends Partial<Wording> {
 }
 
 /** JSON Schema keeps the metadata, and takes the wrappers (a default, what may be left out) away. */
-function describe(schema: z.ZodType): Described {
-  return z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) as Described;
-}
+const describe = (schema: z.ZodType): Described =>
+  z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) as Described;
 
 /** The description at a path, such as `["temperatures", "query"]`; undefined for unknown paths. */
 function describedAt(root: Described, path: readonly PropertyKey[]): Described | undefined {
@@ -190,11 +189,10 @@ export const fromEnvironment = (shape: Shape, env: Readonly<Record<string, strin
   );
 
 /** What the command line gives: by key; undefined means not given. */
-export function fromFlags(flags: JsonObject, originOf = flagName): Given[] {
-  return Object.entries(flags)
+export const fromFlags = (flags: JsonObject, originOf = flagName): Given[] =>
+  Object.entries(flags)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => [key, value, originOf(key)]);
-}
 
 interface Rules<T> {
   /** What is given is laid over it. */
@@ -218,11 +216,8 @@ export function readOptions<S extends Shape>(
   const tree = given.reduce<unknown>((tree, [key, value, , isRead = false]) => {
     const path = key.split(".");
     const isText = /^text\b/.test(describedAt(words, path)?.expected ?? "");
-    return withValue(
-      tree,
-      path,
-      typeof value === "string" && !isText && !isRead ? scalar(value) : value,
-    );
+    const isYaml = typeof value === "string" && !isText && !isRead;
+    return withValue(tree, path, isYaml ? scalar(value) : value);
   }, base);
   const { data, error } = schema.safeParse(tree, { reportInput: true });
   const problems = error ? error.issues.flatMap((at) => problemsOf(words, at)) : conflicts(data);
@@ -249,13 +244,9 @@ function withValue(tree: unknown, [part, ...rest]: readonly string[], value: unk
   return Object.assign(copy, { [part]: withValue(copy[part], rest, value) });
 }
 
-function scalar(value: string): unknown {
-  try {
-    return parse(value, { logLevel: "error" });
-  } catch {
-    return value; // is not what is expected either
-  }
-}
+// What is no YAML is not what is expected either.
+const scalar = (value: string) =>
+  orElse(() => parse(value, { logLevel: "error" }) as unknown, value);
 
 function problemsOf(words: Described, issue: z.core.$ZodIssue): Problem[] {
   const { path, input } = issue;

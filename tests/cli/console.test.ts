@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { styleText } from "node:util";
 import * as shown from "../../cli/console.ts";
 import * as format from "../../cli/format.ts";
+import type { CommandIo } from "../../cli/io.ts";
+import { openLog } from "../../cli/run-text.ts";
 
 /** Something to write to that remembers. */
 function paper(columns?: number) {
@@ -33,6 +35,33 @@ test("a terminal shows one line, redrawn at most ten times a second", () => {
   assert.deepEqual(screen(output.written), ["saved", "step 3/9"]);
   line.done();
   assert.deepEqual(screen(output.written), ["saved", ""]);
+});
+
+test("the time left is that of steps, whatever was scored between them; no first step tells it", () => {
+  let time = 0;
+  const output = paper();
+  const now = () => time;
+  const progress = shown.progress(output, { isTty: false, now });
+  const log = openLog({ progress, now } as CommandIo, "human");
+  const step = (number: number) => {
+    const rates = {
+      lossNats: 1,
+      learningRate: 0.1,
+      gradNorm: 1,
+      numTokens: 9,
+      tokensPerSecond: 10,
+    };
+    log.event({ kind: "step", step: number, steps: 100, ...rates });
+  };
+  step(1);
+  time = 1000;
+  step(2);
+  log.event({ kind: "scored", phase: "evaluation", windows: 1, of: 1 });
+  time = 600_000;
+  step(3);
+  const told = output.written.filter((line) => line.startsWith("step"));
+  assert.equal(told[0], "step 1/100  loss 1.0000  lr 1.0e-1  10 tok/s\n");
+  assert.match(told.at(-1)!, /^step 3\/100 .* 1m 37s left\n$/);
 });
 
 test("fields past the edge are left out, the first is cut", () => {

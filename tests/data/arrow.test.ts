@@ -4,7 +4,10 @@ import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
+import { Builder } from "flatbuffers";
 import { Table, tableToIPC, vectorFromArray, Utf8 } from "apache-arrow";
+import { Message } from "apache-arrow/fb/message";
+import { Schema } from "apache-arrow/fb/schema";
 import { readDocuments } from "../../src/data/corpus.ts";
 import type { Piece } from "../../src/data/document.ts";
 import { recordBatches } from "../../src/data/readers/arrow.ts";
@@ -115,6 +118,33 @@ test("columns are chosen as in parquet, and what is no Arrow file is refused by 
       assert.match(error.message, message);
       return true;
     });
+});
+
+test("a file of a big-endian machine is refused by name", async () => {
+  const builder = new Builder();
+  Schema.startFieldsVector(builder, 0);
+  const fields = builder.endVector();
+  Schema.startSchema(builder);
+  Schema.addFields(builder, fields);
+  Schema.addEndianness(builder, 1);
+  const schema = Schema.endSchema(builder);
+  builder.finish(Message.createMessage(builder, 4, 1, schema, 0n, 0));
+  const message = builder.asUint8Array();
+  const length = Buffer.alloc(8, 0xff);
+  length.writeInt32LE(message.length, 4);
+  const end = Buffer.from("ffffffff00000000", "hex");
+  const magic = Buffer.from("ARROW1\0\0");
+  for (const [name, parts] of Object.entries({
+    "stream.arrow": [length, message, end],
+    "old.arrow": [length.subarray(4), message, Buffer.alloc(4)],
+    "file.arrow": [magic, length, message, end],
+  })) {
+    await writeFile(join(folder, name), Buffer.concat(parts));
+    await assert.rejects(textsHere(join(folder, name)), {
+      name: "UserError",
+      message: /\.arrow was written on a big-endian machine, which is not read$/,
+    });
+  }
 });
 
 test("lists of messages come as JSON has them", async () => {

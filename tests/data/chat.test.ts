@@ -302,6 +302,16 @@ test("rows that are no such rows are named with their places, or left out and co
     assert.equal((await read(folder, path, options)).texts.length, 2);
     assert.match(notes.join(), new RegExp(`rows left out: 1, first .*${message.source}`));
   }
+  const one = await fileOf(["x"], { text: 1 });
+  await assert.rejects(read(folder, one, { badRows: "skip" }), {
+    name: "UserError",
+    message: /rows\.jsonl holds no text: all rows, 2, are left out$/,
+    hint: /^the first: .*rows\.jsonl:1: expected an object, found \["x"\]$/,
+  });
+  const empty = await fileOf({ messages: [talk[0], { role: "assistant", content: null }] });
+  await assert.rejects(read(folder, empty, {}, "plain"), {
+    message: /:1: message 2 has no content \(null\), the chat template refuses it: /,
+  });
   const broken = await fileOf(good);
   await writeFile(broken, `${JSON.stringify(good)}\n{"messages":[\n`);
   await assert.rejects(read(folder, broken), { message: /rows\.jsonl:2: expected a line of JSON/ });

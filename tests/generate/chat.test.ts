@@ -117,7 +117,10 @@ test("prompts from files and lines of JSON, by the same template as the data", a
     "--max-new-tokens",
     "5",
   ];
-  const prompts = [{ prompt: "User: The hen?\n\nAssistant:" }, { messages: talk.slice(0, 1) }];
+  const prompts = [
+    { id: 7, prompt: "User: The hen?\n\nAssistant:" },
+    { id: 7, messages: talk.slice(0, 1) },
+  ];
   const lines = await write(
     "prompts.jsonl",
     prompts.map((each) => JSON.stringify(each)).join("\n"),

@@ -29,6 +29,10 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
       throw new UserError(`${path} is Feather of version 1, which is not read`, {
         hint: "write it anew: pyarrow.feather.write_feather writes version 2",
       });
+    if (isBigEndian(await readUpTo(handle, 0, Math.min(size, mostSchemaBytes))))
+      throw new UserError(`${path} was written on a big-endian machine, which is not read`, {
+        hint: "read it with pyarrow on this machine and write it anew",
+      });
     const reader = await arrow.RecordBatchReader.from(handle);
     await reader.open();
     // A stream that was cut between two batches looks like a shorter one, but for the mark at its end; early ones lack it.
@@ -42,23 +46,16 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
     const namesOf = (isOf: (type: unknown) => boolean) =>
       reader.schema.fields.filter(({ type }) => isOf(type)).map(({ name }) => name);
     const isList = (type: unknown) => DataType.isList(type) || DataType.isLargeList(type);
-    const { textColumn, fields } = columnsToRead(
-      namesOf(isText),
-      namesOf(isList),
-      namesOf(() => true),
-      options,
-    );
+    const columns = { texts: namesOf(isText), lists: namesOf(isList), all: namesOf(() => true) };
+    const { textColumn, fields } = columnsToRead(columns, options);
     let rowStart = 0;
     for await (const batch of reader) {
-      const columns = fields.map((name) => batch.getChild(name)!);
+      const values = fields.map((name) => batch.getChild(name)!);
       const valueAt = (i: number) =>
-        Object.fromEntries(fields.map((name, at) => [name, plain(columns[at]!.get(i))]));
-      const places = Array.from({ length: batch.numRows }, (_, i) => rowStart + i);
-      yield places.map((row, i) => ({
-        value: valueAt(i),
-        textColumn,
-        place: `${path}, row ${row}`,
-      }));
+        Object.fromEntries(fields.map((name, at) => [name, plain(values[at]!.get(i))]));
+      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
+      const rows = Array.from({ length: batch.numRows }, (_, i) => i);
+      yield rows.map((i) => ({ value: valueAt(i), textColumn, place: placeOf(i) }));
       rowStart += batch.numRows;
     }
   } catch (error) {
@@ -66,6 +63,28 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
   } finally {
     await handle.close().catch(() => undefined);
   }
+}
+
+const mostSchemaBytes = 2 ** 20;
+
+/** What the schema, the first message, says of its machine (Message.fbs, Schema.fbs): apache-arrow passes it over. */
+function isBigEndian(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer);
+  if (bytes.length < 16) return false;
+  const start = view.getUint32(0, true) === 0x4f525241 ? 8 : 0; // a file's "ARRO"
+  // A length, since version 0.15 behind a mark.
+  const message = start + (view.getInt32(start, true) === -1 ? 8 : 4);
+  const followed = (at: number) => at + view.getUint32(at, true);
+  /** Where a table's field is; 0 where it has its default. */
+  const field = (table: number, number: number) => {
+    const fields = table - view.getInt32(table, true);
+    const [size, slot] = [view.getUint16(fields, true), 4 + 2 * number];
+    const offset = slot < size ? view.getUint16(fields + slot, true) : 0;
+    return offset && table + offset;
+  };
+  const header = field(followed(message), 2);
+  const endianness = header && field(followed(header), 0);
+  return endianness > 0 && view.getInt16(endianness, true) === 1;
 }
 
 /** Lists and structures as JSON has them, which is how they leave the process. */

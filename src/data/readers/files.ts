@@ -113,11 +113,8 @@ export interface DataSplit {
  * keep it); `validation` is that end then; `evaluation` is the validation split, else the test split, else all there
  * is. Any other name must be a split of the data.
  */
-export function selectSplit(
-  { name, splits, bring }: DataFiles,
-  use: string,
-  holdOut = 0,
-): DataSplit {
+export function selectSplit(data: DataFiles, use: string, holdOut = 0): DataSplit {
+  const { name, splits, bring } = data;
   const usual = ["validation", "test", "train"].find((split) => splits[split]) ?? "validation";
   const asked = use === "evaluation" ? usual : use;
   const isDivided = holdOut > 0 && !splits["validation"] && splits["train"];

@@ -9,16 +9,12 @@ import { splitNamed, splitOf } from "../../files/names.ts";
 import { staysInside } from "../../files/safetensors.ts";
 
 /** Files in the order of their rows, with the split of each; undefined for those that are not read. */
-export type Found = readonly (readonly [split: string | undefined, file: string])[];
+type Found = readonly (readonly [split: string | undefined, file: string])[];
 
 type IsData = (path: string) => unknown;
 
 /** The files of a folder's data, or of one of its configs. */
-export async function filesInFolder(
-  folder: string,
-  config: string | undefined,
-  isData: IsData,
-): Promise<Found> {
+export async function filesInFolder(folder: string, config: string | undefined, isData: IsData) {
   const saved = config ? undefined : await filesSaved(folder);
   const told = saved ?? (await filesByCard(folder, config, isData));
   return told ?? filesByName(folder, inFolder, isData);
@@ -48,11 +44,7 @@ async function filesSaved(folder: string): Promise<Found | undefined> {
 const inFolder = ["*", "data/*", "**"];
 
 /** Told apart where a name in a folder, or every name that another pattern gives, says its split. */
-export async function filesByName(
-  folder: string,
-  patterns: readonly string[],
-  isData: IsData,
-): Promise<Found> {
+export async function filesByName(folder: string, patterns: readonly string[], isData: IsData) {
   for (const pattern of patterns) {
     const files = (await filesLike(folder, pattern)).filter(isData);
     const isDeep = pattern === "**" && patterns === inFolder;
@@ -74,11 +66,7 @@ function splitIn(path: string): string | undefined {
 }
 
 /** The files of a config, where a README.md has `configs` in its front matter. */
-async function filesByCard(
-  root: string,
-  config: string | undefined,
-  isData: IsData,
-): Promise<Found | undefined> {
+async function filesByCard(root: string, config: string | undefined, isData: IsData) {
   const card = await readFile(join(root, "README.md"), "utf8").catch(() => "");
   const known = configsOf(card);
   if (known.length === 0 && !config) return undefined;

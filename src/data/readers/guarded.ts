@@ -30,13 +30,11 @@ export const guardedReader = (name: string, functionName: string, format: string
       yield* rows;
   };
 
+type Columns = Readonly<Record<"texts" | "lists" | "all", readonly string[]>>;
+
 /** The columns to read among all, of which some are of text and some of lists. Without a name, an only one of text is taken whatever it is called. */
-export function columnsToRead(
-  texts: readonly string[],
-  lists: readonly string[],
-  all: readonly string[],
-  { needs, ...options }: ColumnOptions,
-) {
+export function columnsToRead(columns: Columns, { needs, ...options }: ColumnOptions) {
+  const { texts, lists, all } = columns;
   if (needs) return { textColumn: undefined, fields: all.filter((name) => needs.includes(name)) };
   const isOnly = texts.length + lists.length === 1 && !isMessages(texts[0]);
   const textColumn = options.textColumn ?? (isOnly ? texts[0] : undefined);
@@ -46,8 +44,8 @@ export function columnsToRead(
 
 /** The user's error for what a parser stumbled over. */
 export function unreadable(error: unknown, path: string, format: string): UserError {
-  if (error instanceof UserError) return error;
   if (error instanceof RowProblem) return new UserError(`${path}: ${error.message}`, error);
+  if (error instanceof UserError) return error;
   const isStructure = error instanceof TypeError || error instanceof RangeError;
   const reason = isStructure ? "its structure is damaged" : messageOf(error);
   return new UserError(`${path} cannot be read as ${format}: ${reason}`, {

@@ -12,22 +12,19 @@ export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<
   try {
     const file = await hyparquet.asyncBufferFromFile(path);
     const metadata = await hyparquet.parquetMetadataAsync(file);
-    const columns = hyparquet.parquetSchema(metadata).children;
-    const namesOf = (all: typeof columns) => all.map(({ element }) => element.name);
-    const texts = namesOf(columns.filter(({ element }) => element.type === "BYTE_ARRAY"));
-    const lists = namesOf(columns.filter(({ children }) => children.length > 0));
-    const { textColumn, fields } = columnsToRead(texts, lists, namesOf(columns), options);
+    const all = hyparquet.parquetSchema(metadata).children;
+    const namesOf = (some: typeof all) => some.map(({ element }) => element.name);
+    const texts = namesOf(all.filter(({ element }) => element.type === "BYTE_ARRAY"));
+    const lists = namesOf(all.filter(({ children }) => children.length > 0));
+    const { textColumn, fields } = columnsToRead({ texts, lists, all: namesOf(all) }, options);
     let rowEnd = 0;
     for (const group of metadata.row_groups) {
       const rowStart = rowEnd;
       rowEnd += Number(group.num_rows);
       const range = { file, metadata, compressors, columns: fields, rowStart, rowEnd };
       const values = rowEnd > rowStart ? await hyparquet.parquetReadObjects(range) : [];
-      yield values.map((value, i) => ({
-        value,
-        textColumn,
-        place: `${path}, row ${rowStart + i}`,
-      }));
+      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
+      yield values.map((value, i) => ({ value, textColumn, place: placeOf(i) }));
     }
   } catch (error) {
     throw unreadable(error, path, "parquet");

@@ -1,7 +1,7 @@
 // What a row is, by its keys: a text, a prompt with its completion, an instruction, or a conversation; and the document
 // that it makes.
 
-import { didYouMean, UserError } from "../../core/errors.ts";
+import { didYouMean, orElse, UserError } from "../../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../../core/json.ts";
 import { type ChatTemplate, type LossOn, noTemplate } from "../chat.ts";
 import { type Message, RowProblem } from "../chat-answers.ts";
@@ -23,15 +23,8 @@ export type RowFormat = (typeof ROW_FORMATS)[number];
 
 /** What a row is asked for, by the names that it has unless `columns` has others. */
 export const ROW_FIELDS = [
-  "messages",
-  "tools",
-  "instruction",
-  "input",
-  "output",
-  "system",
-  "text",
-  "prompt",
-  "completion",
+  ...(["messages", "tools", "instruction", "input", "output", "system"] as const),
+  ...(["text", "prompt", "completion"] as const),
 ] as const;
 type Field = (typeof ROW_FIELDS)[number];
 
@@ -48,10 +41,10 @@ export interface ColumnOptions {
 }
 
 /** Makes documents of rows that are of none of the kinds, by the columns that it needs. */
-export interface RowMaker {
+export type RowMaker = {
   readonly needs: readonly string[];
   pieces(row: JsonObject): readonly Piece[];
-}
+};
 
 export interface RowOptions extends Omit<ColumnOptions, "needs"> {
   readonly make?: RowMaker | undefined;
@@ -85,10 +78,8 @@ const kinds: Readonly<Record<RowFormat, Kind>> = {
     needs: ["instruction", "output"],
     takes: ["input", "system"],
     pieces(fields, { template, instructTemplate, ...options }) {
-      const [instruction, content] = [
-        textField(fields, "instruction"),
-        textField(fields, "output"),
-      ];
+      const instruction = textField(fields, "instruction");
+      const content = textField(fields, "output");
       const input = fields.input == null ? "" : textField(fields, "input");
       const asked = { role: "user", content: [instruction, input].filter(Boolean).join("\n\n") };
       const messages = [
@@ -127,10 +118,8 @@ const usual: { readonly [name in Field]?: string } = { messages: "conversations"
 export const isMessages = (name = "") => name === "messages" || name === usual.messages;
 
 /** What columns of these names are, and which of them hold its fields; a column that is named has to be there. */
-export function recognised(
-  known: readonly string[],
-  { format = "auto", columns, textColumn }: ColumnOptions,
-) {
+export function recognised(known: readonly string[], options: ColumnOptions) {
+  const { format = "auto", columns, textColumn } = options;
   const text = textColumn != null && { text: textColumn };
   const given: Readonly<Record<string, string | undefined>> = { ...columns, ...text };
   const columnOf = (field: Field) =>
@@ -241,21 +230,12 @@ function messagesOf(value: unknown, name: Field): readonly Message[] {
   });
 }
 
-function jsonOr(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+const jsonOr = (text: string) => orElse(() => JSON.parse(text) as unknown, text);
 
 /** A conversation as its template writes it, in pieces that are answers and pieces that are not. */
-function chat(
-  messages: readonly Message[],
-  { system, tools }: Fields,
-  { template, lossOn = "answers" }: RowOptions,
-  from = 0,
-): readonly Piece[] {
+function chat(messages: readonly Message[], fields: Fields, options: RowOptions, from = 0) {
+  const { system, tools } = fields;
+  const { template, lossOn = "answers" } = options;
   if (!template) throw noTemplate();
   // They mark what is looked for.
   if (/[\ufdd0-\ufdd2]/.test(JSON.stringify(messages)))
@@ -265,9 +245,7 @@ function chat(
   const variables =
     tools == null ? {} : { tools: typeof tools === "string" ? jsonOr(tools) : tools };
   const conversation = { messages: all, variables, from: from + all.length - messages.length };
-  const text = template.render(conversation);
-  const spans =
-    lossOn === "all" ? [[0, text.length] as const] : template.answers(conversation, lossOn);
+  const { text, spans } = template.learn(conversation, lossOn);
   const pieces: Piece[] = [];
   let end = 0;
   const add = (to: number, isTarget: boolean) => {

@@ -46,11 +46,12 @@ async function* readCharacters(path: string): AsyncGenerator<string> {
 const failures: readonly (readonly [RegExp, string, string])[] = [
   [/^Z_/, "is not gzip, or not all of it", "is it complete?"],
   [/^ZSTD/, "is not Zstandard, or not all of it", "is it complete?"],
+  [/^CHECKSUM/, "is damaged: its checksum is of another content", "fetch it again"],
   [/^ERR_ENCODING/, "is not UTF-8 text", "convert it, for example with iconv -t utf-8"],
   [
     /^CSV_/,
     "cannot be read as CSV or TSV",
-    "is a quotation mark not closed, or a line of another length?",
+    "is a quotation mark open, or a line of another length?",
   ],
 ];
 
@@ -112,10 +113,8 @@ function parseJson(text: string, expected: string): Pick<Row, "value" | "problem
       : /^\s*[[{]\s*$/.test(text)
         ? "a row is one line here; name a file .json where its rows have several"
         : undefined;
-    return {
-      value: undefined,
-      problem: new RowProblem(`expected ${expected} (${reason})`, { hint }),
-    };
+    const problem = new RowProblem(`expected ${expected} (${reason})`, { hint });
+    return { value: undefined, problem };
   }
 }
 

@@ -45,9 +45,7 @@ function isPageHeading(line: string): boolean {
 // What Python's \s matches: U+FEFF is no space to it, and four control characters and U+0085 are.
 const space = String.raw`(?:[^\S\ufeff]|[\x1c-\x1f\x85])`;
 
-export function countWords(text: string): number {
-  return text.split(new RegExp(`${space}+`)).length;
-}
+export const countWords = (text: string): number => text.split(new RegExp(`${space}+`)).length;
 
 const between = (open: string, close: string) =>
   new RegExp(`${open}${space}*([^${close}]*?)${space}*${close}`, "g");
@@ -75,6 +73,5 @@ const replacements: readonly (readonly [RegExp | string, string])[] = [
 ];
 
 /** Undoes the spacing of WikiText's own tokenization, mistakes of the reference included. */
-export function detokenize(text: string): string {
-  return replacements.reduce((result, [from, to]) => result.replaceAll(from, to), text);
-}
+export const detokenize = (text: string): string =>
+  replacements.reduce((result, [from, to]) => result.replaceAll(from, to), text);

@@ -3,32 +3,31 @@
 import type { Model } from "./tokenizer-json.ts";
 
 /** What is encoded by itself: an added token, or a word after all that is done to a text. */
-export interface Part {
-  readonly surface: string;
-  readonly ids: readonly number[];
+export type Part = Readonly<{ surface: string; ids: readonly number[] }>;
+
+interface Encoder {
+  readonly partsOf: (text: string) => readonly Part[];
+  readonly model: Model;
+  readonly pieceOf: (id: number) => string | undefined;
 }
 
 /**
- * How many tokens of the whole are before a border. Up to there the surfaces of the whole and of what is before it are
- * the same: where a character is changed by the one after it, it is not before the border. A token that spans it is
+ * Gives how many tokens of the whole are before a border. Up to there the surfaces of the whole and of what is before it
+ * are the same: where a character is changed by the one after it, it is not before the border. A token that spans it is
  * before it only where `isOfFirst`.
  */
-export function tokensBefore(
-  whole: readonly Part[],
-  before: readonly Part[],
-  isOfFirst: boolean,
-  model: Model,
-  pieceOf: (id: number) => string | undefined,
-): number {
+export const bordersOf = (encoder: Encoder) => (text: string, at: number, isOfFirst: boolean) => {
+  const whole = encoder.partsOf(text);
+  // Where nothing is before it, it is behind the space that the mark in front of the text stands for.
+  const before = at > 0 ? encoder.partsOf(text.slice(0, at)) : [{ surface: " ", ids: [] }];
   // Spaces in words have a mark in their place, those in added tokens have not.
-  const [text, head] = [whole, before].map((parts) =>
-    parts.map(({ surface }) => surface.replaceAll(/[\u0120\u2581]/g, " ")).join(""),
-  );
+  const surfaceOf = ({ surface }: Part) => surface.replaceAll(/[\u0120\u2581]/g, " ");
+  const [all, head] = [whole, before].map((parts) => parts.map(surfaceOf).join(""));
   let border = 0;
-  while (border < head!.length && head![border] === text![border]) border++;
+  while (border < head!.length && head![border] === all![border]) border++;
   let [start, end, count] = [0, 0, 0];
   for (const part of whole) {
-    for (const inside of tokenEnds(part, model, pieceOf)) {
+    for (const inside of tokenEnds(part, encoder)) {
       if (start + inside > border) return isOfFirst && end < border ? count + 1 : count;
       end = start + inside;
       count++;
@@ -36,14 +35,11 @@ export function tokensBefore(
     start += part.surface.length;
   }
   return count;
-}
+};
 
 /** Where in the surface each token ends. */
-function tokenEnds(
-  { surface, ids }: Part,
-  { continuing_subword_prefix: prefix, end_of_word_suffix: suffix, ...model }: Model,
-  pieceOf: (id: number) => string | undefined,
-): readonly number[] {
+function tokenEnds({ surface, ids }: Part, { model, pieceOf }: Encoder): readonly number[] {
+  const { continuing_subword_prefix: prefix, end_of_word_suffix: suffix } = model;
   const continuing = prefix ?? (model.type === "WordPiece" ? "##" : "");
   const bare = (at: number) => {
     const piece = pieceOf(ids[at]!) ?? "";

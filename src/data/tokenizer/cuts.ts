@@ -90,17 +90,16 @@ function isMarkedBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJson)
 const space = 32;
 const wordMark = "\u2581";
 
+/** Words of GPT-4's kind, with so many digits in a row at most. */
+export const wordsWith = (mostDigits: "{1,3}" | "") =>
+  String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}` +
+  mostDigits +
+  String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
 // GPT-2's expression is the byte-level pre-tokenizer's own; these are of Llama 3 and of those that took it over.
-const knownSplits = ["{1,3}", ""].map(
-  (digits) =>
-    String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}` +
-    digits +
-    String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
-);
+const knownSplits = [wordsWith("{1,3}"), wordsWith("")];
 
-function isKnownSplit({ type, pattern, behavior }: Step): boolean {
-  return type === "Split" && behavior === "Isolated" && knownSplits.includes(pattern?.Regex ?? "");
-}
+const isKnownSplit = ({ type, pattern, behavior }: Step): boolean =>
+  type === "Split" && behavior === "Isolated" && knownSplits.includes(pattern?.Regex ?? "");
 
 const letter = 1;
 const blocked = 2;

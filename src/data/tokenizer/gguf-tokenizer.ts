@@ -3,32 +3,24 @@
 
 import { UserError } from "../../core/errors.ts";
 import { type JsonObject, shown } from "../../core/json.ts";
+import { wordsWith } from "./cuts.ts";
 
 const digits = { type: "Digits", individual_digits: true };
-const byteLevel = (useRegex: boolean) => ({
-  type: "ByteLevel",
-  add_prefix_space: false,
-  trim_offsets: true,
-  use_regex: useRegex,
-});
-/** Words of GPT-4's kind, with so many digits in a row at most. */
-const words = (mostDigits: string) => ({
-  type: "Split",
-  pattern: {
-    Regex: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${mostDigits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
-  },
-  behavior: "Isolated",
-  invert: false,
-});
+const byteLevel = (use_regex: boolean) => {
+  return { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex };
+};
+const words = (mostDigits: "{1,3}" | "") => {
+  const pattern = { Regex: wordsWith(mostDigits) };
+  return { type: "Split", pattern, behavior: "Isolated", invert: false };
+};
 const gpt2 = { steps: [byteLevel(true)] };
 const singleDigits = { steps: [digits, byteLevel(true)] };
 const llama3 = { steps: [words("{1,3}"), byteLevel(false)], ignoreMerges: true };
 const qwen2 = { steps: [words(""), byteLevel(false)], normalizer: { type: "NFC" } };
 
+type Rule = { steps: readonly object[]; ignoreMerges?: boolean; normalizer?: object };
 /** By llama.cpp's names for them. */
-const cuts: Readonly<
-  Record<string, { steps: readonly object[]; ignoreMerges?: boolean; normalizer?: object }>
-> = {
+const cuts: Readonly<Record<string, Rule>> = {
   "gpt-2": gpt2,
   olmo: gpt2,
   "granite-docling": gpt2,
@@ -71,7 +63,9 @@ export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unkn
     isAdded(id) ? [{ id, content, special: types[id] === CONTROL, normalized: false }] : [],
   );
   const named = (key: string) => tokens[Number(at(`${key}_token_id`) ?? NaN)];
-  const used = tokens.flatMap((token, id) => (types[id] === UNUSED ? [] : [[token, id] as const]));
+  const isUsed = ([, id]: readonly [string, number]) => types[id] !== UNUSED;
+  const ids = tokens.map((token, id) => [token, id] as const);
+  const vocab = Object.fromEntries(ids.filter(isUsed));
   const json: JsonObject = {
     version: "1.0",
     added_tokens: added,
@@ -79,12 +73,7 @@ export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unkn
     pre_tokenizer: { type: "Sequence", pretokenizers: steps },
     post_processor: null,
     decoder: byteLevel(true),
-    model: {
-      type: "BPE",
-      vocab: Object.fromEntries(used),
-      merges: list("merges"),
-      ignore_merges: ignoreMerges,
-    },
+    model: { type: "BPE", vocab, merges: list("merges"), ignore_merges: ignoreMerges },
   };
   const config: JsonObject = {
     tokenizer_class: "PreTrainedTokenizerFast",

@@ -25,7 +25,7 @@ function byteCharacters(text: string): string {
  * What each of the vocabulary's pieces stands for, for people to read: bytes that begin a character are told with those
  * that end it.
  */
-export function spelled(pieces: readonly string[], isByteLevel: boolean): string[] {
+export function spelled(isByteLevel: boolean, pieces: readonly string[]): string[] {
   const decoder = new TextDecoder();
   const bytesOf = (piece: string) =>
     isByteLevel && Array.from(piece).every((each) => characters.includes(each))
@@ -36,6 +36,8 @@ export function spelled(pieces: readonly string[], isByteLevel: boolean): string
   return pieces.map((piece) => decoder.decode(bytesOf(piece), { stream: true }));
 }
 
+export const spacesStart = /^\p{White_Space}*/u;
+export const spacesEnd = /\p{White_Space}*$/u;
 const form = (name: string) => (text: string) => text.normalize(name);
 // Each character by itself, as the reference does: a final sigma is one like others.
 const lowercase: Normalizer = (text) => text.replaceAll("Σ", "σ").toLowerCase();
@@ -88,10 +90,7 @@ const normalizers: Table<Normalizer> = {
   StripAccents: () => replacing(/\p{M}/gu, ""),
   Prepend: ({ prepend = "" }) => replacing(/^(?=[^])/u, prepend),
   Strip: ({ strip_left: left, strip_right: right }) =>
-    inOrder(
-      left && replacing(/^\p{White_Space}+/u, ""),
-      right && replacing(/\p{White_Space}+$/u, ""),
-    ),
+    inOrder(left && replacing(spacesStart, ""), right && replacing(spacesEnd, "")),
   Replace: ({ pattern, content = "" }) => replacing(expressionOf(pattern), content),
   ByteLevel: () => byteCharacters,
   Precompiled: precompiled,
@@ -176,13 +175,13 @@ function splitter(pattern: Step["pattern"], behavior = "", inverts = false): Pre
   };
 }
 
-function inTurn(steps: readonly PreTokenizer[]): PreTokenizer {
-  return (text, isStart) =>
+const inTurn =
+  (steps: readonly PreTokenizer[]): PreTokenizer =>
+  (text, isStart) =>
     steps.reduce<readonly string[]>(
       (pieces, step) => pieces.flatMap((piece, i) => step(piece, isStart && i === 0)),
       [text],
     );
-}
 
 /** What the rows of a table make of steps. */
 function made<T>(table: Table<T>, steps: readonly Step[], what: string): T[] {

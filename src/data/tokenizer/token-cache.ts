@@ -20,10 +20,7 @@ type Make<Facts> = (emit: EmitTokens) => Promise<{ layout: TokenLayout; facts: F
 type Tokenized<Facts> = Facts & { readonly texts: readonly TokenizedText[] };
 
 /** Where tokens are kept, under all that they depend on. */
-interface Place {
-  readonly folder: string;
-  readonly dependsOn: object;
-}
+type Place = Readonly<{ folder: string; dependsOn: object }>;
 
 /** What `make` gives. What is damaged is made anew; a cache that cannot be written is done without, in memory. */
 export async function throughCache<Facts>(
@@ -63,16 +60,12 @@ export async function throughCache<Facts>(
 async function inMemory<Facts>(make: Make<Facts>, vocabSize: number): Promise<Tokenized<Facts>> {
   const parts: Uint8Array[] = [];
   const known = await writeTokens(make, (bytes) => void parts.push(bytes));
-  const all = joined(parts, (length) => new Uint8Array(length));
+  const all = joined((length) => new Uint8Array(length), parts);
   return textsIn((at, length) => all.subarray(at, at + length), known, vocabSize);
 }
 
 /** What is known of tokens besides: of each text how many there are, and whether some are no targets. */
-interface Known<Facts> {
-  readonly lengths: readonly number[];
-  readonly hasMask: boolean;
-  readonly facts: Facts;
-}
+type Known<Facts> = Readonly<{ lengths: readonly number[]; hasMask: boolean; facts: Facts }>;
 
 type Append = (bytes: Uint8Array) => Promise<void> | void;
 

@@ -5,7 +5,7 @@ import { on } from "node:events";
 import { setImmediate } from "node:timers/promises";
 import { UserError } from "../../core/errors.ts";
 import { startWorker } from "../../core/worker.ts";
-import { type DocumentStream, type Piece, TokenBuffer, type Tokens } from "../document.ts";
+import { createTokens, type DocumentStream, type Piece, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
 import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
 
@@ -21,10 +21,7 @@ export interface TokenizeOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface TokenizeProgress {
-  readonly characters: number;
-  readonly tokens: number;
-}
+export type TokenizeProgress = Readonly<{ characters: number; tokens: number }>;
 
 /** Pieces of documents in order; the last one may go on in the next job. */
 export type Job = readonly Piece[];
@@ -51,7 +48,7 @@ export async function tokenize(
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
   emit: EmitTokens,
 ): Promise<TokenLayout> {
-  const tokens = new TokenBuffer(tokenizer.vocabSize);
+  const tokens: number[] = [];
   const lengths: number[] = [];
   const unscored: number[] = [];
   let characters = 0;
@@ -68,19 +65,19 @@ export async function tokenize(
     let at = 0;
     for (const [i, { text, isTarget, isLast, isRendered }] of job.entries()) {
       const length = encoded.lengths[i]!;
-      if (end() === textStart && length > 0 && !isRendered) tokens.append(prefix);
+      if (end() === textStart && length > 0 && !isRendered) tokens.push(...prefix);
       if (!isTarget) unscored.push(end(), end() + length);
-      tokens.append(encoded.ids.subarray(at, (at += length)));
+      for (const id of encoded.ids.subarray(at, (at += length))) tokens.push(id);
       characters += text.length;
       if (!isLast) continue;
       if (end() > textStart) {
-        if (!isRendered) tokens.append(tokenizer.suffix);
+        if (!isRendered) tokens.push(...tokenizer.suffix);
         lengths.push(end() - textStart);
       }
       textStart = end();
     }
     emitted = end();
-    await emit(tokens.take());
+    await emit(createTokens(tokens.splice(0), tokenizer.vocabSize));
     onProgress?.({ characters, tokens: emitted });
   };
   try {

@@ -175,9 +175,8 @@ export function readTokenizerJson(whole: JsonObject, configuration: JsonObject) 
   return { json: { ...json, added_tokens: [...added.values()] }, ids, specials };
 }
 
-function vocabSizeOf(ids: Vocabulary): number {
-  return [...ids.values()].reduce((size, id) => Math.max(size, id + 1), 0);
-}
+const vocabSizeOf = (ids: Vocabulary): number =>
+  [...ids.values()].reduce((size, id) => Math.max(size, id + 1), 0);
 
 /** The id of a piece that something in the file counts on. */
 export function idOf(ids: Vocabulary, piece: string | null | undefined, user: string): number {
@@ -187,17 +186,13 @@ export function idOf(ids: Vocabulary, piece: string | null | undefined, user: st
 }
 
 /** The id of the first of the tokens that there is: a configured one always has one. */
-function firstOf(ids: Vocabulary, ...tokens: readonly z.infer<typeof configuredToken>[]) {
-  return tokens
+const firstOf = (ids: Vocabulary, ...tokens: readonly z.infer<typeof configuredToken>[]) =>
+  tokens
     .map((each) => ids.get((typeof each === "string" ? each : each?.content) ?? ""))
     .find((id) => id !== undefined);
-}
 
-function tokensAround(
-  { post_processor: processors }: TokenizerJson,
-  config: TokenizerConfig,
-  ids: Vocabulary,
-) {
+function tokensAround(json: TokenizerJson, config: TokenizerConfig, ids: Vocabulary) {
+  const { post_processor: processors } = json;
   const { tokens } = new SequencePostProcessor({ processors }).post_process([""]);
   const special = new Map(processors.flatMap((each) => Object.entries(each.special_tokens ?? {})));
   const idsOf = (names: readonly string[]) =>

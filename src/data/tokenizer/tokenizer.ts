@@ -7,18 +7,12 @@ import { createContext, Script } from "node:vm";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { readIfPresent } from "../../files/atomic.ts";
 import { type JsonObject, parseObject } from "../../files/json.ts";
-import { type Piece, TokenBuffer, type Tokens } from "../document.ts";
+import { createTokens, type Piece, type Tokens } from "../document.ts";
 import { cutRule, type CutRule } from "./cuts.ts";
-import { type Part, tokensBefore } from "./borders.ts";
-import { normalizerOf, preTokenizerOf, spelled } from "./text-steps.ts";
-import {
-  type AddedToken,
-  expressionOf,
-  readTokenizerJson,
-  type Specials,
-  type TokenizerJson,
-  type Vocabulary,
-} from "./tokenizer-json.ts";
+import { bordersOf, type Part } from "./borders.ts";
+import { normalizerOf, preTokenizerOf, spacesEnd, spacesStart, spelled } from "./text-steps.ts";
+import { expressionOf, readTokenizerJson } from "./tokenizer-json.ts";
+import type { AddedToken, Specials, TokenizerJson, Vocabulary } from "./tokenizer-json.ts";
 import { wordModels } from "./word-models.ts";
 
 export interface Tokenizer extends Specials {
@@ -37,10 +31,7 @@ export interface Tokenizer extends Specials {
 }
 
 /** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece that is a target. */
-export interface EncodedPieces {
-  readonly ids: Tokens;
-  readonly lengths: readonly number[];
-}
+export type EncodedPieces = Readonly<{ ids: Tokens; lengths: readonly number[] }>;
 
 // Words to remember at most, and how long; rarer and longer ones would only cost memory.
 const maxWords = 1 << 19;
@@ -70,9 +61,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const whole = one ? object : byteLevelJson(object, merges!, config);
     const { json, ids, specials } = readTokenizerJson(whole, config);
     const cuts = cutRule(json);
-    const isByteLevel = [...json.normalizer, ...json.pre_tokenizer].some(
-      ({ type }) => type === "ByteLevel",
-    );
+    const steps = [...json.normalizer, ...json.pre_tokenizer];
+    const isByteLevel = steps.some(({ type }) => type === "ByteLevel");
     // Not before there is something to encode that no cache has.
     let encodeWhole: ((text: string) => Part[]) | undefined;
     const partsOf = (text: string) => (encodeWhole ??= textEncoder(json, ids))(text);
@@ -80,11 +70,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     let pieces: ReadonlyMap<number, string> | undefined;
     const pieceOf = (id: number) =>
       (pieces ??= new Map(Array.from(ids, ([piece, id]) => [id, piece]))).get(id);
-    const before = (text: string, border: number, isOfFirst: boolean) =>
-      tokensBefore(partsOf(text), partsBefore(text, border), isOfFirst, json.model, pieceOf);
-    // Where nothing is before it, it is behind the space that the mark in front of the text stands for.
-    const partsBefore = (text: string, border: number) =>
-      border > 0 ? partsOf(text.slice(0, border)) : [{ surface: " ", ids: [] }];
+    const before = bordersOf({ partsOf, model: json.model, pieceOf });
     return {
       folder,
       sha256: hash.digest("hex"),
@@ -92,17 +78,14 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       cuts,
       encode: (pieces) => {
         const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
-        const ids = new TokenBuffer(specials.vocabSize, 16 + (characters >> 1));
-        const lengths = usable(path, characters, () =>
-          append(pieces, { encodeWord, before, cuts }, ids),
-        );
-        return { ids: ids.view(), lengths };
+        const encoding = { encodeWord, before, cuts, vocabSize: specials.vocabSize };
+        return usable(path, characters, () => encodePieces(pieces, encoding));
       },
       pieceOf,
       spell: (ids) =>
         spelled(
-          Array.from(ids, (id) => pieceOf(id) ?? ""),
           isByteLevel,
+          Array.from(ids, (id) => pieceOf(id) ?? ""),
         ),
       specialTokens: json.added_tokens.flatMap(({ special, content }) =>
         special ? [content] : [],
@@ -147,8 +130,6 @@ function textEncoder(json: TokenizerJson, ids: Vocabulary): (text: string) => Pa
 
 const wordEnd = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const wordStart = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
-const spacesEnd = /\p{White_Space}*$/u;
-const spacesStart = /^\p{White_Space}*/u;
 
 /** Finds tokens by the forms given for them, the leftmost first, the longest of several; `encode` is for the rest. */
 function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: Encoder): Encoder {
@@ -196,17 +177,15 @@ function remembering(encode: WordEncoder): WordEncoder {
 
 interface Encoding {
   readonly encodeWord: WordEncoder;
-  /** How many of a text's tokens are before a border in it. */
-  before(text: string, border: number, isOfFirst: boolean): number;
+  readonly before: ReturnType<typeof bordersOf>;
   readonly cuts: CutRule | undefined;
+  readonly vocabSize: number;
 }
 
-/** Appends the tokens of pieces, and gives how many each has. A word at a border is encoded once more, up to there. */
-function append(
-  pieces: readonly Piece[],
-  { encodeWord, before, cuts }: Encoding,
-  ids: TokenBuffer,
-): number[] {
+/** A word at a border is encoded once more, up to there. */
+function encodePieces(pieces: readonly Piece[], encoding: Encoding): EncodedPieces {
+  const { encodeWord, before, cuts, vocabSize } = encoding;
+  const ids: number[] = [];
   /** How many ids there were when each piece began. */
   const begins: number[] = [];
   let text = "";
@@ -224,7 +203,7 @@ function append(
       const known = ids.length + (isInside ? before(word, border, isOfFirst) : 0);
       begins.push(Math.max(begins.at(-1) ?? 0, known));
     }
-    ids.append(encodeWord(word));
+    for (const id of encodeWord(word)) ids.push(id);
   };
   for (const [i, piece] of pieces.entries()) {
     borders.push(text.length);
@@ -241,7 +220,8 @@ function append(
     for (; borders.length > 0; borders.pop()) begins.push(ids.length);
     text = "";
   }
-  return begins.map((begin, i) => (begins[i + 1] ?? ids.length) - begin);
+  const lengths = begins.map((begin, i) => (begins[i + 1] ?? ids.length) - begin);
+  return { ids: createTokens(ids, vocabSize), lengths };
 }
 
 const context = createContext({ run: undefined });
