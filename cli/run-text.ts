@@ -126,7 +126,7 @@ export function exampleText(example: ReturnType<Prepared["example"]>): string {
 }
 
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
-  const { before, after, delta, parameters, temperatures } = report;
+  const { before, inserted, after, delta, parameters, temperatures } = report;
   const { trained } = parameters;
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
   const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
@@ -134,12 +134,14 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const subset =
     after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
-  const comparison = Object.entries({ before, after }).map(([when, result]) => [
-    when,
-    format.perplexity(result.perplexity),
-    result.lossNats.toFixed(4),
-    result.bitsPerByte?.toFixed(4) ?? "",
-  ]);
+  const comparison = Object.entries({ before, ...(inserted && { inserted }), after }).map(
+    ([when, result]) => [
+      when,
+      format.perplexity(result.perplexity),
+      result.lossNats.toFixed(4),
+      result.bitsPerByte?.toFixed(4) ?? "",
+    ],
+  );
   const taus = temperatures.map(({ layer, projection, ...tau }) => [
     String(layer),
     projection,

@@ -7,7 +7,7 @@ import { type RunReport, readReport } from "../evaluate/results.ts";
 import type { JsonObject } from "../files/json.ts";
 import { modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
+import { type InsertionKind, kindOf } from "../insertions/kinds.ts";
 import { BASE_SHA256, basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
@@ -51,7 +51,8 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
     const base = { name: report.recipe.base, sha256: report.before.modelSha256 };
     return { base, hasTrainedBase: changesBase(report.recipe), report };
   }
-  if (insertionsOf(opened).length > 0) return { base: {}, hasTrainedBase: undefined };
+  const isInside = [...checkpoint.tensors.keys()].some(kindOf("temperatures").owns);
+  if (isInside) return { base: {}, hasTrainedBase: undefined };
   return { base: await identityOf(opened), hasTrainedBase: false };
 }
 

@@ -220,6 +220,7 @@ function forward(
         ...(rotate && { rotate }),
         hooks,
         layer,
+        input: x_BTD,
       },
     );
     return dense(`${at}.${output}`, y_BTD, hiddenSize, config.hasOutputBias);

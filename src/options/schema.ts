@@ -2,8 +2,8 @@
 import * as z from "zod";
 import { PACKING_CHOICES } from "../data/training.ts";
 import { LORA_MODULES } from "../insertions/lora.ts";
-import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
-import { PROJECTIONS } from "../nn/attention.ts";
+import { choiceOf, DEFAULT_TEMPERATURES, formsOf, PARTS } from "../insertions/parts.ts";
+import { type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { rowOptions } from "./rows.ts";
 import * as kind from "./values.ts";
 
@@ -57,15 +57,19 @@ const SCHEDULES = ["constant", "linear", "cosine"] as const;
 const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
   Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
 
-const { feature, position, ...initialParts } = DEFAULT_TEMPERATURES;
+const { feature, position, hidden, tie, ...initialParts } = DEFAULT_TEMPERATURES;
 // A projection that a recipe names is described completely: what is not mentioned is off.
-const parts = () =>
-  z
-    .strictObject(forEach(PARTS, () => kind.onOff().default(false)))
-    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
+const parts = (projection: Projection) => {
+  const kinds = forEach(PARTS, (part) => {
+    const { expected, accepts } = choiceOf(part, projection);
+    return z.custom<boolean | number>(accepts).default(false).meta({ expected });
+  });
+  return z.strictObject(kinds).meta({ expected: `{${PARTS.join(", ")}}` });
+};
 const temperatures = z
-  .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
-  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
+  .strictObject(forEach(PROJECTIONS, (name) => parts(name).default(initialParts[name])))
+  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}`, value: "parts" });
+export const temperaturesOption = kind.maybe(temperatures, "what to put in, as in a recipe");
 
 // `q_proj,v_proj` is the same as a YAML list.
 const loraModules = z
@@ -95,8 +99,10 @@ export const recipeSchema = z.strictObject({
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
   init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
-  feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
-  position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
+  feature: preset(oneOf(formsOf("feature"), "form"), feature, "nonlinearity of the token part"),
+  position: preset(oneOf(formsOf("position"), "form"), position, "form of the position's slope"),
+  hidden: preset(oneOf(formsOf("hidden"), "how"), hidden, "the token part's hidden layer"),
+  tie: preset(oneOf(formsOf("tie"), "what"), tie, "what shares one set of parameters"),
   maxAddedShare: preset(
     kind.share(),
     0.005,

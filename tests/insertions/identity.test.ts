@@ -27,7 +27,14 @@ const constant = onlyParts("constant");
 const specs: Readonly<Record<string, TemperatureSpec>> = {
   default: byDefault,
   full: { ...byDefault, key: both, value: both },
-  linear: { feature: "linear", position: "linear", query: both, key: token, value: position },
+  linear: {
+    ...byDefault,
+    feature: "linear",
+    position: "linear",
+    query: both,
+    key: token,
+    value: position,
+  },
   constant: { ...byDefault, query: constant, key: constant, value: constant },
 };
 
