@@ -68,8 +68,11 @@ const parts = (projection: Projection) => {
 };
 const temperatures = z
   .strictObject(forEach(PROJECTIONS, (name) => parts(name).default(initialParts[name])))
-  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}`, value: "parts" });
-export const temperaturesOption = kind.maybe(temperatures, "what to put in, as in a recipe");
+  .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
+export const temperaturesOption = kind.maybe(
+  temperatures.meta({ ...temperatures.meta(), value: "parts" }),
+  "temperatures to put in, as {query: {logn: 1024}, value: {}}",
+);
 
 // `q_proj,v_proj` is the same as a YAML list.
 const loraModules = z

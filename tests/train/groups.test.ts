@@ -6,7 +6,6 @@ import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { add, input } from "../../src/graph/build.ts";
-import { onlyParts } from "../../src/insertions/parts.ts";
 import { openModel } from "../../src/model/open.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
@@ -30,10 +29,15 @@ for (const [variant, unit] of [
       );
   });
 
-const off = { query: onlyParts(), key: onlyParts(), value: onlyParts() };
+const bare = { query: { logn: 16 }, value: {} };
 
 for (const [what, changes, message] of [
-  ["no part", { temperatures: off }, /tune names temperatures, but .* has none/],
+  ["parts without parameters", { temperatures: bare }, /have no parameters, so that there is noth/],
+  [
+    "and nothing beside",
+    { temperatures: bare, tune: ["temperatures", "biases"] },
+    /nothing to train/,
+  ],
   ["no bias", { tune: ["temperatures", "biases"] }, /tune names biases, but .* has none/],
 ] as const)
   test(`refuses ${what}`, async () => {
