@@ -134,14 +134,13 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const subset =
     after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
-  const comparison = Object.entries({ before, ...(inserted && { inserted }), after }).map(
-    ([when, result]) => [
-      when,
-      format.perplexity(result.perplexity),
-      result.lossNats.toFixed(4),
-      result.bitsPerByte?.toFixed(4) ?? "",
-    ],
-  );
+  const results = { before, ...(inserted && { inserted }), after };
+  const comparison = Object.entries(results).map(([when, result]) => [
+    when,
+    format.perplexity(result.perplexity),
+    result.lossNats.toFixed(4),
+    result.bitsPerByte?.toFixed(4) ?? "",
+  ]);
   const taus = temperatures.map(({ layer, projection, ...tau }) => [
     String(layer),
     projection,

@@ -33,8 +33,7 @@ export const temperatureForms = {
 type Forms = typeof temperatureForms;
 export type TemperatureForms = { readonly [Name in keyof Forms]: keyof Forms[Name] };
 
-const keysOf = <Key extends string>(table: Readonly<Record<Key, unknown>>) =>
-  Object.keys(table) as Key[];
+const keysOf = <Key extends string>(table: Record<Key, unknown>) => Object.keys(table) as Key[];
 const FORMS = keysOf(temperatureForms);
 export const formsOf = <Name extends keyof Forms>(name: Name) =>
   keysOf<keyof Forms[Name] & string>(temperatureForms[name]);

@@ -1,24 +1,9 @@
 // Temperatures of attention as an insertion: τ · z for query, key and value of every layer, as parts.ts has it.
 
 import { sizeOf, type Shape } from "../core/shape.ts";
-import {
-  add,
-  cast,
-  concat,
-  constant,
-  expand,
-  mul,
-  reshape,
-  scalar,
-  slice,
-} from "../graph/build.ts";
+import { add, cast, concat, expand, mul, reshape, scalar, slice } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import {
-  type AttentionPlace,
-  type Projection,
-  type Projections,
-  PROJECTIONS,
-} from "../nn/attention.ts";
+import { type AttentionHooks, type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
 import type { Folding, HookContext, Host, Insertion, Values } from "./insertion.ts";
 import {
@@ -114,7 +99,7 @@ function scaling(
   spec: TemperatureSpec,
   host: Host,
   { parameter, positions, observe, joinsHeads = false }: HookContext,
-) {
+): NonNullable<AttentionHooks["scale"]> {
   // By the keys that a window leaves.
   const logs = new Map<number, Tensor>();
   const logOf = (window: number) => {
@@ -123,11 +108,10 @@ function scaling(
     logs.set(window, made);
     return made;
   };
-  return (projections: Projections, { layer, window = Infinity, input: x }: AttentionPlace) => {
+  return (projections, { layer, window = Infinity, input: x }) => {
     const input = reshape(cast(x, "F32"), [x.shape[0]!, 1, ...x.shape.slice(1)]);
     const headsOf = (projection: Projection) => Number(projections[projection].shape[1]);
-    const heads = headsOf("query");
-    const perHead = (value: number) => constant(Array<number>(heads).fill(value), [heads, 1, 1]);
+    const perHead = (value: number) => expand(scalar(value), [headsOf("query"), 1, 1]);
     const context = { input, logN: logOf(Infinity), logKeys: logOf(window), perHead };
     /** What `make` gives for all heads of projections, for each by itself or for all together, as one for each. */
     const forEach = (members: readonly Projection[], make: (join: Join) => Tensor) => {
@@ -184,10 +168,8 @@ function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null
   const changes = folded.flatMap(({ layer, projection, heads, parts, prefix }) => {
     const { module, axis, first, stride } = host.placeOf(layer, projection)!;
     const gains = Array.from({ length: heads }, (_, head) => {
-      const parameter = (word: string) => {
-        const list = values.get(`${prefix}.${word}`)!;
-        return list[head % list.length]!;
-      };
+      const at = isTied(spec, "heads") ? 0 : head;
+      const parameter = (word: string) => values.get(`${prefix}.${word}`)![at]!;
       return parts.reduce((gain, part) => {
         const { constant, isFactor } = partOf(part);
         const term = constant!(parameter, asked(spec, part).setting);

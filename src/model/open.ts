@@ -28,7 +28,6 @@ import { withInitialValues } from "../insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, type TemperatureSpec } from "../insertions/parts.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
-import type { Projection } from "../nn/attention.ts";
 import { loadRecipe } from "../options/load.ts";
 import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
 
@@ -72,7 +71,7 @@ export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string | undefined;
   /** Put in with the values that they have before training. */
-  readonly temperatures?: Pick<TemperatureSpec, Projection> | undefined;
+  readonly temperatures?: Partial<TemperatureSpec> | undefined;
   /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
   readonly withoutWeights?: boolean;
   /** Finds a model's folder by name, also of the base that an adapter names; only folders are known without it. */
@@ -82,17 +81,14 @@ export interface OpenOptions {
 }
 
 /** Opens what a user calls a model: a name, a folder of any kind, or a base with `adapter`. */
-export async function openModel(
-  name: string,
-  { temperatures: asked, ...options }: OpenOptions = {},
-): Promise<OpenedModel> {
+export async function openModel(name: string, options: OpenOptions = {}): Promise<OpenedModel> {
+  const { adapter, withoutWeights, temperatures: asked } = options;
   if (asked) {
-    const opened = await openModel(name, options);
+    const opened = await openModel(name, { ...options, temperatures: undefined });
     if (opened.temperatures) throw new UserError(`${opened.folder} has temperatures already`);
     const insertion = temperatures.of({ ...DEFAULT_TEMPERATURES, ...asked });
     return { ...opened, temperatures: withInitialValues(insertion, opened.model, createRandom(0)) };
   }
-  const { adapter, withoutWeights } = options;
   const place = await findPlace(name, options.resolve);
   const { folder, run } = place;
   if (run && !existsSync(folder)) return openUnfinished(run, options);

@@ -93,6 +93,12 @@ export function decoder(family: Family, config: DecoderConfig) {
     logitCap: config.logitCap,
     /** Norm weights that change nothing. */
     unitNorm: family.norm === "rmsPlusOne" ? 0 : 1,
+    /** Standard deviation of a matrix's random values. */
+    initialDeviation: (name: string) => {
+      const added = [family.attention.output, family.mlp.down].map((module) => `.${module}.weight`);
+      const isSmall = config.startsSmall && added.some((end) => name.endsWith(end));
+      return config.initializerRange * (isSmall ? (2 * config.numLayers) ** -0.5 : 1);
+    },
     /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
     get weights(): ReadonlyMap<string, Shape> {
       return named().weights;

@@ -47,13 +47,12 @@ export interface AttentionOptions {
   readonly input: Tensor;
 }
 
-/** Where projections are. */
-export type AttentionPlace = Pick<AttentionOptions, "layer" | "window" | "input">;
+type Place = Pick<AttentionOptions, "layer" | "window" | "input">;
 
 /** What may be inserted into every layer's attention; a hook that is absent leaves no trace in the graph. */
 export interface AttentionHooks {
   /** Rescales the projections before the rotary embedding. */
-  readonly scale?: (projections: Projections, place: AttentionPlace) => Projections;
+  readonly scale?: (projections: Projections, place: Place) => Projections;
   /** Joins past keys and values in front of the present ones. */
   readonly cache?: (layer: number, present: Cached) => Cached;
 }

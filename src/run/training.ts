@@ -121,13 +121,10 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
+type Phase = "before" | "inserted";
+
 /** Losses on the report's windows before training, scored once in a run and kept with what they, and the run, depend on. */
-async function scoreOnce(
-  work: RunAtWork,
-  when: "before" | "inserted",
-  base: string,
-  heldOut: HeldOut,
-) {
+async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
   const { runDir, sha256, reportPlan } = work;
   const path = join(runDir, runFiles[when]);
   const inputs = { base, ...sha256 };

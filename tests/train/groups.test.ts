@@ -32,7 +32,7 @@ for (const [variant, unit] of [
 const bare = { query: { logn: 16 }, value: {} };
 
 for (const [what, changes, message] of [
-  ["parts without parameters", { temperatures: bare }, /have no parameters, so that there is noth/],
+  ["parts without parameters", { temperatures: bare }, /have no parameters: there is/],
   [
     "and nothing beside",
     { temperatures: bare, tune: ["temperatures", "biases"] },
