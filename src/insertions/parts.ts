@@ -180,16 +180,12 @@ export function choiceOf(part: TemperaturePart, projection: Projection) {
   return { expected, accepts };
 }
 
-/** Slopes that are 0 for no a. */
-const NEVER_0: readonly string[] = ["sigmoid", "exp-exp"];
-
-/** Parts that change a model before they are trained. */
+/** Parts that change a model before they are trained: slopes that are never 0, and those with a number. */
 export const changesOf = (spec: TemperatureSpec) =>
   PARTS.filter((part) => {
     const isOn = PROJECTIONS.some((projection) => spec[projection][part] !== false);
-    return (
-      isOn && (partOf(part).setting || (part === "position" && NEVER_0.includes(spec.position)))
-    );
+    const isSlope = part === "position" && ["sigmoid", "exp-exp"].includes(spec.position);
+    return isOn && (isSlope || partOf(part).setting);
   });
 
 const partsBy = (version: number) => PARTS.filter((part) => partOf(part).version <= version);

@@ -156,13 +156,10 @@ export async function trainedTensors(
     throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
-  /** At random: what changes nothing for norms, zeros for biases, normal with the family's deviation for matrices. */
   function initialValues(name: string, shape: Shape, kind: Kind) {
     if (kind === "temperatures" || kind === "lora") return opened[kind]!.values.get(name)!.slice();
     if (init === "pretrained") return readFloats(weights.get(name)!);
-    const values = new Float32Array(sizeOf(shape));
-    if (kind === "norms" && name.endsWith("weight")) return values.fill(model.unitNorm);
-    if (kind === "norms" || kind === "biases") return values;
-    return values.map(() => random.normal() * model.initialDeviation(name));
+    const initial = model.initialValue(name);
+    return new Float32Array(sizeOf(shape)).map(() => initial(random));
   }
 }

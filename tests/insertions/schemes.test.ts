@@ -3,10 +3,12 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { convert } from "../../src/export/convert.ts";
+import { cachedExport } from "../../src/generate/generate.ts";
 import { simplify } from "../../src/graph/passes.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
@@ -64,6 +66,24 @@ test("parts without parameters are put in, written, and read back from a config 
     await assert.rejects(openModel(out, options), refused(/has temperatures already/));
   }
   await convert({ ...options, target: "onnx", out: join(folder, "onnx") });
+});
+
+test("an export that is kept is of the parts that are stated now", async (t) => {
+  const folder = await temporaryFolder(t);
+  const model = join(folder, "model");
+  const options = { model, cacheFolder: join(folder, "cache") };
+  await convert({
+    ...options,
+    model: fixture(),
+    temperatures: logn,
+    target: "safetensors",
+    out: model,
+  });
+  const first = await cachedExport(options);
+  assert.equal(await cachedExport(options), first);
+  const path = join(model, "ssa_config.json");
+  await writeFile(path, (await readFile(path, "utf8")).replace('"logn": 7', '"logn": 9'));
+  assert.notEqual(await cachedExport(options), first);
 });
 
 test("YaRN's factor becomes part of the weights, but not before a norm", async (t) => {
