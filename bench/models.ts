@@ -68,11 +68,16 @@ export async function writeRandomModel(
 ): Promise<void> {
   const path = join(folder, "config.json");
   await writeFile(path, JSON.stringify(config));
-  const { weights, groupOf } = readModel(path, config);
-  const random = encodeFloats(dtype, uniform(1 << 20, 0.035));
-  const ones = encodeFloats(dtype, new Float32Array(1 << 20).fill(1));
+  const { weights, groupOf, initialValue } = readModel(path, config);
+  const random = createRandom(1);
+  const tiles = new Map<string, Uint8Array>();
   const tensors = [...weights].map(([name, shape]) => {
-    const source = groupOf(name) === "norms" && name.endsWith("weight") ? ones : random;
+    // One for each group, of which a norm's weights and biases are two.
+    const kind = [groupOf(name), groupOf(name) === "norms" && name.endsWith("weight")].join();
+    const initial = initialValue(name);
+    const values = () => new Float32Array(1 << 20).map(() => initial(random));
+    const source = tiles.get(kind) ?? encodeFloats(dtype, values());
+    tiles.set(kind, source);
     const data = () => repeated(source, sizeOf(shape) * DTYPE_BYTES[dtype]);
     return { name, dtype, shape: shape.map(Number), data };
   });
@@ -116,15 +121,6 @@ export function weightBytes({ weights }: OpenedModel): number {
 /** Token ids that use the whole vocabulary. */
 export function randomIds(length: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => (i * 7919) % vocabSize);
-}
-
-/** -limit to limit, by a linear congruential generator (Numerical Recipes): fast, and good enough for timings. */
-function uniform(length: number, limit: number): Float32Array {
-  let state = 1;
-  return Float32Array.from({ length }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    return (state / 2 ** 31) * limit;
-  });
 }
 
 async function* repeated(source: Uint8Array, byteLength: number): AsyncGenerator<Uint8Array> {

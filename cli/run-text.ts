@@ -127,7 +127,7 @@ export function exampleText(example: ReturnType<Prepared["example"]>): string {
 }
 
 export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
-  const { before, after, delta, parameters, temperatures } = report;
+  const { before, inserted, after, delta, parameters, temperatures } = report;
   const { trained } = parameters;
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
   const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
@@ -135,7 +135,8 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const subset =
     after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
-  const comparison = Object.entries({ before, after }).map(([when, result]) => [
+  const results = { before, ...(inserted && { inserted }), after };
+  const comparison = Object.entries(results).map(([when, result]) => [
     when,
     format.perplexity(result.perplexity),
     result.lossNats.toFixed(4),

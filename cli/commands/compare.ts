@@ -109,10 +109,16 @@ function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns
     pHolm < 0.001 ? "<0.001" : pHolm.toFixed(3),
     verdict,
   ]);
+  const equals = pairs.flatMap(({ equal }) => {
+    const { step = 0, of = 0, ratio = 0 } = equal ?? {};
+    const steps = [step, of].map(format.integer);
+    return equal ? [[equal.arm, equal.against, ...steps, ratio.toFixed(2)]] : [];
+  });
   const tables: readonly (readonly [string[], string[][]])[] = [
     [["arm", "seeds", "before", "after", "change", "95 % interval"], results],
     [["arm", "values", "steps", "time", "memory", "values/%", "time/%"], costs],
     [["arm", "against", "change", "95 % interval", "p (Holm)", "verdict"], verdicts],
+    [["arm", "as good as", "at step", "of", "ratio"], equals],
   ];
   const { windows = 0, context = 0, numTokens = 0 } = scored;
   const what = `${format.integer(numTokens)} tokens in ${windows} windows of ${context}`;

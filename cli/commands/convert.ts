@@ -4,6 +4,7 @@ import { styleText } from "node:util";
 import { type Conversion, convert, targetNamed } from "../../src/export/convert.ts";
 import { TARGETS } from "../../src/export/verify.ts";
 import { opening } from "../../src/model/places.ts";
+import { temperaturesOption } from "../../src/options/schema.ts";
 import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
@@ -16,6 +17,7 @@ export const command = defineCommand({
     to: needed(text("target"), TARGETS.join(", ")),
     out: needed(text("folder"), "folder to write"),
     adapter: shared.adapter,
+    temperatures: temperaturesOption,
     dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
     force: flag("replace an earlier export at --out"),
     refresh: shared.refresh,

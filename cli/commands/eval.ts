@@ -9,6 +9,7 @@ import * as regression from "../../src/evaluate/results.ts";
 import type { TaskResult } from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { rowOptions } from "../../src/options/rows.ts";
+import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluate } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
@@ -26,6 +27,7 @@ const options = {
   model: shared.model,
   data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
   adapter: shared.adapter,
+  temperatures: temperaturesOption,
   context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
   stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
   windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),

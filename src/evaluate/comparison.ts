@@ -15,6 +15,8 @@ export interface ScoredRun extends NamedRun {
   /** Of the report's windows. */
   readonly before: readonly WindowLoss[];
   readonly after: readonly WindowLoss[];
+  /** Nats per token on the way, by step. */
+  readonly curve: ReadonlyMap<number, number>;
 }
 export interface FailedRun extends NamedRun {
   readonly reason: string;
@@ -118,7 +120,22 @@ function pairOf(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
     matched.map(([run, other]) => differencesOf(other.after, run.after)),
   );
   const [{ arm }, { arm: against }] = [runs[0]!, others[0]!];
-  return { arm, against, numSeeds: matched.length, ...difference };
+  const equal = reached(runs, others) ?? reached(others, runs);
+  return { arm, against, numSeeds: matched.length, ...difference, equal };
+}
+
+/** The first evaluation with no more loss than the others had at their last, a later one; means over seeds. */
+function reached(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
+  const [own, other] = [runs, others].map((of) => {
+    const curves = of.map(({ curve }) => curve);
+    const steps = [...curves[0]!.keys()].filter((step) => curves.every((c) => c.has(step)));
+    return steps.map((step) => [step, estimateMean(curves.map((c) => c.get(step)!)).mean] as const);
+  });
+  const [of, target] = other!.at(-1) ?? [0, -Infinity];
+  const step = own!.find(([, lossNats]) => lossNats <= target)?.[0];
+  const windows = new Set([...runs, ...others].map(({ report }) => report.recipe.evalWindows));
+  if (!step || step >= of || windows.size > 1) return null;
+  return { arm: runs[0]!.arm, against: others[0]!.arm, step, of, ratio: of / step };
 }
 
 function verdictOf({ lossNats, percent }: Pair, pHolm: number): Verdict {

@@ -35,6 +35,8 @@ export type Conditions = Omit<TaskResult, "perplexity" | "outcomes" | "modelSha2
 
 export interface RunReport {
   readonly before: PerplexityResult;
+  /** With what was inserted, before it trained, where that is not the base from the start. */
+  readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;
   readonly delta: LossDelta;
   readonly parameters: {

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
 import type { JsonObject } from "../files/json.ts";
-import { modelFiles, snapshotFiles } from "../files/names.ts";
+import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { BASE_SHA256, basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
@@ -42,6 +42,10 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
     return { base: { ...own, ...recorded }, hasTrainedBase, report };
   }
   const { metadata } = checkpoint;
+  const isAugmented = insertionsOf(opened).length > 0;
+  // What the folder knows nothing of was put in as it was opened.
+  if (isAugmented && !existsSync(join(opened.folder, adapterFiles.temperatures.config)))
+    return { base: await identityOf(opened), hasTrainedBase: false };
   if (provenanceKeys.name in metadata) {
     const trained = metadata[provenanceKeys.hasTrainedBase];
     const hasTrainedBase = trained === undefined ? undefined : trained === "true";
@@ -51,7 +55,7 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
     const base = { name: report.recipe.base, sha256: report.before.modelSha256 };
     return { base, hasTrainedBase: changesBase(report.recipe), report };
   }
-  if (insertionsOf(opened).length > 0) return { base: {}, hasTrainedBase: undefined };
+  if (isAugmented) return { base: {}, hasTrainedBase: undefined };
   return { base: await identityOf(opened), hasTrainedBase: false };
 }
 

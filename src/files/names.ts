@@ -43,6 +43,7 @@ export const runFiles = {
   recipe: "recipe.yaml",
   metrics: "metrics.jsonl",
   before: "before.json",
+  inserted: "inserted.json",
   after: "after.json",
   /** What `auto` became. */
   chosen: "chosen.json",

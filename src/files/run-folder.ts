@@ -44,10 +44,11 @@ export async function saveSnapshot(
   await atomic.replaceFolder(dir, async (folder) => {
     for (const kind of tensorKinds) {
       const { [kind]: sources = [] } = tensors;
-      if (sources.length === 0) continue;
+      const isInserted = kind === "adapter" || kind === "lora";
+      const config = isInserted ? configs[`${kind}Config`] : undefined;
+      if (sources.length === 0 && !config) continue;
       await writeSafetensors(join(folder, snapshotFiles[kind]), sources);
-      if (kind === "adapter" || kind === "lora")
-        await writeJson(join(folder, snapshotFiles[`${kind}Config`]), configs[`${kind}Config`]);
+      if (isInserted) await writeJson(join(folder, snapshotFiles[`${kind}Config`]), config);
     }
     const files: Record<string, string> = {};
     for (const name of await namesIn(folder)) files[name] = await sha256OfFile(join(folder, name));

@@ -173,8 +173,8 @@ async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<stri
   );
   const added = Object.values(adapterFiles)
     .flatMap(({ config, weights }) => [config, weights])
-    .map((name) => join(adapter ?? "", name));
-  for (const file of [...own, ...(adapter ? added.filter(existsSync) : [])])
+    .map((name) => join(adapter ?? folder, name));
+  for (const file of [...own, ...added.filter(existsSync)])
     hash.update(` ${await sha256OfFile(file)}`);
   return hash.digest("hex").slice(0, 32);
 }

@@ -6,7 +6,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import type { Positions } from "../nn/positions.ts";
 
-type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim";
+type Count = "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim" | "hiddenSize";
 
 /** What an insertion needs to know of a model. */
 export interface Host {
@@ -28,6 +28,8 @@ export interface Insertion {
   readonly toJson: (host: Host) => Readonly<Record<string, unknown>>;
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
+  /** What of it changes the base before it is trained, in words. */
+  readonly changes: readonly string[];
   /** In words, by kind of place. */
   readonly describe: (host: Host) => readonly Description[];
   readonly hooks: (host: Host, context: HookContext) => Hooks;
@@ -39,7 +41,7 @@ type Description = Readonly<Record<"place" | "form" | "extent", string> & { para
 
 export interface Parameter {
   readonly shape: Shape;
-  /** Of each element, so that the model is the base, bit for bit. */
+  /** Of each element; the model is then the base, bit for bit, but for what `changes` names. */
   readonly initial: (random: Random) => number;
 }
 

@@ -3,10 +3,11 @@
 import { sizeOf, type Shape } from "../core/shape.ts";
 import { add, cast, concat, expand, mul, reshape, scalar, slice } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { type Projection, type Projections, PROJECTIONS } from "../nn/attention.ts";
+import { type AttentionHooks, type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
 import type { Folding, HookContext, Host, Insertion, Values } from "./insertion.ts";
 import {
+  changesOf,
   onlyParts,
   partOf,
   PARTS,
@@ -17,8 +18,7 @@ import {
   type TemperatureSpec,
 } from "./parts.ts";
 
-const WORDS = PARTS.flatMap((part) => Object.keys(partOf(part).parameters(1, 1)));
-const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.(${WORDS.join("|")})$`);
+const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.[a-z_]+$`);
 
 export const temperatures = {
   word: "temperatures",
@@ -36,14 +36,16 @@ export const temperatures = {
     spec,
     toJson: () => specToJson(spec),
     parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),
+    changes: changesOf(spec),
     describe: (host) => {
       const { numLayers } = host.config;
+      const sets = isTied(spec, "layers") ? 1 : numLayers;
       const first = sites(spec, host).filter(({ layer }) => layer === 0);
       return first.map(({ projection, parts, heads, parameters }) => ({
         place: projection,
-        form: parts.join(" + "),
+        form: parts.map((p) => `${p} ${spec[projection][p]}`.replace(" true", "")).join(" + "),
         extent: `${numLayers} layers of ${heads} heads`,
-        parameters: numLayers * parameters.reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0),
+        parameters: sets * parameters.reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0),
       }));
     },
     hooks: (host, context) => ({ scale: scaling(spec, host, context) }),
@@ -53,22 +55,32 @@ export const temperatures = {
   fromJson: (path: string, json: unknown) => temperatures.of(specFromJson(path, json)),
 };
 
+/** Parts with a setting are the query's alone. */
+const asked = (spec: TemperatureSpec, part: (typeof PARTS)[number]) => {
+  return { forms: spec, setting: Number(spec.query[part]) };
+};
+
+const isTied = ({ tie }: TemperatureSpec, across: "heads" | "layers") =>
+  temperatureForms.tie[tie].includes(across);
+
 /** Start of the names of one projection's temperature. */
-const prefixOf = (host: Host, layer: number, projection: Projection) =>
-  `${host.attentionPrefix(layer)}.ssa.${projection}`;
+const prefixOf = (spec: TemperatureSpec, host: Host, layer: number, projection: Projection) =>
+  `${host.attentionPrefix(isTied(spec, "layers") ? 0 : layer)}.ssa.${projection}`;
 
 /** Every projection of every layer that has a temperature. */
 function sites(spec: TemperatureSpec, host: Host) {
-  const { numLayers, numHeads, numKeyValueHeads, headDim } = host.config;
+  const { numLayers, numHeads, numKeyValueHeads } = host.config;
   const used = PROJECTIONS.filter((projection) => partsOf(spec, projection).length > 0);
   const inLayer = (layer: number) =>
     used.map((projection) => {
       const heads = projection === "query" ? numHeads : numKeyValueHeads;
+      const sizes = { ...host.config, heads: isTied(spec, "heads") ? 1 : heads };
       const parts = partsOf(spec, projection);
-      const prefix = prefixOf(host, layer, projection);
+      const prefix = prefixOf(spec, host, layer, projection);
       const parameters = parts.flatMap((part) =>
-        Object.entries(partOf(part).parameters(heads, headDim)).map(
-          ([word, shape]) => [`${prefix}.${word}`, { shape, initial: () => 0 }] as const,
+        Object.entries(partOf(part).parameters(sizes, asked(spec, part))).map(
+          ([word, [shape, initial = () => 0]]) =>
+            [`${prefix}.${word}`, { shape, initial }] as const,
         ),
       );
       return { layer, projection, heads, parts, prefix, parameters };
@@ -87,12 +99,20 @@ function scaling(
   spec: TemperatureSpec,
   host: Host,
   { parameter, positions, observe, joinsHeads = false }: HookContext,
-) {
-  const logN = acrossHeads(tabulate(positions, 1, (position) => Math.log(position + 1)));
-  const feature = temperatureForms.feature[spec.feature];
-  const position = temperatureForms.position[spec.position];
-  return (projections: Projections, layer: number) => {
+): NonNullable<AttentionHooks["scale"]> {
+  // By the keys that a window leaves.
+  const logs = new Map<number, Tensor>();
+  const logOf = (window: number) => {
+    const log = (position: number) => Math.log(Math.min(position + 1, window));
+    const made = logs.get(window) ?? acrossHeads(tabulate(positions, 1, log));
+    logs.set(window, made);
+    return made;
+  };
+  return (projections, { layer, window = Infinity, input: x }) => {
+    const input = reshape(cast(x, "F32"), [x.shape[0]!, 1, ...x.shape.slice(1)]);
     const headsOf = (projection: Projection) => Number(projections[projection].shape[1]);
+    const perHead = (value: number) => expand(scalar(value), [headsOf("query"), 1, 1]);
+    const context = { input, logN: logOf(Infinity), logKeys: logOf(window), perHead };
     /** What `make` gives for all heads of projections, for each by itself or for all together, as one for each. */
     const forEach = (members: readonly Projection[], make: (join: Join) => Tensor) => {
       const groups = joinsHeads && members.length > 0 ? [members] : members.map((one) => [one]);
@@ -116,15 +136,20 @@ function scaling(
     for (const part of PARTS) {
       const members = PROJECTIONS.filter((projection) => partsOf(spec, projection).includes(part));
       const terms = forEach(members, (join) => {
-        const perHead = (word: string) =>
+        const own = (word: string) =>
           join((projection) => {
-            const weight = parameter(`${prefixOf(host, layer, projection)}.${word}`);
-            return reshape(weight, [...weight.shape, 1, 1].slice(0, 3));
+            const weight = parameter(`${prefixOf(spec, host, layer, projection)}.${word}`);
+            const shape = [...weight.shape, 1, 1].slice(0, 3);
+            const shaped = reshape(weight, shape);
+            if (!isTied(spec, "heads")) return shaped;
+            return expand(shaped, [headsOf(projection), ...shape.slice(1)]);
           });
-        return partOf(part).term(perHead, { z: wide(join), logN, feature, position });
+        return partOf(part).term(own, { ...context, ...asked(spec, part), z: wide(join) });
       });
-      for (const [projection, term] of terms)
-        taus.set(projection, add(taus.get(projection) ?? scalar(1), term));
+      for (const [projection, term] of terms) {
+        const tau = taus.get(projection) ?? scalar(1);
+        taus.set(projection, partOf(part).isFactor ? mul(tau, term) : add(tau, term));
+      }
     }
     const members = PROJECTIONS.filter((projection) => taus.has(projection));
     for (const projection of members) observe?.(layer, projection, taus.get(projection)!);
@@ -147,8 +172,13 @@ function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null
   const changes = folded.flatMap(({ layer, projection, heads, parts, prefix }) => {
     const { module, axis, first, stride } = host.placeOf(layer, projection)!;
     const gains = Array.from({ length: heads }, (_, head) => {
-      const parameter = (word: string) => values.get(`${prefix}.${word}`)![head]!;
-      return parts.reduce((sum, part) => sum + partOf(part).constant!(parameter), 1);
+      const at = isTied(spec, "heads") ? 0 : head;
+      const parameter = (word: string) => values.get(`${prefix}.${word}`)![at]!;
+      return parts.reduce((gain, part) => {
+        const { constant, isFactor } = partOf(part);
+        const term = constant!(parameter, asked(spec, part).setting);
+        return isFactor ? gain * term : gain + term;
+      }, 1);
     });
     const changeOf = (shape: Shape) => (weight: Float32Array) => {
       // Outputs are the rows of a matrix, or its columns, or the elements of a bias.
@@ -168,5 +198,5 @@ function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null
   const insertion = temperatures.of({ ...spec, ...off });
   const names = [...insertion.parameters(host).keys()];
   const rest = { insertion, values: new Map(names.map((name) => [name, values.get(name)!])) };
-  return { changes, rest: names.length > 0 ? rest : null };
+  return { changes, rest: folded.length < all.length ? rest : null };
 }

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
+import { createRandom } from "../core/random.ts";
 import { sizeOf } from "../core/shape.ts";
 import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
@@ -14,6 +15,9 @@ import { modelSha256, openSafetensors } from "../files/safetensors.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
+import { withInitialValues } from "../insertions/insertion.ts";
+import { DEFAULT_TEMPERATURES, type TemperatureSpec } from "../insertions/parts.ts";
+import { temperatures } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
@@ -56,6 +60,8 @@ export const countParameters = ({ weights }: Model): number =>
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string | undefined;
+  /** Put in with the values that they have before training. */
+  readonly temperatures?: Partial<TemperatureSpec> | undefined;
   /** Read no weights at all, for a model that starts from random ones: config.json is enough. */
   readonly withoutWeights?: boolean;
   /** Finds a model's folder by name, also of the base that an adapter names; only folders are known without it. */
@@ -66,7 +72,13 @@ export interface OpenOptions {
 
 /** Opens what a user calls a model: a name, a folder of any kind, or a base with `adapter`. */
 export async function openModel(name: string, options: OpenOptions = {}): Promise<OpenedModel> {
-  const { adapter, withoutWeights } = options;
+  const { adapter, withoutWeights, temperatures: asked } = options;
+  if (asked) {
+    const opened = await openModel(name, { ...options, temperatures: undefined });
+    if (opened.temperatures) throw new UserError(`${opened.folder} has temperatures already`);
+    const insertion = temperatures.of({ ...DEFAULT_TEMPERATURES, ...asked });
+    return { ...opened, temperatures: withInitialValues(insertion, opened.model, createRandom(0)) };
+  }
   const place = await findPlace(name, options.resolve);
   const { folder, run } = place;
   if (run && !existsSync(folder)) return openUnfinished(run, options);
@@ -88,8 +100,11 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const checkpoint = await openSafetensors(folder);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
   const augmented = { ...opened, checkpoint, weights };
+  // Parts without parameters are in the config alone; an adapter's config is beside its own tensors.
+  const { config: stated } = adapterFiles.temperatures;
+  const isBare = existsSync(join(folder, stated)) && !kindsIn(folder).includes("temperatures");
   if (!adapter)
-    return inside.size > 0
+    return inside.size > 0 || isBare
       ? { ...augmented, temperatures: await readInserted("temperatures", folder, model, inside) }
       : augmented;
   if (inside.size > 0)

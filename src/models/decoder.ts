@@ -1,6 +1,7 @@
 // The decoder that every family is a setting of.
 // B = batch, T = sequence, D = hidden, F = feed-forward, N = heads, H = head dim
 
+import type { Random } from "../core/random.ts";
 import type { Shape } from "../core/shape.ts";
 import {
   add,
@@ -85,8 +86,16 @@ export function decoder(family: Family, config: DecoderConfig) {
     maxCached: lengths.reduce((least, length) => Math.min(least, length), config.maxPositions),
     /** Of the vocabulary's logits, which are those of `forward` times the output embedding; null: none. */
     logitCap: config.logitCap,
-    /** Norm weights that change nothing. */
-    unitNorm: family.norm === "rmsPlusOne" ? 0 : 1,
+    /** Of each element of a weight at random: what changes nothing for norms, zeros for biases, else normal. */
+    initialValue: (name: string): ((random: Random) => number) => {
+      const group = named().groups.get(name)!;
+      const unit = family.norm !== "rmsPlusOne" && group === "norms" && name.endsWith("weight");
+      if (group === "norms" || group === "biases") return () => Number(unit);
+      const added = [family.attention.output, family.mlp.down].map((module) => `.${module}.weight`);
+      const isSmall = config.startsSmall && added.some((end) => name.endsWith(end));
+      const deviation = config.initializerRange * (isSmall ? (2 * config.numLayers) ** -0.5 : 1);
+      return (random) => random.normal() * deviation;
+    },
     /** Every weight by its canonical Hugging Face name, with its shape; a tied output embedding has none. */
     get weights(): ReadonlyMap<string, Shape> {
       return named().weights;
@@ -211,6 +220,7 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
         ...(rotate && { rotate }),
         hooks,
         layer,
+        input: x_BTD,
       },
     );
     return dense(`${at}.${output}`, y_BTD, hiddenSize, config.hasOutputBias);

@@ -94,6 +94,8 @@ export const usual = {
   embeddingScale: 1,
   residualScale: 1,
   logitScale: 1,
+  /** Random weights of what is added to the stream are smaller, by 1 / √(2 layers). */
+  startsSmall: false,
 };
 export const unbiased = {
   ...usual,

@@ -32,6 +32,7 @@ export const gpt2: Family = {
     config.only("add_cross_attention", false);
     return {
       ...usual,
+      startsSmall: true,
       scale: config.flag("scale_attn_weights", true) ? null : 1,
       scaleByLayer: config.flag("scale_attn_by_inverse_layer_idx", false),
     };

@@ -43,12 +43,16 @@ export interface AttentionOptions {
   readonly rotate?: (x: Tensor) => Tensor;
   readonly hooks: AttentionHooks;
   readonly layer: number;
+  /** What the projections are made of, [B, T, D]. */
+  readonly input: Tensor;
 }
+
+type Place = Pick<AttentionOptions, "layer" | "window" | "input">;
 
 /** What may be inserted into every layer's attention; a hook that is absent leaves no trace in the graph. */
 export interface AttentionHooks {
   /** Rescales the projections before the rotary embedding. */
-  readonly scale?: (projections: Projections, layer: number) => Projections;
+  readonly scale?: (projections: Projections, place: Place) => Projections;
   /** Joins past keys and values in front of the present ones. */
   readonly cache?: (layer: number, present: Cached) => Cached;
 }
@@ -69,7 +73,7 @@ export function splitHeads(x_BTD: Tensor, heads: number): Tensor {
 /** Attention of every query to the keys it may see; [B, T, N · H]. */
 export function attention(projections: Projections, options: AttentionOptions): Tensor {
   const { hooks, layer, positions, rotate, window = Infinity } = options;
-  const scaled = hooks.scale?.(projections, layer) ?? projections;
+  const scaled = hooks.scale?.(projections, options) ?? projections;
   const query = rotate ? rotate(scaled.query) : scaled.query;
   const present = { key: rotate ? rotate(scaled.key) : scaled.key, value: scaled.value };
   const { key, value } = hooks.cache?.(layer, present) ?? present;

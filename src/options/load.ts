@@ -178,7 +178,7 @@ function conflicts(recipe: Recipe): Problem[] {
   const { gradientAccumulationSteps: number, device } = recipe;
   const devices = devicesIn(device).length;
   const idle = `${devices} devices, but gradientAccumulationSteps gives them ${number} micro batch${number === 1 ? "" : "es"} a step`;
-  const off = tune.includes("temperatures") && !parts.includes(true);
+  const off = tune.includes("temperatures") && !parts.some(Boolean);
   const weighed = sourcesOf(recipe).filter(({ weight }) => weight !== null);
   const isMixed = weighed.length % sourcesOf(recipe).length !== 0;
   const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [

@@ -2,8 +2,8 @@
 import * as z from "zod";
 import { PACKING_CHOICES } from "../data/training.ts";
 import { LORA_MODULES } from "../insertions/lora.ts";
-import { DEFAULT_TEMPERATURES, FEATURES, PARTS, POSITION_FORMS } from "../insertions/parts.ts";
-import { PROJECTIONS } from "../nn/attention.ts";
+import { choiceOf, DEFAULT_TEMPERATURES, formsOf, PARTS } from "../insertions/parts.ts";
+import { type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { rowOptions } from "./rows.ts";
 import * as kind from "./values.ts";
 
@@ -54,15 +54,22 @@ const SCHEDULES = ["constant", "linear", "cosine"] as const;
 const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
   Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
 
-const { feature, position, ...initialParts } = DEFAULT_TEMPERATURES;
+const { feature, position, hidden, tie, ...initialParts } = DEFAULT_TEMPERATURES;
 // A projection that a recipe names is described completely: what is not mentioned is off.
-const parts = () =>
-  z
-    .strictObject(forEach(PARTS, () => kind.onOff().default(false)))
-    .meta({ expected: `{${PARTS.map((part) => `${part}: true or false`).join(", ")}}` });
+const parts = (projection: Projection) => {
+  const kinds = forEach(PARTS, (part) => {
+    const { expected, accepts } = choiceOf(part, projection);
+    return z.custom<boolean | number>(accepts).default(false).meta({ expected });
+  });
+  return z.strictObject(kinds).meta({ expected: `{${PARTS.join(", ")}}` });
+};
 const temperatures = z
-  .strictObject(forEach(PROJECTIONS, (name) => parts().default(initialParts[name])))
+  .strictObject(forEach(PROJECTIONS, (name) => parts(name).default(initialParts[name])))
   .meta({ expected: `${PROJECTIONS.join(", ")}, each {${PARTS.join(", ")}}` });
+export const temperaturesOption = kind.maybe(
+  temperatures.meta({ ...temperatures.meta(), value: "parts" }),
+  "temperatures to put in, as {query: {logn: 1024}, value: {}}",
+);
 
 const loraModules = kind
   .listOf(z.string().min(1))
@@ -88,9 +95,15 @@ export const recipeSchema = z.strictObject({
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
   init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
-  feature: preset(oneOf(FEATURES, "form"), feature, "nonlinearity inside the token part"),
-  position: preset(oneOf(POSITION_FORMS, "form"), position, "form of the position part's slope"),
-  maxAddedShare: preset(kind.share(), 0.005, "most parameters added, a share of the base's"),
+  feature: preset(oneOf(formsOf("feature"), "form"), feature, "nonlinearity of the token part"),
+  position: preset(oneOf(formsOf("position"), "form"), position, "form of the position's slope"),
+  hidden: preset(oneOf(formsOf("hidden"), "how"), hidden, "the token part's hidden layer"),
+  tie: preset(oneOf(formsOf("tie"), "what"), tie, "what shares one set of parameters"),
+  maxAddedShare: preset(
+    kind.share(),
+    0.005,
+    "most parameters of temperatures, a share of the base's",
+  ),
   lora: preset(lora, lora.parse({}), "of LoRA, where tune names it"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),

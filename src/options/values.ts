@@ -60,7 +60,6 @@ export const within = (least: number, most: number, value: string) =>
 export const decayRate = () =>
   worded(z.number().min(0).lt(1), "a number from 0 to below 1", "number");
 export const share = () => worded(z.number().gt(0).lt(1), "a number between 0 and 1", "share");
-export const onOff = () => worded(z.boolean(), "true or false");
 
 /** `0.5%`, or 0.5 for the same. */
 export const percentage = () => {

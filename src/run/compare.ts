@@ -13,7 +13,7 @@ import {
 } from "../evaluate/comparison.ts";
 import { differingConditions, readReport } from "../evaluate/results.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
-import { isRun, runFiles } from "../files/run-folder.ts";
+import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
@@ -158,7 +158,7 @@ async function reportOf(folder: string) {
   });
 }
 
-async function readScored(run: Omit<ScoredRun, "report" | "before" | "after">) {
+async function readScored(run: Omit<PlannedRun, "recipe">) {
   const { arm, seed, folder } = run;
   const report = await reportOf(folder);
   const [before, after] = await Promise.all(
@@ -173,5 +173,8 @@ async function readScored(run: Omit<ScoredRun, "report" | "before" | "after">) {
     });
   const losses = (nats: readonly number[]) =>
     nats.map((nats, i) => ({ nats, numTokens: numTokens[i]! }));
-  return { arm, seed, folder, report, before: losses(from), after: losses(to) };
+  const metrics = await readLines(join(folder, runFiles.metrics));
+  const evaluations = metrics.filter(({ kind }) => kind === "evaluation");
+  const curve = new Map(evaluations.map((at) => [Number(at["step"]), Number(at["lossNats"])]));
+  return { arm, seed, folder, report, before: losses(from), after: losses(to), curve };
 }

@@ -12,7 +12,7 @@ import type { ScoreOptions } from "../evaluate/scorer.ts";
 import { rowOptions, rowsOf } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
-import { openModel } from "../model/open.ts";
+import { openModel, type OpenOptions } from "../model/open.ts";
 import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
 import type { Places } from "../model/places.ts";
 
@@ -31,6 +31,7 @@ export interface EvaluateModelOptions<Name extends TaskName>
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
   readonly adapter?: string | undefined;
+  readonly temperatures?: OpenOptions["temperatures"];
   readonly device?: string;
   readonly threads?: number | "auto";
   readonly batchSize?: number;
@@ -43,7 +44,7 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
 ): Promise<ResultOf<Name>> {
   const { task = "perplexity", batchSize = 1 } = options;
-  const { device = "auto", threads = "auto", adapter, onPlan } = options;
+  const { device = "auto", threads = "auto", adapter, temperatures, onPlan } = options;
   const places = placesOf(options);
   const measured: Task = tasks[task];
   const { data: name = measured.data } = options;
@@ -51,7 +52,7 @@ export async function evaluate<Name extends TaskName = "perplexity">(
     throw new UserError(`${task} needs data to measure on`, { hint: "name it: --data" });
   // A mistyped name is told before the other one is fetched.
   await checkNames(options.model, name);
-  const model = await openModel(options.model, { ...opening(places), adapter });
+  const model = await openModel(options.model, { ...opening(places), adapter, temperatures });
   const data = await findData(name, places);
   const { context, stride, windows, convention } = options;
   const read = { ...reading(places, threads), ...rowsOf(options), remake: data.remake };

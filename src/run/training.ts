@@ -25,7 +25,9 @@ import {
   snapshotDir,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import { adapterJson, type BaseIdentity, openModel, withSnapshot } from "../model/open.ts";
+import { boundWeights } from "../model/graph.ts";
+import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { openModel, withSnapshot } from "../model/open.ts";
 import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
@@ -75,10 +77,18 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
       ? await provenanceOf(work.base)
       : { base: own, hasTrainedBase: false };
   const base = origin.hasTrainedBase === false ? origin.base : own;
-  const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const before = await scoreBase(work, baseSha256, heldOut);
-  const trained = await train(work, base, heldOut, before);
+  const changes = insertionsOf(work.opened).flatMap(([kind, { insertion }]) =>
+    work.base[kind] ? [] : insertion.changes,
+  );
+  const plain = changes.length > 0 ? await openHeldOut(work, work.base) : null;
+  const scoredPlain = plain && (await scoreOnce(work, "before", baseSha256, plain));
+  await plain?.dispose();
+  if (plain) onEvent({ kind: "note", text: `${changes.join(", ")}: not the base from the start` });
+  const heldOut = await openHeldOut(work, work.opened);
+  const inserted = await scoreOnce(work, plain ? "inserted" : "before", baseSha256, heldOut);
+  const before = scoredPlain ?? inserted;
+  const trained = await train(work, base, heldOut, inserted);
   await heldOut.dispose();
   const { outcome, loop } = trained;
   if (outcome === "interrupted")
@@ -90,6 +100,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const { result, losses, temperatures } = await finish(work, finalStep, origin);
   const report: RunReport = {
     before: reportPlan.resultOf(before, baseSha256),
+    ...(plain && { inserted: reportPlan.resultOf(inserted, baseSha256) }),
     after: result,
     delta: pairedDelta(before, losses),
     parameters,
@@ -110,10 +121,12 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
-/** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
-async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
+type Phase = "before" | "inserted";
+
+/** Losses on the report's windows before training, scored once in a run and kept with what they, and the run, depend on. */
+async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
   const { runDir, sha256, reportPlan } = work;
-  const path = join(runDir, runFiles.before);
+  const path = join(runDir, runFiles[when]);
   const inputs = { base, ...sha256 };
   const stored = await readJsonIfSound(path);
   if (stored) {
@@ -129,7 +142,7 @@ async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
         return { nats: nats[i] as number, numTokens: numScored([window]) };
       });
   }
-  const losses = await heldOut.score("before", reportPlan);
+  const losses = await heldOut.score(when, reportPlan);
   checkFinite(losses, reportPlan.windows);
   const nats = losses.map((loss) => loss.nats);
   await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
@@ -167,7 +180,7 @@ async function train(
   work: RunAtWork,
   base: BaseIdentity,
   heldOut: HeldOut,
-  before: readonly WindowLoss[],
+  inserted: readonly WindowLoss[],
 ) {
   const { recipe, runDir, opened, tensors, shapes, onEvent, signal } = work;
   const { batchSize, gradientAccumulationSteps, precision, recompute } = work.fit;
@@ -193,7 +206,7 @@ async function train(
       await appendLine(metricsPath, { kind: "step", ...record });
     },
     evaluate: async (at) => {
-      const known = at === 0 ? subset(before, work.reportPlan, work.evalPlan) : undefined;
+      const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
       const scored = known ?? heldOut.score("evaluation", work.evalPlan);
       const losses = await Promise.resolve(scored).catch((error: unknown) => {
         if (isStop(error, signal)) return null;
@@ -208,7 +221,8 @@ async function train(
     save: async (loop) => {
       const counters = { numTokens, trainSeconds, elapsedSeconds: elapsedSeconds() };
       const snapshot = toSnapshot(tensors, { loop, cursor, ...counters });
-      const configOf = (kind: InsertionKind) => opened[kind] && adapterJson(kind, opened, base);
+      const configOf = (kind: InsertionKind) =>
+        recipe.tune.includes(kind) ? adapterJson(kind, opened, base) : undefined;
       const configs = { adapterConfig: configOf("temperatures"), loraConfig: configOf("lora") };
       const dir = await saveSnapshot(runDir, snapshot, configs);
       const best = recipe.earlyStopping === "off" ? [] : [loop.bestStep];
@@ -229,9 +243,11 @@ export const isStop = (error: unknown, signal: AbortSignal) =>
 type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
-async function openHeldOut(work: RunAtWork) {
-  const { fit, opened, tensors, shapes } = work;
-  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
+  const { fit, tensors, shapes } = work;
+  const known = new Set([...opened.model.weights.keys(), ...boundWeights(opened).keys()]);
+  const fed = tensors.filter(({ name }) => known.has(name));
+  const feeds = Object.fromEntries(fed.map(({ name, values }) => [name, values]));
   const trainable = new Set(Object.keys(feeds));
   const shape = { ...shapes.scoring, batchSize: fit.batchSize, trainable };
   const scorer = await openScorer(work.engine, opened, shape);

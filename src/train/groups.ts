@@ -86,14 +86,14 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
   return { ...base, ...asked };
 }
 
-const keys = { temperatures: "temperatures, feature and position", lora: "lora" } as const;
+const keys = { temperatures: "temperatures and their forms", lora: "lora" } as const;
 
 /** As a recipe has them. */
 const insertions: Readonly<
   Record<InsertionKind, (base: OpenedModel, recipe: Recipe) => Insertion>
 > = {
-  temperatures: (_, { feature, position, ...recipe }) =>
-    temperatures.of({ feature, position, ...recipe.temperatures }),
+  temperatures: (_, { feature, position, hidden, tie, ...recipe }) =>
+    temperatures.of({ feature, position, hidden, tie, ...recipe.temperatures }),
   lora: ({ model }, recipe) => lora.choose(model, recipe.lora),
 };
 
@@ -146,18 +146,20 @@ export async function trainedTensors(
       rate: rates[group] ?? "learningRate",
     });
   }
-  const idle = tune.find((group) => !used.has(group));
+  const bare = insertionsOf(opened).flatMap(([kind, { values }]) => (values.size ? [] : [kind]));
+  if (tensors.length === 0 && bare.length > 0)
+    throw new UserError("these temperatures have no parameters: there is nothing to train", {
+      hint: "measure them with ssa eval --temperatures PARTS, or train more: tune: temperatures,norms",
+    });
+  const idle = tune.find((group) => !used.has(group) && !bare.some((kind) => kind === group));
   if (idle || tensors.length === 0)
     throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
 
-  /** At random: what changes nothing for norms, zeros for biases, normal with the config's deviation for matrices. */
   function initialValues(name: string, shape: Shape, kind: Kind) {
     if (kind === "temperatures" || kind === "lora") return opened[kind]!.values.get(name)!.slice();
     if (init === "pretrained") return readFloats(weights.get(name)!);
-    const values = new Float32Array(sizeOf(shape));
-    if (kind === "norms" && name.endsWith("weight")) return values.fill(model.unitNorm);
-    if (kind === "norms" || kind === "biases") return values;
-    return values.map(() => random.normal() * model.config.initializerRange);
+    const initial = model.initialValue(name);
+    return new Float32Array(sizeOf(shape)).map(() => initial(random));
   }
 }

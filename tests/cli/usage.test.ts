@@ -54,6 +54,19 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --device cdua`, /device \(--device\): .*found "cdua"; did you mean cuda\?/],
     [`${evaluate} --convention hf-strde`, /convention .* did you mean hf-stride\?/],
     [`${evaluate} --context ten --windows 0`, /2 mistakes:\s+context .*"ten"\s+windows .*found 0/],
+    [
+      `${evaluate} --temperatures {"query":{"logn":1}}`,
+      /temperatures.query.logn.*: expected false or a number above 1, .* found 1/,
+    ],
+    [
+      `${evaluate} --temperatures {"value":{"yarn":4}}`,
+      /temperatures.value.yarn.*: expected false: it is of logits, on the query alone, found 4/,
+    ],
+    [`${evaluate} --temperatures logn`, /expected query, key, value, each {token, .*found "logn"/],
+    [
+      `${finetune} --set temperatures={"query":{"logn":16},"value":{}}`,
+      /no parameters: there is nothing to train\s+hint: measure .* ssa eval --temperatures/,
+    ],
     [`${evaluate} --max-increase half`, /expected a percentage such as 0.5%, found "half"/],
     ["eval --model base --data mistyped/corpus.txt", /no data at mistyped/],
     [

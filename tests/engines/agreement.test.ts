@@ -20,6 +20,10 @@ const variants = [
   ["llama", "default"],
   ["gpt_neox", "default"],
   ["gemma2", "full"],
+  ["gpt2", "ssmax"],
+  ["mistral", "logn"],
+  ["gpt2", "own"],
+  ["gpt2", "exp-exp"],
 ] as const;
 
 let reference: Engine;

@@ -142,7 +142,8 @@ const shapes = { query: [2, 4, 150, 4], key: [2, 2, 150, 4], value: [2, 2, 150, 
 function attentionWithGradients(): Outputs {
   const inputs = Object.entries(shapes).map(([name, shape]) => g.input(name, shape, "F32"));
   const [query, key, value] = inputs as [Tensor, Tensor, Tensor];
-  const options = { scale: 0.5, positions: fixedPositions(150), hooks: {}, layer: 0 };
+  const place = { hooks: {}, layer: 0, input: query };
+  const options = { scale: 0.5, positions: fixedPositions(150), ...place };
   const y = g.softmax(attention({ query, key, value }, options));
   const score = g.reduceSum(g.mul(y, g.tanh(y)), [0, 1, 2]);
   const [dQuery, dKey, dValue] = gradients(score, inputs) as [Tensor, Tensor, Tensor];

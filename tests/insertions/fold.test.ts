@@ -19,7 +19,9 @@ import { temporaryFolder } from "../helpers.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 const constant = onlyParts("constant");
-const everywhere = { ...DEFAULT_TEMPERATURES, query: constant, key: constant, value: constant };
+// YaRN's factor is a number as well.
+const query = { ...constant, yarn: 8 };
+const everywhere = { ...DEFAULT_TEMPERATURES, query, key: constant, value: constant };
 const ids = [5, 2, 8, 1, 9, 3, 4, 7];
 
 let engine: Engine;
@@ -85,13 +87,25 @@ test("onnx: the folded graph is checked in its client", async (t) => {
   assert.equal(verification.what, "logits");
 });
 
-test("an adapter keeps constant temperatures, in version 2", async (t) => {
+test("one set for all heads, or all layers, is folded into each", async (t) => {
+  const folder = await temporaryFolder(t);
+  const opened = await augmented("llama", { ...everywhere, tie: "all" });
+  assert.equal(opened.temperatures.values.size, 3);
+  const source = await adapterOf(opened, join(folder, "adapter"));
+  const out = join(folder, "plain");
+  await convert({ ...source, target: "safetensors", out });
+  const plain = await openModel(out);
+  assert.equal(plain.temperatures, undefined);
+  assert.ok(largestDifference(await logits(plain), await logits(opened)) <= 1e-5);
+});
+
+test("an adapter keeps constant temperatures, in their version", async (t) => {
   const folder = await temporaryFolder(t);
   const opened = await augmented("gpt2");
   const source = await adapterOf(opened, join(folder, "adapter"));
   const back = await openModel(source.model, source);
   assert.deepEqual(back.temperatures!.values, opened.temperatures.values);
-  assert.equal(back.temperatures!.insertion.toJson(back.model)["format_version"], 2);
+  assert.equal(back.temperatures!.insertion.toJson(back.model)["format_version"], 3);
 });
 
 test("nothing is folded where a part depends on token or position", async (t) => {

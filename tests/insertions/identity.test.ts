@@ -27,16 +27,30 @@ const constant = onlyParts("constant");
 const specs: Readonly<Record<string, TemperatureSpec>> = {
   default: byDefault,
   full: { ...byDefault, key: both, value: both },
-  linear: { feature: "linear", position: "linear", query: both, key: token, value: position },
+  linear: {
+    ...byDefault,
+    feature: "linear",
+    position: "linear",
+    query: both,
+    key: token,
+    value: position,
+  },
   constant: { ...byDefault, query: constant, key: constant, value: constant },
+  others: {
+    ...byDefault,
+    hidden: "own",
+    tie: "heads",
+    query: onlyParts("ssmaxBias"),
+    value: token,
+  },
 };
 
 /** Added parameters by specification: 2 layers times what each projection's heads need. */
 const added: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  gpt2: { default: 90, full: 144, linear: 96, constant: 18 }, // 3 heads of 6
-  llama: { default: 92, full: 128, linear: 96, constant: 16 }, // 4 query heads and 2 key-value heads of 6
-  gpt_neox: { default: 140, full: 216, linear: 144, constant: 12 }, // 2 heads of 16
-  gemma2: { default: 92, full: 128, linear: 96, constant: 16 }, // as llama
+  gpt2: { default: 90, full: 144, linear: 96, constant: 18, others: 234 }, // 3 heads of 6 in 18
+  llama: { default: 92, full: 128, linear: 96, constant: 16, others: 306 }, // 4 query heads and 2 key-value heads of 6 in 24
+  gpt_neox: { default: 140, full: 216, linear: 144, constant: 12, others: 1062 }, // 2 heads of 16 in 32
+  gemma2: { default: 92, full: 128, linear: 96, constant: 16, others: 258 }, // as llama, in 20
 };
 
 let engine: Engine;
@@ -77,8 +91,10 @@ for (const [variant, counts] of Object.entries(added))
       assert.deepEqual(await logits(opened, ids, [...info.shape]), expected);
 
       // So that the test can fail: the smallest change of one temperature shows.
-      const changed = [...values.keys()].find((name) => /query\.(position|constant)$/.test(name))!;
-      values.get(changed)![0] = 1e-3;
+      const changed = [...values.keys()].find((name) =>
+        /query\.(position|constant|ssmax_bias)$/.test(name),
+      )!;
+      values.get(changed)![0]! += 1e-3;
       assert.notDeepEqual(await logits(opened, ids, [...info.shape]), expected);
     });
   }

@@ -4,21 +4,31 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
-import { specFromJson, specToJson, type TemperatureSpec } from "../../src/insertions/parts.ts";
+import {
+  formsOf,
+  specFromJson,
+  specToJson,
+  type TemperatureSpec,
+} from "../../src/insertions/parts.ts";
 
 const boolean = fc.boolean();
-const parts = fc.record(
-  { token: boolean, position: boolean, constant: boolean },
-  { noNullPrototype: true },
-);
+const never = fc.constant(false);
+const number = fc.oneof(never, fc.double({ min: 1.5, max: 1e6, noNaN: true }));
+const own = { token: boolean, position: boolean, constant: boolean };
+const off = { ssmax: never, ssmaxBias: never, logn: never, yarn: never };
+const ofLogits = { ssmax: number, ssmaxBias: boolean, logn: number, yarn: number };
+const record = <T>(fields: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
+  fc.record(fields, { noNullPrototype: true });
 const fields = {
-  feature: fc.constantFrom("gelu" as const, "linear" as const),
-  position: fc.constantFrom("tanh" as const, "linear" as const),
-  query: parts,
-  key: parts,
-  value: parts,
+  feature: fc.constantFrom(...formsOf("feature")),
+  position: fc.constantFrom(...formsOf("position")),
+  hidden: fc.constantFrom(...formsOf("hidden")),
+  tie: fc.constantFrom(...formsOf("tie")),
+  query: record({ ...own, ...ofLogits }),
+  key: record({ ...own, ...off }),
+  value: record({ ...own, ...off }),
 };
-const specs: fc.Arbitrary<TemperatureSpec> = fc.record(fields, { noNullPrototype: true });
+const specs: fc.Arbitrary<TemperatureSpec> = record(fields);
 
 const json = {
   format_version: 1,
@@ -60,13 +70,36 @@ test("an adapter's further fields are no part of the specification", () => {
   assert.deepEqual(specToJson(specFromJson("ssa_config.json", adapter)), json);
 });
 
+/** Of version 3, with a change of the query's or the value's parts. */
+function third(query: object, value: object = {}) {
+  const parts = { ...off, constant: false };
+  const none = Object.fromEntries(Object.keys(parts).map((part) => [part, false]));
+  const of = (own: object, change: object = {}) => ({ ...none, ...own, ...change });
+  const projections = {
+    query: of(json.query, query),
+    key: of(json.key),
+    value: of(json.value, value),
+  };
+  return { ...json, format_version: 3, hidden: "shared", tie: "none", ...projections };
+}
+
+test("the parts and forms of version 3 are kept", () => {
+  const given = { ...third({ logn: 1024, ssmaxBias: true }), tie: "heads" };
+  assert.deepEqual(specToJson(specFromJson("ssa_config.json", given)), given);
+});
+
 const broken: readonly (readonly [string, unknown, RegExp])[] = [
-  ["no object", null, /"format_version" must be 1 or 2, found \(absent\)/],
-  ["a newer version", { ...json, format_version: 3 }, /"format_version" must be 1 or 2, found 3/],
+  ["no object", null, /"format_version" must be 1 or 2 or 3, found \(absent\)/],
+  ["a newer version", { ...json, format_version: 4 }, /"format_version" must be 1 or 2 or 3, .* 4/],
   ["version 2 without its part", { ...json, format_version: 2 }, /"query" must be .*"constant"/],
-  ["no feature", { ...json, feature: undefined }, /"feature" must be gelu or linear/],
+  ["no feature", { ...json, feature: undefined }, /"feature" must be gelu or linear or tanh/],
   ["an unknown feature", { ...json, feature: "relu" }, /found "relu"/],
-  ["an unknown position", { ...json, position: true }, /"position" must be tanh or linear/],
+  ["an unknown position", { ...json, position: true }, /"position" must be tanh or linear or/],
+  ["version 3 without its forms", { ...json, format_version: 3 }, /"hidden" must be shared or own/],
+  ["a number that a part does not take", third({ logn: 1 }), /"logn": false or a number above 1/],
+  ["true where a number is needed", third({ yarn: true }), /"yarn": false or a number above 1/],
+  ["no number", third({ ssmax: Number.NaN }), /"ssmax": false or a number above 0/],
+  ["logits' parts elsewhere", third({}, { yarn: 2 }), /"value" must be .*"yarn": false: it is of/],
   ["no query", { ...json, query: undefined }, /"query" must be .*found \(absent\)/],
   ["a part missing", { ...json, key: { token: true } }, /"key" must be .*found \{"token":true\}/],
   ["a part of another type", { ...json, value: { token: 1, position: 0 } }, /"value" must be/],

@@ -32,9 +32,11 @@ function documents(lengths: readonly number[], vocabSize: number): TokenizedText
 
 const context = 16;
 
-async function open(family: string) {
+/** A fixture, with the temperatures that are named behind a slash, or the default ones where it has them. */
+async function open(name: string) {
+  const [family, spec = "default"] = name.split("/") as [string, string?];
   const folder = join(fixtures, family);
-  const adapter = join(folder, "ssa", "default");
+  const adapter = join(folder, "ssa", spec);
   const opened = await openModel(folder, existsSync(adapter) ? { adapter } : {});
   const temperatures = opened.temperatures?.values ?? new Map<string, Float32Array>();
   const stored = [...opened.weights].map(
@@ -114,7 +116,7 @@ function furthest(
 const architectures = ["gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3"];
 
 for (const [device, names] of [
-  ["cpu", families],
+  ["cpu", [...families, "gpt2/own", "gpt2/exp-exp", "mistral/ssmax", "mistral/logn"]],
   ["tfjs:cpu", architectures],
 ] as const)
   for (const family of names)

@@ -26,7 +26,7 @@ interface Sizes {
 }
 
 const scale = 0.4;
-const without = { scale, hooks: {}, layer: 0 };
+const without = { scale, hooks: {}, layer: 0, input: g.input("x", [1, 1, 1], "F32") };
 
 function projectionInputs({ batch, heads, groups, length, headDim }: Sizes): Projections {
   return {
@@ -197,15 +197,15 @@ test("hooks that are absent leave no trace; those that are there see the project
     layer: 3,
     rotate: g.sigmoid,
     hooks: {
-      scale: ({ query, key, value }, layer) => {
-        seen.push(query, key, value, layer);
+      scale: ({ query, key, value }, { layer, input }) => {
+        seen.push(query, key, value, layer, input);
         return { query: g.tanh(query), key, value };
       },
       cache: (_, { key, value }) => ({ key: g.neg(key), value: g.neg(value) }),
     },
   });
   const { query, key, value } = projections;
-  assert.deepEqual(seen, [query, key, value, 3]);
+  assert.deepEqual(seen, [query, key, value, 3, options.input]);
   const sigmoids = topologicalOrder([hooked]).filter(({ op }) => op === "Sigmoid");
   // Temperatures come before the rotation, and the cache keeps rotated keys.
   assert.deepEqual(

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
+import { onlyParts } from "../../src/insertions/parts.ts";
 import { fromFlags, readOptions } from "../../src/options/values.ts";
 import { flag, maybe, percentage } from "../../src/options/values.ts";
 import { loadRecipe, recipeToYaml, resumedRecipe } from "../../src/options/load.ts";
@@ -46,12 +47,14 @@ test("the defaults are the documented ones", () => {
     tune: ["temperatures"],
     init: "pretrained",
     temperatures: {
-      query: { token: true, position: true, constant: false },
-      key: { token: false, position: false, constant: false },
-      value: { token: true, position: false, constant: false },
+      query: onlyParts("token", "position"),
+      key: onlyParts(),
+      value: onlyParts("token"),
     },
     feature: "gelu",
     position: "tanh",
+    hidden: "shared",
+    tie: "none",
     maxAddedShare: 0.005,
     lora: { rank: 8, alpha: 16, modules: ["attention"] },
     steps: 200,
@@ -120,16 +123,47 @@ test("tune is a comma list or a YAML list, put in order", () => {
 test("a projection in a file is complete in itself; --set changes one part", () => {
   const file = load("temperatures:\n  value: {}\n  key: {token: true}");
   assert.deepEqual(file.temperatures, {
-    query: { token: true, position: true, constant: false },
-    key: { token: true, position: false, constant: false },
-    value: { token: false, position: false, constant: false },
+    query: onlyParts("token", "position"),
+    key: onlyParts("token"),
+    value: onlyParts(),
   });
   const set = load("", { sets: ["temperatures.key.token=true", "temperatures.query.token=false"] });
   assert.deepEqual(set.temperatures, {
-    query: { token: false, position: true, constant: false },
-    key: { token: true, position: false, constant: false },
-    value: { token: true, position: false, constant: false },
+    query: onlyParts("position"),
+    key: onlyParts("token"),
+    value: onlyParts("token"),
   });
+});
+
+test("a part with a number takes it in place of true, on the query", () => {
+  const { query } = load("temperatures: {query: {logn: 1024, ssmaxBias: true}}").temperatures;
+  assert.deepEqual(query, { ...onlyParts("ssmaxBias"), logn: 1024 });
+  const set = load("", { sets: ["temperatures.query.yarn=2.5"] }).temperatures.query;
+  assert.deepEqual(set, { ...onlyParts("token", "position"), yarn: 2.5 });
+  const of = (parts: string) => complaint(`temperatures: {${parts}}`);
+  assert.match(
+    of("query: {logn: true}"),
+    /query.logn .*: expected false or a number above 1, .* true/,
+  );
+  assert.match(
+    of("query: {yarn: 1}"),
+    /expected false or a number above 1, how many times as long/,
+  );
+  assert.match(
+    of("query: {ssmax: .inf}"),
+    /expected false or a number above 0, what s starts from/,
+  );
+  assert.match(of("query: {ssmaxBias: 1}"), /ssmaxBias .*: expected true or false, found 1/);
+  assert.match(
+    of("value: {logn: 8}"),
+    /value.logn .*: expected false: it is of logits, on the query/,
+  );
+  assert.match(of("query: {logm: 8}"), /unknown key; did you mean temperatures.query.logn\?/);
+  assert.match(
+    complaint("tie: head"),
+    /expected none, heads, layers or all, .* did you mean heads\?/,
+  );
+  assert.match(complaint("hidden: none"), /expected shared or own, found "none"/);
 });
 
 test("early stopping takes a patience, also as a bare number", () => {

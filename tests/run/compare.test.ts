@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadComparison } from "../../src/options/comparison.ts";
 import { findRecipe } from "../../src/options/load.ts";
+import { readLines } from "../../src/files/run-folder.ts";
 import { compare, type CompareOptions, compareRuns } from "../../src/run/compare.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import type { ArmsCompared } from "../../src/evaluate/comparison.ts";
@@ -169,14 +170,20 @@ test("arms that do not compare are refused by name before anything trains", asyn
   assert.deepEqual(await readdir(folder), ["data"]);
 });
 
+/** A shipped comparison at smaller sizes. */
+async function shipped(name: string, values: object, seeds: string) {
+  const path = await findRecipe(name, join(import.meta.dirname, "..", ".."));
+  const small = { context: 64, reportWindows: 4, evalWindows: 2, device: "cpu", ...values };
+  return loadComparison({
+    file: { path, text: await readFile(path, "utf8") },
+    values: small,
+    seeds,
+  });
+}
+
 test("the shipped comparison runs, at smaller sizes", async (t) => {
   const folder = await temporaryFolder(t);
-  const path = await findRecipe("compare", join(import.meta.dirname, "..", ".."));
-  const comparison = loadComparison({
-    file: { path, text: await readFile(path, "utf8") },
-    values: { steps: 2, context: 64, reportWindows: 4, evalWindows: 2, device: "cpu" },
-    seeds: "0",
-  });
+  const comparison = await shipped("compare", { steps: 2 }, "0");
   const { result } = await compare(comparison, join(folder, "out"), { cacheDir: folder });
   assert.deepEqual(
     result!.arms.map(({ name, trained }) => [name, trained]),
@@ -188,4 +195,64 @@ test("the shipped comparison runs, at smaller sizes", async (t) => {
     ],
   );
   assert.equal(result!.pairs.length, 6);
+});
+
+test("the paper's ablations run, a step each", async (t) => {
+  const folder = await temporaryFolder(t);
+  const comparison = await shipped("ablations", { steps: 1, context: 16 }, "0");
+  const { result } = await compare(comparison, join(folder, "out"), { cacheDir: folder });
+  const trained = Object.fromEntries(result!.arms.map(({ name, trained }) => [name, trained]));
+  // 4 layers of 4 heads of 32 in 128: a token part has 33 values a head, its own layer 128 · 32 more.
+  const heads = 16;
+  const expected = {
+    default: heads * (33 + 1 + 33),
+    query: heads * 34,
+    key: heads * 34,
+    value: heads * 33,
+    all: heads * 34 * 3,
+    token: heads * 66,
+    position: heads,
+    constant: heads * 2,
+    tanh: heads * 67,
+    linear: heads * 67,
+    sigmoid: heads * 67,
+    code: 4,
+    unshared: heads * (67 + 2 * 128 * 32),
+    tied: 4 * 67,
+    ssmax: heads * 2,
+  };
+  assert.deepEqual(trained, expected);
+});
+
+test("when an arm was as good as another in the end is read off its evaluations", async (t) => {
+  const folder = await temporaryFolder(t);
+  const values = { steps: 8, evalEvery: 1, batchSize: 2, warmupSteps: 0, schedule: "constant" };
+  const { arms } = await shipped("pretrain", values, "0,1");
+  const [plain, ssa] = arms.map(({ recipe }) => recipe);
+  assert.ok(plain!.init === "random" && ssa!.tune.join() === "temperatures,all");
+  // The same but for a rate that learns next to nothing.
+  const slow = { name: "slow", recipe: { ...plain!, baseLearningRate: 2e-4 } };
+  const out = join(folder, "out");
+  const options = { cacheDir: folder };
+  const { result } = await compare({ arms: [slow, ...arms], seeds: [0, 1] }, out, options);
+  const curve = async (arm: string) => {
+    const runs = await Promise.all(
+      [0, 1].map((seed) => readLines(join(out, `${arm}-seed${seed}`, "metrics.jsonl"))),
+    );
+    const losses = runs.map((lines) =>
+      lines.filter(({ kind }) => kind === "evaluation").map((line) => Number(line["lossNats"])),
+    );
+    return losses[0]!.map((loss, step) => (loss + losses[1]![step]!) / 2);
+  };
+  const target = (await curve("slow")).at(-1)!;
+  for (const arm of ["plain", "ssa"]) {
+    const step = (await curve(arm)).findIndex((loss) => loss <= target);
+    assert.ok(step > 0 && step < 8, `${arm}: ${step}`);
+    const { equal } = result!.pairs.find((pair) => pair.arm === arm && pair.against === "slow")!;
+    assert.deepEqual(equal, { arm, against: "slow", step, of: 8, ratio: 8 / step });
+  }
+  // Scored on other windows on the way, they say nothing of each other.
+  const other = { name: "other", recipe: { ...plain!, evalWindows: 3 } };
+  const more = await compare({ arms: [slow, other], seeds: [0] }, out, options);
+  assert.equal(more.result!.pairs[0]!.equal, null);
 });

@@ -6,7 +6,6 @@ import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { add, input } from "../../src/graph/build.ts";
-import { onlyParts } from "../../src/insertions/parts.ts";
 import { openModel } from "../../src/model/open.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
@@ -30,10 +29,35 @@ for (const [variant, unit] of [
       );
   });
 
-const off = { query: onlyParts(), key: onlyParts(), value: onlyParts() };
+test("random matrices are normal; GPT-2's that add to the stream are smaller by 1 / √(2 layers)", async () => {
+  const deviations = async (variant: string) => {
+    const base = await openModel(join(import.meta.dirname, `../fixtures/${variant}`));
+    const recipe = recipeSchema.parse({ base: "b", data: "d", tune: ["all"], init: "random" });
+    const tensors = await trainedTensors(base, recipe);
+    const matrices = tensors.filter(({ name, shape }) => shape.length > 1 && name.includes(".0."));
+    return matrices.map(({ name, values }) => {
+      const square = values.reduce((sum, x) => sum + x * x, 0) / values.length;
+      return [/\d\.(.*)\.weight$/.exec(name)![1]!, Math.sqrt(square) / 0.02] as const;
+    });
+  };
+  for (const [name, ratio] of await deviations("gpt2")) {
+    const expected = name.endsWith("c_proj") ? 0.5 : 1; // of two layers
+    assert.ok(Math.abs(ratio - expected) < 0.1, `${name}: ${ratio}`);
+  }
+  for (const variant of ["gpt_neo", "llama"])
+    for (const [name, ratio] of await deviations(variant))
+      assert.ok(Math.abs(ratio - 1) < 0.2, `${name}: ${ratio}`);
+});
+
+const bare = { query: { logn: 16 }, value: {} };
 
 for (const [what, changes, message] of [
-  ["no part", { temperatures: off }, /tune names temperatures, but .* has none/],
+  ["parts without parameters", { temperatures: bare }, /have no parameters: there is/],
+  [
+    "and nothing beside",
+    { temperatures: bare, tune: ["temperatures", "biases"] },
+    /nothing to train/,
+  ],
   ["no bias", { tune: ["temperatures", "biases"] }, /tune names biases, but .* has none/],
 ] as const)
   test(`refuses ${what}`, async () => {
