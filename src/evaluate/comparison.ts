@@ -3,7 +3,13 @@
 import { UserError } from "../core/errors.ts";
 import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
 import type { WindowLoss } from "./scorer.ts";
-import { estimateDifference, estimateMean, holm } from "./statistics.ts";
+import {
+  estimateDifference,
+  estimateMean,
+  holm,
+  SIGNIFICANCE,
+  type Verdict,
+} from "./statistics.ts";
 
 interface NamedRun {
   readonly arm: string;
@@ -23,7 +29,6 @@ export interface FailedRun extends NamedRun {
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
 export type ArmResult = ReturnType<typeof resultOf>;
 type Pair = ReturnType<typeof pairOf>;
-type Verdict = "better" | "worse" | "cannot tell";
 
 const METHOD =
   "differences of loss by window, averaged over seeds; variance: over windows (each a cluster) plus over seeds; " +
@@ -122,6 +127,6 @@ function pairOf(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
 }
 
 function verdictOf({ lossNats, percent }: Pair, pHolm: number): Verdict {
-  if (pHolm >= 0.05 || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
+  if (pHolm >= SIGNIFICANCE || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
   return lossNats < 0 ? "better" : "worse";
 }

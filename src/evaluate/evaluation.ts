@@ -24,8 +24,8 @@ export interface EvaluateOptions {
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
-  /** What it measures on where no data is named, with the split that counts. */
-  readonly data?: string;
+  /** What it measures on where no data is named, with the split that counts; null: it makes its texts itself. */
+  readonly data?: string | null;
   /** Reads the data and chooses what is scored. */
   plan(
     opened: OpenedModel,
@@ -44,6 +44,8 @@ export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   })[];
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
+  /** What the result's perplexity is a mean over, where it has one. */
+  readonly perplexityOf?: "tokens" | "documents" | undefined;
   readonly conditions: Conditions;
   /** Of losses in the order of the groups. */
   resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;

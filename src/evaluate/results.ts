@@ -10,7 +10,7 @@ import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
-import { estimateDifference, ratioEstimate } from "./statistics.ts";
+import { type Difference, estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -186,12 +186,9 @@ export function compareWithBaseline(
   return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
 }
 
-/** More answers lost than chance explains at this level are a regression. */
-const SIGNIFICANCE = 0.05;
-
 export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
 
-/** McNemar's test in its exact form: of the answers that changed, each was won or lost with even chances. */
+/** Compares answers to the same questions: more of them lost than chance explains are a regression. */
 export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
   const { outcomes: now = "" } = result;
@@ -200,22 +197,50 @@ export function compareAnswers(result: TaskResult, baseline: Baseline) {
     throw new UserError("not comparable with the baseline: it has no outcomes of these questions", {
       hint: "save a new one with --save-baseline",
     });
-  const count = (before: string, after: string) =>
-    Array.from(then).filter((was, i) => was === before && now[i] === after).length;
-  const [won, lost] = [count("0", "1"), count("1", "0")];
-  const pValue = Math.min(1, 2 * binomialTail(Math.min(won, lost), won + lost));
   const acc = (outcomes: string) => outcomes.replaceAll("0", "").length / outcomes.length;
-  const hasRegressed = lost > won && pValue < SIGNIFICANCE;
-  return { hasRegressed, acc: acc(now), baselineAcc: acc(then), won, lost, pValue };
+  const test = mcnemar(then, now);
+  return { hasRegressed: test.verdict === "worse", acc: acc(now), baselineAcc: acc(then), ...test };
 }
 
-/** How likely at most so many heads are in so many throws of a fair coin. */
-function binomialTail(heads: number, throws: number): number {
-  let logTerm = -throws * Math.LN2;
-  let sum = Math.exp(logTerm);
-  for (let i = 1; i <= heads; i++) {
-    logTerm += Math.log((throws - i + 1) / i);
-    sum += Math.exp(logTerm);
-  }
-  return sum;
+/** Of perplexities; where both models were scored here, with the paired interval, and of answers too where there are any. */
+type PerplexityComparison = Comparison &
+  Partial<Difference> & { readonly answers?: AnswerComparison; readonly baseline?: TaskResult };
+
+export type ResultComparison =
+  | PerplexityComparison
+  | (AnswerComparison & { readonly baseline?: TaskResult });
+
+/** Compares by perplexity where there is one, else by answers. */
+export function compareResults(
+  result: TaskResult,
+  baseline: Baseline,
+  maxIncrease: number,
+): ResultComparison {
+  if (result.perplexity === undefined) return compareAnswers(result, baseline);
+  return compareWithBaseline(result, baseline, maxIncrease);
+}
+
+interface Scored {
+  readonly result: TaskResult;
+  readonly losses: readonly WindowLoss[];
+}
+
+/** Compares two models that were scored on the same windows: perplexity with its paired interval, and answers. */
+export function compareModels(
+  before: Scored,
+  { result, losses }: Scored,
+  perplexityOf: "tokens" | "documents" | undefined,
+  maxIncrease: number,
+): ResultComparison {
+  const baseline = before.result;
+  if (!perplexityOf) return { ...compareAnswers(result, baseline), baseline };
+  const differences = differencesOf(before.losses, losses).map((difference) =>
+    perplexityOf === "documents" ? { ...difference, numTokens: 1 } : difference,
+  );
+  return {
+    ...estimateDifference([differences]),
+    ...compareWithBaseline(result, baseline, maxIncrease),
+    ...(result.outcomes && { answers: compareAnswers(result, baseline) }),
+    baseline,
+  };
 }

@@ -109,3 +109,32 @@ export function holm(pValues: readonly number[]): number[] {
     adjusted[at] = least = Math.max(least, Math.min(1, (order.length - rank) * pValues[at]!));
   return adjusted;
 }
+
+export type Verdict = "better" | "worse" | "cannot tell";
+
+/** Errors of the first kind that a verdict allows itself. */
+export const SIGNIFICANCE = 0.05;
+
+/**
+ * McNemar's test (1947) in its exact form: of the answers that changed, each was won or lost with even chances. Answers
+ * are digits, 1 for a right one.
+ */
+export function mcnemar(then: string, now: string) {
+  const count = (before: string, after: string) =>
+    Array.from(then).filter((was, i) => was === before && now[i] === after).length;
+  const [won, lost] = [count("0", "1"), count("1", "0")];
+  const pValue = Math.min(1, 2 * binomialTail(Math.min(won, lost), won + lost));
+  const better: Verdict = won > lost ? "better" : "worse";
+  return { won, lost, pValue, verdict: pValue < SIGNIFICANCE ? better : "cannot tell" };
+}
+
+/** How likely at most so many heads are in so many throws of a fair coin. */
+function binomialTail(heads: number, throws: number): number {
+  let logTerm = -throws * Math.LN2;
+  let sum = Math.exp(logTerm);
+  for (let i = 1; i <= heads; i++) {
+    logTerm += Math.log((throws - i + 1) / i);
+    sum += Math.exp(logTerm);
+  }
+  return sum;
+}
