@@ -109,9 +109,18 @@ function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns
     pHolm < 0.001 ? "<0.001" : pHolm.toFixed(3),
     verdict,
   ]);
+  const searches = arms.flatMap(({ name, search }) => {
+    if (!search) return [];
+    const points = search.points.toSorted((a, b) => a.rate - b.rate);
+    const each = points.map(
+      ({ rate, lossNats }) => `${rate}: ${lossNats?.toFixed(4) ?? "not finite"}`,
+    );
+    return [[name, String(search.chosen.rate), String(search.steps), each.join(", ")]];
+  });
   const tables: readonly (readonly [string[], string[][]])[] = [
     [["arm", "seeds", "before", "after", "change", "95 % interval"], results],
     [["arm", "values", "steps", "time", "memory", "values/%", "time/%"], costs],
+    [["arm", "rate", "steps", "loss by learning rate"], searches],
     [["arm", "against", "change", "95 % interval", "p (Holm)", "verdict"], verdicts],
   ];
   const { windows = 0, context = 0, numTokens = 0 } = scored;

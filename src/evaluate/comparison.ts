@@ -26,8 +26,25 @@ export interface FailedRun extends NamedRun {
   readonly reason: string;
 }
 
+/** A learning rate that was tried, by half decades from the recipe's; null: the loss was not finite. */
+export interface SearchPoint {
+  readonly halfDecades: number;
+  /** Of the first group that trains; those of others go with it. */
+  readonly rate: number;
+  /** On the end of the training text. */
+  readonly lossNats: number | null;
+}
+
+/** How an arm's learning rate was found. */
+export interface RateSearch {
+  readonly chosen: SearchPoint;
+  readonly steps: number;
+  readonly seed: number;
+  readonly points: readonly SearchPoint[];
+}
+
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
-export type ArmResult = ReturnType<typeof resultOf>;
+export type ArmResult = ArmsCompared["arms"][number];
 type Pair = ReturnType<typeof pairOf>;
 
 const METHOD =
@@ -39,6 +56,7 @@ export function compareArms(
   names: readonly string[],
   runs: readonly ScoredRun[],
   failed: readonly FailedRun[] = [],
+  searches: ReadonlyMap<string, RateSearch> = new Map(),
 ) {
   for (const run of runs.slice(1)) checkAlike(run, runs[0]!);
   const of = (name: string) => runs.filter(({ arm }) => arm === name);
@@ -52,7 +70,7 @@ export function compareArms(
     /** What all were scored on. */
     scored: { windows, numTokens, context, dataSha256 },
     method: METHOD,
-    arms: arms.map((name) => resultOf(of(name))),
+    arms: arms.map((name) => ({ ...resultOf(of(name)), search: searches.get(name) ?? null })),
     pairs: pairs.map((pair, i) => {
       return { ...pair, pHolm: corrected[i]!, verdict: verdictOf(pair, corrected[i]!) };
     }),

@@ -1,6 +1,6 @@
 // Scores a model on what a task chose: windows of tokens in, a result that says all that it depends on out.
 
-import { UserError } from "../core/errors.ts";
+import { NotFiniteError, UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
@@ -70,7 +70,7 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
   const place = `tokens ${start} to ${start + length - 1} of text ${text + 1}`;
-  throw new UserError(`the loss is ${losses[at]!.nats} on ${place}`, {
+  throw new NotFiniteError(`the loss is ${losses[at]!.nats} on ${place}`, {
     hint: "are the model's weights intact, and its numbers within its number format?",
     exitCode: 1,
   });

@@ -83,7 +83,7 @@ export async function resolveRun(
   return recipe;
 }
 
-interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal"> {
+interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal" | "sharedBase"> {
   /** Told where the run is and what computes it, before its first step. */
   readonly onStart?: (runDir: string, device: string) => void;
   /** The recipe's device by default. */

@@ -4,6 +4,7 @@ import { UserError } from "../core/errors.ts";
 import { type Corpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/mixture.ts";
+import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
@@ -28,8 +29,8 @@ export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
   openModel(base, { ...options, withoutWeights: init === "random" });
 
-/** Opens and reads what a recipe names. */
-export async function prepareRun(recipe: Recipe, places: Places) {
+/** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
+export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
   await checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
@@ -54,9 +55,14 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const read = (split: DataSplit, remake?: Remake) =>
     readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
   const train: Awaited<ReturnType<typeof read>>[] = [];
-  for (const split of trainSplits) train.push(await read(split));
-  const evaluations = [];
-  for (const [i, split] of evaluationSplits.entries())
+  const evaluations: Corpus[] = [];
+  for (const split of trainSplits) {
+    const whole = await read(split);
+    const [kept, end] = heldIn > 0 ? cutCorpus(whole, heldIn) : [];
+    train.push({ ...whole, ...kept });
+    if (end) evaluations.push(end);
+  }
+  for (const [i, split] of heldIn > 0 ? [] : evaluationSplits.entries())
     evaluations.push(await read(split, (other ?? found[i]!).remake));
   const evaluation = joinCorpora(evaluations);
   // One graph learns from all sources, so that one rule lays them in rows.
@@ -76,7 +82,7 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     return { name, weight, numRows, numTokens, training, open };
   });
   const shares = sharesOf(sources);
-  const heldOut = heldOutShare(evaluationSplits, train, evaluations);
+  const heldOut = heldIn > 0 ? null : heldOutShare(evaluationSplits, train, evaluations);
   const mayPack = recipe.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {
     const windows = limit === "all" ? undefined : limit;

@@ -51,6 +51,8 @@ export interface RunAtWork extends Prepared {
   readonly engine: Engine;
   readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
   readonly isResumed: boolean;
+  /** A file in which runs that differ in what they train share the losses of their base. */
+  readonly sharedBase?: string | undefined;
   /** Of this process's part of the run: milliseconds of `performance.now()`. */
   readonly startedAt: number;
   readonly onEvent: (event: RunEvent) => void;
@@ -110,29 +112,37 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
-/** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
+/**
+ * The base's losses on the report's windows, scored once in a run, or once for several, and kept with what they, and the
+ * run, depend on.
+ */
 async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
-  const { runDir, sha256, reportPlan } = work;
+  const { runDir, sha256, reportPlan, engine } = work;
   const path = join(runDir, runFiles.before);
   const inputs = { base, ...sha256 };
   const stored = await readJsonIfSound(path);
-  if (stored) {
-    const known = (stored["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
-    for (const [name, sha256] of Object.entries(inputs))
-      if (known[name] !== sha256)
-        throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
-          hint: "bring it back to resume, or start a new run",
-        });
-    const { nats } = stored;
-    if (Array.isArray(nats) && nats.length === reportPlan.windows.length)
-      return reportPlan.windows.map((window, i) => {
-        return { nats: nats[i] as number, numTokens: numScored([window]) };
+  const known = (stored?.["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
+  for (const [name, sha256] of Object.entries(stored ? inputs : {}))
+    if (known[name] !== sha256)
+      throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
+        hint: "bring it back to resume, or start a new run",
       });
-  }
-  const losses = await heldOut.score("before", reportPlan);
+  const sharedPath = base === "random" ? undefined : work.sharedBase;
+  const shared = sharedPath === undefined ? undefined : await readJsonIfSound(sharedPath);
+  const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
+  const found = [stored, shared?.["of"] === of ? shared : undefined].map((from) => from?.["nats"]);
+  const nats = found.find(
+    (list): list is number[] => Array.isArray(list) && list.length === reportPlan.windows.length,
+  );
+  const losses = nats
+    ? reportPlan.windows.map((of, i) => ({ nats: nats[i]!, numTokens: numScored([of]) }))
+    : await heldOut.score("before", reportPlan);
   checkFinite(losses, reportPlan.windows);
-  const nats = losses.map((loss) => loss.nats);
-  await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
+  const each = losses.map((loss) => loss.nats);
+  const write = (path: string, what: object) =>
+    writeFileAtomic(path, `${JSON.stringify({ ...what, nats: each })}\n`);
+  if (!nats || nats !== found[0]) await write(path, { sha256: inputs });
+  if (sharedPath !== undefined && shared?.["of"] !== of) await write(sharedPath, { of });
   return losses;
 }
 
