@@ -34,6 +34,16 @@ const options = {
     "what to measure (default: perplexity)",
   ),
   convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
+  passkeyLengths: maybe(
+    kind.wholeNumbers(1, 1 << 24, "of tokens"),
+    "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
+  ),
+  passkeyDepths: maybe(
+    kind.wholeNumbers(0, 100, "from 0 to 100"),
+    "percent of the text before the key (default: 0,25,50,75,100)",
+  ),
+  passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
+  passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
   ...rowOptions,
   device: shared.device,
   threads: shared.threads,
@@ -57,6 +67,16 @@ export const command = defineCommand({
       throw new UserError("--max-increase needs a --baseline to compare with");
     if (saveBaseline && !existsSync(dirname(saveBaseline)))
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
+    const passkey = {
+      lengths: given.passkeyLengths,
+      depths: given.passkeyDepths,
+      trials: given.passkeyTrials,
+      seed: given.passkeySeed,
+    };
+    if (!names.includes("passkey") && Object.values(passkey).some((value) => value !== undefined))
+      throw new UserError("--passkey-… is of a task that is not asked for", {
+        hint: "ask for it: --task passkey",
+      });
     const several = names.length > 1;
     if (several && (saveBaseline || baseline?.endsWith(".json")))
       throw new UserError("a baseline is of one task", { hint: "name one: --task" });
@@ -73,6 +93,7 @@ export const command = defineCommand({
       maxIncrease,
       signal,
       tasks: names.map((name) => ({ name, data: isAlone(name) ? given.data : undefined })),
+      passkey,
       windows: given.windows === "all" ? undefined : given.windows,
       onPlan: ({ groups }, device, what) => {
         total = groups.reduce((sum, { windows }) => sum + windows.length, 0);

@@ -9,7 +9,13 @@ import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";
+import {
+  openScorer,
+  type ScoreOptions,
+  type ScorerOptions,
+  TemperatureStatistics,
+  type WindowLoss,
+} from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -18,6 +24,15 @@ export interface EvaluateOptions {
   /** Scored windows, or documents, an even fixed subset; all by default. */
   readonly windows?: number | undefined;
   readonly convention?: ConventionName | undefined;
+  /** What passkey asks: tokens of its documents, percents of depth, and how often at each of both. */
+  readonly passkey?:
+    | {
+        readonly lengths?: readonly number[] | undefined;
+        readonly depths?: readonly number[] | undefined;
+        readonly trials?: number | undefined;
+        readonly seed?: number | undefined;
+      }
+    | undefined;
   /** Whether short windows may share a row, which changes nothing but the time (default: they may). */
   readonly mayPack?: boolean;
 }
@@ -81,14 +96,19 @@ export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
-  { batchSize, ...options }: Pick<ScoreOptions, "onBatch" | "signal"> & { batchSize: number },
+  {
+    batchSize,
+    trainable,
+    ...options
+  }: Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">,
 ) {
-  const sha256 = await modelSha256(opened.checkpoint);
+  const { checkpoint } = opened;
+  const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
   const observe = new TemperatureStatistics();
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
-    const how = { ...shape, batchSize, observe, needsArgmax };
+    const how = { ...shape, batchSize, trainable, observe, needsArgmax };
     const scorer = await openScorer(engine, opened, how);
     try {
       const found = await scorer.score(texts, windows, { ...options, done });

@@ -45,6 +45,10 @@ export interface RunReport {
     readonly trained?: number;
   };
   readonly temperatures: readonly TemperatureSummary[];
+  /** Of those that the recipe names. */
+  readonly tasks?: Readonly<
+    Record<string, Readonly<{ before: TaskResult; after: TaskResult; change: AnswerComparison }>>
+  >;
   readonly recipe: Recipe;
   /** What was learnt, with each one's share of the sequences; early reports lack it. */
   readonly sources?: readonly { readonly name: string; tokens: number; share: number }[];

@@ -4,7 +4,7 @@ import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
 import { rowOptions } from "./rows.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
-import { fromFlags, mistakes, maybe, needed, oneOf, readOptions } from "./values.ts";
+import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
 
 export interface Comparison {
   /** Of the recipe, null where it names none. */
@@ -18,17 +18,8 @@ export interface Comparison {
   readonly seeds: readonly number[];
 }
 
-// `0,1,2` on the command line is the same as a YAML list.
-const listOfSeeds = () =>
-  z
-    .preprocess(
-      (given) => (/^[\d, ]+$/.test(String(given)) ? String(given).split(",").map(Number) : given),
-      z.array(z.int().min(0)).min(1),
-    )
-    .refine((seeds) => new Set(seeds).size === seeds.length)
-    .meta({ expected: "different whole numbers of at least 0", value: "seeds" });
-
-export const seedsOption = maybe(listOfSeeds(), "seeds of each arm's runs, comma-separated");
+const seeds = wholeNumbers(0, Number.MAX_SAFE_INTEGER, "of at least 0");
+export const seedsOption = maybe(seeds, "seeds of each arm's runs, comma-separated");
 
 // A name is a part of a folder's.
 const arms = z

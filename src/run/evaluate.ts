@@ -130,7 +130,7 @@ export async function planTask(
   options: EvaluateOptions & Partial<Values<typeof rowOptions>> & Pick<Common, "threads">,
 ): Promise<EvaluationPlan> {
   const measured: Task = tasks[task];
-  const { threads = "auto", context, stride, windows, convention } = options;
+  const { threads = "auto", context, stride, windows, convention, passkey } = options;
   const name = dataOf(task, given);
   const data = name === null ? undefined : await findData(name, places);
   const read = { ...reading(places, threads), ...rowsOf(options), remake: data?.remake };
@@ -139,7 +139,7 @@ export async function planTask(
     ? selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"))
     : NO_DATA;
   return measured
-    .plan(model, split, { ...read, context, stride, windows, convention })
+    .plan(model, split, { ...read, context, stride, windows, convention, passkey })
     .finally(() => places.onProgress?.(undefined));
 }
 

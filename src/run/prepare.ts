@@ -8,7 +8,7 @@ import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
-import { contextOf } from "../evaluate/evaluation.ts";
+import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import {
@@ -22,6 +22,7 @@ import {
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { rowsOf } from "../options/rows.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
+import { planTask } from "./evaluate.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 
@@ -89,6 +90,9 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
     return planWindows(opened, evaluation, { context, windows, mayPack });
   };
   const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
+  const tasks: Record<string, EvaluationPlan> = {};
+  for (const name of recipe.tasks ?? [])
+    tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
   const tensors = await trainedTensors(opened, recipe);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
@@ -132,6 +136,8 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
     /** Windows scored for the report, and on the way. */
     reportPlan,
     evalPlan,
+    /** What is asked before and after, by name. */
+    tasks,
   };
 }
 

@@ -95,6 +95,7 @@ function sweepOf(
     evalEvery: steps,
     reportWindows,
     evalWindows: reportWindows,
+    tasks: null,
     earlyStopping: "off",
     keepLast: 1,
   };

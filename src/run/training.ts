@@ -7,7 +7,7 @@ import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
-import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { checkFinite, evaluate, type EvaluationPlan } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
@@ -33,6 +33,7 @@ import { changesBase } from "../train/groups.ts";
 import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
+import { askBase, compareAnswered } from "./answers.ts";
 import type { Fit } from "./fit.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
@@ -80,6 +81,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const before = await scoreBase(work, baseSha256, heldOut);
+  const answers = await askBase(work, baseSha256);
   const trained = await train(work, base, heldOut, before);
   await heldOut.dispose();
   const { outcome, loop } = trained;
@@ -89,13 +91,18 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
-  const { result, losses, temperatures } = await finish(work, finalStep, origin);
+  const model = await writeFinal(work, finalStep, origin);
+  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
+  // As `ssa eval` does: from the files, so that the report says what they give.
+  const { result, losses, temperatures } = await evaluate(work.engine, model, reportPlan, how);
+  const tasks = await compareAnswered(work, model, answers);
   const report: RunReport = {
     before: reportPlan.resultOf(before, baseSha256),
     after: result,
     delta: pairedDelta(before, losses),
     parameters,
     temperatures,
+    ...(recipe.tasks && { tasks }),
     recipe,
     sources: sourceFacts(work),
     device: work.engine.description,
@@ -146,9 +153,9 @@ async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
   return losses;
 }
 
-/** Writes a step's weights to final/, and scores it as `ssa eval` does: from the files, so that the report says what they give. */
-async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
-  const { recipe, runDir, reportPlan } = work;
+/** Writes a step's weights to final/, and opens it. */
+async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
+  const { recipe, runDir } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
@@ -165,11 +172,9 @@ async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: P
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });
-  const model = isAdapter
+  return isAdapter
     ? { ...work.base, ...(await readInsertions(path, trained.model)) }
-    : await openModel(path);
-  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
-  return evaluate(work.engine, model, reportPlan, how);
+    : openModel(path);
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
@@ -240,9 +245,8 @@ type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
 async function openHeldOut(work: RunAtWork) {
-  const { fit, opened, tensors, shapes } = work;
-  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const trainable = new Set(Object.keys(feeds));
+  const { fit, opened, shapes } = work;
+  const { feeds, trainable } = present(work);
   const shape = { ...shapes.scoring, batchSize: fit.batchSize, trainable };
   const scorer = await openScorer(work.engine, opened, shape);
   return {
@@ -253,12 +257,19 @@ async function openHeldOut(work: RunAtWork) {
   };
 }
 
+/** What trains, with the values that it has when it is fed. */
+export function present({ tensors }: RunAtWork) {
+  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  return { feeds, trainable: new Set(Object.keys(feeds)) };
+}
+
 /** How any windows of a run are scored: told of, and stopped by the signal. */
-const scoring = ({ onEvent, signal }: RunAtWork, phase: string, plan: WindowPlan) => ({
-  signal,
-  onBatch: ({ windows }: { readonly windows: number }) =>
-    onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
-});
+export function scoring({ onEvent, signal }: RunAtWork, phase: string, plan: EvaluationPlan) {
+  const of = plan.groups.reduce((sum, group) => sum + group.windows.length, 0);
+  const onBatch = ({ windows }: { readonly windows: number }) =>
+    onEvent({ kind: "scored", phase, windows, of });
+  return { signal, onBatch };
+}
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */
 async function startOrResume(work: RunAtWork): Promise<RunState> {

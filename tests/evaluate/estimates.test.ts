@@ -6,6 +6,7 @@ import { estimate, pairedDelta } from "../../src/evaluate/results.ts";
 import {
   estimateDifference,
   holm,
+  mcnemar,
   studentT975,
   studentTails,
 } from "../../src/evaluate/statistics.ts";
@@ -115,6 +116,46 @@ test("Student's t as SciPy gives it, also between whole degrees of freedom", () 
     );
   assert.equal(studentTails(Infinity, 7), 0);
 });
+
+test("McNemar's p-value is that of all ways in which so many answers could have changed", () => {
+  for (const [won, lost] of [
+    [0, 0],
+    [1, 0],
+    [3, 3],
+    [1, 7],
+    [9, 2],
+    [0, 6],
+  ] as const) {
+    // Of every sequence of wins and losses, those at least as uneven.
+    const changed = won + lost;
+    let count = 0;
+    for (let ways = 0; ways < 2 ** changed; ways++) {
+      const wins = ways.toString(2).replaceAll("0", "").length;
+      if (Math.abs(2 * wins - changed) >= Math.abs(won - lost)) count++;
+    }
+    const then = `${"0".repeat(won)}${"1".repeat(lost)}1100`;
+    const now = `${"1".repeat(won)}${"0".repeat(lost)}1100`;
+    const { pValue, verdict, ...found } = mcnemar(then, now);
+    assert.deepEqual(found, { won, lost });
+    allClose([pValue], [count / 2 ** changed], { rtol: 1e-12 });
+    const better = won > lost ? "better" : "worse";
+    assert.equal(verdict, pValue < 0.05 ? better : "cannot tell");
+  }
+  // More than a double's 2^-1074: the normal approximation, with its correction for continuity.
+  const many = mcnemar("0".repeat(600) + "1".repeat(700), "1".repeat(600) + "0".repeat(700));
+  const deviations = (700 - 600 - 1) / Math.sqrt(1300);
+  allClose([many.pValue], [2 * normalTail(deviations)], { rtol: 2e-2 });
+});
+
+/** P(Z > z), by Simpson's rule on the density. */
+function normalTail(z: number): number {
+  const [steps, end] = [4000, 12];
+  const width = (end - z) / steps;
+  const density = (x: number) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
+  let sum = density(z) + density(end);
+  for (let i = 1; i < steps; i++) sum += (i % 2 ? 4 : 2) * density(z + i * width);
+  return (sum * width) / 3;
+}
 
 test("Holm's p-values", () => {
   // R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm"), whose steps are those of Holm's procedure by hand:
