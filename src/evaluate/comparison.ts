@@ -49,7 +49,7 @@ type Pair = ReturnType<typeof pairOf>;
 
 const METHOD =
   "differences of loss by window, averaged over seeds; variance: over windows (each a cluster) plus over seeds; " +
-  "95 % intervals by Student's t with Satterthwaite's degrees of freedom, for each alone; verdicts at 5 % after Holm";
+  "95 % intervals by Student's t with degrees of freedom after Welch, for each alone; verdicts at 5 % after Holm";
 
 /** Compares arms, in the order given, by the runs that are finished. */
 export function compareArms(

@@ -99,7 +99,7 @@ test("a model as the baseline: the paired interval of a run's report, or a refus
     { rtol: 1e-6 },
   );
   assert.equal(baselinePerplexity, (comparison["baseline"] as typeof before).perplexity);
-  allClose([Number(baselinePerplexity)], [before.perplexity], { rtol: 1e-9 });
+  allClose([baselinePerplexity], [before.perplexity], { rtol: 1e-9 });
   assert.match(
     (await compare("--baseline", fixture())).stdout,
     /^OK: perplexity [\d.]+, baseline [\d.]+ \(-[\d.]+%, 95 % interval -[\d.]+% to [-+][\d.]+%, allowed \+0%\)$/m,
