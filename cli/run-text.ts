@@ -13,7 +13,7 @@ import { flagName, optionsOf } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
-import type { RunEvent } from "../src/run/training.ts";
+import type { RunEvent } from "../src/run/work.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
 import * as format from "./format.ts";
 import type { CommandIo } from "./io.ts";

@@ -6,7 +6,7 @@ import { compareAnswers, differingConditions, type TaskResult } from "../evaluat
 import { runFiles } from "../files/names.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import type { OpenedModel } from "../model/open.ts";
-import { type RunAtWork, present, scoring } from "./training.ts";
+import { present, type RunAtWork, scoring } from "./work.ts";
 
 type Answers = Readonly<Record<string, TaskResult>>;
 

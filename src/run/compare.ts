@@ -21,7 +21,7 @@ import type { Recipe } from "../options/schema.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
-import { isStop, type RunEvent } from "./training.ts";
+import { isStop, type RunEvent } from "./work.ts";
 
 /** A run of a comparison, with its folder as its recipe's `out`. */
 export interface PlannedRun {

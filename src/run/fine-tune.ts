@@ -24,7 +24,8 @@ import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../optio
 import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
 import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { isStop, type Outcome, type RunAtWork, type RunEvent, trainAndReport } from "./training.ts";
+import { type Outcome, trainAndReport } from "./training.ts";
+import { isStop, type RunAtWork, type RunEvent } from "./work.ts";
 
 export const CHECKPOINTS = "checkpoints";
 

@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
-import type { Engine } from "../engines/index.ts";
-import { checkFinite, evaluate, type EvaluationPlan } from "../evaluate/evaluation.ts";
+import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
@@ -30,36 +29,12 @@ import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
-import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
-import type { Fit } from "./fit.ts";
-import { type Prepared, sourceFacts } from "./prepare.ts";
-
-/** What happens on the way, for logs and progress. */
-export type RunEvent = Readonly<
-  | { kind: "note"; text: string }
-  | { kind: "scored"; phase: string; windows: number; of: number }
-  | ({ kind: "step"; steps: number; tokensPerSecond: number } & Omit<StepMetrics, "seconds">)
-  | { kind: "evaluated"; step: number; lossNats: number }
-  | { kind: "saved"; step: number; dir: string }
->;
-
-/** A run whose folder is locked and whose engine has started. */
-export interface RunAtWork extends Prepared {
-  readonly runDir: string;
-  readonly engine: Engine;
-  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
-  readonly isResumed: boolean;
-  /** A file in which runs that differ in what they train share the losses of their base. */
-  readonly sharedBase?: string | undefined;
-  /** Of this process's part of the run: milliseconds of `performance.now()`. */
-  readonly startedAt: number;
-  readonly onEvent: (event: RunEvent) => void;
-  /** Stops the run: after the present step, or between two windows that are scored. */
-  readonly signal: AbortSignal;
-}
+import { sourceFacts } from "./prepare.ts";
+import { isStop, present, type RunAtWork, scoring } from "./work.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -237,10 +212,6 @@ async function train(
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }
 
-/** Whether work ended because its signal stopped it. */
-export const isStop = (error: unknown, signal: AbortSignal) =>
-  signal.aborted && error === signal.reason;
-
 type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
@@ -255,20 +226,6 @@ async function openHeldOut(work: RunAtWork) {
       scorer.score(plan.texts, plan.windows, { feeds, ...scoring(work, phase, plan) }),
     dispose: () => scorer.dispose(),
   };
-}
-
-/** What trains, with the values that it has when it is fed. */
-export function present({ tensors }: RunAtWork) {
-  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  return { feeds, trainable: new Set(Object.keys(feeds)) };
-}
-
-/** How any windows of a run are scored: told of, and stopped by the signal. */
-export function scoring({ onEvent, signal }: RunAtWork, phase: string, plan: EvaluationPlan) {
-  const of = plan.groups.reduce((sum, group) => sum + group.windows.length, 0);
-  const onBatch = ({ windows }: { readonly windows: number }) =>
-    onEvent({ kind: "scored", phase, windows, of });
-  return { signal, onBatch };
 }
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */
