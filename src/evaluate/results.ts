@@ -10,7 +10,13 @@ import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
-import { type Difference, estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
+import {
+  type Cluster,
+  type Difference,
+  estimateDifference,
+  mcnemar,
+  ratioEstimate,
+} from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -206,45 +212,22 @@ export function compareAnswers(result: TaskResult, baseline: Baseline) {
   return { hasRegressed: test.verdict === "worse", acc: acc(now), baselineAcc: acc(then), ...test };
 }
 
-/** Of perplexities; where both models were scored here, with the paired interval, and of answers too where there are any. */
-type PerplexityComparison = Comparison &
-  Partial<Difference> & { readonly answers?: AnswerComparison; readonly baseline?: TaskResult };
-
+/** Where both models were scored on the same windows also the paired interval, and of answers, where there are any. */
 export type ResultComparison =
-  | PerplexityComparison
-  | (AnswerComparison & { readonly baseline?: TaskResult });
+  | (Comparison & Partial<Difference> & { readonly answers?: AnswerComparison })
+  | AnswerComparison;
 
-/** Compares by perplexity where there is one, else by answers. */
+/** Compares by perplexity, with the differences that it is a mean of where they are known, else by answers. */
 export function compareResults(
   result: TaskResult,
   baseline: Baseline,
   maxIncrease: number,
+  differences?: readonly Cluster[],
 ): ResultComparison {
   if (result.perplexity === undefined) return compareAnswers(result, baseline);
-  return compareWithBaseline(result, baseline, maxIncrease);
-}
-
-interface Scored {
-  readonly result: TaskResult;
-  readonly losses: readonly WindowLoss[];
-}
-
-/** Compares two models that were scored on the same windows: perplexity with its paired interval, and answers. */
-export function compareModels(
-  before: Scored,
-  { result, losses }: Scored,
-  perplexityOf: "tokens" | "documents" | undefined,
-  maxIncrease: number,
-): ResultComparison {
-  const baseline = before.result;
-  if (!perplexityOf) return { ...compareAnswers(result, baseline), baseline };
-  const differences = differencesOf(before.losses, losses).map((difference) =>
-    perplexityOf === "documents" ? { ...difference, numTokens: 1 } : difference,
-  );
   return {
-    ...estimateDifference([differences]),
+    ...(differences && estimateDifference([differences])),
     ...compareWithBaseline(result, baseline, maxIncrease),
-    ...(result.outcomes && { answers: compareAnswers(result, baseline) }),
-    baseline,
+    ...(differences && result.outcomes && { answers: compareAnswers(result, baseline) }),
   };
 }

@@ -23,13 +23,17 @@ import type { Places } from "../model/places.ts";
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
-interface Common
+export interface EvaluateModelOptions<Name extends TaskName>
   extends
     EvaluateOptions,
     Partial<Places>,
     Partial<Values<typeof rowOptions>>,
     Pick<ScoreOptions, "onBatch"> {
   readonly model: string;
+  /** What the task measures on by default; perplexity needs it. */
+  readonly data?: string | undefined;
+  /** What to measure: the perplexity by default. */
+  readonly task?: Name;
   readonly adapter?: string | undefined;
   readonly device?: string;
   readonly threads?: number | "auto";
@@ -38,14 +42,7 @@ interface Common
   readonly onPlan?: (plan: EvaluationPlan, device: string, what: string) => void;
 }
 
-export interface EvaluateModelOptions<Name extends TaskName> extends Common {
-  /** What the task measures on by default; perplexity needs it. */
-  readonly data?: string | undefined;
-  /** What to measure: the perplexity by default. */
-  readonly task?: Name;
-}
-
-export interface EvaluateTasksOptions extends Common {
+interface EvaluateTasksOptions extends Omit<EvaluateModelOptions<TaskName>, "task" | "data"> {
   readonly tasks: readonly { readonly name: TaskName; readonly data?: string | undefined }[];
   /** A saved result or a report.json, or another model, which is scored on the same windows. */
   readonly baseline?: string | undefined;
@@ -76,19 +73,19 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     adapter: options.adapter,
   });
   const other = baseline && !saved ? await openModel(baseline, opening(places)) : undefined;
-  const planned: { name: TaskName; plan: EvaluationPlan; against?: EvaluationPlan }[] = [];
+  const planned: { name: TaskName; plan: EvaluationPlan; against?: EvaluationPlan | undefined }[] =
+    [];
   for (const { name, data } of options.tasks) {
     const plan = await planTask(name, model, data, places, options);
     const { context } = plan.conditions;
     if (options.maxIncrease !== undefined && !plan.perplexityOf)
       throw new UserError("--max-increase is of perplexity; of answers, chance decides");
     if (base) results.checkComparable(plan.conditions, base);
-    if (!other) planned.push({ name, plan });
-    else {
-      const against = await planTask(name, other, data, places, { ...options, context });
+    const how = { ...options, context };
+    const against = other && (await planTask(name, other, data, places, how));
+    if (against)
       checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
-      planned.push({ name, plan, against });
-    }
+    planned.push({ name, plan, against });
   }
   return withEngine({ device, threads }, places, async (engine) => {
     const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
@@ -99,9 +96,14 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     for (const { name, plan, against } of planned) {
       const { result, losses } = await measure(model, plan, name);
       const before = against && (await measure(other!, against, `${name} of the baseline`));
-      const comparison = before
-        ? results.compareModels(before, { result, losses }, plan.perplexityOf, maxIncrease)
-        : base && results.compareResults(result, base, maxIncrease);
+      const differences = before && results.differencesOf(before.losses, losses);
+      const isOfTokens = plan.perplexityOf === "tokens";
+      const each = isOfTokens ? differences : differences?.map((d) => ({ ...d, numTokens: 1 }));
+      const than = before?.result ?? base;
+      const comparison = than && {
+        ...results.compareResults(result, than, maxIncrease, each),
+        ...(before && { baseline: before.result }),
+      };
       done.push({ name, result, comparison });
     }
     return done;
@@ -127,7 +129,9 @@ export async function planTask(
   model: OpenedModel,
   given: string | undefined,
   places: Places,
-  options: EvaluateOptions & Partial<Values<typeof rowOptions>> & Pick<Common, "threads">,
+  options: EvaluateOptions &
+    Partial<Values<typeof rowOptions>> &
+    Pick<EvaluateTasksOptions, "threads">,
 ): Promise<EvaluationPlan> {
   const measured: Task = tasks[task];
   const { threads = "auto", context, stride, windows, convention, passkey } = options;

@@ -48,13 +48,13 @@ export async function searchRate(
     const halfDecades = nextOf(points);
     const chosen = bestOf(points);
     if (halfDecades === undefined && chosen) return { chosen, steps, seed, points };
+    if (halfDecades === undefined)
+      throw new UserError("no learning rate of the search gave a finite loss", { exitCode: 1 });
     if (!train)
       throw new UserError(`${path}: the search of a learning rate is missing or not finished`, {
         hint: "run the same command without --collect",
         exitCode: 1,
       });
-    if (halfDecades === undefined)
-      throw new UserError("no learning rate of the search gave a finite loss", { exitCode: 1 });
     const rates = ratesAt(recipe, halfDecades);
     const rate = rates[rateNames(recipe)[0]!];
     const point = { ...sweep, ...rates, out: join(folder, `${name}-${rate}${part}`) };
@@ -67,17 +67,13 @@ export async function searchRate(
   }
 }
 
+const RATES = ["learningRate", "loraLearningRate", "baseLearningRate", "minLearningRate"] as const;
+
 /** All learning rates of a recipe, so many half decades from where they are. */
-export function ratesAt(recipe: Recipe, halfDecades: number) {
-  const at = (rate: number) =>
-    halfDecades === 0 ? rate : Number((rate * 10 ** (halfDecades / 2)).toPrecision(3));
-  const { learningRate, loraLearningRate, baseLearningRate, minLearningRate } = recipe;
-  return {
-    learningRate: at(learningRate),
-    loraLearningRate: at(loraLearningRate),
-    baseLearningRate: at(baseLearningRate),
-    minLearningRate: at(minLearningRate),
-  };
+export function ratesAt(recipe: Recipe, halfDecades: number): Pick<Recipe, (typeof RATES)[number]> {
+  const at = (rate: number) => Number((rate * 10 ** (halfDecades / 2)).toPrecision(3));
+  const rates = RATES.map((key) => [key, halfDecades === 0 ? recipe[key] : at(recipe[key])]);
+  return Object.fromEntries(rates) as Pick<Recipe, (typeof RATES)[number]>;
 }
 
 /** An arm's recipe as a point of the sweep trains it. */
