@@ -1,5 +1,5 @@
 // `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--corpus N] [--json]`, CASE being eval, step,
-// memory, start, tokenize, growth, corpus, scaling, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
+// memory, start, tokenize, growth, corpus, scaling, answers, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,6 +10,7 @@ import { openModel } from "../src/model/open.ts";
 import { neededOperations } from "./cost.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { cardName } from "./card.ts";
+import { measureAnswers } from "./answers.ts";
 import { measureGpu } from "./gpu.ts";
 import { measureCorpus, measureGrowth } from "./growth.ts";
 import { exchanges, floors } from "./paper.ts";
@@ -131,6 +132,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   growth: async (root) => [await measureGrowth(root, threads)],
   corpus: (root) => measureCorpus(root, threads, Number(options.corpus)),
   scaling: (root) => measureScaling(root, rounds, threads),
+  answers: (root) => measureAnswers(root, rounds, threads),
   floors,
   exchanges,
   gpu: (root) => measureGpu(root, 4 * rounds),

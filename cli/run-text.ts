@@ -13,7 +13,7 @@ import { flagName, optionsOf } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
-import type { RunEvent } from "../src/run/training.ts";
+import type { RunEvent } from "../src/run/work.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
 import * as format from "./format.ts";
 import { counted } from "./format.ts";
@@ -161,9 +161,18 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     ...sourceRows(report.sources ?? []),
     model: join(runDir, runFiles.final),
   };
+  const answered = Object.entries(report.tasks ?? {}).map(([name, { change }]) => [
+    name,
+    ...[change.baselineAcc, change.acc].map((accuracy) => accuracy.toFixed(4)),
+    ...[change.won, change.lost].map(format.integer),
+    change.pValue < 0.001 ? "<0.001" : change.pValue.toFixed(3),
+    change.verdict,
+  ]);
+  const head = ["task", "before", "after", "won", "lost", "p (McNemar)", "verdict"];
   return [
     table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
     styleText("bold", `perplexity ${change}${interval}`),
+    ...(answered.length > 0 ? [table(head, answered, io.columns)] : []),
     facts(run, io.columns),
     ...(taus.length > 0
       ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]

@@ -14,7 +14,7 @@ export type { RunReport } from "./evaluate/results.ts";
 export type { PerplexityResult } from "./evaluate/tasks/perplexity.ts";
 export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { ChoiceResult } from "./evaluate/tasks/choices.ts";
-export type { RunEvent } from "./run/training.ts";
+export type { RunEvent } from "./run/work.ts";
 export { UserError } from "./core/errors.ts";
 
 /** Where things are: the hub and its cache, as HF_HOME and its like say where the environment is handed in. */

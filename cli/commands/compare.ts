@@ -114,9 +114,18 @@ function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns
     const steps = [step, of].map(format.integer);
     return equal ? [[equal.arm, equal.against, ...steps, ratio.toFixed(2)]] : [];
   });
+  const searches = arms.flatMap(({ name, search }) => {
+    if (!search) return [];
+    const points = search.points.toSorted((a, b) => a.rate - b.rate);
+    const each = points.map(
+      ({ rate, lossNats }) => `${rate}: ${lossNats?.toFixed(4) ?? "not finite"}`,
+    );
+    return [[name, String(search.chosen.rate), String(search.steps), each.join(", ")]];
+  });
   const tables: readonly (readonly [string[], string[][]])[] = [
     [["arm", "seeds", "before", "after", "change", "95 % interval"], results],
     [["arm", "values", "steps", "time", "memory", "values/%", "time/%"], costs],
+    [["arm", "rate", "steps", "loss by learning rate"], searches],
     [["arm", "against", "change", "95 % interval", "p (Holm)", "verdict"], verdicts],
     [["arm", "as good as", "at step", "of", "ratio"], equals],
   ];

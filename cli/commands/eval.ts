@@ -6,12 +6,11 @@ import { UserError } from "../../src/core/errors.ts";
 import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
-import type { TaskResult } from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { rowOptions } from "../../src/options/rows.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
-import { evaluate } from "../../src/run/evaluate.ts";
+import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
 import * as format from "../format.ts";
@@ -19,7 +18,6 @@ import { places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
-type TaskName = keyof typeof tasks;
 const TASKS = Object.keys(tasks) as TaskName[];
 const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 
@@ -38,10 +36,20 @@ const options = {
     "what to measure (default: perplexity)",
   ),
   convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
+  passkeyLengths: maybe(
+    kind.wholeNumbers(1, 1 << 24, "of tokens"),
+    "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
+  ),
+  passkeyDepths: maybe(
+    kind.wholeNumbers(0, 100, "from 0 to 100"),
+    "percent of the text before the key (default: 0,25,50,75,100)",
+  ),
+  passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
+  passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
   ...rowOptions,
   device: shared.device,
   threads: shared.threads,
-  baseline: maybe(text("file"), "compare with a report.json or a saved baseline"),
+  baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
   maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
   saveBaseline: maybe(text("file"), "write the result for later comparisons"),
   refresh: shared.refresh,
@@ -55,71 +63,80 @@ export const command = defineCommand({
   $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
-    const { saveBaseline, baseline: path, maxIncrease, refresh, json, ...given } = values;
+    const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...given } = values;
     // What can be refused is refused before the work.
-    if (maxIncrease !== undefined && !path)
+    if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
-    const baseline = path ? await regression.readBaseline(path) : undefined;
-    if (maxIncrease !== undefined && baseline?.outcomes !== undefined)
-      throw new UserError("--max-increase is of perplexity; of answers, chance decides");
     if (saveBaseline && !existsSync(dirname(saveBaseline)))
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
-    const several = given.task.length > 1;
-    if (several && (baseline || saveBaseline))
-      throw new UserError("a baseline is of one task", { hint: "name one: --task" });
-    const isAlone = (name: TaskName) => !several || !("data" in tasks[name]);
-    if (given.data && !given.task.some(isAlone))
-      throw new UserError("--data is of one task", { hint: "name one, or leave --data out" });
-    const results: Record<string, TaskResult> = {};
-    const tables: string[] = [];
-    for (const name of given.task) {
-      const started = io.now();
-      let [total, device, begun] = [0, "", 0];
-      const result = await evaluate<TaskName>({
-        ...places(io, refresh),
-        ...given,
-        task: name,
-        // One that has data of its own gets other data only where it is alone.
-        data: isAlone(name) ? given.data : undefined,
-        windows: given.windows === "all" ? undefined : given.windows,
-        signal,
-        onPlan: (plan, on) => {
-          if (baseline) regression.checkComparable(plan.conditions, baseline);
-          total = plan.groups.reduce((sum, { windows }) => sum + windows.length, 0);
-          [device, begun] = [on, io.now()];
-        },
-        onBatch: ({ windows: done, numTokens }) => {
-          const seconds = (io.now() - begun) / 1000;
-          const left = format.duration((seconds / done) * (total - done));
-          const of = `${several ? `${name}, ` : ""}window ${done} of ${total}`;
-          // The first batch is the slowest by far.
-          const rest = done > given.batchSize ? [`${left} left`] : [];
-          const fields = [of, format.rate(numTokens / seconds), ...rest];
-          io.progress.update(fields, done / total);
-        },
+    const passkey = {
+      lengths: given.passkeyLengths,
+      depths: given.passkeyDepths,
+      trials: given.passkeyTrials,
+      seed: given.passkeySeed,
+    };
+    if (!names.includes("passkey") && Object.values(passkey).some((value) => value !== undefined))
+      throw new UserError("--passkey-… is of a task that is not asked for", {
+        hint: "ask for it: --task passkey",
       });
-      const task: Task = tasks[name];
-      const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-      const time = format.duration((io.now() - started) / 1000);
-      const head = several && { task: name };
-      tables.push(facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns));
-      results[name] = result;
+    const several = names.length > 1;
+    if (several && (saveBaseline || baseline?.endsWith(".json")))
+      throw new UserError("a baseline is of one task", { hint: "name one: --task" });
+    // One that has data of its own gets other data only where it is alone.
+    const isAlone = (name: TaskName) => !several || !("data" in tasks[name]);
+    if (given.data && !names.some(isAlone))
+      throw new UserError("--data is of one task", { hint: "name one, or leave --data out" });
+    const [seconds, devices] = [new Map<string, number>(), new Set<string>()];
+    let [total, begun, at] = [0, 0, ""];
+    const done = await evaluateTasks({
+      ...places(io, refresh),
+      ...given,
+      baseline,
+      maxIncrease,
+      signal,
+      tasks: names.map((name) => ({ name, data: isAlone(name) ? given.data : undefined })),
+      passkey,
+      windows: given.windows === "all" ? undefined : given.windows,
+      onPlan: ({ groups }, device, what) => {
+        total = groups.reduce((sum, { windows }) => sum + windows.length, 0);
+        devices.add(device);
+        [begun, at] = [io.now(), what];
+      },
+      onBatch: ({ windows, numTokens }) => {
+        const time = (io.now() - begun) / 1000;
+        seconds.set(at, time);
+        const left = format.duration((time / windows) * (total - windows));
+        const of = `${several || baseline ? `${at}, ` : ""}window ${windows} of ${total}`;
+        // The first batch is the slowest by far.
+        const rest = windows > given.batchSize ? [`${left} left`] : [];
+        io.progress.update([of, format.rate(numTokens / time), ...rest], windows / total);
+      },
+    });
+    const [{ result: first }] = done as [(typeof done)[number]];
+    if (saveBaseline) await regression.writeBaseline(saveBaseline, first);
+    const documents = done.map(({ name, result, comparison }) => {
+      return [name, { ...result, ...(comparison && { comparison }) }] as const;
+    });
+    const document = several ? { results: Object.fromEntries(documents) } : documents[0]![1];
+    print(io, json, document, () =>
+      done
+        .map(({ name, result }) => {
+          const task: Task = tasks[name];
+          const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
+          const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
+          const head = several && { task: name };
+          return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
+        })
+        .join("\n\n"),
+    );
+    for (const { name, comparison } of done) {
+      if (!comparison) continue;
+      const line = `${several ? `${name}: ` : ""}${verdict(comparison)}`;
+      (json ? io.stderr : io.stdout).write(`${line}\n`);
+      if (comparison.hasRegressed) io.exitCode = 1;
     }
-    const result = results[given.task[0]!]!;
-    const comparison = baseline && compared(result, baseline, maxIncrease);
-    if (saveBaseline) await regression.writeBaseline(saveBaseline, result);
-    const one = { ...result, ...(comparison && { comparison }) };
-    print(io, json, several ? { results } : one, () => tables.join("\n\n"));
-    if (!comparison) return;
-    (json ? io.stderr : io.stdout).write(`${verdict(comparison)}\n`);
-    if (comparison.hasRegressed) io.exitCode = 1;
   },
 });
-
-function compared(result: TaskResult, baseline: regression.Baseline, maxIncrease = 0) {
-  if (result.outcomes !== undefined) return regression.compareAnswers(result, baseline);
-  return regression.compareWithBaseline(result, baseline, maxIncrease);
-}
 
 function shown(value: string | number): string {
   if (typeof value === "string") return value;
@@ -127,15 +144,18 @@ function shown(value: string | number): string {
 }
 
 /** One line fit for a CI log. */
-function verdict(comparison: ReturnType<typeof compared>): string {
+function verdict(comparison: regression.ResultComparison): string {
   const word = comparison.hasRegressed ? "REGRESSION" : "OK";
-  if ("acc" in comparison) {
-    const { acc, baselineAcc, won, lost, pValue } = comparison;
-    const change = `${won} won, ${lost} lost, p = ${pValue.toPrecision(2)}`;
-    return `${word}: acc ${acc.toPrecision(5)}, baseline ${baselineAcc.toPrecision(5)} (${change})`;
-  }
-  const { percent, maxIncreasePercent, ...rest } = comparison;
+  if ("acc" in comparison) return `${word}: ${answers(comparison)}`;
+  const { percent, maxIncreasePercent, interval95, answers: also, ...rest } = comparison;
   const [now, then] = [rest.perplexity, rest.baselinePerplexity].map(format.perplexity);
-  const change = `${percent < 0 ? "" : "+"}${percent.toFixed(3)}%`;
-  return `${word}: perplexity ${now}, baseline ${then} (${change}, allowed +${maxIncreasePercent}%)`;
+  const signed = (value: number) => `${value < 0 ? "" : "+"}${value.toFixed(3)}%`;
+  const ends = interval95 ? `, 95 % interval ${interval95.map(signed).join(" to ")}` : "";
+  const change = `${signed(percent)}${ends}, allowed +${maxIncreasePercent}%`;
+  return `${word}: perplexity ${now}, baseline ${then} (${change})${also ? `; ${answers(also)}` : ""}`;
+}
+
+function answers({ acc, baselineAcc, won, lost, pValue }: regression.AnswerComparison): string {
+  const change = `${won} won, ${lost} lost, p = ${pValue.toPrecision(2)}`;
+  return `acc ${acc.toPrecision(5)}, baseline ${baselineAcc.toPrecision(5)} (${change})`;
 }

@@ -21,6 +21,9 @@ export class UserError extends Error {
   }
 }
 
+/** Numbers that came to their end: the work is in order, but not what it was told to do. */
+export class NotFiniteError extends UserError {}
+
 /** Control characters as JSON writes them. */
 export function printable(text: string): string {
   const code = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;

@@ -3,7 +3,13 @@
 import { UserError } from "../core/errors.ts";
 import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
 import type { WindowLoss } from "./scorer.ts";
-import { estimateDifference, estimateMean, holm } from "./statistics.ts";
+import {
+  estimateDifference,
+  estimateMean,
+  holm,
+  SIGNIFICANCE,
+  type Verdict,
+} from "./statistics.ts";
 
 interface NamedRun {
   readonly arm: string;
@@ -22,20 +28,37 @@ export interface FailedRun extends NamedRun {
   readonly reason: string;
 }
 
+/** A learning rate that was tried, by half decades from the recipe's; null: the loss was not finite. */
+export interface SearchPoint {
+  readonly halfDecades: number;
+  /** Of the first group that trains; those of others go with it. */
+  readonly rate: number;
+  /** On the end of the training text. */
+  readonly lossNats: number | null;
+}
+
+/** How an arm's learning rate was found. */
+export interface RateSearch {
+  readonly chosen: SearchPoint;
+  readonly steps: number;
+  readonly seed: number;
+  readonly points: readonly SearchPoint[];
+}
+
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
-export type ArmResult = ReturnType<typeof resultOf>;
+export type ArmResult = ArmsCompared["arms"][number];
 type Pair = ReturnType<typeof pairOf>;
-type Verdict = "better" | "worse" | "cannot tell";
 
 const METHOD =
   "differences of loss by window, averaged over seeds; variance: over windows (each a cluster) plus over seeds; " +
-  "95 % intervals by Student's t with Satterthwaite's degrees of freedom, for each alone; verdicts at 5 % after Holm";
+  "95 % intervals by Student's t with degrees of freedom after Welch, for each alone; verdicts at 5 % after Holm";
 
 /** Compares arms, in the order given, by the runs that are finished. */
 export function compareArms(
   names: readonly string[],
   runs: readonly ScoredRun[],
   failed: readonly FailedRun[] = [],
+  searches: ReadonlyMap<string, RateSearch> = new Map(),
 ) {
   for (const run of runs.slice(1)) checkAlike(run, runs[0]!);
   const of = (name: string) => runs.filter(({ arm }) => arm === name);
@@ -49,7 +72,7 @@ export function compareArms(
     /** What all were scored on. */
     scored: { windows, numTokens, context, dataSha256 },
     method: METHOD,
-    arms: arms.map((name) => resultOf(of(name))),
+    arms: arms.map((name) => ({ ...resultOf(of(name)), search: searches.get(name) ?? null })),
     pairs: pairs.map((pair, i) => {
       return { ...pair, pHolm: corrected[i]!, verdict: verdictOf(pair, corrected[i]!) };
     }),
@@ -139,6 +162,6 @@ function reached(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
 }
 
 function verdictOf({ lossNats, percent }: Pair, pHolm: number): Verdict {
-  if (pHolm >= 0.05 || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
+  if (pHolm >= SIGNIFICANCE || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
   return lossNats < 0 ? "better" : "worse";
 }

@@ -1,6 +1,6 @@
 // Scores a model on what a task chose: windows of tokens in, a result that says all that it depends on out.
 
-import { UserError } from "../core/errors.ts";
+import { NotFiniteError, UserError } from "../core/errors.ts";
 import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
@@ -9,7 +9,13 @@ import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import { openScorer, type ScoreOptions, TemperatureStatistics, type WindowLoss } from "./scorer.ts";
+import {
+  openScorer,
+  type ScoreOptions,
+  type ScorerOptions,
+  TemperatureStatistics,
+  type WindowLoss,
+} from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -18,14 +24,23 @@ export interface EvaluateOptions {
   /** Scored windows, or documents, an even fixed subset; all by default. */
   readonly windows?: number | undefined;
   readonly convention?: ConventionName | undefined;
+  /** What passkey asks: tokens of its documents, percents of depth, and how often at each of both. */
+  readonly passkey?:
+    | {
+        readonly lengths?: readonly number[] | undefined;
+        readonly depths?: readonly number[] | undefined;
+        readonly trials?: number | undefined;
+        readonly seed?: number | undefined;
+      }
+    | undefined;
   /** Whether short windows may share a row, which changes nothing but the time (default: they may). */
   readonly mayPack?: boolean;
 }
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
-  /** What it measures on where no data is named, with the split that counts. */
-  readonly data?: string;
+  /** What it measures on where no data is named, with the split that counts; null: it makes its texts itself. */
+  readonly data?: string | null;
   /** Reads the data and chooses what is scored. */
   plan(
     opened: OpenedModel,
@@ -44,6 +59,8 @@ export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   })[];
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
+  /** What the result's perplexity is a mean over, where it has one. */
+  readonly perplexityOf?: "tokens" | "documents" | undefined;
   readonly conditions: Conditions;
   /** Of losses in the order of the groups. */
   resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;
@@ -68,7 +85,7 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
   const place = `tokens ${start} to ${start + length - 1} of text ${text + 1}`;
-  throw new UserError(`the loss is ${losses[at]!.nats} on ${place}`, {
+  throw new NotFiniteError(`the loss is ${losses[at]!.nats} on ${place}`, {
     hint: "are the model's weights intact, and its numbers within its number format?",
     exitCode: 1,
   });
@@ -79,14 +96,19 @@ export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
-  { batchSize, ...options }: Pick<ScoreOptions, "onBatch" | "signal"> & { batchSize: number },
+  {
+    batchSize,
+    trainable,
+    ...options
+  }: Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">,
 ) {
-  const sha256 = await modelSha256(opened.checkpoint);
+  const { checkpoint } = opened;
+  const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
   const observe = new TemperatureStatistics();
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
-    const how = { ...shape, batchSize, observe, needsArgmax };
+    const how = { ...shape, batchSize, trainable, observe, needsArgmax };
     const scorer = await openScorer(engine, opened, how);
     try {
       const found = await scorer.score(texts, windows, { ...options, done });

@@ -10,7 +10,13 @@ import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
-import { estimateDifference, ratioEstimate } from "./statistics.ts";
+import {
+  type Cluster,
+  type Difference,
+  estimateDifference,
+  mcnemar,
+  ratioEstimate,
+} from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -47,6 +53,10 @@ export interface RunReport {
     readonly trained?: number;
   };
   readonly temperatures: readonly TemperatureSummary[];
+  /** Of those that the recipe names. */
+  readonly tasks?: Readonly<
+    Record<string, Readonly<{ before: TaskResult; after: TaskResult; change: AnswerComparison }>>
+  >;
   readonly recipe: Recipe;
   /** What was learnt, with each one's share of the sequences; early reports lack it. */
   readonly sources?: readonly { readonly name: string; tokens: number; share: number }[];
@@ -188,12 +198,9 @@ export function compareWithBaseline(
   return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
 }
 
-/** More answers lost than chance explains at this level are a regression. */
-const SIGNIFICANCE = 0.05;
-
 export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
 
-/** McNemar's test in its exact form: of the answers that changed, each was won or lost with even chances. */
+/** Compares answers to the same questions: more of them lost than chance explains are a regression. */
 export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
   const { outcomes: now = "" } = result;
@@ -202,22 +209,27 @@ export function compareAnswers(result: TaskResult, baseline: Baseline) {
     throw new UserError("not comparable with the baseline: it has no outcomes of these questions", {
       hint: "save a new one with --save-baseline",
     });
-  const count = (before: string, after: string) =>
-    Array.from(then).filter((was, i) => was === before && now[i] === after).length;
-  const [won, lost] = [count("0", "1"), count("1", "0")];
-  const pValue = Math.min(1, 2 * binomialTail(Math.min(won, lost), won + lost));
   const acc = (outcomes: string) => outcomes.replaceAll("0", "").length / outcomes.length;
-  const hasRegressed = lost > won && pValue < SIGNIFICANCE;
-  return { hasRegressed, acc: acc(now), baselineAcc: acc(then), won, lost, pValue };
+  const test = mcnemar(then, now);
+  return { hasRegressed: test.verdict === "worse", acc: acc(now), baselineAcc: acc(then), ...test };
 }
 
-/** How likely at most so many heads are in so many throws of a fair coin. */
-function binomialTail(heads: number, throws: number): number {
-  let logTerm = -throws * Math.LN2;
-  let sum = Math.exp(logTerm);
-  for (let i = 1; i <= heads; i++) {
-    logTerm += Math.log((throws - i + 1) / i);
-    sum += Math.exp(logTerm);
-  }
-  return sum;
+/** Where both models were scored on the same windows also the paired interval, and of answers, where there are any. */
+export type ResultComparison =
+  | (Comparison & Partial<Difference> & { readonly answers?: AnswerComparison })
+  | AnswerComparison;
+
+/** Compares by perplexity, with the differences that it is a mean of where they are known, else by answers. */
+export function compareResults(
+  result: TaskResult,
+  baseline: Baseline,
+  maxIncrease: number,
+  differences?: readonly Cluster[],
+): ResultComparison {
+  if (result.perplexity === undefined) return compareAnswers(result, baseline);
+  return {
+    ...(differences && estimateDifference([differences])),
+    ...compareWithBaseline(result, baseline, maxIncrease),
+    ...(differences && result.outcomes && { answers: compareAnswers(result, baseline) }),
+  };
 }

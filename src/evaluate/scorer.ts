@@ -35,9 +35,9 @@ export interface ScoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface ScorerOptions extends BatchShape {
+export interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
-  readonly trainable?: ReadonlySet<string>;
+  readonly trainable?: ReadonlySet<string> | undefined;
   readonly observe?: TemperatureStatistics;
   readonly needsArgmax?: boolean;
 }

@@ -45,6 +45,8 @@ export const runFiles = {
   before: "before.json",
   inserted: "inserted.json",
   after: "after.json",
+  /** What the base answered. */
+  tasks: "tasks.json",
   /** What `auto` became. */
   chosen: "chosen.json",
   report: "report.json",

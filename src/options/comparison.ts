@@ -4,26 +4,22 @@ import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
 import { rowOptions } from "./rows.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
-import { fromFlags, mistakes, maybe, needed, readOptions } from "./values.ts";
+import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
 
 export interface Comparison {
   /** Of the recipe, null where it names none. */
   readonly out: string | null;
-  readonly arms: readonly { readonly name: string; readonly recipe: Recipe }[];
+  readonly arms: readonly {
+    readonly name: string;
+    readonly recipe: Recipe;
+    /** Whether its learning rate is searched around the recipe's. */
+    readonly isSearched: boolean;
+  }[];
   readonly seeds: readonly number[];
 }
 
-// `0,1,2` on the command line is the same as a YAML list.
-const listOfSeeds = () =>
-  z
-    .preprocess(
-      (given) => (/^[\d, ]+$/.test(String(given)) ? String(given).split(",").map(Number) : given),
-      z.array(z.int().min(0)).min(1),
-    )
-    .refine((seeds) => new Set(seeds).size === seeds.length)
-    .meta({ expected: "different whole numbers of at least 0", value: "seeds" });
-
-export const seedsOption = maybe(listOfSeeds(), "seeds of each arm's runs, comma-separated");
+const seeds = wholeNumbers(0, Number.MAX_SAFE_INTEGER, "of at least 0");
+export const seedsOption = maybe(seeds, "seeds of each arm's runs, comma-separated");
 
 // A name is a part of a folder's.
 const arms = z
@@ -34,7 +30,8 @@ const arms = z
       "names (letters, digits, . + - _) with the recipe's keys that each changes, as {norms: {tune: norms}}",
   });
 
-const comparisonShape = { arms: needed(arms, "what is compared"), seeds: seedsOption };
+const lr = maybe(oneOf(["search", "given"], "how"), "where the learning rate is from");
+const comparisonShape = { arms: needed(arms, "what is compared"), seeds: seedsOption, lr };
 
 /** What arms must have alike, so that they are scored on the same windows by the same base; `seeds` gives seeds. */
 const ALIKE = [
@@ -49,7 +46,7 @@ export function loadComparison(
 ): Comparison {
   const { file, seeds } = sources;
   const { content, originOf } = readYaml(file);
-  const keys = (["arms", "seeds"] as const).filter((key) => content[key] !== undefined);
+  const keys = (["arms", "seeds", "lr"] as const).filter((key) => content[key] !== undefined);
   const given = [
     ...keys.map((key) => [key, content[key], originOf(key), true] as const),
     ...fromFlags({ seeds }),
@@ -60,7 +57,9 @@ export function loadComparison(
     throw mistakes([`seed (${originOf("seed")}): a comparison's seeds are in seeds`], hint);
   const common = loadRecipe({ ...sources, arm: null });
   const all = Object.keys(asked.arms).map((name) => {
-    return { name, recipe: loadRecipe({ ...sources, arm: name }) };
+    const origin = `arm ${name}, ${originOf("arms", name, "lr")}`;
+    const how = readOptions({ lr }, [["lr", asked.arms[name]!["lr"] ?? asked.lr, origin, true]]);
+    return { name, recipe: loadRecipe({ ...sources, arm: name }), isSearched: how.lr === "search" };
   });
   const lines = all.flatMap(({ name, recipe }) => {
     const isSame = (key: RecipeKey) => JSON.stringify(recipe[key]) === JSON.stringify(common[key]);

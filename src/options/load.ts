@@ -41,21 +41,20 @@ export function loadRecipe(sources: RecipeSources): Recipe {
   const { file, env = {}, sets = [], flags = {}, values = {}, saved, arm } = sources;
   const base: JsonObject = saved ?? defaults;
   const { content, originOf } = file ? readYaml(file) : NO_FILE;
-  const { arms, seeds: _, ...common } = content;
+  const { arms, seeds: _, lr: __, ...common } = content;
   if (file && arms !== undefined && arm === undefined)
     throw new UserError(`${file.path} is a comparison: it has arms`, {
       hint: `ssa compare --recipe ${file.path} trains them`,
     });
   const changes = isRecord(arms) && arm ? arms[arm] : undefined;
+  const { lr: ___, ...changed } = isRecord(changes) ? changes : {};
   const given = [
     ...givenBy(arm === undefined ? content : common, originOf, base),
     ...fromEnvironment(recipeSchema.shape, env),
     ...sets.map(assignment),
     ...fromFlags(flags),
     ...fromFlags(values, () => "options"),
-    ...(isRecord(changes) && arm
-      ? givenBy(changes, (...keys) => `arm ${arm}, ${originOf("arms", arm, ...keys)}`)
-      : []),
+    ...(arm ? givenBy(changed, (...keys) => `arm ${arm}, ${originOf("arms", arm, ...keys)}`) : []),
   ];
   // Warm-up that nobody asked for lets a short run reach its peak.
   const isAsked = given.some(([path]) => path === "warmupSteps");

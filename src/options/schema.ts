@@ -13,6 +13,12 @@ const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr 
 export const TUNE_GROUPS = ["temperatures", "lora", "norms", "biases", "all"] as const;
 export type TuneGroup = (typeof TUNE_GROUPS)[number];
 
+/** What can be asked of a model that needs no data but its own. */
+export const TASK_NAMES = [
+  ...(["lambada", "lambada_openai", "piqa", "hellaswag", "winogrande"] as const),
+  ...(["arc_easy", "arc_challenge", "boolq", "passkey"] as const),
+] as const;
+
 const tuneGroups = kind
   .listOf(z.enum(TUNE_GROUPS))
   .transform((groups): readonly TuneGroup[] => TUNE_GROUPS.filter((g) => groups.includes(g)))
@@ -127,6 +133,7 @@ export const recipeSchema = z.strictObject({
   evalEvery: preset(wholeNumber(1), 50, "optimizer steps between evaluations"),
   evalWindows: preset(wholeNumberOr("all", 1), 64, "windows scored on the way: an even subset"),
   reportWindows: preset(wholeNumberOr("all", 1), "all", "windows scored before and after"),
+  tasks: orNull(kind.someOf(TASK_NAMES, "names"), "answered before and after, comma-separated"),
   earlyStopping: preset(patienceOrOff, "off", "evaluations without improvement before stopping"),
   saveEvery: preset(wholeNumber(1), 50, "optimizer steps between checkpoints"),
   keepLast: preset(wholeNumber(1), 2, "checkpoints kept"),

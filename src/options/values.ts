@@ -49,6 +49,14 @@ export const listOf = <T extends z.ZodType>(one: T) =>
   );
 export const wholeNumber = (least: number) =>
   worded(z.int().min(least), `a whole number of at least ${least}`, "n");
+/** Different ones, comma-separated or as a list. */
+export const wholeNumbers = (least: number, most: number, expected: string) => {
+  const read = (given: unknown) =>
+    /^[\d, ]+$/.test(String(given)) ? String(given).split(",").map(Number) : given;
+  const kind = z.preprocess(read, z.array(z.int().min(least).max(most)).min(1));
+  const isDifferent = (list: readonly number[]) => new Set(list).size === list.length;
+  return worded(kind.refine(isDifferent), `different whole numbers ${expected}`, "n,…");
+};
 export const wholeNumberOr = <T extends string>(word: T, least: number) => {
   const kind = z.union([z.literal(word), z.int().min(least)]);
   return worded(kind, `${word} or a whole number of at least ${least}`, "n");

@@ -3,15 +3,16 @@
 
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
 import {
   type ArmsCompared,
   compareArms,
   type FailedRun,
+  type RateSearch,
   type ScoredRun,
 } from "../evaluate/comparison.ts";
-import { differingConditions, readReport } from "../evaluate/results.ts";
+import { differingConditions, readReport, type RunReport } from "../evaluate/results.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
@@ -19,7 +20,8 @@ import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { isStop, type RunEvent } from "./training.ts";
+import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
+import { isStop, type RunEvent } from "./work.ts";
 
 /** A run of a comparison, with its folder as its recipe's `out`. */
 export interface PlannedRun {
@@ -50,19 +52,28 @@ export async function compare(
   const { shard, collect = false } = options;
   if (isRun(out))
     throw new UserError(`${out} is the folder of a run, a comparison needs one of its own`);
+  const places = placesOf(options);
+  const isMine = (_: unknown, i: number) => !shard || i % shard.count === shard.index - 1;
+  const all = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed }))).filter(isMine);
+  const searched = arms.filter((arm) => arm.isSearched && all.some((run) => run.arm === arm));
+  const { searches, reasons } = await searchRates(searched, out, places, options);
+  const failed: FailedRun[] = [];
   const runs: PlannedRun[] = [];
-  for (const seed of seeds)
-    for (const { name: arm, recipe: armRecipe } of arms) {
-      const folder = join(out, `${arm}-seed${seed}`);
-      // Where runs are collected does not matter, as long as nothing trains there.
-      const { device, threads, deviceMemory, ...others } = armRecipe;
-      const values = { ...others, ...(!collect && { device, threads, deviceMemory }), seed };
-      runs.push({ arm, seed, folder, recipe: await resolveRun({ values }, folder, true) });
+  for (const { arm, seed } of all) {
+    const [name, reason] = [arm.name, reasons.get(arm.name)];
+    const folder = join(out, `${name}-seed${seed}`);
+    if (reason !== undefined) {
+      failed.push({ arm: name, seed, folder, reason });
+      continue;
     }
+    const rates = ratesAt(arm.recipe, searches.get(name)?.chosen.halfDecades ?? 0);
+    // Where runs are collected does not matter, as long as nothing trains there.
+    const { device, threads, deviceMemory, ...others } = { ...arm.recipe, ...rates };
+    const values = { ...others, ...(!collect && { device, threads, deviceMemory }), seed };
+    runs.push({ arm: name, seed, folder, recipe: await resolveRun({ values }, folder, true) });
+  }
   const pending: PlannedRun[] = [];
-  for (const [i, run] of runs.entries())
-    if (!shard || i % shard.count === shard.index - 1)
-      if (!(await finishedReport(run.recipe))) pending.push(run);
+  for (const run of runs) if (!(await finishedReport(run.recipe))) pending.push(run);
   if (collect && pending.length > 0) {
     const names = pending.map(({ folder }) => basename(folder)).join(", ");
     throw new UserError(`${out}: ${pending.length} of ${runs.length} runs are missing: ${names}`, {
@@ -70,15 +81,71 @@ export async function compare(
       exitCode: 1,
     });
   }
-  const failed = await trainAll(pending, placesOf(options), options);
+  failed.push(...(await trainAll(pending, places, options)));
   if (shard) return { failed };
   const isFailed = ({ folder }: PlannedRun) => failed.some((run) => run.folder === folder);
   const scored: ScoredRun[] = [];
   for (const run of runs) if (!isFailed(run)) scored.push(await readScored(run));
   const names = arms.map(({ name }) => name);
-  const result = compareArms(names, scored, failed);
+  const result = compareArms(names, scored, failed, searches);
   await writeJson(join(out, "comparison.json"), result);
   return { failed, result };
+}
+
+/** The learning rates of arms that want them searched, each with what was tried, or why none was found. */
+async function searchRates(
+  arms: Comparison["arms"],
+  out: string,
+  places: Places,
+  { shard, collect, onRun, onEvent }: CompareOptions,
+) {
+  const searches = new Map<string, RateSearch>();
+  const reasons = new Map<string, string>();
+  // Shards that share a folder do not share the runs in it.
+  const where = { folder: join(out, "search"), part: shard ? `-shard${shard.index}` : "" };
+  const isNew = ({ name }: Comparison["arms"][number]) =>
+    !existsSync(join(where.folder, `${name}.json`));
+  if (!collect && arms.some(isNew))
+    await checkPlans(
+      arms.map(({ name, recipe }) => ({ arm: name, recipe })),
+      places,
+    );
+  for (const arm of arms) {
+    const train = async (point: Recipe, number: number) => {
+      const recipe = await resolveRun({ values: point }, point.out, true);
+      const run = { arm: arm.name, seed: recipe.seed, folder: point.out!, recipe };
+      onRun?.(run, number, Math.max(number, GRID.length));
+      return (await trainOne(run, places, onEvent, HELD_IN)).after.lossNats;
+    };
+    try {
+      searches.set(arm.name, await searchRate(arm, where, collect ? undefined : train));
+    } catch (error) {
+      if (collect || (places.signal && isStop(error, places.signal))) throw error;
+      reasons.set(arm.name, messageOf(error));
+    }
+  }
+  return { searches, reasons };
+}
+
+/** Trains a run in its folder, or scores it on an end of its training text; one that is stopped throws the signal's reason. */
+async function trainOne(
+  { folder, recipe }: PlannedRun,
+  places: Places,
+  onEvent: CompareOptions["onEvent"],
+  heldIn = 0,
+): Promise<RunReport> {
+  const { signal = new AbortController().signal } = places;
+  // The most memory that is counted from here on, where Linux is asked for it; elsewhere earlier runs count.
+  await writeFile("/proc/self/clear_refs", "5").catch(() => undefined);
+  const result = await trainRun(await prepareRun(recipe, places, heldIn), {
+    isResumed: existsSync(folder),
+    onEvent: (event) => onEvent?.(event),
+    signal,
+    // All runs beside one another begin at one base.
+    sharedBase: join(dirname(folder), runFiles.before),
+  });
+  if (result.outcome === "interrupted") throw signal.reason;
+  return result.report;
 }
 
 /** Trains runs one after another; a failure ends none but its own. */
@@ -87,24 +154,16 @@ async function trainAll(
   places: Places,
   { onRun, onEvent }: CompareOptions,
 ): Promise<FailedRun[]> {
-  const { signal = new AbortController().signal } = places;
-  await checkPlans(runs, { ...places, onNote: undefined });
+  if (runs.length > 0) await checkPlans(runs, { ...places, onNote: undefined });
   const failed: FailedRun[] = [];
   for (const [i, run] of runs.entries()) {
-    const { arm, seed, folder, recipe } = run;
-    signal.throwIfAborted();
+    const { arm, seed, folder } = run;
+    places.signal?.throwIfAborted();
     onRun?.(run, i + 1, runs.length);
-    // The most memory that is counted from here on, where Linux is asked for it; elsewhere earlier runs count.
-    await writeFile("/proc/self/clear_refs", "5").catch(() => undefined);
     try {
-      const { outcome } = await trainRun(await prepareRun(recipe, places), {
-        isResumed: existsSync(folder),
-        onEvent: (event) => onEvent?.(event),
-        signal,
-      });
-      if (outcome === "interrupted") throw signal.reason;
+      await trainOne(run, places, onEvent);
     } catch (error) {
-      if (isStop(error, signal)) throw error;
+      if (places.signal && isStop(error, places.signal)) throw error;
       failed.push({ arm, seed, folder, reason: messageOf(error) });
     }
   }
@@ -112,7 +171,10 @@ async function trainAll(
 }
 
 /** Opens each arm before anything trains: what it asks for can be done, and is scored as the others are. */
-async function checkPlans(runs: readonly PlannedRun[], places: Places): Promise<void> {
+async function checkPlans(
+  runs: readonly Pick<PlannedRun, "arm" | "recipe">[],
+  places: Places,
+): Promise<void> {
   let first: { readonly arm: string; readonly plan: Prepared["reportPlan"] } | undefined;
   const arms = new Map(runs.toReversed().map((run) => [run.arm, run]));
   for (const { arm, recipe } of [...arms.values()].toReversed()) {

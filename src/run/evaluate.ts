@@ -1,22 +1,27 @@
-// An evaluation from names to its result: what `ssa eval` does, without a word.
+// An evaluation from names to its results: what `ssa eval` does, without a word.
 
+import { statSync } from "node:fs";
 import { UserError } from "../core/errors.ts";
 import { selectSplit } from "../data/readers/files.ts";
+import type { Window } from "../data/windows.ts";
 import {
   evaluate as score,
   type EvaluateOptions,
   type EvaluationPlan,
   type Task,
 } from "../evaluate/evaluation.ts";
+import * as results from "../evaluate/results.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
 import { rowOptions, rowsOf } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
-import { openModel, type OpenOptions } from "../model/open.ts";
+import { isGguf } from "../model/gguf.ts";
+import { openModel } from "../model/open.ts";
+import type { OpenedModel, OpenOptions } from "../model/open.ts";
 import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
 import type { Places } from "../model/places.ts";
 
-type TaskName = keyof typeof tasks;
+export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
 export interface EvaluateModelOptions<Name extends TaskName>
@@ -35,35 +40,129 @@ export interface EvaluateModelOptions<Name extends TaskName>
   readonly device?: string;
   readonly threads?: number | "auto";
   readonly batchSize?: number;
-  /** Told what will be scored, and on which device. */
-  readonly onPlan?: (plan: EvaluationPlan, device: string) => void;
+  /** Told what will be scored, on which device, and of which task. */
+  readonly onPlan?: (plan: EvaluationPlan, device: string, what: string) => void;
+}
+
+interface EvaluateTasksOptions extends Omit<EvaluateModelOptions<TaskName>, "task" | "data"> {
+  readonly tasks: readonly { readonly name: TaskName; readonly data?: string | undefined }[];
+  /** A saved result or a report.json, or another model, which is scored on the same windows. */
+  readonly baseline?: string | undefined;
+  /** How much perplexity may rise, in percent of the baseline's. */
+  readonly maxIncrease?: number | undefined;
 }
 
 /** Measures a model on data. */
 export async function evaluate<Name extends TaskName = "perplexity">(
   options: EvaluateModelOptions<Name>,
 ): Promise<ResultOf<Name>> {
-  const { task = "perplexity", batchSize = 1 } = options;
-  const { device = "auto", threads = "auto", adapter, temperatures, onPlan } = options;
+  const { task: name = "perplexity", data, ...others } = options;
+  const [done] = await evaluateTasks({ ...others, tasks: [{ name, data }] });
+  return done!.result as ResultOf<Name>;
+}
+
+/** Measures a model, which is opened once, on several tasks: all that can be refused is, before the first one begins. */
+export async function evaluateTasks(options: EvaluateTasksOptions) {
+  const { batchSize = 1, device = "auto", threads = "auto", baseline, maxIncrease = 0 } = options;
   const places = placesOf(options);
-  const measured: Task = tasks[task];
-  const { data: name = measured.data } = options;
-  if (name === undefined)
-    throw new UserError(`${task} needs data to measure on`, { hint: "name it: --data" });
+  const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
+  const base = saved ? await results.readBaseline(saved) : undefined;
+  for (const { name, data } of options.tasks) dataOf(name, data);
   // A mistyped name is told before the other one is fetched.
-  await checkNames(options.model, name);
+  await checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
+  const { adapter, temperatures } = options;
   const model = await openModel(options.model, { ...opening(places), adapter, temperatures });
-  const data = await findData(name, places);
-  const { context, stride, windows, convention } = options;
-  const read = { ...reading(places, threads), ...rowsOf(options), remake: data.remake };
-  const usual = measured.data?.split("@")[1] ?? "evaluation";
-  const split = selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"));
-  const plan = await measured
-    .plan(model, split, { ...read, context, stride, windows, convention })
-    .finally(() => places.onProgress?.(undefined));
+  const other = baseline && !saved ? await openModel(baseline, opening(places)) : undefined;
+  const planned: { name: TaskName; plan: EvaluationPlan; against?: EvaluationPlan | undefined }[] =
+    [];
+  for (const { name, data } of options.tasks) {
+    const plan = await planTask(name, model, data, places, options);
+    const { context } = plan.conditions;
+    if (options.maxIncrease !== undefined && !plan.perplexityOf)
+      throw new UserError("--max-increase is of perplexity; of answers, chance decides");
+    if (base) results.checkComparable(plan.conditions, base);
+    const how = { ...options, context };
+    const against = other && (await planTask(name, other, data, places, how));
+    if (against)
+      checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
+    planned.push({ name, plan, against });
+  }
   return withEngine({ device, threads }, places, async (engine) => {
-    onPlan?.(plan, engine.description);
-    const { result } = await score(engine, model, plan, { ...options, batchSize });
-    return result as ResultOf<Name>;
+    const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
+      options.onPlan?.(plan, engine.description, what);
+      return score(engine, opened, plan, { ...options, batchSize });
+    };
+    const done = [];
+    for (const { name, plan, against } of planned) {
+      const { result, losses } = await measure(model, plan, name);
+      const before = against && (await measure(other!, against, `${name} of the baseline`));
+      const differences = before && results.differencesOf(before.losses, losses);
+      const isOfTokens = plan.perplexityOf === "tokens";
+      const each = isOfTokens ? differences : differences?.map((d) => ({ ...d, numTokens: 1 }));
+      const than = before?.result ?? base;
+      const comparison = than && {
+        ...results.compareResults(result, than, maxIncrease, each),
+        ...(before && { baseline: before.result }),
+      };
+      done.push({ name, result, comparison });
+    }
+    return done;
+  });
+}
+
+/** Whether a baseline is a file of a result, not the name of a model. */
+const isSaved = async (name: string) =>
+  name.endsWith(".json") ||
+  (statSync(name, { throwIfNoEntry: false })?.isFile() === true && !(await isGguf(name)));
+
+/** What a task measures on: null where it makes that itself. */
+function dataOf(name: TaskName, given?: string): string | null {
+  const { data = given }: Task = tasks[name];
+  if (data === undefined)
+    throw new UserError(`${name} needs data to measure on`, { hint: "name it: --data" });
+  return data === null ? null : (given ?? data);
+}
+
+/** Finds a task's data and chooses what of it is scored. */
+export async function planTask(
+  task: TaskName,
+  model: OpenedModel,
+  given: string | undefined,
+  places: Places,
+  options: EvaluateOptions &
+    Partial<Values<typeof rowOptions>> &
+    Pick<EvaluateTasksOptions, "threads">,
+): Promise<EvaluationPlan> {
+  const measured: Task = tasks[task];
+  const { threads = "auto", context, stride, windows, convention, passkey } = options;
+  const name = dataOf(task, given);
+  const data = name === null ? undefined : await findData(name, places);
+  const read = { ...reading(places, threads), ...rowsOf(options), remake: data?.remake };
+  const usual = measured.data?.split("@")[1] ?? "evaluation";
+  const split = data
+    ? selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"))
+    : NO_DATA;
+  return measured
+    .plan(model, split, { ...read, context, stride, windows, convention, passkey })
+    .finally(() => places.onProgress?.(undefined));
+}
+
+const NO_DATA = { description: "nothing", format: "txt", files: [] } as const;
+
+/** Refuses models that do not see the same tokens in the same windows. */
+function checkSameTokens(plan: EvaluationPlan, other: EvaluationPlan, refusal: string): void {
+  const windowsOf = ({ groups }: EvaluationPlan) => groups.flatMap(({ windows }) => windows);
+  const [ours, theirs] = [windowsOf(plan), windowsOf(other)];
+  const tokensOf = ({ texts }: EvaluationPlan, { text, start, length }: Window) =>
+    texts[text]?.tokens.subarray(start, start + length) ?? [];
+  const isSame = ours.every((window, i) => {
+    const [own, others] = [tokensOf(plan, window), tokensOf(other, theirs[i] ?? window)];
+    return own.length === others.length && own.every((id, at) => id === others[at]);
+  });
+  const list = isSame ? results.differingConditions(other.conditions, plan.conditions) : [];
+  if (isSame && ours.length === theirs.length && list.length === 0) return;
+  const why = list.length > 0 ? list.join("; ") : "their tokenizers give other tokens";
+  throw new UserError(`${refusal}: ${why}`, {
+    hint: "models compare where tokenizer, text and windows are the same; bits per byte are of any",
   });
 }

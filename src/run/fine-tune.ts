@@ -24,7 +24,8 @@ import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../optio
 import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
 import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
-import { isStop, type Outcome, type RunAtWork, type RunEvent, trainAndReport } from "./training.ts";
+import { type Outcome, trainAndReport } from "./training.ts";
+import { isStop, type RunAtWork, type RunEvent } from "./work.ts";
 
 export const CHECKPOINTS = "checkpoints";
 
@@ -83,7 +84,7 @@ export async function resolveRun(
   return recipe;
 }
 
-interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal"> {
+interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal" | "sharedBase"> {
   /** Told where the run is and what computes it, before its first step. */
   readonly onStart?: (runDir: string, device: string) => void;
   /** The recipe's device by default. */

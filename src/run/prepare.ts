@@ -4,10 +4,11 @@ import { UserError } from "../core/errors.ts";
 import { type Corpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/mixture.ts";
+import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
-import { contextOf } from "../evaluate/evaluation.ts";
+import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
 import {
@@ -21,6 +22,7 @@ import {
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { rowsOf } from "../options/rows.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
+import { planTask } from "./evaluate.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 
@@ -28,8 +30,8 @@ export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
   openModel(base, { ...options, withoutWeights: init === "random" });
 
-/** Opens and reads what a recipe names. */
-export async function prepareRun(recipe: Recipe, places: Places) {
+/** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
+export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
   await checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
@@ -54,9 +56,14 @@ export async function prepareRun(recipe: Recipe, places: Places) {
   const read = (split: DataSplit, remake?: Remake) =>
     readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
   const train: Awaited<ReturnType<typeof read>>[] = [];
-  for (const split of trainSplits) train.push(await read(split));
-  const evaluations = [];
-  for (const [i, split] of evaluationSplits.entries())
+  const evaluations: Corpus[] = [];
+  for (const split of trainSplits) {
+    const whole = await read(split);
+    const [kept, end] = heldIn > 0 ? cutCorpus(whole, heldIn) : [];
+    train.push({ ...whole, ...kept });
+    if (end) evaluations.push(end);
+  }
+  for (const [i, split] of heldIn > 0 ? [] : evaluationSplits.entries())
     evaluations.push(await read(split, (other ?? found[i]!).remake));
   const evaluation = joinCorpora(evaluations);
   // One graph learns from all sources, so that one rule lays them in rows.
@@ -76,13 +83,16 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     return { name, weight, numRows, numTokens, training, open };
   });
   const shares = sharesOf(sources);
-  const heldOut = heldOutShare(evaluationSplits, train, evaluations);
+  const heldOut = heldIn > 0 ? null : heldOutShare(evaluationSplits, train, evaluations);
   const mayPack = recipe.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {
     const windows = limit === "all" ? undefined : limit;
     return planWindows(opened, evaluation, { context, windows, mayPack });
   };
   const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
+  const tasks: Record<string, EvaluationPlan> = {};
+  for (const name of recipe.tasks ?? [])
+    tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
   const tensors = await trainedTensors(opened, recipe);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
@@ -126,6 +136,8 @@ export async function prepareRun(recipe: Recipe, places: Places) {
     /** Windows scored for the report, and on the way. */
     reportPlan,
     evalPlan,
+    /** What is asked before and after, by name. */
+    tasks,
   };
 }
 

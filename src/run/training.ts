@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
-import type { Engine } from "../engines/index.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
@@ -25,40 +24,18 @@ import {
   snapshotDir,
   truncateMetrics,
 } from "../files/run-folder.ts";
-import { boundWeights } from "../model/graph.ts";
 import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { openModel, withSnapshot } from "../model/open.ts";
 import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
-import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
-import type { Fit } from "./fit.ts";
-import { type Prepared, sourceFacts } from "./prepare.ts";
-
-/** What happens on the way, for logs and progress. */
-export type RunEvent = Readonly<
-  | { kind: "note"; text: string }
-  | { kind: "scored"; phase: string; windows: number; of: number }
-  | ({ kind: "step"; steps: number; tokensPerSecond: number } & Omit<StepMetrics, "seconds">)
-  | { kind: "evaluated"; step: number; lossNats: number }
-  | { kind: "saved"; step: number; dir: string }
->;
-
-/** A run whose folder is locked and whose engine has started. */
-export interface RunAtWork extends Prepared {
-  readonly runDir: string;
-  readonly engine: Engine;
-  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
-  readonly isResumed: boolean;
-  /** Of this process's part of the run: milliseconds of `performance.now()`. */
-  readonly startedAt: number;
-  readonly onEvent: (event: RunEvent) => void;
-  /** Stops the run: after the present step, or between two windows that are scored. */
-  readonly signal: AbortSignal;
-}
+import { askBase, compareAnswered } from "./answers.ts";
+import { sourceFacts } from "./prepare.ts";
+import { isStop, present, type RunAtWork, scoring } from "./work.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -88,6 +65,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const heldOut = await openHeldOut(work, work.opened);
   const inserted = await scoreOnce(work, plain ? "inserted" : "before", baseSha256, heldOut);
   const before = scoredPlain ?? inserted;
+  const answers = await askBase(work, plain ? work.base : work.opened, baseSha256);
   const trained = await train(work, base, heldOut, inserted);
   await heldOut.dispose();
   const { outcome, loop } = trained;
@@ -97,7 +75,11 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
-  const { result, losses, temperatures } = await finish(work, finalStep, origin);
+  const model = await writeFinal(work, finalStep, origin);
+  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
+  // As `ssa eval` does: from the files, so that the report says what they give.
+  const { result, losses, temperatures } = await evaluate(work.engine, model, reportPlan, how);
+  const tasks = await compareAnswered(work, model, answers);
   const report: RunReport = {
     before: reportPlan.resultOf(before, baseSha256),
     ...(plain && { inserted: reportPlan.resultOf(inserted, baseSha256) }),
@@ -105,6 +87,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     delta: pairedDelta(before, losses),
     parameters,
     temperatures,
+    ...(recipe.tasks && { tasks }),
     recipe,
     sources: sourceFacts(work),
     device: work.engine.description,
@@ -123,35 +106,43 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 
 type Phase = "before" | "inserted";
 
-/** Losses on the report's windows before training, scored once in a run and kept with what they, and the run, depend on. */
+/**
+ * Losses on the report's windows before training, scored once in a run, those of the base once for several, and kept with
+ * what they, and the run, depend on.
+ */
 async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
-  const { runDir, sha256, reportPlan } = work;
+  const { runDir, sha256, reportPlan, engine } = work;
   const path = join(runDir, runFiles[when]);
   const inputs = { base, ...sha256 };
   const stored = await readJsonIfSound(path);
-  if (stored) {
-    const known = (stored["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
-    for (const [name, sha256] of Object.entries(inputs))
-      if (known[name] !== sha256)
-        throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
-          hint: "bring it back to resume, or start a new run",
-        });
-    const { nats } = stored;
-    if (Array.isArray(nats) && nats.length === reportPlan.windows.length)
-      return reportPlan.windows.map((window, i) => {
-        return { nats: nats[i] as number, numTokens: numScored([window]) };
+  const known = (stored?.["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
+  for (const [name, sha256] of Object.entries(stored ? inputs : {}))
+    if (known[name] !== sha256)
+      throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
+        hint: "bring it back to resume, or start a new run",
       });
-  }
-  const losses = await heldOut.score(when, reportPlan);
+  const sharedPath = base === "random" || when !== "before" ? undefined : work.sharedBase;
+  const shared = sharedPath === undefined ? undefined : await readJsonIfSound(sharedPath);
+  const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
+  const found = [stored, shared?.["of"] === of ? shared : undefined].map((from) => from?.["nats"]);
+  const nats = found.find(
+    (list): list is number[] => Array.isArray(list) && list.length === reportPlan.windows.length,
+  );
+  const losses = nats
+    ? reportPlan.windows.map((of, i) => ({ nats: nats[i]!, numTokens: numScored([of]) }))
+    : await heldOut.score(when, reportPlan);
   checkFinite(losses, reportPlan.windows);
-  const nats = losses.map((loss) => loss.nats);
-  await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
+  const each = losses.map((loss) => loss.nats);
+  const write = (path: string, what: object) =>
+    writeFileAtomic(path, `${JSON.stringify({ ...what, nats: each })}\n`);
+  if (!nats || nats !== found[0]) await write(path, { sha256: inputs });
+  if (sharedPath !== undefined && shared?.["of"] !== of) await write(sharedPath, { of });
   return losses;
 }
 
-/** Writes a step's weights to final/, and scores it as `ssa eval` does: from the files, so that the report says what they give. */
-async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
-  const { recipe, runDir, reportPlan } = work;
+/** Writes a step's weights to final/, and opens it. */
+async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
+  const { recipe, runDir } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
@@ -168,11 +159,9 @@ async function finish(work: RunAtWork, step: number, { base, hasTrainedBase }: P
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });
-  const model = isAdapter
+  return isAdapter
     ? { ...work.base, ...(await readInsertions(path, trained.model)) }
-    : await openModel(path);
-  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
-  return evaluate(work.engine, model, reportPlan, how);
+    : openModel(path);
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
@@ -236,19 +225,12 @@ async function train(
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }
 
-/** Whether work ended because its signal stopped it. */
-export const isStop = (error: unknown, signal: AbortSignal) =>
-  signal.aborted && error === signal.reason;
-
 type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
 
 /** The held-out text, scored with the present values of the tensors that train. */
 async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
-  const { fit, tensors, shapes } = work;
-  const known = new Set([...opened.model.weights.keys(), ...boundWeights(opened).keys()]);
-  const fed = tensors.filter(({ name }) => known.has(name));
-  const feeds = Object.fromEntries(fed.map(({ name, values }) => [name, values]));
-  const trainable = new Set(Object.keys(feeds));
+  const { fit, shapes } = work;
+  const { feeds, trainable } = present(work, opened);
   const shape = { ...shapes.scoring, batchSize: fit.batchSize, trainable };
   const scorer = await openScorer(work.engine, opened, shape);
   return {
@@ -258,13 +240,6 @@ async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
     dispose: () => scorer.dispose(),
   };
 }
-
-/** How any windows of a run are scored: told of, and stopped by the signal. */
-const scoring = ({ onEvent, signal }: RunAtWork, phase: string, plan: WindowPlan) => ({
-  signal,
-  onBatch: ({ windows }: { readonly windows: number }) =>
-    onEvent({ kind: "scored", phase, windows, of: plan.windows.length }),
-});
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */
 async function startOrResume(work: RunAtWork): Promise<RunState> {

@@ -40,6 +40,11 @@ const rates: Readonly<Partial<Record<TuneGroup, TrainedTensor["rate"]>>> = {
   all: "baseLearningRate",
 };
 
+/** The learning rates that a recipe's groups take. */
+export const rateNames = ({ tune }: Pick<Recipe, "tune">) => [
+  ...new Set(tune.map((group) => rates[group] ?? "learningRate")),
+];
+
 /** Whether a run leaves the base other than it was, which an adapter cannot hold. */
 export const changesBase = ({ tune, init, final }: Recipe) =>
   init === "random" ||

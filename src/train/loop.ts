@@ -1,6 +1,6 @@
 // The training loop: micro batches in, AdamW on the host, evaluation and saving as callbacks.
 
-import { UserError } from "../core/errors.ts";
+import { NotFiniteError, type UserError } from "../core/errors.ts";
 import type { Batch } from "../data/windows.ts";
 import { DeviceError } from "../engines/failure.ts";
 import { inOrder } from "../engines/pool.ts";
@@ -64,7 +64,7 @@ export async function trainLoop(
   let saved = state;
   const failure = (what: string, step = current.step) => {
     const good = saved === INITIAL_STATE ? "none yet" : `that of step ${saved.step}`;
-    return new UserError(`step ${step}: ${what}; last good checkpoint: ${good}`, {
+    return new NotFiniteError(`step ${step}: ${what}; last good checkpoint: ${good}`, {
       hint: lossScale
         ? "half precision ends at 65,504: start anew with --precision fp32, or bf16 where the device has it"
         : "start anew with a lower learningRate or maxGradNorm, or more warmupSteps",

@@ -5,7 +5,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fixture, readJson, writeTokens } from "../run/small-run.ts";
+import { fineTune } from "../../src/run/fine-tune.ts";
+import { fixture, readJson, smallRecipe, writeTokens } from "../run/small-run.ts";
 import { allClose, sharedCase, sharedData, skipWithout } from "../helpers.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";
 
@@ -82,6 +83,49 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
     await ssa([...train, "--baseline", path], { cwd }),
     /dataSha256 is [0-9a-f]{12}, was/,
   );
+});
+
+test("a model as the baseline: the paired interval of a run's report, or a refusal", async () => {
+  const out = join(cwd, "run");
+  const recipe = { base: fixture(), data: cwd, ...smallRecipe, steps: 2, threads: 1, out };
+  const { delta, before } = await fineTune(recipe);
+  const compare = (...more: string[]) => ssa([...args, "--model", out, ...more], { cwd });
+  const { stdout, stderr } = await compare("--baseline", fixture(), "--json", "--threads", "1");
+  const comparison = onlyJson(stdout || stderr)["comparison"] as Record<string, unknown>;
+  const { lossNats, standardError, percent, interval95, baselinePerplexity } = comparison;
+  allClose(
+    [lossNats, standardError, percent, ...(interval95 as number[])].map(Number),
+    [delta.lossNats, delta.standardError!, delta.percent, ...delta.interval95!],
+    { rtol: 1e-6 },
+  );
+  assert.equal(baselinePerplexity, (comparison["baseline"] as typeof before).perplexity);
+  allClose([baselinePerplexity], [before.perplexity], { rtol: 1e-9 });
+  assert.match(
+    (await compare("--baseline", fixture())).stdout,
+    /^OK: perplexity [\d.]+, baseline [\d.]+ \(-[\d.]+%, 95 % interval -[\d.]+% to [-+][\d.]+%, allowed \+0%\)$/m,
+  );
+  // The other way round it has risen.
+  const risen = await ssa([...args, "--baseline", out], { cwd });
+  assert.equal(risen.code, 1, risen.stderr);
+  const refused = [
+    [[...args, "--baseline", "nowhere.json"], /nowhere.json/],
+    [
+      [
+        "eval",
+        "--model",
+        "tiny-gpt2",
+        "--data",
+        "moby-dick",
+        "--baseline",
+        sharedData("stories260k"),
+        "--windows",
+        "2",
+      ],
+      /stories260k does not compare with tiny-gpt2: their tokenizers give other tokens\s+hint/,
+    ],
+  ] as const;
+  for (const [given, message] of skipWithout(stories) ? refused.slice(0, 1) : refused)
+    assertRefused(await ssa([...given], { cwd }), message);
 });
 
 test("--task measures something else; an unknown one is refused before anything is opened", async () => {

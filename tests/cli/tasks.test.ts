@@ -98,6 +98,33 @@ test("--tasks without --data: each from its own data set, in one document", asyn
     /^task +perplexity$.*^perplexity +[\d.]+$.*^task +piqa$.*^acc +[\d.]+ ±/ms,
   );
 
+  const tuned = (...args: string[]) =>
+    ssa(["finetune", "--out", join(folder, "run"), "--json", ...args], { cwd: folder, env });
+  const recipe = ["--steps", "2", "--context", "32", "--report-windows", "4", "--device", "cpu"];
+  const asked = ["--base", "tiny-gpt2", "--data", "moby-dick", "--tasks", "piqa,passkey"];
+  const { stdout, stderr } = await tuned(...asked, ...recipe, "--learning-rate", "3");
+  const report = onlyJson(stdout || stderr);
+  const answered = report["tasks"] as Record<string, Record<string, Record<string, unknown>>>;
+  for (const name of ["piqa", "passkey"]) {
+    const { before, after, change } = answered[name]!;
+    assert.deepEqual(before, await of("--task", name));
+    const final = await run("--json", "--model", join(folder, "run"), "--task", name);
+    assert.deepEqual(after, onlyJson(final.stdout));
+    // Of the model against its base, asked together.
+    const both = ["--model", join(folder, "run"), "--task", name, "--baseline", "tiny-gpt2"];
+    const { comparison } = onlyJson((await run("--json", ...both)).stdout);
+    assert.deepEqual(comparison, { ...change, baseline: before });
+  }
+  const { change } = answered["piqa"]!;
+  assert.deepEqual(
+    [change!["baselineAcc"], change!["won"], change!["verdict"]],
+    [1, 0, "cannot tell"],
+  );
+  // Told again, with a line for each.
+  const again = await ssa(["finetune", "--resume", "--out", join(folder, "run")], { cwd: folder });
+  assert.match(again.stdout, /^piqa +1\.0000 +[01]\.\d+ +0 +\d +[01]\.\d+ +cannot tell$/m);
+  assertRefused(await tuned(...asked.slice(0, 4), "--tasks", "perplexity"), /tasks .*: expected/);
+
   const base = join(folder, "base.json");
   await run("--task", "piqa", "--save-baseline", base);
   const gate = await run("--task", "piqa", "--baseline", base);
@@ -108,6 +135,7 @@ test("--tasks without --data: each from its own data set, in one document", asyn
     [["--task", "piqa", "--baseline", base, "--max-increase", "1%"], /--max-increase is of perp/],
     [["--task", "piqa", "--baseline", base, "--windows", "1"], /not comparable .*numTokens/],
     [["--task", "piqa", "--data", "baber/piqa@test"], /"label" names none of 2 choices: -1/],
+    [["--task", "piqa", "--passkey-trials", "2"], /--passkey-… is of a task/],
     [[], /perplexity needs data to measure on/],
   ];
   for (const [args, message] of refused) assertRefused(await run(...args), message);

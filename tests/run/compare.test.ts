@@ -1,7 +1,7 @@
 // A comparison of arms and seeds: its runs are ordinary runs, it goes on after anything, and refuses what does not compare.
 
 import assert from "node:assert/strict";
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadComparison } from "../../src/options/comparison.ts";
@@ -140,6 +140,107 @@ test("shards train each run once; collecting wants all, and gives what one proce
   assert.deepEqual(figures(result!), figures((await compare(comparison, whole)).result!));
 });
 
+test("a searched rate is the best of a sweep that sees neither the held-out text nor the compared seeds", async (t) => {
+  const folder = await temporaryFolder(t);
+  const data = await writeTokens(join(folder, "data"));
+  const text = "lr: search\narms: {a: {tune: norms}, b: {lr: given}}\nseeds: [0]";
+  const comparison = load(data, text, { steps: 2, saveEvery: 1 });
+  assert.deepEqual(
+    comparison.arms.map(({ isSearched }) => isSearched),
+    [true, false],
+  );
+  const out = join(folder, "out");
+  const scored: number[] = [];
+  const { result } = await compare(comparison, out, {
+    onEvent: (event) => {
+      if (event.kind === "scored" && event.phase === "before") scored.push(event.windows);
+    },
+  });
+  // The base is scored once on each text, whatever trains: 13 windows of 16 of the held-out one, and of a twentieth of
+  // the training text's 1,201 tokens 4.
+  assert.deepEqual(scored, [1, 2, 3, 4, ...Array.from({ length: 13 }, (_, i) => i + 1)]);
+  const [a, b] = result!.arms;
+  assert.equal(b!.search, null);
+  const { points, chosen, seed, steps } = a!.search!;
+  assert.deepEqual([seed, steps], [20_000, 2]);
+  assert.deepEqual(
+    points.slice(0, 5).map(({ halfDecades, rate }) => [halfDecades, rate]),
+    [
+      [0, 0.02],
+      [-1, 0.00632],
+      [1, 0.0632],
+      [-2, 0.002],
+      [2, 0.2],
+    ],
+  );
+  assert.equal(chosen.lossNats, Math.min(...points.map(({ lossNats }) => lossNats ?? Infinity)));
+  // No best one lies at an end, but where the search ends.
+  const tried = points.map(({ halfDecades }) => halfDecades);
+  const isInside =
+    Math.min(...tried) < chosen.halfDecades && chosen.halfDecades < Math.max(...tried);
+  assert.ok(isInside || Math.abs(chosen.halfDecades) === 4);
+  // The point, and the run, by hand: other files hold what each saw.
+  const bytes = await readFile(join(data, "train.bin"));
+  const cut = 2 * Math.floor(0.95 * 1201);
+  const parts = { kept: bytes.subarray(0, cut), end: bytes.subarray(cut) };
+  for (const [name, part] of Object.entries(parts))
+    await writeFile(join(folder, `${name}.bin`), part);
+  const rates = { learningRate: chosen.rate, tune: ["norms"] } as const;
+  const how = { base: fixture(), ...common, ...rates, steps: 2 };
+  const point = await fineTune({
+    ...how,
+    data: join(folder, "kept.bin"),
+    evalData: join(folder, "end.bin"),
+    seed: 20_000,
+    out: join(folder, "point"),
+  });
+  assert.equal(point.after.lossNats, chosen.lossNats);
+  const run = await fineTune({ ...how, data, seed: 0, out: join(folder, "run") });
+  assert.equal(a!.after.lossNats, run.after.lossNats);
+  const wild = load(data, "arms: {a: {tune: norms, learningRate: 1e30, lr: search}, b: {}}", {
+    steps: 2,
+  });
+  const { failed, result: rest } = await compare(wild, join(folder, "wild"));
+  assert.deepEqual([failed.length, rest!.arms.length], [1, 1]);
+  assert.match(failed[0]!.reason, /no learning rate of the search gave a finite loss/);
+
+  // Stopped again and again, and in shards, it finds the same; what was found is not sought again.
+  const parted = join(folder, "parts");
+  let numStops = 0;
+  for (let isDone = false; !isDone;) {
+    const stop = new AbortController();
+    const onEvent: CompareOptions["onEvent"] = (event) => {
+      if (event.kind === "step" && ++numStops % 3 === 0) stop.abort();
+    };
+    isDone = await compare(comparison, parted, { signal: stop.signal, onEvent }).then(
+      () => true,
+      () => false,
+    );
+  }
+  assert.ok(numStops >= 9);
+  const collected = await compare(comparison, parted, { collect: true });
+  assert.deepEqual(figures(collected.result!), figures(result!));
+  await assert.rejects(
+    compare(comparison, join(folder, "none"), { collect: true }),
+    /search.a.json: the search of a learning rate is missing/,
+  );
+  const shards = join(folder, "shards");
+  for (const index of [1, 2]) await compare(comparison, shards, { shard: { index, count: 2 } });
+  assert.deepEqual(
+    figures((await compare(comparison, shards, { collect: true })).result!),
+    figures(result!),
+  );
+  const other = load(data, text, { steps: 2, saveEvery: 1, weightDecay: 0.5 });
+  await assert.rejects(
+    compare(other, shards, { collect: true }),
+    /a.json is of a search with another recipe/,
+  );
+  assert.throws(
+    () => load(data, "arms: {a: {lr: find}}"),
+    /lr \(arm a, arms.yaml:1\): expected search or given, found "find"/,
+  );
+});
+
 test("arms that do not compare are refused by name before anything trains", async (t) => {
   const folder = await temporaryFolder(t);
   const data = await writeTokens(join(folder, "data"));
@@ -231,7 +332,7 @@ test("when an arm was as good as another in the end is read off its evaluations"
   const [plain, ssa] = arms.map(({ recipe }) => recipe);
   assert.ok(plain!.init === "random" && ssa!.tune.join() === "temperatures,all");
   // The same but for a rate that learns next to nothing.
-  const slow = { name: "slow", recipe: { ...plain!, baseLearningRate: 2e-4 } };
+  const slow = { name: "slow", recipe: { ...plain!, baseLearningRate: 2e-4 }, isSearched: false };
   const out = join(folder, "out");
   const options = { cacheDir: folder };
   const { result } = await compare({ arms: [slow, ...arms], seeds: [0, 1] }, out, options);
@@ -252,7 +353,7 @@ test("when an arm was as good as another in the end is read off its evaluations"
     assert.deepEqual(equal, { arm, against: "slow", step, of: 8, ratio: 8 / step });
   }
   // Scored on other windows on the way, they say nothing of each other.
-  const other = { name: "other", recipe: { ...plain!, evalWindows: 3 } };
+  const other = { name: "other", recipe: { ...plain!, evalWindows: 3 }, isSearched: false };
   const more = await compare({ arms: [slow, other], seeds: [0] }, out, options);
   assert.equal(more.result!.pairs[0]!.equal, null);
 });

@@ -10,7 +10,7 @@ import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { failureOf } from "../../src/engines/failure.ts";
 import { readLines } from "../../src/files/run-folder.ts";
 import { leaves } from "../../src/graph/tensor.ts";
-import type { RunEvent } from "../../src/run/training.ts";
+import type { RunEvent } from "../../src/run/work.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import { outcomeOf, readJson, smallRun, writeTokens } from "./small-run.ts";
 

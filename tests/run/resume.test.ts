@@ -10,7 +10,7 @@ import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { lockRun, newestRun, readLines } from "../../src/files/run-folder.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import type { RunEvent } from "../../src/run/training.ts";
+import type { RunEvent } from "../../src/run/work.ts";
 import type { LoopState } from "../../src/train/loop.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { fixture, outcomeOf, smallRecipe, smallRun, writeTokens } from "./small-run.ts";

@@ -12,7 +12,8 @@ import { recipeSchema } from "../../src/options/schema.ts";
 import { trainRun } from "../../src/run/fine-tune.ts";
 import { fitRun, type OnEngine } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
-import type { Outcome, RunEvent } from "../../src/run/training.ts";
+import type { Outcome } from "../../src/run/training.ts";
+import type { RunEvent } from "../../src/run/work.ts";
 
 /** A model folder of the fixtures. */
 export function fixture(name = "gpt2"): string {

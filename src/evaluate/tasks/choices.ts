@@ -3,22 +3,21 @@
 
 import { invariant, UserError } from "../../core/errors.ts";
 import type { RowMaker } from "../../data/readers/rows.ts";
-import { evenSubset, numScored } from "../../data/windows.ts";
+import { evenSubset } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
-import { contextOf, type Task } from "../evaluation.ts";
+import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
+import type { WindowLoss } from "../scorer.ts";
 import { estimateMean } from "../statistics.ts";
 import type { ChoiceRow, Question } from "./choice-rows.ts";
-import { targetGroups, targetPieces, targetWindow, withError } from "./targets.ts";
+import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
 
 export type ChoiceResult = TaskResult & ReturnType<typeof figures>;
 
 export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => ({
   data: row.data,
-  async plan(opened, split, { windows: limit, context: asked, stride, convention, ...options }) {
-    if (stride ?? convention)
-      throw new UserError(`${task} scores whole choices: no stride and no convention`);
-    const context = contextOf(opened, asked ?? opened.model.config.maxPositions);
+  async plan(opened, split, { windows: limit, ...options }) {
+    const context = wholeContext(task, opened, options);
     const questions: Placed[] = [];
     let numTexts = 0;
     const make: RowMaker = {
@@ -34,10 +33,10 @@ export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => 
         });
       },
     };
-    const { mayPack, cacheFolder: _, ...reading } = options;
+    const { cacheFolder: _, ...reading } = options;
     // Nothing is kept: the questions come of the rows, which tokens on disk would spare.
     const corpus = await readCorpus(opened, split, { ...reading, remake: undefined, make });
-    const { texts, dataSha256 } = corpus;
+    const { texts } = corpus;
     if (questions.length === 0)
       throw new UserError(`${split.description} has no rows with ${row.needs.join(", ")}`, {
         hint: `${task} without --data is ${row.data}`,
@@ -50,20 +49,10 @@ export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => 
         return targetWindow(texts[firstText + i]!, firstText + i, context, place);
       }),
     );
-    const groups = targetGroups(windows, context, mayPack);
-    const order = groups.flatMap((group) => group.windows.map(({ text }) => text));
-    const conditions = { task, context, dataSha256, numTokens: numScored(windows) };
-    return {
-      texts,
-      groups,
-      needsArgmax: false,
-      conditions,
-      resultOf(losses, modelSha256) {
-        const nats = new Float64Array(texts.length);
-        for (const [i, text] of order.entries()) nats[text] = losses[i]!.nats;
-        return { ...conditions, ...figures(chosen, nats, row.isNormalized), modelSha256 };
-      },
-    };
+    const how = { ...options, context, needsArgmax: false };
+    return planTargets(task, corpus, windows, how, (losses) =>
+      figures(chosen, losses, row.isNormalized),
+    );
   },
   summary: ({ acc, acc_norm: norm, ...result }) => [
     ["acc", withError(acc, result.acc_stderr)],
@@ -80,13 +69,20 @@ interface Placed extends Question {
   readonly firstText: number;
 }
 
-function figures(questions: readonly Placed[], nats: Float64Array, isNormalized: boolean) {
-  const rights = (scoreOf: (sum: number, choice: string) => number) =>
-    questions.map(({ pairs, gold, firstText }) => {
-      const scores = pairs.map(([, choice], i) => scoreOf(nats[firstText + i]!, choice));
+/** Of the losses of the questions' choices, one question after another. */
+function figures(
+  questions: readonly Question[],
+  losses: readonly WindowLoss[],
+  isNormalized: boolean,
+) {
+  const rights = (scoreOf: (sum: number, choice: string) => number) => {
+    let at = 0;
+    return questions.map(({ pairs, gold }) => {
+      const scores = pairs.map(([, choice]) => scoreOf(losses[at++]!.nats, choice));
       // The first of equals.
       return Number(scores.indexOf(Math.min(...scores)) === gold);
     });
+  };
   const isRight = rights((sum) => sum);
   const acc = estimateMean(isRight);
   // In characters as Python counts them, without the space before.

@@ -1,9 +1,11 @@
 // Everything that `ssa eval --tasks` measures: a row each.
 
+import type { TASK_NAMES } from "../../options/schema.ts";
 import type { Task } from "../evaluation.ts";
 import { choiceRows } from "./choice-rows.ts";
 import { type ChoiceResult, choiceTask } from "./choices.ts";
 import { lambada } from "./lambada.ts";
+import { passkey } from "./passkey.ts";
 import { perplexity } from "./perplexity.ts";
 
 const choices = Object.fromEntries(
@@ -15,4 +17,5 @@ export const tasks = {
   lambada,
   lambada_openai: lambada,
   ...choices,
-} satisfies Readonly<Record<string, Task>>;
+  passkey,
+} satisfies Readonly<Record<"perplexity" | (typeof TASK_NAMES)[number], Task>>;

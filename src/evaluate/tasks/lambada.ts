@@ -2,39 +2,31 @@
 // evaluation harness measures its `lambada_openai`: all behind the last space of a row's text is the target, together
 // with the spaces before it; the rest is its context.
 
-import { UserError } from "../../core/errors.ts";
 import type { DocumentStream, Piece } from "../../data/document.ts";
-import { evenSubset, numScored } from "../../data/windows.ts";
+import { evenSubset } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
-import { contextOf, type Task } from "../evaluation.ts";
+import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
 import type { WindowLoss } from "../scorer.ts";
-import { targetGroups, targetPieces, targetWindow, withError } from "./targets.ts";
+import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
 
-export type LambadaResult = TaskResult & { readonly task: "lambada" } & ReturnType<typeof figures>;
+export type LambadaResult = TaskResult & ReturnType<typeof figures>;
 
 export const lambada: Task<LambadaResult> = {
   data: "EleutherAI/lambada_openai:default",
-  async plan(opened, split, { windows: limit, context: asked, stride, convention, ...options }) {
-    if (stride ?? convention)
-      throw new UserError("lambada scores whole documents: no stride and no convention");
-    const context = contextOf(opened, asked ?? opened.model.config.maxPositions);
+  async plan(opened, split, { windows: limit, ...options }) {
+    const context = wholeContext("lambada", opened, options);
     const remake = { name: "last words", of: lastWords };
-    const { texts, dataSha256 } = await readCorpus(opened, split, { ...options, remake });
+    const corpus = await readCorpus(opened, split, { ...options, remake });
     const windows = evenSubset(
-      texts.map((text, i) => targetWindow(text, i, context, [`document ${i + 1}`, "last word"])),
+      corpus.texts.map((text, i) =>
+        targetWindow(text, i, context, [`document ${i + 1}`, "last word"]),
+      ),
       limit,
     );
-    const numTokens = numScored(windows);
-    const conditions = { task: "lambada", context, dataSha256, numTokens } as const;
-    return {
-      texts,
-      groups: targetGroups(windows, context, options.mayPack),
-      needsArgmax: true,
-      conditions,
-      resultOf: (losses, modelSha256) => ({ ...conditions, ...figures(losses), modelSha256 }),
-    };
+    const how = { ...options, context, needsArgmax: true, perplexityOf: "documents" } as const;
+    return planTargets("lambada", corpus, windows, how, figures);
   },
   summary: (result) => [
     ["accuracy", withError(result.accuracy, result.accuracyStandardError)],
@@ -57,6 +49,8 @@ function figures(losses: readonly WindowLoss[]) {
     // That of the mean times the exponential's slope; the harness draws bootstrap samples.
     perplexityStandardError: nats.standardError && perplexity * nats.standardError,
     numDocuments: losses.length,
+    /** 1 where the target is the likeliest, else 0. */
+    outcomes: isRight.join(""),
   };
 }
 

@@ -72,6 +72,7 @@ export function planWindows(
     isPacked,
     groups: [{ context, windows, isPacked }],
     needsArgmax: false,
+    perplexityOf: "tokens" as const,
     conditions,
     resultOf(losses: readonly WindowLoss[], modelSha256: string) {
       const loss = estimate(losses);

@@ -3,8 +3,12 @@
 // left end.
 
 import { UserError } from "../../core/errors.ts";
+import type { Corpus } from "../../data/corpus.ts";
 import type { Piece, TokenizedText } from "../../data/document.ts";
-import { isWorthPacking, numInputs, type Window } from "../../data/windows.ts";
+import { isWorthPacking, numInputs, numScored, type Window } from "../../data/windows.ts";
+import type { OpenedModel } from "../../model/open.ts";
+import { contextOf, type EvaluateOptions, type EvaluationPlan } from "../evaluation.ts";
+import type { WindowLoss } from "../scorer.ts";
 
 /** A context that is not scored and its continuation, which is, with the spaces before it. */
 export function targetPieces(context: string, continuation: string): readonly [Piece, Piece] {
@@ -33,11 +37,43 @@ export function targetWindow(
   return { text, start, length: tokens.length - start, scoreFrom: target - start, numTargets };
 }
 
+/** The tokens that the model sees at once; nothing that cuts documents is allowed. */
+export function wholeContext(task: string, opened: OpenedModel, options: EvaluateOptions): number {
+  if (options.stride ?? options.convention)
+    throw new UserError(`${task} scores whole documents: no stride and no convention`);
+  return contextOf(opened, options.context ?? opened.model.config.maxPositions);
+}
+
+/** Windows of a corpus whose tokens are seen and targets scored, as a plan; `figuresOf` takes losses in their order. */
+export function planTargets<Figures>(
+  task: string,
+  { texts, dataSha256 }: Corpus,
+  windows: readonly Window[],
+  how: EvaluateOptions & Pick<EvaluationPlan, "needsArgmax" | "perplexityOf"> & { context: number },
+  figuresOf: (losses: readonly WindowLoss[]) => Figures,
+) {
+  const { context, needsArgmax, perplexityOf, mayPack } = how;
+  const groups = targetGroups(windows, context, mayPack);
+  const places = new Map(groups.flatMap((group) => group.windows).map((window, i) => [window, i]));
+  const conditions = { task, context, dataSha256, numTokens: numScored(windows) };
+  return {
+    texts,
+    groups,
+    needsArgmax,
+    perplexityOf,
+    conditions,
+    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
+      const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
+      return { ...conditions, ...figures, modelSha256 };
+    },
+  };
+}
+
 /** Tokens of a row that holds several windows: enough for a device, few enough that attention costs little. */
 const PACKED_CONTEXT = 512;
 
 /** Windows side by side in rows where that saves most of the rows, else in groups of similar length. */
-export function targetGroups(windows: readonly Window[], context: number, mayPack = true) {
+function targetGroups(windows: readonly Window[], context: number, mayPack = true) {
   const sizes = windows.map(numInputs);
   const [longest, all] = [sizes.reduce((a, b) => Math.max(a, b)), sizes.reduce((a, b) => a + b)];
   const row = Math.max(longest, Math.min(PACKED_CONTEXT, context, all));

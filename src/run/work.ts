@@ -1,0 +1,53 @@
+// A run at work: what all of it is handed, what it tells, and how it scores and stops.
+
+import type { Engine } from "../engines/index.ts";
+import type { EvaluationPlan } from "../evaluate/evaluation.ts";
+import { boundWeights } from "../model/graph.ts";
+import type { OpenedModel } from "../model/open.ts";
+import type { StepMetrics } from "../train/loop.ts";
+import type { Fit } from "./fit.ts";
+import type { Prepared } from "./prepare.ts";
+
+/** What happens on the way, for logs and progress. */
+export type RunEvent = Readonly<
+  | { kind: "note"; text: string }
+  | { kind: "scored"; phase: string; windows: number; of: number }
+  | ({ kind: "step"; steps: number; tokensPerSecond: number } & Omit<StepMetrics, "seconds">)
+  | { kind: "evaluated"; step: number; lossNats: number }
+  | { kind: "saved"; step: number; dir: string }
+>;
+
+/** A run whose folder is locked and whose engine has started. */
+export interface RunAtWork extends Prepared {
+  readonly runDir: string;
+  readonly engine: Engine;
+  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
+  readonly isResumed: boolean;
+  /** A file in which runs that differ in what they train share the losses of their base. */
+  readonly sharedBase?: string | undefined;
+  /** Of this process's part of the run: milliseconds of `performance.now()`. */
+  readonly startedAt: number;
+  readonly onEvent: (event: RunEvent) => void;
+  /** Stops the run: after the present step, or between two windows that are scored. */
+  readonly signal: AbortSignal;
+}
+
+/** What of a model trains, with the values that it has when it is fed. */
+export function present({ tensors }: RunAtWork, opened: OpenedModel) {
+  const known = new Set([...opened.model.weights.keys(), ...boundWeights(opened).keys()]);
+  const fed = tensors.filter(({ name }) => known.has(name));
+  const feeds = Object.fromEntries(fed.map(({ name, values }) => [name, values]));
+  return { feeds, trainable: new Set(Object.keys(feeds)) };
+}
+
+/** How any windows of a run are scored: told of, and stopped by the signal. */
+export function scoring({ onEvent, signal }: RunAtWork, phase: string, plan: EvaluationPlan) {
+  const of = plan.groups.reduce((sum, group) => sum + group.windows.length, 0);
+  const onBatch = ({ windows }: { readonly windows: number }) =>
+    onEvent({ kind: "scored", phase, windows, of });
+  return { signal, onBatch };
+}
+
+/** Whether work ended because its signal stopped it. */
+export const isStop = (error: unknown, signal: AbortSignal) =>
+  signal.aborted && error === signal.reason;
