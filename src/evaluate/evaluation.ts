@@ -96,5 +96,6 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  return { result: resultOf(losses, sha256), losses, temperatures: observe.summary() };
+  const [temperatures, heads] = [observe.summary(), observe.byHead()];
+  return { result: resultOf(losses, sha256), losses, temperatures, heads };
 }

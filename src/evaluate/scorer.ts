@@ -115,6 +115,12 @@ export interface TemperatureSummary {
   readonly max: number;
 }
 
+/** The same of each head: the mean, and the standard deviation over tokens. */
+export interface HeadTemperatures extends Pick<TemperatureSummary, "layer" | "projection"> {
+  readonly mean: readonly number[];
+  readonly deviation: readonly number[];
+}
+
 /** Collects the least, mean and greatest τ of each layer and projection. */
 export class TemperatureStatistics {
   readonly #watched = new Map<string, ReturnType<typeof nothingSeen>>();
@@ -134,13 +140,17 @@ export class TemperatureStatistics {
       const { shape } = watched;
       const [heads, tokens] = shape.slice(-3, -1).map(Number) as [number, number];
       const first = shape.length === 4 ? row * heads : 0;
-      for (let head = first; head < first + heads; head++) {
-        const start = head * tokens;
+      for (let head = 0; head < heads; head++) {
+        const start = (first + head) * tokens;
+        const own = (watched.heads[head] ??= { count: 0, sum: 0, squares: 0 });
         for (const tau of results[name]!.subarray(start, start + Math.min(length, tokens))) {
           watched.min = Math.min(watched.min, tau);
           watched.max = Math.max(watched.max, tau);
           watched.sum += tau;
           watched.count += 1;
+          own.count += 1;
+          own.sum += tau;
+          own.squares += (tau - 1) ** 2; // from 1, near which they are, so that little is lost
         }
       }
     }
@@ -152,9 +162,21 @@ export class TemperatureStatistics {
       return { layer, projection, min, mean: sum / count, max };
     });
   }
+
+  byHead(): HeadTemperatures[] {
+    const all = [...this.#watched.values()].filter(({ count }) => count > 0);
+    return all.map(({ layer, projection, heads }) => {
+      const mean = heads.map(({ sum, count }) => sum / count);
+      const deviation = heads.map(({ squares, count }, head) =>
+        Math.sqrt(Math.max(0, squares / count - (mean[head]! - 1) ** 2)),
+      );
+      return { layer, projection, mean, deviation };
+    });
+  }
 }
 
 function nothingSeen(layer: number, projection: Projection) {
   const shape: Shape = [];
-  return { layer, projection, shape, min: Infinity, max: -Infinity, sum: 0, count: 0 };
+  const heads: { count: number; sum: number; squares: number }[] = [];
+  return { layer, projection, shape, heads, min: Infinity, max: -Infinity, sum: 0, count: 0 };
 }

@@ -17,6 +17,8 @@ import { isRun, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
+import { armsPage } from "../report/data.ts";
+import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { isStop, type RunEvent } from "./training.ts";
@@ -77,7 +79,9 @@ export async function compare(
   for (const run of runs) if (!isFailed(run)) scored.push(await readScored(run));
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed);
-  await writeJson(join(out, "comparison.json"), result);
+  await writeJson(join(out, runFiles.comparison), result);
+  const page = await armsPage(basename(out), result, out);
+  await writePage(join(out, runFiles.page), page);
   return { failed, result };
 }
 

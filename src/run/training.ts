@@ -8,6 +8,7 @@ import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
@@ -34,6 +35,7 @@ import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
+import { leavePage } from "./page.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
 /** What happens on the way, for logs and progress. */
@@ -78,7 +80,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const heldOut = await openHeldOut(work);
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const before = await scoreBase(work, baseSha256, heldOut);
-  const trained = await train(work, base, heldOut, before);
+  const trained = await train(work, base, heldOut, before.losses);
   await heldOut.dispose();
   const { outcome, loop } = trained;
   if (outcome === "interrupted")
@@ -87,11 +89,11 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
-  const { result, losses, temperatures } = await finish(work, finalStep, origin);
+  const { result, losses, temperatures, heads } = await finish(work, finalStep, origin);
   const report: RunReport = {
-    before: reportPlan.resultOf(before, baseSha256),
+    before: reportPlan.resultOf(before.losses, baseSha256),
     after: result,
-    delta: pairedDelta(before, losses),
+    delta: pairedDelta(before.losses, losses),
     parameters,
     temperatures,
     recipe,
@@ -106,12 +108,17 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
+  await leavePage(work, report, { heads, before: before.tokens, losses });
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
 
 /** The base's losses on the report's windows, scored once in a run and kept with what they, and the run, depend on. */
-async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
+async function scoreBase(
+  work: RunAtWork,
+  base: string,
+  heldOut: HeldOut,
+): Promise<{ losses: readonly WindowLoss[]; tokens?: TokenLosses }> {
   const { runDir, sha256, reportPlan } = work;
   const path = join(runDir, runFiles.before);
   const inputs = { base, ...sha256 };
@@ -123,17 +130,21 @@ async function scoreBase(work: RunAtWork, base: string, heldOut: HeldOut) {
         throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
           hint: "bring it back to resume, or start a new run",
         });
-    const { nats } = stored;
-    if (Array.isArray(nats) && nats.length === reportPlan.windows.length)
-      return reportPlan.windows.map((window, i) => {
+    // Early runs kept none of single tokens.
+    const { nats, tokens } = stored as { nats?: unknown; tokens?: TokenLosses };
+    if (Array.isArray(nats) && nats.length === reportPlan.windows.length) {
+      const losses = reportPlan.windows.map((window, i) => {
         return { nats: nats[i] as number, numTokens: numScored([window]) };
       });
+      return { losses, ...(tokens && { tokens }) };
+    }
   }
   const losses = await heldOut.score("before", reportPlan);
   checkFinite(losses, reportPlan.windows);
   const nats = losses.map((loss) => loss.nats);
-  await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats })}\n`);
-  return losses;
+  const tokens = tokenLosses(reportPlan, losses);
+  await writeFileAtomic(path, `${JSON.stringify({ sha256: inputs, nats, tokens })}\n`);
+  return { losses, tokens };
 }
 
 /** Writes a step's weights to final/, and scores it as `ssa eval` does: from the files, so that the report says what they give. */
