@@ -73,6 +73,9 @@ export function tokenLosses(plan: Plan, losses: readonly WindowLoss[]): TokenLos
   };
 }
 
+/** Of tokens whose spelling nobody knows. */
+export const idsAsText = (ids: Iterable<number>) => Array.from(ids, (id) => ` #${id}`);
+
 /** What became of tokens; `spell` writes each, which token files have nothing for. */
 export function compareTokens(
   plan: Plan,

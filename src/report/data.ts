@@ -8,7 +8,7 @@ import type { JsonObject } from "../core/json.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
 import type { EvaluationDetails } from "../evaluate/details.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
-import type { HeadTemperatures } from "../evaluate/scorer.ts";
+import type { HeadTemperatures, TokenTemperatures } from "../evaluate/attention.ts";
 import { studentT975 } from "../evaluate/statistics.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
@@ -18,6 +18,11 @@ import { loadRecipe, recipeToYaml } from "../options/load.ts";
 /** What a run keeps for its page alone. */
 export interface RunDetails extends Partial<EvaluationDetails> {
   readonly heads: readonly HeadTemperatures[];
+  /** A stretch of the held-out text with each token's τ; no run without temperatures has it. */
+  readonly passage?: {
+    readonly tokens: readonly string[];
+    readonly temperatures: readonly TokenTemperatures[];
+  };
   readonly machine: Readonly<Record<string, string>>;
 }
 

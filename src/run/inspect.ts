@@ -1,10 +1,17 @@
-// What a model holds, from headers alone.
+// What a model holds, from headers alone; and what its attention does with a text.
 
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
-import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Engine } from "../engines/index.ts";
+import { AttentionStatistics } from "../evaluate/attention.ts";
+import { openScorer } from "../evaluate/scorer.ts";
+import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { opening, type Places, placesOf, withEngine } from "../model/places.ts";
+import type { Projection } from "../nn/attention.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { addedParameters } from "../train/groups.ts";
@@ -52,4 +59,80 @@ function sums(amounts: Iterable<readonly [string, number]>): Record<string, numb
   const all: Record<string, number> = {};
   for (const [key, amount] of amounts) all[key] = (all[key] ?? 0) + amount;
   return all;
+}
+
+export interface InspectTextOptions extends Partial<Places> {
+  readonly adapter?: string | undefined;
+  /** Whose τ is given; the mean over all by default. A head of a group is that of its keys and values. */
+  readonly layer?: number | undefined;
+  readonly head?: number | undefined;
+  readonly device?: string;
+  readonly threads?: number | "auto";
+}
+
+export type TextInspection = Awaited<ReturnType<typeof inspectText>>;
+
+/** Runs a model on a text, as it is and without what is inserted: every token's τ, and how far attention spreads. */
+export async function inspectText(name: string, text: string, options: InspectTextOptions = {}) {
+  const { adapter, layer, head, device = "auto", threads = "auto" } = options;
+  const places = placesOf(options);
+  const opened = await openModel(name, { ...opening(places), adapter });
+  const { numLayers, numHeads, maxPositions } = opened.model.config;
+  const check = (what: string, at: number | undefined, count: number) => {
+    if (at !== undefined && at >= count)
+      throw new UserError(`${what} ${at} is not there: the model has ${what}s 0 to ${count - 1}`);
+  };
+  check("layer", layer, numLayers);
+  check("head", head, numHeads);
+  const tokenizer = await loadTokenizer(opened.folder);
+  const encoded = tokenizer.encode([{ text, isTarget: true, isLast: true }]).ids;
+  const ids = Uint32Array.from([...(tokenizer.prefix ?? []), ...encoded]);
+  if (ids.length < 2 || ids.length > maxPositions)
+    throw new UserError(`the text has ${ids.length} tokens, expected 2 to ${maxPositions}`);
+  const { temperatures: _, lora: __, ...base } = opened;
+  const isBase = insertionsOf(opened).length === 0;
+  return withEngine({ device, threads }, places, async (engine) => {
+    const before = isBase ? undefined : await attentionOn(engine, base, ids);
+    const after = await attentionOn(engine, opened, ids);
+    const sites = after.statistics.byToken().filter((site) => site.layer === (layer ?? site.layer));
+    const texts = tokenizer.spell(ids);
+    return {
+      layer: layer ?? ("mean" as const),
+      head: head ?? ("mean" as const),
+      tokens: Array.from(ids, (id, i) => {
+        const taus = new Map<Projection, number[]>();
+        for (const { projection, taus: heads } of sites) {
+          const chosen =
+            head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!];
+          taus.set(projection, [...(taus.get(projection) ?? []), ...chosen.map((of) => of[i]!)]);
+        }
+        const means = [...taus].map(([projection, all]) => [projection, meanOf(all)] as const);
+        const tau: Readonly<Partial<Record<Projection, number>>> = Object.fromEntries(means);
+        return { id, text: texts[i]!, tau, nats: after.nats[i - 1] ?? null };
+      }),
+      /** Nats, by layer, mean over heads and tokens; `before` is without what is inserted. */
+      entropy: after.statistics.entropies().map((entropy, layer) => ({
+        layer,
+        before: before ? before.statistics.entropies()[layer]! : null,
+        after: entropy,
+      })),
+    };
+  });
+}
+
+const meanOf = (values: readonly number[]) =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
+async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Array) {
+  const { length } = tokens;
+  const statistics = new AttentionStatistics({ tokens: length, entropy: true });
+  const shape = { batchSize: 1, context: length };
+  const scorer = await openScorer(engine, opened, { ...shape, observe: statistics });
+  try {
+    const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
+    const [loss] = await scorer.score([{ tokens }], [window]);
+    return { statistics, nats: [...loss!.tokenNats!] };
+  } finally {
+    await scorer.dispose();
+  }
 }

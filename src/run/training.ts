@@ -89,7 +89,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     onEvent({ kind: "note", text: `stopped early at step ${loop.step}, best at ${loop.bestStep}` });
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
-  const { result, losses, temperatures, heads } = await finish(work, finalStep, origin);
+  const { result, losses, temperatures, observed } = await finish(work, finalStep, origin);
   const report: RunReport = {
     before: reportPlan.resultOf(before.losses, baseSha256),
     after: result,
@@ -108,7 +108,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
-  await leavePage(work, report, { heads, before: before.tokens, losses });
+  await leavePage(work, report, { observed, before: before.tokens, losses });
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }

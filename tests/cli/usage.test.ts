@@ -33,6 +33,8 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --contxt 8`, /unknown option '--contxt'\s+\(Did you mean --context\?\)/],
     ["eval --model base", /perplexity needs data to measure on\s+hint: .*--data/],
     ["inspect", /missing required argument 'model'/],
+    ["inspect base --layer 1", /--layer and --head are of a text\s+hint: give one: --text/],
+    ["inspect base --text word", /base holds no tokenizer.json/],
     ["inspect text.txt", /"text.txt" is a file, expected the folder of a model/],
     ["eval --model nothing --data val.bin", /"nothing" has no config.json/],
     [

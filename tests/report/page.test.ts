@@ -80,6 +80,18 @@ test("a run's page is one small file, for both themes, phones and paper", skip, 
     if (!("width" in how)) assert.ok((await page.pdf()).length > 20_000);
     await page.close();
   }
+  const chosen = await look(file);
+  const titles = () =>
+    chosen
+      .locator(".passage span")
+      .evaluateAll((spans) => spans.map((span) => span.getAttribute("title")).join());
+  const mean = await titles();
+  await chosen.getByLabel("Layer").selectOption("1");
+  const ofLayer = await titles();
+  await chosen.getByLabel("Projection").selectOption("value");
+  assert.equal(await chosen.getByLabel("Layer").inputValue(), "1");
+  assert.equal(new Set([mean, ofLayer, await titles()]).size, 3);
+  await chosen.close();
   // Unfinished, it has what there is.
   for (const name of ["report.json", "details.json"]) await rm(join(folder, name));
   const open = await readRun(folder);

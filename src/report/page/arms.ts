@@ -57,9 +57,10 @@ export function armsPage({ name, comparison, curves }: ArmsPage): Node[] {
       ),
     section(
       "Change of perplexity",
-      `Bars are 95 % intervals ${isOne ? "over windows; other seeds were not tried" : "over windows and seeds"}; circles are single runs. ${comparison.method}.`,
+      `Bars are 95 % intervals ${isOne ? "over windows; other seeds were not tried" : "over windows and seeds"}; circles are single runs. Method: ${comparison.method}.`,
       plots.changes(
         "Change of perplexity by arm",
+        colorOf,
         arms.map(({ name, change, runs }) => ({
           name,
           ...change,

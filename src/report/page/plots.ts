@@ -2,7 +2,7 @@
 
 import * as Plot from "@observablehq/plot";
 import type { Difference } from "../../evaluate/statistics.ts";
-import type { HeadTemperatures } from "../../evaluate/scorer.ts";
+import type { HeadTemperatures } from "../../evaluate/attention.ts";
 import type { Curves, RunPage } from "../data.ts";
 import { figure } from "./dom.ts";
 
@@ -26,6 +26,7 @@ const FRAME = { marginLeft: 56, marginRight: 12, height: 220 };
 /** The change of a run's perplexity, or of several arms', each with its interval. */
 export const changes = (
   label: string,
+  colorOf: (name: string) => string,
   rows: readonly (Pick<Difference, "percent" | "interval95"> & {
     name: string;
     runs?: readonly number[];
@@ -35,9 +36,13 @@ export const changes = (
     Plot.plot({
       width,
       height: 46 + 34 * rows.length,
-      marginLeft: Math.min(width / 3, 16 + 7 * Math.max(...rows.map(({ name }) => name.length))),
+      marginLeft: 16 + 7 * Math.min(24, Math.max(...rows.map(({ name }) => name.length))),
       x: { label: "change of perplexity, %", grid: true, nice: true },
-      y: { label: null, domain: rows.map(({ name }) => name) },
+      y: {
+        label: null,
+        domain: rows.map(({ name }) => name),
+        tickFormat: (name: string) => (name.length > 24 ? `${name.slice(0, 23)}…` : name),
+      },
       marks: [
         Plot.ruleX([0], { stroke: SOFT }),
         Plot.link(
@@ -47,15 +52,20 @@ export const changes = (
             x2: (row: Difference) => row.interval95![1],
             y1: "name",
             y2: "name",
-            stroke: ACCENT,
+            stroke: (row: { name: string }) => colorOf(row.name),
             strokeWidth: 3,
           },
         ),
         Plot.dot(
           rows.flatMap(({ name, runs = [] }) => runs.map((percent) => ({ name, percent }))),
-          { x: "percent", y: "name", stroke: OTHER, r: 4 },
+          { x: "percent", y: "name", stroke: SOFT, r: 4 },
         ),
-        Plot.dot(rows, { x: "percent", y: "name", fill: ACCENT, r: 5 }),
+        Plot.dot(rows, {
+          x: "percent",
+          y: "name",
+          fill: (row: { name: string }) => colorOf(row.name),
+          r: 5,
+        }),
       ],
     }),
   );

@@ -5,6 +5,7 @@ import type { TokenChange } from "../../evaluate/details.ts";
 import type { RunReport } from "../../evaluate/results.ts";
 import type { RunPage } from "../data.ts";
 import { element, legend, section, table, tile, visible } from "./dom.ts";
+import { passageSection } from "./passage.ts";
 import * as plots from "./plots.ts";
 
 type Recipe = RunPage["recipe"];
@@ -33,6 +34,7 @@ export function runPage(page: RunPage): Node[] {
     details?.places && placesSection(details.places),
     page.changes && changesSection(page.changes),
     ...temperatureSections(page),
+    details?.passage && passageSection(details.passage),
     details?.gained &&
       tokensSection("Tokens that gained most", details.gained, details.sampledTokens),
     details?.lost && tokensSection("Tokens that lost most", details.lost, details.sampledTokens),
@@ -174,7 +176,13 @@ function tokensSection(title: string, tokens: readonly TokenChange[], sampled = 
   if (tokens.length === 0) return null;
   const rows = tokens.map(({ before, text, after, place, nats }) => [
     // A token may be a part of a letter only.
-    element("span", {}, visible(before), element("mark", {}, visible(text) || "▫"), visible(after)),
+    element(
+      "span",
+      {},
+      visible(before).trimStart(),
+      element("mark", {}, visible(text) || "▫"),
+      visible(after),
+    ),
     signed(nats[1] - nats[0]),
     ...nats.map((value) => value.toFixed(2)),
     count(place),
