@@ -3,12 +3,12 @@
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
-import type { ArmResult, ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
-import type { Difference } from "../../src/evaluate/statistics.ts";
+import type { ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
 import { loadComparison, seedsOption } from "../../src/options/comparison.ts";
 import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
+import { comparisonTables } from "../../src/report/tables.ts";
 import { compare, compareRuns } from "../../src/run/compare.ts";
 import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
@@ -85,40 +85,13 @@ function shardOf(given: string | undefined) {
   throw new UserError(`--shard: expected i/n with i from 1 to n, found "${given}"`);
 }
 
-function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns }: CommandIo) {
-  const results = arms.map(({ name, seeds, before, after, change }) => [
-    name,
-    String(seeds.length),
-    format.perplexity(before.perplexity),
-    format.perplexity(after.perplexity),
-    ...changeOf(change),
-  ]);
-  const costs = arms.map(({ name, trained, steps, seconds, peakRssBytes, cost }: ArmResult) => [
-    name,
-    trained === null ? "" : format.integer(trained),
-    format.integer(steps),
-    format.duration(seconds),
-    format.bytes(peakRssBytes),
-    cost?.trained ? format.integer(cost.trained) : "",
-    cost ? format.duration(cost.seconds) : "",
-  ]);
-  const verdicts = pairs.map(({ arm, against, pHolm, verdict, ...difference }) => [
-    arm,
-    against,
-    ...changeOf(difference),
-    pHolm < 0.001 ? "<0.001" : pHolm.toFixed(3),
-    verdict,
-  ]);
-  const tables: readonly (readonly [string[], string[][]])[] = [
-    [["arm", "seeds", "before", "after", "change", "95 % interval"], results],
-    [["arm", "values", "steps", "time", "memory", "values/%", "time/%"], costs],
-    [["arm", "against", "change", "95 % interval", "p (Holm)", "verdict"], verdicts],
-  ];
+function comparisonText(result: ArmsCompared, { columns }: CommandIo) {
+  const { scored, arms, failed } = result;
   const { windows = 0, context = 0, numTokens = 0 } = scored;
   const what = `${format.integer(numTokens)} tokens in ${windows} windows of ${context}`;
   const isOne = arms.some(({ seeds }) => seeds.length === 1);
   return [
-    ...tables.filter(([, rows]) => rows.length > 0).map((of) => table(...of, columns)),
+    ...comparisonTables(result).map(([, of]) => table(...of, columns)),
     facts({
       scored: arms.length && what,
       intervals: isOne ? "over windows; other seeds were not tried" : "over windows and seeds",
@@ -128,10 +101,3 @@ function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns
 }
 
 const failedName = ({ arm, seed }: FailedRun) => `${arm}, seed ${seed}`;
-
-function changeOf({ percent, interval95 }: Omit<Difference, "pValue">): string[] {
-  const [change, ...ends] = [percent, ...(interval95 ?? [])].map((p) =>
-    format.percent(p, { isChange: true }),
-  );
-  return [change!, ends.join(" to ")];
-}

@@ -84,39 +84,36 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
   return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
 }
 
-/** From far below 1 to far above, by fifths of the farthest. */
-const COLORS = ["blue", "cyan", null, "yellow", "red"] as const;
+/** From far below 1 to far above. */
+const COLORS = ["blue", "cyan", "reset", "yellow", "red"] as const;
 
 function describeText({ layer, head, tokens, entropy }: TextInspection, columns: number): string {
-  const used = PROJECTIONS.filter((projection) => tokens.some(({ tau }) => tau[projection]));
-  const which = [`layer ${layer}`, `head ${head}`].join(", ").replaceAll(/(\w+) mean/g, "all $1s");
+  const used = PROJECTIONS.filter((projection) => tokens[0]!.tau[projection] !== undefined);
   const pictures = used.map((projection) => {
     const farthest = Math.max(...tokens.map(({ tau }) => Math.abs(tau[projection]! - 1)), 1e-9);
     const colored = tokens.map(({ text, tau }) => {
-      const share = (tau[projection]! - 1) / farthest;
-      const color = COLORS[Math.min(4, Math.floor((5 * (share + 1)) / 2))];
-      return color ? styleText(color, text) : text;
+      const level = Math.round(2 + (2 * (tau[projection]! - 1)) / farthest);
+      return level === 2 ? text : styleText(COLORS[level]!, text);
     });
     const scale = `blue 1 - ${farthest.toFixed(2)}, red 1 + ${farthest.toFixed(2)}`;
-    return `τ of the ${projection}, ${which}; ${scale}\n${colored.join("")}`;
+    return `${projection} τ, layer ${layer}, head ${head}: ${scale}\n${colored.join("")}`;
   });
+  const digits = (value: number | null) => value?.toFixed(3) ?? "";
   const rows = tokens.map(({ text, nats, tau }) => [
     JSON.stringify(text),
-    nats === null ? "" : nats.toFixed(3),
-    ...used.map((projection) => tau[projection]!.toFixed(3)),
+    digits(nats),
+    ...used.map((projection) => digits(tau[projection]!)),
   ]);
-  const isAlone = entropy.every(({ before }) => before === null);
   const spread = entropy.map(({ layer, before, after }) => [
     String(layer),
-    ...(before === null ? [] : [before.toFixed(3)]),
-    after.toFixed(3),
-    ...(before === null ? [] : [`${after < before ? "" : "+"}${(after - before).toFixed(3)}`]),
+    digits(after),
+    digits(before),
+    digits(before === null ? null : after - before),
   ]);
   return [
     ...pictures,
     table(["token", "nats", ...used.map((projection) => `${projection} τ`)], rows, columns),
-    "entropy of attention, nats, mean over heads and tokens" +
-      (isAlone ? "" : ": without what is inserted, and with it"),
-    table(["layer", ...(isAlone ? ["entropy"] : ["without", "with", "change"])], spread, columns),
+    "entropy of attention, nats, mean over heads and tokens; without what is inserted",
+    table(["layer", "entropy", "without", "change"], spread, columns),
   ].join("\n\n");
 }

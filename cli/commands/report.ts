@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../src/core/errors.ts";
 import { runFiles } from "../../src/files/names.ts";
-import { armsPage, type PageData, readComparison, readRun } from "../../src/report/data.ts";
+import { type PageData, readComparison, readRun } from "../../src/report/data.ts";
 import { writePage } from "../../src/report/document.ts";
 import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
 import { compareRuns } from "../../src/run/compare.ts";
@@ -38,12 +38,18 @@ export const command = defineCommand({
       });
     const data: PageData =
       others.length > 0
-        ? await armsPage(folders.join(", "), await compareRuns(folders))
+        ? { kind: "arms", name: folders.join(", "), comparison: await compareRuns(folders) }
         : ((await readComparison(first)) ?? (await readRun(first)));
     const path = output ?? (others.length > 0 ? runFiles.page : join(first, runFiles.page));
     await writePage(path, data);
     print(io, json, { output: path }, () => path);
-    if (open) show(pathToFileURL(path).href, (note) => io.progress.line(note));
+    if (!open) return;
+    // In the system's browser, which goes on without this program.
+    const [program, ...before] = OPENERS[process.platform] ?? ["xdg-open"];
+    const words = [...before, pathToFileURL(path).href];
+    const child = spawn(program, words, { detached: true, stdio: "ignore" });
+    child.on("error", () => io.progress.line(`no ${program} here that opens a browser`));
+    child.unref();
   },
 });
 
@@ -51,11 +57,3 @@ const OPENERS: Readonly<Partial<Record<NodeJS.Platform, readonly [string, ...str
   darwin: ["open"],
   win32: ["cmd", "/c", "start", ""],
 };
-
-/** In the system's browser, which goes on without this program. */
-export function show(url: string, note: (text: string) => void): void {
-  const [program, ...before] = OPENERS[process.platform] ?? ["xdg-open"];
-  const child = spawn(program, [...before, url], { detached: true, stdio: "ignore" });
-  child.on("error", () => note(`no ${program} here that opens a browser: open ${url}`));
-  child.unref();
-}

@@ -22,91 +22,66 @@ export interface TemperatureSummary extends Site {
 }
 
 /** The same of each head: the mean, and the standard deviation over tokens. */
-export interface HeadTemperatures extends Site {
-  readonly mean: readonly number[];
-  readonly deviation: readonly number[];
-}
+export type HeadTemperatures = Site & Readonly<Record<"mean" | "deviation", readonly number[]>>;
 
 /** τ of the first tokens of a window, by head. */
 export interface TokenTemperatures extends Site {
   readonly taus: readonly (readonly number[])[];
 }
 
-interface Wishes {
-  /** Keeps τ of so many tokens, the first of the first window. */
-  readonly tokens?: number;
-  /** Adds up the entropy of rows, which takes some time. */
-  readonly entropy?: boolean;
-}
-
-/** Collects what one forward pass after another shows. */
+/** Collects what one forward pass after another shows; of the first `tokens` tokens of the first window each τ. */
 export class AttentionStatistics {
-  readonly #watched = new Map<string, ReturnType<typeof nothingSeen>>();
-  readonly #entropies = new Map<
-    string,
-    { layer: number; shape: Shape; sum: number; rows: number }
-  >();
-  readonly #wishes: Wishes;
-  /** Of which `tokenTemperatures` are. */
+  readonly #sites = new Map<string, Site & { readonly shape: Shape; readonly heads: HeadSeen[] }>();
+  readonly #rows = new Map<string, { layer: number; start: number; shape: Shape }>();
+  readonly #entropies: { sum: number; rows: number }[] = [];
+  readonly #tokens: number;
+  /** Of which `byToken` tells. */
   firstWindow: Window | undefined;
 
-  constructor(wishes: Wishes = {}) {
-    this.#wishes = wishes;
+  constructor(tokens = 0) {
+    this.#tokens = tokens;
   }
 
   /** What a graph is built with, so that its outputs have what is watched; it is the one that runs next. */
-  watch(outputs: Record<string, Tensor>): { observe: Observer; hooks?: AttentionHooks } {
+  watch(outputs: Record<string, Tensor>, hasEntropy = false) {
     const observe: Observer = (layer, projection, tau) => {
       const name = `tau.${layer}.${projection}`;
-      const seen = this.#watched.get(name) ?? nothingSeen(layer, projection);
-      this.#watched.set(name, { ...seen, shape: tau.shape });
+      const { heads = [] } = this.#sites.get(name) ?? {};
+      this.#sites.set(name, { layer, projection, shape: tau.shape, heads });
       outputs[name] = tau;
     };
-    if (!this.#wishes.entropy) return { observe };
-    let blocks = 0;
+    const ends: number[] = [];
     const attended: AttentionHooks["attended"] = (layer, logits, weights) => {
-      // -Σ w ln w, where ln w = logit - ln Σ exp(logits); a masked logit is finite and its weight 0. [B, N, rows, 1]
+      // -Σ w ln w, where ln w = logit - ln Σ exp(logits); a masked logit is finite and its weight 0. [B, N, R, 1]
       const entropy = sub(logSumExp(logits), reduceSum(mul(weights, logits), [-1]));
-      const name = `entropy.${layer}.${blocks++}`;
-      this.#entropies.set(name, { layer, shape: entropy.shape, sum: 0, rows: 0 });
+      const { shape } = entropy;
+      const start = ends[layer] ?? 0;
+      ends[layer] = start + Number(shape[2]);
+      const name = `entropy.${layer}.${start}`;
+      this.#rows.set(name, { layer, start, shape });
       outputs[name] = entropy;
     };
-    return { observe, hooks: { attended } };
+    return { observe, hooks: hasEntropy ? { attended } : {} };
   }
 
   /** Adds the first `length` tokens of one row of a run, which begins with a window. */
   add(results: Results, row: number, length: number, window: Window): void {
-    const isFirst = this.firstWindow === undefined;
+    const numKept = this.firstWindow ? 0 : Math.min(this.#tokens, window.length, length);
     this.firstWindow ??= window;
-    for (const [name, watched] of this.#watched) {
+    for (const [name, { shape, heads }] of this.#sites) {
       // τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone, or [N, 1, 1] on nothing.
-      const { shape } = watched;
-      const [heads, tokens] = shape.slice(-3, -1).map(Number) as [number, number];
-      const first = shape.length === 4 ? row * heads : 0;
-      for (let head = 0; head < heads; head++) {
+      const [numHeads, tokens] = shape.slice(-3, -1).map(Number) as [number, number];
+      const first = shape.length === 4 ? row * numHeads : 0;
+      for (let head = 0; head < numHeads; head++) {
         const start = (first + head) * tokens;
-        const own = (watched.heads[head] ??= { count: 0, sum: 0, squares: 0 });
         const taus = results[name]!.subarray(start, start + Math.min(length, tokens));
-        for (const tau of taus) {
-          watched.min = Math.min(watched.min, tau);
-          watched.max = Math.max(watched.max, tau);
-          watched.sum += tau;
-          watched.count += 1;
-          own.count += 1;
-          own.sum += tau;
-          own.squares += (tau - 1) ** 2; // from 1, near which they are, so that little is lost
-        }
-        const kept = Math.min(this.#wishes.tokens ?? 0, window.length, length);
-        if (isFirst) watched.taus.push(Array.from({ length: kept }, (_, i) => taus[i] ?? taus[0]!));
+        (heads[head] ??= new HeadSeen()).add(taus, numKept);
       }
     }
-    // Blocks of rows follow one another, each [B, N, rows, 1].
-    const ends = new Map<number, number>();
-    for (const [name, of] of this.#entropies) {
-      const [, heads, rows] = of.shape.map(Number) as [number, number, number];
-      const start = ends.get(of.layer) ?? 0;
-      ends.set(of.layer, start + rows);
+    for (const [name, { layer, start, shape }] of this.#rows) {
+      const [, heads, rows] = shape.map(Number) as [number, number, number];
       const numRows = Math.max(0, Math.min(rows, length - start));
+      const of = (this.#entropies[layer] ??= { sum: 0, rows: 0 });
       for (let head = 0; head < heads; head++) {
         const at = (row * heads + head) * rows;
         for (const entropy of results[name]!.subarray(at, at + numRows)) of.sum += entropy;
@@ -115,42 +90,57 @@ export class AttentionStatistics {
     }
   }
 
-  summary(): TemperatureSummary[] {
-    return this.#seen().map(({ layer, projection, min, max, sum, count }) => {
-      return { layer, projection, min, mean: sum / count, max };
+  #describe = <T>(describe: (heads: readonly HeadSeen[]) => T): (Site & T)[] =>
+    [...this.#sites.values()]
+      .filter(({ heads }) => heads.length > 0)
+      .map(({ layer, projection, heads }) => ({ layer, projection, ...describe(heads) }));
+
+  summary = (): TemperatureSummary[] =>
+    this.#describe((heads) => {
+      const total = (of: "sum" | "count") => heads.reduce((sum, head) => sum + head[of], 0);
+      const [min, max] = [heads.map((head) => head.min), heads.map((head) => head.max)];
+      return { min: Math.min(...min), mean: total("sum") / total("count"), max: Math.max(...max) };
     });
-  }
 
-  byHead(): HeadTemperatures[] {
-    return this.#seen().map(({ layer, projection, heads }) => {
-      const mean = heads.map(({ sum, count }) => sum / count);
-      const deviation = heads.map(({ squares, count }, head) =>
-        Math.sqrt(Math.max(0, squares / count - (mean[head]! - 1) ** 2)),
-      );
-      return { layer, projection, mean, deviation };
+  byHead = (): HeadTemperatures[] =>
+    this.#describe((heads) => {
+      const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
+      return { mean: list("mean"), deviation: list("deviation") };
     });
-  }
 
-  byToken(): TokenTemperatures[] {
-    return this.#seen().map(({ layer, projection, taus }) => ({ layer, projection, taus }));
-  }
+  byToken = (): TokenTemperatures[] =>
+    this.#describe((heads) => ({ taus: heads.map(({ kept }) => kept) }));
 
-  /** Mean entropy of each layer's rows, over heads and tokens, in nats: exp of it is how many tokens a row spreads over. */
-  entropies(): number[] {
-    const layers = new Map<number, { sum: number; rows: number }>();
-    for (const { layer, sum, rows } of this.#entropies.values()) {
-      const of = layers.get(layer) ?? { sum: 0, rows: 0 };
-      layers.set(layer, { sum: of.sum + sum, rows: of.rows + rows });
-    }
-    return [...layers.values()].map(({ sum, rows }) => sum / rows);
-  }
-
-  #seen = () => [...this.#watched.values()].filter(({ count }) => count > 0);
+  /** Mean entropy of each layer's rows, over heads and tokens, in nats. */
+  entropies = (): number[] => this.#entropies.map(({ sum, rows }) => sum / rows);
 }
 
-function nothingSeen(layer: number, projection: Projection) {
-  const shape: Shape = [];
-  const heads: { count: number; sum: number; squares: number }[] = [];
-  const taus: number[][] = [];
-  return { layer, projection, shape, heads, taus, min: Infinity, max: -Infinity, sum: 0, count: 0 };
+/** τ of one head; squares are of the distance from 1, near which it is, so that little is lost. */
+class HeadSeen {
+  min = Infinity;
+  max = -Infinity;
+  sum = 0;
+  squares = 0;
+  count = 0;
+  readonly kept: number[] = [];
+
+  /** Of tokens, or one for all of them. */
+  add(taus: Float32Array, numKept: number): void {
+    for (const tau of taus) {
+      this.min = Math.min(this.min, tau);
+      this.max = Math.max(this.max, tau);
+      this.sum += tau;
+      this.squares += (tau - 1) ** 2;
+    }
+    this.count += taus.length;
+    for (let i = 0; i < numKept; i++) this.kept.push(taus[i] ?? taus[0]!);
+  }
+
+  get mean() {
+    return this.sum / this.count;
+  }
+
+  get deviation() {
+    return Math.sqrt(Math.max(0, this.squares / this.count - (this.mean - 1) ** 2));
+  }
 }

@@ -86,7 +86,7 @@ export async function evaluate<Result extends TaskResult>(
   { batchSize, ...options }: Pick<ScoreOptions, "onBatch" | "signal"> & { batchSize: number },
 ) {
   const sha256 = await modelSha256(opened.checkpoint);
-  const observe = new AttentionStatistics({ tokens: PASSAGE_TOKENS });
+  const observe = new AttentionStatistics(PASSAGE_TOKENS);
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {

@@ -38,6 +38,8 @@ interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
   readonly trainable?: ReadonlySet<string>;
   readonly observe?: AttentionStatistics;
+  /** Whether it observes the entropy of attention too. */
+  readonly needsEntropy?: boolean;
   readonly needsArgmax?: boolean;
 }
 
@@ -45,12 +47,13 @@ interface ScorerOptions extends BatchShape {
 export async function openScorer(
   engine: Engine,
   opened: OpenedModel,
-  { trainable, observe: statistics, needsArgmax = false, ...shape }: ScorerOptions,
+  { trainable, observe: statistics, needsEntropy, needsArgmax = false, ...shape }: ScorerOptions,
 ) {
   const outputs: Record<string, Tensor> = {};
   const { tiling } = engine;
   const { batchSize, context, isPacked } = shape;
-  const graph = buildForward(opened, shape, { tiling, trainable, ...statistics?.watch(outputs) });
+  const watched = statistics?.watch(outputs, needsEntropy);
+  const graph = buildForward(opened, shape, { tiling, trainable, ...watched });
   outputs["nats"] = natsOf(graph);
   if (needsArgmax) outputs["ranks"] = ranksOf(graph);
   const program = await engine.compile(simplify(outputs), boundWeights(opened));

@@ -17,7 +17,6 @@ import { isRun, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
-import { armsPage } from "../report/data.ts";
 import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
@@ -80,7 +79,7 @@ export async function compare(
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed);
   await writeJson(join(out, runFiles.comparison), result);
-  const page = await armsPage(basename(out), result, out);
+  const page = { kind: "arms", name: basename(out), comparison: result } as const;
   await writePage(join(out, runFiles.page), page);
   return { failed, result };
 }

@@ -78,61 +78,55 @@ export async function inspectText(name: string, text: string, options: InspectTe
   const places = placesOf(options);
   const opened = await openModel(name, { ...opening(places), adapter });
   const { numLayers, numHeads, maxPositions } = opened.model.config;
-  const check = (what: string, at: number | undefined, count: number) => {
-    if (at !== undefined && at >= count)
+  for (const [what, at = 0, count] of [
+    ["layer", layer, numLayers],
+    ["head", head, numHeads],
+  ] as const)
+    if (at >= count)
       throw new UserError(`${what} ${at} is not there: the model has ${what}s 0 to ${count - 1}`);
-  };
-  check("layer", layer, numLayers);
-  check("head", head, numHeads);
   const tokenizer = await loadTokenizer(opened.folder);
-  const encoded = tokenizer.encode([{ text, isTarget: true, isLast: true }]).ids;
-  const ids = Uint32Array.from([...(tokenizer.prefix ?? []), ...encoded]);
-  if (ids.length < 2 || ids.length > maxPositions)
-    throw new UserError(`the text has ${ids.length} tokens, expected 2 to ${maxPositions}`);
+  const { ids } = tokenizer.encode([{ text, isTarget: true, isLast: true }]);
+  const tokens = Uint32Array.from([...tokenizer.prefix, ...ids]);
+  if (tokens.length < 2 || tokens.length > maxPositions)
+    throw new UserError(`the text has ${tokens.length} tokens, expected 2 to ${maxPositions}`);
   const { temperatures: _, lora: __, ...base } = opened;
-  const isBase = insertionsOf(opened).length === 0;
-  return withEngine({ device, threads }, places, async (engine) => {
-    const before = isBase ? undefined : await attentionOn(engine, base, ids);
-    const after = await attentionOn(engine, opened, ids);
-    const sites = after.statistics.byToken().filter((site) => site.layer === (layer ?? site.layer));
-    const texts = tokenizer.spell(ids);
-    return {
-      layer: layer ?? ("mean" as const),
-      head: head ?? ("mean" as const),
-      tokens: Array.from(ids, (id, i) => {
-        const taus = new Map<Projection, number[]>();
-        for (const { projection, taus: heads } of sites) {
-          const chosen =
-            head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!];
-          taus.set(projection, [...(taus.get(projection) ?? []), ...chosen.map((of) => of[i]!)]);
-        }
-        const means = [...taus].map(([projection, all]) => [projection, meanOf(all)] as const);
-        const tau: Readonly<Partial<Record<Projection, number>>> = Object.fromEntries(means);
-        return { id, text: texts[i]!, tau, nats: after.nats[i - 1] ?? null };
-      }),
-      /** Nats, by layer, mean over heads and tokens; `before` is without what is inserted. */
-      entropy: after.statistics.entropies().map((entropy, layer) => ({
-        layer,
-        before: before ? before.statistics.entropies()[layer]! : null,
-        after: entropy,
-      })),
-    };
-  });
+  const [after, before] = await withEngine({ device, threads }, places, async (engine) => [
+    await attentionOn(engine, opened, tokens),
+    insertionsOf(opened).length > 0 ? await attentionOn(engine, base, tokens) : null,
+  ]);
+  const sites = after.byToken.filter((site) => layer === undefined || site.layer === layer);
+  const tauOf = (token: number, projection: Projection) => {
+    const rows = sites
+      .filter((site) => site.projection === projection)
+      .flatMap(({ taus }) =>
+        head === undefined ? taus : [taus[Math.floor((head * taus.length) / numHeads)]!],
+      );
+    return rows.reduce((sum, row) => sum + row[token]!, 0) / rows.length;
+  };
+  const projections = new Set(sites.map(({ projection }) => projection));
+  const texts = tokenizer.spell(tokens);
+  return {
+    layer: layer ?? ("mean" as const),
+    head: head ?? ("mean" as const),
+    tokens: Array.from(tokens, (id, i) => {
+      const taus = [...projections].map((projection) => [projection, tauOf(i, projection)]);
+      const tau = Object.fromEntries(taus) as Readonly<Partial<Record<Projection, number>>>;
+      return { id, text: texts[i]!, nats: after.nats[i - 1] ?? null, tau };
+    }),
+    /** Nats, by layer, mean over heads and tokens; `before` is without what is inserted. */
+    entropy: after.entropies.map((entropy, layer) => {
+      return { layer, before: before?.entropies[layer] ?? null, after: entropy };
+    }),
+  };
 }
-
-const meanOf = (values: readonly number[]) =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;
 
 async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Array) {
   const { length } = tokens;
-  const statistics = new AttentionStatistics({ tokens: length, entropy: true });
-  const shape = { batchSize: 1, context: length };
-  const scorer = await openScorer(engine, opened, { ...shape, observe: statistics });
-  try {
-    const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
-    const [loss] = await scorer.score([{ tokens }], [window]);
-    return { statistics, nats: [...loss!.tokenNats!] };
-  } finally {
-    await scorer.dispose();
-  }
+  const observe = new AttentionStatistics(length);
+  const how = { batchSize: 1, context: length, observe, needsEntropy: true };
+  const scorer = await openScorer(engine, opened, how);
+  const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
+  const [loss] = await scorer.score([{ tokens }], [window]);
+  await scorer.dispose();
+  return { byToken: observe.byToken(), entropies: observe.entropies(), nats: loss!.tokenNats! };
 }

@@ -4,7 +4,7 @@ import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { arch, platform, version } from "node:process";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
-import { compareTokens, idsAsText, type TokenLosses, tokenLosses } from "../evaluate/details.ts";
+import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { WindowLoss } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
@@ -13,24 +13,20 @@ import { readRun, type RunDetails } from "../report/data.ts";
 import { writePage } from "../report/document.ts";
 import type { Prepared } from "./prepare.ts";
 
-interface Scored {
-  /** Of attention, as the losses were scored. */
-  readonly observed: AttentionStatistics;
-  /** Of single tokens; runs that an early version began have none. */
-  readonly before: TokenLosses | undefined;
-  /** After training. */
-  readonly losses: readonly WindowLoss[];
-}
-
 /** Values of τ that a passage may have: of a model with many heads it is shorter. */
 const PASSAGE_VALUES = 40_000;
 
+interface Scored {
+  /** Of single tokens; runs that an early version began have none. */
+  readonly before: TokenLosses | undefined;
+  readonly losses: readonly WindowLoss[];
+  /** Of attention, as these losses were scored. */
+  readonly observed: AttentionStatistics;
+}
+
 export async function leavePage(
-  {
-    runDir,
-    reportPlan: plan,
-    spell,
-  }: Pick<Prepared, "reportPlan" | "spell"> & { readonly runDir: string },
+  runDir: string,
+  { reportPlan: plan, spell = idsAsText }: Pick<Prepared, "reportPlan" | "spell">,
   report: RunReport,
   { observed, before, losses }: Scored,
 ): Promise<void> {
@@ -38,7 +34,11 @@ export async function leavePage(
     heads: observed.byHead(),
     ...passageOf(plan, observed, spell),
     ...(before && compareTokens(plan, before, tokenLosses(plan, losses), spell)),
-    machine: thisMachine(),
+    machine: {
+      processor: `${cpus()[0]?.model.trim() || arch}, ${cpus().length} threads`,
+      memory: `${Math.round(totalmem() / 1e9)} GB`,
+      system: `${platform} ${arch}, Node.js ${version}`,
+    },
   };
   await writeFileAtomic(join(runDir, runFiles.details), `${JSON.stringify(details)}\n`);
   await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
@@ -47,30 +47,17 @@ export async function leavePage(
 function passageOf(
   { texts }: Prepared["reportPlan"],
   observed: AttentionStatistics,
-  spell: Prepared["spell"] = idsAsText,
+  spell: NonNullable<Prepared["spell"]>,
 ): Pick<RunDetails, "passage"> {
   const [all, { firstWindow: window }] = [observed.byToken(), observed];
   if (!window || all.length === 0) return {};
-  const heads = all.reduce((sum, { taus }) => sum + taus.length, 0);
-  const length = Math.min(all[0]!.taus[0]!.length, Math.max(8, Math.floor(PASSAGE_VALUES / heads)));
+  const rows = all.reduce((sum, { taus }) => sum + taus.length, 0);
+  const length = Math.min(all[0]!.taus[0]!.length, Math.ceil(PASSAGE_VALUES / rows));
+  const temperatures = all.map(({ taus, ...site }) => {
+    const short = taus.map((of) => of.slice(0, length).map((tau) => Number(tau.toFixed(3))));
+    return { ...site, taus: short };
+  });
   const { text, start } = window;
-  const short = (taus: readonly number[]) =>
-    taus.slice(0, length).map((tau) => Number(tau.toFixed(3)));
-  return {
-    passage: {
-      tokens: spell(texts[text]!.tokens.subarray(start, start + length)),
-      temperatures: all.map(({ taus, ...site }) => ({ ...site, taus: taus.map(short) })),
-    },
-  };
-}
-
-/** As far as a run's numbers and its time depend on it. */
-function thisMachine(): RunDetails["machine"] {
-  const model = cpus()[0]?.model.trim();
-  return {
-    processor: `${model || arch}, ${cpus().length} threads`,
-    memory: `${Math.round(totalmem() / 1e9)} GB`,
-    system: `${platform} ${arch}`,
-    "Node.js": version,
-  };
+  const tokens = spell(texts[text]!.tokens.subarray(start, start + length));
+  return { passage: { tokens, temperatures } };
 }

@@ -26,12 +26,12 @@ test("entropy is that of the formula, whatever the blocks of rows", async () => 
   const random = createRandom(5);
   const fill = (count: number) => Float32Array.from({ length: count }, () => 2 * random.normal());
   const [query, key] = [fill(heads * length * headDim), fill(groups * length * headDim)];
-  const statistics = new AttentionStatistics({ entropy: true });
+  const statistics = new AttentionStatistics();
   const outputs: Record<string, Tensor> = {};
-  const { hooks } = statistics.watch(outputs);
+  const { hooks } = statistics.watch(outputs, true);
   const input = (name: string, heads: number) => g.input(name, [1, heads, length, headDim], "F32");
   const projections = { query: input("query", heads), key: input("key", groups) };
-  const options = { scale, hooks: hooks!, layer: 0, positions: fixedPositions(length) };
+  const options = { scale, hooks, layer: 0, positions: fixedPositions(length) };
   outputs["y"] = attention({ ...projections, value: input("value", groups) }, options);
   const program = await engine.compile(outputs, new Map());
   const results = await program.run({ query, key, value: key });

@@ -10,12 +10,11 @@ THIS SOFTWARE. */
 
 import type { PageData } from "../data.ts";
 import { armsPage } from "./arms.ts";
+import { element } from "./dom.ts";
 import { runPage } from "./run.ts";
 
-function draw(data: PageData): void {
-  document.title = `${data.name} - ssa report`;
-  const nodes = data.kind === "run" ? runPage(data) : armsPage(data);
-  document.querySelector("#page")!.replaceChildren(...nodes);
-}
-
-draw(JSON.parse(document.querySelector("#data")!.textContent) as PageData);
+const data = JSON.parse(document.querySelector("#data")!.textContent) as PageData;
+document.title = `${data.name} - ssa report`;
+const nodes = data.kind === "run" ? runPage(data) : armsPage(data);
+const content = [element("h1", {}, data.name), ...nodes].filter((node) => node !== undefined);
+document.querySelector("#page")!.replaceChildren(...content);

@@ -3,74 +3,55 @@
 import type { RunDetails } from "../data.ts";
 import { element, section } from "./dom.ts";
 
-type Passage = NonNullable<RunDetails["passage"]>;
-
 /** No text gets a background so strong that it reads badly. */
 const STRONGEST_PERCENT = 45;
 
-const meanOf = (values: readonly number[]) =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;
-
-export function passageSection({ tokens, temperatures }: Passage) {
+export function passageSection({ tokens, temperatures }: NonNullable<RunDetails["passage"]>) {
   const spans = tokens.map((token) => element("span", {}, token.replaceAll("\n", "⏎\n")));
-  const projections = [...new Set(temperatures.map(({ projection }) => projection))];
-  const sites = () => temperatures.filter((of) => of.projection === projection.value);
-  const projection = choice("Projection", projections);
-  const layer = choice("Layer", []);
-  const head = choice("Head", []);
   const scale = element("p", { class: "how" });
-
-  const offer = () => {
-    layer.offer(sites().map((of) => String(of.layer)));
-    head.offer(sites()[0]!.taus.map((_, i) => String(i)));
+  const choice = (values: readonly (string | number)[]) => {
+    const options = [...new Set(values)].map((value) => element("option", {}, String(value)));
+    return element("select", {}, ...options);
   };
+  const numHeads = Math.max(...temperatures.map(({ taus }) => taus.length));
+  const selects = {
+    Projection: choice(temperatures.map(({ projection }) => projection)),
+    Layer: choice(["mean", ...temperatures.map(({ layer }) => layer)]),
+    Head: choice(["mean", ...Array(numHeads).keys()]),
+  };
+  const isChosen = (name: keyof typeof selects, value: string | number) =>
+    ["mean", String(value)].includes(selects[name].value);
   const color = () => {
-    const chosen = sites().filter((of) => ["mean", String(of.layer)].includes(layer.value));
-    const heads = chosen.flatMap(({ taus }) =>
-      head.value === "mean" ? taus : [taus[Number(head.value)]!],
-    );
-    const taus = tokens.map((_, i) => meanOf(heads.map((of) => of[i]!)));
+    const rows = temperatures
+      .filter(({ layer, projection }) => {
+        return isChosen("Layer", layer) && isChosen("Projection", projection);
+      })
+      // Heads that share a key and value are shown with them.
+      .flatMap(({ taus }) => {
+        const shared = numHeads / taus.length;
+        const numbers = [...Array(numHeads).keys()].filter((head) => isChosen("Head", head));
+        return numbers.map((head) => taus[Math.floor(head / shared)]!);
+      });
+    const taus = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
     const farthest = Math.max(1e-9, ...taus.map((tau) => Math.abs(tau - 1)));
     for (const [i, span] of spans.entries()) {
-      const share = Math.abs(taus[i]! - 1) / farthest;
+      const percent = Math.round((STRONGEST_PERCENT * Math.abs(taus[i]! - 1)) / farthest);
       const hue = taus[i]! < 1 ? "var(--cool)" : "var(--warm)";
-      span.style.background = `color-mix(in srgb, ${hue} ${Math.round(STRONGEST_PERCENT * share)}%, transparent)`;
+      span.style.background = `color-mix(in srgb, ${hue} ${percent}%, transparent)`;
       span.title = `τ ${taus[i]!.toFixed(3)}`;
     }
-    scale.replaceChildren(
-      `τ of ${(1 - farthest).toFixed(2)}`,
-      element("span", { class: "scale" }),
-      (1 + farthest).toFixed(2),
-    );
+    scale.textContent = `Blue below 1, orange above; the farthest τ is 1 ± ${farthest.toFixed(2)}.`;
   };
-  projection.select.addEventListener("change", offer);
-  for (const { select } of [projection, layer, head]) select.addEventListener("change", color);
-  offer();
+  const controls = Object.entries(selects).map(([name, select]) => {
+    select.addEventListener("change", color);
+    return element("label", {}, `${name} `, select);
+  });
   color();
   return section(
     "Temperatures on text",
-    "The first tokens of a held-out window; point at one for its τ. With a single layer and head the differences are larger than in the mean.",
-    element("div", { class: "controls" }, projection.label, layer.label, head.label),
+    "The first tokens of a held-out window; point at one for its τ.",
+    element("div", { class: "controls" }, ...controls),
     scale,
     element("p", { class: "passage" }, ...spans),
   );
-}
-
-/** A labelled select; what `offer` gives comes after the mean, and what was chosen stays where it is still there. */
-function choice(name: string, options: readonly string[]) {
-  const optionsOf = (values: readonly string[]) =>
-    values.map((value) => element("option", { value }, value));
-  const select = element("select", {}, ...optionsOf(options));
-  return {
-    select,
-    label: element("label", {}, `${name} `, select),
-    get value() {
-      return select.value;
-    },
-    offer(values: readonly string[]) {
-      const { value } = select;
-      select.replaceChildren(...optionsOf(["mean", ...values]));
-      select.value = values.includes(value) ? value : "mean";
-    },
-  };
 }
