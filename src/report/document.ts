@@ -21,17 +21,18 @@ async function bundle(): Promise<string> {
   return made.outputFiles[0]!.text;
 }
 
-export async function writePage(path: string, data: PageData): Promise<void> {
+/** A live page asks where it came from, and nobody else, for data as they come. */
+export async function pageOf(data: PageData, isLive = false): Promise<string> {
   const code = await (bundled ??= isSource ? bundle() : readFile(place("page.min.js"), "utf8"));
   const hash = createHash("sha256").update(code).digest("base64");
   const only = `default-src 'none'; script-src 'sha256-${hash}'; style-src 'unsafe-inline'`;
   // What is data stays data: no text in it can end its element.
-  const json = JSON.stringify(data).replaceAll("<", "\\u003c");
-  const html = `<!doctype html>
+  const json = JSON.stringify({ ...data, isLive }).replaceAll("<", "\\u003c");
+  return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${only}; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="${only}; connect-src ${isLive ? "'self'" : "'none'"}; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>ssa report</title>
@@ -44,5 +45,7 @@ export async function writePage(path: string, data: PageData): Promise<void> {
 </body>
 </html>
 `;
-  await writeFileAtomic(path, html);
 }
+
+export const writePage = async (path: string, data: PageData) =>
+  writeFileAtomic(path, await pageOf(data));

@@ -114,6 +114,18 @@ test(
     const folders = names.map((name) => join(folder, name));
     for (const [i, tune] of names.entries())
       await smallRun({ engine, folder: folders[i]!, data, recipe: { tune: [tune] } });
+    // One window has no intervals, and says nothing of windows.
+    const one = join(folder, "one");
+    await smallRun({
+      engine,
+      folder: one,
+      data,
+      recipe: { init: "random", tune: ["all"], reportWindows: 1 },
+    });
+    const single = await look(join(one, "report.html"));
+    assert.ok(!(await headings(single)).includes("By window"));
+    assert.match(await single.locator("main").innerText(), /interval of the change: none of one/);
+    await single.close();
     for (const run of folders) {
       const page = await look(join(run, "report.html"));
       const found = await headings(page);
