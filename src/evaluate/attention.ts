@@ -9,7 +9,8 @@ import type { Tensor } from "../graph/tensor.ts";
 import type { Observer } from "../insertions/insertion.ts";
 import type { AttentionHooks, Projection } from "../nn/attention.ts";
 
-interface Site {
+/** Where there may be a temperature. */
+export interface Site {
   readonly layer: number;
   readonly projection: Projection;
 }
@@ -21,21 +22,13 @@ export interface TemperatureSummary extends Site {
   readonly max: number;
 }
 
-/** The same of each head: the mean, and the standard deviation over tokens. */
-export type HeadTemperatures = Site & Readonly<Record<"mean" | "deviation", readonly number[]>>;
-
-/** τ of the first tokens of a window, by head. */
-export interface TokenTemperatures extends Site {
-  readonly taus: readonly (readonly number[])[];
-}
-
 /** Collects what one forward pass after another shows; of the first `tokens` tokens of the first window each τ. */
 export class AttentionStatistics {
   readonly #sites = new Map<string, Site & { readonly shape: Shape; readonly heads: HeadSeen[] }>();
   readonly #rows = new Map<string, { layer: number; start: number; shape: Shape }>();
   readonly #entropies: { sum: number; rows: number }[] = [];
   readonly #tokens: number;
-  /** Of which `byToken` tells. */
+  /** Whose first tokens heads keep. */
   firstWindow: Window | undefined;
 
   constructor(tokens = 0) {
@@ -90,32 +83,27 @@ export class AttentionStatistics {
     }
   }
 
-  #describe = <T>(describe: (heads: readonly HeadSeen[]) => T): (Site & T)[] =>
-    [...this.#sites.values()]
-      .filter(({ heads }) => heads.length > 0)
-      .map(({ layer, projection, heads }) => ({ layer, projection, ...describe(heads) }));
+  /** Where there are temperatures, in the graph's order. */
+  get sites(): readonly (Site & { readonly heads: readonly HeadSeen[] })[] {
+    return [...this.#sites.values()].filter(({ heads }) => heads.length > 0);
+  }
 
-  summary = (): TemperatureSummary[] =>
-    this.#describe((heads) => {
+  summary(): TemperatureSummary[] {
+    return this.sites.map(({ layer, projection, heads }) => {
       const total = (of: "sum" | "count") => heads.reduce((sum, head) => sum + head[of], 0);
       const [min, max] = [heads.map((head) => head.min), heads.map((head) => head.max)];
-      return { min: Math.min(...min), mean: total("sum") / total("count"), max: Math.max(...max) };
+      const mean = total("sum") / total("count");
+      return { layer, projection, min: Math.min(...min), mean, max: Math.max(...max) };
     });
-
-  byHead = (): HeadTemperatures[] =>
-    this.#describe((heads) => {
-      const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
-      return { mean: list("mean"), deviation: list("deviation") };
-    });
-
-  byToken = (): TokenTemperatures[] =>
-    this.#describe((heads) => ({ taus: heads.map(({ kept }) => kept) }));
+  }
 
   /** Mean entropy of each layer's rows, over heads and tokens, in nats. */
-  entropies = (): number[] => this.#entropies.map(({ sum, rows }) => sum / rows);
+  entropies(): number[] {
+    return this.#entropies.map(({ sum, rows }) => sum / rows);
+  }
 }
 
-/** τ of one head; squares are of the distance from 1, near which it is, so that little is lost. */
+/** τ of one head: its mean and standard deviation over tokens, and that of kept tokens; squares are of the distance from 1, near which it is, so that little is lost. */
 class HeadSeen {
   min = Infinity;
   max = -Infinity;

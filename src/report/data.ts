@@ -6,7 +6,7 @@ import { basename, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 import { evenSubset } from "../data/windows.ts";
-import type { HeadTemperatures, TokenTemperatures } from "../evaluate/attention.ts";
+import type { Site } from "../evaluate/attention.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
 import type { EvaluationDetails } from "../evaluate/details.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
@@ -17,11 +17,12 @@ import { sourcesOf } from "../options/schema.ts";
 
 /** What a run keeps for its page alone. */
 export interface RunDetails extends Partial<EvaluationDetails> {
-  readonly heads: readonly HeadTemperatures[];
+  /** The mean of τ and its standard deviation over tokens, of every head. */
+  readonly heads: readonly (Site & Readonly<Record<"mean" | "deviation", readonly number[]>>)[];
   /** A stretch of the held-out text with each token's τ; no run without temperatures has it. */
   readonly passage?: {
     readonly tokens: readonly string[];
-    readonly temperatures: readonly TokenTemperatures[];
+    readonly temperatures: readonly (Site & { readonly taus: readonly (readonly number[])[] })[];
   };
   readonly machine: Readonly<Record<string, string>>;
 }

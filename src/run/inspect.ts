@@ -94,14 +94,14 @@ export async function inspectText(name: string, text: string, options: InspectTe
     await attentionOn(engine, opened, tokens),
     insertionsOf(opened).length > 0 ? await attentionOn(engine, base, tokens) : null,
   ]);
-  const sites = after.byToken.filter((site) => layer === undefined || site.layer === layer);
+  const sites = after.sites.filter((site) => layer === undefined || site.layer === layer);
   const tauOf = (token: number, projection: Projection) => {
     const rows = sites
       .filter((site) => site.projection === projection)
-      .flatMap(({ taus }) =>
-        head === undefined ? taus : [taus[Math.floor((head * taus.length) / numHeads)]!],
+      .flatMap(({ heads }) =>
+        head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!],
       );
-    return rows.reduce((sum, row) => sum + row[token]!, 0) / rows.length;
+    return rows.reduce((sum, { kept }) => sum + kept[token]!, 0) / rows.length;
   };
   const projections = new Set(sites.map(({ projection }) => projection));
   const texts = tokenizer.spell(tokens);
@@ -128,5 +128,5 @@ async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Ar
   const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
   const [loss] = await scorer.score([{ tokens }], [window]);
   await scorer.dispose();
-  return { byToken: observe.byToken(), entropies: observe.entropies(), nats: loss!.tokenNats! };
+  return { sites: observe.sites, entropies: observe.entropies(), nats: loss!.tokenNats! };
 }

@@ -31,7 +31,10 @@ export async function leavePage(
   { observed, before, losses }: Scored,
 ): Promise<void> {
   const details: RunDetails = {
-    heads: observed.byHead(),
+    heads: observed.sites.map(({ layer, projection, heads }) => {
+      const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
+      return { layer, projection, mean: list("mean"), deviation: list("deviation") };
+    }),
     ...passageOf(plan, observed, spell),
     ...(before && compareTokens(plan, before, tokenLosses(plan, losses), spell)),
     machine: {
@@ -49,13 +52,13 @@ function passageOf(
   observed: AttentionStatistics,
   spell: NonNullable<Prepared["spell"]>,
 ): Pick<RunDetails, "passage"> {
-  const [all, { firstWindow: window }] = [observed.byToken(), observed];
-  if (!window || all.length === 0) return {};
-  const rows = all.reduce((sum, { taus }) => sum + taus.length, 0);
-  const length = Math.min(all[0]!.taus[0]!.length, Math.ceil(PASSAGE_VALUES / rows));
-  const temperatures = all.map(({ taus, ...site }) => {
-    const short = taus.map((of) => of.slice(0, length).map((tau) => Number(tau.toFixed(3))));
-    return { ...site, taus: short };
+  const { sites, firstWindow: window } = observed;
+  if (!window || sites.length === 0) return {};
+  const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
+  const length = Math.min(sites[0]!.heads[0]!.kept.length, Math.ceil(PASSAGE_VALUES / rows));
+  const temperatures = sites.map(({ layer, projection, heads }) => {
+    const short = (tau: number) => Number(tau.toFixed(3));
+    return { layer, projection, taus: heads.map(({ kept }) => kept.slice(0, length).map(short)) };
   });
   const { text, start } = window;
   const tokens = spell(texts[text]!.tokens.subarray(start, start + length));

@@ -1,8 +1,7 @@
 // The plots of the page. Colours are the style's variables, so that both themes and paper have their own.
 
 import * as Plot from "@observablehq/plot";
-import type { HeadTemperatures } from "../../evaluate/attention.ts";
-import type { RunPage } from "../data.ts";
+import type { RunDetails, RunPage } from "../data.ts";
 import { figure } from "./dom.ts";
 
 const [ACCENT, SOFT] = ["var(--accent)", "var(--soft)"] as const;
@@ -62,10 +61,10 @@ export function curve(
 }
 
 /** Perplexity before and after by the place of a token in its window. */
-export const places = (groups: NonNullable<NonNullable<RunPage["details"]>["places"]>) =>
+export const places = (groups: NonNullable<RunDetails["places"]>) =>
   plot("Perplexity by place in the window, tokens", {
     x: { type: "log", tickFormat: ",d", label: null },
-    y: { type: "log", nice: false, ticks: 5, tickFormat: ".3~s" },
+    y: { type: "log", nice: false, ticks: 5, tickFormat: (value: number) => String(value) },
     marks: [SOFT, ACCENT].flatMap((stroke, i) => {
       const points = groups.map(({ from, to, lossNats }) => {
         return { place: Math.sqrt(from * to), perplexity: Math.exp(lossNats[i]!) };
@@ -89,11 +88,7 @@ export const histogram = (changes: readonly number[]) =>
   });
 
 /** τ of every layer and head: its mean, orange above 1 and blue below; or how far tokens differ. */
-export function temperatures(
-  label: string,
-  of: readonly HeadTemperatures[],
-  which: "mean" | "deviation",
-) {
+export function temperatures(label: string, of: RunDetails["heads"], which: "mean" | "deviation") {
   const rest = which === "mean" ? 1 : 0;
   const all = of.flatMap(({ layer, [which]: values }) =>
     values.map((value, head) => ({ layer, head, value, from: value - rest })),

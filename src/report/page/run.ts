@@ -22,7 +22,7 @@ export function runPage(page: RunPage): readonly (Node | undefined)[] {
     report && outcome(report),
     section(
       "Training",
-      `Pale: the mean of ${curves.stepsPerPoint} step(s); strong: the running mean; dots: held-out text. The gradient's norm is that before clipping.`,
+      `Pale: ${curves.stepsPerPoint > 1 ? `means of ${curves.stepsPerPoint} steps` : "each step"}; strong: the running mean; dots: held-out text. The gradient's norm is that before clipping.`,
       plots.curve("Loss, nats per token, by step", curves, "loss"),
       grid(
         plots.curve("Norm of the gradient", curves, "gradNorm"),
