@@ -85,7 +85,7 @@ async function curvesOf(folder: string) {
     const step = Number(group.at(-1)!["step"]);
     return { step, loss: loss!, gradNorm: gradNorm!, learningRate: learningRate! };
   });
-  const evaluations = of("evaluation").map(({ step, lossNats }) => {
+  const evaluations = evenSubset(of("evaluation"), MOST_POINTS).map(({ step, lossNats }) => {
     return { step: Number(step), loss: Number(lossNats) };
   });
   return { stepsPerPoint, points, evaluations };

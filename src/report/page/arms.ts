@@ -1,5 +1,6 @@
 // The page of a comparison: arms with their intervals, and what they cost.
 
+import { integer } from "../../core/format.ts";
 import type { ArmsPage } from "../data.ts";
 import { comparisonTables } from "../tables.ts";
 import { element, section, table } from "./dom.ts";
@@ -18,7 +19,7 @@ export function armsPage({ comparison }: ArmsPage): readonly (Node | undefined)[
     return { name, value: percent, interval: interval95 };
   });
   const lost = failed.map(({ arm, seed, reason }) => `${arm}, seed ${seed}, failed: ${reason}`);
-  const what = `${scored.numTokens} tokens in ${scored.windows} windows of ${scored.context}`;
+  const what = `${integer(scored.numTokens ?? 0)} tokens in ${scored.windows} windows of ${scored.context}`;
   return [
     element("p", { class: "lead" }, `${arms.length} arms, scored on the same ${what}.`),
     ...lost.map((line) => element("p", { class: "bad" }, line)),
