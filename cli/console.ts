@@ -13,7 +13,7 @@ export interface Output {
 /** The stream as commands use it: lines pass, and our own colours if it has any; other control characters are shown. */
 export function filtered(stream: Output): Output {
   // `styleText` knows what terminal and environment say of colours (NO_COLOR, FORCE_COLOR).
-  const colors = ["bold", "dim", "red", "yellow"] as const;
+  const colors = ["bold", "dim", "red", "yellow", "cyan", "blue"] as const;
   const own = colors.flatMap((color) => styleText(color, " ").split(" "));
   const pass = (found: string) =>
     /^[\n\t]/.test(found) || own.includes(found) ? found : printable(found);

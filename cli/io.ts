@@ -8,7 +8,7 @@ import { packageRoot } from "../src/files/names.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Places } from "../src/model/places.ts";
 import { filtered, progress } from "./console.ts";
-import * as format from "./format.ts";
+import * as format from "../src/core/format.ts";
 
 export type CommandIo = ReturnType<typeof processIo>;
 

@@ -12,6 +12,7 @@ import { type CommandIo, processIo, versionIn } from "./io.ts";
 const commands: Readonly<Record<string, readonly [about: string, load: Load]>> = {
   finetune: ["train temperatures (or more) on text", () => import("./commands/finetune.ts")],
   compare: ["train arms with seeds, and compare", () => import("./commands/compare.ts")],
+  report: ["make a run's or comparison's page", () => import("./commands/report.ts")],
   eval: ["measure perplexity; fail when it rose", () => import("./commands/eval.ts")],
   convert: ["export a model, and check what was written", () => import("./commands/convert.ts")],
   generate: ["continue a prompt", () => import("./commands/generate.ts")],

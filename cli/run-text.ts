@@ -15,8 +15,8 @@ import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/work.ts";
 import { type Facts, facts, progress, table } from "./console.ts";
-import * as format from "./format.ts";
-import { counted } from "./format.ts";
+import * as format from "../src/core/format.ts";
+import { counted } from "../src/core/format.ts";
 import type { CommandIo } from "./io.ts";
 
 const MEMORY: Readonly<Record<keyof RunPlan["memoryBytes"], string>> = {

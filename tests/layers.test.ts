@@ -14,7 +14,7 @@ const rows = [
   ["src/options"],
   ["src/model"],
   ["src/train", "src/evaluate"],
-  ["src/export"],
+  ["src/export", "src/report"],
   ["src/generate", "src/run"],
   ["src/index.ts"],
   ["cli"],
@@ -25,6 +25,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   "@huggingface/jinja": ["src/data"],
   "@huggingface/tokenizers": ["src/data"],
   "@huggingface/transformers": ["src/export", "src/generate"],
+  "@observablehq/plot": ["src/report"], // in the page's bundle
   "@tensorflow/*": ["src/engines"],
   "onnxruntime-common": ["src/engines"],
   "onnxruntime-node": ["src/engines"],
@@ -32,6 +33,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   "apache-arrow": ["src/data"],
   commander: ["cli"],
   "csv-parse": ["src/data"],
+  esbuild: ["src/report"], // bundles the page in a development checkout
   fzstd: ["src/data"],
   hyparquet: ["src/data"],
   "hyparquet-compressors": ["src/data"],
@@ -53,6 +55,7 @@ const browserSafe = [
   "src/model/graph.ts",
   "src/train/loop.ts",
   "src/train/step.ts",
+  "src/report/page/main.ts",
 ];
 
 const maxLines = 300;

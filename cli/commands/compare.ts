@@ -3,17 +3,17 @@
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
-import type { ArmResult, ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
-import type { Difference } from "../../src/evaluate/statistics.ts";
+import type { ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
 import { loadComparison, seedsOption } from "../../src/options/comparison.ts";
 import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
+import { comparisonTables } from "../../src/report/tables.ts";
 import { compare, compareRuns } from "../../src/run/compare.ts";
 import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
 import { facts, table } from "../console.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { type CommandIo, places, print } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../run-text.ts";
 
@@ -85,55 +85,13 @@ function shardOf(given: string | undefined) {
   throw new UserError(`--shard: expected i/n with i from 1 to n, found "${given}"`);
 }
 
-function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns }: CommandIo) {
-  const results = arms.map(({ name, seeds, before, after, change }) => [
-    name,
-    String(seeds.length),
-    format.perplexity(before.perplexity),
-    format.perplexity(after.perplexity),
-    ...changeOf(change),
-  ]);
-  const costs = arms.map(({ name, trained, steps, seconds, peakRssBytes, cost }: ArmResult) => [
-    name,
-    trained === null ? "" : format.integer(trained),
-    format.integer(steps),
-    format.duration(seconds),
-    format.bytes(peakRssBytes),
-    cost?.trained ? format.integer(cost.trained) : "",
-    cost ? format.duration(cost.seconds) : "",
-  ]);
-  const verdicts = pairs.map(({ arm, against, pHolm, verdict, ...difference }) => [
-    arm,
-    against,
-    ...changeOf(difference),
-    pHolm < 0.001 ? "<0.001" : pHolm.toFixed(3),
-    verdict,
-  ]);
-  const equals = pairs.flatMap(({ equal }) => {
-    const { step = 0, of = 0, ratio = 0 } = equal ?? {};
-    const steps = [step, of].map(format.integer);
-    return equal ? [[equal.arm, equal.against, ...steps, ratio.toFixed(2)]] : [];
-  });
-  const searches = arms.flatMap(({ name, search }) => {
-    if (!search) return [];
-    const points = search.points.toSorted((a, b) => a.rate - b.rate);
-    const each = points.map(
-      ({ rate, lossNats }) => `${rate}: ${lossNats?.toFixed(4) ?? "not finite"}`,
-    );
-    return [[name, String(search.chosen.rate), String(search.steps), each.join(", ")]];
-  });
-  const tables: readonly (readonly [string[], string[][]])[] = [
-    [["arm", "seeds", "before", "after", "change", "95 % interval"], results],
-    [["arm", "values", "steps", "time", "memory", "values/%", "time/%"], costs],
-    [["arm", "rate", "steps", "loss by learning rate"], searches],
-    [["arm", "against", "change", "95 % interval", "p (Holm)", "verdict"], verdicts],
-    [["arm", "as good as", "at step", "of", "ratio"], equals],
-  ];
+function comparisonText(result: ArmsCompared, { columns }: CommandIo) {
+  const { scored, arms, failed } = result;
   const { windows = 0, context = 0, numTokens = 0 } = scored;
   const what = `${format.integer(numTokens)} tokens in ${windows} windows of ${context}`;
   const isOne = arms.some(({ seeds }) => seeds.length === 1);
   return [
-    ...tables.filter(([, rows]) => rows.length > 0).map((of) => table(...of, columns)),
+    ...comparisonTables(result).map(([, of]) => table(...of, columns)),
     facts({
       scored: arms.length && what,
       intervals: isOne ? "over windows; other seeds were not tried" : "over windows and seeds",
@@ -143,10 +101,3 @@ function comparisonText({ scored, arms, pairs, failed }: ArmsCompared, { columns
 }
 
 const failedName = ({ arm, seed }: FailedRun) => `${arm}, seed ${seed}`;
-
-function changeOf({ percent, interval95 }: Omit<Difference, "pValue">): string[] {
-  const [change, ...ends] = [percent, ...(interval95 ?? [])].map((p) =>
-    format.percent(p, { isChange: true }),
-  );
-  return [change!, ends.join(" to ")];
-}

@@ -8,7 +8,7 @@ import { temperaturesOption } from "../../src/options/schema.ts";
 import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { places, print, staging } from "../io.ts";
 
 export const command = defineCommand({

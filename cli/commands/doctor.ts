@@ -10,7 +10,7 @@ import { filesBelow } from "../../src/files/atomic.ts";
 import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];

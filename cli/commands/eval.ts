@@ -13,7 +13,7 @@ import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;

@@ -5,6 +5,7 @@ import type { RunReport } from "../../src/evaluate/results.ts";
 import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
+import { watchRun } from "../../src/report/watch.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
@@ -21,6 +22,7 @@ const options = {
   resume: flag("continue the run at --out, or the newest under checkpoints/"),
   logFormat: preset(oneOf(told.LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   refresh: shared.refresh,
+  watch: flag("serve the report's page live, to browsers on this machine"),
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),
 };
@@ -60,6 +62,7 @@ export const command = defineCommand({
       onStart: (runDir, device) => {
         const where = `${runDir}, on ${device}`;
         for (const line of facts({ run: where, ...about }, Infinity).split("\n")) log.note(line);
+        if (flags.watch) watchRun(runDir, (url) => log.note(`watch     ${url}`));
       },
       onEvent: (event) => log.event(event),
       signal,

@@ -15,7 +15,7 @@ import * as kind from "../../src/options/values.ts";
 import type { Values } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { converse } from "../converse.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { cacheFolder, type CommandIo, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;

@@ -1,11 +1,19 @@
-// `ssa inspect`: what a model folder holds, from headers alone.
+// `ssa inspect`: what a model folder holds, from headers alone, or what its attention does with a text.
 
+import { styleText } from "node:util";
+import { UserError } from "../../src/core/errors.ts";
 import { opening } from "../../src/model/places.ts";
-import { flag, shared } from "../../src/options/values.ts";
-import { inspectModel, type Inspection } from "../../src/run/inspect.ts";
+import { PROJECTIONS } from "../../src/nn/attention.ts";
+import { flag, maybe, shared, text as words, wholeNumber } from "../../src/options/values.ts";
+import {
+  inspectModel,
+  type Inspection,
+  inspectText,
+  type TextInspection,
+} from "../../src/run/inspect.ts";
 import { defineCommand } from "../command.ts";
 import { facts, table } from "../console.ts";
-import * as format from "../format.ts";
+import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
 export const command = defineCommand({
@@ -16,9 +24,26 @@ export const command = defineCommand({
     refresh: shared.refresh,
     json: shared.json,
     tensors: flag("list every tensor"),
+    text: maybe(words("text"), "show each token's temperatures, and how far attention spreads"),
+    layer: maybe(wholeNumber(0), "of --text, the layer (default: the mean over all)"),
+    head: maybe(wholeNumber(0), "of --text, the head (default: the mean over all)"),
+    device: shared.device,
+    threads: shared.threads,
   },
-  examples: "Example:\n  $ ssa inspect tiny-gpt2 --tensors",
-  async run({ model, adapter, refresh, json, tensors }, io) {
+  examples: `Examples:
+  $ ssa inspect tiny-gpt2 --tensors
+  $ ssa inspect checkpoints/mine-1/final --text "Call me Ishmael." --layer 3`,
+  async run({ model, adapter, refresh, json, tensors, text, ...how }, io) {
+    if (text !== undefined) {
+      const inspection = await inspectText(model, text, {
+        ...places(io, refresh),
+        adapter,
+        ...how,
+      });
+      return print(io, json, inspection, () => describeText(inspection, io.columns));
+    }
+    if (how.layer !== undefined || how.head !== undefined)
+      throw new UserError("--layer and --head are of a text", { hint: "give one: --text" });
     const inspection = await inspectModel(model, { ...opening(places(io, refresh)), adapter });
     print(io, json, inspection, () => describe(inspection, tensors, io.columns));
   },
@@ -57,4 +82,38 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
   if (!listTensors) return text;
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
   return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
+}
+
+/** From far below 1 to far above. */
+const COLORS = ["blue", "cyan", "reset", "yellow", "red"] as const;
+
+function describeText({ layer, head, tokens, entropy }: TextInspection, columns: number): string {
+  const used = PROJECTIONS.filter((projection) => tokens[0]!.tau[projection] !== undefined);
+  const pictures = used.map((projection) => {
+    const farthest = Math.max(...tokens.map(({ tau }) => Math.abs(tau[projection]! - 1)), 1e-9);
+    const colored = tokens.map(({ text, tau }) => {
+      const level = Math.round(2 + (2 * (tau[projection]! - 1)) / farthest);
+      return level === 2 ? text : styleText(COLORS[level]!, text);
+    });
+    const scale = `blue 1 - ${farthest.toFixed(2)}, red 1 + ${farthest.toFixed(2)}`;
+    return `${projection} τ, layer ${layer}, head ${head}: ${scale}\n${colored.join("")}`;
+  });
+  const digits = (value: number | null) => value?.toFixed(3) ?? "";
+  const rows = tokens.map(({ text, nats, tau }) => [
+    JSON.stringify(text),
+    digits(nats),
+    ...used.map((projection) => digits(tau[projection]!)),
+  ]);
+  const spread = entropy.map(({ layer, before, after }) => [
+    String(layer),
+    digits(after),
+    digits(before),
+    digits(before === null ? null : after - before),
+  ]);
+  return [
+    ...pictures,
+    table(["token", "nats", ...used.map((projection) => `${projection} τ`)], rows, columns),
+    "entropy of attention, nats, mean over heads and tokens; without what is inserted",
+    table(["layer", "entropy", "without", "change"], spread, columns),
+  ].join("\n\n");
 }

@@ -59,6 +59,15 @@ export function* windowsWithin(
   }
 }
 
+/** Where in a window the tokens are that it scores, 1 or later. */
+export function* scoredPlaces(
+  { isTarget }: Pick<TokenizedText, "isTarget">,
+  { start, length, scoreFrom }: Window,
+): Generator<number> {
+  const counts = isTarget?.subarray(start, start + length);
+  for (let i = scoreFrom; i < length; i++) if (counts?.[i] !== 0) yield i;
+}
+
 /** Inputs that a window takes in a row: its last token is there to be predicted. */
 export const numInputs = ({ length }: Window) => length - 1;
 
@@ -172,15 +181,13 @@ export function packWindows(
     let at = row * context;
     const end = at + context;
     for (const window of windows) {
-      const { text, start, length, scoreFrom } = window;
+      const { text, start, length } = window;
       const tokens = texts[text]!.tokens.subarray(start, start + length);
-      const isTarget = texts[text]!.isTarget?.subarray(start, start + length);
       // The next window, if there is one, begins where this one's last token is.
       ids.set(tokens.subarray(0, end - at), at);
       if (positions) for (let i = at; i < end; i++) positions[i] = i < at + length ? i - at : 0;
       // The input before a token predicts it.
-      for (let i = scoreFrom; i < length; i++)
-        if (isTarget?.[i] !== 0) labels[at + i - 1] = tokens[i]!;
+      for (const i of scoredPlaces(texts[text]!, window)) labels[at + i - 1] = tokens[i]!;
       at += numInputs(window);
     }
   }

@@ -9,13 +9,8 @@ import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Conditions, TaskResult } from "./results.ts";
-import {
-  openScorer,
-  type ScoreOptions,
-  type ScorerOptions,
-  TemperatureStatistics,
-  type WindowLoss,
-} from "./scorer.ts";
+import { AttentionStatistics } from "./attention.ts";
+import { openScorer, type ScoreOptions, type ScorerOptions, type WindowLoss } from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -79,6 +74,9 @@ export function contextOf({ model, folder }: OpenedModel, asked: number | undefi
   });
 }
 
+/** Of which each one's temperatures are kept. */
+const PASSAGE_TOKENS = 96;
+
 /** A loss that is not a number says nothing, and an average hides where it came from. */
 export function checkFinite(losses: readonly WindowLoss[], windows: readonly Window[]): void {
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
@@ -104,7 +102,7 @@ export async function evaluate<Result extends TaskResult>(
 ) {
   const { checkpoint } = opened;
   const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
-  const observe = new TemperatureStatistics();
+  const observe = new AttentionStatistics(PASSAGE_TOKENS);
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
@@ -118,5 +116,10 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  return { result: resultOf(losses, sha256), losses, temperatures: observe.summary() };
+  return {
+    result: resultOf(losses, sha256),
+    losses,
+    temperatures: observe.summary(),
+    observed: observe,
+  };
 }

@@ -7,7 +7,8 @@ import type { Precision } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
-import type { TemperatureSummary, WindowLoss } from "./scorer.ts";
+import type { TemperatureSummary } from "./attention.ts";
+import type { WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
 import {

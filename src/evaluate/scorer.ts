@@ -3,7 +3,6 @@
 import type { TokenizedText } from "../data/document.ts";
 import { type BatchShape, numInputs, packRows, packWindows, type Window } from "../data/windows.ts";
 import { type Engine, type Feeds, inOrder, type Results } from "../engines/index.ts";
-import type { Shape } from "../core/shape.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import {
@@ -15,7 +14,7 @@ import {
   totalNats,
 } from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
-import type { Projection } from "../nn/attention.ts";
+import type { AttentionStatistics } from "./attention.ts";
 
 export interface WindowLoss {
   /** Sum over the window's scored tokens. */
@@ -38,7 +37,9 @@ export interface ScoreOptions {
 export interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
   readonly trainable?: ReadonlySet<string> | undefined;
-  readonly observe?: TemperatureStatistics;
+  readonly observe?: AttentionStatistics;
+  /** Whether it observes the entropy of attention too. */
+  readonly needsEntropy?: boolean;
   readonly needsArgmax?: boolean;
 }
 
@@ -46,17 +47,13 @@ export interface ScorerOptions extends BatchShape {
 export async function openScorer(
   engine: Engine,
   opened: OpenedModel,
-  { trainable, observe: statistics, needsArgmax = false, ...shape }: ScorerOptions,
+  { trainable, observe: statistics, needsEntropy, needsArgmax = false, ...shape }: ScorerOptions,
 ) {
   const outputs: Record<string, Tensor> = {};
-  const observe =
-    statistics &&
-    ((layer: number, projection: Projection, tau: Tensor) => {
-      outputs[statistics.watch(layer, projection, tau)] = tau;
-    });
   const { tiling } = engine;
   const { batchSize, context, isPacked } = shape;
-  const graph = buildForward(opened, shape, { tiling, trainable, observe });
+  const watched = statistics?.watch(outputs, needsEntropy);
+  const graph = buildForward(opened, shape, { tiling, trainable, ...watched });
   outputs["nats"] = natsOf(graph);
   if (needsArgmax) outputs["ranks"] = ranksOf(graph);
   const program = await engine.compile(simplify(outputs), boundWeights(opened));
@@ -87,7 +84,7 @@ export async function openScorer(
             at += inputs.length;
           }
           // A last token that fits is an input too.
-          statistics?.add(results, row, Math.min(context, at + 1 - row * context));
+          statistics?.add(results, row, Math.min(context, at + 1 - row * context), inRow[0]!);
         }
         done.windows += chosen.flat().length;
         done.numTokens += batch.numTargets;
@@ -104,57 +101,4 @@ function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLos
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
   const loss = { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats };
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
-}
-
-/** What a layer's τ of one projection does on real text, over all heads and tokens seen. */
-export interface TemperatureSummary {
-  readonly layer: number;
-  readonly projection: Projection;
-  readonly min: number;
-  readonly mean: number;
-  readonly max: number;
-}
-
-/** Collects the least, mean and greatest τ of each layer and projection. */
-export class TemperatureStatistics {
-  readonly #watched = new Map<string, ReturnType<typeof nothingSeen>>();
-
-  /** Registers a layer's τ, as the graph that runs next has it, and gives the name of the output that carries it. */
-  watch(layer: number, projection: Projection, { shape }: Tensor): string {
-    const name = `tau.${layer}.${projection}`;
-    const seen = this.#watched.get(name) ?? nothingSeen(layer, projection);
-    this.#watched.set(name, { ...seen, shape });
-    return name;
-  }
-
-  /** Adds the first `length` tokens of one row of a run. */
-  add(results: Results, row: number, length: number): void {
-    for (const [name, watched] of this.#watched) {
-      // τ is [B, N, T, 1], or [N, T, 1] where it depends on the position alone, or [N, 1, 1] on nothing.
-      const { shape } = watched;
-      const [heads, tokens] = shape.slice(-3, -1).map(Number) as [number, number];
-      const first = shape.length === 4 ? row * heads : 0;
-      for (let head = first; head < first + heads; head++) {
-        const start = head * tokens;
-        for (const tau of results[name]!.subarray(start, start + Math.min(length, tokens))) {
-          watched.min = Math.min(watched.min, tau);
-          watched.max = Math.max(watched.max, tau);
-          watched.sum += tau;
-          watched.count += 1;
-        }
-      }
-    }
-  }
-
-  summary(): TemperatureSummary[] {
-    const all = [...this.#watched.values()].filter(({ count }) => count > 0);
-    return all.map(({ layer, projection, min, max, sum, count }) => {
-      return { layer, projection, min, mean: sum / count, max };
-    });
-  }
-}
-
-function nothingSeen(layer: number, projection: Projection) {
-  const shape: Shape = [];
-  return { layer, projection, shape, min: Infinity, max: -Infinity, sum: 0, count: 0 };
 }

@@ -50,6 +50,11 @@ export const runFiles = {
   /** What `auto` became. */
   chosen: "chosen.json",
   report: "report.json",
+  /** What the page shows besides. */
+  details: "details.json",
+  page: "report.html",
+  /** Of a comparison, above its runs. */
+  comparison: "comparison.json",
   final: "final",
 } as const;
 

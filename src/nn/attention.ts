@@ -55,6 +55,8 @@ export interface AttentionHooks {
   readonly scale?: (projections: Projections, place: Place) => Projections;
   /** Joins past keys and values in front of the present ones. */
   readonly cache?: (layer: number, present: Cached) => Cached;
+  /** Sees each block's masked logits and what the softmax made of them, [B, N, R, S]. */
+  readonly attended?: (layer: number, logits: Tensor, weights: Tensor) => void;
 }
 
 /** And into every linear layer of a block. */
@@ -106,7 +108,7 @@ function causalBlocks(
   });
 }
 
-type Form = Pick<AttentionOptions, "scale" | "cap">;
+type Form = Pick<AttentionOptions, "scale" | "cap" | "hooks" | "layer">;
 
 /**
  * softmax(scale · q kᵀ + mask) v, the logits capped before the mask, the softmax in F32. Queries of a group share their
@@ -115,7 +117,7 @@ type Form = Pick<AttentionOptions, "scale" | "cap">;
 function attend(
   { query, key, value }: Projections,
   mask: Tensor,
-  { scale, cap = null }: Form,
+  { scale, cap = null, hooks, layer }: Form,
 ): Tensor {
   const [q_BNTH, k_BKSH, v_BKSH] = [query, key, value];
   const [batch, heads, rows, headDim] = q_BNTH.shape;
@@ -128,7 +130,9 @@ function attend(
 
   const logits = matMul(grouped(q_BNTH, headDim!), k_BKSH, { transposeB: true, alpha: scale });
   const capped_BNTS = softCap(cast(perHead(logits, keys!), "F32"), cap);
-  const weights_BNTS = softmax(add(capped_BNTS, mask));
+  const masked_BNTS = add(capped_BNTS, mask);
+  const weights_BNTS = softmax(masked_BNTS);
+  hooks.attended?.(layer, masked_BNTS, weights_BNTS);
   const rows_BKRS = grouped(cast(weights_BNTS, v_BKSH.dtype), keys!);
   return perHead(matMul(rows_BKRS, v_BKSH), headDim!);
 }

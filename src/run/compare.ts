@@ -18,6 +18,7 @@ import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
+import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
@@ -88,7 +89,9 @@ export async function compare(
   for (const run of runs) if (!isFailed(run)) scored.push(await readScored(run));
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed, searches);
-  await writeJson(join(out, "comparison.json"), result);
+  await writeJson(join(out, runFiles.comparison), result);
+  const page = { kind: "arms", name: basename(out), comparison: result } as const;
+  await writePage(join(out, runFiles.page), page);
   return { failed, result };
 }
 

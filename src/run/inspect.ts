@@ -1,10 +1,17 @@
-// What a model holds, from headers alone.
+// What a model holds, from headers alone; and what its attention does with a text.
 
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
-import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Engine } from "../engines/index.ts";
+import { AttentionStatistics } from "../evaluate/attention.ts";
+import { openScorer } from "../evaluate/scorer.ts";
+import { countParameters, type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { opening, type Places, placesOf, withEngine } from "../model/places.ts";
+import type { Projection } from "../nn/attention.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { addedParameters } from "../train/groups.ts";
@@ -52,4 +59,74 @@ function sums(amounts: Iterable<readonly [string, number]>): Record<string, numb
   const all: Record<string, number> = {};
   for (const [key, amount] of amounts) all[key] = (all[key] ?? 0) + amount;
   return all;
+}
+
+export interface InspectTextOptions extends Partial<Places> {
+  readonly adapter?: string | undefined;
+  /** Whose τ is given; the mean over all by default. A head of a group is that of its keys and values. */
+  readonly layer?: number | undefined;
+  readonly head?: number | undefined;
+  readonly device?: string;
+  readonly threads?: number | "auto";
+}
+
+export type TextInspection = Awaited<ReturnType<typeof inspectText>>;
+
+/** Runs a model on a text, as it is and without what is inserted: every token's τ, and how far attention spreads. */
+export async function inspectText(name: string, text: string, options: InspectTextOptions = {}) {
+  const { adapter, layer, head, device = "auto", threads = "auto" } = options;
+  const places = placesOf(options);
+  const opened = await openModel(name, { ...opening(places), adapter });
+  const { numLayers, numHeads, maxPositions } = opened.model.config;
+  for (const [what, at = 0, count] of [
+    ["layer", layer, numLayers],
+    ["head", head, numHeads],
+  ] as const)
+    if (at >= count)
+      throw new UserError(`${what} ${at} is not there: the model has ${what}s 0 to ${count - 1}`);
+  const tokenizer = await loadTokenizer(opened.folder);
+  const { ids } = tokenizer.encode([{ text, isTarget: true, isLast: true }]);
+  const tokens = Uint32Array.from([...tokenizer.prefix, ...ids]);
+  if (tokens.length < 2 || tokens.length > maxPositions)
+    throw new UserError(`the text has ${tokens.length} tokens, expected 2 to ${maxPositions}`);
+  const { temperatures: _, lora: __, ...base } = opened;
+  const [after, before] = await withEngine({ device, threads }, places, async (engine) => [
+    await attentionOn(engine, opened, tokens),
+    insertionsOf(opened).length > 0 ? await attentionOn(engine, base, tokens) : null,
+  ]);
+  const sites = after.sites.filter((site) => layer === undefined || site.layer === layer);
+  const tauOf = (token: number, projection: Projection) => {
+    const rows = sites
+      .filter((site) => site.projection === projection)
+      .flatMap(({ heads }) =>
+        head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!],
+      );
+    return rows.reduce((sum, { kept }) => sum + kept[token]!, 0) / rows.length;
+  };
+  const projections = new Set(sites.map(({ projection }) => projection));
+  const texts = tokenizer.spell(tokens);
+  return {
+    layer: layer ?? ("mean" as const),
+    head: head ?? ("mean" as const),
+    tokens: Array.from(tokens, (id, i) => {
+      const taus = [...projections].map((projection) => [projection, tauOf(i, projection)]);
+      const tau = Object.fromEntries(taus) as Readonly<Partial<Record<Projection, number>>>;
+      return { id, text: texts[i]!, nats: after.nats[i - 1] ?? null, tau };
+    }),
+    /** Nats, by layer, mean over heads and tokens; `before` is without what is inserted. */
+    entropy: after.entropies.map((entropy, layer) => {
+      return { layer, before: before?.entropies[layer] ?? null, after: entropy };
+    }),
+  };
+}
+
+async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Array) {
+  const { length } = tokens;
+  const observe = new AttentionStatistics(length);
+  const how = { batchSize: 1, context: length, observe, needsEntropy: true };
+  const scorer = await openScorer(engine, opened, how);
+  const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
+  const [loss] = await scorer.score([{ tokens }], [window]);
+  await scorer.dispose();
+  return { sites: observe.sites, entropies: observe.entropies(), nats: loss!.tokenNats! };
 }

@@ -112,6 +112,8 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
       const { texts, tokenizer } = train[0]!;
       return tokenizer ? exampleOf(texts[0]!, tokenizer, context) : null;
     },
+    /** How tokens are written; undefined where nothing says it. */
+    spell: train[0]!.tokenizer?.spell,
     /** To be put beside the model, where it has no such template by itself. */
     chatTemplate: train.find(({ chatTemplate }) => chatTemplate !== undefined)?.chatTemplate,
     /** What is learnt, each with its share of an epoch's sequences. */

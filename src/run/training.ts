@@ -7,6 +7,7 @@ import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
 import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
@@ -34,6 +35,7 @@ import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
+import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
 import { isStop, present, type RunAtWork, scoring } from "./work.ts";
 
@@ -66,7 +68,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const inserted = await scoreOnce(work, plain ? "inserted" : "before", baseSha256, heldOut);
   const before = scoredPlain ?? inserted;
   const answers = await askBase(work, plain ? work.base : work.opened, baseSha256);
-  const trained = await train(work, base, heldOut, inserted);
+  const trained = await train(work, base, heldOut, inserted.losses);
   await heldOut.dispose();
   const { outcome, loop } = trained;
   if (outcome === "interrupted")
@@ -78,13 +80,18 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const model = await writeFinal(work, finalStep, origin);
   const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
-  const { result, losses, temperatures } = await evaluate(work.engine, model, reportPlan, how);
+  const { result, losses, temperatures, observed } = await evaluate(
+    work.engine,
+    model,
+    reportPlan,
+    how,
+  );
   const tasks = await compareAnswered(work, model, answers);
   const report: RunReport = {
-    before: reportPlan.resultOf(before, baseSha256),
-    ...(plain && { inserted: reportPlan.resultOf(inserted, baseSha256) }),
+    before: reportPlan.resultOf(before.losses, baseSha256),
+    ...(plain && { inserted: reportPlan.resultOf(inserted.losses, baseSha256) }),
     after: result,
-    delta: pairedDelta(before, losses),
+    delta: pairedDelta(before.losses, losses),
     parameters,
     temperatures,
     ...(recipe.tasks && { tasks }),
@@ -100,17 +107,29 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
+  await leavePage(runDir, work, report, { observed, before: before.tokens, losses });
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
 
 type Phase = "before" | "inserted";
 
+interface Scored {
+  readonly losses: readonly WindowLoss[];
+  /** Of single tokens, which early runs kept none of. */
+  readonly tokens?: TokenLosses | undefined;
+}
+
 /**
  * Losses on the report's windows before training, scored once in a run, those of the base once for several, and kept with
  * what they, and the run, depend on.
  */
-async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
+async function scoreOnce(
+  work: RunAtWork,
+  when: Phase,
+  base: string,
+  heldOut: HeldOut,
+): Promise<Scored> {
   const { runDir, sha256, reportPlan, engine } = work;
   const path = join(runDir, runFiles[when]);
   const inputs = { base, ...sha256 };
@@ -124,20 +143,21 @@ async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: He
   const sharedPath = base === "random" || when !== "before" ? undefined : work.sharedBase;
   const shared = sharedPath === undefined ? undefined : await readJsonIfSound(sharedPath);
   const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
-  const found = [stored, shared?.["of"] === of ? shared : undefined].map((from) => from?.["nats"]);
-  const nats = found.find(
-    (list): list is number[] => Array.isArray(list) && list.length === reportPlan.windows.length,
-  );
-  const losses = nats
-    ? reportPlan.windows.map((of, i) => ({ nats: nats[i]!, numTokens: numScored([of]) }))
+  const found = [stored, shared?.["of"] === of ? shared : undefined].find((from) => {
+    const nats = from?.["nats"];
+    return Array.isArray(nats) && nats.length === reportPlan.windows.length;
+  }) as { nats: readonly number[]; tokens?: TokenLosses } | undefined;
+  const losses = found
+    ? reportPlan.windows.map((of, i) => ({ nats: found.nats[i]!, numTokens: numScored([of]) }))
     : await heldOut.score(when, reportPlan);
   checkFinite(losses, reportPlan.windows);
-  const each = losses.map((loss) => loss.nats);
+  const tokens = found ? found.tokens : tokenLosses(reportPlan, losses);
+  const kept = { nats: losses.map(({ nats }) => nats), tokens };
   const write = (path: string, what: object) =>
-    writeFileAtomic(path, `${JSON.stringify({ ...what, nats: each })}\n`);
-  if (!nats || nats !== found[0]) await write(path, { sha256: inputs });
+    writeFileAtomic(path, `${JSON.stringify({ ...what, ...kept })}\n`);
+  if (!found || found !== stored) await write(path, { sha256: inputs });
   if (sharedPath !== undefined && shared?.["of"] !== of) await write(sharedPath, { of });
-  return losses;
+  return { losses, tokens };
 }
 
 /** Writes a step's weights to final/, and opens it. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { styleText } from "node:util";
 import * as shown from "../../cli/console.ts";
-import * as format from "../../cli/format.ts";
+import * as format from "../../src/core/format.ts";
 import type { CommandIo } from "../../cli/io.ts";
 import { openLog } from "../../cli/run-text.ts";
 

@@ -42,9 +42,11 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
   assert.deepEqual((await readdir(run)).sort(), [
     "after.json",
     "before.json",
+    "details.json",
     "final",
     "metrics.jsonl",
     "recipe.yaml",
+    "report.html",
     "report.json",
     "step-000004",
     "step-000006",

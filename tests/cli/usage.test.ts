@@ -33,6 +33,8 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --contxt 8`, /unknown option '--contxt'\s+\(Did you mean --context\?\)/],
     ["eval --model base", /perplexity needs data to measure on\s+hint: .*--data/],
     ["inspect", /missing required argument 'model'/],
+    ["inspect base --layer 1", /--layer and --head are of a text\s+hint: give one: --text/],
+    ["inspect base --text word", /base holds no tokenizer.json/],
     ["inspect text.txt", /"text.txt" is a file, expected the folder of a model/],
     ["eval --model nothing --data val.bin", /"nothing" has no config.json/],
     [
@@ -90,6 +92,9 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["compare --recipe compare --seeds 1,1", /seeds \(--seeds\): expected different whole numbers/],
     ["compare base", /base is not the folder of a finished run/],
     ["compare base --recipe compare", /expected the folders of runs or a --recipe, found both/],
+    ["report", /expected the folder of a run or of a comparison, found none/],
+    ["report base", /base is not the folder of a run: no recipe.yaml\s+hint: name a folder/],
+    ["report base base", /base is not the folder of a finished run/],
     ["finetune --resume", /no run under checkpoints\/ to resume/],
     [`${finetune} --recipe demmo`, /demmo: neither a recipe file nor .*\s+hint: .*demo/],
     [`${finetune} --tune norm`, /tune \(--tune\): expected .*did you mean norms\?/],

@@ -1,0 +1,106 @@
+// What of an evaluation is kept besides its sums, small for any run: losses by place in the window, and those of single
+// tokens of an even sample of windows, from which come the tokens that gained and lost most.
+
+import { scoredPlaces } from "../data/windows.ts";
+import type { WindowLoss } from "./scorer.ts";
+import type { WindowPlan } from "./tasks/perplexity.ts";
+
+/** Of the sample, at most; of those that gained, and of those that lost; and around one that is listed. */
+const [SAMPLED, LISTED, BEFORE, AFTER] = [16_384, 20, 16, 6];
+
+/** Kept between before and after. */
+export interface TokenLosses {
+  /** Summed nats by group of places. */
+  readonly places: readonly number[];
+  /** Nats of every scored token of the sampled windows. */
+  readonly sample: readonly number[];
+}
+
+export type EvaluationDetails = Readonly<ReturnType<typeof compareTokens>>;
+export type TokenChange = EvaluationDetails["gained"][number];
+
+type Plan = Pick<WindowPlan, "texts" | "windows" | "conditions">;
+
+const rounded = (value: number) => Number(value.toPrecision(5));
+/** Of places in a window, from 1: each is longer than the one before by √2. */
+const groupOf = (place: number) => Math.floor(2 * Math.log2(place));
+
+/** The scored tokens of every window, or of an even sample: number of the window, place in it, number among its own. */
+function* scoredTokens({ texts, windows, conditions }: Plan, isSample = false) {
+  const step = isSample ? Math.ceil((windows.length * conditions.context) / SAMPLED) : 1;
+  for (let w = step >> 1; w < windows.length; w += step) {
+    let i = 0;
+    for (const place of scoredPlaces(texts[windows[w]!.text]!, windows[w]!))
+      yield { w, place, i: i++ };
+  }
+}
+
+/** Of losses as a scorer gave them. */
+export function tokenLosses(plan: Plan, losses: readonly WindowLoss[]): TokenLosses {
+  const natsOf = ({ w, i }: { w: number; i: number }) => losses[w]!.tokenNats![i]!;
+  const places: number[] = [];
+  for (const token of scoredTokens(plan)) {
+    const group = groupOf(token.place);
+    while (places.length <= group) places.push(0);
+    places[group]! += natsOf(token);
+  }
+  return { places, sample: [...scoredTokens(plan, true)].map((of) => rounded(natsOf(of))) };
+}
+
+/** Of tokens whose spelling nobody knows. */
+export const idsAsText = (ids: Iterable<number>) => Array.from(ids, (id) => ` #${id}`);
+
+/** What became of tokens; `spell` writes them. */
+export function compareTokens(
+  plan: Plan,
+  before: TokenLosses,
+  after: TokenLosses,
+  spell: (ids: Iterable<number>) => readonly string[] = idsAsText,
+) {
+  const groups = after.places.map(() => ({ from: Infinity, to: 0, numTokens: 0 }));
+  for (const { place } of scoredTokens(plan)) {
+    const group = groups[groupOf(place)]!;
+    Object.assign(group, { from: Math.min(group.from, place), to: Math.max(group.to, place) });
+    group.numTokens++;
+  }
+  const all = [...scoredTokens(plan, true)].map((token, i) => {
+    const nats = [before.sample[i]!, after.sample[i]!] as const;
+    return { ...token, nats, change: nats[1] - nats[0] };
+  });
+  const ordered = all.toSorted((a, b) => a.change - b.change);
+  const described = ({ w, place, nats }: (typeof all)[number]) => {
+    const { text, start, length } = plan.windows[w]!;
+    const from = Math.max(0, place - BEFORE);
+    const end = Math.min(length, place + 1 + AFTER);
+    const pieces = spell(plan.texts[text]!.tokens.subarray(start + from, start + end));
+    const [left, right] = [pieces.slice(0, place - from), pieces.slice(place - from + 1)];
+    /** Nats before and after; the place is from 0. */
+    return {
+      before: left.join(""),
+      text: pieces[place - from]!,
+      after: right.join(""),
+      place,
+      nats,
+    };
+  };
+  return {
+    /** Mean nats before and after, by place in the window. */
+    places: groups
+      .map((group, i) => {
+        const means = [before, after].map(({ places }) => rounded(places[i]! / group.numTokens));
+        return { ...group, lossNats: means };
+      })
+      .filter(({ numTokens }) => numTokens > 0),
+    /** Tokens among which these are the ones that changed most. */
+    sampledTokens: all.length,
+    gained: ordered
+      .slice(0, LISTED)
+      .filter(({ change }) => change < 0)
+      .map(described),
+    lost: ordered
+      .slice(-LISTED)
+      .reverse()
+      .filter(({ change }) => change > 0)
+      .map(described),
+  };
+}

@@ -1,0 +1,104 @@
+// What the page of a run or of a comparison shows, read from their folders: small, whatever the run was.
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { UserError } from "../core/errors.ts";
+import type { JsonObject } from "../core/json.ts";
+import { evenSubset } from "../data/windows.ts";
+import type { Site } from "../evaluate/attention.ts";
+import type { ArmsCompared } from "../evaluate/comparison.ts";
+import type { EvaluationDetails } from "../evaluate/details.ts";
+import { readReport, type RunReport } from "../evaluate/results.ts";
+import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
+import { isRun, runFiles } from "../files/run-folder.ts";
+import { loadRecipe, recipeToYaml } from "../options/load.ts";
+import { sourcesOf } from "../options/schema.ts";
+
+/** What a run keeps for its page alone. */
+export interface RunDetails extends Partial<EvaluationDetails> {
+  /** The mean of τ and its standard deviation over tokens, of every head. */
+  readonly heads: readonly (Site & Readonly<Record<"mean" | "deviation", readonly number[]>>)[];
+  /** A stretch of the held-out text with each token's τ; no run without temperatures has it. */
+  readonly passage?: {
+    readonly tokens: readonly string[];
+    readonly temperatures: readonly (Site & { readonly taus: readonly (readonly number[])[] })[];
+  };
+  readonly machine: Readonly<Record<string, string>>;
+}
+
+export type RunPage = Readonly<Awaited<ReturnType<typeof readRun>>>;
+export type ArmsPage = Readonly<{ kind: "arms"; name: string; comparison: ArmsCompared }>;
+export type PageData = RunPage | ArmsPage;
+
+/** More points than a screen has columns show nothing. */
+const MOST_POINTS = 1000;
+
+const rounded = (value: number) => Number(value.toPrecision(5));
+
+/** A run's folder, finished or not; the report is the one there by default. */
+export async function readRun(folder: string, given?: RunReport) {
+  if (!isRun(folder))
+    throw new UserError(`${folder} is not the folder of a run: no ${runFiles.recipe}`, {
+      hint: "name a folder that ssa finetune made, or one of ssa compare",
+    });
+  const report = given ?? (await readReport(folder));
+  const path = join(folder, runFiles.recipe);
+  const file = { path, text: await readFile(path, "utf8") };
+  const recipe = report?.recipe ?? loadRecipe({ file });
+  const read = (name: string) => report && readJsonIfSound(join(folder, name));
+  const details = (await read(runFiles.details)) as RunDetails | undefined;
+  return {
+    kind: "run" as const,
+    name: basename(resolve(folder)),
+    recipe,
+    sources: sourcesOf(recipe).map(({ path }) => path),
+    recipeText: recipeToYaml(recipe),
+    command: `ssa finetune --recipe '${path.replaceAll("'", "'\\''")}' --out NEW_FOLDER`,
+    report,
+    details,
+    changes: changesOf(await read(runFiles.before), await read(runFiles.after)),
+    curves: await curvesOf(folder),
+  };
+}
+
+/** The change of each window's loss, nats per token. */
+function changesOf(before: JsonObject | undefined, after: JsonObject | undefined) {
+  const lists = [before?.["nats"], after?.["nats"], after?.["numTokens"]] as number[][];
+  const [from = [], to = [], counts = []] = lists;
+  if (from.length < 2 || from.length !== to.length || to.length !== counts.length) return undefined;
+  const changes = to.map((nats, i) => rounded((nats - from[i]!) / counts[i]!));
+  return evenSubset(changes, 4 * MOST_POINTS);
+}
+
+/** The metrics of a run's steps, so many of them together in a point, and its evaluations. */
+async function curvesOf(folder: string) {
+  const records = await readLines(join(folder, runFiles.metrics));
+  const of = (kind: string) => records.filter((record) => record["kind"] === kind);
+  const steps = of("step");
+  const stepsPerPoint = Math.max(1, Math.ceil(steps.length / MOST_POINTS));
+  const points = Array.from({ length: Math.ceil(steps.length / stepsPerPoint) }, (_, i) => {
+    const group = steps.slice(i * stepsPerPoint, (i + 1) * stepsPerPoint);
+    const mean = (key: string) =>
+      rounded(group.reduce((sum, record) => sum + Number(record[key]), 0) / group.length);
+    const [loss, gradNorm, learningRate] = ["lossNats", "gradNorm", "learningRate"].map(mean);
+    const step = Number(group.at(-1)!["step"]);
+    return { step, loss: loss!, gradNorm: gradNorm!, learningRate: learningRate! };
+  });
+  const evaluations = evenSubset(of("evaluation"), MOST_POINTS).map(({ step, lossNats }) => {
+    return { step: Number(step), loss: Number(lossNats) };
+  });
+  return { stepsPerPoint, points, evaluations };
+}
+
+/** The result that `ssa compare` left in a folder; undefined where there is none. */
+export async function readComparison(folder: string): Promise<ArmsPage | undefined> {
+  const path = join(folder, runFiles.comparison);
+  if (!existsSync(path)) return undefined;
+  const comparison = (await readJson(path)) as unknown as ArmsCompared;
+  if (![comparison.arms, comparison.pairs, comparison.failed].every(Array.isArray))
+    throw new UserError(`${path} is not the result of a comparison`, {
+      hint: "make it again with the same ssa compare",
+    });
+  return { kind: "arms", name: basename(resolve(folder)), comparison };
+}

@@ -1,0 +1,53 @@
+// Elements of the page. Text is only ever set as text: what a model, a file or a tokenizer wrote is never markup.
+
+type Child = Node | string | false | null | undefined;
+
+export function element<Name extends keyof HTMLElementTagNameMap>(
+  name: Name,
+  attributes: Readonly<Record<string, string>> = {},
+  ...children: readonly Child[]
+) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children.filter((child): child is Node | string => Boolean(child)));
+  return made;
+}
+
+/** A heading, what is under it, and how it is to be read. */
+export const section = (title: string, how: string, ...content: readonly Child[]) =>
+  element("section", {}, element("h2", {}, title), ...content, element("p", { class: "how" }, how));
+
+const textOf = (cell: Node | string) => (typeof cell === "string" ? cell : cell.textContent!);
+
+/** Columns of numbers are set to the right. */
+export function table(
+  label: string,
+  header: readonly string[],
+  rows: readonly (readonly (Node | string)[])[],
+) {
+  const kinds = header.map((_, i) => {
+    const isNumber = rows.every((row) => /^([-+<]?\d|$)/.test(textOf(row[i]!)));
+    return { class: isNumber ? "number" : "" };
+  });
+  const line = (name: "td" | "th", cells: readonly (Node | string)[]) =>
+    element("tr", {}, ...cells.map((cell, i) => element(name, kinds[i], cell)));
+  const body = element("tbody", {}, ...rows.map((row) => line("td", row)));
+  const made = element("table", {}, element("thead", {}, line("th", header)), body);
+  const place = { class: "scroll", role: "region", tabindex: "0", "aria-label": label };
+  return element("div", place, made);
+}
+
+/** Drawn at its width, and again when that changes. */
+export function figure(label: string, draw: (width: number) => Element) {
+  const canvas = element("div", { role: "img", "aria-label": label });
+  let drawn = 0;
+  new ResizeObserver(() => {
+    const width = Math.floor(canvas.clientWidth);
+    if (width === 0 || width === drawn) return;
+    const plot = draw((drawn = width));
+    // The whole is one picture with one name.
+    for (const part of plot.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
+    canvas.replaceChildren(plot);
+  }).observe(canvas);
+  return element("figure", {}, element("figcaption", {}, label), canvas);
+}

@@ -1,0 +1,123 @@
+// The plots of the page. Colours are the style's variables, so that both themes and paper have their own.
+
+import * as Plot from "@observablehq/plot";
+import type { RunDetails, RunPage } from "../data.ts";
+import { figure } from "./dom.ts";
+
+const [ACCENT, SOFT] = ["var(--accent)", "var(--soft)"] as const;
+
+const plot = (label: string, { x, y, ...options }: Plot.PlotOptions) =>
+  figure(label, (width) =>
+    Plot.plot({
+      width,
+      height: 220,
+      marginLeft: 56,
+      x: { ticks: Math.ceil(width / 120), ...x },
+      y: { label: null, grid: true, nice: true, ...y },
+      ...options,
+    }),
+  );
+
+/** Values with their intervals, if they have one, a row each. */
+export function intervals(
+  label: string,
+  rows: readonly { name: string; value: number; interval?: readonly number[] | null }[],
+  marks: readonly Plot.Markish[] = [],
+) {
+  const longest = Math.max(...rows.map(({ name }) => name.length));
+  const short = (name: string) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
+  const ends = rows.flatMap(({ name, interval }) => (interval ? [[name, ...interval]] : []));
+  return plot(label, {
+    height: 46 + 32 * rows.length,
+    marginLeft: 16 + 7 * Math.min(24, longest),
+    x: { label: null, grid: true, nice: true },
+    y: { grid: false, domain: rows.map(({ name }) => name), tickFormat: short },
+    marks: [
+      ...marks,
+      Plot.ruleY(ends, { x1: "1", x2: "2", y: "0", stroke: ACCENT, strokeWidth: 3 }),
+      Plot.dot(rows, { x: "value", y: "name", fill: ACCENT, r: 5, tip: true }),
+    ],
+  });
+}
+
+/** Where nothing changes. */
+export const zero = Plot.ruleX([0], { stroke: SOFT });
+
+/** A metric over the steps, as it was behind its running mean; of held-out text the dots. */
+export function curve(
+  label: string,
+  { points, evaluations }: RunPage["curves"],
+  y: "loss" | "gradNorm" | "learningRate",
+) {
+  const line = { x: "step", y, stroke: ACCENT };
+  return plot(label, {
+    marks: [
+      Plot.lineY(points, { ...line, strokeOpacity: 0.35 }),
+      Plot.lineY(points, Plot.windowY({ k: 2 * Math.floor(points.length / 50) + 1, ...line })),
+      y === "loss" ? Plot.dot(evaluations, { x: "step", y, fill: "var(--other)", r: 3.5 }) : null,
+      Plot.tip(points, Plot.pointerX({ x: "step", y })),
+    ],
+  });
+}
+
+/** Perplexity before and after by the place of a token in its window. */
+export const places = (groups: NonNullable<RunDetails["places"]>) =>
+  plot("Perplexity by place in the window, tokens", {
+    x: { type: "log", tickFormat: ",d", label: null },
+    y: { type: "log", nice: false, ticks: 5, tickFormat: (value: number) => String(value) },
+    marks: [SOFT, ACCENT].flatMap((stroke, i) => {
+      const points = groups.map(({ from, to, lossNats }) => {
+        return { place: Math.sqrt(from * to), perplexity: Math.exp(lossNats[i]!) };
+      });
+      const at = { x: "place", y: "perplexity", stroke };
+      return [Plot.lineY(points, at), Plot.dot(points, { ...at, fill: stroke, r: 2, tip: i > 0 })];
+    }),
+  });
+
+export const histogram = (changes: readonly number[]) =>
+  plot("Windows by the change of their loss, nats per token", {
+    x: { label: null },
+    marks: [
+      Plot.rectY(changes, {
+        ...Plot.binX({ y: "count" }, { x: Plot.identity, thresholds: 30 }),
+        fill: ACCENT,
+        tip: true,
+      }),
+      zero,
+    ],
+  });
+
+/** τ of every layer and head: its mean, orange above 1 and blue below; or how far tokens differ. */
+export function temperatures(label: string, of: RunDetails["heads"], which: "mean" | "deviation") {
+  const rest = which === "mean" ? 1 : 0;
+  const all = of.flatMap(({ layer, [which]: values }) =>
+    values.map((value, head) => ({ layer, head, value, from: value - rest })),
+  );
+  const most = Math.max(1e-9, ...all.map(({ from }) => Math.abs(from)));
+  const cells = all.map(({ from, ...cell }) => {
+    const color = from < 0 ? "var(--cool)" : "var(--warm)";
+    return { ...cell, color, strength: 0.06 + 0.94 * (Math.abs(from) / most) };
+  });
+  const heads = of[0]!.mean.map((_, head) => head);
+  const ticks = heads.filter((head) => head % Math.ceil(heads.length / 16) === 0);
+  return plot(`${label}; full colour at ${rest ? "1 ± " : ""}${most.toPrecision(2)}`, {
+    height: 50 + Math.max(8, Math.min(24, 400 / of.length)) * of.length,
+    marginLeft: 40,
+    padding: 0.06,
+    x: { ticks, tickSize: 0 },
+    y: { label: "layer", tickSize: 0, grid: false },
+    color: { type: "identity" },
+    opacity: { type: "identity" },
+    marks: [
+      Plot.cell(cells, {
+        x: "head",
+        y: "layer",
+        fill: "color",
+        fillOpacity: "strength",
+        title: ({ layer, head, value }: (typeof cells)[number]) =>
+          `layer ${layer}, head ${head}: ${value.toFixed(4)}`,
+        tip: true,
+      }),
+    ],
+  });
+}

@@ -1,0 +1,66 @@
+// What a run leaves for people to look at: its page, and what the page shows beside the report.
+
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { arch, platform, version } from "node:process";
+import type { AttentionStatistics } from "../evaluate/attention.ts";
+import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
+import type { RunReport } from "../evaluate/results.ts";
+import type { WindowLoss } from "../evaluate/scorer.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
+import { runFiles } from "../files/names.ts";
+import { readRun, type RunDetails } from "../report/data.ts";
+import { writePage } from "../report/document.ts";
+import type { Prepared } from "./prepare.ts";
+
+/** Values of τ that a passage may have: of a model with many heads it is shorter. */
+const PASSAGE_VALUES = 40_000;
+
+interface Scored {
+  /** Of single tokens; runs that an early version began have none. */
+  readonly before: TokenLosses | undefined;
+  readonly losses: readonly WindowLoss[];
+  /** Of attention, as these losses were scored. */
+  readonly observed: AttentionStatistics;
+}
+
+export async function leavePage(
+  runDir: string,
+  { reportPlan: plan, spell = idsAsText }: Pick<Prepared, "reportPlan" | "spell">,
+  report: RunReport,
+  { observed, before, losses }: Scored,
+): Promise<void> {
+  const details: RunDetails = {
+    heads: observed.sites.map(({ layer, projection, heads }) => {
+      const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
+      return { layer, projection, mean: list("mean"), deviation: list("deviation") };
+    }),
+    ...passageOf(plan, observed, spell),
+    ...(before && compareTokens(plan, before, tokenLosses(plan, losses), spell)),
+    machine: {
+      processor: `${cpus()[0]?.model.trim() || arch}, ${cpus().length} threads`,
+      memory: `${Math.round(totalmem() / 1e9)} GB`,
+      system: `${platform} ${arch}, Node.js ${version}`,
+    },
+  };
+  await writeFileAtomic(join(runDir, runFiles.details), `${JSON.stringify(details)}\n`);
+  await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
+}
+
+function passageOf(
+  { texts }: Prepared["reportPlan"],
+  observed: AttentionStatistics,
+  spell: NonNullable<Prepared["spell"]>,
+): Pick<RunDetails, "passage"> {
+  const { sites, firstWindow: window } = observed;
+  if (!window || sites.length === 0) return {};
+  const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
+  const length = Math.min(sites[0]!.heads[0]!.kept.length, Math.ceil(PASSAGE_VALUES / rows));
+  const temperatures = sites.map(({ layer, projection, heads }) => {
+    const short = (tau: number) => Number(tau.toFixed(3));
+    return { layer, projection, taus: heads.map(({ kept }) => kept.slice(0, length).map(short)) };
+  });
+  const { text, start } = window;
+  const tokens = spell(texts[text]!.tokens.subarray(start, start + length));
+  return { passage: { tokens, temperatures } };
+}
