@@ -49,7 +49,7 @@ export async function inOrder<Item, Result>(
   items: Iterable<Item>,
   lanes: number,
   run: (item: Item) => Promise<Result>,
-  take: (result: Result, index: number) => void,
+  take: (result: Result, index: number) => void | Promise<void>,
 ): Promise<void> {
   const running: Promise<Result>[] = [];
   let taken = 0;

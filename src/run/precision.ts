@@ -4,6 +4,7 @@ import type { Precision } from "../core/dtype.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import type { Engine } from "../engines/index.ts";
 import { globalNorm } from "../train/adamw.ts";
+import { openHost } from "../train/host.ts";
 import { sumGradients } from "../train/loop.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { halfOf } from "./fit.ts";
@@ -41,13 +42,14 @@ const percent = (share: number) => `${Number((100 * share).toPrecision(2))} %`;
 /** Loss and summed gradients of the first sequences. */
 async function gradientsOf(run: Prepared, engine: Engine, precision: Precision) {
   const { opened, tensors, shapes, sources, recipe } = run;
-  const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
+  const host = openHost(tensors);
+  const { sums } = host;
   const options = { precision, recompute: "blocks" } as const;
   const shape = { ...shapes.training, batchSize: 1 };
   const step = await openTrainingStep(engine, opened, shape, [...sums.keys()], options);
   const batches = mixedBatches(sources, { seed: recipe.seed, epoch: 0, index: 0 });
   const first = Array.from({ length: SEQUENCES }, () => batches.next(1));
-  const { nats, numTokens } = await sumGradients(step, tensors, sums, first);
+  const { nats, numTokens } = await sumGradients(step, tensors, host, first);
   await step.dispose();
   return { loss: nats / numTokens, sums };
 }

@@ -2,6 +2,7 @@
 // last checkpoint to the same result.
 
 import { rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
@@ -31,6 +32,8 @@ import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
+import { startHelper } from "../train/helper.ts";
+import { openHost } from "../train/host.ts";
 import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
@@ -240,7 +243,16 @@ async function train(
     },
   };
   const how = { ...recipe, gradientAccumulationSteps };
-  const { outcome, state: loop } = await trainLoop(step, tensors, how, callbacks, start.loop);
+  const threads = recipe.threads === "auto" ? availableParallelism() : recipe.threads;
+  const host = openHost(tensors, { threads, start: startHelper });
+  const { outcome, state: loop } = await trainLoop(
+    step,
+    tensors,
+    host,
+    how,
+    callbacks,
+    start.loop,
+  ).finally(host.close);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }

@@ -109,12 +109,8 @@ export const addedParameters = (opened: Insertions, of?: InsertionKind) =>
     .flatMap(([, { values }]) => [...values.values()])
     .reduce((count, { length }) => count + length, 0);
 
-/** Where the threads that compute read what trains, which would else be copied on its way to each. */
-function inSharedMemory(values: Float32Array): Float32Array {
-  const shared = new Float32Array(new SharedArrayBuffer(values.byteLength));
-  shared.set(values);
-  return shared;
-}
+/** Where the threads that compute and update read what trains, which would else be copied on its way to each. */
+const shared = (length: number) => new Float32Array(new SharedArrayBuffer(4 * length));
 
 /** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
 export async function trainedTensors(
@@ -140,13 +136,15 @@ export async function trainedTensors(
     const group = tune.find((name) => tuneGroups[name].includes(kind));
     if (!group) continue;
     used.add(group);
-    const values = inSharedMemory(await initialValues(name, shape, kind));
+    const initial = await initialValues(name, shape, kind);
+    const values = shared(initial.length);
+    values.set(initial);
     tensors.push({
       name,
       shape: fixedShape(shape),
       values,
-      mean: new Float32Array(values.length),
-      square: new Float32Array(values.length),
+      mean: shared(values.length),
+      square: shared(values.length),
       weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
       rate: rates[group] ?? "learningRate",
     });

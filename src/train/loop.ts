@@ -5,7 +5,8 @@ import type { Batch } from "../data/windows.ts";
 import { DeviceError } from "../engines/failure.ts";
 import { inOrder } from "../engines/pool.ts";
 import type { Recipe } from "../options/schema.ts";
-import { adamW, clipFactor, globalNorm, type TrainedTensor } from "./adamw.ts";
+import { clipFactor, type TrainedTensor } from "./adamw.ts";
+import type { Host } from "./host.ts";
 import type { LossScaleState, TrainingStep } from "./step.ts";
 
 export type RateOptions = Pick<Recipe, "schedule" | "steps" | "warmupSteps" | "minLearningRate">;
@@ -50,13 +51,13 @@ export interface LoopCallbacks {
 export async function trainLoop(
   program: TrainingStep,
   tensors: readonly TrainedTensor[],
+  host: Host,
   options: LoopOptions,
   { nextBatch, onStep, evaluate, save, shouldStop }: LoopCallbacks,
   state: LoopState,
 ) {
   const { steps, evalEvery, saveEvery, earlyStopping } = options;
   const patience = earlyStopping === "off" ? Infinity : earlyStopping.patience;
-  const sums = new Map(tensors.map(({ name, values }) => [name, new Float32Array(values.length)]));
   const { lossScale } = program;
   // A checkpoint that does not say it goes on at the initial scale.
   Object.assign(lossScale?.state ?? {}, state.lossScale);
@@ -105,7 +106,7 @@ export async function trainLoop(
     const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
     const fail = (what: string) => failure(what, step);
     const how = { ...options, step, fail };
-    await onStep(await saving(trainStep(program, tensors, sums, batches, how)));
+    await onStep(await saving(trainStep(program, tensors, host, batches, how)));
     current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
   }
 }
@@ -121,12 +122,12 @@ function judged(state: LoopState, lossNats: number): LoopState {
 
 /**
  * Of all micro batches together, nats, targets and the gradient of the mean, before it is divided by the targets, into
- * `sums`; half precision that overflows is tried again.
+ * the host's sums; half precision that overflows is tried again.
  */
 export async function sumGradients(
   program: TrainingStep,
   tensors: readonly Pick<TrainedTensor, "name" | "values">[],
-  sums: ReadonlyMap<string, Float32Array>,
+  host: Host,
   batches: readonly Batch[],
   onLoss: (nats: number, index: number) => void = () => undefined,
 ) {
@@ -134,19 +135,15 @@ export async function sumGradients(
   const run = (batch: Batch) => program.run(batch, values);
   let [nats, numTokens, gradNorm] = [0, 0, 0];
   do {
-    for (const sum of sums.values()) sum.fill(0);
     [nats, numTokens] = [0, 0];
     // In the order of the micro batches, so that the sums do not depend on how many devices there are.
-    await inOrder(batches, program.lanes, run, (result, i) => {
+    await inOrder(batches, program.lanes, run, async (result, i) => {
       nats += result.nats;
       numTokens += result.numTokens;
-      for (const [name, gradient] of result.gradients) {
-        const sum = sums.get(name)!;
-        for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
-      }
+      await host.add(result.gradients, i === 0);
       onLoss(result.nats, i);
     });
-    gradNorm = globalNorm(sums.values()) / numTokens;
+    gradNorm = (await host.norm()) / numTokens;
   } while (program.lossScale?.shouldRetry(Number.isFinite(gradNorm)));
   return { nats, numTokens, gradNorm };
 }
@@ -155,7 +152,7 @@ export async function sumGradients(
 async function trainStep(
   program: TrainingStep,
   tensors: readonly TrainedTensor[],
-  sums: ReadonlyMap<string, Float32Array>,
+  host: Host,
   batches: readonly Batch[],
   { step, fail, ...options }: LoopOptions & { step: number; fail: (what: string) => UserError },
 ) {
@@ -163,15 +160,14 @@ async function trainStep(
   const onLoss = (nats: number, i: number) => {
     if (!Number.isFinite(nats)) throw fail(`loss of micro batch ${i + 1} is ${nats}`);
   };
-  const { nats, numTokens, gradNorm } = await sumGradients(program, tensors, sums, batches, onLoss);
+  const { nats, numTokens, gradNorm } = await sumGradients(program, tensors, host, batches, onLoss);
   if (!Number.isFinite(gradNorm)) throw fail(`norm of the whole batch's gradient is ${gradNorm}`);
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);
-  for (const tensor of tensors) {
-    const learningRate = rateOf(tensor.rate);
-    adamW(tensor, sums.get(tensor.name)!, options, { step, learningRate, factor });
-  }
   const rates = tensors.map(({ rate }) => rate);
+  const { beta1, beta2, epsilon } = options;
+  const adam = { beta1, beta2, epsilon };
+  await host.update({ step, factor, learningRates: rates.map(rateOf), options: adam });
   return {
     step,
     /** Mean over the step's targets, before the update. */

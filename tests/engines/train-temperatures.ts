@@ -5,6 +5,7 @@ import type { OpenedModel } from "../../src/model/open.ts";
 import type { Batch } from "../../src/data/windows.ts";
 import type { Engine } from "../../src/engines/engine.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
+import { openHost } from "../../src/train/host.ts";
 import { INITIAL_STATE, type LoopOptions, trainLoop } from "../../src/train/loop.ts";
 import { openTrainingStep, type TrainingOptions, type TrainingStep } from "../../src/train/step.ts";
 
@@ -73,7 +74,14 @@ export async function trainTemperatures(
     save: () => Promise.resolve(),
     shouldStop: () => false,
   };
-  await trainLoop(watched, tensors, { ...options, steps }, callbacks, INITIAL_STATE);
+  await trainLoop(
+    watched,
+    tensors,
+    openHost(tensors),
+    { ...options, steps },
+    callbacks,
+    INITIAL_STATE,
+  );
   await step.dispose();
   return { losses, gradients };
 }

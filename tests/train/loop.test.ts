@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { UserError } from "../../src/core/errors.ts";
 import type { Batch } from "../../src/data/windows.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
+import { openHost } from "../../src/train/host.ts";
 import {
   INITIAL_STATE,
   type LoopCallbacks,
@@ -74,6 +75,7 @@ function run(
     return trainLoop(
       on,
       [x],
+      openHost([x]),
       { ...defaults, ...options },
       {
         nextBatch: () => batchOf(++drawn % 5),

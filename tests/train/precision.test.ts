@@ -17,6 +17,7 @@ import { withInitialValues } from "../../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";
+import { openHost } from "../../src/train/host.ts";
 import { INITIAL_STATE, type StepMetrics, trainLoop } from "../../src/train/loop.ts";
 import {
   LossScale,
@@ -175,6 +176,7 @@ test("the loop repeats a step that overflowed, on the same batches", async () =>
   await trainLoop(
     program,
     [tensor],
+    openHost([tensor]),
     {
       schedule: "constant",
       steps: 2,
