@@ -33,7 +33,7 @@ test("every shipped recipe is valid and shows its command", async (t) => {
     assert.match(file.text, new RegExp(`^#   npx ssa ${command} --recipe ${name}\\b`, "m"));
   }
   t.diagnostic(`${names.length} recipes checked`);
-  for (const name of ["demo", "gpt2-wikitext2", "llama-wikitext2", "reference"])
+  for (const name of ["demo", "gpt2-wikitext2", "llama-wikitext2", "reference", "results/paper"])
     assert.ok(names.includes(name), `${name} is missing`);
 });
 

@@ -93,11 +93,11 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
   });
 }
 
-/** The names of the shipped recipes, sorted. */
+/** The names of the shipped recipes, sorted; `results/paper` is in a folder. */
 export async function shippedRecipes(packageRoot: string): Promise<readonly string[]> {
-  const files = await readdir(join(packageRoot, "recipes"));
+  const files = await readdir(join(packageRoot, "recipes"), { recursive: true });
   const recipes = files.filter((file) => file.endsWith(".yaml"));
-  return recipes.map((file) => basename(file, ".yaml")).sort();
+  return recipes.map((file) => file.replace(/\.yaml$/, "").replaceAll("\\", "/")).sort();
 }
 
 /** The path of a recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */

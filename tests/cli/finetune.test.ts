@@ -84,7 +84,7 @@ test("--json: the report on stdout, JSON lines on stderr; --resume tells it agai
 test("plain lines that fit 80 columns, piped", async () => {
   const { code, stdout, stderr } = await ssa([...args, "--out", "plain"], { cwd });
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^step 1\/6 {2}loss \d\.\d{4} {2}lr 3\.3e-3 {2}[\d,]+ tok\/s$/m);
+  assert.match(stderr, /^step 1\/6 {2}loss \d\.\d{4} {2}lr 1\.0e-2 {2}[\d,]+ tok\/s$/m);
   assert.match(
     stderr,
     /^next {6}ssa eval --model plain\/final --data corpus\n {10}ssa convert --model plain\/final --to onnx --out plain-onnx$/m,

@@ -18,13 +18,20 @@ test("a recipe is found by path or by name; a mistyped one gets the nearest", as
 
   assert.deepEqual(await shippedRecipes(root), ["demo"]);
   assert.equal(await findRecipe("demo", root), demo);
+  await mkdir(join(root, "recipes", "more"));
+  await writeFile(join(root, "recipes", "more", "one.yaml"), "");
+  assert.deepEqual(await shippedRecipes(root), ["demo", "more/one"]);
+  assert.equal(await findRecipe("more/one", root), join(root, "recipes", "more", "one.yaml"));
   assert.equal(await findRecipe(demo, root), demo);
   assert.equal(await findRecipe(mine, root), mine);
 
   const hinted = (hint: RegExp) => (error: unknown) =>
     error instanceof UserError && error.exitCode === 2 && hint.test(error.hint ?? "");
   // The folder of recipes is a path, but no recipe.
-  await assert.rejects(findRecipe(join(root, "recipes"), root), hinted(/shipped recipes: demo/));
+  await assert.rejects(
+    findRecipe(join(root, "recipes"), root),
+    hinted(/shipped recipes: demo, more/),
+  );
   await assert.rejects(findRecipe("dmo", root), hinted(/did you mean --recipe demo\?/));
   await assert.rejects(findRecipe("recipes/demmo.yaml", root), hinted(/--recipe demo\?/));
   await assert.rejects(findRecipe("../mine.yml", root), UserError);

@@ -62,8 +62,8 @@ test("the defaults are the documented ones", () => {
     packing: "auto",
     batchSize: 1,
     gradientAccumulationSteps: 4,
-    learningRate: 1e-2,
-    loraLearningRate: 2e-4,
+    learningRate: 3e-2,
+    loraLearningRate: 1e-3,
     baseLearningRate: 1e-5,
     minLearningRate: 0,
     warmupSteps: 20,
@@ -257,7 +257,7 @@ test("keys that contradict each other are refused", () => {
   const none = "temperatures: {query: {}, value: {}}";
   assert.match(complaint(none), /temperatures \(r.yaml:3\): every part is off/);
   assert.equal(load(`${none}\ntune: norms`).tune.length, 1);
-  assert.match(complaint("minLearningRate: 1"), /1 is more than learningRate, 0.01/);
+  assert.match(complaint("minLearningRate: 1"), /1 is more than learningRate, 0.03/);
   assert.match(complaint("final: adapter\ntune: [temperatures, norms]"), /final \(r.yaml:3\)/);
   assert.match(complaint("final: adapter\ninit: random"), /final \(r.yaml:3\)/);
 });
