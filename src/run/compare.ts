@@ -5,13 +5,8 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
-import {
-  type ArmsCompared,
-  compareArms,
-  type FailedRun,
-  type RateSearch,
-  type ScoredRun,
-} from "../evaluate/comparison.ts";
+import { compareArms } from "../evaluate/comparison.ts";
+import type { ArmsCompared, FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
 import { differingConditions, readReport, type RunReport } from "../evaluate/results.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { isRun, readLines, runFiles } from "../files/run-folder.ts";
@@ -61,17 +56,14 @@ export async function compare(
   const failed: FailedRun[] = [];
   const runs: PlannedRun[] = [];
   for (const { arm, seed } of all) {
-    const [name, reason] = [arm.name, reasons.get(arm.name)];
-    const folder = join(out, `${name}-seed${seed}`);
-    if (reason !== undefined) {
-      failed.push({ arm: name, seed, folder, reason });
-      continue;
-    }
-    const rates = ratesAt(arm.recipe, searches.get(name)?.chosen.halfDecades ?? 0);
+    const run = { arm: arm.name, seed, folder: join(out, `${arm.name}-seed${seed}`) };
+    const reason = reasons.get(arm.name);
+    const rates = ratesAt(arm.recipe, searches.get(arm.name)?.chosen.halfDecades ?? 0);
     // Where runs are collected does not matter, as long as nothing trains there.
     const { device, threads, deviceMemory, ...others } = { ...arm.recipe, ...rates };
     const values = { ...others, ...(!collect && { device, threads, deviceMemory }), seed };
-    runs.push({ arm: name, seed, folder, recipe: await resolveRun({ values }, folder, true) });
+    if (reason !== undefined) failed.push({ ...run, reason });
+    else runs.push({ ...run, recipe: await resolveRun({ values }, run.folder, true) });
   }
   const pending: PlannedRun[] = [];
   for (const run of runs) if (!(await finishedReport(run.recipe))) pending.push(run);
@@ -84,9 +76,10 @@ export async function compare(
   }
   failed.push(...(await trainAll(pending, places, options)));
   if (shard) return { failed };
-  const isFailed = ({ folder }: PlannedRun) => failed.some((run) => run.folder === folder);
   const scored: ScoredRun[] = [];
-  for (const run of runs) if (!isFailed(run)) scored.push(await readScored(run));
+  for (const { arm, seed, folder } of runs)
+    if (!failed.some((run) => run.folder === folder))
+      scored.push({ arm, seed, ...(await readScored(folder)) });
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed, searches);
   await writeJson(join(out, runFiles.comparison), result);
@@ -106,13 +99,9 @@ async function searchRates(
   const reasons = new Map<string, string>();
   // Shards that share a folder do not share the runs in it.
   const where = { folder: join(out, "search"), part: shard ? `-shard${shard.index}` : "" };
-  const isNew = ({ name }: Comparison["arms"][number]) =>
-    !existsSync(join(where.folder, `${name}.json`));
-  if (!collect && arms.some(isNew))
-    await checkPlans(
-      arms.map(({ name, recipe }) => ({ arm: name, recipe })),
-      places,
-    );
+  const plans = arms.map(({ name, recipe }) => ({ arm: name, recipe }));
+  if (!collect && plans.some(({ arm }) => !existsSync(join(where.folder, `${arm}.json`))))
+    await checkPlans(plans, places);
   for (const arm of arms) {
     const train = async (point: Recipe, number: number) => {
       const recipe = await resolveRun({ values: point }, point.out, true);
@@ -123,8 +112,8 @@ async function searchRates(
     try {
       searches.set(arm.name, await searchRate(arm, where, collect ? undefined : train));
     } catch (error) {
-      if (collect || (places.signal && isStop(error, places.signal))) throw error;
-      reasons.set(arm.name, messageOf(error));
+      if (collect) throw error;
+      reasons.set(arm.name, reasonOf(error, places));
     }
   }
   return { searches, reasons };
@@ -145,7 +134,7 @@ async function trainOne(
     onEvent: (event) => onEvent?.(event),
     signal,
     // All runs beside one another begin at one base.
-    sharedBase: join(dirname(folder), runFiles.before),
+    sharedBase: dirname(folder),
   });
   if (result.outcome === "interrupted") throw signal.reason;
   return result.report;
@@ -160,17 +149,20 @@ async function trainAll(
   if (runs.length > 0) await checkPlans(runs, { ...places, onNote: undefined });
   const failed: FailedRun[] = [];
   for (const [i, run] of runs.entries()) {
-    const { arm, seed, folder } = run;
+    const { recipe: _, ...named } = run;
     places.signal?.throwIfAborted();
     onRun?.(run, i + 1, runs.length);
-    try {
-      await trainOne(run, places, onEvent);
-    } catch (error) {
-      if (places.signal && isStop(error, places.signal)) throw error;
-      failed.push({ arm, seed, folder, reason: messageOf(error) });
-    }
+    await trainOne(run, places, onEvent).catch((error: unknown) => {
+      failed.push({ ...named, reason: reasonOf(error, places) });
+    });
   }
   return failed;
+}
+
+/** Why work failed; thrown where it was stopped. */
+function reasonOf(error: unknown, { signal }: Places): string {
+  if (signal && isStop(error, signal)) throw error;
+  return messageOf(error);
 }
 
 /** Opens each arm before anything trains: what it asks for can be done, and is scored as the others are. */
@@ -179,8 +171,8 @@ async function checkPlans(
   places: Places,
 ): Promise<void> {
   let first: { readonly arm: string; readonly plan: Prepared["reportPlan"] } | undefined;
-  const arms = new Map(runs.toReversed().map((run) => [run.arm, run]));
-  for (const { arm, recipe } of [...arms.values()].toReversed()) {
+  const names = runs.map(({ arm }) => arm);
+  for (const { arm, recipe } of runs.filter(({ arm }, i) => names.indexOf(arm) === i)) {
     const { reportPlan: plan } = await prepareRun(recipe, places).catch((error: unknown) => {
       if (!(error instanceof UserError)) throw error;
       const { hint, exitCode, message } = error;
@@ -202,7 +194,8 @@ export async function compareRuns(folders: readonly string[]): Promise<ArmsCompa
   const runs: ScoredRun[] = [];
   const recipes = new Map<string, string>();
   for (const [i, folder] of folders.entries()) {
-    const { seed, out: _, ...recipe } = (await reportOf(folder)).recipe;
+    const run = await readScored(folder);
+    const { seed, out: _, ...recipe } = run.report.recipe;
     const key = JSON.stringify(recipe);
     const isOf = (arm: string) =>
       recipes.get(arm) === key && !runs.some((run) => run.arm === arm && run.seed === seed);
@@ -210,25 +203,19 @@ export async function compareRuns(folders: readonly string[]): Promise<ArmsCompa
     const another = recipes.has(short) ? `${folder} (${i + 1})` : short;
     const arm = [...recipes.keys()].find(isOf) ?? another;
     recipes.set(arm, key);
-    runs.push(await readScored({ arm, seed, folder }));
+    runs.push({ arm, seed, ...run });
   }
   return compareArms([...recipes.keys()], runs);
 }
 
-async function reportOf(folder: string) {
+async function readScored(folder: string) {
   const report = await readReport(folder);
-  if (report) return report;
-  throw new UserError(`${folder} is not the folder of a finished run: no sound report.json`, {
-    hint: "finish it with ssa finetune --resume --out FOLDER",
-  });
-}
-
-async function readScored(run: Omit<PlannedRun, "recipe">) {
-  const { arm, seed, folder } = run;
-  const report = await reportOf(folder);
-  const [before, after] = await Promise.all(
-    [runFiles.before, runFiles.after].map((name) => readJsonIfSound(join(folder, name))),
-  );
+  if (!report)
+    throw new UserError(`${folder} is not the folder of a finished run: no sound report.json`, {
+      hint: "finish it with ssa finetune --resume --out FOLDER",
+    });
+  const before = await readJsonIfSound(join(folder, runFiles.before));
+  const after = await readJsonIfSound(join(folder, runFiles.after));
   const isListed = (list: unknown): list is number[] =>
     Array.isArray(list) && list.length === report.after.windows;
   const [from, to, numTokens] = [before?.["nats"], after?.["nats"], after?.["numTokens"]];
@@ -241,5 +228,5 @@ async function readScored(run: Omit<PlannedRun, "recipe">) {
   const metrics = await readLines(join(folder, runFiles.metrics));
   const evaluations = metrics.filter(({ kind }) => kind === "evaluation");
   const curve = new Map(evaluations.map((at) => [Number(at["step"]), Number(at["lossNats"])]));
-  return { arm, seed, folder, report, before: losses(from), after: losses(to), curve };
+  return { folder, report, before: losses(from), after: losses(to), curve };
 }

@@ -7,17 +7,10 @@ import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
 import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
 import { lockName } from "../files/lock.ts";
-import {
-  appendLine,
-  claimRunFolder,
-  latestSnapshot,
-  lockRun,
-  newestRun,
-  removeLeftovers,
-  runFiles,
-} from "../files/run-folder.ts";
+import { runFiles } from "../files/names.ts";
+import * as folders from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
@@ -68,7 +61,7 @@ export async function resolveRun(
   isResumed: boolean,
 ): Promise<Recipe> {
   if (isResumed) {
-    const out = given ?? (await newestRun(CHECKPOINTS));
+    const out = given ?? (await folders.newestRun(CHECKPOINTS));
     if (out === undefined)
       throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
         hint: "name its folder: --resume --out DIR",
@@ -98,16 +91,16 @@ export async function trainRun(
 ): Promise<Outcome & { readonly runDir: string }> {
   const { recipe } = prepared;
   const { isResumed, signal } = options;
-  const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
+  const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
   await makeFolder(runDir).catch((error: unknown) => {
     throw writeFailure(runDir, error);
   });
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
-  const lock = await lockRun(runDir);
+  const lock = await folders.lockRun(runDir);
   try {
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
-    await removeLeftovers(runDir);
+    await folders.removeLeftovers(runDir);
     const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir };
     const report = isResumed ? await finishedReport(here.recipe) : undefined;
     if (report) return { outcome: "finished", report, runDir };
@@ -178,7 +171,7 @@ async function deviceFailure(
   { device, fit }: { readonly device: string; readonly fit: Fit },
   { recipe, runDir }: Pick<RunAtWork, "recipe" | "runDir">,
 ) {
-  const saved = await latestSnapshot(runDir).catch(() => undefined);
+  const saved = await folders.latestSnapshot(runDir).catch(() => undefined);
   const state = saved ? `; all up to step ${saved.step} is saved` : "";
   const resume = `--resume --out ${runDir}`;
   const failed = (what: string, hint?: string) =>
@@ -201,11 +194,8 @@ async function refuseUsed(runDir: string): Promise<void> {
   if (!existsSync(runDir)) return;
   if (!(await stat(runDir)).isDirectory())
     throw new UserError(`${runDir} is a file, a folder is needed for the run`);
-  if (
-    (await readdir(runDir)).some(
-      (name) => !name.startsWith(lockName) && temporaryOwner(name) === undefined,
-    )
-  )
+  const isOurs = (name: string) => name.startsWith(lockName) || temporaryOwner(name) !== undefined;
+  if (!(await readdir(runDir)).every(isOurs))
     throw new UserError(`${runDir} exists and is not empty`, {
       hint: "continue it with --resume, or name another --out",
     });

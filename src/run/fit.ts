@@ -110,17 +110,12 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   const hint = recompute === false && fits(by("blocks")) ? "--recompute makes it fit" : SMALLER;
   const { deviceBytes, totalBytes, memoryBytes } = by(first);
-  if (isRoomy(fit!))
-    throw new UserError(
-      `the run needs about ${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`,
-      { hint },
-    );
   const { weights, trained, training } = memoryBytes;
-  throw new UserError(
-    `the run needs about ${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
-      `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`,
-    { hint },
-  );
+  const why = isRoomy(fit!)
+    ? `${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
+    : `${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
+      `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
+  throw new UserError(`the run needs about ${why}`, { hint });
 }
 
 export type RunPlan = Awaited<ReturnType<typeof planRun>>;
@@ -133,16 +128,11 @@ export const planRun = (run: Prepared) =>
     const { steps, evalEvery } = recipe;
     const sequences = sequencesOf(recipe);
     const tokensPerStep = sequences * context;
-    const numRows = run.sources.reduce((sum, { numRows }) => sum + numRows, 0);
+    const epochs = (steps * sequences) / run.sources.reduce((sum, of) => sum + of.numRows, 0);
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: {
-        trainTokens,
-        epochs: (steps * sequences) / numRows,
-        heldOut,
-        sources: sourceFacts(run),
-      },
+      data: { trainTokens, epochs, heldOut, sources: sourceFacts(run) },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {
@@ -197,14 +187,11 @@ export function graphsOf(
   { batchSize, precision, recompute }: How,
 ) {
   const names = tensors.map(({ name }) => name);
-  const scoring = { ...shapes.scoring, batchSize };
-  const nats = natsOf(buildForward(opened, scoring, { trainable: new Set(names), tiling }));
+  const [training, scoring] = [shapes.training, shapes.scoring].map((of) => ({ ...of, batchSize }));
+  const nats = natsOf(buildForward(opened, scoring!, { trainable: new Set(names), tiling }));
+  const options = { precision, recompute, tiling };
   return {
-    training: buildTrainingGraph(opened, { ...shapes.training, batchSize }, names, {
-      precision,
-      recompute,
-      tiling,
-    }),
+    training: buildTrainingGraph(opened, training!, names, options),
     scoring: simplify({ nats }),
   };
 }

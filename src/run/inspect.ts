@@ -26,10 +26,9 @@ export async function inspectModel(name: string, options: OpenOptions = {}) {
   const total = countParameters(model);
   const about = (kind: InsertionKind, inserted: Inserted) => {
     const added = addedParameters(opened, kind);
-    const described = inserted.insertion
-      .describe(model)
-      .map(({ place, form }) => `${place}: ${form}`);
-    return { parameters: added, share: added / total, description: described.join("; ") };
+    const places = inserted.insertion.describe(model);
+    const description = places.map(({ place, form }) => `${place}: ${form}`).join("; ");
+    return { parameters: added, share: added / total, description };
   };
   const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.json"];

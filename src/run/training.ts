@@ -14,19 +14,11 @@ import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
-import { modelFiles } from "../files/names.ts";
-import {
-  appendLine,
-  latestSnapshot,
-  pruneSnapshots,
-  runFiles,
-  saveSnapshot,
-  snapshotDir,
-  truncateMetrics,
-} from "../files/run-folder.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
-import { openModel, withSnapshot } from "../model/open.ts";
+import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
+import { modelFiles, runFiles } from "../files/names.ts";
+import * as snapshots from "../files/run-folder.ts";
+import { adapterJson, openModel, withSnapshot } from "../model/open.ts";
+import type { BaseIdentity, OpenedModel } from "../model/open.ts";
 import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
@@ -37,7 +29,7 @@ import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
-import { isStop, present, type RunAtWork, scoring } from "./work.ts";
+import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -78,14 +70,10 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const model = await writeFinal(work, finalStep, origin);
-  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
+  const how = { batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
-  const { result, losses, temperatures, observed } = await evaluate(
-    work.engine,
-    model,
-    reportPlan,
-    how,
-  );
+  const scored = await evaluate(work.engine, model, reportPlan, how);
+  const { result, losses, temperatures, observed } = scored;
   const tasks = await compareAnswered(work, model, answers);
   const report: RunReport = {
     before: reportPlan.resultOf(before.losses, baseSha256),
@@ -112,8 +100,6 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
-type Phase = "before" | "inserted";
-
 interface Scored {
   readonly losses: readonly WindowLoss[];
   /** Of single tokens, which early runs kept none of. */
@@ -126,25 +112,24 @@ interface Scored {
  */
 async function scoreOnce(
   work: RunAtWork,
-  when: Phase,
+  when: "before" | "inserted",
   base: string,
   heldOut: HeldOut,
 ): Promise<Scored> {
   const { runDir, sha256, reportPlan, engine } = work;
-  const path = join(runDir, runFiles[when]);
+  const folders = when === "before" ? keptIn(work, base) : [runDir];
+  const paths = folders.map((folder) => join(folder, runFiles[when]));
+  const [stored, shared] = await Promise.all(paths.map((path) => readJsonIfSound(path)));
   const inputs = { base, ...sha256 };
-  const stored = await readJsonIfSound(path);
   const known = (stored?.["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
   for (const [name, sha256] of Object.entries(stored ? inputs : {}))
     if (known[name] !== sha256)
       throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
         hint: "bring it back to resume, or start a new run",
       });
-  const sharedPath = base === "random" || when !== "before" ? undefined : work.sharedBase;
-  const shared = sharedPath === undefined ? undefined : await readJsonIfSound(sharedPath);
   const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
-  const found = [stored, shared?.["of"] === of ? shared : undefined].find((from) => {
-    const nats = from?.["nats"];
+  const found = [stored, shared?.["of"] === of && shared].find((from) => {
+    const nats = from && from["nats"];
     return Array.isArray(nats) && nats.length === reportPlan.windows.length;
   }) as { nats: readonly number[]; tokens?: TokenLosses } | undefined;
   const losses = found
@@ -153,10 +138,11 @@ async function scoreOnce(
   checkFinite(losses, reportPlan.windows);
   const tokens = found ? found.tokens : tokenLosses(reportPlan, losses);
   const kept = { nats: losses.map(({ nats }) => nats), tokens };
-  const write = (path: string, what: object) =>
-    writeFileAtomic(path, `${JSON.stringify({ ...what, ...kept })}\n`);
-  if (!found || found !== stored) await write(path, { sha256: inputs });
-  if (sharedPath !== undefined && shared?.["of"] !== of) await write(sharedPath, { of });
+  const isKept = [found !== undefined && found === stored, shared?.["of"] === of];
+  for (const [i, path] of paths.entries()) {
+    const what = { ...(i === 0 ? { sha256: inputs } : { of }), ...kept };
+    if (!isKept[i]) await writeFileAtomic(path, `${JSON.stringify(what)}\n`);
+  }
   return { losses, tokens };
 }
 
@@ -165,7 +151,7 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
   const { recipe, runDir } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
-  const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
+  const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
   const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
   await replaceFolder(path, async (folder) => {
     if (isAdapter) return writeAdapter(folder, trained, base);
@@ -216,12 +202,11 @@ async function train(
     },
     evaluate: async (at) => {
       const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
-      const scored = known ?? heldOut.score("evaluation", work.evalPlan);
-      const losses = await Promise.resolve(scored).catch((error: unknown) => {
-        if (isStop(error, signal)) return null;
-        throw error;
+      const score = async () => known ?? heldOut.score("evaluation", work.evalPlan);
+      const losses = await score().catch((error: unknown) => {
+        if (!isStop(error, signal)) throw error;
       });
-      if (losses === null) return null;
+      if (!losses) return null;
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
       await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
@@ -233,9 +218,9 @@ async function train(
       const configOf = (kind: InsertionKind) =>
         recipe.tune.includes(kind) ? adapterJson(kind, opened, base) : undefined;
       const configs = { adapterConfig: configOf("temperatures"), loraConfig: configOf("lora") };
-      const dir = await saveSnapshot(runDir, snapshot, configs);
+      const dir = await snapshots.saveSnapshot(runDir, snapshot, configs);
       const best = recipe.earlyStopping === "off" ? [] : [loop.bestStep];
-      await pruneSnapshots(runDir, recipe.keepLast, best);
+      await snapshots.pruneSnapshots(runDir, recipe.keepLast, best);
       onEvent({ kind: "saved", step: loop.step, dir });
     },
   };
@@ -265,11 +250,11 @@ async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
 async function startOrResume(work: RunAtWork): Promise<RunState> {
   const { recipe, runDir, isResumed, onEvent } = work;
   const note = (text: string) => onEvent({ kind: "note", text });
-  const found = isResumed ? await latestSnapshot(runDir) : undefined;
+  const found = isResumed ? await snapshots.latestSnapshot(runDir) : undefined;
   for (const { dir, reason } of found?.skipped ?? [])
     note(`${dir} is damaged (${reason}); the checkpoint before it is used`);
   if (isResumed && !found) note(`no checkpoint in ${runDir} yet: starting at step 0`);
-  await truncateMetrics(runDir, found?.step ?? -1);
+  await snapshots.truncateMetrics(runDir, found?.step ?? -1);
   if (!found) {
     const cursor = { seed: recipe.seed, epoch: 0, index: 0 };
     return { loop: INITIAL_STATE, cursor, numTokens: 0, trainSeconds: 0, elapsedSeconds: 0 };
