@@ -3,13 +3,8 @@
 import { UserError } from "../core/errors.ts";
 import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
 import type { WindowLoss } from "./scorer.ts";
-import {
-  estimateDifference,
-  estimateMean,
-  holm,
-  SIGNIFICANCE,
-  type Verdict,
-} from "./statistics.ts";
+import { estimateDifference, estimateMean, holm, SIGNIFICANCE } from "./statistics.ts";
+import type { Verdict } from "./statistics.ts";
 
 interface NamedRun {
   readonly arm: string;
@@ -46,7 +41,6 @@ export interface RateSearch {
 }
 
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
-export type ArmResult = ArmsCompared["arms"][number];
 type Pair = ReturnType<typeof pairOf>;
 
 const METHOD =
@@ -139,9 +133,8 @@ function pairOf(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
   const number = Math.min(runs.length, others.length);
   const any = runs.slice(0, number).map((run, i) => [run, others[i]!] as const);
   const matched = common.length > 0 ? common : any;
-  const difference = estimateDifference(
-    matched.map(([run, other]) => differencesOf(other.after, run.after)),
-  );
+  const differences = matched.map(([run, other]) => differencesOf(other.after, run.after));
+  const difference = estimateDifference(differences);
   const [{ arm }, { arm: against }] = [runs[0]!, others[0]!];
   const equal = reached(runs, others) ?? reached(others, runs);
   return { arm, against, numSeeds: matched.length, ...difference, equal };

@@ -73,16 +73,13 @@ export function compareTokens(
     const from = Math.max(0, place - BEFORE);
     const end = Math.min(length, place + 1 + AFTER);
     const pieces = spell(plan.texts[text]!.tokens.subarray(start + from, start + end));
-    const [left, right] = [pieces.slice(0, place - from), pieces.slice(place - from + 1)];
+    const at = place - from;
+    const [left, right] = [pieces.slice(0, at).join(""), pieces.slice(at + 1).join("")];
     /** Nats before and after; the place is from 0. */
-    return {
-      before: left.join(""),
-      text: pieces[place - from]!,
-      after: right.join(""),
-      place,
-      nats,
-    };
+    return { before: left, text: pieces[at]!, after: right, place, nats };
   };
+  const gained = ordered.filter(({ change }) => change < 0);
+  const lost = ordered.filter(({ change }) => change > 0).reverse();
   return {
     /** Mean nats before and after, by place in the window. */
     places: groups
@@ -93,14 +90,7 @@ export function compareTokens(
       .filter(({ numTokens }) => numTokens > 0),
     /** Tokens among which these are the ones that changed most. */
     sampledTokens: all.length,
-    gained: ordered
-      .slice(0, LISTED)
-      .filter(({ change }) => change < 0)
-      .map(described),
-    lost: ordered
-      .slice(-LISTED)
-      .reverse()
-      .filter(({ change }) => change > 0)
-      .map(described),
+    gained: gained.slice(0, LISTED).map(described),
+    lost: lost.slice(0, LISTED).map(described),
   };
 }

@@ -20,17 +20,14 @@ export interface EvaluateOptions {
   readonly windows?: number | undefined;
   readonly convention?: ConventionName | undefined;
   /** What passkey asks: tokens of its documents, percents of depth, and how often at each of both. */
-  readonly passkey?:
-    | {
-        readonly lengths?: readonly number[] | undefined;
-        readonly depths?: readonly number[] | undefined;
-        readonly trials?: number | undefined;
-        readonly seed?: number | undefined;
-      }
-    | undefined;
+  readonly passkey?: PasskeyOptions | undefined;
   /** Whether short windows may share a row, which changes nothing but the time (default: they may). */
   readonly mayPack?: boolean;
 }
+
+type PasskeyOptions = { readonly [key in "lengths" | "depths"]?: readonly number[] | undefined } & {
+  readonly [key in "trials" | "seed"]?: number | undefined;
+};
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
@@ -102,11 +99,11 @@ export async function evaluate<Result extends TaskResult>(
 ) {
   const { checkpoint } = opened;
   const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
-  const observe = new AttentionStatistics(PASSAGE_TOKENS);
+  const observed = new AttentionStatistics(PASSAGE_TOKENS);
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
-    const how = { ...shape, batchSize, trainable, observe, needsArgmax };
+    const how = { ...shape, batchSize, trainable, observe: observed, needsArgmax };
     const scorer = await openScorer(engine, opened, how);
     try {
       const found = await scorer.score(texts, windows, { ...options, done });
@@ -116,10 +113,6 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  return {
-    result: resultOf(losses, sha256),
-    losses,
-    temperatures: observe.summary(),
-    observed: observe,
-  };
+  const result = resultOf(losses, sha256);
+  return { result, losses, temperatures: observed.summary(), observed };
 }

@@ -1,6 +1,6 @@
 // What is measured, as report.json and the commands' JSON state it: perplexity from per-window losses, with its
-// uncertainty, the paired difference of two models on the same windows, and the gate of
-// a CI job: a result against a saved one, comparable or refused.
+// uncertainty, the paired difference of two models on the same windows, and the gate of a CI job: a result against a
+// saved one, comparable or refused.
 
 import { join } from "node:path";
 import type { Precision } from "../core/dtype.ts";
@@ -11,13 +11,8 @@ import type { TemperatureSummary } from "./attention.ts";
 import type { WindowLoss } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
-import {
-  type Cluster,
-  type Difference,
-  estimateDifference,
-  mcnemar,
-  ratioEstimate,
-} from "./statistics.ts";
+import type { Cluster, Difference } from "./statistics.ts";
+import { estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -45,7 +40,7 @@ export interface RunReport {
   /** With what was inserted, before it trained, where that is not the base from the start. */
   readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;
-  readonly delta: LossDelta;
+  readonly delta: Readonly<ReturnType<typeof pairedDelta>>;
   readonly parameters: {
     readonly base: number;
     readonly added: number;
@@ -84,8 +79,6 @@ export async function readReport(runDir: string): Promise<RunReport | undefined>
 }
 
 /** Mean loss and its uncertainty. */
-export type LossEstimate = Readonly<ReturnType<typeof estimate>>;
-
 export function estimate(windows: readonly WindowLoss[]) {
   const { ratio, standardError, total } = ratioEstimate(windows);
   return {
@@ -100,16 +93,11 @@ export function estimate(windows: readonly WindowLoss[]) {
   };
 }
 
-export type LossDelta = Readonly<ReturnType<typeof pairedDelta>>;
-
 /** The difference of two models' losses on the same windows, after minus before. */
 export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
-  const differences = differencesOf(before, after);
-  const { pValue: _, ...difference } = estimateDifference([differences]);
-  return {
-    ...difference,
-    perplexity: estimate(after).perplexity - estimate(before).perplexity,
-  };
+  const { pValue: _, ...difference } = estimateDifference([differencesOf(before, after)]);
+  const [from, to] = [estimate(before), estimate(after)];
+  return { ...difference, perplexity: to.perplexity - from.perplexity };
 }
 
 /** Of each window; both have the same. */
@@ -206,10 +194,9 @@ export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
   const { outcomes: now = "" } = result;
   const { outcomes: then = "" } = baseline;
-  if (now.length !== then.length)
-    throw new UserError("not comparable with the baseline: it has no outcomes of these questions", {
-      hint: "save a new one with --save-baseline",
-    });
+  const reason = "not comparable with the baseline: it has no outcomes of these questions";
+  const hint = "save a new one with --save-baseline";
+  if (now.length !== then.length) throw new UserError(reason, { hint });
   const acc = (outcomes: string) => outcomes.replaceAll("0", "").length / outcomes.length;
   const test = mcnemar(then, now);
   return { hasRegressed: test.verdict === "worse", acc: acc(now), baselineAcc: acc(then), ...test };
