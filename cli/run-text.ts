@@ -34,9 +34,7 @@ export function runFacts(run: Prepared): Facts {
   const { base, added, trained } = parameters;
   const perStep = format.integer(sequencesOf(run.recipe) * context);
   const share = format.share(added / base);
-  const inserted = insertionsOf(opened).flatMap(([, { insertion }]) =>
-    insertion.describe(opened.model),
-  );
+  const inserted = insertionsOf(opened).flatMap(([, of]) => of.insertion.describe(opened.model));
   const rows = inserted.map(({ place, form, extent, parameters }) => {
     return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
   });
@@ -65,13 +63,12 @@ function packingFacts(
   const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
   const named = each.join(", ") + (longer.texts > each.length ? ", ..." : "");
   const padded = percent(padding / (rows * training.context));
+  const [cut, long] = [split, longer].map(({ texts }) => texts && counted(texts, "text"));
   return {
     [`${before}packing`]: `${packing}, ${counted(rows, "sequence")}, ${padded} padding`,
     [`${before}not learnt`]: leftOut && `${counted(leftOut, "token")}, in windows without a target`,
-    [`${before}split`]:
-      split.texts && `${counted(split.texts, "text")} of ${counted(split.tokens, "token")}`,
-    [`${before}longer`]:
-      longer.texts && `${counted(longer.texts, "text")} than the context: ${named}`,
+    [`${before}split`]: cut && `${cut} of ${counted(split.tokens, "token")}`,
+    [`${before}longer`]: long && `${long} than the context: ${named}`,
   };
 }
 
@@ -88,9 +85,8 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
-  const memory = Object.entries(MEMORY).map(([part, words]) => {
-    const bytes = memoryBytes[part as keyof typeof MEMORY];
-    return [`  ${part}`, `${format.bytes(bytes)}, ${words}`] as const;
+  const memory = Object.entries(memoryBytes).map(([part, bytes]) => {
+    return [`  ${part}`, `${format.bytes(bytes)}, ${MEMORY[part as keyof typeof MEMORY]}`] as const;
   });
   return facts(
     {
@@ -169,26 +165,23 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     change.verdict,
   ]);
   const head = ["task", "before", "after", "won", "lost", "p (McNemar)", "verdict"];
-  return [
+  const sections = [
     table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
     styleText("bold", `perplexity ${change}${interval}`),
-    ...(answered.length > 0 ? [table(head, answered, io.columns)] : []),
+    answered.length > 0 && table(head, answered, io.columns),
     facts(run, io.columns),
-    ...(taus.length > 0
-      ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]
-      : []),
-  ].join("\n\n");
+    taus.length > 0 && table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns),
+  ];
+  return sections.filter(Boolean).join("\n\n");
 }
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
   const { evalData } = recipe;
-  const said = (value: unknown) =>
-    isRecord(value)
-      ? Object.entries(value)
-          .map((pair) => pair.join("="))
-          .join()
-      : String(value);
+  const said = (value: unknown) => {
+    const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
+    return pairs ? pairs.join() : String(value);
+  };
   const rows = optionsOf(rowOptions)
     .filter(({ key, initial }) => JSON.stringify(recipe[key]) !== JSON.stringify(initial))
     .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)
