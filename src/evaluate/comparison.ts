@@ -6,7 +6,7 @@ import type { WindowLoss } from "./scorer.ts";
 import { estimateDifference, estimateMean, holm, SIGNIFICANCE } from "./statistics.ts";
 import type { Verdict } from "./statistics.ts";
 
-interface NamedRun {
+export interface NamedRun {
   readonly arm: string;
   readonly seed: number;
   readonly folder: string;

@@ -80,14 +80,13 @@ export function compareTokens(
   };
   const gained = ordered.filter(({ change }) => change < 0);
   const lost = ordered.filter(({ change }) => change > 0).reverse();
+  const places = groups.map((group, i) => {
+    const means = [before, after].map((of) => rounded(of.places[i]! / group.numTokens));
+    return { ...group, lossNats: means };
+  });
   return {
     /** Mean nats before and after, by place in the window. */
-    places: groups
-      .map((group, i) => {
-        const means = [before, after].map(({ places }) => rounded(places[i]! / group.numTokens));
-        return { ...group, lossNats: means };
-      })
-      .filter(({ numTokens }) => numTokens > 0),
+    places: places.filter(({ numTokens }) => numTokens > 0),
     /** Tokens among which these are the ones that changed most. */
     sampledTokens: all.length,
     gained: gained.slice(0, LISTED).map(described),

@@ -78,6 +78,17 @@ export async function readReport(runDir: string): Promise<RunReport | undefined>
   return json.after && json.before && json.delta && json.recipe ? (json as RunReport) : undefined;
 }
 
+/** Losses of the report's windows in a run's folder, before and after training; undefined where it lacks some. */
+export async function readLosses(runDir: string) {
+  const paths = [runFiles.before, runFiles.after].map((name) => join(runDir, name));
+  const [before, after] = await Promise.all(paths.map((path) => readJsonIfSound(path)));
+  const lists = [before?.["nats"], after?.["nats"], after?.["numTokens"]].filter(Array.isArray);
+  const [from, to, counts] = lists as number[][];
+  if (!from || from.length !== to?.length || to.length !== counts?.length) return undefined;
+  const losses = (of: number[]) => of.map((nats, i) => ({ nats, numTokens: counts[i]! }));
+  return { before: losses(from), after: losses(to) };
+}
+
 /** Mean loss and its uncertainty. */
 export function estimate(windows: readonly WindowLoss[]) {
   const { ratio, standardError, total } = ratioEstimate(windows);

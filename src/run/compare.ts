@@ -5,10 +5,11 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
-import { compareArms } from "../evaluate/comparison.ts";
-import type { ArmsCompared, FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
-import { differingConditions, readReport, type RunReport } from "../evaluate/results.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { type ArmsCompared, compareArms, type NamedRun } from "../evaluate/comparison.ts";
+import type { FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
+import { differingConditions, readLosses, readReport } from "../evaluate/results.ts";
+import type { RunReport } from "../evaluate/results.ts";
+import { writeJson } from "../files/json.ts";
 import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
@@ -20,10 +21,7 @@ import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
 import { isStop, type RunEvent } from "./work.ts";
 
 /** A run of a comparison, with its folder as its recipe's `out`. */
-export interface PlannedRun {
-  readonly arm: string;
-  readonly seed: number;
-  readonly folder: string;
+export interface PlannedRun extends NamedRun {
   readonly recipe: Recipe;
 }
 
@@ -214,19 +212,13 @@ async function readScored(folder: string) {
     throw new UserError(`${folder} is not the folder of a finished run: no sound report.json`, {
       hint: "finish it with ssa finetune --resume --out FOLDER",
     });
-  const before = await readJsonIfSound(join(folder, runFiles.before));
-  const after = await readJsonIfSound(join(folder, runFiles.after));
-  const isListed = (list: unknown): list is number[] =>
-    Array.isArray(list) && list.length === report.after.windows;
-  const [from, to, numTokens] = [before?.["nats"], after?.["nats"], after?.["numTokens"]];
-  if (!isListed(from) || !isListed(to) || !isListed(numTokens))
+  const losses = await readLosses(folder);
+  if (losses?.after.length !== report.after.windows)
     throw new UserError(`${folder} lacks its losses by window, before.json or after.json`, {
       hint: "runs of early versions have none after training: delete report.json, then ssa finetune --resume scores again",
     });
-  const losses = (nats: readonly number[]) =>
-    nats.map((nats, i) => ({ nats, numTokens: numTokens[i]! }));
   const metrics = await readLines(join(folder, runFiles.metrics));
   const evaluations = metrics.filter(({ kind }) => kind === "evaluation");
   const curve = new Map(evaluations.map((at) => [Number(at["step"]), Number(at["lossNats"])]));
-  return { folder, report, before: losses(from), after: losses(to), curve };
+  return { folder, report, ...losses, curve };
 }

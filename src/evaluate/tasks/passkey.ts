@@ -10,7 +10,7 @@ import { contextOf, type Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
 import type { WindowLoss } from "../scorer.ts";
-import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
+import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type PasskeyResult = TaskResult & ReturnType<typeof figures>;
 
@@ -72,9 +72,7 @@ export const passkey: Task<PasskeyResult> = {
     );
     const remake = { name: "passkeys", of: () => documents.flat() };
     const corpus = await readCorpus(opened, split, { ...options, remake });
-    const windows = corpus.texts.map((text, i) =>
-      targetWindow(text, i, context, [`document ${i + 1}`, "pass key"]),
-    );
+    const windows = targetWindows(corpus, context, "pass key");
     const how = { ...options, context, needsArgmax: true };
     return planTargets("passkey", corpus, windows, how, (losses) => figures(cells, losses));
   },
