@@ -128,8 +128,8 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
   const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
   const interval = low ? ` (95 % interval ${low} to ${high})` : "";
-  const subset =
-    after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
+  const { windowsTotal: all } = after;
+  const subset = after.windows === all ? "" : `, an even subset of ${all}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
   const results = { before, ...(inserted && { inserted }), after };
   const comparison = Object.entries(results).map(([when, result]) => [

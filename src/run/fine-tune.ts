@@ -102,7 +102,7 @@ export async function trainRun(
     if (!isResumed) await refuseUsed(runDir);
     await folders.removeLeftovers(runDir);
     const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir };
-    const report = isResumed ? await finishedReport(here.recipe) : undefined;
+    const report = isResumed && (await finishedReport(here.recipe));
     if (report) return { outcome: "finished", report, runDir };
     return { ...(await trainOn(onEngine, here, onStart)), runDir };
   } catch (error) {
@@ -181,12 +181,10 @@ async function deviceFailure(
   const sequences = sequencesOf(recipe);
   const [fewer] = divisorsOf(sequences, fit.batchSize / 2);
   const flags = `--batch-size ${fewer} --gradient-accumulation-steps ${sequences / fewer!}`;
-  return failed(
-    `has too little memory for micro batches of ${fit.batchSize}`,
-    fewer === undefined
-      ? "use --recompute, a smaller --context or another device"
-      : `the same steps in less: ${saved ? `${resume} ` : ""}${flags}`,
-  );
+  const smaller = `the same steps in less: ${saved ? `${resume} ` : ""}${flags}`;
+  const other = "use --recompute, a smaller --context or another device";
+  const what = `has too little memory for micro batches of ${fit.batchSize}`;
+  return failed(what, fewer === undefined ? other : smaller);
 }
 
 /** Refuses a folder that a new run cannot have. */

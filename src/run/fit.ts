@@ -14,10 +14,7 @@ import { type Prepared, sourceFacts } from "./prepare.ts";
 export type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
 /** What `auto` became before, or by trying. */
-export type Chosen = Readonly<{
-  precision?: Precision | undefined;
-  batchSize?: number | undefined;
-}>;
+export type Chosen = Partial<Pick<How, "precision" | "batchSize">>;
 export type OnEngine = <T>(
   work: (engine: Engine, fit: Fit) => Promise<T>,
   choose?: (engine: Engine) => Promise<Chosen>,

@@ -56,8 +56,8 @@ function passageOf(
   if (!window || sites.length === 0) return {};
   const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
   const length = Math.min(sites[0]!.heads[0]!.kept.length, Math.ceil(PASSAGE_VALUES / rows));
+  const short = (tau: number) => Number(tau.toFixed(3));
   const temperatures = sites.map(({ layer, projection, heads }) => {
-    const short = (tau: number) => Number(tau.toFixed(3));
     return { layer, projection, taus: heads.map(({ kept }) => kept.slice(0, length).map(short)) };
   });
   const { text, start } = window;

@@ -152,15 +152,13 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
-  const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
   await replaceFolder(path, async (folder) => {
     if (isAdapter) return writeAdapter(folder, trained, base);
     // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
     const mergedPath = join(folder, "merged.safetensors");
     const merged = await folded(trained, mergedPath, ["lora"]);
-    const isMerged = merged !== trained;
-    const made = { ...provenance, hasTrainedBase: isMerged || provenance.hasTrainedBase };
-    await writeModelFolder(folder, merged, made);
+    const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
+    await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
     await rm(mergedPath, { force: true });
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
