@@ -49,14 +49,11 @@ export function runFacts(run: Prepared): Facts {
   };
 }
 
+type Sources = Prepared["sources"];
 const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 
 /** How a source's texts lie in sequences; of one that is cut there is nothing to say. */
-function packingFacts(
-  { training }: Prepared["sources"][number],
-  i: number,
-  { length }: Prepared["sources"],
-): Facts {
+function packingFacts({ training }: Sources[number], i: number, { length }: Sources): Facts {
   const before = length === 1 ? "  " : `  ${i + 1}. `;
   const { packing, texts, rows, padding, leftOut, longer, split } = training.facts;
   if (packing === "stream" && texts === 1) return {};
@@ -144,10 +141,9 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
   ]);
   // Early reports do not say how many tokens were seen.
-  const scored =
-    after.mask === "targets"
-      ? `${counted(after.numTokens, "target")} of ${counted(after.windowTokens, "token")}`
-      : counted(after.numTokens, "token");
+  const { mask, numTokens, windowTokens } = after;
+  const seen = mask === "targets" ? ` of ${counted(windowTokens, "token")}` : "";
+  const scored = `${counted(numTokens, mask === "targets" ? "target" : "token")}${seen}`;
   const run = {
     scored: `${scored} in ${counted(after.windows, "window")} of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,

@@ -10,17 +10,10 @@ import type { Observer } from "../insertions/insertion.ts";
 import type { AttentionHooks, Projection } from "../nn/attention.ts";
 
 /** Where there may be a temperature. */
-export interface Site {
-  readonly layer: number;
-  readonly projection: Projection;
-}
+export type Site = Readonly<{ layer: number; projection: Projection }>;
 
 /** What a layer's τ of one projection does, over all heads and tokens seen. */
-export interface TemperatureSummary extends Site {
-  readonly min: number;
-  readonly mean: number;
-  readonly max: number;
-}
+export type TemperatureSummary = Site & Readonly<Record<"min" | "mean" | "max", number>>;
 
 /** Collects what one forward pass after another shows; of the first `tokens` tokens of the first window each τ. */
 export class AttentionStatistics {

@@ -2,25 +2,19 @@
 
 import { UserError } from "../core/errors.ts";
 import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
-import type { WindowLoss } from "./scorer.ts";
+import type { Losses, WindowLoss } from "./scorer.ts";
 import { estimateDifference, estimateMean, holm, SIGNIFICANCE } from "./statistics.ts";
 import type { Verdict } from "./statistics.ts";
 
-export interface NamedRun {
-  readonly arm: string;
-  readonly seed: number;
-  readonly folder: string;
-}
+export type NamedRun = Readonly<{ arm: string; seed: number; folder: string }>;
+export type FailedRun = NamedRun & { readonly reason: string };
 export interface ScoredRun extends NamedRun {
   readonly report: RunReport;
   /** Of the report's windows. */
-  readonly before: readonly WindowLoss[];
-  readonly after: readonly WindowLoss[];
+  readonly before: Losses;
+  readonly after: Losses;
   /** Nats per token on the way, by step. */
   readonly curve: ReadonlyMap<number, number>;
-}
-export interface FailedRun extends NamedRun {
-  readonly reason: string;
 }
 
 /** A learning rate that was tried, by half decades from the recipe's; null: the loss was not finite. */

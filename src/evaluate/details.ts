@@ -2,20 +2,13 @@
 // tokens of an even sample of windows, from which come the tokens that gained and lost most.
 
 import { scoredPlaces } from "../data/windows.ts";
-import type { WindowLoss } from "./scorer.ts";
+import type { Losses } from "./scorer.ts";
 import type { WindowPlan } from "./tasks/perplexity.ts";
 
 /** Of the sample, at most; of those that gained, and of those that lost; and around one that is listed. */
 const [SAMPLED, LISTED, BEFORE, AFTER] = [16_384, 20, 16, 6];
 
-/** Kept between before and after. */
-export interface TokenLosses {
-  /** Summed nats by group of places. */
-  readonly places: readonly number[];
-  /** Nats of every scored token of the sampled windows. */
-  readonly sample: readonly number[];
-}
-
+export type TokenLosses = Readonly<ReturnType<typeof tokenLosses>>;
 export type EvaluationDetails = Readonly<ReturnType<typeof compareTokens>>;
 export type TokenChange = EvaluationDetails["gained"][number];
 
@@ -35,8 +28,8 @@ function* scoredTokens({ texts, windows, conditions }: Plan, isSample = false) {
   }
 }
 
-/** Of losses as a scorer gave them. */
-export function tokenLosses(plan: Plan, losses: readonly WindowLoss[]): TokenLosses {
+/** What is kept of losses as a scorer gave them: summed nats by group of places, and those of a sample's tokens. */
+export function tokenLosses(plan: Plan, losses: Losses) {
   const natsOf = ({ w, i }: { w: number; i: number }) => losses[w]!.tokenNats![i]!;
   const places: number[] = [];
   for (const token of scoredTokens(plan)) {

@@ -10,7 +10,8 @@ import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Conditions, TaskResult } from "./results.ts";
 import { AttentionStatistics } from "./attention.ts";
-import { openScorer, type ScoreOptions, type ScorerOptions, type WindowLoss } from "./scorer.ts";
+import { openScorer, type ScoreOptions, type ScorerOptions } from "./scorer.ts";
+import type { Losses, WindowLoss } from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -46,16 +47,14 @@ export interface Task<Result extends TaskResult = TaskResult> {
 export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   readonly texts: readonly TokenizedText[];
   /** Each group is compiled for its own number of tokens. */
-  readonly groups: readonly (Omit<BatchShape, "batchSize"> & {
-    readonly windows: readonly Window[];
-  })[];
+  readonly groups: readonly ({ windows: readonly Window[] } & Omit<BatchShape, "batchSize">)[];
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
   /** What the result's perplexity is a mean over, where it has one. */
   readonly perplexityOf?: "tokens" | "documents" | undefined;
   readonly conditions: Conditions;
   /** Of losses in the order of the groups. */
-  resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;
+  resultOf(losses: Losses, modelSha256: string): Result;
 }
 
 /** Longest default context: longer ones cost memory that nobody asked for. */
@@ -75,7 +74,7 @@ export function contextOf({ model, folder }: OpenedModel, asked: number | undefi
 const PASSAGE_TOKENS = 96;
 
 /** A loss that is not a number says nothing, and an average hides where it came from. */
-export function checkFinite(losses: readonly WindowLoss[], windows: readonly Window[]): void {
+export function checkFinite(losses: Losses, windows: readonly Window[]): void {
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
@@ -86,16 +85,14 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   });
 }
 
+type HowToScore = Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">;
+
 /** Scores a model as planned. */
 export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
-  {
-    batchSize,
-    trainable,
-    ...options
-  }: Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">,
+  { batchSize, trainable, ...options }: HowToScore,
 ) {
   const { checkpoint } = opened;
   const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";

@@ -8,7 +8,7 @@ import { invariant, UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary } from "./attention.ts";
-import type { WindowLoss } from "./scorer.ts";
+import type { Losses } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { Cluster, Difference } from "./statistics.ts";
@@ -41,13 +41,8 @@ export interface RunReport {
   readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;
   readonly delta: Readonly<ReturnType<typeof pairedDelta>>;
-  readonly parameters: {
-    readonly base: number;
-    readonly added: number;
-    readonly share: number;
-    /** Values that trained, new or not; early reports lack it. */
-    readonly trained?: number;
-  };
+  /** Of the base, new ones and their share of those, and all that trained, which early reports lack. */
+  readonly parameters: Readonly<Record<"base" | "added" | "share", number> & { trained?: number }>;
   readonly temperatures: readonly TemperatureSummary[];
   /** Of those that the recipe names. */
   readonly tasks?: Readonly<
@@ -90,7 +85,7 @@ export async function readLosses(runDir: string) {
 }
 
 /** Mean loss and its uncertainty. */
-export function estimate(windows: readonly WindowLoss[]) {
+export function estimate(windows: Losses) {
   const { ratio, standardError, total } = ratioEstimate(windows);
   return {
     /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
@@ -105,14 +100,14 @@ export function estimate(windows: readonly WindowLoss[]) {
 }
 
 /** The difference of two models' losses on the same windows, after minus before. */
-export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
+export function pairedDelta(before: Losses, after: Losses) {
   const { pValue: _, ...difference } = estimateDifference([differencesOf(before, after)]);
   const [from, to] = [estimate(before), estimate(after)];
   return { ...difference, perplexity: to.perplexity - from.perplexity };
 }
 
 /** Of each window; both have the same. */
-export function differencesOf(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
+export function differencesOf(before: Losses, after: Losses) {
   invariant(before.length === after.length, "different windows");
   return after.map(({ nats, numTokens }, i) => {
     invariant(numTokens === before[i]!.numTokens, "different windows");

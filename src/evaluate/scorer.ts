@@ -18,6 +18,8 @@ export interface WindowLoss {
   readonly isArgmax?: Uint8Array;
 }
 
+export type Losses = readonly WindowLoss[];
+
 export interface ScoreOptions {
   /** Values of the tensors that train, by name. */
   readonly feeds?: Feeds;

@@ -50,9 +50,9 @@ export const lora = {
     };
   },
   /** What a recipe asks for, of a model's linear layers. */
-  choose: (host: Host, { alpha, rank, ...choice }: LoraChoice): Insertion => {
-    const ranks = Object.fromEntries(chosen(host, choice).map((module) => [module, rank]));
-    return lora.of({ alpha, isStabilized: false, ranks });
+  choose: (host: Host, choice: LoraChoice): Insertion => {
+    const ranks = Object.fromEntries(chosen(host, choice).map((module) => [module, choice.rank]));
+    return lora.of({ alpha: choice.alpha, isStabilized: false, ranks });
   },
   /** Reads PEFT's config file, whose path is for messages; the tensors say which modules have it, and their ranks. */
   fromJson: (path: string, json: unknown, tensors: ReadonlyMap<string, Shape>): Insertion =>
@@ -62,10 +62,7 @@ export const lora = {
 /** From any dot of a module's name on. */
 const endsWith = (module: string, end: string) => module === end || module.endsWith(`.${end}`);
 
-function chosen(
-  { config, linears, attentionPrefix }: Host,
-  { modules }: Pick<LoraChoice, "modules">,
-): string[] {
+function chosen({ config, linears, attentionPrefix }: Host, { modules }: LoraChoice): string[] {
   const all = [...linears.keys()];
   const layers = Array.from({ length: config.numLayers }, (_, i) => `${attentionPrefix(i)}.`);
   const isOf = (module: string, end: string) =>

@@ -9,11 +9,13 @@ import { readJsonIfSound, writeJson } from "../files/json.ts";
 import type { OpenedModel } from "../model/open.ts";
 import { keptIn, present, type RunAtWork, scoring } from "./work.ts";
 
+type Answers = Record<string, TaskResult>;
+
 /** The base's answers, asked for once in a run, or once for several, before anything trains. */
 export async function askBase(work: RunAtWork, base: OpenedModel, sha256: string) {
   const paths = keptIn(work, sha256).map((folder) => join(folder, runFiles.tasks));
   const kept = await Promise.all(paths.map((path) => readJsonIfSound(path)));
-  const answers: Record<string, TaskResult> = {};
+  const answers: Answers = {};
   for (const [name, plan] of Object.entries(work.tasks)) {
     const isKnown = (result: TaskResult | undefined) =>
       result?.modelSha256 === sha256 && differingConditions(plan.conditions, result).length === 0;
@@ -25,11 +27,7 @@ export async function askBase(work: RunAtWork, base: OpenedModel, sha256: string
 }
 
 /** What became of the base's answers. */
-export async function compareAnswered(
-  work: RunAtWork,
-  model: OpenedModel,
-  base: Readonly<Record<string, TaskResult>>,
-) {
+export async function compareAnswered(work: RunAtWork, model: OpenedModel, base: Answers) {
   const results: Record<string, NonNullable<RunReport["tasks"]>[string]> = {};
   for (const [name, before] of Object.entries(base)) {
     const after = await ask(work, name, model, "after");

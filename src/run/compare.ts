@@ -8,7 +8,6 @@ import { messageOf, UserError } from "../core/errors.ts";
 import { type ArmsCompared, compareArms, type NamedRun } from "../evaluate/comparison.ts";
 import type { FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
 import { differingConditions, readLosses, readReport } from "../evaluate/results.ts";
-import type { RunReport } from "../evaluate/results.ts";
 import { writeJson } from "../files/json.ts";
 import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
@@ -21,9 +20,7 @@ import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
 import { isStop, type RunEvent } from "./work.ts";
 
 /** A run of a comparison, with its folder as its recipe's `out`. */
-export interface PlannedRun extends NamedRun {
-  readonly recipe: Recipe;
-}
+export type PlannedRun = NamedRun & { readonly recipe: Recipe };
 
 export interface CompareOptions extends Partial<Places> {
   /** Trains only every n-th run, from the i-th on; the result comes when all are there. */
@@ -33,6 +30,8 @@ export interface CompareOptions extends Partial<Places> {
   readonly onRun?: (run: PlannedRun, number: number, of: number) => void;
   readonly onEvent?: (event: RunEvent) => void;
 }
+
+type Work = CompareOptions & Places;
 
 /**
  * Trains what of a comparison is not finished, and compares it; undefined for a shard. A run that fails is told in the
@@ -46,11 +45,11 @@ export async function compare(
   const { shard, collect = false } = options;
   if (isRun(out))
     throw new UserError(`${out} is the folder of a run, a comparison needs one of its own`);
-  const places = placesOf(options);
+  const work = { ...options, ...placesOf(options) };
   const isMine = (_: unknown, i: number) => !shard || i % shard.count === shard.index - 1;
   const all = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed }))).filter(isMine);
   const searched = arms.filter((arm) => arm.isSearched && all.some((run) => run.arm === arm));
-  const { searches, reasons } = await searchRates(searched, out, places, options);
+  const { searches, reasons } = await searchRates(searched, out, work);
   const failed: FailedRun[] = [];
   const runs: PlannedRun[] = [];
   for (const { arm, seed } of all) {
@@ -72,7 +71,7 @@ export async function compare(
       exitCode: 1,
     });
   }
-  failed.push(...(await trainAll(pending, places, options)));
+  failed.push(...(await trainAll(pending, work)));
   if (shard) return { failed };
   const scored: ScoredRun[] = [];
   for (const { arm, seed, folder } of runs)
@@ -87,49 +86,40 @@ export async function compare(
 }
 
 /** The learning rates of arms that want them searched, each with what was tried, or why none was found. */
-async function searchRates(
-  arms: Comparison["arms"],
-  out: string,
-  places: Places,
-  { shard, collect, onRun, onEvent }: CompareOptions,
-) {
+async function searchRates(arms: Comparison["arms"], out: string, work: Work) {
+  const { shard, collect, onRun } = work;
   const searches = new Map<string, RateSearch>();
   const reasons = new Map<string, string>();
   // Shards that share a folder do not share the runs in it.
   const where = { folder: join(out, "search"), part: shard ? `-shard${shard.index}` : "" };
   const plans = arms.map(({ name, recipe }) => ({ arm: name, recipe }));
   if (!collect && plans.some(({ arm }) => !existsSync(join(where.folder, `${arm}.json`))))
-    await checkPlans(plans, places);
+    await checkPlans(plans, work);
   for (const arm of arms) {
     const train = async (point: Recipe, number: number) => {
       const recipe = await resolveRun({ values: point }, point.out, true);
       const run = { arm: arm.name, seed: recipe.seed, folder: point.out!, recipe };
       onRun?.(run, number, Math.max(number, GRID.length));
-      return (await trainOne(run, places, onEvent, HELD_IN)).after.lossNats;
+      return (await trainOne(run, work, HELD_IN)).after.lossNats;
     };
     try {
       searches.set(arm.name, await searchRate(arm, where, collect ? undefined : train));
     } catch (error) {
       if (collect) throw error;
-      reasons.set(arm.name, reasonOf(error, places));
+      reasons.set(arm.name, reasonOf(error, work));
     }
   }
   return { searches, reasons };
 }
 
 /** Trains a run in its folder, or scores it on an end of its training text; one that is stopped throws the signal's reason. */
-async function trainOne(
-  { folder, recipe }: PlannedRun,
-  places: Places,
-  onEvent: CompareOptions["onEvent"],
-  heldIn = 0,
-): Promise<RunReport> {
-  const { signal = new AbortController().signal } = places;
+async function trainOne({ folder, recipe }: PlannedRun, work: Work, heldIn = 0) {
+  const { signal = new AbortController().signal } = work;
   // The most memory that is counted from here on, where Linux is asked for it; elsewhere earlier runs count.
   await writeFile("/proc/self/clear_refs", "5").catch(() => undefined);
-  const result = await trainRun(await prepareRun(recipe, places, heldIn), {
+  const result = await trainRun(await prepareRun(recipe, work, heldIn), {
     isResumed: existsSync(folder),
-    onEvent: (event) => onEvent?.(event),
+    onEvent: (event) => work.onEvent?.(event),
     signal,
     // All runs beside one another begin at one base.
     sharedBase: dirname(folder),
@@ -139,19 +129,15 @@ async function trainOne(
 }
 
 /** Trains runs one after another; a failure ends none but its own. */
-async function trainAll(
-  runs: readonly PlannedRun[],
-  places: Places,
-  { onRun, onEvent }: CompareOptions,
-): Promise<FailedRun[]> {
-  if (runs.length > 0) await checkPlans(runs, { ...places, onNote: undefined });
+async function trainAll(runs: readonly PlannedRun[], work: Work): Promise<FailedRun[]> {
+  if (runs.length > 0) await checkPlans(runs, { ...work, onNote: undefined });
   const failed: FailedRun[] = [];
   for (const [i, run] of runs.entries()) {
     const { recipe: _, ...named } = run;
-    places.signal?.throwIfAborted();
-    onRun?.(run, i + 1, runs.length);
-    await trainOne(run, places, onEvent).catch((error: unknown) => {
-      failed.push({ ...named, reason: reasonOf(error, places) });
+    work.signal?.throwIfAborted();
+    work.onRun?.(run, i + 1, runs.length);
+    await trainOne(run, work).catch((error: unknown) => {
+      failed.push({ ...named, reason: reasonOf(error, work) });
     });
   }
   return failed;
@@ -164,10 +150,7 @@ function reasonOf(error: unknown, { signal }: Places): string {
 }
 
 /** Opens each arm before anything trains: what it asks for can be done, and is scored as the others are. */
-async function checkPlans(
-  runs: readonly Pick<PlannedRun, "arm" | "recipe">[],
-  places: Places,
-): Promise<void> {
+async function checkPlans(runs: readonly Pick<PlannedRun, "arm" | "recipe">[], places: Places) {
   let first: { readonly arm: string; readonly plan: Prepared["reportPlan"] } | undefined;
   const names = runs.map(({ arm }) => arm);
   for (const { arm, recipe } of runs.filter(({ arm }, i) => names.indexOf(arm) === i)) {

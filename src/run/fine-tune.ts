@@ -115,13 +115,16 @@ export async function trainRun(
   }
 }
 
+type NotStarted = Omit<RunAtWork, "engine" | "fit" | "startedAt">;
+type Begun = Readonly<{ device: string; fit: Fit }>;
+
 /**
  * Trains on an engine. Where its device fails, what was trained is saved; a micro batch that `auto` chose and that the
  * memory does not hold is halved, and the run resumes itself.
  */
 async function trainOn(
   onEngine: OnEngine,
-  run: Omit<RunAtWork, "engine" | "fit" | "startedAt">,
+  run: NotStarted,
   onStart: TrainOptions["onStart"],
 ): Promise<Outcome> {
   const { recipe, runDir, onEvent } = run;
@@ -130,7 +133,7 @@ async function trainOn(
   let tell = onStart;
   let chosen: Chosen = (run.isResumed && (await readJsonIfSound(path))) || {};
   for (let { isResumed } = run; ; isResumed = true) {
-    let begun: { readonly device: string; readonly fit: Fit } | undefined;
+    let begun: Begun | undefined;
     const choose = async (engine: Engine): Promise<Chosen> => {
       if (recipe.precision !== "auto" || chosen.precision) return chosen;
       const { precision, why } = await choosePrecision(run, engine);
@@ -166,11 +169,8 @@ async function trainOn(
 }
 
 /** What a failed device means to a run: what is saved, and how it goes on. */
-async function deviceFailure(
-  error: DeviceError,
-  { device, fit }: { readonly device: string; readonly fit: Fit },
-  { recipe, runDir }: Pick<RunAtWork, "recipe" | "runDir">,
-) {
+async function deviceFailure(error: DeviceError, { device, fit }: Begun, run: NotStarted) {
+  const { recipe, runDir } = run;
   const saved = await folders.latestSnapshot(runDir).catch(() => undefined);
   const state = saved ? `; all up to step ${saved.step} is saved` : "";
   const resume = `--resume --out ${runDir}`;

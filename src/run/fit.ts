@@ -11,7 +11,7 @@ import { type Recipe, sequencesOf } from "../options/schema.ts";
 import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
-export type Recompute = NonNullable<TrainingOptions["recompute"]>;
+type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
 /** What `auto` became before, or by trying. */
 export type Chosen = Partial<Pick<How, "precision" | "batchSize">>;
@@ -20,13 +20,8 @@ export type OnEngine = <T>(
   choose?: (engine: Engine) => Promise<Chosen>,
 ) => Promise<T>;
 
-/** What a run could do otherwise, for the memory that it takes. */
-export interface How {
-  /** Sequences of a micro batch. */
-  readonly batchSize: number;
-  readonly precision: Precision;
-  readonly recompute: Recompute;
-}
+/** What a run could do otherwise, for the memory that it takes; `batchSize` sequences are a micro batch. */
+export type How = Readonly<{ batchSize: number; precision: Precision; recompute: Recompute }>;
 
 /** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
 const LEAST_SAVED_BYTES = 128e6;

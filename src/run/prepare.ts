@@ -145,12 +145,10 @@ function exampleOf({ tokens, isTarget }: TokenizedText, { spell }: Tokenizer, co
   return Array.from(ids, (id, i) => ({ id, text: texts[i]!, counts: counted?.[i] !== 0 }));
 }
 
+type Counted = readonly Pick<Corpus, "numTokens">[];
+
 /** What is far from the asked share would measure something else than was meant. */
-function heldOutShare(
-  splits: readonly DataSplit[],
-  train: readonly Pick<Corpus, "numTokens">[],
-  heldOut: readonly Pick<Corpus, "numTokens">[],
-) {
+function heldOutShare(splits: readonly DataSplit[], train: Counted, heldOut: Counted) {
   let [asked, all, held] = [0, 0, 0];
   for (const [i, { part, description }] of splits.entries()) {
     if (part?.side !== "held-out") continue;

@@ -9,7 +9,7 @@ import { numScored, type Window } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
-import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
+import { type Losses, openScorer } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
@@ -49,9 +49,8 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
       : { base: own, hasTrainedBase: false };
   const base = origin.hasTrainedBase === false ? origin.base : own;
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const changes = insertionsOf(work.opened).flatMap(([kind, { insertion }]) =>
-    work.base[kind] ? [] : insertion.changes,
-  );
+  const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);
+  const changes = added.flatMap(([, { insertion }]) => insertion.changes);
   const plain = changes.length > 0 ? await openHeldOut(work, work.base) : null;
   const scoredPlain = plain && (await scoreOnce(work, "before", baseSha256, plain));
   await plain?.dispose();
@@ -100,22 +99,13 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
-interface Scored {
-  readonly losses: readonly WindowLoss[];
-  /** Of single tokens, which early runs kept none of. */
-  readonly tokens?: TokenLosses | undefined;
-}
+type Phase = "before" | "inserted";
 
 /**
  * Losses on the report's windows before training, scored once in a run, those of the base once for several, and kept with
  * what they, and the run, depend on.
  */
-async function scoreOnce(
-  work: RunAtWork,
-  when: "before" | "inserted",
-  base: string,
-  heldOut: HeldOut,
-): Promise<Scored> {
+async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
   const { runDir, sha256, reportPlan, engine } = work;
   const folders = when === "before" ? keptIn(work, base) : [runDir];
   const paths = folders.map((folder) => join(folder, runFiles[when]));
@@ -136,6 +126,7 @@ async function scoreOnce(
     ? reportPlan.windows.map((of, i) => ({ nats: found.nats[i]!, numTokens: numScored([of]) }))
     : await heldOut.score(when, reportPlan);
   checkFinite(losses, reportPlan.windows);
+  // Early runs kept nothing of single tokens.
   const tokens = found ? found.tokens : tokenLosses(reportPlan, losses);
   const kept = { nats: losses.map(({ nats }) => nats), tokens };
   const isKept = [found !== undefined && found === stored, shared?.["of"] === of];
@@ -169,12 +160,7 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
-async function train(
-  work: RunAtWork,
-  base: BaseIdentity,
-  heldOut: HeldOut,
-  inserted: readonly WindowLoss[],
-) {
+async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inserted: Losses) {
   const { recipe, runDir, opened, tensors, shapes, onEvent, signal } = work;
   const { batchSize, gradientAccumulationSteps, precision, recompute } = work.fit;
   const start = await startOrResume(work);
@@ -263,7 +249,7 @@ async function startOrResume(work: RunAtWork): Promise<RunState> {
 }
 
 /** The losses of one plan's windows taken from another's, where all are among them. */
-function subset(losses: readonly WindowLoss[], from: WindowPlan, to: WindowPlan) {
+function subset(losses: Losses, from: WindowPlan, to: WindowPlan) {
   const key = ({ text, start }: Window) => `${text} ${start}`;
   const known = new Map(from.windows.map((window, i) => [key(window), losses[i]!]));
   const found = to.windows.map((window) => known.get(key(window)));

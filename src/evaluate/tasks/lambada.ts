@@ -8,7 +8,7 @@ import { readCorpus } from "../../model/places.ts";
 import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type LambadaResult = TaskResult & ReturnType<typeof figures>;
@@ -31,7 +31,7 @@ export const lambada: Task<LambadaResult> = {
   ],
 };
 
-function figures(losses: readonly WindowLoss[]) {
+function figures(losses: Losses) {
   const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
   const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
   const perplexity = Math.exp(nats.mean);

@@ -9,7 +9,7 @@ import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type PasskeyResult = TaskResult & ReturnType<typeof figures>;
@@ -94,7 +94,7 @@ function piecesOf({ depth, key, first }: Trial, numFiller: number): readonly Pie
   return targetPieces([HEAD, ...filler, QUESTION].join(" "), ` ${key}`);
 }
 
-function figures(cells: readonly Pick<Trial, "length" | "depth">[], losses: readonly WindowLoss[]) {
+function figures(cells: readonly Pick<Trial, "length" | "depth">[], losses: Losses) {
   const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
   const trials = losses.length / cells.length;
   const all = estimateMean(isRight);

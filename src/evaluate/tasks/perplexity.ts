@@ -7,7 +7,7 @@ import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
 import { estimate } from "../results.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
@@ -66,7 +66,7 @@ export function planWindows(
     needsArgmax: false,
     perplexityOf: "tokens" as const,
     conditions,
-    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
+    resultOf(losses: Losses, modelSha256: string) {
       const loss = estimate(losses);
       const textNats = loss.lossNats * numTargets;
       return {

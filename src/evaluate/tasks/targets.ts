@@ -8,7 +8,7 @@ import type { Piece, TokenizedText } from "../../data/document.ts";
 import { isWorthPacking, numInputs, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan } from "../evaluation.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 
 /** A context that is not scored and its continuation, which is, with the spaces before it. */
 export function targetPieces(context: string, continuation: string): readonly [Piece, Piece] {
@@ -54,7 +54,7 @@ export function planTargets<Figures>(
   { texts, dataSha256 }: Corpus,
   windows: readonly Window[],
   how: EvaluateOptions & Pick<EvaluationPlan, "needsArgmax" | "perplexityOf"> & { context: number },
-  figuresOf: (losses: readonly WindowLoss[]) => Figures,
+  figuresOf: (losses: Losses) => Figures,
 ) {
   const { context, needsArgmax, perplexityOf, mayPack } = how;
   const groups = targetGroups(windows, context, mayPack);
@@ -66,7 +66,7 @@ export function planTargets<Figures>(
     needsArgmax,
     perplexityOf,
     conditions,
-    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
+    resultOf(losses: Losses, modelSha256: string) {
       const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
       return { ...conditions, ...figures, modelSha256 };
     },
