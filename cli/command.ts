@@ -66,10 +66,8 @@ function flagOf({ flag, alias, description, choices, ...option }: Option): Flag 
   const { initial, isNeeded, isList } = option;
   const words = description + (choices ? `: ${choices.join(", ")}` : "");
   const isShown = typeof initial === "number" || typeof initial === "string";
-  const made = new Flag(
-    [alias, flag].filter(Boolean).join(", "),
-    isShown ? `${words} (default: ${initial})` : words,
-  );
+  const names = [alias, flag].filter(Boolean).join(", ");
+  const made = new Flag(names, isShown ? `${words} (default: ${initial})` : words);
   const collect = (value: string, before: readonly string[] = []) => [...before, value];
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }

@@ -20,8 +20,6 @@ export function filtered(stream: Output): Output {
   return { write: (text) => stream.write(text.replace(/\p{Cc}(?:\[\d+m)?/gu, pass)) };
 }
 
-export type Progress = ReturnType<typeof progress>;
-
 /**
  * A progress line that is redrawn in place on a terminal, at most ten times a second; elsewhere plain lines, the first
  * update at once and then one every ten seconds. `now` is in milliseconds.

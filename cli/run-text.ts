@@ -34,9 +34,7 @@ export function runFacts(run: Prepared): Facts {
   const { base, added, trained } = parameters;
   const perStep = format.integer(sequencesOf(run.recipe) * context);
   const share = format.share(added / base);
-  const inserted = insertionsOf(opened).flatMap(([, { insertion }]) =>
-    insertion.describe(opened.model),
-  );
+  const inserted = insertionsOf(opened).flatMap(([, of]) => of.insertion.describe(opened.model));
   const rows = inserted.map(({ place, form, extent, parameters }) => {
     return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
   });
@@ -51,27 +49,23 @@ export function runFacts(run: Prepared): Facts {
   };
 }
 
+type Sources = Prepared["sources"];
 const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 
 /** How a source's texts lie in sequences; of one that is cut there is nothing to say. */
-function packingFacts(
-  { training }: Prepared["sources"][number],
-  i: number,
-  { length }: Prepared["sources"],
-): Facts {
+function packingFacts({ training }: Sources[number], i: number, { length }: Sources): Facts {
   const before = length === 1 ? "  " : `  ${i + 1}. `;
   const { packing, texts, rows, padding, leftOut, longer, split } = training.facts;
   if (packing === "stream" && texts === 1) return {};
   const each = longer.first.map(({ text, tokens }) => `${text} (${format.integer(tokens)})`);
   const named = each.join(", ") + (longer.texts > each.length ? ", ..." : "");
   const padded = percent(padding / (rows * training.context));
+  const [cut, long] = [split, longer].map(({ texts }) => texts && counted(texts, "text"));
   return {
     [`${before}packing`]: `${packing}, ${counted(rows, "sequence")}, ${padded} padding`,
     [`${before}not learnt`]: leftOut && `${counted(leftOut, "token")}, in windows without a target`,
-    [`${before}split`]:
-      split.texts && `${counted(split.texts, "text")} of ${counted(split.tokens, "token")}`,
-    [`${before}longer`]:
-      longer.texts && `${counted(longer.texts, "text")} than the context: ${named}`,
+    [`${before}split`]: cut && `${cut} of ${counted(split.tokens, "token")}`,
+    [`${before}longer`]: long && `${long} than the context: ${named}`,
   };
 }
 
@@ -88,9 +82,8 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
-  const memory = Object.entries(MEMORY).map(([part, words]) => {
-    const bytes = memoryBytes[part as keyof typeof MEMORY];
-    return [`  ${part}`, `${format.bytes(bytes)}, ${words}`] as const;
+  const memory = Object.entries(memoryBytes).map(([part, bytes]) => {
+    return [`  ${part}`, `${format.bytes(bytes)}, ${MEMORY[part as keyof typeof MEMORY]}`] as const;
   });
   return facts(
     {
@@ -132,8 +125,8 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
   const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
   const interval = low ? ` (95 % interval ${low} to ${high})` : "";
-  const subset =
-    after.windows === after.windowsTotal ? "" : `, an even subset of ${after.windowsTotal}`;
+  const { windowsTotal: all } = after;
+  const subset = after.windows === all ? "" : `, an even subset of ${all}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
   const results = { before, ...(inserted && { inserted }), after };
   const comparison = Object.entries(results).map(([when, result]) => [
@@ -148,10 +141,9 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     ...[tau.min, tau.mean, tau.max].map((value) => value.toFixed(3)),
   ]);
   // Early reports do not say how many tokens were seen.
-  const scored =
-    after.mask === "targets"
-      ? `${counted(after.numTokens, "target")} of ${counted(after.windowTokens, "token")}`
-      : counted(after.numTokens, "token");
+  const { mask, numTokens, windowTokens } = after;
+  const seen = mask === "targets" ? ` of ${counted(windowTokens, "token")}` : "";
+  const scored = `${counted(numTokens, mask === "targets" ? "target" : "token")}${seen}`;
   const run = {
     scored: `${scored} in ${counted(after.windows, "window")} of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
@@ -169,26 +161,23 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     change.verdict,
   ]);
   const head = ["task", "before", "after", "won", "lost", "p (McNemar)", "verdict"];
-  return [
+  const sections = [
     table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
     styleText("bold", `perplexity ${change}${interval}`),
-    ...(answered.length > 0 ? [table(head, answered, io.columns)] : []),
+    answered.length > 0 && table(head, answered, io.columns),
     facts(run, io.columns),
-    ...(taus.length > 0
-      ? [table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns)]
-      : []),
-  ].join("\n\n");
+    taus.length > 0 && table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns),
+  ];
+  return sections.filter(Boolean).join("\n\n");
 }
 
 /** The commands that use what was made. */
 export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
   const { evalData } = recipe;
-  const said = (value: unknown) =>
-    isRecord(value)
-      ? Object.entries(value)
-          .map((pair) => pair.join("="))
-          .join()
-      : String(value);
+  const said = (value: unknown) => {
+    const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
+    return pairs ? pairs.join() : String(value);
+  };
   const rows = optionsOf(rowOptions)
     .filter(({ key, initial }) => JSON.stringify(recipe[key]) !== JSON.stringify(initial))
     .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)

@@ -73,7 +73,7 @@ export const command = defineCommand({
     });
     if (result) tell(result);
     else print(io, flags.json, { out, failed }, () => `trained in ${out}; next: --collect`);
-    for (const { arm, seed, reason } of failed) log.note(`${arm}, seed ${seed} failed: ${reason}`);
+    for (const run of failed) log.note(`${nameOf(run)} failed: ${run.reason}`);
     if (failed.length > 0) io.exitCode = 1;
   },
 });
@@ -95,9 +95,9 @@ function comparisonText(result: ArmsCompared, { columns }: CommandIo) {
     facts({
       scored: arms.length && what,
       intervals: isOne ? "over windows; other seeds were not tried" : "over windows and seeds",
-      failed: failed.map(failedName).join(", "),
+      failed: failed.map(nameOf).join(", "),
     }),
   ].join("\n\n");
 }
 
-const failedName = ({ arm, seed }: FailedRun) => `${arm}, seed ${seed}`;
+const nameOf = ({ arm, seed }: FailedRun) => `${arm}, seed ${seed}`;

@@ -47,10 +47,8 @@ Example:
 
 function describe({ out, files, verification }: Conversion, columns: number): string {
   const { what, numValues, largest, relative } = verification;
-  const deviation =
-    largest === 0
-      ? "equal to the source's"
-      : `differ by at most ${largest.toPrecision(3)} (relative ${relative.toPrecision(3)})`;
+  const most = `${largest.toPrecision(3)} (relative ${relative.toPrecision(3)})`;
+  const deviation = largest === 0 ? "equal to the source's" : `differ by at most ${most}`;
   const sizes = files.map(({ name, sizeBytes }) => [name, format.bytes(sizeBytes)] as const);
   const checked = `${format.integer(numValues)} ${what === "logits" ? what : `values of ${what}`}`;
   return `${facts(Object.fromEntries(sizes), columns)}\n\nchecked: ${checked}, ${deviation}\nwritten: ${out}`;

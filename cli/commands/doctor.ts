@@ -55,10 +55,9 @@ type Health = Awaited<ReturnType<typeof examine>>;
 
 function describe(health: Health, columns: number): string {
   const { versions, machine, devices, cuda, caches, hub } = health;
-  const cached = Object.entries(caches).map(
-    ([name, { path, sizeBytes }]) =>
-      [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const,
-  );
+  const cached = Object.entries(caches).map(([name, { path, sizeBytes }]) => {
+    return [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const;
+  });
   const text = facts(
     {
       ...versions,

@@ -118,17 +118,14 @@ export const command = defineCommand({
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });
     const document = several ? { results: Object.fromEntries(documents) } : documents[0]![1];
-    print(io, json, document, () =>
-      done
-        .map(({ name, result }) => {
-          const task: Task = tasks[name];
-          const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-          const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
-          const head = several && { task: name };
-          return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
-        })
-        .join("\n\n"),
-    );
+    const about = ({ name, result }: (typeof done)[number]) => {
+      const task: Task = tasks[name];
+      const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
+      const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
+      const head = several && { task: name };
+      return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
+    };
+    print(io, json, document, () => done.map(about).join("\n\n"));
     for (const { name, comparison } of done) {
       if (!comparison) continue;
       const line = `${several ? `${name}: ` : ""}${verdict(comparison)}`;

@@ -1,6 +1,7 @@
 // `ssa generate`: continues a prompt with @huggingface/transformers on the model's exported graph.
 
 import { readFile } from "node:fs/promises";
+import { text as textOf } from "node:stream/consumers";
 import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
 import { isRecord } from "../../src/core/json.ts";
@@ -130,16 +131,11 @@ const message = (text: string, chat: boolean): Prompt =>
   chat ? [{ role: "user", content: text }] : text;
 
 async function* readPrompt(io: CommandIo, chat: boolean, given?: string, file = "") {
-  let text = given ?? "";
-  if (given === undefined) {
-    await checkFile(file);
-    text = await readFile(file, "utf8");
-  } else if (given === "-") {
-    text = "";
-    for await (const part of io.stdin) text += String(part);
-  }
+  if (given === undefined) await checkFile(file);
+  const isTyped = given !== undefined && given !== "-";
+  const read = () => (given === undefined ? readFile(file, "utf8") : textOf(io.stdin));
   // An editor and echo end a file with a line; what is to be continued seldom does.
-  const prompt = given === undefined || given === "-" ? text.replace(/\r?\n$/, "") : text;
+  const prompt = isTyped ? given : (await read()).replace(/\r?\n$/, "");
   yield [{ prompt }, message(prompt, chat)] as const;
 }
 

@@ -5,14 +5,10 @@ import { UserError } from "../../src/core/errors.ts";
 import { opening } from "../../src/model/places.ts";
 import { PROJECTIONS } from "../../src/nn/attention.ts";
 import { flag, maybe, shared, text as words, wholeNumber } from "../../src/options/values.ts";
-import {
-  inspectModel,
-  type Inspection,
-  inspectText,
-  type TextInspection,
-} from "../../src/run/inspect.ts";
+import type { Inspection, TextInspection } from "../../src/run/inspect.ts";
+import { inspectModel, inspectText } from "../../src/run/inspect.ts";
 import { defineCommand } from "../command.ts";
-import { facts, table } from "../console.ts";
+import { type Facts, facts, table } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
@@ -35,12 +31,8 @@ export const command = defineCommand({
   $ ssa inspect checkpoints/mine-1/final --text "Call me Ishmael." --layer 3`,
   async run({ model, adapter, refresh, json, tensors, text, ...how }, io) {
     if (text !== undefined) {
-      const inspection = await inspectText(model, text, {
-        ...places(io, refresh),
-        adapter,
-        ...how,
-      });
-      return print(io, json, inspection, () => describeText(inspection, io.columns));
+      const seen = await inspectText(model, text, { ...places(io, refresh), adapter, ...how });
+      return print(io, json, seen, () => describeText(seen, io.columns));
     }
     if (how.layer !== undefined || how.head !== undefined)
       throw new UserError("--layer and --head are of a text", { hint: "give one: --text" });
@@ -51,12 +43,11 @@ export const command = defineCommand({
 
 function describe(model: Inspection, listTensors: boolean, columns: number): string {
   const { config, parameters, temperatures, lora } = model;
-  const [exact, short] = [format.integer, format.parameters].map((format) =>
-    format(parameters.total),
-  );
-  const groups = Object.entries(parameters.groups).map(
-    ([group, count]) => [`  ${group}`, format.integer(count)] as const,
-  );
+  const { total, groups } = parameters;
+  const [exact, short] = [format.integer(total), format.parameters(total)];
+  const rows = Object.entries(groups).map(([name, count]) => [`  ${name}`, format.integer(count)]);
+  const about = (of: Inspection["lora"]) =>
+    of && `${format.integer(of.parameters)} (${format.share(of.share)}), ${of.description}`;
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
   const text = facts(
     {
@@ -66,16 +57,12 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
       vocabulary: format.integer(config.vocabSize),
       context: `${format.integer(config.maxPositions)} tokens`,
       parameters: exact === short ? exact : `${exact} (${short})`,
-      ...Object.fromEntries(groups),
+      ...(Object.fromEntries(rows) as Facts),
       "stored as": dtypes.join(", "),
       files: `${model.files.length}, ${format.bytes(model.sizeBytes)}`,
       tokenizer: model.tokenizer ?? "none",
-      temperatures: temperatures
-        ? `${format.integer(temperatures.parameters)} (${format.share(temperatures.share)}), ${temperatures.description}`
-        : "none",
-      LoRA:
-        lora &&
-        `${format.integer(lora.parameters)} (${format.share(lora.share)}), ${lora.description}`,
+      temperatures: about(temperatures) ?? "none",
+      LoRA: about(lora),
     },
     columns,
   );
@@ -104,12 +91,10 @@ function describeText({ layer, head, tokens, entropy }: TextInspection, columns:
     digits(nats),
     ...used.map((projection) => digits(tau[projection]!)),
   ]);
-  const spread = entropy.map(({ layer, before, after }) => [
-    String(layer),
-    digits(after),
-    digits(before),
-    digits(before === null ? null : after - before),
-  ]);
+  const spread = entropy.map(({ layer, before, after }) => {
+    const change = before === null ? null : after - before;
+    return [String(layer), ...[after, before, change].map(digits)];
+  });
   return [
     ...pictures,
     table(["token", "nats", ...used.map((projection) => `${projection} τ`)], rows, columns),

@@ -3,7 +3,6 @@
 import { createHash } from "node:crypto";
 import type { Corpus } from "./corpus.ts";
 import { countTargets, Stretched, type TokenizedText } from "./document.ts";
-import type { Tokens } from "./document.ts";
 
 /** All but a share of a corpus' tokens, and that share from its end; texts with targets of their own stay whole. */
 export function cutCorpus(corpus: Corpus, share: number): readonly [kept: Corpus, end: Corpus] {
@@ -21,16 +20,11 @@ export function cutCorpus(corpus: Corpus, share: number): readonly [kept: Corpus
     isRendered: corpus.isRendered ?? false,
     dataSha256: createHash("sha256").update(`${dataSha256} ${name} ${share}`).digest("hex"),
   });
-  const halves = isWhole
-    ? [[], [text]]
-    : [[partOf(text, 0, cut)], [partOf(text, cut, text.tokens.length)]];
+  const { length } = text.tokens;
+  const all = new Stretched(length, (start, end) => text.tokens.subarray(start, end));
+  const [first, second] = [{ tokens: all.part(0, cut) }, { tokens: all.part(cut, length) }];
   return [
-    side("kept", [...whole, ...halves[0]!]),
-    side("end", [...halves[1]!, ...texts.slice(at + 1)]),
+    side("kept", isWhole ? whole : [...whole, first]),
+    side("end", [isWhole ? text : second, ...texts.slice(at + 1)]),
   ];
 }
-
-const partOf = ({ tokens }: TokenizedText, from: number, to: number): TokenizedText => {
-  const read = (start: number, end: number) => tokens.subarray(start, end);
-  return { tokens: new Stretched<Tokens>(to - from, read, from) };
-};

@@ -10,23 +10,16 @@ import type { Observer } from "../insertions/insertion.ts";
 import type { AttentionHooks, Projection } from "../nn/attention.ts";
 
 /** Where there may be a temperature. */
-export interface Site {
-  readonly layer: number;
-  readonly projection: Projection;
-}
+export type Site = Readonly<{ layer: number; projection: Projection }>;
 
 /** What a layer's τ of one projection does, over all heads and tokens seen. */
-export interface TemperatureSummary extends Site {
-  readonly min: number;
-  readonly mean: number;
-  readonly max: number;
-}
+export type TemperatureSummary = Site & Readonly<Record<"min" | "mean" | "max", number>>;
 
 /** Collects what one forward pass after another shows; of the first `tokens` tokens of the first window each τ. */
 export class AttentionStatistics {
-  readonly #sites = new Map<string, Site & { readonly shape: Shape; readonly heads: HeadSeen[] }>();
+  readonly #sites = new Map<string, Site & { readonly shape: Shape; readonly heads: Seen[] }>();
   readonly #rows = new Map<string, { layer: number; start: number; shape: Shape }>();
-  readonly #entropies: { sum: number; rows: number }[] = [];
+  readonly #entropies: Seen[] = [];
   readonly #tokens: number;
   /** Whose first tokens heads keep. */
   firstWindow: Window | undefined;
@@ -68,23 +61,22 @@ export class AttentionStatistics {
       for (let head = 0; head < numHeads; head++) {
         const start = (first + head) * tokens;
         const taus = results[name]!.subarray(start, start + Math.min(length, tokens));
-        (heads[head] ??= new HeadSeen()).add(taus, numKept);
+        (heads[head] ??= new Seen()).add(taus, numKept);
       }
     }
     for (const [name, { layer, start, shape }] of this.#rows) {
       const [, heads, rows] = shape.map(Number) as [number, number, number];
       const numRows = Math.max(0, Math.min(rows, length - start));
-      const of = (this.#entropies[layer] ??= { sum: 0, rows: 0 });
+      const seen = (this.#entropies[layer] ??= new Seen());
       for (let head = 0; head < heads; head++) {
         const at = (row * heads + head) * rows;
-        for (const entropy of results[name]!.subarray(at, at + numRows)) of.sum += entropy;
-        of.rows += numRows;
+        seen.add(results[name]!.subarray(at, at + numRows));
       }
     }
   }
 
   /** Where there are temperatures, in the graph's order. */
-  get sites(): readonly (Site & { readonly heads: readonly HeadSeen[] })[] {
+  get sites(): readonly (Site & { readonly heads: readonly Seen[] })[] {
     return [...this.#sites.values()].filter(({ heads }) => heads.length > 0);
   }
 
@@ -99,12 +91,12 @@ export class AttentionStatistics {
 
   /** Mean entropy of each layer's rows, over heads and tokens, in nats. */
   entropies(): number[] {
-    return this.#entropies.map(({ sum, rows }) => sum / rows);
+    return this.#entropies.map(({ mean }) => mean);
   }
 }
 
-/** τ of one head: its mean and standard deviation over tokens, and that of kept tokens; squares are of the distance from 1, near which it is, so that little is lost. */
-class HeadSeen {
+/** τ of one head (or entropies): mean and standard deviation over tokens, and kept ones; squares are of the distance from 1, near which τ is, so that little is lost. */
+class Seen {
   min = Infinity;
   max = -Infinity;
   sum = 0;
@@ -113,7 +105,7 @@ class HeadSeen {
   readonly kept: number[] = [];
 
   /** Of tokens, or one for all of them. */
-  add(taus: Float32Array, numKept: number): void {
+  add(taus: Results[string], numKept = 0): void {
     for (const tau of taus) {
       this.min = Math.min(this.min, tau);
       this.max = Math.max(this.max, tau);

@@ -2,30 +2,19 @@
 
 import { UserError } from "../core/errors.ts";
 import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
-import type { WindowLoss } from "./scorer.ts";
-import {
-  estimateDifference,
-  estimateMean,
-  holm,
-  SIGNIFICANCE,
-  type Verdict,
-} from "./statistics.ts";
+import type { Losses, WindowLoss } from "./scorer.ts";
+import { estimateDifference, estimateMean, holm, SIGNIFICANCE } from "./statistics.ts";
+import type { Verdict } from "./statistics.ts";
 
-interface NamedRun {
-  readonly arm: string;
-  readonly seed: number;
-  readonly folder: string;
-}
+export type NamedRun = Readonly<{ arm: string; seed: number; folder: string }>;
+export type FailedRun = NamedRun & { readonly reason: string };
 export interface ScoredRun extends NamedRun {
   readonly report: RunReport;
   /** Of the report's windows. */
-  readonly before: readonly WindowLoss[];
-  readonly after: readonly WindowLoss[];
+  readonly before: Losses;
+  readonly after: Losses;
   /** Nats per token on the way, by step. */
   readonly curve: ReadonlyMap<number, number>;
-}
-export interface FailedRun extends NamedRun {
-  readonly reason: string;
 }
 
 /** A learning rate that was tried, by half decades from the recipe's; null: the loss was not finite. */
@@ -46,7 +35,6 @@ export interface RateSearch {
 }
 
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
-export type ArmResult = ArmsCompared["arms"][number];
 type Pair = ReturnType<typeof pairOf>;
 
 const METHOD =
@@ -139,9 +127,8 @@ function pairOf(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
   const number = Math.min(runs.length, others.length);
   const any = runs.slice(0, number).map((run, i) => [run, others[i]!] as const);
   const matched = common.length > 0 ? common : any;
-  const difference = estimateDifference(
-    matched.map(([run, other]) => differencesOf(other.after, run.after)),
-  );
+  const differences = matched.map(([run, other]) => differencesOf(other.after, run.after));
+  const difference = estimateDifference(differences);
   const [{ arm }, { arm: against }] = [runs[0]!, others[0]!];
   const equal = reached(runs, others) ?? reached(others, runs);
   return { arm, against, numSeeds: matched.length, ...difference, equal };

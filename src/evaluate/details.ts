@@ -2,20 +2,13 @@
 // tokens of an even sample of windows, from which come the tokens that gained and lost most.
 
 import { scoredPlaces } from "../data/windows.ts";
-import type { WindowLoss } from "./scorer.ts";
+import type { Losses } from "./scorer.ts";
 import type { WindowPlan } from "./tasks/perplexity.ts";
 
 /** Of the sample, at most; of those that gained, and of those that lost; and around one that is listed. */
 const [SAMPLED, LISTED, BEFORE, AFTER] = [16_384, 20, 16, 6];
 
-/** Kept between before and after. */
-export interface TokenLosses {
-  /** Summed nats by group of places. */
-  readonly places: readonly number[];
-  /** Nats of every scored token of the sampled windows. */
-  readonly sample: readonly number[];
-}
-
+export type TokenLosses = Readonly<ReturnType<typeof tokenLosses>>;
 export type EvaluationDetails = Readonly<ReturnType<typeof compareTokens>>;
 export type TokenChange = EvaluationDetails["gained"][number];
 
@@ -35,8 +28,8 @@ function* scoredTokens({ texts, windows, conditions }: Plan, isSample = false) {
   }
 }
 
-/** Of losses as a scorer gave them. */
-export function tokenLosses(plan: Plan, losses: readonly WindowLoss[]): TokenLosses {
+/** What is kept of losses as a scorer gave them: summed nats by group of places, and those of a sample's tokens. */
+export function tokenLosses(plan: Plan, losses: Losses) {
   const natsOf = ({ w, i }: { w: number; i: number }) => losses[w]!.tokenNats![i]!;
   const places: number[] = [];
   for (const token of scoredTokens(plan)) {
@@ -73,34 +66,23 @@ export function compareTokens(
     const from = Math.max(0, place - BEFORE);
     const end = Math.min(length, place + 1 + AFTER);
     const pieces = spell(plan.texts[text]!.tokens.subarray(start + from, start + end));
-    const [left, right] = [pieces.slice(0, place - from), pieces.slice(place - from + 1)];
+    const at = place - from;
+    const [left, right] = [pieces.slice(0, at).join(""), pieces.slice(at + 1).join("")];
     /** Nats before and after; the place is from 0. */
-    return {
-      before: left.join(""),
-      text: pieces[place - from]!,
-      after: right.join(""),
-      place,
-      nats,
-    };
+    return { before: left, text: pieces[at]!, after: right, place, nats };
   };
+  const gained = ordered.filter(({ change }) => change < 0);
+  const lost = ordered.filter(({ change }) => change > 0).reverse();
+  const places = groups.map((group, i) => {
+    const means = [before, after].map((of) => rounded(of.places[i]! / group.numTokens));
+    return { ...group, lossNats: means };
+  });
   return {
     /** Mean nats before and after, by place in the window. */
-    places: groups
-      .map((group, i) => {
-        const means = [before, after].map(({ places }) => rounded(places[i]! / group.numTokens));
-        return { ...group, lossNats: means };
-      })
-      .filter(({ numTokens }) => numTokens > 0),
+    places: places.filter(({ numTokens }) => numTokens > 0),
     /** Tokens among which these are the ones that changed most. */
     sampledTokens: all.length,
-    gained: ordered
-      .slice(0, LISTED)
-      .filter(({ change }) => change < 0)
-      .map(described),
-    lost: ordered
-      .slice(-LISTED)
-      .reverse()
-      .filter(({ change }) => change > 0)
-      .map(described),
+    gained: gained.slice(0, LISTED).map(described),
+    lost: lost.slice(0, LISTED).map(described),
   };
 }

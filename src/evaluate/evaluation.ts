@@ -10,7 +10,8 @@ import { modelSha256 } from "../files/safetensors.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { Conditions, TaskResult } from "./results.ts";
 import { AttentionStatistics } from "./attention.ts";
-import { openScorer, type ScoreOptions, type ScorerOptions, type WindowLoss } from "./scorer.ts";
+import { openScorer, type ScoreOptions, type ScorerOptions } from "./scorer.ts";
+import type { Losses, WindowLoss } from "./scorer.ts";
 
 export interface EvaluateOptions {
   /** Tokens that the model sees at once; the task says how many by default. */
@@ -20,17 +21,14 @@ export interface EvaluateOptions {
   readonly windows?: number | undefined;
   readonly convention?: ConventionName | undefined;
   /** What passkey asks: tokens of its documents, percents of depth, and how often at each of both. */
-  readonly passkey?:
-    | {
-        readonly lengths?: readonly number[] | undefined;
-        readonly depths?: readonly number[] | undefined;
-        readonly trials?: number | undefined;
-        readonly seed?: number | undefined;
-      }
-    | undefined;
+  readonly passkey?: PasskeyOptions | undefined;
   /** Whether short windows may share a row, which changes nothing but the time (default: they may). */
   readonly mayPack?: boolean;
 }
+
+type PasskeyOptions = { readonly [key in "lengths" | "depths"]?: readonly number[] | undefined } & {
+  readonly [key in "trials" | "seed"]?: number | undefined;
+};
 
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
@@ -49,16 +47,14 @@ export interface Task<Result extends TaskResult = TaskResult> {
 export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   readonly texts: readonly TokenizedText[];
   /** Each group is compiled for its own number of tokens. */
-  readonly groups: readonly (Omit<BatchShape, "batchSize"> & {
-    readonly windows: readonly Window[];
-  })[];
+  readonly groups: readonly ({ windows: readonly Window[] } & Omit<BatchShape, "batchSize">)[];
   /** Whether the result asks which targets are the argmax. */
   readonly needsArgmax: boolean;
   /** What the result's perplexity is a mean over, where it has one. */
   readonly perplexityOf?: "tokens" | "documents" | undefined;
   readonly conditions: Conditions;
   /** Of losses in the order of the groups. */
-  resultOf(losses: readonly WindowLoss[], modelSha256: string): Result;
+  resultOf(losses: Losses, modelSha256: string): Result;
 }
 
 /** Longest default context: longer ones cost memory that nobody asked for. */
@@ -78,7 +74,7 @@ export function contextOf({ model, folder }: OpenedModel, asked: number | undefi
 const PASSAGE_TOKENS = 96;
 
 /** A loss that is not a number says nothing, and an average hides where it came from. */
-export function checkFinite(losses: readonly WindowLoss[], windows: readonly Window[]): void {
+export function checkFinite(losses: Losses, windows: readonly Window[]): void {
   const at = losses.findIndex(({ nats }) => !Number.isFinite(nats));
   if (at < 0) return;
   const { text, start, length } = windows[at]!;
@@ -89,24 +85,22 @@ export function checkFinite(losses: readonly WindowLoss[], windows: readonly Win
   });
 }
 
+type HowToScore = Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">;
+
 /** Scores a model as planned. */
 export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
-  {
-    batchSize,
-    trainable,
-    ...options
-  }: Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">,
+  { batchSize, trainable, ...options }: HowToScore,
 ) {
   const { checkpoint } = opened;
   const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
-  const observe = new AttentionStatistics(PASSAGE_TOKENS);
+  const observed = new AttentionStatistics(PASSAGE_TOKENS);
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
-    const how = { ...shape, batchSize, trainable, observe, needsArgmax };
+    const how = { ...shape, batchSize, trainable, observe: observed, needsArgmax };
     const scorer = await openScorer(engine, opened, how);
     try {
       const found = await scorer.score(texts, windows, { ...options, done });
@@ -116,10 +110,6 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  return {
-    result: resultOf(losses, sha256),
-    losses,
-    temperatures: observe.summary(),
-    observed: observe,
-  };
+  const result = resultOf(losses, sha256);
+  return { result, losses, temperatures: observed.summary(), observed };
 }

@@ -1,6 +1,6 @@
 // What is measured, as report.json and the commands' JSON state it: perplexity from per-window losses, with its
-// uncertainty, the paired difference of two models on the same windows, and the gate of
-// a CI job: a result against a saved one, comparable or refused.
+// uncertainty, the paired difference of two models on the same windows, and the gate of a CI job: a result against a
+// saved one, comparable or refused.
 
 import { join } from "node:path";
 import type { Precision } from "../core/dtype.ts";
@@ -8,16 +8,11 @@ import { invariant, UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary } from "./attention.ts";
-import type { WindowLoss } from "./scorer.ts";
+import type { Losses } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Recipe } from "../options/schema.ts";
-import {
-  type Cluster,
-  type Difference,
-  estimateDifference,
-  mcnemar,
-  ratioEstimate,
-} from "./statistics.ts";
+import type { Cluster, Difference } from "./statistics.ts";
+import { estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -45,14 +40,9 @@ export interface RunReport {
   /** With what was inserted, before it trained, where that is not the base from the start. */
   readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;
-  readonly delta: LossDelta;
-  readonly parameters: {
-    readonly base: number;
-    readonly added: number;
-    readonly share: number;
-    /** Values that trained, new or not; early reports lack it. */
-    readonly trained?: number;
-  };
+  readonly delta: Readonly<ReturnType<typeof pairedDelta>>;
+  /** Of the base, new ones and their share of those, and all that trained, which early reports lack. */
+  readonly parameters: Readonly<Record<"base" | "added" | "share", number> & { trained?: number }>;
   readonly temperatures: readonly TemperatureSummary[];
   /** Of those that the recipe names. */
   readonly tasks?: Readonly<
@@ -83,10 +73,19 @@ export async function readReport(runDir: string): Promise<RunReport | undefined>
   return json.after && json.before && json.delta && json.recipe ? (json as RunReport) : undefined;
 }
 
-/** Mean loss and its uncertainty. */
-export type LossEstimate = Readonly<ReturnType<typeof estimate>>;
+/** Losses of the report's windows in a run's folder, before and after training; undefined where it lacks some. */
+export async function readLosses(runDir: string) {
+  const paths = [runFiles.before, runFiles.after].map((name) => join(runDir, name));
+  const [before, after] = await Promise.all(paths.map((path) => readJsonIfSound(path)));
+  const lists = [before?.["nats"], after?.["nats"], after?.["numTokens"]].filter(Array.isArray);
+  const [from, to, counts] = lists as number[][];
+  if (!from || from.length !== to?.length || to.length !== counts?.length) return undefined;
+  const losses = (of: number[]) => of.map((nats, i) => ({ nats, numTokens: counts[i]! }));
+  return { before: losses(from), after: losses(to) };
+}
 
-export function estimate(windows: readonly WindowLoss[]) {
+/** Mean loss and its uncertainty. */
+export function estimate(windows: Losses) {
   const { ratio, standardError, total } = ratioEstimate(windows);
   return {
     /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
@@ -100,20 +99,15 @@ export function estimate(windows: readonly WindowLoss[]) {
   };
 }
 
-export type LossDelta = Readonly<ReturnType<typeof pairedDelta>>;
-
 /** The difference of two models' losses on the same windows, after minus before. */
-export function pairedDelta(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
-  const differences = differencesOf(before, after);
-  const { pValue: _, ...difference } = estimateDifference([differences]);
-  return {
-    ...difference,
-    perplexity: estimate(after).perplexity - estimate(before).perplexity,
-  };
+export function pairedDelta(before: Losses, after: Losses) {
+  const { pValue: _, ...difference } = estimateDifference([differencesOf(before, after)]);
+  const [from, to] = [estimate(before), estimate(after)];
+  return { ...difference, perplexity: to.perplexity - from.perplexity };
 }
 
 /** Of each window; both have the same. */
-export function differencesOf(before: readonly WindowLoss[], after: readonly WindowLoss[]) {
+export function differencesOf(before: Losses, after: Losses) {
   invariant(before.length === after.length, "different windows");
   return after.map(({ nats, numTokens }, i) => {
     invariant(numTokens === before[i]!.numTokens, "different windows");
@@ -206,10 +200,9 @@ export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
   const { outcomes: now = "" } = result;
   const { outcomes: then = "" } = baseline;
-  if (now.length !== then.length)
-    throw new UserError("not comparable with the baseline: it has no outcomes of these questions", {
-      hint: "save a new one with --save-baseline",
-    });
+  const reason = "not comparable with the baseline: it has no outcomes of these questions";
+  const hint = "save a new one with --save-baseline";
+  if (now.length !== then.length) throw new UserError(reason, { hint });
   const acc = (outcomes: string) => outcomes.replaceAll("0", "").length / outcomes.length;
   const test = mcnemar(then, now);
   return { hasRegressed: test.verdict === "worse", acc: acc(now), baselineAcc: acc(then), ...test };

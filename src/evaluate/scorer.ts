@@ -5,14 +5,7 @@ import { type BatchShape, numInputs, packRows, packWindows, type Window } from "
 import { type Engine, type Feeds, inOrder, type Results } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import {
-  batchFeeds,
-  boundWeights,
-  buildForward,
-  natsOf,
-  ranksOf,
-  totalNats,
-} from "../model/graph.ts";
+import * as forward from "../model/graph.ts";
 import type { OpenedModel } from "../model/open.ts";
 import type { AttentionStatistics } from "./attention.ts";
 
@@ -24,6 +17,8 @@ export interface WindowLoss {
   readonly tokenNats?: Float32Array;
   readonly isArgmax?: Uint8Array;
 }
+
+export type Losses = readonly WindowLoss[];
 
 export interface ScoreOptions {
   /** Values of the tensors that train, by name. */
@@ -53,10 +48,10 @@ export async function openScorer(
   const { tiling } = engine;
   const { batchSize, context, isPacked } = shape;
   const watched = statistics?.watch(outputs, needsEntropy);
-  const graph = buildForward(opened, shape, { tiling, trainable, ...watched });
-  outputs["nats"] = natsOf(graph);
-  if (needsArgmax) outputs["ranks"] = ranksOf(graph);
-  const program = await engine.compile(simplify(outputs), boundWeights(opened));
+  const graph = forward.buildForward(opened, shape, { tiling, trainable, ...watched });
+  outputs["nats"] = forward.natsOf(graph);
+  if (needsArgmax) outputs["ranks"] = forward.ranksOf(graph);
+  const program = await engine.compile(simplify(outputs), forward.boundWeights(opened));
   return {
     /** Losses in the order of the windows. */
     async score(
@@ -70,10 +65,10 @@ export async function openScorer(
         signal?.throwIfAborted();
         const chosen = rows.slice(first, first + batchSize);
         const batch = packWindows(texts, chosen, shape);
-        return { chosen, batch, results: await program.run({ ...feeds, ...batchFeeds(batch) }) };
+        const results = await program.run({ ...feeds, ...forward.batchFeeds(batch) });
+        return { chosen, batch, results };
       };
-      const numBatches = Math.ceil(rows.length / batchSize);
-      const starts = Array.from({ length: numBatches }, (_, i) => i * batchSize);
+      const starts = [...rows.keys()].filter((row) => row % batchSize === 0);
       await inOrder(starts, engine.lanes, run, ({ chosen, batch, results }) => {
         for (const [row, inRow] of chosen.entries()) {
           let at = row * context;
@@ -99,6 +94,6 @@ export async function openScorer(
 /** Of the tokens at these places of a batch. */
 function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLoss {
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
-  const loss = { nats: totalNats(tokenNats), numTokens: targets.length, tokenNats };
+  const loss = { nats: forward.totalNats(tokenNats), numTokens: targets.length, tokenNats };
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;
 }

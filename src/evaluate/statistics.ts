@@ -1,10 +1,7 @@
 // Estimates with their uncertainty: ratios over windows, means over seeds, Student's t, and Holm's correction.
 
 /** A cluster of tokens, and what is summed over them. */
-export interface Cluster {
-  readonly nats: number;
-  readonly numTokens: number;
-}
+export type Cluster = Readonly<{ nats: number; numTokens: number }>;
 
 /**
  * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster

@@ -55,11 +55,10 @@ export interface Inserted {
 /** An insertion before training. */
 export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
   const values = new Map<string, Float32Array>();
-  for (const [name, { shape, initial }] of insertion.parameters(host))
-    values.set(
-      name,
-      new Float32Array(sizeOf(shape)).map(() => initial(random)),
-    );
+  for (const [name, { shape, initial }] of insertion.parameters(host)) {
+    const drawn = new Float32Array(sizeOf(shape)).map(() => initial(random));
+    values.set(name, drawn);
+  }
   return { insertion, values };
 }
 

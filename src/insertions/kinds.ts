@@ -5,17 +5,15 @@ import type { Inserted, Insertion } from "./insertion.ts";
 import { lora } from "./lora.ts";
 import { temperatures } from "./temperatures.ts";
 
+type Shapes = ReadonlyMap<string, Shape>;
+
 interface Kind {
   /** In messages. */
   readonly word: string;
   readonly owns: (tensor: string) => boolean;
   readonly prefix: string;
   readonly baseKeys: Readonly<{ name: string; revision: string; sha256?: string }>;
-  readonly fromJson: (
-    path: string,
-    json: unknown,
-    tensors: ReadonlyMap<string, Shape>,
-  ) => Insertion;
+  readonly fromJson: (path: string, json: unknown, tensors: Shapes) => Insertion;
 }
 
 /** In the order in which they become part of weights: a temperature scales what LoRA has changed. */

@@ -51,9 +51,8 @@ export const lora = {
   },
   /** What a recipe asks for, of a model's linear layers. */
   choose: (host: Host, choice: LoraChoice): Insertion => {
-    const ranks = chosen(host, choice).map((module) => [module, choice.rank] as const);
-    const isStabilized = false;
-    return lora.of({ alpha: choice.alpha, isStabilized, ranks: Object.fromEntries(ranks) });
+    const ranks = Object.fromEntries(chosen(host, choice).map((module) => [module, choice.rank]));
+    return lora.of({ alpha: choice.alpha, isStabilized: false, ranks });
   },
   /** Reads PEFT's config file, whose path is for messages; the tensors say which modules have it, and their ranks. */
   fromJson: (path: string, json: unknown, tensors: ReadonlyMap<string, Shape>): Insertion =>
@@ -88,10 +87,8 @@ function sites({ ranks, alpha, isStabilized }: LoraSpec, { linears }: Host) {
     if (rank === 0) return [];
     const names = { A: `${module}.lora_A.weight`, B: `${module}.lora_B.weight` };
     // PEFT's initial values: Kaiming's uniform ones with a = √5, which are within 1 / √D, and zeros.
-    const A: Parameter = {
-      shape: [rank, D],
-      initial: (random) => (2 * random.uniform() - 1) / Math.sqrt(D),
-    };
+    const uniform: Parameter["initial"] = (random) => (2 * random.uniform() - 1) / Math.sqrt(D);
+    const A: Parameter = { shape: [rank, D], initial: uniform };
     const B: Parameter = { shape: [F, rank], initial: () => 0 };
     const parameters = [[names.A, A] as const, [names.B, B] as const];
     const scale = alpha / (isStabilized ? Math.sqrt(rank) : rank);
@@ -177,9 +174,8 @@ const CHANGES_BASE = /^(pissa|olora|loftq|corda|lora_ga)/i;
 function specFromJson(path: string, json: unknown, tensors: ReadonlyMap<string, Shape>): LoraSpec {
   const record = isRecord(json) ? json : {};
   const isOther = (key: string) =>
-    key === "init_lora_weights"
-      ? CHANGES_BASE.test(String(record[key]))
-      : OFF.test(key) && !isOff(record[key]);
+    (key === "init_lora_weights" && CHANGES_BASE.test(String(record[key]))) ||
+    (OFF.test(key) && !isOff(record[key]));
   const isLora = record["peft_type"] === "LORA";
   const other = isLora ? Object.keys(record).find(isOther) : "peft_type";
   if (other)

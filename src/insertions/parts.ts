@@ -91,11 +91,11 @@ const temperatureParts = {
     version: 1,
   },
   position: {
-    parameters: ({ heads }, { forms }) => {
-      return { position: [[heads], () => temperatureForms.position[forms.position][1]] };
+    parameters: ({ heads }, { forms: { position } }) => {
+      return { position: [[heads], () => temperatureForms.position[position][1]] };
     },
-    term: (parameter, { logN, forms }) =>
-      mul(temperatureForms.position[forms.position][0](parameter("position")), logN),
+    term: (parameter, { logN, forms: { position } }) =>
+      mul(temperatureForms.position[position][0](parameter("position")), logN),
     version: 1,
   },
   constant: {
@@ -168,15 +168,11 @@ export const partsOf = (spec: TemperatureSpec, projection: Projection) =>
 export function choiceOf(part: TemperaturePart, projection: Projection) {
   const { setting: [above, meaning] = [], isFactor } = partOf(part);
   const isHere = !isFactor || projection === "query";
-  const expected = isHere
-    ? above === undefined
-      ? "true or false"
-      : `false or a number above ${above}, ${meaning}`
-    : "false: it is of logits, on the query alone";
-  const accepts = (value: unknown) => {
-    if (value === false || !isHere) return value === false;
-    return above === undefined ? value === true : Number.isFinite(value) && Number(value) > above;
-  };
+  const on = above === undefined ? "true or false" : `false or a number above ${above}, ${meaning}`;
+  const expected = isHere ? on : "false: it is of logits, on the query alone";
+  const isOn = (value: unknown) =>
+    above === undefined ? value === true : Number.isFinite(value) && Number(value) > above;
+  const accepts = (value: unknown) => value === false || (isHere && isOn(value));
   return { expected, accepts };
 }
 

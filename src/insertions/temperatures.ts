@@ -27,11 +27,7 @@ export const temperatures = {
   /** Before the names of its tensors in files. */
   prefix: "",
   /** The keys of its config file that say which model it was put on: a Hugging Face id or a path. */
-  baseKeys: {
-    name: "base_model_name_or_path",
-    revision: "base_revision",
-    sha256: "base_sha256",
-  },
+  baseKeys: { name: "base_model_name_or_path", revision: "base_revision", sha256: "base_sha256" },
   of: (spec: TemperatureSpec): Insertion => ({
     spec,
     toJson: () => specToJson(spec),
@@ -77,12 +73,12 @@ function sites(spec: TemperatureSpec, host: Host) {
       const sizes = { ...host.config, heads: isTied(spec, "heads") ? 1 : heads };
       const parts = partsOf(spec, projection);
       const prefix = prefixOf(spec, host, layer, projection);
-      const parameters = parts.flatMap((part) =>
-        Object.entries(partOf(part).parameters(sizes, asked(spec, part))).map(
-          ([word, [shape, initial = () => 0]]) =>
-            [`${prefix}.${word}`, { shape, initial }] as const,
-        ),
-      );
+      const parameters = parts.flatMap((part) => {
+        const own = Object.entries(partOf(part).parameters(sizes, asked(spec, part)));
+        return own.map(([word, [shape, initial = () => 0]]) => {
+          return [`${prefix}.${word}`, { shape, initial }] as const;
+        });
+      });
       return { layer, projection, heads, parts, prefix, parameters };
     });
   return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
@@ -127,11 +123,8 @@ function scaling(
       });
     };
     // Multiplied in F32, so that the gradient of τ is.
-    const wide = (join: Join) =>
-      cast(
-        join((projection) => projections[projection]),
-        "F32",
-      );
+    const projected = (projection: Projection) => projections[projection];
+    const wide = (join: Join) => cast(join(projected), "F32");
     const taus = new Map<Projection, Tensor>();
     for (const part of PARTS) {
       const members = PROJECTIONS.filter((projection) => partsOf(spec, projection).includes(part));

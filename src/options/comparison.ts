@@ -3,20 +3,10 @@
 import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
 import { rowOptions } from "./rows.ts";
-import type { Recipe, RecipeKey } from "./schema.ts";
+import type { RecipeKey } from "./schema.ts";
 import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
 
-export interface Comparison {
-  /** Of the recipe, null where it names none. */
-  readonly out: string | null;
-  readonly arms: readonly {
-    readonly name: string;
-    readonly recipe: Recipe;
-    /** Whether its learning rate is searched around the recipe's. */
-    readonly isSearched: boolean;
-  }[];
-  readonly seeds: readonly number[];
-}
+export type Comparison = Readonly<ReturnType<typeof loadComparison>>;
 
 const seeds = wholeNumbers(0, Number.MAX_SAFE_INTEGER, "of at least 0");
 export const seedsOption = maybe(seeds, "seeds of each arm's runs, comma-separated");
@@ -43,7 +33,7 @@ const ALIKE = [
 /** Resolves a comparison: an arm over flag over `--set` over environment over file over default. */
 export function loadComparison(
   sources: RecipeSources & { readonly file: RecipeFile; readonly seeds?: string | undefined },
-): Comparison {
+) {
   const { file, seeds } = sources;
   const { content, originOf } = readYaml(file);
   const keys = (["arms", "seeds", "lr"] as const).filter((key) => content[key] !== undefined);
@@ -59,7 +49,9 @@ export function loadComparison(
   const all = Object.keys(asked.arms).map((name) => {
     const origin = `arm ${name}, ${originOf("arms", name, "lr")}`;
     const how = readOptions({ lr }, [["lr", asked.arms[name]!["lr"] ?? asked.lr, origin, true]]);
-    return { name, recipe: loadRecipe({ ...sources, arm: name }), isSearched: how.lr === "search" };
+    /** Whether its learning rate is searched around the recipe's. */
+    const isSearched = how.lr === "search";
+    return { name, recipe: loadRecipe({ ...sources, arm: name }), isSearched };
   });
   const lines = all.flatMap(({ name, recipe }) => {
     const isSame = (key: RecipeKey) => JSON.stringify(recipe[key]) === JSON.stringify(common[key]);

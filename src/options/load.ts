@@ -154,15 +154,12 @@ function givenBy(
   const given = (value: unknown, ...keys: readonly string[]): Given => {
     return [keys.join("."), value, originOf(...keys), true];
   };
-  return Object.entries(content).flatMap(([key, value]) =>
+  return Object.entries(content).flatMap(([key, value]) => {
     // Temperatures are laid over one projection at a time; every other key is replaced.
-    key === "temperatures" && isRecord(value)
-      ? [
-          ...(base ? [given(base[key], key)] : []),
-          ...Object.entries(value).map(([k, v]) => given(v, key, k)),
-        ]
-      : [given(value, key)],
-  );
+    if (key !== "temperatures" || !isRecord(value)) return [given(value, key)];
+    const projections = Object.entries(value).map(([name, of]) => given(of, key, name));
+    return base ? [given(base[key], key), ...projections] : projections;
+  });
 }
 
 /** Checks of keys against each other. */

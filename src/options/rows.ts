@@ -38,12 +38,3 @@ export const rowOptions = {
   ),
   nullRows: preset(errorOrSkip(), "error", "what rows without a text do"),
 } as const;
-
-/** Those of them that are among other options. */
-export function rowsOf<T extends { readonly [key in keyof typeof rowOptions]?: unknown }>(
-  options: T,
-) {
-  const keys = Object.keys(rowOptions) as (keyof typeof rowOptions)[];
-  const given = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
-  return Object.fromEntries(given) as Pick<T, keyof T & keyof typeof rowOptions>;
-}

@@ -165,9 +165,7 @@ export function flagName(key: string): string {
 }
 
 /** The wordings of a value and of what is inside it. */
-interface Described extends Partial<Wording> {
-  readonly properties?: Readonly<Record<string, Described>>;
-}
+type Described = Partial<Wording> & { readonly properties?: Readonly<Record<string, Described>> };
 
 /** JSON Schema keeps the metadata, and takes the wrappers (a default, what may be left out) away. */
 const describe = (schema: z.ZodType): Described =>

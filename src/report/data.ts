@@ -4,12 +4,11 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
-import type { JsonObject } from "../core/json.ts";
 import { evenSubset } from "../data/windows.ts";
 import type { Site } from "../evaluate/attention.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
 import type { EvaluationDetails } from "../evaluate/details.ts";
-import { readReport, type RunReport } from "../evaluate/results.ts";
+import { differencesOf, readLosses, readReport, type RunReport } from "../evaluate/results.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
 import { isRun, runFiles } from "../files/run-folder.ts";
 import { loadRecipe, recipeToYaml } from "../options/load.ts";
@@ -46,8 +45,7 @@ export async function readRun(folder: string, given?: RunReport) {
   const path = join(folder, runFiles.recipe);
   const file = { path, text: await readFile(path, "utf8") };
   const recipe = report?.recipe ?? loadRecipe({ file });
-  const read = (name: string) => report && readJsonIfSound(join(folder, name));
-  const details = (await read(runFiles.details)) as RunDetails | undefined;
+  const details = report && (await readJsonIfSound(join(folder, runFiles.details)));
   return {
     kind: "run" as const,
     name: basename(resolve(folder)),
@@ -56,18 +54,17 @@ export async function readRun(folder: string, given?: RunReport) {
     recipeText: recipeToYaml(recipe),
     command: `ssa finetune --recipe '${path.replaceAll("'", "'\\''")}' --out NEW_FOLDER`,
     report,
-    details,
-    changes: changesOf(await read(runFiles.before), await read(runFiles.after)),
+    details: details as RunDetails | undefined,
+    changes: report && (await changesOf(folder)),
     curves: await curvesOf(folder),
   };
 }
 
 /** The change of each window's loss, nats per token. */
-function changesOf(before: JsonObject | undefined, after: JsonObject | undefined) {
-  const lists = [before?.["nats"], after?.["nats"], after?.["numTokens"]] as number[][];
-  const [from = [], to = [], counts = []] = lists;
-  if (from.length < 2 || from.length !== to.length || to.length !== counts.length) return undefined;
-  const changes = to.map((nats, i) => rounded((nats - from[i]!) / counts[i]!));
+async function changesOf(folder: string) {
+  const { before, after = [] } = (await readLosses(folder)) ?? {};
+  if (!before || after.length < 2) return undefined;
+  const changes = differencesOf(before, after).map((of) => rounded(of.nats / of.numTokens));
   return evenSubset(changes, 4 * MOST_POINTS);
 }
 

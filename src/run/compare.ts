@@ -5,15 +5,10 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
-import {
-  type ArmsCompared,
-  compareArms,
-  type FailedRun,
-  type RateSearch,
-  type ScoredRun,
-} from "../evaluate/comparison.ts";
-import { differingConditions, readReport, type RunReport } from "../evaluate/results.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { type ArmsCompared, compareArms, type NamedRun } from "../evaluate/comparison.ts";
+import type { FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
+import { differingConditions, readLosses, readReport } from "../evaluate/results.ts";
+import { writeJson } from "../files/json.ts";
 import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
@@ -25,12 +20,7 @@ import { GRID, HELD_IN, ratesAt, searchRate } from "./search.ts";
 import { isStop, type RunEvent } from "./work.ts";
 
 /** A run of a comparison, with its folder as its recipe's `out`. */
-export interface PlannedRun {
-  readonly arm: string;
-  readonly seed: number;
-  readonly folder: string;
-  readonly recipe: Recipe;
-}
+export type PlannedRun = NamedRun & { readonly recipe: Recipe };
 
 export interface CompareOptions extends Partial<Places> {
   /** Trains only every n-th run, from the i-th on; the result comes when all are there. */
@@ -40,6 +30,8 @@ export interface CompareOptions extends Partial<Places> {
   readonly onRun?: (run: PlannedRun, number: number, of: number) => void;
   readonly onEvent?: (event: RunEvent) => void;
 }
+
+type Work = CompareOptions & Places;
 
 /**
  * Trains what of a comparison is not finished, and compares it; undefined for a shard. A run that fails is told in the
@@ -53,25 +45,22 @@ export async function compare(
   const { shard, collect = false } = options;
   if (isRun(out))
     throw new UserError(`${out} is the folder of a run, a comparison needs one of its own`);
-  const places = placesOf(options);
+  const work = { ...options, ...placesOf(options) };
   const isMine = (_: unknown, i: number) => !shard || i % shard.count === shard.index - 1;
   const all = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed }))).filter(isMine);
   const searched = arms.filter((arm) => arm.isSearched && all.some((run) => run.arm === arm));
-  const { searches, reasons } = await searchRates(searched, out, places, options);
+  const { searches, reasons } = await searchRates(searched, out, work);
   const failed: FailedRun[] = [];
   const runs: PlannedRun[] = [];
   for (const { arm, seed } of all) {
-    const [name, reason] = [arm.name, reasons.get(arm.name)];
-    const folder = join(out, `${name}-seed${seed}`);
-    if (reason !== undefined) {
-      failed.push({ arm: name, seed, folder, reason });
-      continue;
-    }
-    const rates = ratesAt(arm.recipe, searches.get(name)?.chosen.halfDecades ?? 0);
+    const run = { arm: arm.name, seed, folder: join(out, `${arm.name}-seed${seed}`) };
+    const reason = reasons.get(arm.name);
+    const rates = ratesAt(arm.recipe, searches.get(arm.name)?.chosen.halfDecades ?? 0);
     // Where runs are collected does not matter, as long as nothing trains there.
     const { device, threads, deviceMemory, ...others } = { ...arm.recipe, ...rates };
     const values = { ...others, ...(!collect && { device, threads, deviceMemory }), seed };
-    runs.push({ arm: name, seed, folder, recipe: await resolveRun({ values }, folder, true) });
+    if (reason !== undefined) failed.push({ ...run, reason });
+    else runs.push({ ...run, recipe: await resolveRun({ values }, run.folder, true) });
   }
   const pending: PlannedRun[] = [];
   for (const run of runs) if (!(await finishedReport(run.recipe))) pending.push(run);
@@ -82,11 +71,12 @@ export async function compare(
       exitCode: 1,
     });
   }
-  failed.push(...(await trainAll(pending, places, options)));
+  failed.push(...(await trainAll(pending, work)));
   if (shard) return { failed };
-  const isFailed = ({ folder }: PlannedRun) => failed.some((run) => run.folder === folder);
   const scored: ScoredRun[] = [];
-  for (const run of runs) if (!isFailed(run)) scored.push(await readScored(run));
+  for (const { arm, seed, folder } of runs)
+    if (!failed.some((run) => run.folder === folder))
+      scored.push({ arm, seed, ...(await readScored(folder)) });
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed, searches);
   await writeJson(join(out, runFiles.comparison), result);
@@ -96,91 +86,74 @@ export async function compare(
 }
 
 /** The learning rates of arms that want them searched, each with what was tried, or why none was found. */
-async function searchRates(
-  arms: Comparison["arms"],
-  out: string,
-  places: Places,
-  { shard, collect, onRun, onEvent }: CompareOptions,
-) {
+async function searchRates(arms: Comparison["arms"], out: string, work: Work) {
+  const { shard, collect, onRun } = work;
   const searches = new Map<string, RateSearch>();
   const reasons = new Map<string, string>();
   // Shards that share a folder do not share the runs in it.
   const where = { folder: join(out, "search"), part: shard ? `-shard${shard.index}` : "" };
-  const isNew = ({ name }: Comparison["arms"][number]) =>
-    !existsSync(join(where.folder, `${name}.json`));
-  if (!collect && arms.some(isNew))
-    await checkPlans(
-      arms.map(({ name, recipe }) => ({ arm: name, recipe })),
-      places,
-    );
+  const plans = arms.map(({ name, recipe }) => ({ arm: name, recipe }));
+  if (!collect && plans.some(({ arm }) => !existsSync(join(where.folder, `${arm}.json`))))
+    await checkPlans(plans, work);
   for (const arm of arms) {
     const train = async (point: Recipe, number: number) => {
       const recipe = await resolveRun({ values: point }, point.out, true);
       const run = { arm: arm.name, seed: recipe.seed, folder: point.out!, recipe };
       onRun?.(run, number, Math.max(number, GRID.length));
-      return (await trainOne(run, places, onEvent, HELD_IN)).after.lossNats;
+      return (await trainOne(run, work, HELD_IN)).after.lossNats;
     };
     try {
       searches.set(arm.name, await searchRate(arm, where, collect ? undefined : train));
     } catch (error) {
-      if (collect || (places.signal && isStop(error, places.signal))) throw error;
-      reasons.set(arm.name, messageOf(error));
+      if (collect) throw error;
+      reasons.set(arm.name, reasonOf(error, work));
     }
   }
   return { searches, reasons };
 }
 
 /** Trains a run in its folder, or scores it on an end of its training text; one that is stopped throws the signal's reason. */
-async function trainOne(
-  { folder, recipe }: PlannedRun,
-  places: Places,
-  onEvent: CompareOptions["onEvent"],
-  heldIn = 0,
-): Promise<RunReport> {
-  const { signal = new AbortController().signal } = places;
+async function trainOne({ folder, recipe }: PlannedRun, work: Work, heldIn = 0) {
+  const { signal = new AbortController().signal } = work;
   // The most memory that is counted from here on, where Linux is asked for it; elsewhere earlier runs count.
   await writeFile("/proc/self/clear_refs", "5").catch(() => undefined);
-  const result = await trainRun(await prepareRun(recipe, places, heldIn), {
+  const result = await trainRun(await prepareRun(recipe, work, heldIn), {
     isResumed: existsSync(folder),
-    onEvent: (event) => onEvent?.(event),
+    onEvent: (event) => work.onEvent?.(event),
     signal,
     // All runs beside one another begin at one base.
-    sharedBase: join(dirname(folder), runFiles.before),
+    sharedBase: dirname(folder),
   });
   if (result.outcome === "interrupted") throw signal.reason;
   return result.report;
 }
 
 /** Trains runs one after another; a failure ends none but its own. */
-async function trainAll(
-  runs: readonly PlannedRun[],
-  places: Places,
-  { onRun, onEvent }: CompareOptions,
-): Promise<FailedRun[]> {
-  if (runs.length > 0) await checkPlans(runs, { ...places, onNote: undefined });
+async function trainAll(runs: readonly PlannedRun[], work: Work): Promise<FailedRun[]> {
+  if (runs.length > 0) await checkPlans(runs, { ...work, onNote: undefined });
   const failed: FailedRun[] = [];
   for (const [i, run] of runs.entries()) {
-    const { arm, seed, folder } = run;
-    places.signal?.throwIfAborted();
-    onRun?.(run, i + 1, runs.length);
-    try {
-      await trainOne(run, places, onEvent);
-    } catch (error) {
-      if (places.signal && isStop(error, places.signal)) throw error;
-      failed.push({ arm, seed, folder, reason: messageOf(error) });
-    }
+    const { recipe: _, ...named } = run;
+    work.signal?.throwIfAborted();
+    work.onRun?.(run, i + 1, runs.length);
+    await trainOne(run, work).catch((error: unknown) => {
+      failed.push({ ...named, reason: reasonOf(error, work) });
+    });
   }
   return failed;
 }
 
+/** Why work failed; thrown where it was stopped. */
+function reasonOf(error: unknown, { signal }: Places): string {
+  if (signal && isStop(error, signal)) throw error;
+  return messageOf(error);
+}
+
 /** Opens each arm before anything trains: what it asks for can be done, and is scored as the others are. */
-async function checkPlans(
-  runs: readonly Pick<PlannedRun, "arm" | "recipe">[],
-  places: Places,
-): Promise<void> {
+async function checkPlans(runs: readonly Pick<PlannedRun, "arm" | "recipe">[], places: Places) {
   let first: { readonly arm: string; readonly plan: Prepared["reportPlan"] } | undefined;
-  const arms = new Map(runs.toReversed().map((run) => [run.arm, run]));
-  for (const { arm, recipe } of [...arms.values()].toReversed()) {
+  const names = runs.map(({ arm }) => arm);
+  for (const { arm, recipe } of runs.filter(({ arm }, i) => names.indexOf(arm) === i)) {
     const { reportPlan: plan } = await prepareRun(recipe, places).catch((error: unknown) => {
       if (!(error instanceof UserError)) throw error;
       const { hint, exitCode, message } = error;
@@ -202,7 +175,8 @@ export async function compareRuns(folders: readonly string[]): Promise<ArmsCompa
   const runs: ScoredRun[] = [];
   const recipes = new Map<string, string>();
   for (const [i, folder] of folders.entries()) {
-    const { seed, out: _, ...recipe } = (await reportOf(folder)).recipe;
+    const run = await readScored(folder);
+    const { seed, out: _, ...recipe } = run.report.recipe;
     const key = JSON.stringify(recipe);
     const isOf = (arm: string) =>
       recipes.get(arm) === key && !runs.some((run) => run.arm === arm && run.seed === seed);
@@ -210,36 +184,24 @@ export async function compareRuns(folders: readonly string[]): Promise<ArmsCompa
     const another = recipes.has(short) ? `${folder} (${i + 1})` : short;
     const arm = [...recipes.keys()].find(isOf) ?? another;
     recipes.set(arm, key);
-    runs.push(await readScored({ arm, seed, folder }));
+    runs.push({ arm, seed, ...run });
   }
   return compareArms([...recipes.keys()], runs);
 }
 
-async function reportOf(folder: string) {
+async function readScored(folder: string) {
   const report = await readReport(folder);
-  if (report) return report;
-  throw new UserError(`${folder} is not the folder of a finished run: no sound report.json`, {
-    hint: "finish it with ssa finetune --resume --out FOLDER",
-  });
-}
-
-async function readScored(run: Omit<PlannedRun, "recipe">) {
-  const { arm, seed, folder } = run;
-  const report = await reportOf(folder);
-  const [before, after] = await Promise.all(
-    [runFiles.before, runFiles.after].map((name) => readJsonIfSound(join(folder, name))),
-  );
-  const isListed = (list: unknown): list is number[] =>
-    Array.isArray(list) && list.length === report.after.windows;
-  const [from, to, numTokens] = [before?.["nats"], after?.["nats"], after?.["numTokens"]];
-  if (!isListed(from) || !isListed(to) || !isListed(numTokens))
+  if (!report)
+    throw new UserError(`${folder} is not the folder of a finished run: no sound report.json`, {
+      hint: "finish it with ssa finetune --resume --out FOLDER",
+    });
+  const losses = await readLosses(folder);
+  if (losses?.after.length !== report.after.windows)
     throw new UserError(`${folder} lacks its losses by window, before.json or after.json`, {
       hint: "runs of early versions have none after training: delete report.json, then ssa finetune --resume scores again",
     });
-  const losses = (nats: readonly number[]) =>
-    nats.map((nats, i) => ({ nats, numTokens: numTokens[i]! }));
   const metrics = await readLines(join(folder, runFiles.metrics));
   const evaluations = metrics.filter(({ kind }) => kind === "evaluation");
   const curve = new Map(evaluations.map((at) => [Number(at["step"]), Number(at["lossNats"])]));
-  return { arm, seed, folder, report, before: losses(from), after: losses(to), curve };
+  return { folder, report, ...losses, curve };
 }

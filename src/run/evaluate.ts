@@ -4,32 +4,24 @@ import { statSync } from "node:fs";
 import { UserError } from "../core/errors.ts";
 import { selectSplit } from "../data/readers/files.ts";
 import type { Window } from "../data/windows.ts";
-import {
-  evaluate as score,
-  type EvaluateOptions,
-  type EvaluationPlan,
-  type Task,
-} from "../evaluate/evaluation.ts";
+import { evaluate as score } from "../evaluate/evaluation.ts";
+import type { EvaluateOptions, EvaluationPlan, Task } from "../evaluate/evaluation.ts";
 import * as results from "../evaluate/results.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
-import { rowOptions, rowsOf } from "../options/rows.ts";
+import type { rowOptions } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { isGguf } from "../model/gguf.ts";
-import { openModel } from "../model/open.ts";
-import type { OpenedModel, OpenOptions } from "../model/open.ts";
-import { checkNames, findData, opening, placesOf, reading, withEngine } from "../model/places.ts";
-import type { Places } from "../model/places.ts";
+import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import * as where from "../model/places.ts";
 
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
-export interface EvaluateModelOptions<Name extends TaskName>
-  extends
-    EvaluateOptions,
-    Partial<Places>,
-    Partial<Values<typeof rowOptions>>,
-    Pick<ScoreOptions, "onBatch"> {
+type PlanOptions = EvaluateOptions & Partial<Values<typeof rowOptions>>;
+type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
+
+export interface EvaluateModelOptions<Name extends TaskName> extends PlanOptions, Reported {
   readonly model: string;
   /** What the task measures on by default; perplexity needs it. */
   readonly data?: string | undefined;
@@ -64,41 +56,39 @@ export async function evaluate<Name extends TaskName = "perplexity">(
 /** Measures a model, which is opened once, on several tasks: all that can be refused is, before the first one begins. */
 export async function evaluateTasks(options: EvaluateTasksOptions) {
   const { batchSize = 1, device = "auto", threads = "auto", baseline, maxIncrease = 0 } = options;
-  const places = placesOf(options);
+  const places = where.placesOf(options);
   const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
   const base = saved ? await results.readBaseline(saved) : undefined;
   for (const { name, data } of options.tasks) dataOf(name, data);
   // A mistyped name is told before the other one is fetched.
-  await checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
+  await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
   const { adapter, temperatures } = options;
-  const model = await openModel(options.model, { ...opening(places), adapter, temperatures });
-  const other = baseline && !saved ? await openModel(baseline, opening(places)) : undefined;
-  const planned: { name: TaskName; plan: EvaluationPlan; against?: EvaluationPlan | undefined }[] =
-    [];
+  const model = await openModel(options.model, { ...where.opening(places), adapter, temperatures });
+  const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
+  const planned: (readonly [TaskName, EvaluationPlan, against?: EvaluationPlan | undefined])[] = [];
   for (const { name, data } of options.tasks) {
     const plan = await planTask(name, model, data, places, options);
-    const { context } = plan.conditions;
     if (options.maxIncrease !== undefined && !plan.perplexityOf)
       throw new UserError("--max-increase is of perplexity; of answers, chance decides");
     if (base) results.checkComparable(plan.conditions, base);
-    const how = { ...options, context };
-    const against = other && (await planTask(name, other, data, places, how));
+    const { context } = plan.conditions;
+    const against = other && (await planTask(name, other, data, places, { ...options, context }));
     if (against)
       checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
-    planned.push({ name, plan, against });
+    planned.push([name, plan, against]);
   }
-  return withEngine({ device, threads }, places, async (engine) => {
+  return where.withEngine({ device, threads }, places, async (engine) => {
     const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
       options.onPlan?.(plan, engine.description, what);
       return score(engine, opened, plan, { ...options, batchSize });
     };
     const done = [];
-    for (const { name, plan, against } of planned) {
+    for (const [name, plan, against] of planned) {
       const { result, losses } = await measure(model, plan, name);
       const before = against && (await measure(other!, against, `${name} of the baseline`));
       const differences = before && results.differencesOf(before.losses, losses);
-      const isOfTokens = plan.perplexityOf === "tokens";
-      const each = isOfTokens ? differences : differences?.map((d) => ({ ...d, numTokens: 1 }));
+      const weight = plan.perplexityOf === "tokens" ? {} : { numTokens: 1 };
+      const each = differences?.map((difference) => ({ ...difference, ...weight }));
       const than = before?.result ?? base;
       const comparison = than && {
         ...results.compareResults(result, than, maxIncrease, each),
@@ -128,26 +118,19 @@ export async function planTask(
   task: TaskName,
   model: OpenedModel,
   given: string | undefined,
-  places: Places,
-  options: EvaluateOptions &
-    Partial<Values<typeof rowOptions>> &
-    Pick<EvaluateTasksOptions, "threads">,
+  places: where.Places,
+  { threads = "auto", ...options }: PlanOptions & Pick<EvaluateTasksOptions, "threads">,
 ): Promise<EvaluationPlan> {
   const measured: Task = tasks[task];
-  const { threads = "auto", context, stride, windows, convention, passkey } = options;
   const name = dataOf(task, given);
-  const data = name === null ? undefined : await findData(name, places);
-  const read = { ...reading(places, threads), ...rowsOf(options), remake: data?.remake };
+  const data = name === null ? undefined : await where.findData(name, places);
+  const how = { ...options, ...where.reading(places, threads), remake: data?.remake };
   const usual = measured.data?.split("@")[1] ?? "evaluation";
   const split = data
     ? selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"))
-    : NO_DATA;
-  return measured
-    .plan(model, split, { ...read, context, stride, windows, convention, passkey })
-    .finally(() => places.onProgress?.(undefined));
+    : ({ description: "nothing", format: "txt", files: [] } as const);
+  return measured.plan(model, split, how).finally(() => places.onProgress?.(undefined));
 }
-
-const NO_DATA = { description: "nothing", format: "txt", files: [] } as const;
 
 /** Refuses models that do not see the same tokens in the same windows. */
 function checkSameTokens(plan: EvaluationPlan, other: EvaluationPlan, refusal: string): void {

@@ -7,17 +7,10 @@ import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
 import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
 import { lockName } from "../files/lock.ts";
-import {
-  appendLine,
-  claimRunFolder,
-  latestSnapshot,
-  lockRun,
-  newestRun,
-  removeLeftovers,
-  runFiles,
-} from "../files/run-folder.ts";
+import { runFiles } from "../files/names.ts";
+import * as folders from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
@@ -68,7 +61,7 @@ export async function resolveRun(
   isResumed: boolean,
 ): Promise<Recipe> {
   if (isResumed) {
-    const out = given ?? (await newestRun(CHECKPOINTS));
+    const out = given ?? (await folders.newestRun(CHECKPOINTS));
     if (out === undefined)
       throw new UserError(`there is no run under ${CHECKPOINTS}/ to resume`, {
         hint: "name its folder: --resume --out DIR",
@@ -98,18 +91,18 @@ export async function trainRun(
 ): Promise<Outcome & { readonly runDir: string }> {
   const { recipe } = prepared;
   const { isResumed, signal } = options;
-  const runDir = recipe.out ?? (await claimRunFolder(CHECKPOINTS, runStem(recipe)));
+  const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
   await makeFolder(runDir).catch((error: unknown) => {
     throw writeFailure(runDir, error);
   });
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
-  const lock = await lockRun(runDir);
+  const lock = await folders.lockRun(runDir);
   try {
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
-    await removeLeftovers(runDir);
+    await folders.removeLeftovers(runDir);
     const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir };
-    const report = isResumed ? await finishedReport(here.recipe) : undefined;
+    const report = isResumed && (await finishedReport(here.recipe));
     if (report) return { outcome: "finished", report, runDir };
     return { ...(await trainOn(onEngine, here, onStart)), runDir };
   } catch (error) {
@@ -122,13 +115,16 @@ export async function trainRun(
   }
 }
 
+type NotStarted = Omit<RunAtWork, "engine" | "fit" | "startedAt">;
+type Begun = Readonly<{ device: string; fit: Fit }>;
+
 /**
  * Trains on an engine. Where its device fails, what was trained is saved; a micro batch that `auto` chose and that the
  * memory does not hold is halved, and the run resumes itself.
  */
 async function trainOn(
   onEngine: OnEngine,
-  run: Omit<RunAtWork, "engine" | "fit" | "startedAt">,
+  run: NotStarted,
   onStart: TrainOptions["onStart"],
 ): Promise<Outcome> {
   const { recipe, runDir, onEvent } = run;
@@ -137,7 +133,7 @@ async function trainOn(
   let tell = onStart;
   let chosen: Chosen = (run.isResumed && (await readJsonIfSound(path))) || {};
   for (let { isResumed } = run; ; isResumed = true) {
-    let begun: { readonly device: string; readonly fit: Fit } | undefined;
+    let begun: Begun | undefined;
     const choose = async (engine: Engine): Promise<Chosen> => {
       if (recipe.precision !== "auto" || chosen.precision) return chosen;
       const { precision, why } = await choosePrecision(run, engine);
@@ -173,12 +169,9 @@ async function trainOn(
 }
 
 /** What a failed device means to a run: what is saved, and how it goes on. */
-async function deviceFailure(
-  error: DeviceError,
-  { device, fit }: { readonly device: string; readonly fit: Fit },
-  { recipe, runDir }: Pick<RunAtWork, "recipe" | "runDir">,
-) {
-  const saved = await latestSnapshot(runDir).catch(() => undefined);
+async function deviceFailure(error: DeviceError, { device, fit }: Begun, run: NotStarted) {
+  const { recipe, runDir } = run;
+  const saved = await folders.latestSnapshot(runDir).catch(() => undefined);
   const state = saved ? `; all up to step ${saved.step} is saved` : "";
   const resume = `--resume --out ${runDir}`;
   const failed = (what: string, hint?: string) =>
@@ -188,12 +181,10 @@ async function deviceFailure(
   const sequences = sequencesOf(recipe);
   const [fewer] = divisorsOf(sequences, fit.batchSize / 2);
   const flags = `--batch-size ${fewer} --gradient-accumulation-steps ${sequences / fewer!}`;
-  return failed(
-    `has too little memory for micro batches of ${fit.batchSize}`,
-    fewer === undefined
-      ? "use --recompute, a smaller --context or another device"
-      : `the same steps in less: ${saved ? `${resume} ` : ""}${flags}`,
-  );
+  const smaller = `the same steps in less: ${saved ? `${resume} ` : ""}${flags}`;
+  const other = "use --recompute, a smaller --context or another device";
+  const what = `has too little memory for micro batches of ${fit.batchSize}`;
+  return failed(what, fewer === undefined ? other : smaller);
 }
 
 /** Refuses a folder that a new run cannot have. */
@@ -201,11 +192,8 @@ async function refuseUsed(runDir: string): Promise<void> {
   if (!existsSync(runDir)) return;
   if (!(await stat(runDir)).isDirectory())
     throw new UserError(`${runDir} is a file, a folder is needed for the run`);
-  if (
-    (await readdir(runDir)).some(
-      (name) => !name.startsWith(lockName) && temporaryOwner(name) === undefined,
-    )
-  )
+  const isOurs = (name: string) => name.startsWith(lockName) || temporaryOwner(name) !== undefined;
+  if (!(await readdir(runDir)).every(isOurs))
     throw new UserError(`${runDir} exists and is not empty`, {
       hint: "continue it with --resume, or name another --out",
     });

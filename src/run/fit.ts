@@ -11,25 +11,17 @@ import { type Recipe, sequencesOf } from "../options/schema.ts";
 import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
-export type Recompute = NonNullable<TrainingOptions["recompute"]>;
+type Recompute = NonNullable<TrainingOptions["recompute"]>;
 export type Fit = ReturnType<typeof fitBy>;
 /** What `auto` became before, or by trying. */
-export type Chosen = Readonly<{
-  precision?: Precision | undefined;
-  batchSize?: number | undefined;
-}>;
+export type Chosen = Partial<Pick<How, "precision" | "batchSize">>;
 export type OnEngine = <T>(
   work: (engine: Engine, fit: Fit) => Promise<T>,
   choose?: (engine: Engine) => Promise<Chosen>,
 ) => Promise<T>;
 
-/** What a run could do otherwise, for the memory that it takes. */
-export interface How {
-  /** Sequences of a micro batch. */
-  readonly batchSize: number;
-  readonly precision: Precision;
-  readonly recompute: Recompute;
-}
+/** What a run could do otherwise, for the memory that it takes; `batchSize` sequences are a micro batch. */
+export type How = Readonly<{ batchSize: number; precision: Precision; recompute: Recompute }>;
 
 /** Where turns save less, the time that they take, up to a second or two for each evaluation, is worth more. */
 const LEAST_SAVED_BYTES = 128e6;
@@ -110,17 +102,12 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   const hint = recompute === false && fits(by("blocks")) ? "--recompute makes it fit" : SMALLER;
   const { deviceBytes, totalBytes, memoryBytes } = by(first);
-  if (isRoomy(fit!))
-    throw new UserError(
-      `the run needs about ${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`,
-      { hint },
-    );
   const { weights, trained, training } = memoryBytes;
-  throw new UserError(
-    `the run needs about ${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
-      `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`,
-    { hint },
-  );
+  const why = isRoomy(fit!)
+    ? `${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
+    : `${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
+      `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
+  throw new UserError(`the run needs about ${why}`, { hint });
 }
 
 export type RunPlan = Awaited<ReturnType<typeof planRun>>;
@@ -133,16 +120,11 @@ export const planRun = (run: Prepared) =>
     const { steps, evalEvery } = recipe;
     const sequences = sequencesOf(recipe);
     const tokensPerStep = sequences * context;
-    const numRows = run.sources.reduce((sum, { numRows }) => sum + numRows, 0);
+    const epochs = (steps * sequences) / run.sources.reduce((sum, of) => sum + of.numRows, 0);
     return {
       base: { name: recipe.base, folder: opened.folder, parameters: base },
       trained: { parameters: trained, added, share },
-      data: {
-        trainTokens,
-        epochs: (steps * sequences) / numRows,
-        heldOut,
-        sources: sourceFacts(run),
-      },
+      data: { trainTokens, epochs, heldOut, sources: sourceFacts(run) },
       training: { steps, tokensPerStep, context },
       /** Windows scored before and after, and at each of the evaluations on the way. */
       evaluation: {
@@ -197,14 +179,11 @@ export function graphsOf(
   { batchSize, precision, recompute }: How,
 ) {
   const names = tensors.map(({ name }) => name);
-  const scoring = { ...shapes.scoring, batchSize };
-  const nats = natsOf(buildForward(opened, scoring, { trainable: new Set(names), tiling }));
+  const [training, scoring] = [shapes.training, shapes.scoring].map((of) => ({ ...of, batchSize }));
+  const nats = natsOf(buildForward(opened, scoring!, { trainable: new Set(names), tiling }));
+  const options = { precision, recompute, tiling };
   return {
-    training: buildTrainingGraph(opened, { ...shapes.training, batchSize }, names, {
-      precision,
-      recompute,
-      tiling,
-    }),
+    training: buildTrainingGraph(opened, training!, names, options),
     scoring: simplify({ nats }),
   };
 }

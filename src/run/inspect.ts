@@ -26,10 +26,9 @@ export async function inspectModel(name: string, options: OpenOptions = {}) {
   const total = countParameters(model);
   const about = (kind: InsertionKind, inserted: Inserted) => {
     const added = addedParameters(opened, kind);
-    const described = inserted.insertion
-      .describe(model)
-      .map(({ place, form }) => `${place}: ${form}`);
-    return { parameters: added, share: added / total, description: described.join("; ") };
+    const places = inserted.insertion.describe(model);
+    const description = places.map(({ place, form }) => `${place}: ${form}`).join("; ");
+    return { parameters: added, share: added / total, description };
   };
   const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.json"];
@@ -78,12 +77,11 @@ export async function inspectText(name: string, text: string, options: InspectTe
   const places = placesOf(options);
   const opened = await openModel(name, { ...opening(places), adapter });
   const { numLayers, numHeads, maxPositions } = opened.model.config;
-  for (const [what, at = 0, count] of [
-    ["layer", layer, numLayers],
-    ["head", head, numHeads],
-  ] as const)
+  for (const [what, count] of [["layer", numLayers] as const, ["head", numHeads] as const]) {
+    const at = options[what] ?? 0;
     if (at >= count)
       throw new UserError(`${what} ${at} is not there: the model has ${what}s 0 to ${count - 1}`);
+  }
   const tokenizer = await loadTokenizer(opened.folder);
   const { ids } = tokenizer.encode([{ text, isTarget: true, isLast: true }]);
   const tokens = Uint32Array.from([...tokenizer.prefix, ...ids]);
@@ -96,11 +94,10 @@ export async function inspectText(name: string, text: string, options: InspectTe
   ]);
   const sites = after.sites.filter((site) => layer === undefined || site.layer === layer);
   const tauOf = (token: number, projection: Projection) => {
-    const rows = sites
-      .filter((site) => site.projection === projection)
-      .flatMap(({ heads }) =>
-        head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!],
-      );
+    const own = sites.filter((site) => site.projection === projection);
+    const rows = own.flatMap(({ heads }) =>
+      head === undefined ? heads : [heads[Math.floor((head * heads.length) / numHeads)]!],
+    );
     return rows.reduce((sum, { kept }) => sum + kept[token]!, 0) / rows.length;
   };
   const projections = new Set(sites.map(({ projection }) => projection));

@@ -6,7 +6,7 @@ import { arch, platform, version } from "node:process";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
 import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
-import type { WindowLoss } from "../evaluate/scorer.ts";
+import type { Losses } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { runFiles } from "../files/names.ts";
 import { readRun, type RunDetails } from "../report/data.ts";
@@ -19,7 +19,7 @@ const PASSAGE_VALUES = 40_000;
 interface Scored {
   /** Of single tokens; runs that an early version began have none. */
   readonly before: TokenLosses | undefined;
-  readonly losses: readonly WindowLoss[];
+  readonly losses: Losses;
   /** Of attention, as these losses were scored. */
   readonly observed: AttentionStatistics;
 }
@@ -47,17 +47,16 @@ export async function leavePage(
   await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
 }
 
-function passageOf(
-  { texts }: Prepared["reportPlan"],
-  observed: AttentionStatistics,
-  spell: NonNullable<Prepared["spell"]>,
-): Pick<RunDetails, "passage"> {
+type Plan = Prepared["reportPlan"];
+type Spell = NonNullable<Prepared["spell"]>;
+
+function passageOf({ texts }: Plan, observed: AttentionStatistics, spell: Spell) {
   const { sites, firstWindow: window } = observed;
   if (!window || sites.length === 0) return {};
   const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
   const length = Math.min(sites[0]!.heads[0]!.kept.length, Math.ceil(PASSAGE_VALUES / rows));
+  const short = (tau: number) => Number(tau.toFixed(3));
   const temperatures = sites.map(({ layer, projection, heads }) => {
-    const short = (tau: number) => Number(tau.toFixed(3));
     return { layer, projection, taus: heads.map(({ kept }) => kept.slice(0, length).map(short)) };
   });
   const { text, start } = window;

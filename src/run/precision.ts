@@ -22,10 +22,9 @@ export async function choosePrecision(run: Prepared, engine: Engine) {
   const full = await gradientsOf(run, engine, "fp32");
   const other = await gradientsOf(run, engine, half);
   const loss = Math.abs(other.loss / full.loss - 1);
-  const error = [...full.sums].map(([name, sum]) =>
-    sum.map((x, i) => x - other.sums.get(name)![i]!),
-  );
-  const gradient = globalNorm(error) / globalNorm(full.sums.values());
+  const differences = ([name, sum]: readonly [string, Float32Array]) =>
+    sum.map((x, i) => x - other.sums.get(name)![i]!);
+  const gradient = globalNorm([...full.sums].map(differences)) / globalNorm(full.sums.values());
   const [is, may] = [{ loss, gradient }, MOST].map(
     (of) => `${percent(of.loss)} in the loss and ${percent(of.gradient)} in the gradients`,
   );

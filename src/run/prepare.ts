@@ -11,16 +11,8 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
-import {
-  checkNames,
-  findData,
-  opening,
-  type Places,
-  readCorpus,
-  reading,
-} from "../model/places.ts";
+import * as where from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
-import { rowsOf } from "../options/rows.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 import { planTask } from "./evaluate.ts";
 
@@ -31,17 +23,18 @@ export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
   openModel(base, { ...options, withoutWeights: init === "random" });
 
 /** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
-export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
+export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 0) {
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
-  await checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
-  const base = await openBase(recipe, opening(places));
+  await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
+  const base = await openBase(recipe, where.opening(places));
   const { evalData, maxTokens } = recipe;
-  const isPart = maxTokens !== null;
-  const found: Awaited<ReturnType<typeof findData>>[] = [];
+  const find = (name: string, splits?: readonly string[]) =>
+    where.findData(name, places, splits, maxTokens !== null);
+  const found: Awaited<ReturnType<typeof find>>[] = [];
   for (const { path, split } of asked)
-    found.push(await findData(path, places, [split ?? "train", "validation"], isPart));
-  const other = evalData ? await findData(evalData, places, undefined, isPart) : undefined;
+    found.push(await find(path, [split ?? "train", "validation"]));
+  const other = evalData ? await find(evalData) : undefined;
   const holdOut = other ? 0 : recipe.holdOut;
   const trainSplits = found.map((data, i) =>
     selectSplit(data, asked[i]!.split ?? data.split ?? "train", holdOut),
@@ -52,9 +45,10 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
 
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
-  const how = { ...reading(places, recipe.threads), ...rowsOf(recipe), maxTokens };
+  const how = { ...recipe, ...where.reading(places, recipe.threads) };
+  const isDone = () => places.onProgress?.(undefined);
   const read = (split: DataSplit, remake?: Remake) =>
-    readCorpus(opened, split, { ...how, remake }).finally(() => places.onProgress?.(undefined));
+    where.readCorpus(opened, split, { ...how, remake }).finally(isDone);
   const train: Awaited<ReturnType<typeof read>>[] = [];
   const evaluations: Corpus[] = [];
   for (const split of trainSplits) {
@@ -67,10 +61,8 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
     evaluations.push(await read(split, (other ?? found[i]!).remake));
   const evaluation = joinCorpora(evaluations);
   // One graph learns from all sources, so that one rule lays them in rows.
-  const packing = packingOf(
-    recipe.packing,
-    train.flatMap(({ texts }) => texts),
-  );
+  const texts = train.flatMap(({ texts }) => texts);
+  const packing = packingOf(recipe.packing, texts);
   const sources = train.map(({ texts, tokenizer, isRendered }, i) => {
     const { prefix = [] } = tokenizer ?? {};
     const endOfText = isRendered ? undefined : tokenizer?.endOfText;
@@ -90,6 +82,7 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
     return planWindows(opened, evaluation, { context, windows, mayPack });
   };
   const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
+  const dataName = (i: number) => (train.length > 1 ? `data ${i + 1}, ${asked[i]!.path},` : "data");
   const tasks: Record<string, EvaluationPlan> = {};
   for (const name of recipe.tasks ?? [])
     tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
@@ -128,11 +121,7 @@ export async function prepareRun(recipe: Recipe, places: Places, heldIn = 0) {
     heldOut,
     /** Of the texts or token files. */
     sha256: {
-      ...Object.fromEntries(
-        train.map(({ dataSha256 }, i) => {
-          return [asked.length > 1 ? `data ${i + 1}, ${asked[i]!.path},` : "data", dataSha256];
-        }),
-      ),
+      ...Object.fromEntries(train.map(({ dataSha256 }, i) => [dataName(i), dataSha256])),
       evalData: evaluation.dataSha256,
     },
     /** Windows scored for the report, and on the way. */
@@ -156,12 +145,10 @@ function exampleOf({ tokens, isTarget }: TokenizedText, { spell }: Tokenizer, co
   return Array.from(ids, (id, i) => ({ id, text: texts[i]!, counts: counted?.[i] !== 0 }));
 }
 
+type Counted = readonly Pick<Corpus, "numTokens">[];
+
 /** What is far from the asked share would measure something else than was meant. */
-function heldOutShare(
-  splits: readonly DataSplit[],
-  train: readonly Pick<Corpus, "numTokens">[],
-  heldOut: readonly Pick<Corpus, "numTokens">[],
-) {
+function heldOutShare(splits: readonly DataSplit[], train: Counted, heldOut: Counted) {
   let [asked, all, held] = [0, 0, 0];
   for (const [i, { part, description }] of splits.entries()) {
     if (part?.side !== "held-out") continue;
@@ -169,11 +156,11 @@ function heldOutShare(
     const total = train[i]!.numTokens + numTokens;
     const actual = numTokens / total;
     asked = part.share;
+    const percent = `${(100 * actual).toPrecision(2)} %`;
     if (actual < asked / 2 || actual > asked * 2)
-      throw new UserError(
-        `${description} would be ${(100 * actual).toPrecision(2)} % of its ${total} tokens`,
-        { hint: "bring more data, hold out another share, or name evaluation data of its own" },
-      );
+      throw new UserError(`${description} would be ${percent} of its ${total} tokens`, {
+        hint: "bring more data, hold out another share, or name evaluation data of its own",
+      });
     all += total;
     held += numTokens;
   }

@@ -10,24 +10,16 @@ import { numScored, type Window } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
-import { openScorer, type WindowLoss } from "../evaluate/scorer.ts";
+import { type Losses, openScorer } from "../evaluate/scorer.ts";
 import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
-import { readJsonIfSound, writeJson } from "../files/json.ts";
-import { modelFiles } from "../files/names.ts";
-import {
-  appendLine,
-  latestSnapshot,
-  pruneSnapshots,
-  runFiles,
-  saveSnapshot,
-  snapshotDir,
-  truncateMetrics,
-} from "../files/run-folder.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/open.ts";
-import { openModel, withSnapshot } from "../model/open.ts";
+import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
+import { modelFiles, runFiles } from "../files/names.ts";
+import * as snapshots from "../files/run-folder.ts";
+import { adapterJson, openModel, withSnapshot } from "../model/open.ts";
+import type { BaseIdentity, OpenedModel } from "../model/open.ts";
 import { readInsertions } from "../model/match.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
@@ -40,7 +32,7 @@ import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
-import { isStop, present, type RunAtWork, scoring } from "./work.ts";
+import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -60,9 +52,8 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
       : { base: own, hasTrainedBase: false };
   const base = origin.hasTrainedBase === false ? origin.base : own;
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const changes = insertionsOf(work.opened).flatMap(([kind, { insertion }]) =>
-    work.base[kind] ? [] : insertion.changes,
-  );
+  const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);
+  const changes = added.flatMap(([, { insertion }]) => insertion.changes);
   const plain = changes.length > 0 ? await openHeldOut(work, work.base) : null;
   const scoredPlain = plain && (await scoreOnce(work, "before", baseSha256, plain));
   await plain?.dispose();
@@ -81,14 +72,10 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 
   const finalStep = recipe.earlyStopping === "off" ? loop.step : loop.bestStep;
   const model = await writeFinal(work, finalStep, origin);
-  const how = { batchSize: work.fit.batchSize, ...scoring(work, "after", reportPlan) };
+  const how = { batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
-  const { result, losses, temperatures, observed } = await evaluate(
-    work.engine,
-    model,
-    reportPlan,
-    how,
-  );
+  const scored = await evaluate(work.engine, model, reportPlan, how);
+  const { result, losses, temperatures, observed } = scored;
   const tasks = await compareAnswered(work, model, answers);
   const report: RunReport = {
     before: reportPlan.resultOf(before.losses, baseSha256),
@@ -117,49 +104,39 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 
 type Phase = "before" | "inserted";
 
-interface Scored {
-  readonly losses: readonly WindowLoss[];
-  /** Of single tokens, which early runs kept none of. */
-  readonly tokens?: TokenLosses | undefined;
-}
-
 /**
  * Losses on the report's windows before training, scored once in a run, those of the base once for several, and kept with
  * what they, and the run, depend on.
  */
-async function scoreOnce(
-  work: RunAtWork,
-  when: Phase,
-  base: string,
-  heldOut: HeldOut,
-): Promise<Scored> {
+async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
   const { runDir, sha256, reportPlan, engine } = work;
-  const path = join(runDir, runFiles[when]);
+  const folders = when === "before" ? keptIn(work, base) : [runDir];
+  const paths = folders.map((folder) => join(folder, runFiles[when]));
+  const [stored, shared] = await Promise.all(paths.map((path) => readJsonIfSound(path)));
   const inputs = { base, ...sha256 };
-  const stored = await readJsonIfSound(path);
   const known = (stored?.["sha256"] ?? {}) as Readonly<Record<string, unknown>>;
   for (const [name, sha256] of Object.entries(stored ? inputs : {}))
     if (known[name] !== sha256)
       throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
         hint: "bring it back to resume, or start a new run",
       });
-  const sharedPath = base === "random" || when !== "before" ? undefined : work.sharedBase;
-  const shared = sharedPath === undefined ? undefined : await readJsonIfSound(sharedPath);
   const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
-  const found = [stored, shared?.["of"] === of ? shared : undefined].find((from) => {
-    const nats = from?.["nats"];
+  const found = [stored, shared?.["of"] === of && shared].find((from) => {
+    const nats = from && from["nats"];
     return Array.isArray(nats) && nats.length === reportPlan.windows.length;
   }) as { nats: readonly number[]; tokens?: TokenLosses } | undefined;
   const losses = found
     ? reportPlan.windows.map((of, i) => ({ nats: found.nats[i]!, numTokens: numScored([of]) }))
     : await heldOut.score(when, reportPlan);
   checkFinite(losses, reportPlan.windows);
+  // Early runs kept nothing of single tokens.
   const tokens = found ? found.tokens : tokenLosses(reportPlan, losses);
   const kept = { nats: losses.map(({ nats }) => nats), tokens };
-  const write = (path: string, what: object) =>
-    writeFileAtomic(path, `${JSON.stringify({ ...what, ...kept })}\n`);
-  if (!found || found !== stored) await write(path, { sha256: inputs });
-  if (sharedPath !== undefined && shared?.["of"] !== of) await write(sharedPath, { of });
+  const isKept = [found !== undefined && found === stored, shared?.["of"] === of];
+  for (const [i, path] of paths.entries()) {
+    const what = { ...(i === 0 ? { sha256: inputs } : { of }), ...kept };
+    if (!isKept[i]) await writeFileAtomic(path, `${JSON.stringify(what)}\n`);
+  }
   return { losses, tokens };
 }
 
@@ -168,16 +145,14 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
   const { recipe, runDir } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
-  const trained = await withSnapshot(work.opened, snapshotDir(runDir, step));
-  const provenance = { base, hasTrainedBase: changesBase(recipe) || hasTrainedBase };
+  const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
   await replaceFolder(path, async (folder) => {
     if (isAdapter) return writeAdapter(folder, trained, base);
     // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
     const mergedPath = join(folder, "merged.safetensors");
     const merged = await folded(trained, mergedPath, ["lora"]);
-    const isMerged = merged !== trained;
-    const made = { ...provenance, hasTrainedBase: isMerged || provenance.hasTrainedBase };
-    await writeModelFolder(folder, merged, made);
+    const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
+    await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
     await rm(mergedPath, { force: true });
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
@@ -188,12 +163,7 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
-async function train(
-  work: RunAtWork,
-  base: BaseIdentity,
-  heldOut: HeldOut,
-  inserted: readonly WindowLoss[],
-) {
+async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inserted: Losses) {
   const { recipe, runDir, opened, tensors, shapes, onEvent, signal } = work;
   const { batchSize, gradientAccumulationSteps, precision, recompute } = work.fit;
   const start = await startOrResume(work);
@@ -219,12 +189,11 @@ async function train(
     },
     evaluate: async (at) => {
       const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
-      const scored = known ?? heldOut.score("evaluation", work.evalPlan);
-      const losses = await Promise.resolve(scored).catch((error: unknown) => {
-        if (isStop(error, signal)) return null;
-        throw error;
+      const score = async () => known ?? heldOut.score("evaluation", work.evalPlan);
+      const losses = await score().catch((error: unknown) => {
+        if (!isStop(error, signal)) throw error;
       });
-      if (losses === null) return null;
+      if (!losses) return null;
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
       await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
@@ -236,9 +205,9 @@ async function train(
       const configOf = (kind: InsertionKind) =>
         recipe.tune.includes(kind) ? adapterJson(kind, opened, base) : undefined;
       const configs = { adapterConfig: configOf("temperatures"), loraConfig: configOf("lora") };
-      const dir = await saveSnapshot(runDir, snapshot, configs);
+      const dir = await snapshots.saveSnapshot(runDir, snapshot, configs);
       const best = recipe.earlyStopping === "off" ? [] : [loop.bestStep];
-      await pruneSnapshots(runDir, recipe.keepLast, best);
+      await snapshots.pruneSnapshots(runDir, recipe.keepLast, best);
       onEvent({ kind: "saved", step: loop.step, dir });
     },
   };
@@ -277,11 +246,11 @@ async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
 async function startOrResume(work: RunAtWork): Promise<RunState> {
   const { recipe, runDir, isResumed, onEvent } = work;
   const note = (text: string) => onEvent({ kind: "note", text });
-  const found = isResumed ? await latestSnapshot(runDir) : undefined;
+  const found = isResumed ? await snapshots.latestSnapshot(runDir) : undefined;
   for (const { dir, reason } of found?.skipped ?? [])
     note(`${dir} is damaged (${reason}); the checkpoint before it is used`);
   if (isResumed && !found) note(`no checkpoint in ${runDir} yet: starting at step 0`);
-  await truncateMetrics(runDir, found?.step ?? -1);
+  await snapshots.truncateMetrics(runDir, found?.step ?? -1);
   if (!found) {
     const cursor = { seed: recipe.seed, epoch: 0, index: 0 };
     return { loop: INITIAL_STATE, cursor, numTokens: 0, trainSeconds: 0, elapsedSeconds: 0 };
@@ -292,7 +261,7 @@ async function startOrResume(work: RunAtWork): Promise<RunState> {
 }
 
 /** The losses of one plan's windows taken from another's, where all are among them. */
-function subset(losses: readonly WindowLoss[], from: WindowPlan, to: WindowPlan) {
+function subset(losses: Losses, from: WindowPlan, to: WindowPlan) {
   const key = ({ text, start }: Window) => `${text} ${start}`;
   const known = new Map(from.windows.map((window, i) => [key(window), losses[i]!]));
   const found = to.windows.map((window) => known.get(key(window)));

@@ -23,7 +23,7 @@ export interface RunAtWork extends Prepared {
   readonly engine: Engine;
   readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute">;
   readonly isResumed: boolean;
-  /** A file in which runs that differ in what they train share the losses of their base. */
+  /** A folder in which runs that differ in what they train share what their base gives. */
   readonly sharedBase?: string | undefined;
   /** Of this process's part of the run: milliseconds of `performance.now()`. */
   readonly startedAt: number;
@@ -31,6 +31,10 @@ export interface RunAtWork extends Prepared {
   /** Stops the run: after the present step, or between two windows that are scored. */
   readonly signal: AbortSignal;
 }
+
+/** Where what a base gives is kept: with the run, and with others that began from it. */
+export const keptIn = ({ runDir, sharedBase = runDir }: RunAtWork, baseSha256: string) =>
+  baseSha256 === "random" ? [runDir] : [...new Set([runDir, sharedBase])];
 
 /** What of a model trains, with the values that it has when it is fed. */
 export function present({ tensors }: RunAtWork, opened: OpenedModel) {

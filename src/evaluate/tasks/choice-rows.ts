@@ -84,22 +84,18 @@ export const choiceRows = {
 } satisfies Readonly<Record<string, ChoiceRow>>;
 
 /** One context for all choices. */
-const oneOf = (context: string, choices: readonly string[], label: unknown, name?: string) =>
-  question(
-    choices.map((choice) => [context, choice]),
-    label,
-    name,
-  );
+function oneOf(context: string, choices: readonly string[], label: unknown, name?: string) {
+  const pairs = choices.map((choice) => [context, choice] as const);
+  return question(pairs, label, name);
+}
 
 /** With the right one by its label, which counts from `first`; splits whose answers are secret have −1 or nothing. */
 function question(pairs: Question["pairs"], label: unknown, name = "label", first = 0): Question {
   const gold = label === "" ? -1 : Number(label) - first;
   const found = typeof label === "bigint" ? Number(label) : label;
   if (pairs[gold]) return { pairs, gold };
-  throw new RowProblem(
-    `field "${name}" names none of ${pairs.length} choices: ${shown(found, 40)}`,
-    { hint: "are the answers of this split public?" },
-  );
+  const what = `field "${name}" names none of ${pairs.length} choices: ${shown(found, 40)}`;
+  throw new RowProblem(what, { hint: "are the answers of this split public?" });
 }
 
 function textsField(row: JsonObject, name: string): readonly string[] {

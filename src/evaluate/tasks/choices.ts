@@ -7,7 +7,7 @@ import { evenSubset } from "../../data/windows.ts";
 import { readCorpus } from "../../model/places.ts";
 import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 import { estimateMean } from "../statistics.ts";
 import type { ChoiceRow, Question } from "./choice-rows.ts";
 import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
@@ -62,19 +62,11 @@ export const choiceTask = (task: string, row: ChoiceRow): Task<ChoiceResult> => 
   ],
 });
 
-interface Placed extends Question {
-  /** From 1. */
-  readonly number: number;
-  /** Its first choice's place among the texts. */
-  readonly firstText: number;
-}
+/** With its number from 1, and its first choice's place among the texts. */
+type Placed = Question & Readonly<Record<"number" | "firstText", number>>;
 
 /** Of the losses of the questions' choices, one question after another. */
-function figures(
-  questions: readonly Question[],
-  losses: readonly WindowLoss[],
-  isNormalized: boolean,
-) {
+function figures(questions: readonly Question[], losses: Losses, isNormalized: boolean) {
   const rights = (scoreOf: (sum: number, choice: string) => number) => {
     let at = 0;
     return questions.map(({ pairs, gold }) => {

@@ -8,8 +8,8 @@ import { readCorpus } from "../../model/places.ts";
 import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
-import type { WindowLoss } from "../scorer.ts";
-import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
+import type { Losses } from "../scorer.ts";
+import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type LambadaResult = TaskResult & ReturnType<typeof figures>;
 
@@ -19,12 +19,7 @@ export const lambada: Task<LambadaResult> = {
     const context = wholeContext("lambada", opened, options);
     const remake = { name: "last words", of: lastWords };
     const corpus = await readCorpus(opened, split, { ...options, remake });
-    const windows = evenSubset(
-      corpus.texts.map((text, i) =>
-        targetWindow(text, i, context, [`document ${i + 1}`, "last word"]),
-      ),
-      limit,
-    );
+    const windows = evenSubset(targetWindows(corpus, context, "last word"), limit);
     const how = { ...options, context, needsArgmax: true, perplexityOf: "documents" } as const;
     return planTargets("lambada", corpus, windows, how, figures);
   },
@@ -36,7 +31,7 @@ export const lambada: Task<LambadaResult> = {
   ],
 };
 
-function figures(losses: readonly WindowLoss[]) {
+function figures(losses: Losses) {
   const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
   const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
   const perplexity = Math.exp(nats.mean);

@@ -9,8 +9,8 @@ import { readCorpus } from "../../model/places.ts";
 import { contextOf, type Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
-import type { WindowLoss } from "../scorer.ts";
-import { planTargets, targetPieces, targetWindow, wholeContext, withError } from "./targets.ts";
+import type { Losses } from "../scorer.ts";
+import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type PasskeyResult = TaskResult & ReturnType<typeof figures>;
 
@@ -72,9 +72,7 @@ export const passkey: Task<PasskeyResult> = {
     );
     const remake = { name: "passkeys", of: () => documents.flat() };
     const corpus = await readCorpus(opened, split, { ...options, remake });
-    const windows = corpus.texts.map((text, i) =>
-      targetWindow(text, i, context, [`document ${i + 1}`, "pass key"]),
-    );
+    const windows = targetWindows(corpus, context, "pass key");
     const how = { ...options, context, needsArgmax: true };
     return planTargets("passkey", corpus, windows, how, (losses) => figures(cells, losses));
   },
@@ -96,7 +94,7 @@ function piecesOf({ depth, key, first }: Trial, numFiller: number): readonly Pie
   return targetPieces([HEAD, ...filler, QUESTION].join(" "), ` ${key}`);
 }
 
-function figures(cells: readonly Pick<Trial, "length" | "depth">[], losses: readonly WindowLoss[]) {
+function figures(cells: readonly Pick<Trial, "length" | "depth">[], losses: Losses) {
   const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
   const trials = losses.length / cells.length;
   const all = estimateMean(isRight);

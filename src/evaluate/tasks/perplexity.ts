@@ -2,24 +2,19 @@
 
 import { UserError } from "../../core/errors.ts";
 import type { Corpus } from "../../data/corpus.ts";
-import {
-  evaluationWindows,
-  evenSubset,
-  isWorthPacking,
-  numScored,
-  windowRule,
-} from "../../data/windows.ts";
+import * as layout from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
 import { estimate } from "../results.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
     planWindows(opened, await readCorpus(opened, split, options), options),
   summary({ windows, windowsTotal, standardError, numTokens, windowTokens, mask, ...result }) {
     const shown = (count: number) => count.toLocaleString("en-US");
+    const targets = `${shown(numTokens)} targets of ${shown(windowTokens)}`;
     const error = standardError === null ? "" : ` ± ${standardError.toFixed(4)}`;
     const subset = windows === windowsTotal ? "" : `, an even subset of ${windowsTotal}`;
     return [
@@ -27,10 +22,7 @@ export const perplexity: Task<PerplexityResult> = {
       ["loss", `${result.lossNats.toFixed(5)}${error} nats per token`],
       ["bits per byte", result.bitsPerByte?.toFixed(5) ?? ""],
       ["per word", result.wordPerplexity ?? ""],
-      [
-        "tokens scored",
-        mask === "all" ? numTokens : `${shown(numTokens)} targets of ${shown(windowTokens)}`,
-      ],
+      ["tokens scored", mask === "all" ? numTokens : targets],
       ["windows", `${shown(windows)} of ${result.context} tokens${subset}`],
       ["convention", `${result.convention}, stride ${result.stride}`],
     ];
@@ -50,9 +42,9 @@ export function planWindows(
   const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);
-  const rule = windowRule(name, length, askedStride);
-  const all = evaluationWindows(texts, rule);
-  const windows = evenSubset(all, limit);
+  const rule = layout.windowRule(name, length, askedStride);
+  const all = layout.evaluationWindows(texts, rule);
+  const windows = layout.evenSubset(all, limit);
   if (windows.length === 0)
     throw new UserError("the data holds no token that can be scored", {
       hint: "a text needs at least two tokens",
@@ -60,8 +52,8 @@ export function planWindows(
   const { context, stride } = rule;
   /** `disjoint` (stride = context), `stride`, or a named one. */
   const convention: string = name ?? (stride === context ? "disjoint" : "stride");
-  const isPacked = mayPack && isWorthPacking(all, context);
-  const numTokens = numScored(windows);
+  const isPacked = mayPack && layout.isWorthPacking(all, context);
+  const numTokens = layout.numScored(windows);
   /** What counts: every token, or of prompts and chats those that are targets. */
   const mask = texts.some(({ isTarget }) => isTarget) ? "targets" : "all";
   const task = "perplexity" as const;
@@ -74,7 +66,7 @@ export function planWindows(
     needsArgmax: false,
     perplexityOf: "tokens" as const,
     conditions,
-    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
+    resultOf(losses: Losses, modelSha256: string) {
       const loss = estimate(losses);
       const textNats = loss.lossNats * numTargets;
       return {

@@ -8,7 +8,7 @@ import type { Piece, TokenizedText } from "../../data/document.ts";
 import { isWorthPacking, numInputs, numScored, type Window } from "../../data/windows.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { contextOf, type EvaluateOptions, type EvaluationPlan } from "../evaluation.ts";
-import type { WindowLoss } from "../scorer.ts";
+import type { Losses } from "../scorer.ts";
 
 /** A context that is not scored and its continuation, which is, with the spaces before it. */
 export function targetPieces(context: string, continuation: string): readonly [Piece, Piece] {
@@ -37,6 +37,10 @@ export function targetWindow(
   return { text, start, length: tokens.length - start, scoreFrom: target - start, numTargets };
 }
 
+/** Such an end of every text. */
+export const targetWindows = ({ texts }: Corpus, context: number, part: string) =>
+  texts.map((text, i) => targetWindow(text, i, context, [`document ${i + 1}`, part]));
+
 /** The tokens that the model sees at once; nothing that cuts documents is allowed. */
 export function wholeContext(task: string, opened: OpenedModel, options: EvaluateOptions): number {
   if (options.stride ?? options.convention)
@@ -50,7 +54,7 @@ export function planTargets<Figures>(
   { texts, dataSha256 }: Corpus,
   windows: readonly Window[],
   how: EvaluateOptions & Pick<EvaluationPlan, "needsArgmax" | "perplexityOf"> & { context: number },
-  figuresOf: (losses: readonly WindowLoss[]) => Figures,
+  figuresOf: (losses: Losses) => Figures,
 ) {
   const { context, needsArgmax, perplexityOf, mayPack } = how;
   const groups = targetGroups(windows, context, mayPack);
@@ -62,7 +66,7 @@ export function planTargets<Figures>(
     needsArgmax,
     perplexityOf,
     conditions,
-    resultOf(losses: readonly WindowLoss[], modelSha256: string) {
+    resultOf(losses: Losses, modelSha256: string) {
       const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
       return { ...conditions, ...figures, modelSha256 };
     },
@@ -72,22 +76,19 @@ export function planTargets<Figures>(
 /** Tokens of a row that holds several windows: enough for a device, few enough that attention costs little. */
 const PACKED_CONTEXT = 512;
 
-/** Windows side by side in rows where that saves most of the rows, else in groups of similar length. */
+/**
+ * Windows side by side in rows where that saves most of the rows, else in at most four groups of similar length, each as
+ * long as its longest needs.
+ */
 function targetGroups(windows: readonly Window[], context: number, mayPack = true) {
-  const sizes = windows.map(numInputs);
-  const [longest, all] = [sizes.reduce((a, b) => Math.max(a, b)), sizes.reduce((a, b) => a + b)];
-  const row = Math.max(longest, Math.min(PACKED_CONTEXT, context, all));
-  if (mayPack && isWorthPacking(windows, row)) return [{ context: row, windows, isPacked: true }];
-  return groupsByLength(windows);
-}
-
-/** At most four groups of windows of similar length, each as long as its longest needs. */
-function groupsByLength(windows: readonly Window[]) {
   const sorted = windows.toSorted((a, b) => a.length - b.length);
+  const all = windows.reduce((sum, window) => sum + numInputs(window), 0);
+  const row = Math.max(numInputs(sorted.at(-1)!), Math.min(PACKED_CONTEXT, context, all));
+  if (mayPack && isWorthPacking(windows, row)) return [{ context: row, windows, isPacked: true }];
   const size = Math.ceil(sorted.length / 4);
   return Array.from({ length: Math.ceil(sorted.length / size) }, (_, i) => {
     const group = sorted.slice(i * size, (i + 1) * size);
-    return { context: group.at(-1)!.length - 1, windows: group };
+    return { context: numInputs(group.at(-1)!), windows: group };
   });
 }
 
