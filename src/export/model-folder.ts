@@ -12,10 +12,10 @@ import { adapterFiles, modelFiles } from "../files/names.ts";
 import {
   openSafetensors,
   readFloats,
-  type TensorSource,
   writeSafetensors,
   writeSharded,
 } from "../files/safetensors.ts";
+import type { TensorSource } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
 import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";

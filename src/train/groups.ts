@@ -8,13 +8,8 @@ import { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
 import { type Insertion, withInitialValues } from "../insertions/insertion.ts";
-import {
-  INSERTION_KINDS,
-  type InsertionKind,
-  type Insertions,
-  insertionsOf,
-  kindOf,
-} from "../insertions/kinds.ts";
+import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
+import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
 import { lora } from "../insertions/lora.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
