@@ -144,13 +144,16 @@ export interface SubprocessResult<Value> {
   readonly ending: string;
 }
 
-/** Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. */
+/**
+ * Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. Past the time it
+ * hangs; the first contact with a driver can take seconds.
+ */
 export function callInProcess<Value>(
   name: string,
   functionName: string,
   argument: unknown,
   caller: string,
-  timeoutSeconds: number,
+  timeoutSeconds = 60,
 ): Promise<SubprocessResult<Value>> {
   const script = `const { ${functionName}: f } = await ${importOf(name, caller)};
     process.send({ value: await f(${JSON.stringify(argument)}) });`;

@@ -79,9 +79,6 @@ export function deviceNamed(name: string): Device {
     : onnxRuntime(kind as ProviderName, name, which);
 }
 
-/** A provider that does not answer within this time hangs; the first contact with a driver can take seconds. */
-const PROBE_SECONDS = 60;
-
 function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
   const { platforms, options } = providers[name];
   const provider = { name, ...options, ...(gpu && { deviceId: Number(gpu) }) };
@@ -102,7 +99,6 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
         "probeSession",
         provider,
         import.meta.url,
-        PROBE_SECONDS,
       );
       const obstacle = obstacleOf(outcome);
       if (obstacle) return { works: false, ...obstacle };

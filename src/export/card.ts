@@ -3,6 +3,7 @@
 
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
+import { orElse } from "../core/errors.ts";
 import { isDataPath } from "../data/readers/files.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { PerplexityResult } from "../evaluate/tasks/perplexity.ts";
@@ -176,13 +177,9 @@ const conventionOf = ({ convention, context, stride }: PerplexityResult) =>
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
 function hubId(name: string, parse: (name: string) => { readonly id: string }) {
-  if (isDataPath(name)) return undefined;
-  try {
-    const { id } = parse(name);
-    return id.includes("/") ? id : undefined;
-  } catch {
-    return undefined; // a path from elsewhere
-  }
+  // A path from elsewhere has none.
+  const id = isDataPath(name) ? "" : orElse(() => parse(name).id, "");
+  return id.includes("/") ? id : undefined;
 }
 
 /** A card is for others: a path of this machine says nothing to them but its last part. */

@@ -7,7 +7,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { messageOf } from "../../core/errors.ts";
+import { messageOf, orElse } from "../../core/errors.ts";
 import { callInProcess } from "../../core/worker.ts";
 
 export type CudaReport = ReturnType<typeof examineCuda>;
@@ -39,13 +39,7 @@ const packages: Readonly<Record<string, readonly [wheel: string, apt: string]>> 
 /** What CUDA needs on this machine, found out in a process of its own; null where ONNX Runtime has no CUDA at all. */
 export async function surveyCuda(): Promise<CudaReport | null> {
   if (process.platform !== "linux" || process.arch !== "x64") return null;
-  const found = callInProcess<CudaReport>(
-    "./cuda-libraries",
-    "examineCuda",
-    null,
-    import.meta.url,
-    60,
-  );
+  const found = callInProcess<CudaReport>("./cuda-libraries", "examineCuda", null, import.meta.url);
   return (await found).value ?? null;
 }
 
@@ -104,14 +98,11 @@ function linkedTo(library: string): readonly Linked[] {
 }
 
 /** What a program prints; nothing where it fails or is not there. */
-function said(program: string, args: readonly string[]): string {
-  try {
-    const stdio = ["ignore", "pipe", "ignore"] as const;
-    return execFileSync(program, args, { encoding: "utf8", stdio: [...stdio], timeout: 10_000 });
-  } catch {
-    return "";
-  }
-}
+const said = (program: string, args: readonly string[]) =>
+  orElse(
+    () => execFileSync(program, args, { encoding: "utf8", stdio: "pipe", timeout: 10_000 }),
+    "",
+  );
 
 /** Where Python's wheels and NVIDIA's toolkit keep libraries without the loader's knowledge. */
 function otherFolders(): readonly string[] {
