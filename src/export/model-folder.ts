@@ -58,10 +58,7 @@ export async function writeModelFolder(
 }
 
 /** Refuses a model of which what is inserted is not the whole difference from its base. */
-export function checkAdapterSource(
-  opened: OpenedModel,
-  { hasTrainedBase, base }: Provenance,
-): void {
+export function checkAdapterSource(opened: OpenedModel, { hasTrainedBase, base }: Provenance) {
   const isPlain = insertionsOf(opened).length === 0;
   const whole = "export the whole model: --to safetensors";
   const problems = [

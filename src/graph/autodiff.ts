@@ -14,11 +14,7 @@ import { vjps } from "./vjps.ts";
  * The backward pass may find in memory the tensors `kept` of the forward pass, which come first to last; what lies
  * between them is computed again. Without any, everything is held.
  */
-export function gradients(
-  y: Tensor,
-  wrt: readonly Tensor[],
-  kept: readonly Tensor[] = [],
-): Tensor[] {
+export function gradients(y: Tensor, wrt: readonly Tensor[], kept: readonly Tensor[] = []) {
   const order = topologicalOrder([y]);
   const targets = new Set(wrt);
   const active = new Set<Tensor>();

@@ -50,10 +50,7 @@ function doubling(dtype: Dtype): Uint8Array {
   return model.encode();
 }
 
-async function failure(
-  model: Uint8Array,
-  provider: InferenceSession.ExecutionProviderOption,
-): Promise<string | undefined> {
+async function failure(model: Uint8Array, provider: InferenceSession.ExecutionProviderOption) {
   try {
     const session = await InferenceSession.create(model, {
       executionProviders: [provider],

@@ -97,11 +97,7 @@ const tfDtypeOf = (dtype: Dtype) =>
   dtype === "BOOL" ? "bool" : dtype.includes("F") ? "float32" : "int32";
 
 /** Values as a tensor; integers must fit in 32 bits, as token ids and positions do. */
-function upload(
-  tf: TensorFlow,
-  data: Float32Array | BigInt64Array,
-  shape: readonly number[],
-): TfTensor {
+function upload(tf: TensorFlow, data: Float32Array | BigInt64Array, shape: readonly number[]) {
   if (data instanceof Float32Array) return tf.tensor(data, [...shape], "float32");
   const integers = Int32Array.from(data, Number);
   const lost = data.find((value, i) => BigInt(integers[i]!) !== value);
