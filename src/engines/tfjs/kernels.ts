@@ -58,7 +58,19 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Cast: ({ tf }, [x], { to }) => tf.cast(x, tfDtypeOf(to)),
   LessOrEqual: direct("lessEqual"),
   And: direct("logicalAnd"),
-  MatMul: matMul,
+  // One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches of
+  // unequal shapes.
+  MatMul: ({ tf }, [a, b, ...row], attributes, tensor) => {
+    const shape = fixedShape(tensor.shape);
+    const batch = shape.slice(0, -2);
+    const product =
+      b.rank === 2 && (a.rank === 2 || !attributes.transposeA)
+        ? multiply(tf, tf.reshape(a, [-1, a.shape.at(-1)!]), b, attributes)
+        : multiply(tf, inBatch(tf, a, batch), inBatch(tf, b, batch), attributes);
+    const shaped = tf.reshape(product, [...shape]);
+    const scaled = attributes.alpha === 1 ? shaped : tf.mul(shaped, attributes.alpha);
+    return row.reduce(tf.add, scaled);
+  },
   ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x, [...axes], true),
   ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x, [...axes], true),
   LogSumExp: ({ tf }, [x]) => {
@@ -73,7 +85,16 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   LayerNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, centered(tf, x), epsilon),
   RmsNorm: ({ tf }, [x, weight], { epsilon }) => tf.mul(tf.mul(x, invRms(tf, x, epsilon)), weight),
   RmsNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, x, epsilon),
-  Rotary: rotary,
+  // [x1 cos - x2 sin, x2 cos + x1 sin, rest]
+  Rotary: ({ tf }, [x, cos, sin]) => {
+    const [half, width, axis] = [cos.shape.at(-1)!, x.shape.at(-1)!, x.rank - 1];
+    const part = (start: number, end: number) => slice(tf, x, axis, start, end);
+    const [x1, x2] = [part(0, half), part(half, 2 * half)];
+    const first = tf.sub(tf.mul(x1, cos), tf.mul(x2, sin));
+    const second = tf.add(tf.mul(x2, cos), tf.mul(x1, sin));
+    const rest = width > 2 * half ? [part(2 * half, width)] : [];
+    return tf.concat([first, second, ...rest], axis);
+  },
   Reshape: ({ tf }, [x], { shape }) => tf.reshape(x, [...fixedShape(shape)]),
   Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x, [...permutation]),
   Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x, [...fixedShape(shape)]),
@@ -112,43 +133,10 @@ function invRms(tf: TensorFlow, x: TfTensor, epsilon: number): TfTensor {
   return tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), epsilon));
 }
 
-/** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
-function rotary({ tf }: KernelContext, [x, cos, sin]: Operands<TfTensor>): TfTensor {
-  const [half, width, axis] = [cos.shape.at(-1)!, x.shape.at(-1)!, x.rank - 1];
-  const part = (start: number, end: number) => slice(tf, x, axis, start, end);
-  const [x1, x2] = [part(0, half), part(half, 2 * half)];
-  const turned = [
-    tf.sub(tf.mul(x1, cos), tf.mul(x2, sin)),
-    tf.add(tf.mul(x2, cos), tf.mul(x1, sin)),
-  ];
-  return tf.concat(width > 2 * half ? [...turned, part(2 * half, width)] : turned, axis);
-}
-
 function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: number): TfTensor {
   const begin = x.shape.map((_, i) => (i === axis ? start : 0));
   const size = x.shape.map((dim, i) => (i === axis ? end - start : dim));
   return tf.slice(x, begin, size);
-}
-
-/**
- * One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches
- * of unequal shapes.
- */
-function matMul(
-  { tf }: KernelContext,
-  [a, b, ...row]: Operands<TfTensor>,
-  attributes: OpAttributes["MatMul"],
-  tensor: Tensor,
-): TfTensor {
-  const shape = fixedShape(tensor.shape);
-  const batch = shape.slice(0, -2);
-  const product =
-    b.rank === 2 && (a.rank === 2 || !attributes.transposeA)
-      ? multiply(tf, tf.reshape(a, [-1, a.shape.at(-1)!]), b, attributes)
-      : multiply(tf, inBatch(tf, a, batch), inBatch(tf, b, batch), attributes);
-  const shaped = tf.reshape(product, [...shape]);
-  const scaled = attributes.alpha === 1 ? shaped : tf.mul(shaped, attributes.alpha);
-  return row.reduce(tf.add, scaled);
 }
 
 /** Elements of a matrix from which the wasm backend's fast routine is worth copies of the operands. */
