@@ -7,7 +7,7 @@ import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";
 import { type Obstacle, obstacleOf, withoutProvider } from "./onnxruntime/provider-reasons.ts";
-import { cardFree } from "./onnxruntime/card-memory.ts";
+import { cardFree } from "./onnxruntime/cuda-libraries.ts";
 import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
 export interface Capabilities {

@@ -1,12 +1,13 @@
-// The libraries of CUDA that ONNX Runtime's provider is linked to: which (asked of the loader), where they are, and
-// which package has each. One that lies where the loader does not look is loaded by its path before the provider asks for
-// its name: `LD_LIBRARY_PATH` is read only when a process starts.
+// CUDA on this machine: the libraries that ONNX Runtime's provider is linked to, which (asked of the loader), where they
+// are, and which package has each. One that lies where the loader does not look is loaded by its path before the provider
+// asks for its name: `LD_LIBRARY_PATH` is read only when a process starts.
 
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { messageOf, orElse } from "../../core/errors.ts";
 import { callInProcess } from "../../core/worker.ts";
 
@@ -118,4 +119,17 @@ function otherFolders(): readonly string[] {
     (name) => `/usr/local/${name}/lib64`,
   );
   return [...wheels, ...sites.slice(0, 1).map((prefix) => join(prefix, "lib")), ...toolkit];
+}
+
+/**
+ * What is free of an NVIDIA card's memory, as its driver's own tool says: in bytes, of the card of that number; undefined where nvidia-smi says nothing. It counts all cards, CUDA only those of
+ * CUDA_VISIBLE_DEVICES.
+ */
+export async function cardFree(number = "0", visible = ""): Promise<number | undefined> {
+  const card = visible.split(",")[Number(number)]?.trim() || number;
+  const query = [`--id=${card}`, "--query-gpu=memory.free", "--format=csv,noheader,nounits"];
+  const ask = promisify(execFile)("nvidia-smi", query, { timeout: 10_000 });
+  const { stdout } = await ask.catch(() => ({ stdout: "" }));
+  const mebibytes = /^\s*(\d+)\s*$/.exec(stdout)?.[1];
+  return mebibytes === undefined ? undefined : Number(mebibytes) * 2 ** 20;
 }
