@@ -47,7 +47,7 @@ export async function convert(options: ConvertOptions) {
   const provenance = await provenanceOf(opened);
   if (target === "adapter") checkAdapterSource(opened, provenance);
   const out = resolve(options.out);
-  await prepareOut(out, opened, options);
+  await prepareOut(out, opened, options.isForced);
   return atomic.replaceFolder(out, async (folder) => {
     onStage?.("writing");
     const foldedPath = join(folder, "folded.safetensors");
@@ -100,8 +100,8 @@ const writers = {
 async function prepareOut(
   out: string,
   { folder: base, adapter, run }: OpenedModel,
-  { isForced }: ConvertOptions,
-): Promise<void> {
+  isForced = false,
+) {
   await atomic.settleReplacement(out);
   if (existsSync(out)) {
     const refuse = (problem: string, or = ""): never => {

@@ -197,10 +197,7 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
 }
 
 /** What a record says of a base, under its own keys. */
-export function recordedBase(
-  record: JsonObject,
-  keys: Readonly<Partial<Record<keyof BaseIdentity, string>>>,
-): BaseIdentity {
+export function recordedBase(record: JsonObject, keys: BaseIdentity): BaseIdentity {
   const found = Object.entries(keys).map(([field, key]) => [field, record[key]]);
   return Object.fromEntries(found.filter(([, value]) => value && typeof value === "string"));
 }

@@ -107,11 +107,9 @@ function inSharedMemory(values: Float32Array): Float32Array {
 }
 
 /** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
-export async function trainedTensors(
-  opened: OpenedModel,
-  { tune, init, seed, weightDecay }: Recipe,
-): Promise<TrainedTensor[]> {
+export async function trainedTensors(opened: OpenedModel, recipe: Recipe) {
   const { folder, model, weights } = opened;
+  const { tune, init, seed, weightDecay } = recipe;
   if (init === "random" && !tune.includes("all"))
     throw new UserError(`init: random leaves weights that do not train random for good`, {
       hint: "train them too: tune: all",

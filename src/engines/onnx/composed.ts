@@ -43,20 +43,18 @@ function swapLast(context: Lowering, x: string, rank: number): string {
   return context.emit("Transpose", [x], { perm });
 }
 
-const meanLast = (context: Lowering, x: string) => context.emit("ReduceMean", [x, [-1]]);
-
-/** Mean over the last axis. */
-export const layerNormMean = (context: Lowering, x: string) => meanLast(context, x);
+/** Over the last axis. */
+export const mean = (context: Lowering, x: string) => context.emit("ReduceMean", [x, [-1]]);
 
 /** 1 / √(mean((x - mean x)²) + ε) */
 export function layerNormInvStd(context: Lowering, x: string, tensor: Tensor, epsilon: number) {
-  const centered = context.emit("Sub", [x, meanLast(context, x)]);
+  const centered = context.emit("Sub", [x, mean(context, x)]);
   return rmsNormInvStd(context, centered, tensor, epsilon);
 }
 
 /** 1 / √(mean(x²) + ε) */
 export function rmsNormInvStd(context: Lowering, x: string, { dtype }: Tensor, epsilon: number) {
-  const square = meanLast(context, context.emit("Mul", [x, x]));
+  const square = mean(context, context.emit("Mul", [x, x]));
   const shifted = context.emit("Add", [square, context.scalar(epsilon, dtype)]);
   return context.emit("Reciprocal", [context.emit("Sqrt", [shifted])]);
 }

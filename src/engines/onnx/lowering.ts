@@ -144,11 +144,9 @@ export class Lowering {
     attributes: Attributes = {},
   ): readonly [string, ...string[]] {
     const key = JSON.stringify([op, inputs, attributes]);
-    let names = this.#shared.get(key);
-    if (!names) {
-      names = outputs.map((name) => this.model.name(name));
-      this.#shared.set(key, this.model.node(op, inputs, names, attributes));
-    }
+    const named = () => outputs.map((name) => this.model.name(name));
+    const names = this.#shared.get(key) ?? this.model.node(op, inputs, named(), attributes);
+    this.#shared.set(key, names);
     return names as [string, ...string[]];
   }
 }

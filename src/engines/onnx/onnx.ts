@@ -102,7 +102,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   LogSumExp: (context, [x]) => composed.logSumExp(context, x),
   Softmax: (context, [x]) => composed.softmax(context, x),
   LayerNorm: layerNorm(0),
-  LayerNormMean: layerNorm(1, composed.layerNormMean),
+  LayerNormMean: layerNorm(1, composed.mean),
   LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),
   RmsNorm: rmsNorm(0),
   RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),

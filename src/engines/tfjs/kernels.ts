@@ -143,12 +143,8 @@ function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: nu
 const LARGE = 4096;
 
 /** The product of two matrices, or of two batches of as many. */
-function multiply(
-  tf: TensorFlow,
-  a: TfTensor,
-  b: TfTensor,
-  { transposeA, transposeB }: OpAttributes["MatMul"],
-): TfTensor {
+function multiply(tf: TensorFlow, a: TfTensor, b: TfTensor, how: OpAttributes["MatMul"]) {
+  const { transposeA, transposeB } = how;
   const batch = a.rank === 2 ? 1 : a.shape[0];
   if (tf.getBackend() !== "wasm" || Math.max(a.size, b.size) / batch < LARGE)
     return tf.matMul(a, b, transposeA, transposeB);
