@@ -3,8 +3,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { Worker, type WorkerOptions } from "node:worker_threads";
-import { UserError } from "./errors.ts";
+import { parentPort, Worker } from "node:worker_threads";
+import { invariant, messageOf, UserError } from "./errors.ts";
 
 /** The expression that imports a module: Node 20 hands a loader down to neither workers nor processes. */
 function importOf(name: string, caller: string): string {
@@ -16,9 +16,71 @@ function importOf(name: string, caller: string): string {
   return `import("${loader}").then(({ register }) => (register(), ${load}))`;
 }
 
-/** `startWorker("./name", import.meta.url)` runs name.js, or name.ts through tsx where the caller is TypeScript. */
-export const startWorker = (name: string, caller: string, options: WorkerOptions = {}): Worker =>
-  new Worker(importOf(name, caller), { ...options, eval: true });
+interface Reply {
+  readonly answer?: unknown;
+  /** What went wrong instead. */
+  readonly error?: string;
+}
+
+/**
+ * `openQueue("./name", import.meta.url, …)` runs name.js, or name.ts through tsx where the caller is TypeScript, in a
+ * thread that answers requests in their order; `failed` makes an error of what it says, or of how it ended.
+ */
+export function openQueue<Answer extends (request: never) => Promise<unknown>>(
+  name: string,
+  caller: string,
+  failed: (said: string) => Error,
+  workerData?: unknown,
+) {
+  const worker = new Worker(importOf(name, caller), { workerData, eval: true });
+  const waiting: ((reply: Reply) => void)[] = [];
+  let end: Reply | undefined;
+  const ask = (request: Parameters<Answer>[0] | null) =>
+    new Promise((resolve, reject) => {
+      const settle = ({ answer, error }: Reply) =>
+        error === undefined ? resolve(answer) : reject(failed(error));
+      if (end) return settle(end);
+      worker.ref();
+      worker.postMessage(request);
+      waiting.push(settle);
+    }) as ReturnType<Answer>;
+  const onEnd = (error: string) => {
+    end ??= { error };
+    for (const settle of waiting.splice(0)) settle(end);
+  };
+  worker.unref();
+  worker.on("message", (reply: Reply) => {
+    const settle = waiting.shift()!;
+    if (waiting.length === 0) worker.unref();
+    settle(reply);
+  });
+  worker.on("error", (error) => onEnd(messageOf(error)));
+  worker.on("exit", (code) => onEnd(`its thread ended with code ${code}`));
+  return {
+    ask,
+    numWaiting: () => waiting.length,
+    /** After the last reply: a worker must not be torn down inside native code, nor while it loads it. */
+    close: async () => {
+      await ask(null).catch(() => undefined);
+      worker.ref();
+      await worker.terminate();
+    },
+  };
+}
+
+/** The other side, in the module that the queue runs: one request at a time. */
+export function answerQueue(answerOf: (request: never) => Promise<unknown>): void {
+  invariant(parentPort, "this module is a worker's");
+  const port = parentPort;
+  const reply = (message: Reply) => port.postMessage(message);
+  let last = Promise.resolve();
+  port.on("message", (request: unknown) => {
+    last = last
+      .then(() => (request === null ? undefined : answerOf(request as never)))
+      .then((answer) => reply({ answer }))
+      .catch((error: unknown) => reply({ error: messageOf(error) }));
+  });
+}
 
 /**
  * `guarded("./name", "f", argument, import.meta.url, …)` gives what the generator `f` of the module gives. It runs in a
@@ -82,13 +144,16 @@ export interface SubprocessResult<Value> {
   readonly ending: string;
 }
 
-/** Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. */
+/**
+ * Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. Past the time it
+ * hangs; the first contact with a driver can take seconds.
+ */
 export function callInProcess<Value>(
   name: string,
   functionName: string,
   argument: unknown,
   caller: string,
-  timeoutSeconds: number,
+  timeoutSeconds = 60,
 ): Promise<SubprocessResult<Value>> {
   const script = `const { ${functionName}: f } = await ${importOf(name, caller)};
     process.send({ value: await f(${JSON.stringify(argument)}) });`;

@@ -13,11 +13,8 @@ interface Habits {
 }
 
 /** The largest sum of bytes that a run in this order holds, weights, inputs and constants apart. */
-export function peakBytes(
-  order: readonly Tensor[],
-  outputs: Outputs,
-  { overwrites, castBytes = 0 }: Habits,
-): number {
+export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Habits) {
+  const { overwrites, castBytes = 0 } = habits;
   const uses = new Map<Tensor, number>();
   for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
     uses.set(tensor, (uses.get(tensor) ?? 0) + 1);

@@ -7,7 +7,7 @@ import type { Engine } from "./engine.ts";
 import { targets } from "./onnx/lowering.ts";
 import type { Probe } from "./onnxruntime/probe.ts";
 import { type Obstacle, obstacleOf, withoutProvider } from "./onnxruntime/provider-reasons.ts";
-import { cardFree } from "./onnxruntime/card-memory.ts";
+import { cardFree } from "./onnxruntime/cuda-libraries.ts";
 import { openTfjs, TFJS_DEVICES, type TfjsDevice } from "./tfjs/backend.ts";
 
 export interface Capabilities {
@@ -79,9 +79,6 @@ export function deviceNamed(name: string): Device {
     : onnxRuntime(kind as ProviderName, name, which);
 }
 
-/** A provider that does not answer within this time hangs; the first contact with a driver can take seconds. */
-const PROBE_SECONDS = 60;
-
 function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
   const { platforms, options } = providers[name];
   const provider = { name, ...options, ...(gpu && { deviceId: Number(gpu) }) };
@@ -102,7 +99,6 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
         "probeSession",
         provider,
         import.meta.url,
-        PROBE_SECONDS,
       );
       const obstacle = obstacleOf(outcome);
       if (obstacle) return { works: false, ...obstacle };

@@ -4,14 +4,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { invariant, UserError } from "../core/errors.ts";
-import {
-  type Availability,
-  type Capabilities,
-  DEVICE_NAMES,
-  deviceNamed,
-  devicesIn,
-  type Provider,
-} from "./devices.ts";
+import { DEVICE_NAMES, deviceNamed, devicesIn } from "./devices.ts";
+import type { Availability, Capabilities, Provider } from "./devices.ts";
 import type { Engine } from "./engine.ts";
 import { preload } from "./onnxruntime/cuda-libraries.ts";
 import { pooled } from "./pool.ts";

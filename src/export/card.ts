@@ -3,6 +3,7 @@
 
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
+import { orElse } from "../core/errors.ts";
 import { isDataPath } from "../data/readers/files.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { PerplexityResult } from "../evaluate/tasks/perplexity.ts";
@@ -80,14 +81,12 @@ function resultOf({ recipe, after }: RunReport) {
   return { task: { type: "text-generation" }, dataset, metrics: [metric] };
 }
 
-/** LoRA that a run has merged already is known from its recipe. */
-const isMerged = ({ report, folded = [] }: Provenance) =>
-  folded.includes("lora") ||
-  (report?.recipe.final === "model" && report.recipe.tune.includes("lora"));
-
 function description(opened: OpenedModel, provenance: Provenance): string[] {
   const { model, temperatures, lora, configJson } = opened;
-  const { base, hasTrainedBase, folded, report } = provenance;
+  const { base, hasTrainedBase, folded = [], report } = provenance;
+  // LoRA that a run has merged already is known from its recipe.
+  const isMergedByRun = report?.recipe.final === "model" && report.recipe.tune.includes("lora");
+  const isMerged = folded.includes("lora") || isMergedByRun;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
   const others =
@@ -97,9 +96,9 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
   if (!temperatures) {
     let change = "unchanged but for its format";
     if (report && hasTrainedBase) change = "fine-tuned without temperatures";
-    if (isMerged(provenance)) change = `with ${merged}`;
-    if (folded?.includes("temperatures"))
-      change = `${isMerged(provenance) ? `${change}, and ` : ""}with constant temperatures folded into its weights: any client runs it`;
+    if (isMerged) change = `with ${merged}`;
+    if (folded.includes("temperatures"))
+      change = `${isMerged ? `${change}, and ` : ""}with constant temperatures folded into its weights: any client runs it`;
     const added = addedParameters(opened, "lora").toLocaleString("en-US");
     if (lora) change = `with LoRA (Hu et al., 2021) of ${added} parameters, in PEFT's format`;
     return [`${origin} (${String(configJson["model_type"])}), ${change}.`];
@@ -110,10 +109,8 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
     `${origin} with temperatures of Selective Self-Attention (Zhang et al., NeurIPS 2024, arXiv 2411.12892) on every`,
     `attention layer: ${added.toLocaleString("en-US")} new parameters, ${share.toPrecision(2)} % of the base's.`,
     ...(lora ? [`Beside them LoRA (Hu et al., 2021) in PEFT's format.`] : []),
-    ...(isMerged(provenance) ? [`And with ${merged}.`] : []),
-    ...(hasTrainedBase && !isMerged(provenance)
-      ? ["Weights of the base were trained as well."]
-      : []),
+    ...(isMerged ? [`And with ${merged}.`] : []),
+    ...(hasTrainedBase && !isMerged ? ["Weights of the base were trained as well."] : []),
     ...(base.sha256 ? ["", `SHA-256 of the base's weights: \`${base.sha256}\`.`] : []),
   ];
 }
@@ -176,13 +173,9 @@ const conventionOf = ({ convention, context, stride }: PerplexityResult) =>
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
 function hubId(name: string, parse: (name: string) => { readonly id: string }) {
-  if (isDataPath(name)) return undefined;
-  try {
-    const { id } = parse(name);
-    return id.includes("/") ? id : undefined;
-  } catch {
-    return undefined; // a path from elsewhere
-  }
+  // A path from elsewhere has none.
+  const id = isDataPath(name) ? "" : orElse(() => parse(name).id, "");
+  return id.includes("/") ? id : undefined;
 }
 
 /** A card is for others: a path of this machine says nothing to them but its last part. */

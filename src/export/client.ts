@@ -46,11 +46,8 @@ export async function openClientTokenizer(folder: string): Promise<PreTrainedTok
   return loading(folder, (path) => AutoTokenizer.from_pretrained(path, { local_files_only: true }));
 }
 
-async function loading<T>(folder: string, load: (path: string) => Promise<T>): Promise<T> {
-  try {
-    return await load(resolve(folder));
-  } catch (cause) {
+const loading = <T>(folder: string, load: (path: string) => Promise<T>) =>
+  load(resolve(folder)).catch((cause: unknown) => {
     const problem = `@huggingface/transformers cannot load ${folder}: ${messageOf(cause)}`;
     throw new UserError(problem, { exitCode: 1, cause });
-  }
-}
+  });

@@ -5,15 +5,7 @@ import { readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
-import {
-  filesBelow,
-  replaceFolder,
-  settleReplacement,
-  temporaryOwner,
-  writeFailure,
-  writeFileAtomic,
-  makeFolder,
-} from "../files/atomic.ts";
+import * as atomic from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
@@ -55,8 +47,8 @@ export async function convert(options: ConvertOptions) {
   const provenance = await provenanceOf(opened);
   if (target === "adapter") checkAdapterSource(opened, provenance);
   const out = resolve(options.out);
-  await prepareOut(out, opened, options);
-  return replaceFolder(out, async (folder) => {
+  await prepareOut(out, opened, options.isForced);
+  return atomic.replaceFolder(out, async (folder) => {
     onStage?.("writing");
     const foldedPath = join(folder, "folded.safetensors");
     const made = target === "adapter" ? opened : await folded(opened, foldedPath);
@@ -69,7 +61,7 @@ export async function convert(options: ConvertOptions) {
     const verification = await verify(target, folder, made, dtype === "fp16");
     await rm(foldedPath, { force: true });
     const card = await modelCard(made, origin, folder, basename(out), target, verification);
-    await writeFileAtomic(join(folder, modelFiles.card), card);
+    await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
     const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
@@ -108,9 +100,9 @@ const writers = {
 async function prepareOut(
   out: string,
   { folder: base, adapter, run }: OpenedModel,
-  { isForced }: ConvertOptions,
-): Promise<void> {
-  await settleReplacement(out);
+  isForced = false,
+) {
+  await atomic.settleReplacement(out);
   if (existsSync(out)) {
     const refuse = (problem: string, or = ""): never => {
       throw new UserError(`${out} ${problem}`, { hint: `choose another --out${or}` });
@@ -129,11 +121,13 @@ async function prepareOut(
     const stays = "was not written by `ssa convert`, so --force does not remove it";
     if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
   }
-  await makeFolder(dirname(out)).catch((error: unknown) => {
-    throw writeFailure(out, error);
+  await atomic.makeFolder(dirname(out)).catch((error: unknown) => {
+    throw atomic.writeFailure(out, error);
   });
   for (const name of await readdir(dirname(out))) {
-    const owner = name.startsWith(`${basename(out)}.tmp-`) ? temporaryOwner(name) : undefined;
+    const owner = name.startsWith(`${basename(out)}.tmp-`)
+      ? atomic.temporaryOwner(name)
+      : undefined;
     if (owner !== undefined && !isRunning(owner))
       await rm(join(dirname(out), name), { recursive: true, force: true });
   }
@@ -143,5 +137,5 @@ async function listFiles(folder: string) {
   const sized = async (path: string) => {
     return { name: relative(folder, path), sizeBytes: (await stat(path)).size };
   };
-  return Promise.all((await filesBelow(folder)).map(sized));
+  return Promise.all((await atomic.filesBelow(folder)).map(sized));
 }

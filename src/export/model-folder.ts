@@ -12,10 +12,10 @@ import { adapterFiles, modelFiles } from "../files/names.ts";
 import {
   openSafetensors,
   readFloats,
-  type TensorSource,
   writeSafetensors,
   writeSharded,
 } from "../files/safetensors.ts";
+import type { TensorSource } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
 import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from "../model/open.ts";
 import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
@@ -58,10 +58,7 @@ export async function writeModelFolder(
 }
 
 /** Refuses a model of which what is inserted is not the whole difference from its base. */
-export function checkAdapterSource(
-  opened: OpenedModel,
-  { hasTrainedBase, base }: Provenance,
-): void {
+export function checkAdapterSource(opened: OpenedModel, { hasTrainedBase, base }: Provenance) {
   const isPlain = insertionsOf(opened).length === 0;
   const whole = "export the whole model: --to safetensors";
   const problems = [

@@ -4,11 +4,11 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
-import type { JsonObject } from "../files/json.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
-import { BASE_SHA256, basesIn, type BaseIdentity, type OpenedModel } from "../model/open.ts";
+import { BASE_SHA256, basesIn, recordedBase } from "../model/open.ts";
+import type { BaseIdentity, OpenedModel } from "../model/open.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {
@@ -49,7 +49,9 @@ export async function provenanceOf(opened: OpenedModel): Promise<Provenance> {
   if (provenanceKeys.name in metadata) {
     const trained = metadata[provenanceKeys.hasTrainedBase];
     const hasTrainedBase = trained === undefined ? undefined : trained === "true";
-    return { base: recordedBase(metadata, provenanceKeys), hasTrainedBase, report };
+    const { name, revision, sha256 } = provenanceKeys;
+    const base = recordedBase(metadata, { name, revision, sha256 });
+    return { base, hasTrainedBase, report };
   }
   if (report) {
     const base = { name: report.recipe.base, sha256: report.before.modelSha256 };
@@ -65,15 +67,6 @@ export async function identityOf({ name, folder, checkpoint }: OpenedModel): Pro
     /[\\/]models--([^\\/]+)[\\/]snapshots[\\/]([0-9a-f]{40})$/.exec(folder) ?? [];
   const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
   return id && revision ? { name: id.replaceAll("--", "/"), revision, sha256 } : { name, sha256 };
-}
-
-/** What a record says of the base, under its own keys. */
-function recordedBase(record: JsonObject, keys: Readonly<Record<keyof BaseIdentity, string>>) {
-  const fields = ["name", "revision", "sha256"] as const;
-  const found = fields.map((field) => [field, record[keys[field]]] as const);
-  return Object.fromEntries(
-    found.filter(([, value]) => value && typeof value === "string"),
-  ) as BaseIdentity;
 }
 
 /** The `license*` lines of the front matter of the base's model card; none where it is not at hand. */

@@ -2,10 +2,9 @@
 
 import { invariant } from "../core/errors.ts";
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
-import { after, expand, reduceSum, reshape, scalar } from "./build.ts";
+import { add, after, concat, expand, pad, reduceSum, reshape, scalar, slice } from "./build.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
-import { sumOf } from "./sum.ts";
-import { node, type Tensor, topologicalOrder } from "./tensor.ts";
+import { isOp, node, type Tensor, topologicalOrder } from "./tensor.ts";
 import { vjps } from "./vjps.ts";
 
 /**
@@ -14,11 +13,7 @@ import { vjps } from "./vjps.ts";
  * The backward pass may find in memory the tensors `kept` of the forward pass, which come first to last; what lies
  * between them is computed again. Without any, everything is held.
  */
-export function gradients(
-  y: Tensor,
-  wrt: readonly Tensor[],
-  kept: readonly Tensor[] = [],
-): Tensor[] {
+export function gradients(y: Tensor, wrt: readonly Tensor[], kept: readonly Tensor[] = []) {
   const order = topologicalOrder([y]);
   const targets = new Set(wrt);
   const active = new Set<Tensor>();
@@ -54,6 +49,47 @@ export function gradients(
     invariant(gradient, `the output has no gradient for input ${i}`);
     return gradient;
   });
+}
+
+/**
+ * One tensor that equals the sum of `terms`, the contributions to one cotangent, which are of one shape. Gradients of
+ * slices come padded with zeros to the whole; instead of padding and adding, their parts are added where they overlap and
+ * joined.
+ */
+export function sumOf(terms: readonly Tensor[]): Tensor {
+  const whole = [...terms];
+  const padded = terms.filter((term) => isOp(term, "Pad"));
+  const axes = new Set(padded.map(({ attributes }) => attributes.axis));
+  for (const axis of axes) {
+    const parts = padded.filter(({ attributes }) => attributes.axis === axis);
+    const joined = parts.length > 1 ? join(parts, axis) : undefined;
+    if (!joined) continue;
+    for (const part of parts) whole.splice(whole.indexOf(part), 1);
+    whole.push(joined);
+  }
+  return whole.reduce(add);
+}
+
+/** The sum of tensors padded along one axis; undefined where they leave a hole between them. */
+function join(padded: readonly Tensor<"Pad">[], axis: number): Tensor | undefined {
+  const parts = padded.map(({ inputs: [part], attributes: { before } }) => ({
+    part: part!,
+    start: before,
+    end: before + fixedShape(part!.shape)[axis]!,
+  }));
+  const cuts = [...new Set(parts.flatMap(({ start, end }) => [start, end]))].toSorted(
+    (a, b) => a - b,
+  );
+  const stretches: Tensor[] = [];
+  for (const [i, from] of cuts.slice(0, -1).entries()) {
+    const to = cuts[i + 1]!;
+    const covering = parts.filter(({ start, end }) => start <= from && to <= end);
+    if (covering.length === 0) return undefined;
+    const pieces = covering.map(({ part, start }) => slice(part, axis, from - start, to - start));
+    stretches.push(pieces.reduce(add));
+  }
+  const length = fixedShape(padded[0]!.shape)[axis]!;
+  return pad(concat(stretches, axis), axis, cuts[0]!, length - cuts.at(-1)!);
 }
 
 /** Sums a gradient over the axes along which its tensor was broadcast. */

@@ -23,10 +23,7 @@ const phases: readonly (readonly Rewrite[])[] = [
  * Outputs and inputs are of the same names and values, but may be of other shapes of the same size. `narrowSoftmax`: the
  * device's softmax of half precision computes in F32.
  */
-export function fewerLaunches(
-  outputs: Outputs,
-  target: { readonly narrowSoftmax: boolean },
-): Outputs {
+export function fewerLaunches(outputs: Outputs, target: { readonly narrowSoftmax: boolean }) {
   let graph = bare(outputs);
   for (const rows of target.narrowSoftmax ? [narrowed, ...phases] : phases) {
     const firstOf = (x: Tensor) =>

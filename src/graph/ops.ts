@@ -4,15 +4,8 @@
 
 import type { Dtype } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
-import {
-  broadcastShapes,
-  type Dim,
-  formatShape,
-  normalizeAxis,
-  sameShape,
-  type Shape,
-  sizeOf,
-} from "../core/shape.ts";
+import { broadcastShapes, formatShape, normalizeAxis, sameShape, sizeOf } from "../core/shape.ts";
+import type { Dim, Shape } from "../core/shape.ts";
 
 type None = Readonly<Record<string, never>>;
 type Leaf = { readonly name: string; readonly shape: Shape; readonly dtype: Dtype };

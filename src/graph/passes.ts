@@ -32,10 +32,7 @@ export function simplify(outputs: Outputs): Outputs {
 }
 
 /** The graph with every node replaced, inputs before users; `change` gets the node with its new inputs, and as it was. */
-export function mapNodes(
-  outputs: Outputs,
-  change: (tensor: Tensor, original: Tensor) => Tensor,
-): Outputs {
+export function mapNodes(outputs: Outputs, change: (tensor: Tensor, original: Tensor) => Tensor) {
   const replaced = new Map<Tensor, Tensor>();
   for (const tensor of topologicalOrder(Object.values(outputs))) {
     const inputs = tensor.inputs.map((x) => replaced.get(x)!);

@@ -41,7 +41,23 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
     const zero = g.cast(g.scalar(0), dy.dtype);
     return [null, g.where(condition, dy, zero), g.where(condition, zero, dy)];
   },
-  MatMul: matMulVjp,
+  MatMul: (dy, _, [a, b, ...row], { transposeA, transposeB, alpha }) => {
+    // Rows scaled before the product are rows scaled after it, which may be much shorter (the loss's vocabulary).
+    const [factor, rows] = rowScaled(dy);
+    const product = (rows: Tensor) => g.matMul(rows, b, { transposeB: !transposeB, alpha });
+    const da = transposeA
+      ? g.matMul(b, dy, { transposeA: transposeB, transposeB: true, alpha })
+      : factor
+        ? g.mul(factor, product(rows))
+        : product(dy);
+    // A matrix shared by a batch sums over the batch: one product of the flattened operands.
+    const shared = !transposeA && b.shape.length === 2;
+    const [left, right] = shared ? [flatten(a), flatten(dy)] : [a, dy];
+    const db = transposeB
+      ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
+      : g.matMul(left, right, { transposeA: !transposeA, alpha });
+    return [da, db, ...row.map(() => dy)];
+  },
   ReduceSum: (dy, _, [x]) => [g.expand(dy, x.shape)],
   ReduceMean: (dy, y, [x]) => [g.expand(g.scale(dy, sizeOf(y.shape) / sizeOf(x.shape)), x.shape)],
   // After y, which is made of x and its softmax as well: neither need wait for the end of the run.
@@ -122,29 +138,6 @@ function geluTanhSlope(x: Tensor): Tensor {
   const odd = (a: number) => g.mul(x, g.add(g.scale(squared, a * k), g.cast(g.scalar(k), x.dtype)));
   const s = g.sigmoid(odd(0.044715));
   return g.mul(s, g.add(one(x), g.mul(g.sub(one(x), s), odd(3 * 0.044715))));
-}
-
-function matMulVjp(
-  dy: Tensor,
-  _: Tensor,
-  [a, b, ...row]: Operands<Tensor>,
-  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
-): Tensor[] {
-  // Rows scaled before the product are rows scaled after it, which may be much shorter (the loss's vocabulary).
-  const [factor, rows] = rowScaled(dy);
-  const product = (rows: Tensor) => g.matMul(rows, b, { transposeB: !transposeB, alpha });
-  const da = transposeA
-    ? g.matMul(b, dy, { transposeA: transposeB, transposeB: true, alpha })
-    : factor
-      ? g.mul(factor, product(rows))
-      : product(dy);
-  // A matrix shared by a batch sums over the batch: one product of the flattened operands.
-  const shared = !transposeA && b.shape.length === 2;
-  const [left, right] = shared ? [flatten(a), flatten(dy)] : [a, dy];
-  const db = transposeB
-    ? g.matMul(right, left, { transposeA: true, transposeB: transposeA, alpha })
-    : g.matMul(left, right, { transposeA: !transposeA, alpha });
-  return [da, db, ...row.map(() => dy)];
 }
 
 /** x as one factor per row times the rest, where it is such a product. */

@@ -110,18 +110,17 @@ export function batchFeeds({ ids, labels, positions }: Omit<Batch, "numTargets">
 /** Nats of all tokens together, in double precision. */
 export const totalNats = (nats: Float32Array) => nats.reduce((sum, nat) => sum + nat, 0);
 
-/** -ln p of every label, [B, T], zero where there is no target. */
-export function natsOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph): Tensor {
-  const labels = input("labels", ids.shape, "I64");
-  const weights = input("weights", ids.shape, "F32");
-  return mul(tokenScores(hidden, head, labels, tiling, logitCap).nats, weights);
+/** Of every label. */
+function scoresOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph) {
+  return tokenScores(hidden, head, input("labels", ids.shape, "I64"), tiling, logitCap);
 }
 
+/** -ln p of every label, [B, T], zero where there is no target. */
+export const natsOf = (graph: ForwardGraph): Tensor =>
+  mul(scoresOf(graph).nats, input("weights", graph.ids.shape, "F32"));
+
 /** How many tokens are likelier than each label, [B, T]; says nothing where there is no target. */
-export function ranksOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph): Tensor {
-  const labels = input("labels", ids.shape, "I64");
-  return tokenScores(hidden, head, labels, tiling, logitCap).ranks;
-}
+export const ranksOf = (graph: ForwardGraph): Tensor => scoresOf(graph).ranks;
 
 /** Logits of every token, F32 [B, T, V]. */
 export const logitsOf = ({ hidden, head, logitCap }: ForwardGraph): Tensor =>

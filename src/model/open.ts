@@ -196,15 +196,20 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   };
 }
 
+/** What a record says of a base, under its own keys. */
+export function recordedBase(record: JsonObject, keys: BaseIdentity): BaseIdentity {
+  const found = Object.entries(keys).map(([field, key]) => [field, record[key]]);
+  return Object.fromEntries(found.filter(([, value]) => value && typeof value === "string"));
+}
+
 /** What each of an adapter's kinds says of the base that it was put on. */
 export async function basesIn(adapter: string): Promise<BaseIdentity[]> {
   const read = async (kind: InsertionKind): Promise<BaseIdentity> => {
     const { config, weights } = adapterFiles[kind];
     const json = await readJson(join(adapter, config));
     const { metadata } = await openSafetensors(join(adapter, weights));
-    const fields = Object.entries(kindOf(kind).baseKeys).map(([field, key]) => [field, json[key]]);
-    const found = [["sha256", metadata[BASE_SHA256]], ...fields];
-    return Object.fromEntries(found.filter(([, value]) => value && typeof value === "string"));
+    const stated = recordedBase(json, kindOf(kind).baseKeys);
+    return { ...recordedBase(metadata, { sha256: BASE_SHA256 }), ...stated };
   };
   return Promise.all(kindsIn(adapter).map(read));
 }

@@ -38,15 +38,9 @@ export interface Places {
 }
 
 /** Without settings: this user's own caches and token, where no variable says otherwise. What is no place stays out. */
-export function placesOf({
-  hub = hubSettings({}, homedir()),
-  cacheDir = join(homedir(), ".cache", "ssa"),
-  onNote,
-  onProgress,
-  onChoice,
-  visibleCards,
-  signal,
-}: Partial<Places>): Places {
+export function placesOf(given: Partial<Places>): Places {
+  const { onNote, onProgress, onChoice, visibleCards, signal } = given;
+  const { hub = hubSettings({}, homedir()), cacheDir = join(homedir(), ".cache", "ssa") } = given;
   return { hub, cacheDir, onNote, onProgress, onChoice, visibleCards, signal };
 }
 

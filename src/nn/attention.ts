@@ -90,21 +90,17 @@ export function attention(projections: Projections, options: AttentionOptions): 
 }
 
 /** By blocks of queries that share their keys: what is later than a block or before its window is never computed. */
-function causalBlocks(
-  { query, key, value }: Projections,
-  { causal, queryRows }: CausalMask,
-  window: number,
-  form: Form,
-): Tensor[] {
+function causalBlocks(all: Projections, mask: CausalMask, window: number, form: Form): Tensor[] {
+  const { query, key, value } = all;
   const length = Number(query.shape[2]);
-  const rows = Math.min(queryRows, length);
+  const rows = Math.min(mask.queryRows, length);
   return Array.from({ length: Math.ceil(length / rows) }, (_, block) => {
     const start = block * rows;
     const end = Math.min(start + rows, length);
     const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
     const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
-    const mask = causal(end - start, end - from, window, end);
-    return attend({ query: slice(query, 2, start, end), ...visible }, mask, form);
+    const own = mask.causal(end - start, end - from, window, end);
+    return attend({ query: slice(query, 2, start, end), ...visible }, own, form);
   });
 }
 
@@ -114,12 +110,9 @@ type Form = Pick<AttentionOptions, "scale" | "cap" | "hooks" | "layer">;
  * softmax(scale · q kᵀ + mask) v, the logits capped before the mask, the softmax in F32. Queries of a group share their
  * keys: they are rows of one product.
  */
-function attend(
-  { query, key, value }: Projections,
-  mask: Tensor,
-  { scale, cap = null, hooks, layer }: Form,
-): Tensor {
-  const [q_BNTH, k_BKSH, v_BKSH] = [query, key, value];
+function attend(projections: Projections, mask: Tensor, form: Form): Tensor {
+  const { query: q_BNTH, key: k_BKSH, value: v_BKSH } = projections;
+  const { scale, cap = null, hooks, layer } = form;
   const [batch, heads, rows, headDim] = q_BNTH.shape;
   const [, groups, keys] = k_BKSH.shape;
   const perGroup = Number(heads) / Number(groups);

@@ -6,12 +6,7 @@ import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 
 /** x_BTD · W (+ b). PyTorch's Linear keeps W as [F, D], GPT-2's Conv1D as [D, F]. */
-export function linear(
-  x_BTD: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  layout: "FD" | "DF" = "FD",
-): Tensor {
+export function linear(x_BTD: Tensor, weight: Tensor, bias?: Tensor, layout: "FD" | "DF" = "FD") {
   const product_BTF = g.matMul(x_BTD, weight, { transposeB: layout === "FD" });
   return bias ? g.add(product_BTF, bias) : product_BTF;
 }

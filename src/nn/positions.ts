@@ -63,12 +63,8 @@ export function packedPositions(positions_BT: Tensor, tiling = smallTiles): Posi
   const places = (start: number, end: number) =>
     Float32Array.from({ length: end - start }, (_, i) => start + i);
   // Where in the row a token's window begins: floats, which every device compares.
-  const first_B1T1 = acrossHeads(
-    g.sub(
-      g.constant(places(0, length), [length, 1]),
-      tabulate(given, 1, (position) => position),
-    ),
-  );
+  const position_BT1 = tabulate(given, 1, (position) => position);
+  const first_B1T1 = acrossHeads(g.sub(g.constant(places(0, length), [length, 1]), position_BT1));
   const masks = new Map<string, Tensor>();
   const causal: CausalMask["causal"] = (rows, keys, window, end) => {
     const id = [rows, keys, Math.min(window, keys), end].join();

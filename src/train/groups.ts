@@ -7,14 +7,9 @@ import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
 import { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
-import { type Insertion, withInitialValues } from "../insertions/insertion.ts";
-import {
-  INSERTION_KINDS,
-  type InsertionKind,
-  type Insertions,
-  insertionsOf,
-  kindOf,
-} from "../insertions/kinds.ts";
+import { withInitialValues } from "../insertions/insertion.ts";
+import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
+import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
 import { lora } from "../insertions/lora.ts";
 import { temperatures } from "../insertions/temperatures.ts";
 import type { TrainedTensor } from "./adamw.ts";
@@ -72,12 +67,9 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
       if (!there) return [kind, withInitialValues(insertion, base.model, random)];
       if (JSON.stringify(there.insertion.spec) === JSON.stringify(insertion.spec))
         return [kind, there];
-      throw new UserError(
-        `${base.folder} has other ${kindOf(kind).word} than the recipe asks for`,
-        {
-          hint: `start from its base, or state the same ${keys[kind]}`,
-        },
-      );
+      const problem = `has other ${kindOf(kind).word} than the recipe asks for`;
+      const hint = `start from its base, or state the same ${keys[kind]}`;
+      throw new UserError(`${base.folder} ${problem}`, { hint });
     }),
   );
   // What is beside attention is to be small; LoRA's rank says for itself what it adds.
@@ -94,13 +86,11 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
 const keys = { temperatures: "temperatures and their forms", lora: "lora" } as const;
 
 /** As a recipe has them. */
-const insertions: Readonly<
-  Record<InsertionKind, (base: OpenedModel, recipe: Recipe) => Insertion>
-> = {
-  temperatures: (_, { feature, position, hidden, tie, ...recipe }) =>
+const insertions = {
+  temperatures: (_: OpenedModel, { feature, position, hidden, tie, ...recipe }: Recipe) =>
     temperatures.of({ feature, position, hidden, tie, ...recipe.temperatures }),
-  lora: ({ model }, recipe) => lora.choose(model, recipe.lora),
-};
+  lora: ({ model }: OpenedModel, recipe: Recipe) => lora.choose(model, recipe.lora),
+} satisfies Record<InsertionKind, unknown>;
 
 /** Of all that is inserted, or of one kind. */
 export const addedParameters = (opened: Insertions, of?: InsertionKind) =>
@@ -113,11 +103,9 @@ export const addedParameters = (opened: Insertions, of?: InsertionKind) =>
 const shared = (length: number) => new Float32Array(new SharedArrayBuffer(4 * length));
 
 /** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
-export async function trainedTensors(
-  opened: OpenedModel,
-  { tune, init, seed, weightDecay }: Recipe,
-): Promise<TrainedTensor[]> {
+export async function trainedTensors(opened: OpenedModel, recipe: Recipe) {
   const { folder, model, weights } = opened;
+  const { tune, init, seed, weightDecay } = recipe;
   if (init === "random" && !tune.includes("all"))
     throw new UserError(`init: random leaves weights that do not train random for good`, {
       hint: "train them too: tune: all",

@@ -5,7 +5,7 @@ import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { failureOf } from "../../src/engines/failure.ts";
-import { cardFree } from "../../src/engines/onnxruntime/card-memory.ts";
+import { cardFree } from "../../src/engines/onnxruntime/cuda-libraries.ts";
 import { temporaryFolder } from "../helpers.ts";
 
 const short = [

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import * as g from "../../src/graph/build.ts";
-import { sumOf } from "../../src/graph/sum.ts";
+import { sumOf } from "../../src/graph/autodiff.ts";
 import { type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
 import { allClose } from "../helpers.ts";
 

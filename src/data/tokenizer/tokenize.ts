@@ -1,10 +1,9 @@
 // Texts into tokens, on as many threads as are given: this one and helpers, which start once there is enough to do. The
 // stream of documents is cut into jobs of about equal size whose tokens can be found apart from one another.
 
-import { on } from "node:events";
 import { setImmediate } from "node:timers/promises";
 import { UserError } from "../../core/errors.ts";
-import { startWorker } from "../../core/worker.ts";
+import { openQueue } from "../../core/worker.ts";
 import { createTokens, type DocumentStream, type Piece, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
 import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
@@ -87,8 +86,8 @@ export async function tokenize(
         helpers = Array.from({ length: threads - 1 }, () => startHelper(tokenizer.folder));
       }
       // One job waits while a helper works on another.
-      const helper = helpers.find(({ numWaiting }) => numWaiting < 2);
-      const result = helper ? helper.encode(job) : Promise.resolve(tokenizer.encode(job));
+      const helper = helpers.find(({ numWaiting }) => numWaiting() < 2);
+      const result = helper ? helper.ask(job) : Promise.resolve(tokenizer.encode(job));
       result.catch(() => undefined); // told when its turn comes
       underway.push({ job, result });
       if (!helper) await setImmediate();
@@ -96,8 +95,7 @@ export async function tokenize(
     }
     while (underway.length > 0) await collectFirst();
   } finally {
-    // Asked to end once idle: they hold native code, which must not be torn down at work.
-    for (const { worker } of helpers) worker.postMessage("close");
+    for (const { close } of helpers) void close();
   }
   return { lengths, unscored };
 }
@@ -133,21 +131,11 @@ function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
 
 type Helper = ReturnType<typeof startHelper>;
 
-/** A thread that encodes beside this one, its jobs in their order. */
-function startHelper(folder: string) {
-  const worker = startWorker("./tokenize-worker", import.meta.url, { workerData: { folder } });
-  const replies = on(worker, "message");
-  const helper = {
-    worker,
-    numWaiting: 0,
-    async encode(job: Job): Promise<EncodedPieces> {
-      worker.postMessage(job);
-      helper.numWaiting++;
-      const { value } = (await replies.next()) as { value: [EncodedPieces | string] };
-      helper.numWaiting--;
-      if (typeof value[0] === "string") throw new UserError(value[0]);
-      return value[0];
-    },
-  };
-  return helper;
-}
+/** A thread that encodes beside this one. */
+const startHelper = (folder: string) =>
+  openQueue<(job: Job) => Promise<EncodedPieces>>(
+    "./tokenize-worker",
+    import.meta.url,
+    (said) => new UserError(said),
+    folder,
+  );

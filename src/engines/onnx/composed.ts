@@ -3,17 +3,15 @@
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
-import type { Lowering } from "./lowering.ts";
+import type { Lowering, Rule } from "./lowering.ts";
 
 /** op(a) · op(b) · alpha from a product without transposes. */
-export function matMul(
-  context: Lowering,
-  [a, b]: readonly [string, string],
-  [x, y]: readonly [Tensor, Tensor],
-  attributes: OpAttributes["MatMul"],
-): string {
+export const matMul: Rule<"MatMul"> = (context, operands, attributes, tensor) => {
+  const [a, b] = operands;
+  const [x, y] = tensor.inputs as [Tensor, Tensor];
   // Gemm transposes on every provider, but takes matrices only.
-  if (x.shape.length === 2 && y.shape.length === 2) return gemm(context, [a, b], attributes);
+  if (x.shape.length === 2 && y.shape.length === 2)
+    return gemm(context, operands, attributes, tensor);
   const { transposeA, transposeB, alpha } = attributes;
   // Of three products with attention's squares two scale the same rows.
   const scalesRows = context.target.fewLaunches && alpha !== 1;
@@ -27,18 +25,17 @@ export function matMul(
   return alpha === 1 || scalesRows
     ? product
     : context.emit("Mul", [product, context.scalar(alpha, x.dtype)]);
-}
+};
 
-export const gemm = (
-  context: Lowering,
-  operands: readonly string[],
-  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
-) =>
-  context.emit("Gemm", operands, {
-    transA: Number(transposeA),
-    transB: Number(transposeB),
-    alpha: { float: alpha },
-  });
+/** As Gemm and FusedMatMul have them. */
+export const scaling = ({ transposeA, transposeB, alpha }: OpAttributes["MatMul"]) => ({
+  transA: Number(transposeA),
+  transB: Number(transposeB),
+  alpha: { float: alpha },
+});
+
+export const gemm: Rule<"MatMul"> = (context, operands, attributes) =>
+  context.emit("Gemm", operands, scaling(attributes));
 
 function swapLast(context: Lowering, x: string, rank: number): string {
   const perm = Array.from({ length: rank }, (_, i) => i);
@@ -46,20 +43,18 @@ function swapLast(context: Lowering, x: string, rank: number): string {
   return context.emit("Transpose", [x], { perm });
 }
 
-const meanLast = (context: Lowering, x: string) => context.emit("ReduceMean", [x, [-1]]);
-
-/** Mean over the last axis. */
-export const layerNormMean = (context: Lowering, x: string) => meanLast(context, x);
+/** Over the last axis. */
+export const mean = (context: Lowering, x: string) => context.emit("ReduceMean", [x, [-1]]);
 
 /** 1 / √(mean((x - mean x)²) + ε) */
 export function layerNormInvStd(context: Lowering, x: string, tensor: Tensor, epsilon: number) {
-  const centered = context.emit("Sub", [x, meanLast(context, x)]);
+  const centered = context.emit("Sub", [x, mean(context, x)]);
   return rmsNormInvStd(context, centered, tensor, epsilon);
 }
 
 /** 1 / √(mean(x²) + ε) */
 export function rmsNormInvStd(context: Lowering, x: string, { dtype }: Tensor, epsilon: number) {
-  const square = meanLast(context, context.emit("Mul", [x, x]));
+  const square = mean(context, context.emit("Mul", [x, x]));
   const shifted = context.emit("Add", [square, context.scalar(epsilon, dtype)]);
   return context.emit("Reciprocal", [context.emit("Sqrt", [shifted])]);
 }
@@ -91,14 +86,10 @@ export function slice(context: Lowering, x: string, axis: number, start: number,
 const ONE_HOT_SIZE = 2 ** 24;
 
 /** onehot(indices) · updates, some rows of the table at a time. */
-export function scatterAdd(
-  context: Lowering,
-  [indices, updates]: readonly [string, string],
-  [ids]: readonly [Tensor],
-  { shape, dtype }: Tensor,
-): string {
+export const scatterAdd: Rule<"ScatterAdd"> = (context, [indices, updates], _, tensor) => {
+  const { inputs, shape, dtype } = tensor;
   const [rows, ...rest] = fixedShape(shape) as [number, ...number[]];
-  const count = sizeOf(ids.shape);
+  const count = sizeOf(inputs[0]!.shape);
   const flatIds = context.emit("Reshape", [indices, [1, count]]);
   const flat = context.emit("Reshape", [updates, [count, sizeOf(rest)]]);
   const blockRows = Math.max(1, Math.floor(ONE_HOT_SIZE / count));
@@ -111,4 +102,4 @@ export function scatterAdd(
   }
   const table = blocks.length === 1 ? blocks[0]! : context.emit("Concat", blocks, { axis: 0 });
   return context.emit("Reshape", [table, [rows, ...rest]]);
-}
+};

@@ -2,6 +2,7 @@
 
 import { type Dtype, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
+import type { OpAttributes, Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
 import { type Attributes, ONNX_TYPES, OnnxModel, type Operand, type WeightBytes } from "./model.ts";
@@ -57,6 +58,14 @@ export const targets = {
   coreml: little,
   portable: { ...everything, fusedMatMul: false, normStatistics: [] },
 } as const satisfies Readonly<Record<string, LoweringTarget>>;
+
+/** Gives the name of the tensor's value, made of those of its operands. */
+export type Rule<Op extends OpType> = (
+  context: Lowering,
+  inputs: Operands<string>,
+  attributes: OpAttributes[Op],
+  tensor: Tensor,
+) => string;
 
 export class Lowering {
   readonly model = new OnnxModel();
@@ -135,11 +144,9 @@ export class Lowering {
     attributes: Attributes = {},
   ): readonly [string, ...string[]] {
     const key = JSON.stringify([op, inputs, attributes]);
-    let names = this.#shared.get(key);
-    if (!names) {
-      names = outputs.map((name) => this.model.name(name));
-      this.#shared.set(key, this.model.node(op, inputs, names, attributes));
-    }
+    const named = () => outputs.map((name) => this.model.name(name));
+    const names = this.#shared.get(key) ?? this.model.node(op, inputs, named(), attributes);
+    this.#shared.set(key, names);
     return names as [string, ...string[]];
   }
 }

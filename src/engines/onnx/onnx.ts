@@ -3,12 +3,12 @@
 import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
-import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
+import { each, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
-import { Lowering, type LoweringTarget } from "./lowering.ts";
+import { Lowering, type LoweringTarget, type Rule } from "./lowering.ts";
 import type { WeightBytes } from "./model.ts";
 
 export { type LoweringTarget, targets } from "./lowering.ts";
@@ -44,13 +44,6 @@ export function toOnnx(
   }
   return context.model.encode();
 }
-
-type Rule<Op extends OpType> = (
-  context: Lowering,
-  inputs: Operands<string>,
-  attributes: OpAttributes[Op],
-  tensor: Tensor,
-) => string;
 
 /** Ops that ONNX has under the same name, without attributes. */
 const DIRECT = [
@@ -95,17 +88,37 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
       : context.emit("Gelu", [x], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x, to),
-  MatMul: lowerMatMul,
+  MatMul: (context, operands, attributes, tensor) => {
+    if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
+    const [a, b] = operands;
+    const { transposeA, transposeB, alpha } = attributes;
+    if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);
+    return context.target.fusedMatMul
+      ? context.emit("com.microsoft.FusedMatMul", [a, b], composed.scaling(attributes))
+      : composed.matMul(context, operands, attributes, tensor);
+  },
   ReduceSum: (context, [x], { axes }) => context.emit("ReduceSum", [x, axes]),
   ReduceMean: (context, [x], { axes }) => context.emit("ReduceMean", [x, axes]),
   LogSumExp: (context, [x]) => composed.logSumExp(context, x),
   Softmax: (context, [x]) => composed.softmax(context, x),
   LayerNorm: layerNorm(0),
-  LayerNormMean: layerNorm(1, composed.layerNormMean),
+  LayerNormMean: layerNorm(1, composed.mean),
   LayerNormInvStd: layerNorm(2, composed.layerNormInvStd),
   RmsNorm: rmsNorm(0),
   RmsNormInvStd: rmsNorm(1, composed.rmsNormInvStd),
-  Rotary: lowerRotary,
+  // [x1 cos - x2 sin, x2 cos + x1 sin, rest]
+  Rotary: (context, [x, cos, sin], _, { inputs }) => {
+    const half = Number(inputs[1]!.shape.at(-1));
+    const rest = Number(inputs[0]!.shape.at(-1)) - 2 * half;
+    const sizes = rest > 0 ? [half, half, rest] : [half, half];
+    const parts = sizes.map(() => context.model.name("part"));
+    context.model.node("Split", [x, sizes], parts, { axis: -1 });
+    const [x1, x2, ...untouched] = parts as [string, string, ...string[]];
+    const mul = (a: string, b: string) => context.emit("Mul", [a, b]);
+    const first = context.emit("Sub", [mul(x1, cos), mul(x2, sin)]);
+    const second = context.emit("Add", [mul(x2, cos), mul(x1, sin)]);
+    return context.emit("Concat", [first, second, ...untouched], { axis: -1 });
+  },
   Reshape: (context, [x], { shape }, { inputs }) =>
     context.emit("Reshape", [x, openShape(shape, inputs[0]!.shape)]),
   Transpose: (context, inputs, { permutation }) =>
@@ -123,7 +136,17 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
     context.emit("Pad", [x, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
   Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
-  ScatterAdd: lowerScatterAdd,
+  ScatterAdd: (context, operands, attributes, tensor) => {
+    if (!context.target.scatterAdd)
+      return composed.scatterAdd(context, operands, attributes, tensor);
+    const shape = fixedShape(tensor.shape);
+    const count = sizeOf(tensor.inputs[0]!.shape);
+    const zero = context.cast(context.model.integers([0], []), tensor.dtype);
+    const table = context.emit("Expand", [zero, shape]);
+    const rows = context.emit("Reshape", [operands[0], [count, 1]]);
+    const flat = context.emit("Reshape", [operands[1], [count, ...shape.slice(1)]]);
+    return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
+  },
   CumSum: (context, [x]) => context.emit("CumSum", [x, context.model.integers([-1], [])]),
 };
 
@@ -133,60 +156,4 @@ function openShape(shape: Shape, from: Shape): number[] {
   const target = shape.map((dim, i) => (typeof dim === "number" ? dim : open(dim, i)));
   invariant(target.filter((dim) => dim === -1).length <= 1, "two unknown dimensions");
   return target;
-}
-
-function lowerMatMul(
-  context: Lowering,
-  operands: Operands<string>,
-  attributes: OpAttributes["MatMul"],
-  { inputs }: Tensor,
-): string {
-  if (inputs.length === 3) return composed.gemm(context, operands, attributes);
-  const [a, b] = operands;
-  const { transposeA, transposeB, alpha } = attributes;
-  if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);
-  if (context.target.fusedMatMul)
-    return context.emit("com.microsoft.FusedMatMul", [a, b], {
-      transA: Number(transposeA),
-      transB: Number(transposeB),
-      alpha: { float: alpha },
-    });
-  return composed.matMul(context, [a, b], inputs as [Tensor, Tensor], attributes);
-}
-
-function lowerScatterAdd(
-  context: Lowering,
-  [indices, updates]: Operands<string>,
-  _: OpAttributes["ScatterAdd"],
-  tensor: Tensor,
-): string {
-  const [ids] = tensor.inputs as [Tensor, Tensor];
-  if (!context.target.scatterAdd)
-    return composed.scatterAdd(context, [indices, updates], [ids], tensor);
-  const shape = fixedShape(tensor.shape);
-  const count = sizeOf(ids.shape);
-  const zero = context.cast(context.model.integers([0], []), tensor.dtype);
-  const table = context.emit("Expand", [zero, shape]);
-  const rows = context.emit("Reshape", [indices, [count, 1]]);
-  const flat = context.emit("Reshape", [updates, [count, ...shape.slice(1)]]);
-  return context.emit("ScatterND", [table, rows, flat], { reduction: "add" });
-}
-
-/** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
-function lowerRotary(
-  context: Lowering,
-  [x, cos, sin]: Operands<string>,
-  _: OpAttributes["Rotary"],
-  { inputs }: Tensor,
-): string {
-  const half = Number(inputs[1]!.shape.at(-1));
-  const rest = Number(inputs[0]!.shape.at(-1)) - 2 * half;
-  const sizes = rest > 0 ? [half, half, rest] : [half, half];
-  const parts = sizes.map(() => context.model.name("part"));
-  context.model.node("Split", [x, sizes], parts, { axis: -1 });
-  const [x1, x2, ...untouched] = parts as [string, string, ...string[]];
-  const mul = (a: string, b: string) => context.emit("Mul", [a, b]);
-  const first = context.emit("Sub", [mul(x1, cos), mul(x2, sin)]);
-  const second = context.emit("Add", [mul(x2, cos), mul(x1, sin)]);
-  return context.emit("Concat", [first, second, ...untouched], { axis: -1 });
 }

@@ -1,13 +1,14 @@
-// The libraries of CUDA that ONNX Runtime's provider is linked to: which (asked of the loader), where they are, and
-// which package has each. One that lies where the loader does not look is loaded by its path before the provider asks for
-// its name: `LD_LIBRARY_PATH` is read only when a process starts.
+// CUDA on this machine: the libraries that ONNX Runtime's provider is linked to, which (asked of the loader), where they
+// are, and which package has each. One that lies where the loader does not look is loaded by its path before the provider
+// asks for its name: `LD_LIBRARY_PATH` is read only when a process starts.
 
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { messageOf } from "../../core/errors.ts";
+import { promisify } from "node:util";
+import { messageOf, orElse } from "../../core/errors.ts";
 import { callInProcess } from "../../core/worker.ts";
 
 export type CudaReport = ReturnType<typeof examineCuda>;
@@ -39,13 +40,7 @@ const packages: Readonly<Record<string, readonly [wheel: string, apt: string]>> 
 /** What CUDA needs on this machine, found out in a process of its own; null where ONNX Runtime has no CUDA at all. */
 export async function surveyCuda(): Promise<CudaReport | null> {
   if (process.platform !== "linux" || process.arch !== "x64") return null;
-  const found = callInProcess<CudaReport>(
-    "./cuda-libraries",
-    "examineCuda",
-    null,
-    import.meta.url,
-    60,
-  );
+  const found = callInProcess<CudaReport>("./cuda-libraries", "examineCuda", null, import.meta.url);
   return (await found).value ?? null;
 }
 
@@ -104,14 +99,11 @@ function linkedTo(library: string): readonly Linked[] {
 }
 
 /** What a program prints; nothing where it fails or is not there. */
-function said(program: string, args: readonly string[]): string {
-  try {
-    const stdio = ["ignore", "pipe", "ignore"] as const;
-    return execFileSync(program, args, { encoding: "utf8", stdio: [...stdio], timeout: 10_000 });
-  } catch {
-    return "";
-  }
-}
+const said = (program: string, args: readonly string[]) =>
+  orElse(
+    () => execFileSync(program, args, { encoding: "utf8", stdio: "pipe", timeout: 10_000 }),
+    "",
+  );
 
 /** Where Python's wheels and NVIDIA's toolkit keep libraries without the loader's knowledge. */
 function otherFolders(): readonly string[] {
@@ -127,4 +119,17 @@ function otherFolders(): readonly string[] {
     (name) => `/usr/local/${name}/lib64`,
   );
   return [...wheels, ...sites.slice(0, 1).map((prefix) => join(prefix, "lib")), ...toolkit];
+}
+
+/**
+ * What is free of an NVIDIA card's memory, as its driver's own tool says: in bytes, of the card of that number; undefined where nvidia-smi says nothing. It counts all cards, CUDA only those of
+ * CUDA_VISIBLE_DEVICES.
+ */
+export async function cardFree(number = "0", visible = ""): Promise<number | undefined> {
+  const card = visible.split(",")[Number(number)]?.trim() || number;
+  const query = [`--id=${card}`, "--query-gpu=memory.free", "--format=csv,noheader,nounits"];
+  const ask = promisify(execFile)("nvidia-smi", query, { timeout: 10_000 });
+  const { stdout } = await ask.catch(() => ({ stdout: "" }));
+  const mebibytes = /^\s*(\d+)\s*$/.exec(stdout)?.[1];
+  return mebibytes === undefined ? undefined : Number(mebibytes) * 2 ** 20;
 }

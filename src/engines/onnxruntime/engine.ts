@@ -4,16 +4,16 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Precision } from "../../core/dtype.ts";
-import { invariant, messageOf } from "../../core/errors.ts";
+import { invariant } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
-import { startWorker } from "../../core/worker.ts";
+import { openQueue } from "../../core/worker.ts";
 import { fewerLaunches } from "../../graph/launches.ts";
 import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import type { Engine, Program, Results, Weight } from "../engine.ts";
 import { failureOf } from "../failure.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
 import { estimate, roomOf } from "./estimate.ts";
-import type { InputFormat, WorkerReply, WorkerRequest } from "./worker.ts";
+import type { InputFormat, WorkerRequest } from "./worker.ts";
 
 export interface OnnxRuntimeOptions {
   readonly description: string;
@@ -31,6 +31,10 @@ export interface OnnxRuntimeOptions {
  * ONNX Runtime's own milliseconds take the processor from whatever else runs, a step's other threads among it.
  */
 const SPIN_MICROSECONDS = "20";
+
+/** The thread that owns the sessions. */
+const openWorker = () =>
+  openQueue<(request: WorkerRequest) => Promise<number>>("./worker", import.meta.url, failureOf);
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = openWorker();
@@ -52,7 +56,7 @@ export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
 }
 
 async function compile(
-  worker: SessionWorker,
+  worker: ReturnType<typeof openWorker>,
   outputs: Outputs,
   weights: ReadonlyMap<string, Weight>,
   { target, provider, threads }: OnnxRuntimeOptions,
@@ -65,7 +69,7 @@ async function compile(
       return [name, { data, shape: fixedShape(shape) }];
     }),
   );
-  const program = await worker.call({
+  const program = await worker.ask({
     model,
     inputs: new Map([...leaves(outputs, "Input")].map(([name, x]) => [name, formatOf(x, target)])),
     outputs: shared,
@@ -92,10 +96,10 @@ async function compile(
   const results: Results = Object.fromEntries([...shared].map(([name, { data }]) => [name, data]));
   return {
     run: async (feeds) => {
-      await worker.call({ program, feeds });
+      await worker.ask({ program, feeds });
       return results;
     },
-    dispose: async () => void (await worker.call({ program, feeds: null })),
+    dispose: async () => void (await worker.ask({ program, feeds: null })),
   };
 }
 
@@ -124,46 +128,4 @@ async function locate(names: Iterable<string>, weights: ReadonlyMap<string, Weig
     else bytes.set(name, (await readFile(file)).subarray(offset, offset + byteLength));
   }
   return { folder, bytes };
-}
-
-type SessionWorker = ReturnType<typeof openWorker>;
-
-/** The thread that owns the sessions; it answers requests in their order. */
-function openWorker() {
-  const worker = startWorker("./worker", import.meta.url);
-  /** What waits for a reply, told of an error or of none. The first comes unasked, once the worker has loaded. */
-  const waiting: ((error?: Error) => void)[] = [];
-  const loading = new Promise<unknown>((resolve) => waiting.push(resolve));
-  let count = 0;
-  let end: Error | undefined;
-  const onEnd = (error: Error) => {
-    end ??= error;
-    for (const settle of waiting.splice(0)) settle(end);
-  };
-  worker.unref();
-  worker.on("message", (error: WorkerReply) => {
-    const settle = waiting.shift()!;
-    if (waiting.length === 0) worker.unref();
-    settle(error === null ? undefined : failureOf(error));
-  });
-  worker.on("error", (error) => onEnd(failureOf(messageOf(error))));
-  worker.on("exit", (code) => onEnd(failureOf(`its thread ended with code ${code}`)));
-  return {
-    /** Gives the request's number once it is done. */
-    call: (request: WorkerRequest): Promise<number> => {
-      if (end) return Promise.reject(end);
-      const id = count++;
-      worker.ref();
-      worker.postMessage({ id, request });
-      return new Promise((resolve, reject) => {
-        waiting.push((error) => (error ? reject(error) : resolve(id)));
-      });
-    },
-    /** After the last reply: a worker must not be torn down inside a run, nor while it loads native code. */
-    close: async () => {
-      worker.ref();
-      await loading;
-      await worker.terminate();
-    },
-  };
 }

@@ -3,7 +3,7 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { type Dtype, type Precision, precisions } from "../../core/dtype.ts";
-import { messageOf } from "../../core/errors.ts";
+import { messageOf, orElse } from "../../core/errors.ts";
 import { ONNX_TYPES, OnnxModel } from "../onnx/model.ts";
 import { type CudaLibrary, examineCuda } from "./cuda-libraries.ts";
 
@@ -50,10 +50,7 @@ function doubling(dtype: Dtype): Uint8Array {
   return model.encode();
 }
 
-async function failure(
-  model: Uint8Array,
-  provider: InferenceSession.ExecutionProviderOption,
-): Promise<string | undefined> {
+async function failure(model: Uint8Array, provider: InferenceSession.ExecutionProviderOption) {
   try {
     const session = await InferenceSession.create(model, {
       executionProviders: [provider],
@@ -87,11 +84,7 @@ export function holdsHardware(
 /** What the process's descriptors point to, on Linux. */
 function openFiles(): string[] {
   if (process.platform !== "linux") return [];
-  return readdirSync("/proc/self/fd").flatMap((descriptor) => {
-    try {
-      return [readlinkSync(`/proc/self/fd/${descriptor}`)];
-    } catch {
-      return []; // the listing's own descriptor, closed since
-    }
-  });
+  // The listing's own descriptor is closed since.
+  const fileOf = (descriptor: string) => readlinkSync(`/proc/self/fd/${descriptor}`);
+  return readdirSync("/proc/self/fd").flatMap((one) => orElse(() => fileOf(one), []));
 }

@@ -67,10 +67,7 @@ const rules: readonly (Obstacle & { readonly pattern: RegExp })[] = [
     reason: "$1 is missing",
     hint: "install it, and name its folder in SSA_CUDA_PATH where it is not found; ssa doctor lists all",
   },
-  {
-    pattern: /driver version is insufficient|CUDA failure 35\b/,
-    ...driverMissing,
-  },
+  { pattern: /driver version is insufficient|CUDA failure 35\b/, ...driverMissing },
   {
     pattern: /no CUDA-capable device|CUDA failure 100\b/,
     reason: "there is no NVIDIA GPU that this process may use",

@@ -1,11 +1,11 @@
 // Owns the sessions of ONNX Runtime, whose calls block the thread they are made on.
 
-import { parentPort } from "node:worker_threads";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { invariant, messageOf } from "../../core/errors.ts";
+import { invariant } from "../../core/errors.ts";
+import { answerQueue } from "../../core/worker.ts";
 import type { Feeds } from "../engine.ts";
 
-export interface Compile {
+interface Compile {
   readonly model: Uint8Array;
   readonly options: InferenceSession.SessionOptions;
   readonly inputs: ReadonlyMap<string, InputFormat>;
@@ -13,26 +13,28 @@ export interface Compile {
   readonly outputs: ReadonlyMap<string, { data: Float32Array; shape: readonly number[] }>;
 }
 
-/** Compiles a program, which is known by the request's number, or runs one with feeds; null releases it. */
+/** Compiles a program and gives its number, or runs one with feeds; null releases it. */
 export type WorkerRequest = Compile | { readonly program: number; readonly feeds: Feeds | null };
-
-/** What went wrong; null: a request is done, each in its turn, or at first, unasked: the native code is loaded. */
-export type WorkerReply = string | null;
 
 export interface InputFormat {
   readonly shape: readonly number[];
   readonly type: "float32" | "int64" | "int32";
 }
 
-const programs = new Map<number, (feeds: Feeds | null) => Promise<void>>();
+const programs = new Map<number, Awaited<ReturnType<typeof compile>>>();
+let count = 0;
 
-async function handle(id: number, request: WorkerRequest): Promise<void> {
-  if ("model" in request) return void programs.set(id, await compile(request));
+// One at a time: a session must not be released, nor a second one run, while one runs.
+answerQueue(async (request: WorkerRequest) => {
+  if ("model" in request) {
+    programs.set(++count, await compile(request));
+    return count;
+  }
   const program = programs.get(request.program);
   invariant(program, `no program ${request.program}`);
   if (!request.feeds) programs.delete(request.program);
   return program(request.feeds);
-}
+});
 
 async function compile({ model, options, inputs, outputs }: Compile) {
   const session = await InferenceSession.create(model, options);
@@ -70,18 +72,3 @@ function tensorOf(data: Float32Array | BigInt64Array, { shape, type }: InputForm
     ? new Tensor(type, Int32Array.from(data, Number), shape)
     : new Tensor("int64", data, shape);
 }
-
-invariant(parentPort, "this file is a worker's");
-const port = parentPort;
-const reply = (error: WorkerReply) => port.postMessage(error);
-let queue = Promise.resolve();
-port.on("message", ({ id, request }: { id: number; request: WorkerRequest }) => {
-  // One at a time: a session must not be released, nor a second one run, while one runs.
-  queue = queue.then(() =>
-    handle(id, request).then(
-      () => reply(null),
-      (error: unknown) => reply(messageOf(error)),
-    ),
-  );
-});
-reply(null);

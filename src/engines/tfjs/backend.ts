@@ -25,11 +25,8 @@ const gpuFacts =
 export async function openTfjs(device?: TfjsDevice) {
   const absent: unknown[] = [];
   for (const candidate of device ? [device] : TFJS_DEVICES) {
-    try {
-      return { backend: await loadTfjs(candidate), absent };
-    } catch (error) {
-      absent.push(error);
-    }
+    const backend = await loadTfjs(candidate).catch((error: unknown) => void absent.push(error));
+    if (backend) return { backend, absent };
   }
   throw absent[0];
 }
@@ -42,13 +39,12 @@ export async function loadTfjs(
   const { name, packages } = backends[device];
   if (device === "gpu") restoreUtil(util);
   const modules: unknown[] = [];
-  for (const wanted of packages) {
-    try {
-      modules.push(await importPackage(wanted));
-    } catch (cause) {
-      throw cannotLoad(device, wanted, cause);
-    }
-  }
+  for (const wanted of packages)
+    modules.push(
+      await importPackage(wanted).catch((cause: unknown) => {
+        throw cannotLoad(device, wanted, cause);
+      }),
+    );
   const tf = modules[0] as TensorFlow;
   tf.enableProdMode(); // no greeting on the console, no checks that the graph has had
   if (!(await tf.setBackend(name)))

@@ -147,10 +147,8 @@ function checkPrecision(order: readonly Tensor[], device: TfjsDevice): void {
 }
 
 /** A parameter's values as float32, from its file or from memory. */
-async function load(
-  { attributes: { name, shape, dtype } }: Tensor<"Parameter">,
-  weights: ReadonlyMap<string, Weight>,
-): Promise<Float32Array> {
+async function load(tensor: Tensor<"Parameter">, weights: ReadonlyMap<string, Weight>) {
+  const { name, shape, dtype } = tensor.attributes;
   const weight = weights.get(name);
   invariant(weight, `parameter ${name} is not bound`);
   const values =

@@ -2,6 +2,7 @@
 // tensorflow) has. Half precision and 64-bit integers do not exist there; values are float32, int32 or bool.
 
 import type * as tensorflow from "@tensorflow/tfjs-core";
+import type { Dtype } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
 import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
@@ -54,10 +55,22 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
         : tf.erf(tf.mul(x, Math.SQRT1_2));
     return tf.mul(tf.mul(x, 0.5), tf.add(inner, 1));
   },
-  Cast: ({ tf }, [x], { to }) => tf.cast(x, TF_DTYPES[to]),
+  Cast: ({ tf }, [x], { to }) => tf.cast(x, tfDtypeOf(to)),
   LessOrEqual: direct("lessEqual"),
   And: direct("logicalAnd"),
-  MatMul: matMul,
+  // One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches of
+  // unequal shapes.
+  MatMul: ({ tf }, [a, b, ...row], attributes, tensor) => {
+    const shape = fixedShape(tensor.shape);
+    const batch = shape.slice(0, -2);
+    const product =
+      b.rank === 2 && (a.rank === 2 || !attributes.transposeA)
+        ? multiply(tf, tf.reshape(a, [-1, a.shape.at(-1)!]), b, attributes)
+        : multiply(tf, inBatch(tf, a, batch), inBatch(tf, b, batch), attributes);
+    const shaped = tf.reshape(product, [...shape]);
+    const scaled = attributes.alpha === 1 ? shaped : tf.mul(shaped, attributes.alpha);
+    return row.reduce(tf.add, scaled);
+  },
   ReduceSum: ({ tf }, [x], { axes }) => tf.sum(x, [...axes], true),
   ReduceMean: ({ tf }, [x], { axes }) => tf.mean(x, [...axes], true),
   LogSumExp: ({ tf }, [x]) => {
@@ -65,14 +78,23 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
     return tf.add(tf.log(tf.sum(tf.exp(tf.sub(x, largest)), -1, true)), largest);
   },
   LayerNorm: ({ tf }, [x, weight, bias], { epsilon }) => {
-    const { centered, invStd } = moments(tf, x, epsilon);
-    return tf.add(tf.mul(tf.mul(centered, invStd), weight), bias);
+    const from = centered(tf, x);
+    return tf.add(tf.mul(tf.mul(from, invRms(tf, from, epsilon)), weight), bias);
   },
   LayerNormMean: ({ tf }, [x]) => tf.mean(x, -1, true),
-  LayerNormInvStd: ({ tf }, [x], { epsilon }) => moments(tf, x, epsilon).invStd,
+  LayerNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, centered(tf, x), epsilon),
   RmsNorm: ({ tf }, [x, weight], { epsilon }) => tf.mul(tf.mul(x, invRms(tf, x, epsilon)), weight),
   RmsNormInvStd: ({ tf }, [x], { epsilon }) => invRms(tf, x, epsilon),
-  Rotary: rotary,
+  // [x1 cos - x2 sin, x2 cos + x1 sin, rest]
+  Rotary: ({ tf }, [x, cos, sin]) => {
+    const [half, width, axis] = [cos.shape.at(-1)!, x.shape.at(-1)!, x.rank - 1];
+    const part = (start: number, end: number) => slice(tf, x, axis, start, end);
+    const [x1, x2] = [part(0, half), part(half, 2 * half)];
+    const first = tf.sub(tf.mul(x1, cos), tf.mul(x2, sin));
+    const second = tf.add(tf.mul(x2, cos), tf.mul(x1, sin));
+    const rest = width > 2 * half ? [part(2 * half, width)] : [];
+    return tf.concat([first, second, ...rest], axis);
+  },
   Reshape: ({ tf }, [x], { shape }) => tf.reshape(x, [...fixedShape(shape)]),
   Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x, [...permutation]),
   Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x, [...fixedShape(shape)]),
@@ -91,55 +113,24 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   CumSum: ({ tf }, [x]) => tf.cumsum(x, x.rank - 1),
 };
 
-/** Where the engine keeps each number format of a graph; a half is a float32 as soon as it is loaded. */
-const TF_DTYPES = {
-  F64: "float32",
-  F32: "float32",
-  F16: "float32",
-  BF16: "float32",
-  I64: "int32",
-  I32: "int32",
-  I16: "int32",
-  I8: "int32",
-  U8: "int32",
-  BOOL: "bool",
-} as const;
+/** Where the engine keeps a number format of a graph; a half is a float32 as soon as it is loaded. */
+const tfDtypeOf = (dtype: Dtype) =>
+  dtype === "BOOL" ? "bool" : dtype.includes("F") ? "float32" : "int32";
 
 /** Values as a tensor; integers must fit in 32 bits, as token ids and positions do. */
-function upload(
-  tf: TensorFlow,
-  data: Float32Array | BigInt64Array,
-  shape: readonly number[],
-): TfTensor {
+function upload(tf: TensorFlow, data: Float32Array | BigInt64Array, shape: readonly number[]) {
   if (data instanceof Float32Array) return tf.tensor(data, [...shape], "float32");
-  const integers = new Int32Array(data.length);
-  for (let i = 0; i < data.length; i++) {
-    integers[i] = Number(data[i]);
-    invariant(BigInt(integers[i]!) === data[i], `${data[i]} does not fit in an int32`);
-  }
+  const integers = Int32Array.from(data, Number);
+  const lost = data.find((value, i) => BigInt(integers[i]!) !== value);
+  invariant(lost === undefined, `${lost} does not fit in an int32`);
   return tf.tensor(integers, [...shape], "int32");
 }
 
-function moments(tf: TensorFlow, x: TfTensor, epsilon: number) {
-  const centered = tf.sub(x, tf.mean(x, -1, true));
-  return { centered, invStd: invRms(tf, centered, epsilon) };
-}
+const centered = (tf: TensorFlow, x: TfTensor) => tf.sub(x, tf.mean(x, -1, true));
 
 /** 1 / √(mean(x²) + ε) over the last axis. */
 function invRms(tf: TensorFlow, x: TfTensor, epsilon: number): TfTensor {
   return tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), epsilon));
-}
-
-/** [x1 cos - x2 sin, x2 cos + x1 sin, rest] */
-function rotary({ tf }: KernelContext, [x, cos, sin]: Operands<TfTensor>): TfTensor {
-  const [half, width, axis] = [cos.shape.at(-1)!, x.shape.at(-1)!, x.rank - 1];
-  const part = (start: number, end: number) => slice(tf, x, axis, start, end);
-  const [x1, x2] = [part(0, half), part(half, 2 * half)];
-  const turned = [
-    tf.sub(tf.mul(x1, cos), tf.mul(x2, sin)),
-    tf.add(tf.mul(x2, cos), tf.mul(x1, sin)),
-  ];
-  return tf.concat(width > 2 * half ? [...turned, part(2 * half, width)] : turned, axis);
 }
 
 function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: number): TfTensor {
@@ -148,38 +139,12 @@ function slice(tf: TensorFlow, x: TfTensor, axis: number, start: number, end: nu
   return tf.slice(x, begin, size);
 }
 
-/**
- * One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches
- * of unequal shapes.
- */
-function matMul(
-  { tf }: KernelContext,
-  [a, b, ...row]: Operands<TfTensor>,
-  { transposeA, transposeB, alpha }: OpAttributes["MatMul"],
-  tensor: Tensor,
-): TfTensor {
-  const shape = fixedShape(tensor.shape);
-  const batch = shape.slice(0, -2);
-  const product =
-    b.rank === 2 && (a.rank === 2 || !transposeA)
-      ? multiply(tf, tf.reshape(a, [-1, a.shape.at(-1)!]), b, transposeA, transposeB)
-      : multiply(tf, inBatch(tf, a, batch), inBatch(tf, b, batch), transposeA, transposeB);
-  const shaped = tf.reshape(product, [...shape]);
-  const scaled = alpha === 1 ? shaped : tf.mul(shaped, alpha);
-  return row.reduce(tf.add, scaled);
-}
-
 /** Elements of a matrix from which the wasm backend's fast routine is worth copies of the operands. */
 const LARGE = 4096;
 
 /** The product of two matrices, or of two batches of as many. */
-function multiply(
-  tf: TensorFlow,
-  a: TfTensor,
-  b: TfTensor,
-  transposeA: boolean,
-  transposeB: boolean,
-): TfTensor {
+function multiply(tf: TensorFlow, a: TfTensor, b: TfTensor, how: OpAttributes["MatMul"]) {
+  const { transposeA, transposeB } = how;
   const batch = a.rank === 2 ? 1 : a.shape[0];
   if (tf.getBackend() !== "wasm" || Math.max(a.size, b.size) / batch < LARGE)
     return tf.matMul(a, b, transposeA, transposeB);
