@@ -1,9 +1,7 @@
 // The thread of helper.ts.
 
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
+import { answerQueue } from "../core/worker.ts";
 import { type HostWork, perform, type Share } from "./host.ts";
 
-parentPort!.on("message", (work: HostWork) => {
-  perform(work, workerData as Share);
-  parentPort!.postMessage(null);
-});
+answerQueue((work: HostWork) => Promise.resolve(perform(work, workerData as Share)));

@@ -1,19 +1,15 @@
 // Threads that share the host's work with the main one.
 
-import { once } from "node:events";
-import { startWorker } from "../core/worker.ts";
-import type { Helper, Share } from "./host.ts";
+import { openQueue } from "../core/worker.ts";
+import type { Helper, HostWork, Share } from "./host.ts";
 
 export function startHelper(share: Share): Helper {
-  const worker = startWorker("./helper-worker", import.meta.url, { workerData: share });
-  worker.unref();
-  return {
-    perform: async (work) => {
-      worker.ref();
-      worker.postMessage(work);
-      await once(worker, "message");
-      worker.unref();
-    },
-    close: () => void worker.terminate(),
-  };
+  const failed = (said: string) => new Error(`internal: ${said}`);
+  const queue = openQueue<(work: HostWork) => Promise<void>>(
+    "./helper-worker",
+    import.meta.url,
+    failed,
+    share,
+  );
+  return { perform: queue.ask, close: () => void queue.close() };
 }
