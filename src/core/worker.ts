@@ -29,8 +29,8 @@ interface Reply {
 export function openQueue<Answer extends (request: never) => Promise<unknown>>(
   name: string,
   caller: string,
-  failed: (said: string) => Error,
   workerData?: unknown,
+  failed: (said: string) => Error = (said) => new UserError(said),
 ) {
   const worker = new Worker(importOf(name, caller), { workerData, eval: true });
   const waiting: ((reply: Reply) => void)[] = [];

@@ -43,10 +43,8 @@ interface EngineOptions {
 }
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
-export async function openEngine(
-  name: string,
-  { threads, onChoice, visibleCards }: EngineOptions,
-): Promise<Engine> {
+export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
+  const { threads, onChoice, visibleCards } = options;
   const names = devicesIn(name);
   if (names.length === 1) {
     const { device, found } = await chooseDevice(name, onChoice);

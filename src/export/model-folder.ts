@@ -99,11 +99,7 @@ export function insertedTensors(kind: InsertionKind, opened: OpenedModel): Tenso
  * The model with all that is inserted, or these kinds of it, become part of its weights where it can, so that any client
  * runs it, or the same object; a file at `path` then holds the changed weights, so that memory need not.
  */
-export async function folded(
-  opened: OpenedModel,
-  path: string,
-  kinds: readonly InsertionKind[] = INSERTION_KINDS,
-): Promise<OpenedModel> {
+export async function folded(opened: OpenedModel, path: string, kinds = INSERTION_KINDS) {
   const foldings = insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
     const folding = kinds.includes(kind) && insertion.fold(opened.model, values);
     return folding ? [{ kind, ...folding }] : [];

@@ -13,11 +13,10 @@ import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "../model/weights.ts";
 
-export const TARGETS = ["safetensors", "adapter", "onnx"] as const;
-/** What an export is for. */
-export type Target = (typeof TARGETS)[number];
-
+/** What an export is for, and what of it is compared with its source. */
 const compared = { safetensors: "weights", adapter: "temperatures", onnx: "logits" } as const;
+export type Target = keyof typeof compared;
+export const TARGETS = Object.keys(compared) as Target[];
 
 export interface Verification extends Deviation {
   readonly what: (typeof compared)[Target];

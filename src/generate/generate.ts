@@ -168,9 +168,8 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
 
 async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
   const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
-  const own = [modelFiles.config, ...(await companionsOf(folder))].map((name) =>
-    join(folder, name),
-  );
+  const names = [modelFiles.config, ...(await companionsOf(folder))];
+  const own = names.map((name) => join(folder, name));
   const added = Object.values(adapterFiles)
     .flatMap(({ config, weights }) => [config, weights])
     .map((name) => join(adapter ?? folder, name));

@@ -1,21 +1,16 @@
 // What @huggingface/transformers is given for its loop: text piece by piece as its tokens come, and the nucleus. Apart
 // from the options, so that the library's types need none of the client's.
 
-import type {
-  LogitsProcessorList,
-  PreTrainedTokenizer,
-  Tensor,
-  TextStreamer,
-} from "@huggingface/transformers";
+import type * as transformers from "@huggingface/transformers";
 
 /**
  * A TextStreamer that tells each piece as soon as no later token can change it, instead of word by word.
  * Tokens are decoded behind the one before them: alone, some tokenizers take the space off the first.
  */
 export async function continuationStreamer(
-  tokenizer: PreTrainedTokenizer,
+  tokenizer: transformers.PreTrainedTokenizer,
   onText: (text: string) => void,
-): Promise<TextStreamer> {
+): Promise<transformers.TextStreamer> {
   const { TextStreamer } = await import("@huggingface/transformers");
   const decode = (ids: readonly bigint[]) =>
     ids.length === 0 ? "" : tokenizer.decode([...ids], { skip_special_tokens: true });
@@ -47,10 +42,13 @@ export async function continuationStreamer(
 }
 
 /** What masks all but the nucleus, which @huggingface/transformers lacks in its JavaScript edition. */
-export async function nucleus(topK: number, topP: number): Promise<LogitsProcessorList> {
+export async function nucleus(
+  topK: number,
+  topP: number,
+): Promise<transformers.LogitsProcessorList> {
   const { LogitsProcessor, LogitsProcessorList } = await import("@huggingface/transformers");
   class Nucleus extends LogitsProcessor {
-    override _call(_: bigint[][], logits: Tensor): Tensor {
+    override _call(_: bigint[][], logits: transformers.Tensor): transformers.Tensor {
       maskTail(logits.data as Float32Array, topK, topP);
       return logits;
     }

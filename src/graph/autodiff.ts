@@ -3,9 +3,9 @@
 import { invariant } from "../core/errors.ts";
 import { fixedShape, sameShape, sizeOf } from "../core/shape.ts";
 import { add, after, concat, expand, pad, reduceSum, reshape, scalar, slice } from "./build.ts";
-import type { OpAttributes, OpType } from "./ops.ts";
+import type { Operands, OpType } from "./ops.ts";
 import { isOp, node, type Tensor, topologicalOrder } from "./tensor.ts";
-import { vjps } from "./vjps.ts";
+import { type Vjp, vjps } from "./vjps.ts";
 
 /**
  * Gradients of the sum of y's elements with respect to each of `wrt`, in order and of the same shapes.
@@ -30,11 +30,9 @@ export function gradients(y: Tensor, wrt: readonly Tensor[], kept: readonly Tens
     const dy = sumOf(terms);
     cotangents.set(tensor, dy);
     if (tensor.inputs.length === 0) continue;
-    const rule = vjps[tensor.op] as (
-      ...operands: [Tensor, Tensor, readonly Tensor[], OpAttributes[OpType]]
-    ) => readonly (Tensor | null)[];
-    const values = tensor.inputs.map((x) => again(x, dy));
-    const grads = rule(dy, again(tensor, dy), values, tensor.attributes);
+    const rule = vjps[tensor.op] as Vjp<OpType>;
+    const values: readonly Tensor[] = tensor.inputs.map((x) => again(x, dy));
+    const grads = rule(dy, again(tensor, dy), values as Operands<Tensor>, tensor.attributes);
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
       if (!active.has(x) || x.dtype === "BOOL") return; // conditions are constant almost everywhere

@@ -7,7 +7,7 @@ import * as g from "./build.ts";
 import { each, type OpAttributes, type Operands, type OpType } from "./ops.ts";
 import { isOp, node, type Tensor } from "./tensor.ts";
 
-type Vjp<Op extends OpType> = (
+export type Vjp<Op extends OpType> = (
   dy: Tensor,
   y: Tensor,
   inputs: Operands<Tensor>,

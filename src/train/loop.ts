@@ -185,11 +185,8 @@ async function trainStep(
  * Learning rate of a step, counted from 1: linear warm-up to the peak at step warmupSteps, then constant, or linear or
  * cosine down to the minimum at the last.
  */
-export function learningRateAt(
-  step: number,
-  { schedule, steps, warmupSteps, minLearningRate }: RateOptions,
-  peak: number,
-): number {
+export function learningRateAt(step: number, options: RateOptions, peak: number): number {
+  const { schedule, steps, warmupSteps, minLearningRate } = options;
   if (steps === 1) return peak; // the last step is at the minimum, but the only one is to train
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   const progress = (step - warmupSteps) / Math.max(1, steps - warmupSteps);

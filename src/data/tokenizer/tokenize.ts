@@ -2,7 +2,6 @@
 // stream of documents is cut into jobs of about equal size whose tokens can be found apart from one another.
 
 import { setImmediate } from "node:timers/promises";
-import { UserError } from "../../core/errors.ts";
 import { openQueue } from "../../core/worker.ts";
 import { createTokens, type DocumentStream, type Piece, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
@@ -133,9 +132,4 @@ type Helper = ReturnType<typeof startHelper>;
 
 /** A thread that encodes beside this one. */
 const startHelper = (folder: string) =>
-  openQueue<(job: Job) => Promise<EncodedPieces>>(
-    "./tokenize-worker",
-    import.meta.url,
-    (said) => new UserError(said),
-    folder,
-  );
+  openQueue<(job: Job) => Promise<EncodedPieces>>("./tokenize-worker", import.meta.url, folder);

@@ -118,11 +118,10 @@ export class OnnxModel {
         7: dot > 0 ? op.slice(0, dot) : [],
       };
     });
-    const [initializers, inputs, outputs] = [this.#initializers, this.#inputs, this.#outputs];
     return encode({
       1: IR_VERSION,
       2: "ssa",
-      7: { 1: nodes, 2: "main", 5: initializers, 11: inputs, 12: outputs },
+      7: { 1: nodes, 2: "main", 5: this.#initializers, 11: this.#inputs, 12: this.#outputs },
       8: [
         { 1: "", 2: OPSET },
         { 1: MICROSOFT, 2: 1 },

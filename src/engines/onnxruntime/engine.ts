@@ -33,8 +33,8 @@ export interface OnnxRuntimeOptions {
 const SPIN_MICROSECONDS = "20";
 
 /** The thread that owns the sessions. */
-const openWorker = () =>
-  openQueue<(request: WorkerRequest) => Promise<number>>("./worker", import.meta.url, failureOf);
+type Ask = (request: WorkerRequest) => Promise<number>;
+const openWorker = () => openQueue<Ask>("./worker", import.meta.url, undefined, failureOf);
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = openWorker();

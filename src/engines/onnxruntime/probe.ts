@@ -9,7 +9,7 @@ import { type CudaLibrary, examineCuda } from "./cuda-libraries.ts";
 
 export interface Probe {
   /** Why it cannot compute; absent where it can. */
-  readonly error?: string;
+  readonly error?: string | undefined;
   /** The number formats in which it computes. */
   readonly precisions: readonly Precision[];
   /** Whether a hardware driver is in use, judged from the files that this process holds. */
@@ -31,12 +31,7 @@ export async function probeSession(provider: { readonly name: string }): Promise
   const found: Precision[] = [];
   for (const [name, dtype] of error ? [] : (Object.entries(precisions) as [Precision, Dtype][]))
     if (!(await failure(doubling(dtype), provider))) found.push(name);
-  return {
-    ...(error !== undefined && { error }),
-    precisions: found,
-    usesHardware,
-    libraries: libraries.map(({ path }) => path!),
-  };
+  return { error, precisions: found, usesHardware, libraries: libraries.map(({ path }) => path!) };
 }
 
 /** x + x, computed in a number format. */
