@@ -4,12 +4,7 @@ import { openQueue } from "../core/worker.ts";
 import type { Helper, HostWork, Share } from "./host.ts";
 
 export function startHelper(share: Share): Helper {
-  const failed = (said: string) => new Error(`internal: ${said}`);
-  const queue = openQueue<(work: HostWork) => Promise<void>>(
-    "./helper-worker",
-    import.meta.url,
-    failed,
-    share,
-  );
+  type Perform = (work: HostWork) => Promise<void>;
+  const queue = openQueue<Perform>("./helper-worker", import.meta.url, share);
   return { perform: queue.ask, close: () => void queue.close() };
 }
