@@ -69,10 +69,8 @@ const Z_SQUARE = 1.959963984540054 ** 2;
  * t² = z² + Σ share² (t_i² - z²), which is Welch's (1947) to first order, as Satterthwaite's 1 / Σ (share² / degrees) is, but
  * keeps to each t_i where its part is nearly all: of two seeds Satterthwaite's intervals hold the truth in 87 % there.
  */
-function welchDegrees(parts: readonly { readonly share: number; readonly degrees: number }[]) {
-  const excess = parts.map(
-    ({ share, degrees }) => share ** 2 * (studentT975(degrees) ** 2 - Z_SQUARE),
-  );
+function welchDegrees(parts: readonly Readonly<Record<"share" | "degrees", number>>[]) {
+  const excess = parts.map((of) => of.share ** 2 * (studentT975(of.degrees) ** 2 - Z_SQUARE));
   const quantile = Math.sqrt(excess.reduce((sum, part) => sum + part, Z_SQUARE));
   // By bisection of 1 / degrees, between infinitely many and the fewest.
   let [low, high] = [0, 1 / Math.min(...parts.map(({ degrees }) => degrees))];

@@ -47,10 +47,7 @@ export interface Parameter {
 
 export type Values = ReadonlyMap<string, Float32Array>;
 
-export interface Inserted {
-  readonly insertion: Insertion;
-  readonly values: Values;
-}
+export type Inserted = Readonly<{ insertion: Insertion; values: Values }>;
 
 /** An insertion before training. */
 export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {

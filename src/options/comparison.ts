@@ -3,10 +3,10 @@
 import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
 import { rowOptions } from "./rows.ts";
-import type { RecipeKey } from "./schema.ts";
+import type { DeepReadonly, RecipeKey } from "./schema.ts";
 import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
 
-export type Comparison = Readonly<ReturnType<typeof loadComparison>>;
+export type Comparison = DeepReadonly<ReturnType<typeof loadComparison>>;
 
 const seeds = wholeNumbers(0, Number.MAX_SAFE_INTEGER, "of at least 0");
 export const seedsOption = maybe(seeds, "seeds of each arm's runs, comma-separated");

@@ -150,7 +150,9 @@ export const recipeSchema = z.strictObject({
 export type Recipe = DeepReadonly<z.output<typeof recipeSchema>>;
 export type RecipeKey = keyof Recipe;
 
-type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+export type DeepReadonly<T> = T extends object
+  ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+  : T;
 
 export type RecipeSource = z.input<typeof source>;
 

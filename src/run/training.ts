@@ -46,10 +46,9 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const own = await identityOf(work.base);
   const baseSha256 = own.sha256!;
   // What was inserted before belongs to the base that it was put on.
-  const origin: Provenance =
-    insertionsOf(work.base).length > 0
-      ? await provenanceOf(work.base)
-      : { base: own, hasTrainedBase: false };
+  const isPlain = insertionsOf(work.base).length === 0;
+  const itself: Provenance = { base: own, hasTrainedBase: false };
+  const origin = isPlain ? itself : await provenanceOf(work.base);
   const base = origin.hasTrainedBase === false ? origin.base : own;
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);

@@ -77,6 +77,7 @@ test("the defaults are the documented ones", () => {
     evalEvery: 50,
     evalWindows: 64,
     reportWindows: "all",
+    tasks: null,
     earlyStopping: "off",
     saveEvery: 50,
     keepLast: 2,
