@@ -139,7 +139,7 @@ test(
     for (const how of [{}, { colorScheme: "dark", width: 360 }] as const) {
       const page = await look(file, how);
       const found = (await headings(page)).join();
-      assert.equal(found, "Change of perplexity,Results,Cost,Differences");
+      assert.equal(found, "Change of perplexity,Results,Cost,Differences,Equal perplexity");
       assert.ok((await page.locator("main").innerText()).includes("lora"));
       await page.close();
     }
