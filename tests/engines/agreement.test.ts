@@ -91,7 +91,9 @@ for (const name of devices)
         t.diagnostic(`${op}: ${largest.toExponential(1)} over ${cases.length} examples`);
       });
 
-    for (const [variant, spec] of variants)
+    // The others train on WebGPU (webgpu.test.ts), where a software adapter compiles each of their graphs for long.
+    const untrained = variants.filter(([variant]) => ["gemma2", "mistral"].includes(variant));
+    for (const [variant, spec] of name === "webgpu" ? untrained : variants)
       await t.test(variant, async (t) => {
         const found = await deviation(engine, await modelCase(variant, isTrained, spec), 0);
         t.diagnostic(`${variant}: ${found.toExponential(1)}`);
