@@ -4,8 +4,13 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
-const loader = import.meta.resolve("tsx");
+const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
+
+/** What node is given to be `ssa`: as `npm test` has just built it, which starts sooner, or else from its source. */
+export const program: readonly string[] =
+  process.env["npm_lifecycle_event"] === "test"
+    ? [path("dist/cli/main.js")]
+    : ["--import", import.meta.resolve("tsx"), path("cli/main.ts")];
 
 export interface Ended {
   readonly code: number | null;
@@ -29,12 +34,12 @@ export function ssa(args: readonly string[], options: RunOptions = {}): Promise<
   const kept = Object.entries(process.env).filter(([name]) =>
     /^(HOME|PATH|TMP.*|TEMP|SYSTEMROOT)$/i.test(name),
   );
-  const nodeArgs = ["--import", loader, ...(options.nodeArgs ?? []), main, ...args];
+  const nodeArgs = [...(options.nodeArgs ?? []), ...program, ...args];
   const { script } = options;
-  const [program, words] = script
+  const [command, words] = script
     ? ["sh", ["-c", script, "sh", process.execPath, ...nodeArgs]]
     : [process.execPath, nodeArgs];
-  const child = spawn(program, words, {
+  const child = spawn(command, words, {
     cwd: options.cwd,
     env: { ...Object.fromEntries(kept), HF_HUB_OFFLINE: "1", ...options.env },
     stdio: ["ignore", "pipe", "pipe"],

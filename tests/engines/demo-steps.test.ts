@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { fileURLToPath } from "node:url";
+import { program } from "../cli/program.ts";
 import { allClose, skipWithout, temporaryFolder } from "../helpers.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -20,8 +21,7 @@ async function losses(device: string, run: string): Promise<number[]> {
     "--steps", `${numSteps}`, "--warmup-steps", `${numSteps}`, // the recipe's own warm-up
     "--eval-every", `${numSteps}`, "--eval-windows", "1", "--report-windows", "2",
   ];
-  const command = ["--import", "tsx", join(root, "cli/main.ts"), ...args];
-  await promisify(execFile)(process.execPath, command, { cwd: root });
+  await promisify(execFile)(process.execPath, [...program, ...args], { cwd: root });
   const lines = (await readFile(join(run, "metrics.jsonl"), "utf8")).trim().split("\n");
   const metrics = lines.map((line) => JSON.parse(line) as { kind: string; lossNats: number });
   return metrics.filter(({ kind }) => kind === "step").map(({ lossNats }) => lossNats);
