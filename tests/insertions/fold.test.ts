@@ -9,13 +9,12 @@ import { createRandom } from "../../src/core/random.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { convert } from "../../src/export/convert.ts";
 import { writeAdapter } from "../../src/export/model-folder.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { largestDifference, logits as modelLogits } from "../model/logits.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 const constant = onlyParts("constant");
@@ -43,16 +42,7 @@ async function adapterOf(opened: OpenedModel, folder: string) {
   return { model: opened.folder, adapter: folder };
 }
 
-async function logits(opened: OpenedModel) {
-  const graph = buildForward(opened, { batchSize: 1, context: ids.length });
-  const program = await engine.compile(simplify({ logits: logitsOf(graph) }), boundWeights(opened));
-  const results = await program.run({ ids: BigInt64Array.from(ids, BigInt) });
-  await program.dispose();
-  return results["logits"]!.slice();
-}
-
-const largestDifference = (a: Float32Array, b: Float32Array) =>
-  a.reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i]!)), 0);
+const logits = (opened: OpenedModel) => modelLogits(engine, opened, ids);
 
 for (const architecture of [
   "gpt2",

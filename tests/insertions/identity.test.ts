@@ -3,13 +3,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { type OpenedModel, countParameters, openModel } from "../../src/model/open.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { sizeOf } from "../../src/core/shape.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { type Model, readModel } from "../../src/models/index.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
 import {
@@ -18,6 +16,7 @@ import {
   type TemperatureSpec,
 } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
+import { logits } from "../model/logits.ts";
 
 const fixtures = new URL("../fixtures/", import.meta.url).pathname;
 
@@ -57,13 +56,6 @@ let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));
 after(() => engine.dispose());
 
-async function logits(model: OpenedModel, ids: BigInt64Array, [batchSize, context]: number[]) {
-  const graph = buildForward(model, { batchSize: batchSize!, context: context! });
-  const program = await engine.compile(simplify({ logits: logitsOf(graph) }), boundWeights(model));
-  const results = await program.run({ ids });
-  return results["logits"]!;
-}
-
 for (const [variant, counts] of Object.entries(added))
   for (const [name, spec] of Object.entries(specs)) {
     test(`${variant}, ${name}: ${counts[name]} parameters`, async () => {
@@ -85,17 +77,18 @@ for (const [variant, counts] of Object.entries(added))
       const { values } = withInitialValues(insertion, base.model, createRandom(0));
       const { tensors } = await openSafetensors(join(fixtures, variant, "expected.safetensors"));
       const info = tensors.get("input_ids")!;
-      const ids = new BigInt64Array((await readBytes(info)).buffer as ArrayBuffer);
-      const expected = await logits(base, ids, [...info.shape]);
+      const ids = [...new BigInt64Array((await readBytes(info)).buffer as ArrayBuffer)];
+      const logitsOf = (model: OpenedModel) => logits(engine, model, ids, info.shape[0]);
+      const expected = await logitsOf(base);
       const opened = { ...base, temperatures: { insertion, values } };
-      assert.deepEqual(await logits(opened, ids, [...info.shape]), expected);
+      assert.deepEqual(await logitsOf(opened), expected);
 
       // So that the test can fail: the smallest change of one temperature shows.
       const changed = [...values.keys()].find((name) =>
         /query\.(position|constant|ssmax_bias)$/.test(name),
       )!;
       values.get(changed)![0]! += 1e-3;
-      assert.notDeepEqual(await logits(opened, ids, [...info.shape]), expected);
+      assert.notDeepEqual(await logitsOf(opened), expected);
     });
   }
 

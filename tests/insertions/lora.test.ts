@@ -11,15 +11,14 @@ import { writeAdapter } from "../../src/export/model-folder.ts";
 import { verify } from "../../src/export/verify.ts";
 import { writeJson } from "../../src/files/json.ts";
 import { openSafetensors } from "../../src/files/safetensors.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { type Inserted, withInitialValues } from "../../src/insertions/insertion.ts";
 import { lora } from "../../src/insertions/lora.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { inspectModel } from "../../src/run/inspect.ts";
 import { openTrainingStep } from "../../src/train/step.ts";
 import { refused } from "../export/fixture.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { largestDifference, logits as modelLogits } from "../model/logits.ts";
 import { fixture, outcomeOf, readJson, smallRun, writeTokens } from "../run/small-run.ts";
 
 const engine: Engine = await openEngine("cpu", { threads: 1 });
@@ -28,14 +27,7 @@ after(() => engine.dispose());
 const attention = { rank: 3, alpha: 6, modules: ["attention"] };
 const rows = [1, 5, 9, 2, 30, 7, 11, 3, 14, 6];
 
-async function logits(opened: OpenedModel): Promise<Float32Array> {
-  const graph = buildForward(opened, { batchSize: 1, context: rows.length });
-  const program = await engine.compile(simplify({ logits: logitsOf(graph) }), boundWeights(opened));
-  const results = await program.run({ ids: BigInt64Array.from(rows, BigInt) });
-  const values = results["logits"]!.slice();
-  await program.dispose();
-  return values;
-}
+const logits = (opened: OpenedModel) => modelLogits(engine, opened, rows);
 
 const inserted = ({ model }: OpenedModel, choice: Parameters<typeof lora.choose>[1]): Inserted =>
   withInitialValues(lora.choose(model, choice), model, createRandom(1));
@@ -49,11 +41,6 @@ function trained(opened: OpenedModel, choice: Parameters<typeof lora.choose>[1])
       [name, name.includes("lora_B") ? list.map(() => random.normal() * 0.2) : list] as const,
   );
   return { ...opened, lora: { insertion, values: new Map(drawn) } };
-}
-
-function assertNear(actual: Float32Array, expected: Float32Array, limit: number) {
-  const largest = expected.reduce((max, v, i) => Math.max(max, Math.abs(v - actual[i]!)), 0);
-  assert.ok(largest <= limit, `${largest} is more than ${limit}`);
 }
 
 const fused = {
@@ -85,7 +72,7 @@ for (const [family, targets] of Object.entries(fused))
     await convert({ model: folder, target: "safetensors", out });
     const merged = await openModel(out);
     assert.equal(merged.lora, undefined);
-    assertNear(await logits(merged), unmerged, 1e-5);
+    assert.ok(largestDifference(await logits(merged), unmerged) <= 1e-5);
     assert.match(await readFile(join(out, "README.md"), "utf8"), /with LoRA .* merged/);
   });
 
@@ -220,7 +207,8 @@ test("a run of an adapter leaves PEFT's files beside ours, which go on and are m
   await convert({ model: run, target: "safetensors", out: join(folder, "merged") });
   const expected = await logits(opened);
   assert.deepEqual(await logits(await openModel(join(folder, "copy"))), expected);
-  assertNear(await logits(await openModel(join(folder, "merged"))), expected, 1e-5);
+  const merged = await logits(await openModel(join(folder, "merged")));
+  assert.ok(largestDifference(merged, expected) <= 1e-5);
   // Trained further, under the same specification.
   const further = { ...own, final: "model", steps: 2 };
   const result = await smallRun({

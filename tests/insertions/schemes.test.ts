@@ -9,13 +9,12 @@ import { after, test } from "node:test";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { convert } from "../../src/export/convert.ts";
 import { cachedExport } from "../../src/generate/generate.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { type OpenedModel, openModel } from "../../src/model/open.ts";
 import { evaluate } from "../../src/run/evaluate.ts";
 import { refused } from "../export/fixture.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { logits as modelLogits } from "../model/logits.ts";
 import { fixture, outcomeOf, readJson, smallRun, writeTokens } from "../run/small-run.ts";
 
 const engine: Engine = await openEngine("cpu", { threads: 1 });
@@ -26,14 +25,7 @@ const logn = { ...none, query: { ...onlyParts(), logn: 7 } };
 const yarn = { ...none, query: { ...onlyParts(), yarn: 4 } };
 const ids = [5, 2, 8, 1, 9, 3, 4, 7];
 
-async function logits(opened: OpenedModel): Promise<Float32Array> {
-  const graph = buildForward(opened, { batchSize: 1, context: ids.length });
-  const program = await engine.compile(simplify({ logits: logitsOf(graph) }), boundWeights(opened));
-  const results = await program.run({ ids: BigInt64Array.from(ids, BigInt) });
-  const values = results["logits"]!.slice();
-  await program.dispose();
-  return values;
-}
+const logits = (opened: OpenedModel) => modelLogits(engine, opened, ids);
 
 // Its windows of 4 keys hide some of them.
 for (const spec of ["ssmax", "logn", "sigmoid", "exp-exp", "own"])
