@@ -88,7 +88,7 @@ for (const gpu of gpus)
   });
 
 test("what half precision carries between kernels has the values of F32, but for its rounding", async (t) => {
-  const target = { ...targets.cuda, narrowSoftmax: true };
+  const target = { ...targets.cuda, softmaxInF32: true };
   for (const [variant, spec] of variants)
     for (const recompute of ["nothing", "blocks"] as const) {
       const step = await stepOf([variant, spec], 2, recompute);

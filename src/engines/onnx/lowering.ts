@@ -16,7 +16,7 @@ export interface LoweringTarget {
   /** Each node is the launch of a kernel, so that fewer, larger ones are worth what they copy. */
   readonly fewLaunches: boolean;
   /** Its softmax of half precision computes in F32. */
-  readonly narrowSoftmax: boolean;
+  readonly softmaxInF32: boolean;
   /** A LogSoftmax in one kernel, and faster than the largest of a row. */
   readonly logSoftmax: boolean;
   /** A ScatterND that adds. */
@@ -35,7 +35,7 @@ export const CAST_BYTES = 128 * 1024 ** 2;
 const common = {
   tiling: largeTiles,
   fewLaunches: false,
-  narrowSoftmax: false,
+  softmaxInF32: false,
   logSoftmax: false,
   int64: true,
 };
@@ -51,7 +51,7 @@ const everything: LoweringTarget = {
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
-  cuda: { ...everything, fewLaunches: true, narrowSoftmax: true, logSoftmax: true },
+  cuda: { ...everything, fewLaunches: true, softmaxInF32: true, logSoftmax: true },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,
