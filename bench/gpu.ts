@@ -10,8 +10,12 @@ import type { GpuResult, GpuTask } from "./gpu-child.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
 import { Process, startPeer } from "./processes.ts";
 
-const BATCHES = [1, 8, 16];
-const CONTEXT = 1024;
+const CASES = [
+  { geometry: "gpt2", dtype: "F32", batchSize: 1, context: 1024 },
+  { geometry: "gpt2", dtype: "F32", batchSize: 8, context: 1024 },
+  { geometry: "gpt2", dtype: "F32", batchSize: 16, context: 1024 },
+  { geometry: "llama-3.2-1b", dtype: "BF16", batchSize: 4, context: 2048 },
+] as const;
 const OURS = [
   { device: "cuda", precision: "fp32" },
   { device: "cuda", precision: "bf16" },
@@ -30,24 +34,22 @@ interface Found {
   readonly nodes: number | null;
 }
 
-/** A row for each contender at each number of windows; one that fails says why. */
+/** A row for each contender at each model and number of windows; one that fails says why. */
 export async function measureGpu(folder: string, steps: number) {
-  await writeRandomModel(folder, GEOMETRIES.gpt2);
-  const { numLayers, numHeads, hiddenSize, vocabSize } = (await openModel(folder)).model.config;
-  const sizes = { layers: numLayers, heads: numHeads, hidden: hiddenSize, vocabulary: vocabSize };
   const rows = [];
-  for (const batchSize of BATCHES) {
-    const window = { batchSize, context: CONTEXT };
+  for (const { geometry, dtype, ...window } of CASES) {
+    await writeRandomModel(folder, GEOMETRIES[geometry], dtype);
+    const { model } = await openModel(folder);
     const contenders = [
       ...OURS.map((how) => ({
-        name: `ssa ${how.device} ${how.precision}`,
+        name: `${geometry}, ssa ${how.device} ${how.precision}`,
         measure: () => ours({ folder, ...how, ...window, recompute: "nothing", steps }),
       })),
       ...PEERS.map((options) => ({
-        name: `torch ${options}`,
+        name: `${geometry}, torch ${options}`,
         measure: () => {
           const all = { ...window, threads: 0 };
-          return theirs(() => startPeer(sizes, all, options.split(" ")), steps);
+          return theirs(() => startPeer(model, all, options.split(" ")), steps);
         },
       })),
     ];
@@ -56,8 +58,8 @@ export async function measureGpu(folder: string, steps: number) {
         (error: unknown) => ({ failed: messageOf(error).split("\n").at(-1)!.slice(0, 120) }),
       );
       const { stepMs = null, deviceMb = null, nodes = null, failed = null } = found;
-      const tokensPerSecond = stepMs && (1e3 * batchSize * CONTEXT) / stepMs;
-      const tokens = `${batchSize} x ${CONTEXT}`;
+      const tokensPerSecond = stepMs && (1e3 * window.batchSize * window.context) / stepMs;
+      const tokens = `${window.batchSize} x ${window.context}`;
       rows.push({ case: name, tokens, stepMs, tokensPerSecond, deviceMb, nodes, failed });
       console.error(`${name}, ${tokens}: ${failed ?? `${stepMs} ms`}`);
     }

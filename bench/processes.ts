@@ -4,6 +4,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
+import type { Model } from "../src/models/index.ts";
 import type { Task } from "./tasks.ts";
 
 interface Reply {
@@ -109,22 +110,20 @@ function pythonWithTorch(isCuda: boolean): string | null {
   return known.find(hasTorch) ?? null;
 }
 
-/** PyTorch's step; null where there is no PyTorch. */
+/** PyTorch's step of a GPT-2 or a Llama; null where there is no PyTorch. */
 export function startPeer(
-  geometry: { layers: number; heads: number; hidden: number; vocabulary: number },
-  { batchSize, context, threads }: { batchSize: number; context: number; threads: number },
+  { config }: Model,
+  work: { batchSize: number; context: number; threads: number },
   options: readonly string[] = [],
 ): Promise<Process | null> {
-  const { layers, heads, hidden, vocabulary } = geometry;
-  const sizes = [layers, heads, hidden, vocabulary, batchSize, context, threads].map(String);
   const script = new URL("peer.py", import.meta.url).pathname;
   const python = pythonWithTorch(options.includes("cuda"));
   if (python === null) {
     console.error("no PyTorch to compare with: SSA_BENCH_PYTHON names a Python that has it");
     return Promise.resolve(null);
   }
-  return Process.start(python, [script, ...sizes, ...options], {
-    ...(threads > 0 && { OMP_NUM_THREADS: String(threads) }),
+  return Process.start(python, [script, JSON.stringify({ ...config, ...work }), ...options], {
+    ...(work.threads > 0 && { OMP_NUM_THREADS: String(work.threads) }),
     // Debian's OpenBLAS does not find its fast kernels by itself on newer processors.
     ...(hasAvx512() && { OPENBLAS_CORETYPE: "SKYLAKEX" }),
   });

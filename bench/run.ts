@@ -47,13 +47,9 @@ interface Workload {
 /** Our work, PyTorch's step and a plain matrix product by turns. */
 async function compare(folder: string, { kind, recompute, ...window }: Workload): Promise<Row> {
   const { model } = await openModel(folder);
-  const { numLayers: layers, numHeads: heads, hiddenSize: hidden, vocabSize } = model.config;
   const ours = await startTask({ kind, folder, threads, recompute, ...window });
   const matmul = await startMatmul(threads);
-  const peer =
-    kind === "step"
-      ? await startPeer({ layers, heads, hidden, vocabulary: vocabSize }, { ...window, threads })
-      : null;
+  const peer = kind === "step" ? await startPeer(model, { ...window, threads }) : null;
   const processes = peer ? [ours, matmul, peer] : [ours, matmul];
   await measureByTurns(processes, rounds);
   const [our, product, theirs] = [ours.measured(), matmul.measured(), peer?.measured()];
