@@ -1,4 +1,4 @@
-// The README's program, from a packed tarball in an empty folder: its types, and what it does.
+// The program of docs/library.md, from a packed tarball in an empty folder: its types, and what it does.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -58,11 +58,10 @@ async function installPacked(folder: string): Promise<void> {
   }
 }
 
-test("the README's program runs from a tarball, and its types are right", async (t) => {
+test("the documented program runs from a tarball, and its types are right", async (t) => {
   const folder = await temporaryFolder(t);
-  const readme = await readFile(join(root, "README.md"), "utf8");
-  const section = readme.split("\n## ").find((text) => text.startsWith("From your own program"));
-  const example = /```js\n([^]*?)```/.exec(section!)![1]!;
+  const page = await readFile(join(root, "docs", "library.md"), "utf8");
+  const example = /```js\n([^]*?)```/.exec(page)![1]!;
   await installPacked(folder);
   await writeFile(join(folder, "example.mjs"), example);
   // A type that is wrong on purpose shows that the package has types at all.
