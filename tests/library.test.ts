@@ -1,9 +1,10 @@
-// The README's program, from a packed tarball in an empty folder: its types, and what it does.
+// The program of docs/library.md, from a packed tarball in an empty folder: its types, and what it does.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { existsSync } from "node:fs";
+import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { dirname, join, relative, sep } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -28,21 +29,23 @@ async function run(cwd: string, program: string, ...args: string[]): Promise<str
   return stdout;
 }
 
-/** Packs a copy, so that nobody's dist/ is replaced, and installs the tarball as npm would. */
-async function installPacked(folder: string): Promise<void> {
+/** Packs a copy, so that nobody's dist/ is replaced, and installs the tarball as npm would; the tarball's bytes. */
+async function installPacked(folder: string): Promise<number> {
   const [copy, modules] = [join(folder, "checkout"), join(folder, "node_modules")];
   const { name, dependencies, files } = (await readJson(join(root, "package.json"))) as {
     name: string;
     dependencies: Record<string, string>;
     files: string[];
   };
-  const packed = files.filter((name) => !name.startsWith("dist"));
+  const packed = files.filter((name) => !/^dist|^!/.test(name));
   for (const part of [
     "package.json",
     "tsconfig.json",
     "tsconfig.build.json",
     "src",
     "cli",
+    "README.md",
+    "LICENSE",
     ...packed,
   ])
     await cp(join(root, part), join(copy, part), { recursive: true });
@@ -56,14 +59,42 @@ async function installPacked(folder: string): Promise<void> {
     await mkdir(dirname(join(modules, library)), { recursive: true });
     await symlink(join(root, "node_modules", library), join(modules, library));
   }
+  return (await stat(join(folder, tarball!))).size;
 }
 
-test("the README's program runs from a tarball, and its types are right", async (t) => {
+/** Only what is meant is in the package, in few bytes, and what its pages link is there. */
+async function checkContent(installed: string, bytes: number): Promise<void> {
+  assert.ok(bytes < 4e6, `the tarball has ${bytes} bytes`);
+  const found = await readdir(installed, { recursive: true, withFileTypes: true });
+  const files = found
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(installed, join(entry.parentPath, entry.name)).split(sep).join("/"));
+  const meant = [
+    /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CITATION\.cff|CONTRIBUTING\.md|SECURITY\.md)$/,
+    /^dist\/(cli|src)\/[\w/.-]+\.(js|js\.map|d\.ts)$/,
+    /^recipes\/[\w/-]+\.yaml$/,
+    /^checkpoints\/(README\.md|tiny-gpt2\/[\w.]+)$/,
+    /^docs\/([\w-]+\.md|pictures\/[\w-]+\.png)$/,
+  ];
+  const isMeant = (file: string) => meant.some((pattern) => pattern.test(file));
+  assert.deepEqual(
+    files.filter((file) => !isMeant(file) || /\.test\.|fixtures/.test(file)),
+    [],
+  );
+  for (const page of files.filter((file) => file.endsWith(".md"))) {
+    const text = await readFile(join(installed, page), "utf8");
+    for (const [, link] of text.matchAll(/(?:\]\(| src(?:set)?=")([^)\s#"]+)/g))
+      if (!/^\w+:/.test(link!))
+        assert.ok(existsSync(join(installed, dirname(page), link!)), `${page}: ${link}`);
+  }
+}
+
+test("the documented program runs from a tarball, and its types are right", async (t) => {
   const folder = await temporaryFolder(t);
-  const readme = await readFile(join(root, "README.md"), "utf8");
-  const section = readme.split("\n## ").find((text) => text.startsWith("From your own program"));
-  const example = /```js\n([^]*?)```/.exec(section!)![1]!;
-  await installPacked(folder);
+  const page = await readFile(join(root, "docs", "library.md"), "utf8");
+  const example = /```js\n([^]*?)```/.exec(page)![1]!;
+  const bytes = await installPacked(folder);
+  await checkContent(join(folder, "node_modules", "@selective-attention", "ssa"), bytes);
   await writeFile(join(folder, "example.mjs"), example);
   // A type that is wrong on purpose shows that the package has types at all.
   await writeFile(join(folder, "example.mts"), example);

@@ -3,7 +3,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { embeddedData } from "../../src/data/embedded.ts";
+import { embeddedData } from "../../src/data/readers/embedded.ts";
 
 const numMerges = 1000;
 const folder = new URL(".", import.meta.url).pathname;
