@@ -97,7 +97,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
-  await leavePage(runDir, work, report, { observed, before: before.tokens, losses });
+  await leavePage(work, model, report, { observed, before: before.tokens, losses });
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
