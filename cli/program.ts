@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, readonly [about: string, load: Load]>> =
   report: ["make a run's or comparison's page", () => import("./commands/report.ts")],
   eval: ["measure perplexity; fail when it rose", () => import("./commands/eval.ts")],
   convert: ["export a model, and check what was written", () => import("./commands/convert.ts")],
+  push: ["send a model or adapter to the hub", () => import("./commands/push.ts")],
   generate: ["continue a prompt", () => import("./commands/generate.ts")],
   inspect: ["show what a model is made of", () => import("./commands/inspect.ts")],
   doctor: ["show devices, memory, caches, versions", () => import("./commands/doctor.ts")],

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, relative } from "node:path";
+import { bodyOf, reply, type Writable, writing } from "./hub/writing.ts";
 
 /** A folder, or contents by path. */
 export type Files = string | Readonly<Record<string, string | Uint8Array>>;
@@ -59,6 +60,8 @@ export interface HubOptions {
   readonly moved?: Readonly<Record<string, string>>;
   /** The only token that is valid. */
   readonly token?: string;
+  /** Takes what is pushed, from who has the token. */
+  readonly writable?: Writable;
   /** `nth` counts requests of the same path from 1. */
   readonly fault?: (request: SeenRequest, nth: number) => Fault | undefined;
 }
@@ -68,6 +71,9 @@ export interface Hub {
   readonly requests: SeenRequest[];
   /** The commit of a repository's revision. */
   readonly commitOf: (id: string, revision?: string) => string;
+  /** The files of a revision; undefined where there is no such repository or branch. */
+  readonly filesOf: (id: string, revision?: string) => ReadonlyMap<string, Uint8Array> | undefined;
+  readonly written: ReturnType<typeof writing>;
   readonly close: () => Promise<void>;
 }
 
@@ -95,6 +101,20 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   const requests: SeenRequest[] = [];
   const counts = new Map<string, number>();
 
+  const written = writing(options.writable ?? {}, {
+    files: (id, revision) => {
+      const commit = repos.get(`models/${id}`)?.revisions.get(revision);
+      return commit && new Map(commit.files);
+    },
+    commit: (id, revision, files) => {
+      const repo = repos.get(`models/${id}`) ?? repoOf(id, { revisions: {} });
+      repos.set(`models/${id}`, repo);
+      const lines = [...files].map(([path, bytes]) => path + hashOf("sha256", bytes));
+      const oid = hashOf("sha1", [id, ...lines].join("\n"));
+      (repo.revisions as Map<string, Commit>).set(revision, { repo, oid, files });
+      return oid;
+    },
+  });
   const see = (host: SeenRequest["host"], request: IncomingMessage): Fault | undefined => {
     const path = decodeURIComponent((request.url ?? "").split("?")[0]!);
     const { range, authorization } = request.headers;
@@ -104,8 +124,13 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     return options.fault?.(seen, counts.get(host + path)!);
   };
 
-  const cdn = createServer((request, response) => {
+  const onCdn = async (request: IncomingMessage, response: ServerResponse) => {
     const fault = see("cdn", request);
+    if (fault?.status !== undefined) return refuse(response, fault.status, fault);
+    const stored =
+      options.writable &&
+      written.ofStorage((request.url ?? "").split("?")[0]!, await bodyOf(request));
+    if (stored) return reply(response, stored);
     const [, , sha256] = (request.url ?? "").split("/");
     const all = [...repos.values()].flatMap((repo) => [...repo.revisions.values()]);
     const body = all
@@ -114,10 +139,23 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     if (fault?.status !== undefined || body === undefined)
       return refuse(response, fault?.status ?? 404, fault);
     serve(request, response, body, fault);
-  });
-  const hub = createServer((request, response) => {
+  };
+  const onHub = async (request: IncomingMessage, response: ServerResponse) => {
     const fault = see("hub", request);
     if (fault?.status !== undefined) return refuse(response, fault.status, fault);
+    if (options.writable) {
+      const { method = "", url = "", headers } = request;
+      const isKnown = headers.authorization === `Bearer ${options.token}`;
+      if (headers.authorization !== undefined && !isKnown)
+        return reply(response, { status: 401, json: { error: "Invalid username or password." } });
+      const body = await bodyOf(request);
+      const path = decodeURIComponent(url.split("?")[0]!);
+      const [to, storage] = [addressOf(hub), addressOf(cdn, "localhost")];
+      const answered = written.ofHub(path, body, to, storage);
+      if (answered && method === "POST" && !isKnown)
+        return reply(response, { status: 403, json: { error: "You may not write" } });
+      if (answered) return reply(response, answered);
+    }
     const url = (request.url ?? "").split("?")[0]!;
     if (fault?.stall && url.startsWith("/api/")) return;
     const old = Object.keys(options.moved ?? {}).find((id) => url.includes(`/${id}/`));
@@ -127,7 +165,9 @@ export async function startHub(options: HubOptions): Promise<Hub> {
       return;
     }
     answer(request, response, url, fault);
-  });
+  };
+  const cdn = createServer((...at) => void onCdn(...at));
+  const hub = createServer((...at) => void onHub(...at));
 
   const answer = (
     request: IncomingMessage,
@@ -175,6 +215,8 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   return {
     url: addressOf(hub),
     requests,
+    written,
+    filesOf: (id, revision = "main") => repos.get(`models/${id}`)?.revisions.get(revision)?.files,
     commitOf: (id, revision = "main") =>
       (repos.get(`models/${id}`) ?? repos.get(`datasets/${id}`))!.revisions.get(revision)!.oid,
     close: async () => {

@@ -4,7 +4,7 @@
 import type { Shape } from "../core/shape.ts";
 import type { Window } from "../data/windows.ts";
 import type { Results } from "../engines/index.ts";
-import { logSumExp, mul, reduceSum, sub } from "../graph/build.ts";
+import { logSumExp, mul, reduceMean, reduceSum, sub } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Observer } from "../insertions/insertion.ts";
 import type { AttentionHooks, Projection } from "../nn/attention.ts";
@@ -15,11 +15,17 @@ export type Site = Readonly<{ layer: number; projection: Projection }>;
 /** What a layer's τ of one projection does, over all heads and tokens seen. */
 export type TemperatureSummary = Site & Readonly<Record<"min" | "mean" | "max", number>>;
 
+/** Tokens of whose attention all weights are kept, a block of rows at most. */
+const MOST_SHOWN = 128;
+
 /** Collects what one forward pass after another shows; of the first `tokens` tokens of the first window each τ. */
 export class AttentionStatistics {
   readonly #sites = new Map<string, Site & { readonly shape: Shape; readonly heads: Seen[] }>();
   readonly #rows = new Map<string, { layer: number; start: number; shape: Shape }>();
   readonly #entropies: Seen[] = [];
+  readonly #weights = new Map<string, number>();
+  /** By layer, how the first window's first tokens attend, mean over heads: of each what it can see, [T (T + 1) / 2]. */
+  readonly attention: number[][] = [];
   readonly #tokens: number;
   /** Whose first tokens heads keep. */
   firstWindow: Window | undefined;
@@ -46,12 +52,21 @@ export class AttentionStatistics {
       const name = `entropy.${layer}.${start}`;
       this.#rows.set(name, { layer, start, shape });
       outputs[name] = entropy;
+      // Of later tokens nobody asks.
+      if (start > 0 || Number(shape[2]) > MOST_SHOWN) return;
+      outputs[`attention.${layer}`] = reduceMean(weights, [1]);
+      this.#weights.set(`attention.${layer}`, Number(shape[2]));
     };
     return { observe, hooks: hasEntropy ? { attended } : {} };
   }
 
   /** Adds the first `length` tokens of one row of a run, which begins with a window. */
   add(results: Results, row: number, length: number, window: Window): void {
+    for (const [i, [name, size]] of [...(this.firstWindow ? [] : this.#weights)].entries())
+      this.attention[i] = Array.from({ length: Math.min(length, size) }, (_, from) => {
+        const start = (row * size + from) * size;
+        return [...results[name]!.subarray(start, start + from + 1)];
+      }).flat();
     const numKept = this.firstWindow ? 0 : Math.min(this.#tokens, window.length, length);
     this.firstWindow ??= window;
     for (const [name, { shape, heads }] of this.#sites) {

@@ -26,7 +26,7 @@ export async function modelCard(
   folder: string,
   title: string,
   target: Target,
-  verification: Verification,
+  verification?: Verification,
 ): Promise<string> {
   const { base, report } = provenance;
   const { temperatures } = opened;
@@ -62,7 +62,7 @@ export async function modelCard(
     ...description(opened, provenance),
     ...(insertionsOf(opened).length > 0 ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
-    `\n## Checked\n\n${verified(verification)}`,
+    ...(verification ? [`\n## Checked\n\n${verified(verification)}`] : []),
     "\n## Licence\n",
     file || values
       ? `The base model's: ${file ? `[${file}](${file})` : values}.`

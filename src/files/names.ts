@@ -53,6 +53,7 @@ export const runFiles = {
   /** What the page shows besides. */
   details: "details.json",
   page: "report.html",
+  tensorboard: "tensorboard",
   /** Of a comparison, above its runs. */
   comparison: "comparison.json",
   final: "final",

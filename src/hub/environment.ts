@@ -31,8 +31,8 @@ type Secret<T> = { readonly reveal: () => T } | undefined;
 /**
  * The settings that `huggingface_hub` would use: HF_HOME, HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE), XDG_CACHE_HOME,
  * HF_ENDPOINT, HF_TOKEN (HUGGING_FACE_HUB_TOKEN), HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_OFFLINE
- * (TRANSFORMERS_OFFLINE), HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_SYMLINKS; and HTTP_PROXY,
- * HTTPS_PROXY and NO_PROXY, in small letters too.
+ * (TRANSFORMERS_OFFLINE), HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_SYMLINKS,
+ * HF_HUB_DISABLE_XET; and HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in small letters too.
  */
 export function hubSettings(env: Environment, homeDir: string) {
   const path = (name: string) => env[name]?.replace(/^~(?=[\\/]|$)/, homeDir) || undefined;
@@ -68,6 +68,8 @@ export function hubSettings(env: Environment, homeDir: string) {
     downloadTimeoutMs: milliseconds("HF_HUB_DOWNLOAD_TIMEOUT"),
     /** Snapshots hold links to blobs; without, the files themselves. */
     useSymlinks: !isOn("HF_HUB_DISABLE_SYMLINKS"),
+    /** How large files are sent: in pieces that the hub may have already, or whole. */
+    useXet: !isOn("HF_HUB_DISABLE_XET"),
     /** First wait before a request is repeated; doubles each time. */
     retryDelayMs: 1000,
   };

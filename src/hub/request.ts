@@ -10,6 +10,17 @@ import { nameOf, suggestion, type HubRepo } from "./repo-id.ts";
 const MAX_FAILURES = 5;
 const LONGEST_WAIT_MS = 120_000;
 
+/** To a commit the hub answers when it has looked at all of it. */
+const WRITING_TAKES = 6;
+
+interface RequestOptions extends RequestInit {
+  /** Absent: a listing, or what is sent. */
+  readonly file?: string;
+  /** What an answer means that is not a success; with its text. */
+  readonly failure?: typeof statusFailure;
+  readonly onSent?: (numBytes: number) => void;
+}
+
 /**
  * Sends one request, for a `file` or a listing, and gives `use` a successful answer and the chunks of its body, between
  * which the hub may be silent for its time. Plain references throughout: in Node 20 the signals of AbortSignal.any and
@@ -19,16 +30,18 @@ export async function request<T>(
   context: HubContext,
   url: string,
   use: (response: Response, chunks: AsyncIterable<Uint8Array>) => Promise<T>,
-  { file, headers: given }: { file?: string; headers?: HeadersInit } = {},
+  { file, failure = statusFailure, onSent, ...init }: RequestOptions = {},
 ): Promise<T> {
-  const { settings, signal: outer } = context;
-  const headers = new Headers(given);
+  const { settings } = context;
+  const outer = init.signal ?? context.signal;
+  const headers = new Headers(init.headers);
   // A redirect to another host loses this header too: fetch sees to that.
   if (settings.token && new URL(url).origin === new URL(settings.endpoint).origin)
     headers.set("authorization", `Bearer ${settings.token.reveal()}`);
   const controller = new AbortController();
   const { signal } = controller;
-  const timeoutMs = file === undefined ? settings.metadataTimeoutMs : settings.downloadTimeoutMs;
+  const readingMs = file === undefined ? settings.metadataTimeoutMs : settings.downloadTimeoutMs;
+  const timeoutMs = init.body ? WRITING_TAKES * readingMs : readingMs;
   const onSilence = () => controller.abort(new Error(`timeout: no data for ${timeoutMs / 1000} s`));
   const timer = setTimeout(onSilence, timeoutMs);
   const onStop = () => controller.abort(outer?.reason);
@@ -52,16 +65,29 @@ export async function request<T>(
   }
   const { send, close } = await sender(settings);
   try {
-    const response = await send(url, { headers, signal }).catch(onBroken);
+    const { body } = init;
+    const told = (numBytes: number) => [timer.refresh(), onSent?.(numBytes)];
+    const sent = body instanceof Blob ? { body: counted(body, told) } : {};
+    const response = await send(url, { ...init, ...sent, headers, signal }).catch(onBroken);
     if (response.ok) return await use(response, chunksOf(response));
-    await response.body?.cancel();
-    throw statusFailure(response, context, file);
+    const text = await response.text().catch(() => "");
+    throw failure(response, context, file, text);
   } finally {
     clearTimeout(timer);
     outer?.removeEventListener("abort", onStop);
     controller.abort();
     close();
   }
+}
+
+/** The same content, which tells how much of it was read; fetch states its length, and reads it again for a repetition. */
+function counted(blob: Blob, onBytes: (numBytes: number) => void): Blob {
+  const count = (chunk: Uint8Array, to: TransformStreamDefaultController<Uint8Array>) => {
+    onBytes(chunk.length);
+    to.enqueue(chunk);
+  };
+  const stream = () => blob.stream().pipeThrough(new TransformStream({ transform: count }));
+  return Object.defineProperty(blob.slice(), "stream", { value: stream });
 }
 
 /** `fetch`, which knows no proxies before Node 24; where there are any, that of undici, loaded for them alone. */
@@ -110,7 +136,12 @@ export const pageOf = ({ settings: { endpoint }, repo: { type, id } }: HubContex
   `${endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
 
 /** The error for an answer that is not a success; `file` is undefined for a listing. */
-export function statusFailure(response: Response, context: HubContext, file?: string): UserError {
+export function statusFailure(
+  response: Response,
+  context: HubContext,
+  file?: string,
+  _text?: string,
+): UserError {
   const { status, headers } = response;
   const { endpoint, token } = context.settings;
   const { repo } = context;

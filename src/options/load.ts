@@ -79,6 +79,7 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
   const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
   const isFree = (key: RecipeKey) =>
     key === "out" ||
+    key === "tensorboard" ||
     key === "deviceMemory" ||
     (key === "steps" && given.steps > saved.steps) ||
     (key === "device" && kindOf(given) === kindOf(saved)) ||

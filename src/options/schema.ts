@@ -53,6 +53,10 @@ const recompute = z
   .union([z.literal("auto"), z.boolean()])
   .meta({ expected: "auto, true or false", value: "[when]" });
 
+const tensorboard = z
+  .union([z.boolean(), z.string().min(1)])
+  .meta({ expected: "true, false or a folder", value: "[folder]" });
+
 const gigabytes = () => kind.autoOr(kind.above0());
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
@@ -137,6 +141,11 @@ export const recipeSchema = z.strictObject({
   earlyStopping: preset(patienceOrOff, "off", "evaluations without improvement before stopping"),
   saveEvery: preset(wholeNumber(1), 50, "optimizer steps between checkpoints"),
   keepLast: preset(wholeNumber(1), 2, "checkpoints kept"),
+  tensorboard: preset(
+    tensorboard,
+    false,
+    "event files, in the run's folder or in one of their own",
+  ),
   final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,

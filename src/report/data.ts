@@ -23,6 +23,13 @@ export interface RunDetails extends Partial<EvaluationDetails> {
     readonly tokens: readonly string[];
     readonly temperatures: readonly (Site & { readonly taus: readonly (readonly number[])[] })[];
   };
+  /** How its tokens attend: mean entropy by layer before and after, and weights as bytes of 1 / 250, a layer each, rows in order. */
+  readonly attention?: {
+    readonly tokens: readonly string[];
+    readonly entropy: readonly (readonly [before: number, after: number])[];
+    readonly before: readonly string[];
+    readonly after: readonly string[];
+  };
   readonly machine: Readonly<Record<string, string>>;
 }
 

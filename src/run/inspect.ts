@@ -117,7 +117,11 @@ export async function inspectText(name: string, text: string, options: InspectTe
   };
 }
 
-async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Array) {
+export async function attentionOn(
+  engine: Engine,
+  opened: OpenedModel,
+  tokens: Uint32Array | Uint16Array,
+) {
   const { length } = tokens;
   const observe = new AttentionStatistics(length);
   const how = { batchSize: 1, context: length, observe, needsEntropy: true };
@@ -125,5 +129,6 @@ async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Uint32Ar
   const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
   const [loss] = await scorer.score([{ tokens }], [window]);
   await scorer.dispose();
-  return { sites: observe.sites, entropies: observe.entropies(), nats: loss!.tokenNats! };
+  const { sites, attention } = observe;
+  return { sites, attention, entropies: observe.entropies(), nats: loss!.tokenNats! };
 }

@@ -10,11 +10,15 @@ import type { Losses } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { runFiles } from "../files/names.ts";
 import { readRun, type RunDetails } from "../report/data.ts";
+import type { OpenedModel } from "../model/open.ts";
 import { writePage } from "../report/document.ts";
-import type { Prepared } from "./prepare.ts";
+import { attentionOn } from "./inspect.ts";
+import type { RunAtWork } from "./work.ts";
 
 /** Values of τ that a passage may have: of a model with many heads it is shorter. */
 const PASSAGE_VALUES = 40_000;
+/** And of attention, before and after: at most so many tokens, and bytes. */
+const [ATTENTION_TOKENS, ATTENTION_BYTES] = [96, 200_000];
 
 interface Scored {
   /** Of single tokens; runs that an early version began have none. */
@@ -25,17 +29,19 @@ interface Scored {
 }
 
 export async function leavePage(
-  runDir: string,
-  { reportPlan: plan, spell = idsAsText }: Pick<Prepared, "reportPlan" | "spell">,
+  work: RunAtWork,
+  model: OpenedModel,
   report: RunReport,
   { observed, before, losses }: Scored,
 ): Promise<void> {
+  const { runDir, reportPlan: plan, spell = idsAsText } = work;
   const details: RunDetails = {
     heads: observed.sites.map(({ layer, projection, heads }) => {
       const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
       return { layer, projection, mean: list("mean"), deviation: list("deviation") };
     }),
     ...passageOf(plan, observed, spell),
+    ...(await attentionIn(work, model, observed, spell)),
     ...(before && compareTokens(plan, before, tokenLosses(plan, losses), spell)),
     machine: {
       processor: `${cpus()[0]?.model.trim() || arch}, ${cpus().length} threads`,
@@ -47,8 +53,8 @@ export async function leavePage(
   await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
 }
 
-type Plan = Prepared["reportPlan"];
-type Spell = NonNullable<Prepared["spell"]>;
+type Plan = RunAtWork["reportPlan"];
+type Spell = NonNullable<RunAtWork["spell"]>;
 
 function passageOf({ texts }: Plan, observed: AttentionStatistics, spell: Spell) {
   const { sites, firstWindow: window } = observed;
@@ -62,4 +68,30 @@ function passageOf({ texts }: Plan, observed: AttentionStatistics, spell: Spell)
   const { text, start } = window;
   const tokens = spell(texts[text]!.tokens.subarray(start, start + length));
   return { passage: { tokens, temperatures } };
+}
+
+/** How the passage's tokens attend before and after training; random weights are not kept. */
+async function attentionIn(
+  { engine, base, recipe, reportPlan: { texts } }: RunAtWork,
+  model: OpenedModel,
+  { firstWindow: window }: AttentionStatistics,
+  spell: Spell,
+) {
+  const fitting = Math.floor(Math.sqrt(ATTENTION_BYTES / model.model.config.numLayers));
+  const length = Math.min(window?.length ?? 0, ATTENTION_TOKENS, fitting);
+  if (!window || length < 2 || recipe.init === "random") return {};
+  const tokens = texts[window.text]!.tokens.subarray(window.start, window.start + length);
+  const [before, after] = [
+    await attentionOn(engine, base, tokens),
+    await attentionOn(engine, model, tokens),
+  ];
+  // A byte each: steps of 0.4 %.
+  const packed = ({ attention }: typeof before) =>
+    attention.map((of) =>
+      Buffer.from(of.map((share) => Math.round(250 * share))).toString("base64"),
+    );
+  const entropy = after.entropies.map((of, layer) => [before.entropies[layer]!, of] as const);
+  return {
+    attention: { tokens: spell(tokens), entropy, before: packed(before), after: packed(after) },
+  };
 }

@@ -3,7 +3,7 @@
 
 import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored, type Window } from "../data/windows.ts";
@@ -15,6 +15,7 @@ import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
+import { openEventFile } from "../files/event-file.ts";
 import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
 import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
@@ -96,7 +97,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
-  await leavePage(runDir, work, report, { observed, before: before.tokens, losses });
+  await leavePage(work, model, report, { observed, before: before.tokens, losses });
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
@@ -172,6 +173,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const step = await openTrainingStep(work.engine, opened, shape, names, options);
   const batches = mixedBatches(work.sources, start.cursor);
   const metricsPath = join(runDir, runFiles.metrics);
+  const tell = await openEvents(work, start.loop === INITIAL_STATE ? -1 : start.loop.step);
   // The cursor is that of the last whole step: the next one may have drawn its batches and failed.
   let { numTokens, trainSeconds, cursor } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
@@ -185,6 +187,12 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
       const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
       await appendLine(metricsPath, { kind: "step", ...record });
+      await tell?.(record.step, {
+        "train/loss": record.lossNats,
+        "train/gradient_norm": record.gradNorm,
+        "train/learning_rate": record.learningRate,
+        "train/tokens_per_second": record.tokensPerSecond,
+      });
     },
     evaluate: async (at) => {
       const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
@@ -196,6 +204,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
       await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
+      await tell?.(at, { "heldout/loss": lossNats, "heldout/perplexity": perplexity });
       return lossNats;
     },
     save: async (loop) => {
@@ -223,6 +232,13 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   ).finally(host.close);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
+}
+
+/** Of several runs in one folder each has its own, which is its name in TensorBoard. */
+async function openEvents({ recipe: { tensorboard }, runDir }: RunAtWork, after: number) {
+  if (tensorboard === false) return undefined;
+  const own = join(runDir, runFiles.tensorboard);
+  return openEventFile(tensorboard === true ? own : join(tensorboard, basename(runDir)), after);
 }
 
 type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;

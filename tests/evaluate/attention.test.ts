@@ -21,8 +21,12 @@ import type { RunDetails } from "../../src/report/data.ts";
 const engine = await openEngine("cpu", { threads: 1 });
 after(() => engine.dispose());
 
-test("entropy is that of the formula, whatever the blocks of rows", async () => {
-  const [heads, groups, length, headDim, scale] = [4, 2, 300, 5, 0.7];
+test("entropy and weights are those of the formula, whatever the blocks of rows", async () => {
+  for (const length of [300, 100]) await checkFormula(length);
+});
+
+async function checkFormula(length: number): Promise<void> {
+  const [heads, groups, headDim, scale] = [4, 2, 5, 0.7];
   const random = createRandom(5);
   const fill = (count: number) => Float32Array.from({ length: count }, () => 2 * random.normal());
   const [query, key] = [fill(heads * length * headDim), fill(groups * length * headDim)];
@@ -36,12 +40,13 @@ test("entropy is that of the formula, whatever the blocks of rows", async () => 
   outputs["y"] = attention({ ...projections, value: input("value", groups) }, options);
   const program = await engine.compile(outputs, new Map());
   const results = await program.run({ query, key, value: key });
-  // Of a row that is filled to the 290th token.
-  const numTokens = 290;
+  // Of a row that is not filled to its end.
+  const numTokens = length - 10;
   const window = { text: 0, start: 0, length: numTokens, scoreFrom: 1, numTargets: 1 };
   statistics.add(results, 0, numTokens, window);
   await program.dispose();
   let sum = 0;
+  const mean = new Float64Array((numTokens * (numTokens + 1)) / 2);
   for (let head = 0; head < heads; head++)
     for (let t = 0; t < numTokens; t++) {
       const group = Math.floor((head * groups) / heads);
@@ -55,13 +60,17 @@ test("entropy is that of the formula, whatever the blocks of rows", async () => 
       const largest = Math.max(...logits);
       const weights = logits.map((logit) => Math.exp(logit - largest));
       const total = weights.reduce((a, b) => a + b);
-      for (const weight of weights) {
+      for (const [s, weight] of weights.entries()) {
         const p = weight / total;
+        mean[(t * (t + 1)) / 2 + s]! += p / heads;
         if (p > 0) sum -= p * Math.log(p);
       }
     }
   allClose(statistics.entropies(), [sum / (heads * numTokens)], { rtol: 1e-5 });
-});
+  // Of the first block.
+  const shown = Math.min(numTokens, 128);
+  allClose(statistics.attention[0]!, mean.slice(0, (shown * (shown + 1)) / 2), { atol: 1e-6 });
+}
 
 test("a text's temperatures and entropies are the same on both engines; a run keeps those of a passage", async (t) => {
   const folder = await temporaryFolder(t);
@@ -74,7 +83,11 @@ test("a text's temperatures and entropies are the same on both engines; a run ke
   const run = join(folder, "run");
   await smallRun({ engine, folder: run, data, model, recipe: { context: 64, learningRate: 0.05 } });
   const final = join(run, "final");
-  const { passage, heads } = (await readJson(join(run, "details.json"))) as unknown as RunDetails;
+  const {
+    passage,
+    attention: seen,
+    heads,
+  } = (await readJson(join(run, "details.json"))) as unknown as RunDetails;
   assert.equal(passage!.tokens.join(""), text.slice(0, passage!.tokens.join("").length));
   for (const { layer, projection, taus } of passage!.temperatures) {
     const same = heads.find((of) => of.layer === layer && of.projection === projection)!;
@@ -90,6 +103,18 @@ test("a text's temperatures and entropies are the same on both engines; a run ke
     cpu.tokens.some(({ tau }) => Math.abs(tau.query! - 1) > 0.01),
     "nothing was trained",
   );
+  // The same tokens, so the same entropies; every row of bytes adds up to 250, but for their rounding.
+  assert.deepEqual(seen!.tokens, passage!.tokens);
+  const pairs = cpu.entropy.map(({ before, after }) => [before!, after]);
+  allClose(seen!.entropy.flat(), pairs.flat(), { atol: 1e-5 });
+  for (const layer of [...seen!.before, ...seen!.after]) {
+    const bytes = [...Buffer.from(layer, "base64")];
+    for (let t = 0; t < seen!.tokens.length; t++) {
+      const row = bytes.slice((t * (t + 1)) / 2, ((t + 1) * (t + 2)) / 2);
+      allClose([row.reduce((a, b) => a + b)], [250], { atol: (t + 1) / 2 });
+    }
+  }
+  assert.notDeepEqual(seen!.before, seen!.after);
   const numbers = ({ tokens, entropy }: typeof cpu) => [
     ...tokens.flatMap(({ tau, nats }) => [tau.query!, tau.value!, nats ?? 0]),
     ...entropy.flatMap(({ before, after }) => [before!, after]),

@@ -81,6 +81,7 @@ test("the defaults are the documented ones", () => {
     earlyStopping: "off",
     saveEvery: 50,
     keepLast: 2,
+    tensorboard: false,
     final: "model",
     device: "auto",
     deviceMemory: "auto",

@@ -81,17 +81,28 @@ test("a run's page is one small file, for both themes, phones and paper", skip, 
     await page.close();
   }
   const chosen = await look(file);
-  const titles = () =>
-    chosen
+  const part = (hasText: string) => chosen.locator("section").filter({ hasText });
+  const titles = (of = "Temperatures on text") =>
+    part(of)
       .locator(".passage span")
       .evaluateAll((spans) => spans.map((span) => span.getAttribute("title")).join());
-  const select = (hasText: string) => chosen.locator("label", { hasText }).locator("select");
+  const select = (hasText: string, of = "Temperatures on text") =>
+    part(of).locator("label", { hasText }).locator("select");
   const mean = await titles();
   await select("Layer").selectOption("1");
   const ofLayer = await titles();
   await select("Projection").selectOption("value");
   assert.equal(await select("Layer").inputValue(), "1");
   assert.equal(new Set([mean, ofLayer, await titles()]).size, 3);
+  // The first token sees itself alone, before and after; none sees what is later.
+  const where = "Attention on text";
+  await part(where).locator(".passage span").first().click();
+  assert.match(await select("Token", where).inputValue(), /^0: /);
+  assert.equal((await titles(where)).match(/\b100\.0 %/g)?.length, 2);
+  await select("Token", where).selectOption({ index: 5 });
+  const ofMean = await titles(where);
+  await select("Layer", where).selectOption("1");
+  assert.notEqual(await titles(where), ofMean);
   await chosen.close();
   // Unfinished, it has what there is.
   for (const name of ["report.json", "details.json"]) await rm(join(folder, name));
@@ -173,6 +184,10 @@ test("what is written in names and tokens is text and nothing else", skip, async
       ...run.details!,
       gained: tokens,
       lost: tokens,
+      attention: {
+        ...run.details!.attention!,
+        tokens: run.details!.attention!.tokens.map((_, i) => hostile[i % hostile.length]!),
+      },
       machine: { [hostile[0]!]: hostile[2]! },
     },
   };

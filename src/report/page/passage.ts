@@ -1,18 +1,37 @@
 // A passage whose tokens are coloured by their temperatures, of a layer and head or their mean.
 
 import type { RunDetails } from "../data.ts";
-import { element, section } from "./dom.ts";
+import { element, section, table } from "./dom.ts";
 
 /** No text gets a background so strong that it reads badly. */
 const STRONGEST_PERCENT = 45;
 
+const spansOf = (tokens: readonly string[]) =>
+  tokens.map((token) => element("span", {}, token.replaceAll("\n", "⏎\n")));
+
+function choice(values: readonly (string | number)[]) {
+  const options = [...new Set(values)].map((value) => element("option", {}, String(value)));
+  return element("select", {}, ...options);
+}
+
+/** Calls `change` now, and whenever another value is chosen. */
+function controlsOf(selects: Readonly<Record<string, HTMLSelectElement>>, change: () => void) {
+  const labels = Object.entries(selects).map(([name, select]) => {
+    select.addEventListener("change", change);
+    return element("label", {}, `${name} `, select);
+  });
+  change();
+  return element("div", { class: "controls" }, ...labels);
+}
+
+function paint(span: HTMLElement, hue: string, strength: number): void {
+  const percent = Math.round(STRONGEST_PERCENT * strength);
+  span.style.background = `color-mix(in srgb, ${hue} ${percent}%, transparent)`;
+}
+
 export function passageSection({ tokens, temperatures }: NonNullable<RunDetails["passage"]>) {
-  const spans = tokens.map((token) => element("span", {}, token.replaceAll("\n", "⏎\n")));
+  const spans = spansOf(tokens);
   const scale = element("p", { class: "how" });
-  const choice = (values: readonly (string | number)[]) => {
-    const options = [...new Set(values)].map((value) => element("option", {}, String(value)));
-    return element("select", {}, ...options);
-  };
   const numHeads = Math.max(...temperatures.map(({ taus }) => taus.length));
   const selects = {
     Projection: choice(temperatures.map(({ projection }) => projection)),
@@ -35,23 +54,71 @@ export function passageSection({ tokens, temperatures }: NonNullable<RunDetails[
     const taus = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
     const farthest = Math.max(1e-9, ...taus.map((tau) => Math.abs(tau - 1)));
     for (const [i, span] of spans.entries()) {
-      const percent = Math.round((STRONGEST_PERCENT * Math.abs(taus[i]! - 1)) / farthest);
       const hue = taus[i]! < 1 ? "var(--cool)" : "var(--warm)";
-      span.style.background = `color-mix(in srgb, ${hue} ${percent}%, transparent)`;
+      paint(span, hue, Math.abs(taus[i]! - 1) / farthest);
       span.title = `τ ${taus[i]!.toFixed(3)}`;
     }
     scale.textContent = `Blue below 1, orange above; the farthest τ is 1 ± ${farthest.toFixed(2)}.`;
   };
-  const controls = Object.entries(selects).map(([name, select]) => {
-    select.addEventListener("change", color);
-    return element("label", {}, `${name} `, select);
-  });
-  color();
+  const controls = controlsOf(selects, color);
   return section(
     "Temperatures on text",
     "The first tokens of a held-out window; point at one for its τ.",
-    element("div", { class: "controls" }, ...controls),
+    controls,
     scale,
     element("p", { class: "passage" }, ...spans),
+  );
+}
+
+export function attentionSection({
+  tokens,
+  entropy,
+  ...packed
+}: NonNullable<RunDetails["attention"]>) {
+  const spans = { before: spansOf(tokens), after: spansOf(tokens) };
+  const bytes = (of: "before" | "after") =>
+    packed[of].map((layer) => Uint8Array.from(atob(layer), (byte) => byte.charCodeAt(0)));
+  const weights = { before: bytes("before"), after: bytes("after") };
+  const selects = {
+    Token: choice(tokens.map((token, i) => `${i}: ${JSON.stringify(token)}`)),
+    Layer: choice(["mean", ...entropy.keys()]),
+  };
+  selects.Token.selectedIndex = tokens.length >> 1;
+  const show = () => {
+    const { selectedIndex: from } = selects.Token;
+    const rowOf = (layers: readonly Uint8Array[]) => {
+      const layer = selects.Layer.value;
+      const chosen = layer === "mean" ? layers : [layers[Number(layer)]!];
+      const share = (to: number) =>
+        chosen.reduce((sum, of) => sum + of[(from * (from + 1)) / 2 + to]! / 250, 0);
+      return tokens.map((_, to) => (to > from ? 0 : share(to) / chosen.length));
+    };
+    const rows = { before: rowOf(weights.before), after: rowOf(weights.after) };
+    const most = Math.max(1e-9, ...rows.before, ...rows.after);
+    for (const side of ["before", "after"] as const)
+      for (const [i, span] of spans[side].entries()) {
+        paint(span, "var(--warm)", rows[side][i]! / most);
+        span.title = `${(100 * rows[side][i]!).toFixed(1)} %`;
+        span.style.textDecoration = i === from ? "underline" : "";
+      }
+  };
+  for (const list of Object.values(spans))
+    for (const [i, span] of list.entries())
+      span.addEventListener("click", () => {
+        selects.Token.selectedIndex = i;
+        show();
+      });
+  const rows = entropy.map((nats, layer) =>
+    [...nats, nats[1] - nats[0]].map((value) => value.toFixed(3)).toSpliced(0, 0, String(layer)),
+  );
+  return section(
+    "Attention on text",
+    "How far a row of attention spreads, in nats, mean over heads and tokens, and where the chosen token looks, mean over heads: full colour is the largest share of both texts.",
+    table("Entropy of attention by layer", ["layer", "before", "after", "change"], rows),
+    controlsOf(selects, show),
+    ...(["before", "after"] as const).flatMap((side) => [
+      element("p", {}, side === "before" ? "Before:" : "After:"),
+      element("p", { class: "passage" }, ...spans[side]),
+    ]),
   );
 }

@@ -6,7 +6,7 @@ import type { RunReport } from "../../evaluate/results.ts";
 import { studentT975 } from "../../evaluate/statistics.ts";
 import type { RunDetails, RunPage } from "../data.ts";
 import { element, section, table } from "./dom.ts";
-import { passageSection } from "./passage.ts";
+import { attentionSection, passageSection } from "./passage.ts";
 import * as plots from "./plots.ts";
 
 const { integer: count } = format;
@@ -46,6 +46,7 @@ export function runPage(page: RunPage): readonly (Node | undefined)[] {
       return of.length > 0 ? temperatures(projection, of) : undefined;
     }),
     details?.passage && passageSection(details.passage),
+    details?.attention && attentionSection(details.attention),
     ...Object.entries(tables).map(([title, tokens]) => {
       const how = `Nats of single tokens, of ${count(sampledTokens)} in an even sample of windows: noisy, so look for what they have in common.`;
       const header = ["token in its text", "change", "after", "place"];

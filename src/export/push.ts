@@ -1,0 +1,97 @@
+// A model or an adapter handed on: which files of a folder go to the hub, with a card where it has none, and which never do.
+
+import { existsSync, lstatSync } from "node:fs";
+import { join, relative } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { filesBelow } from "../files/atomic.ts";
+import { modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
+import { isRun } from "../files/run-folder.ts";
+import { pushFiles, type Upload } from "../hub/push.ts";
+import { isName, parseModelName } from "../hub/repo-id.ts";
+import { openModel } from "../model/open.ts";
+import { opening, type Places } from "../model/places.ts";
+import { modelCard } from "./card.ts";
+import { provenanceOf } from "./provenance.ts";
+
+export interface PushOptions {
+  /** `owner/name`. */
+  readonly repo: string;
+  /** A branch, which is made where it is missing. */
+  readonly revision?: string;
+  readonly message?: string | undefined;
+  /** Of a repository that is new. */
+  readonly isPrivate?: boolean;
+  readonly isDryRun?: boolean;
+}
+
+/** Sends the final model of a run, or the folder of a model, an adapter or an export. */
+export async function push(name: string, places: Places, options: PushOptions) {
+  const { repo: id, revision = "main", message, ...how } = options;
+  const repo = isName(id) && id.includes("/") && parseModelName(`${id}@${revision}`);
+  if (!repo)
+    throw new UserError(`"${id}" cannot be a repository of the hub`, {
+      hint: "expected owner/name, of letters, digits, - _ and .",
+    });
+  const folder = isRun(name) ? join(name, runFiles.final) : name;
+  if (!existsSync(folder))
+    throw new UserError(
+      folder === name
+        ? `there is no folder "${name}"`
+        : `the run ${name} is not finished: no final`,
+      {
+        hint: `name a run or the folder of a model; ssa finetune --resume --out DIR finishes a run`,
+      },
+    );
+  const uploads: Upload[] = (await filesOf(folder)).map((path) => {
+    return { name: relative(folder, path).replaceAll("\\", "/"), path };
+  });
+  const has = (file: string) => uploads.some((upload) => upload.name === file);
+  const isOnnx = uploads.some((upload) => /(^|\/)[^/]+\.onnx$/.test(upload.name));
+  // Refuses what is no model, lacks a part of one, or is cut off.
+  if (!isOnnx || !has(modelFiles.config)) {
+    const opened = await openModel(folder, opening(places));
+    const target = has(modelFiles.config) ? "safetensors" : "adapter";
+    const title = id.slice(id.indexOf("/") + 1);
+    const card = async () => modelCard(opened, await provenanceOf(opened), folder, title, target);
+    if (!has(modelFiles.card)) uploads.push({ name: modelFiles.card, text: await card() });
+  }
+  const { hub: settings, onProgress, signal } = places;
+  const pushed = pushFiles({ settings, repo, onProgress, signal }, uploads, {
+    message: message ?? "Upload with ssa",
+    ...how,
+  });
+  return pushed.finally(() => onProgress?.(undefined));
+}
+
+/** What nobody means to publish. */
+const STRAYS = [
+  [/(^|\/)step-\d{6,}\//, "the checkpoint of a run"],
+  [
+    new RegExp(`(^|/)(${snapshotFiles.state}|${snapshotFiles.optimizer})$`),
+    "of a run's checkpoint",
+  ],
+  [new RegExp(`(^|/)(${runFiles.metrics}|${runFiles.before}|${runFiles.after})$`), "of a run"],
+  [/\.tokens$/, "the tokens of a text"],
+  [
+    /\.tmp-\d+-[0-9a-f]{8}(\/|$)|\.(part|incomplete|lock)$/,
+    "of a program that is at work or was killed",
+  ],
+] as const;
+
+/** All that goes along; hidden files stay here. */
+async function filesOf(folder: string): Promise<string[]> {
+  const refuse = (path: string, what: string): never => {
+    throw new UserError(`${path} is ${what}, which is not pushed`, {
+      hint: "take it out of the folder, or export what you mean: ssa convert",
+    });
+  };
+  if (!lstatSync(folder).isDirectory()) refuse(folder, "no folder");
+  const all = await filesBelow(folder);
+  const files = all.filter((path) => !/(^|[\\/])\./.test(relative(folder, path)));
+  for (const path of files) {
+    const inside = relative(folder, path).replaceAll("\\", "/");
+    for (const [pattern, what] of STRAYS) if (pattern.test(inside)) refuse(path, what);
+    if (!lstatSync(path).isFile()) refuse(path, "a link or no file");
+  }
+  return files;
+}
