@@ -120,8 +120,11 @@ function writeFolder(folder: string, root: string, node: string, target: string)
   const packed = JSON.parse(
     run("npm", ["pack", "--dry-run", "--ignore-scripts", "--json"], root),
   ) as [{ files: { path: string }[] }];
-  for (const { path } of packed[0].files) copy(join(root, path), join(app, path));
-  fs.copyFileSync(join(root, "README.md"), join(folder, "README.md"));
+  // Its own pages come along, which hints of errors name; of other packages none.
+  for (const { path } of packed[0].files)
+    if (/\.(?:md|png)$/.test(path)) fs.cpSync(join(root, path), join(app, path));
+    else copy(join(root, path), join(app, path));
+  fs.symlinkSync("lib/ssa/README.md", join(folder, "README.md"));
 
   // The web build, the libraries of other platforms, and the image library are never called.
   const modules = fs.realpathSync(join(root, "node_modules"));

@@ -64,6 +64,26 @@ async function copyPages(): Promise<void> {
   await write("reference/recipe", `# Every key of a recipe\n\n\`\`\`yaml\n${reference}\`\`\`\n`);
 }
 
+/** Of a help text: lists (flags, arguments, commands) as tables, since their lines are long, the rest as it is. */
+function helpPage(title: string, help: string): string {
+  const parts = help
+    .trimEnd()
+    .split("\n\n")
+    .map((block) => {
+      const [, name, list] = /^(Options|Arguments|Commands):\n([^]*)$/.exec(block) ?? [];
+      if (!list) return `\`\`\`text\n${block}\n\`\`\``;
+      // A word of the list, then what is said of it, which goes on in lines that are set far in.
+      const entries = list.replace(/\n {5,}/g, " ").matchAll(/^ {2}(\S.*?)(?: {2,}(.*))?$/gm);
+      const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("<", "&lt;");
+      const rows = [...entries].map(
+        ([, word = "", said = ""]) =>
+          `| <code v-pre>${cell(word)}</code> | <span v-pre>${cell(said)}</span> |`,
+      );
+      return `## ${name}\n\n| given | meaning |\n|---|---|\n${rows.join("\n")}`;
+    });
+  return `# ${title}\n\n${parts.join("\n\n")}\n`.replaceAll("\n```\n\n```text\n", "\n\n");
+}
+
 /** A page for each command that the program names. */
 async function writeCommands(): Promise<void> {
   const helpOf = async (...words: string[]) => {
@@ -74,11 +94,9 @@ async function writeCommands(): Promise<void> {
   const names = [...all.split("\nCommands:\n")[1]!.matchAll(/^ {2}([a-z]\w*)/gm)]
     .map(([, name]) => name!)
     .filter((name) => name !== "help");
-  const page = (title: string, help: string) =>
-    `# ${title}\n\n\`\`\`text\n${help.trimEnd()}\n\`\`\`\n`;
-  await write("reference/index", page("ssa", all));
+  await write("reference/index", helpPage("ssa", all));
   for (const name of names)
-    await write(`reference/${name}`, page(`ssa ${name}`, await helpOf(name)));
+    await write(`reference/${name}`, helpPage(`ssa ${name}`, await helpOf(name)));
 }
 
 /** A program of the site's own packages. */

@@ -1,10 +1,12 @@
 // What the pages say is there: links and anchors, files, messages, variables, commands, the package's version.
 
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, posix } from "node:path";
 import { test } from "node:test";
 import { ssa } from "./cli/program.ts";
+import { temporaryFolder } from "./helpers.ts";
 import { sourceFiles } from "./source-files.ts";
 
 const root = dirname(import.meta.dirname);
@@ -136,4 +138,34 @@ test("the version is package.json's wherever a page names it", () => {
     source.filter(({ text }) => text.includes(`"${version}"`)).map(({ path }) => path),
     [],
   );
+});
+
+test("a release has the tag of its version, its repository and its section of the changelog", async (t) => {
+  const cwd = await temporaryFolder(t);
+  const notes = (tag: string) =>
+    spawnSync(
+      process.execPath,
+      [
+        "--import",
+        import.meta.resolve("tsx"),
+        join(root, "scripts/release-notes.ts"),
+        tag,
+        "us/ssa",
+      ],
+      { cwd, encoding: "utf8" },
+    );
+  const write = (url: string, changelog: string) => {
+    const manifest = { version: "1.2.3", repository: { url } };
+    writeFileSync(join(cwd, "package.json"), JSON.stringify(manifest));
+    writeFileSync(join(cwd, "CHANGELOG.md"), changelog);
+  };
+  write("git+https://github.com/us/ssa.git", "# Changelog\n\n## Unreleased\n\n- later\n");
+  assert.match(notes("v1.2.4").stderr, /^error: the tag is "v1\.2\.4", .* expected v1\.2\.3$/m);
+  assert.match(notes("v1.2.3").stderr, /^error: CHANGELOG\.md has no section/);
+  const changelog =
+    "## Unreleased\n\n- later\n\n## 1.2.3 - 2026-12-01\n\n- this\n\n## 1.2.2\n\n- old\n";
+  write("git+https://github.com/them/ssa.git", changelog);
+  assert.match(notes("v1.2.3").stderr, /^error: package\.json's repository is .*them/);
+  write("git+https://github.com/us/ssa.git", changelog);
+  assert.deepEqual([notes("v1.2.3").stdout, notes("v1.2.3").status], ["- this\n", 0]);
 });

@@ -27,7 +27,8 @@ const named = Object.values(groups).flat();
 const lost = pagesIn("").filter((page) => !named.includes(page));
 if (lost.length > 0) throw new Error(`no group of .vitepress/config.js has ${lost.join(", ")}`);
 
-const titleOf = (page) => /^# (.*)/m.exec(readFileSync(`${pages}${page}.md`, "utf8"))[1];
+/** Up to a colon, behind which some say more. */
+const titleOf = (page) => /^# ([^:\n]*)/m.exec(readFileSync(`${pages}${page}.md`, "utf8"))[1];
 
 export default defineConfig({
   title: "ssa",
@@ -36,7 +37,10 @@ export default defineConfig({
   // Of a site that is not at the root of its host: SITE_BASE=/ssa/ npm run docs
   base: process.env.SITE_BASE ?? "/",
   cleanUrls: true,
-  lastUpdated: false,
+  // No picture of a tab: browsers would ask for one.
+  head: [["link", { rel: "icon", href: "data:," }]],
+  // The index of the search is one.
+  vite: { build: { chunkSizeWarningLimit: 2000 } },
   themeConfig: {
     search: { provider: "local" },
     outline: [2, 3],
