@@ -31,7 +31,7 @@ export async function addCompletion(program: Commander, packageRoot: string): Pr
   }
   // After a folder its files follow: no space between. Files are offered here, for not every script asks its shell.
   const directive = () => (root.completions.some(({ value }) => value.endsWith("/")) ? 6 : 4);
-  Object.defineProperty(root, "directive", { get: directive, set: () => undefined });
+  Object.defineProperty(root, "directive", { get: directive, set() {} });
 }
 
 /** What lies where the word leads, folders with a slash; hidden ones where a dot is typed. */
