@@ -62,12 +62,16 @@ export const defineCommand =
       });
   };
 
+/** What a flag's value may be, for a shell that completes it; commander itself would check it too early. */
+export const choicesOf = new WeakMap<Flag, readonly string[]>();
+
 function flagOf({ flag, alias, description, choices, ...option }: Option): Flag {
   const { initial, isNeeded, isList } = option;
   const words = description + (choices ? `: ${choices.join(", ")}` : "");
   const isShown = typeof initial === "number" || typeof initial === "string";
   const names = [alias, flag].filter(Boolean).join(", ");
   const made = new Flag(names, isShown ? `${words} (default: ${initial})` : words);
+  if (choices) choicesOf.set(made, choices);
   const collect = (value: string, before: readonly string[] = []) => [...before, value];
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }

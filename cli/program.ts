@@ -18,6 +18,8 @@ const commands: Readonly<Record<string, readonly [about: string, load: Load]>> =
   push: ["send a model or adapter to the hub", () => import("./commands/push.ts")],
   generate: ["continue a prompt", () => import("./commands/generate.ts")],
   inspect: ["show what a model is made of", () => import("./commands/inspect.ts")],
+  runs: ["list runs, delete some", () => import("./commands/runs.ts")],
+  recipes: ["list, show and copy recipes", () => import("./commands/recipes.ts")],
   doctor: ["show devices, memory, caches, versions", () => import("./commands/doctor.ts")],
 };
 type Load = () => Promise<{ readonly command: Command }>;
@@ -56,6 +58,9 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
     const target = program.command(name).description(about);
     if (isGiven(name)) (await load()).command(target, io);
   }
+  const isCompleting = words[0] === "complete";
+  if (isCompleting) await (await import("./completion.ts")).addCompletion(program, io.packageRoot);
+  else program.command("complete").description("print a shell's script for the Tab key");
   return program;
 }
 

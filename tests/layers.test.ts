@@ -22,6 +22,7 @@ const rows = [
 
 /** Every third-party package, and the only places that may import it. */
 const importers: Readonly<Record<string, readonly string[]>> = {
+  "@bomb.sh/tab": ["cli"],
   "@huggingface/hub": ["src/hub"], // uploads
   "@huggingface/jinja": ["src/data"],
   "@huggingface/tokenizers": ["src/data"],

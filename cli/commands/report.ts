@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../src/core/errors.ts";
 import { runFiles } from "../../src/files/names.ts";
-import { type PageData, readComparison, readRun } from "../../src/report/data.ts";
+import { type PageData, pageOfArms, readComparison, readRun } from "../../src/report/data.ts";
 import { writePage } from "../../src/report/document.ts";
 import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
 import { compareRuns } from "../../src/run/compare.ts";
@@ -38,7 +38,7 @@ export const command = defineCommand({
       });
     const data: PageData =
       others.length > 0
-        ? { kind: "arms", name: folders.join(", "), comparison: await compareRuns(folders) }
+        ? await pageOfArms(folders.join(", "), await compareRuns(folders))
         : ((await readComparison(first)) ?? (await readRun(first)));
     const path = output ?? (others.length > 0 ? runFiles.page : join(first, runFiles.page));
     await writePage(path, data);

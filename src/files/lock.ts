@@ -27,6 +27,12 @@ export async function lockRun(runDir: string): Promise<Lock> {
   });
 }
 
+/** Whether a process that may be alive has the folder. */
+export async function isLocked(runDir: string): Promise<boolean> {
+  const owner = await ownerOf(join(runDir, lockName));
+  return owner !== undefined && (await isAlive(owner));
+}
+
 /**
  * Runs `work` once no other holder of the lock does, in this process or another. Holders touch their lock: where nobody
  * did for 15 s while we watched, its owner is dead, whatever machine it names.

@@ -123,12 +123,24 @@ export const isRun = (folder: string): boolean =>
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
   const folders = (await namesIn(checkpointsDir)).map((name) => join(checkpointsDir, name));
-  const timeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const runs = folders.filter(isRun).map((dir) => {
-    const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
-    return { dir, time: Math.max(...paths.map(timeOf)) };
-  });
+  const runs = folders.filter(isRun).map((dir) => ({ dir, time: writtenAt(dir) }));
   return runs.sort((a, b) => b.time - a.time)[0]?.dir;
+}
+
+/** When a run was written to last, milliseconds. */
+export function writtenAt(dir: string): number {
+  const paths = [dir, join(dir, runFiles.recipe), join(dir, runFiles.metrics)];
+  return Math.max(...paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0));
+}
+
+/** The run folders in a folder, and in its folders that are none, as those of a comparison; itself, if it is one. */
+export async function runsIn(folder: string, depth = 2): Promise<string[]> {
+  if (atomic.temporaryOwner(folder) !== undefined) return []; // half removed
+  if (isRun(folder)) return [folder];
+  const entries = depth > 0 ? await readdir(folder, { withFileTypes: true }) : [];
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  const found = folders.sort().map((name) => runsIn(join(folder, name), depth - 1));
+  return (await Promise.all(found)).flat();
 }
 
 /** Makes the folder `<stem>-<n>` with n one above those that are there, from 1; two processes get two. */

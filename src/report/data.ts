@@ -34,7 +34,7 @@ export interface RunDetails extends Partial<EvaluationDetails> {
 }
 
 export type RunPage = Readonly<Awaited<ReturnType<typeof readRun>>>;
-export type ArmsPage = Readonly<{ kind: "arms"; name: string; comparison: ArmsCompared }>;
+export type ArmsPage = Readonly<Awaited<ReturnType<typeof pageOfArms>>>;
 export type PageData = RunPage | ArmsPage;
 
 /** More points than a screen has columns show nothing. */
@@ -76,11 +76,11 @@ async function changesOf(folder: string) {
 }
 
 /** The metrics of a run's steps, so many of them together in a point, and its evaluations. */
-async function curvesOf(folder: string) {
+async function curvesOf(folder: string, mostPoints = MOST_POINTS) {
   const records = await readLines(join(folder, runFiles.metrics));
   const of = (kind: string) => records.filter((record) => record["kind"] === kind);
   const steps = of("step");
-  const stepsPerPoint = Math.max(1, Math.ceil(steps.length / MOST_POINTS));
+  const stepsPerPoint = Math.max(1, Math.ceil(steps.length / mostPoints));
   const points = Array.from({ length: Math.ceil(steps.length / stepsPerPoint) }, (_, i) => {
     const group = steps.slice(i * stepsPerPoint, (i + 1) * stepsPerPoint);
     const mean = (key: string) =>
@@ -95,6 +95,18 @@ async function curvesOf(folder: string) {
   return { stepsPerPoint, points, evaluations };
 }
 
+/** A comparison with the losses of its runs, by their folders, which may have moved together with `within`. */
+export async function pageOfArms(name: string, comparison: ArmsCompared, within = "") {
+  const curves = [];
+  for (const { name: arm, runs } of comparison.arms)
+    for (const { folder, seed } of runs) {
+      const moved = join(within, basename(folder));
+      const { points } = await curvesOf(isRun(moved) ? moved : folder, MOST_POINTS / 10);
+      curves.push({ arm, seed, points: points.map(({ step, loss }) => [step, loss] as const) });
+    }
+  return { kind: "arms" as const, name, comparison, curves };
+}
+
 /** The result that `ssa compare` left in a folder; undefined where there is none. */
 export async function readComparison(folder: string): Promise<ArmsPage | undefined> {
   const path = join(folder, runFiles.comparison);
@@ -104,5 +116,5 @@ export async function readComparison(folder: string): Promise<ArmsPage | undefin
     throw new UserError(`${path} is not the result of a comparison`, {
       hint: "make it again with the same ssa compare",
     });
-  return { kind: "arms", name: basename(resolve(folder)), comparison };
+  return pageOfArms(basename(resolve(folder)), comparison, folder);
 }

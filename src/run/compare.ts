@@ -13,6 +13,7 @@ import { isRun, readLines, runFiles } from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
 import type { Recipe } from "../options/schema.ts";
+import { pageOfArms } from "../report/data.ts";
 import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
@@ -80,8 +81,7 @@ export async function compare(
   const names = arms.map(({ name }) => name);
   const result = compareArms(names, scored, failed, searches);
   await writeJson(join(out, runFiles.comparison), result);
-  const page = { kind: "arms", name: basename(out), comparison: result } as const;
-  await writePage(join(out, runFiles.page), page);
+  await writePage(join(out, runFiles.page), await pageOfArms(basename(out), result, out));
   return { failed, result };
 }
 

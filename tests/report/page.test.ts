@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 import type { AxeResults } from "axe-core";
 import { openEngine } from "../../src/engines/index.ts";
 import type { TokenChange } from "../../src/evaluate/details.ts";
-import { type PageData, readRun } from "../../src/report/data.ts";
+import { type PageData, pageOfArms, readRun } from "../../src/report/data.ts";
 import { writePage } from "../../src/report/document.ts";
 import { compareRuns } from "../../src/run/compare.ts";
 import { openBrowser, type OpenPage, packageFolder, skipWithoutBrowser } from "../browser.ts";
@@ -146,12 +146,20 @@ test(
     }
     const file = join(folder, "arms.html");
     const comparison = await compareRuns(folders);
-    await writePage(file, { kind: "arms", name: "both", comparison });
+    await writePage(file, await pageOfArms("both", comparison));
     for (const how of [{}, { colorScheme: "dark", width: 360 }] as const) {
       const page = await look(file, how);
       const found = (await headings(page)).join();
-      assert.equal(found, "Change of perplexity,Results,Cost,Differences,Equal perplexity");
+      assert.equal(
+        found,
+        "Change of perplexity,Training,Results,Cost,Differences,Equal perplexity",
+      );
       assert.ok((await page.locator("main").innerText()).includes("lora"));
+      // A pale line for each seed and a strong one for each arm.
+      const lines = page
+        .locator("figure", { hasText: "Loss of the batches" })
+        .locator("path[stroke-opacity], g[stroke-width] path");
+      assert.ok((await lines.count()) >= 4);
       await page.close();
     }
   },

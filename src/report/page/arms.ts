@@ -13,7 +13,7 @@ const HOW = {
   Differences: "Each arm against another on the same windows; verdicts are at 5 % after Holm.",
 };
 
-export function armsPage({ comparison }: ArmsPage): readonly (Node | undefined)[] {
+export function armsPage({ comparison, curves }: ArmsPage): readonly (Node | undefined)[] {
   const { arms, failed, scored, method } = comparison;
   const rows = arms.map(({ name, change: { percent, interval95 } }) => {
     return { name, value: percent, interval: interval95 };
@@ -28,6 +28,13 @@ export function armsPage({ comparison }: ArmsPage): readonly (Node | undefined)[
       `Lines are 95 % intervals, ${arms.some(({ seeds }) => seeds.length === 1) ? "over windows; other seeds were not tried" : "over windows and seeds"}. Method: ${method}.`,
       plots.intervals("Change of perplexity by arm, %", rows, [plots.zero]),
     ),
+    curves.some(({ points }) => points.length > 1)
+      ? section(
+          "Training",
+          "Pale: each seed; strong: their mean. Arms with the same seed learn the same batches.",
+          plots.armCurves("Loss of the batches by step, nats per token", curves),
+        )
+      : undefined,
     ...comparisonTables(comparison).map(([title, [header, rows]]) =>
       section(title, HOW[title as keyof typeof HOW], table(title, header, rows)),
     ),

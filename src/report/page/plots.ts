@@ -1,7 +1,7 @@
 // The plots of the page. Colours are the style's variables, so that both themes and paper have their own.
 
 import * as Plot from "@observablehq/plot";
-import type { RunDetails, RunPage } from "../data.ts";
+import type { ArmsPage, RunDetails, RunPage } from "../data.ts";
 import { figure } from "./dom.ts";
 
 const [ACCENT, SOFT] = ["var(--accent)", "var(--soft)"] as const;
@@ -56,6 +56,21 @@ export function curve(
       Plot.lineY(points, Plot.windowY({ k: 2 * Math.floor(points.length / 50) + 1, ...line })),
       y === "loss" ? Plot.dot(evaluations, { x: "step", y, fill: "var(--other)", r: 3.5 }) : null,
       Plot.tip(points, Plot.pointerX({ x: "step", y })),
+    ],
+  });
+}
+
+/** The losses of each arm: their mean over seeds, and pale each seed. */
+export function armCurves(label: string, curves: ArmsPage["curves"]) {
+  const points = curves.flatMap(({ arm, seed, points }) =>
+    points.map(([step, loss]) => ({ arm, seed: `${arm} ${seed}`, step, loss })),
+  );
+  const at = { x: "step", y: "loss", stroke: "arm" };
+  return plot(label, {
+    color: { legend: true },
+    marks: [
+      Plot.lineY(points, { ...at, z: "seed", strokeOpacity: 0.25 }),
+      Plot.lineY(points, Plot.groupX({ y: "mean" }, { ...at, strokeWidth: 2 })),
     ],
   });
 }
