@@ -21,6 +21,7 @@ import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from ".
 import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
+import { plainConfig } from "./transformers.ts";
 import { streamAs } from "../model/weights.ts";
 
 /** What every reader must know that does not know temperatures. */
@@ -28,12 +29,13 @@ export const SILENT_LOSS =
   "The *.ssa.* tensors are temperatures of Selective Self-Attention (arXiv 2411.12892). " +
   "A loader that ignores them, as Python's transformers does with no more than a warning, runs the base model instead.";
 
-/** Base weights, in `dtype` or as they are stored, and F32 temperatures in shards, config and companions. */
+/** Base weights, in `dtype` or as they are stored, and F32 temperatures in shards, config with `code`, and companions. */
 export async function writeModelFolder(
   folder: string,
   opened: OpenedModel,
   { base, hasTrainedBase }: Provenance,
   { dtype, maxFileBytes }: Pick<ConvertOptions, "dtype" | "maxFileBytes"> = {},
+  code: JsonObject = {},
 ): Promise<void> {
   const { weights, temperatures, configJson, model } = opened;
   const { config } = adapterFiles.temperatures;
@@ -54,7 +56,7 @@ export async function writeModelFolder(
   });
   const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
   const changed = dtype && { [dtypeKey]: spellings[dtype][1] };
-  await writeCompanions(opened.folder, folder, { ...configJson, ...changed });
+  await writeCompanions(opened.folder, folder, { ...plainConfig(configJson), ...changed, ...code });
 }
 
 /** Refuses a model of which what is inserted is not the whole difference from its base. */
@@ -100,10 +102,7 @@ export function insertedTensors(kind: InsertionKind, opened: OpenedModel): Tenso
  * runs it, or the same object; a file at `path` then holds the changed weights, so that memory need not.
  */
 export async function folded(opened: OpenedModel, path: string, kinds = INSERTION_KINDS) {
-  const foldings = insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
-    const folding = kinds.includes(kind) && insertion.fold(opened.model, values);
-    return folding ? [{ kind, ...folding }] : [];
-  });
+  const foldings = foldingsOf(opened).filter(({ kind }) => kinds.includes(kind));
   if (foldings.length === 0) return opened;
   const changes = foldings.flatMap((folding) => folding.changes);
   const changed = [...new Set(changes.map(({ name }) => name))].map((name): TensorSource => {
@@ -125,6 +124,28 @@ export async function folded(opened: OpenedModel, path: string, kinds = INSERTIO
     if (rest) made[kind] = rest;
   }
   return made;
+}
+
+const foldingsOf = (opened: OpenedModel) =>
+  insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
+    const folding = insertion.fold(opened.model, values);
+    return folding ? [{ kind, ...folding }] : [];
+  });
+
+/** Refuses a model of which something would stay beside its weights, and names that. */
+export function checkFolds(opened: OpenedModel) {
+  const foldings = new Map(foldingsOf(opened).map((folding) => [folding.kind, folding]));
+  for (const [kind, { insertion }] of insertionsOf(opened)) {
+    const folding = foldings.get(kind);
+    const left = folding ? folding.rest?.insertion : insertion;
+    const places = left?.describe(opened.model).map(({ place, form }) => `${place} (${form})`);
+    if (!places) continue;
+    const why = folding ? "stand behind a norm" : "depend on tokens or positions";
+    const what = `${opened.folder}: ${kindOf(kind).word} of ${places.join(", ")} ${why}`;
+    throw new UserError(`${what}, so they cannot become part of the weights`, {
+      hint: "--to transformers without --fold writes a folder with the code that they need",
+    });
+  }
 }
 
 const COMPANIONS = [
