@@ -2,11 +2,12 @@
 // temperatures alone.
 
 import { existsSync } from "node:fs";
-import { copyFile, readdir } from "node:fs/promises";
+import { copyFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape } from "../core/shape.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import {
@@ -140,7 +141,7 @@ export function checkFolds(opened: OpenedModel) {
     const left = folding ? folding.rest?.insertion : insertion;
     const places = left?.describe(opened.model).map(({ place, form }) => `${place} (${form})`);
     if (!places) continue;
-    const why = folding ? "stand behind a norm" : "depend on tokens or positions";
+    const why = insertion.isConstant ? "stand behind a norm" : "depend on tokens or positions";
     const what = `${opened.folder}: ${kindOf(kind).word} of ${places.join(", ")} ${why}`;
     throw new UserError(`${what}, so they cannot become part of the weights`, {
       hint: "--to transformers without --fold writes a folder with the code that they need",
@@ -163,10 +164,22 @@ export async function companionsOf(folder: string): Promise<string[]> {
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
 export async function writeCompanions(from: string, to: string, config: JsonObject): Promise<void> {
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
-  await writeJson(join(to, modelFiles.config), config);
+  await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
   if (existsSync(generation)) return;
   const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
   const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
   await writeJson(generation, { _from_model_config: true, ...values });
+}
+
+/** As JSON in which what the source writes as 30.0 is no integer: transformers 5 takes none where it expects a float. */
+async function configText(from: string, config: JsonObject): Promise<string> {
+  const source = await readFile(join(from, modelFiles.config), "utf8").catch(() => "");
+  const literals = source.matchAll(/"(\w+)"\s*:\s*-?\d+(?:\.0+|(?:\.\d+)?e[-+]?\d+)(?=\s*[,}])/gi);
+  const floats = new Set(Array.from(literals, ([, key]) => key));
+  const text = JSON.stringify(config, null, 2).replace(
+    /"(\w+)": -?\d+(?=,?$)/gm,
+    (pair, key: string) => (floats.has(key) ? `${pair}.0` : pair),
+  );
+  return `${text}\n`;
 }

@@ -20,7 +20,7 @@ from rotary import rotate, scaled_tables  # noqa: E402
 from .tensors import read_tensors  # noqa: E402
 
 
-class Cache:
+class DynamicCache:
     """Keys and values of every layer."""
 
     def __init__(self):
@@ -426,7 +426,7 @@ class Inner(PreTrainedModel):
             tables = config.tables(i, past + length)
             turn = tables and [table.float()[position_ids.clamp(min=0)][:, None] for table in tables]
             x = layer(x, cache, attention_mask=visible, position_ids=position_ids, position_embeddings=turn)
-        return self.get_submodule(row.final)(x)
+        return SimpleNamespace(last_hidden_state=self.get_submodule(row.final)(x))
 
 
 class Causal(PreTrainedModel):
@@ -443,7 +443,7 @@ class Causal(PreTrainedModel):
 
     def forward(self, input_ids, **kwargs):
         config = self.config
-        x = getattr(self, config.row.prefix)(input_ids, **kwargs)
+        x = getattr(self, config.row.prefix)(input_ids, **kwargs).last_hidden_state
         logits = getattr(self, config.row.head)(x) / config.json.get("logits_scaling", 1.0)
         cap = config.logit_cap
         return SimpleNamespace(logits=cap * torch.tanh(logits / cap) if cap else logits)
