@@ -112,8 +112,10 @@ class Temperatures(nn.Module):
         if positions is None:
             positions = kwargs.get("cache_position")
         if positions is None:
-            cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
-            past = 0 if cache is None else cache.get_seq_length(self.layer)
+            caches = [kwargs[name] for name in ("past_key_values", "layer_past") if name in kwargs]
+            if not caches:
+                raise RuntimeError("attention of this version of transformers is told no positions")
+            past = 0 if caches[0] is None else caches[0].get_seq_length(self.layer)
             positions = torch.arange(x.shape[1], device=x.device) + past
         # Padding may stand at -1.
         n = (positions.to(x.device).reshape(-1, x.shape[1], 1) + 1).clamp(min=1).float()

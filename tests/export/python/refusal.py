@@ -1,12 +1,9 @@
 """A version of transformers whose attention projects elsewhere is refused: `refusal.py FOLDER`, of a Llama."""
 
-import os
 import sys
 
 import torch
-
-sys.path.insert(0, os.path.dirname(__file__))
-import transformers  # noqa: E402
+import transformers
 
 
 def forward(self, hidden_states, past_key_values=None, **kwargs):

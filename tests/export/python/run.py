@@ -1,6 +1,6 @@
 """What exported folders compute: a JSON list of {folder, ids} on standard input, a list of results on standard output.
 
-The real transformers serves where SSA_TEST_TRANSFORMERS is set, else the stand-in beside.
+The real transformers serves where SSA_TEST_TRANSFORMERS is set, else the stand-in beside; `computed` is for others too.
 """
 
 import copy
@@ -10,8 +10,8 @@ import sys
 
 import torch
 
-if not os.environ.get("SSA_TEST_TRANSFORMERS"):
-    sys.path.insert(0, os.path.dirname(__file__))
+if os.environ.get("SSA_TEST_TRANSFORMERS"):  # a script's own folder comes first
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
 from transformers import AutoModel, AutoModelForCausalLM, DynamicCache  # noqa: E402
 
 PADDING = 3
@@ -41,6 +41,7 @@ def padded(model, ids):
     return torch.cat(parts, dim=1)[:1, PADDING:]
 
 
+@torch.no_grad()
 def computed(folder, ids):
     ids, given = torch.tensor(ids), {"trust_remote_code": True}
     model = AutoModelForCausalLM.from_pretrained(folder, **given).eval()
@@ -66,5 +67,5 @@ def computed(folder, ids):
     }
 
 
-with torch.no_grad():
+if __name__ == "__main__":
     json.dump([computed(**job) for job in json.load(sys.stdin)], sys.stdout)
