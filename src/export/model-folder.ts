@@ -103,7 +103,10 @@ export function insertedTensors(kind: InsertionKind, opened: OpenedModel): Tenso
  * runs it, or the same object; a file at `path` then holds the changed weights, so that memory need not.
  */
 export async function folded(opened: OpenedModel, path: string, kinds = INSERTION_KINDS) {
-  const foldings = foldingsOf(opened).filter(({ kind }) => kinds.includes(kind));
+  const foldings = insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
+    const folding = kinds.includes(kind) && insertion.fold(opened.model, values);
+    return folding ? [{ kind, ...folding }] : [];
+  });
   if (foldings.length === 0) return opened;
   const changes = foldings.flatMap((folding) => folding.changes);
   const changed = [...new Set(changes.map(({ name }) => name))].map((name): TensorSource => {
@@ -127,21 +130,15 @@ export async function folded(opened: OpenedModel, path: string, kinds = INSERTIO
   return made;
 }
 
-const foldingsOf = (opened: OpenedModel) =>
-  insertionsOf(opened).flatMap(([kind, { insertion, values }]) => {
-    const folding = insertion.fold(opened.model, values);
-    return folding ? [{ kind, ...folding }] : [];
-  });
-
 /** Refuses a model of which something would stay beside its weights, and names that. */
 export function checkFolds(opened: OpenedModel) {
-  const foldings = new Map(foldingsOf(opened).map((folding) => [folding.kind, folding]));
-  for (const [kind, { insertion }] of insertionsOf(opened)) {
-    const folding = foldings.get(kind);
+  for (const [kind, { insertion, values }] of insertionsOf(opened)) {
+    const folding = insertion.fold(opened.model, values);
     const left = folding ? folding.rest?.insertion : insertion;
     const places = left?.describe(opened.model).map(({ place, form }) => `${place} (${form})`);
     if (!places) continue;
-    const why = insertion.isConstant ? "stand behind a norm" : "depend on tokens or positions";
+    const differ = "are not all the same for every token and position";
+    const why = insertion.isConstant ? "stand behind a norm" : differ;
     const what = `${opened.folder}: ${kindOf(kind).word} of ${places.join(", ")} ${why}`;
     throw new UserError(`${what}, so they cannot become part of the weights`, {
       hint: "--to transformers without --fold writes a folder with the code that they need",
@@ -172,11 +169,14 @@ export async function writeCompanions(from: string, to: string, config: JsonObje
   await writeJson(generation, { _from_model_config: true, ...values });
 }
 
+/** Floats also in a config that comes of no text, as a GGUF file's. */
+const SOFT_CAPS = ["attn_logit_softcapping", "final_logit_softcapping"];
+
 /** As JSON in which what the source writes as 30.0 is no integer: transformers 5 takes none where it expects a float. */
 async function configText(from: string, config: JsonObject): Promise<string> {
   const source = await readFile(join(from, modelFiles.config), "utf8").catch(() => "");
   const literals = source.matchAll(/"(\w+)"\s*:\s*-?\d+(?:\.0+|(?:\.\d+)?e[-+]?\d+)(?=\s*[,}])/gi);
-  const floats = new Set(Array.from(literals, ([, key]) => key));
+  const floats = new Set([...SOFT_CAPS, ...Array.from(literals, ([, key]) => key!)]);
   const text = JSON.stringify(config, null, 2).replace(
     /"(\w+)": -?\d+(?=,?$)/gm,
     (pair, key: string) => (floats.has(key) ? `${pair}.0` : pair),

@@ -157,7 +157,9 @@ test("--fold refuses what depends on tokens or positions, or stands behind a nor
   const demanded = { target: "safetensors", mustFold: true, out } as const;
   await assert.rejects(
     convert({ ...fixture("gpt2", "default"), ...demanded }),
-    refused(/query \(token \+ position\), value \(token\) depend on tokens[^]*--to transformers/),
+    refused(
+      /query \(token \+ position\), value \(token\) are not all the same[^]*--to transformers/,
+    ),
   );
   const { model } = fixture("qwen3");
   const temperatures = { query: onlyParts("constant"), value: onlyParts() };

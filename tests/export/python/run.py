@@ -35,8 +35,8 @@ def padded(model, ids):
     mask[0, :PADDING] = 0
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache, parts, last = DynamicCache(), [], whole.shape[1] - 1
-    for part in (slice(0, last), slice(last, None)):
-        given = {"attention_mask": mask[:, : last + 1 if part.stop is None else last], "position_ids": positions[:, part]}
+    for part in (slice(0, last), slice(last, last + 1)):
+        given = {"attention_mask": mask[:, : part.stop], "position_ids": positions[:, part]}
         parts.append(model(whole[:, part], past_key_values=cache, **given).logits)
     return torch.cat(parts, dim=1)[:1, PADDING:]
 
