@@ -15,15 +15,15 @@ import { specsOf, variants } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import { fixture, openGreedy, refused } from "./fixture.ts";
 
-const python = "/usr/bin/python3";
-const hasTorch = spawnSync(python, ["-c", "import torch"]).status === 0;
-const skip = !hasTorch && `${python} has no torch`;
+const asks = ["-c", "import importlib.util as i, sys; sys.exit(i.find_spec('torch') is None)"];
+const python = ["python3", "/usr/bin/python3"].find((name) => spawnSync(name, asks).status === 0);
+const skip = python === undefined && "python3 has no torch";
 const script = (name: string) => fileURLToPath(new URL(`python/${name}`, import.meta.url));
 
 function run(name: string, { args = [] as string[], input = "" } = {}): string {
   const environment = { ...process.env, PYTHONDONTWRITEBYTECODE: "1", OMP_NUM_THREADS: "1" };
   const options = { input, encoding: "utf8", maxBuffer: 2 ** 28, env: environment } as const;
-  const { stdout, stderr, status } = spawnSync(python, [script(name), ...args], options);
+  const { stdout, stderr, status } = spawnSync(python!, [script(name), ...args], options);
   assert.equal(status, 0, stderr);
   return stdout;
 }
