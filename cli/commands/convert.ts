@@ -18,6 +18,9 @@ export const command = defineCommand({
     out: needed(text("folder"), "folder to write"),
     adapter: shared.adapter,
     temperatures: temperaturesOption,
+    fold: flag(
+      "refuse what cannot become part of the weights, so that any client runs what is written",
+    ),
     dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
     force: flag("replace an earlier export at --out"),
     refresh: shared.refresh,
@@ -25,17 +28,19 @@ export const command = defineCommand({
   },
   stops: "before the next part; what was there stays",
   examples: `safetensors  a Hugging Face folder with the temperatures among the weights
+transformers the same with the code that Python's transformers needs for it
 adapter      the temperatures, or LoRA as PEFT has it, alone, for their base
 onnx         a folder that @huggingface/transformers runs, in Node and in browsers
 
 Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
-  async run({ to, force, refresh, json, ...given }, io, { signal }) {
+  async run({ to, fold, force, refresh, json, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
     const conversion = await convert({
       ...opening({ ...places(io, refresh), signal }),
       ...given,
       target,
+      mustFold: fold,
       isForced: force,
       onStage: staging(io, signal),
     });

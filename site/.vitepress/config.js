@@ -11,7 +11,18 @@ const pagesIn = (folder) =>
 
 const groups = {
   Start: ["quickstart", "tutorial", "install", "troubleshooting"],
-  Use: ["commands", "recipes", "data", "models", "devices", "hub", "python", "offline", "library", "ci"],
+  Use: [
+    "commands",
+    "recipes",
+    "data",
+    "models",
+    "devices",
+    "hub",
+    "python",
+    "offline",
+    "library",
+    "ci",
+  ],
   "What is measured": ["tasks", "compare", "report", "run-folder"],
   Method: ["method", "temperatures", "results", "scaling", "reliability"],
   Reference: [

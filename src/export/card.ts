@@ -39,7 +39,7 @@ export async function modelCard(
   const front = {
     base_model: base.name && hubId(base.name, parseModelName),
     datasets: ids.length > 0 && ids,
-    library_name: target === "onnx" ? "transformers.js" : "ssa",
+    library_name: libraries[target],
     pipeline_tag: "text-generation",
     tags: [
       ...(temperatures ? ["selective-self-attention"] : []),
@@ -115,8 +115,25 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
   ];
 }
 
+const libraries = {
+  safetensors: "ssa",
+  transformers: "transformers",
+  adapter: "ssa",
+  onnx: "transformers.js",
+} as const satisfies Record<Target, string>;
+
 const usage = {
   safetensors: `> **Warning.** ${SILENT_LOSS}`,
+  transformers: `The temperatures come with their code, \`modeling_ssa.py\`, for transformers 5 and PyTorch:
+
+\`\`\`python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("/path/of/this/folder", trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained("/path/of/this/folder")
+\`\`\`
+
+> **Warning.** Without \`trust_remote_code=True\` transformers says no more than that it does not use the \`*.ssa.*\`
+> tensors, and runs the base model.`,
   adapter: "Use: `ssa eval --model BASE --adapter DIR`, or `ssa convert` to a complete folder.",
   onnx: `The temperatures are part of the graph: \`@huggingface/transformers\` runs it as it is, in Node and in browsers.
 

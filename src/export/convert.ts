@@ -11,9 +11,16 @@ import { modelFiles } from "../files/names.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
-import { checkAdapterSource, folded, writeAdapter, writeModelFolder } from "./model-folder.ts";
+import {
+  checkAdapterSource,
+  checkFolds,
+  folded,
+  writeAdapter,
+  writeModelFolder,
+} from "./model-folder.ts";
 import { writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
+import { codeConfig, writeCode } from "./transformers.ts";
 import { type Target, TARGETS, verify } from "./verify.ts";
 
 export interface ConvertOptions extends OpenOptions {
@@ -23,6 +30,8 @@ export interface ConvertOptions extends OpenOptions {
   readonly out: string;
   /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. */
   readonly dtype?: Precision | undefined;
+  /** Refuses what cannot become part of the weights. */
+  readonly mustFold?: boolean;
   /** Replaces an earlier export. */
   readonly isForced?: boolean;
   /** Largest file of weights, bytes; 5 GB (safetensors) or 2 GB (onnx) by default. */
@@ -42,10 +51,15 @@ export async function convert(options: ConvertOptions) {
     });
   if (target === "adapter" && dtype !== undefined)
     throw new UserError("an adapter's tensors are always f32", { hint: "leave --dtype out" });
+  if (target === "adapter" && options.mustFold)
+    throw new UserError("an adapter is what is not part of the weights", {
+      hint: "--fold goes with another target: safetensors is a folder that needs no code",
+    });
   onStage?.("reading the source");
   const opened = await openModel(options.model, options);
   const provenance = await provenanceOf(opened);
   if (target === "adapter") checkAdapterSource(opened, provenance);
+  if (options.mustFold) checkFolds(opened);
   const out = resolve(options.out);
   await prepareOut(out, opened, options.isForced);
   return atomic.replaceFolder(out, async (folder) => {
@@ -67,6 +81,8 @@ export async function convert(options: ConvertOptions) {
     const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
+    if (target === "transformers" && !made.temperatures)
+      notes.push("nothing is left that needs code: transformers runs this folder as any other");
     return { out, target, files, verification, /** For its users. */ notes };
   });
 }
@@ -87,6 +103,16 @@ export function targetNamed(name: string): Target {
 
 const writers = {
   safetensors: writeModelFolder,
+  transformers: async (
+    folder: string,
+    opened: OpenedModel,
+    provenance: Provenance,
+    options: ConvertOptions,
+  ) => {
+    const code = opened.temperatures ? codeConfig(opened) : {};
+    await writeModelFolder(folder, opened, provenance, options, code);
+    if (opened.temperatures) await writeCode(folder);
+  },
   adapter: (folder: string, opened: OpenedModel, { base }: Provenance) =>
     writeAdapter(folder, opened, base),
   onnx: (folder: string, opened: OpenedModel, _: unknown, options: ConvertOptions) =>

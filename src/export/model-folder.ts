@@ -2,11 +2,12 @@
 // temperatures alone.
 
 import { existsSync } from "node:fs";
-import { copyFile, readdir } from "node:fs/promises";
+import { copyFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape } from "../core/shape.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import {
@@ -21,6 +22,7 @@ import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from ".
 import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
+import { plainConfig } from "./transformers.ts";
 import { streamAs } from "../model/weights.ts";
 
 /** What every reader must know that does not know temperatures. */
@@ -28,12 +30,13 @@ export const SILENT_LOSS =
   "The *.ssa.* tensors are temperatures of Selective Self-Attention (arXiv 2411.12892). " +
   "A loader that ignores them, as Python's transformers does with no more than a warning, runs the base model instead.";
 
-/** Base weights, in `dtype` or as they are stored, and F32 temperatures in shards, config and companions. */
+/** Base weights, in `dtype` or as they are stored, and F32 temperatures in shards, config with `code`, and companions. */
 export async function writeModelFolder(
   folder: string,
   opened: OpenedModel,
   { base, hasTrainedBase }: Provenance,
   { dtype, maxFileBytes }: Pick<ConvertOptions, "dtype" | "maxFileBytes"> = {},
+  code: JsonObject = {},
 ): Promise<void> {
   const { weights, temperatures, configJson, model } = opened;
   const { config } = adapterFiles.temperatures;
@@ -54,7 +57,7 @@ export async function writeModelFolder(
   });
   const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
   const changed = dtype && { [dtypeKey]: spellings[dtype][1] };
-  await writeCompanions(opened.folder, folder, { ...configJson, ...changed });
+  await writeCompanions(opened.folder, folder, { ...plainConfig(configJson), ...changed, ...code });
 }
 
 /** Refuses a model of which what is inserted is not the whole difference from its base. */
@@ -127,6 +130,22 @@ export async function folded(opened: OpenedModel, path: string, kinds = INSERTIO
   return made;
 }
 
+/** Refuses a model of which something would stay beside its weights, and names that. */
+export function checkFolds(opened: OpenedModel) {
+  for (const [kind, { insertion, values }] of insertionsOf(opened)) {
+    const folding = insertion.fold(opened.model, values);
+    const left = folding ? folding.rest?.insertion : insertion;
+    const places = left?.describe(opened.model).map(({ place, form }) => `${place} (${form})`);
+    if (!places) continue;
+    const differ = "are not all the same for every token and position";
+    const why = insertion.isConstant ? "stand behind a norm" : differ;
+    const what = `${opened.folder}: ${kindOf(kind).word} of ${places.join(", ")} ${why}`;
+    throw new UserError(`${what}, so they cannot become part of the weights`, {
+      hint: "--to transformers without --fold writes a folder with the code that they need",
+    });
+  }
+}
+
 const COMPANIONS = [
   /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|generation_config|vocab)\.json$/,
   /^(merges\.txt|tokenizer\.model|chat_template\.(jinja|json))$/,
@@ -142,10 +161,25 @@ export async function companionsOf(folder: string): Promise<string[]> {
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
 export async function writeCompanions(from: string, to: string, config: JsonObject): Promise<void> {
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
-  await writeJson(join(to, modelFiles.config), config);
+  await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
   if (existsSync(generation)) return;
   const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
   const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
   await writeJson(generation, { _from_model_config: true, ...values });
+}
+
+/** Floats also in a config that comes of no text, as a GGUF file's. */
+const SOFT_CAPS = ["attn_logit_softcapping", "final_logit_softcapping"];
+
+/** As JSON in which what the source writes as 30.0 is no integer: transformers 5 takes none where it expects a float. */
+async function configText(from: string, config: JsonObject): Promise<string> {
+  const source = await readFile(join(from, modelFiles.config), "utf8").catch(() => "");
+  const literals = source.matchAll(/"(\w+)"\s*:\s*-?\d+(?:\.0+|(?:\.\d+)?e[-+]?\d+)(?=\s*[,}])/gi);
+  const floats = new Set([...SOFT_CAPS, ...Array.from(literals, ([, key]) => key!)]);
+  const text = JSON.stringify(config, null, 2).replace(
+    /"(\w+)": -?\d+(?=,?$)/gm,
+    (pair, key: string) => (floats.has(key) ? `${pair}.0` : pair),
+  );
+  return `${text}\n`;
 }

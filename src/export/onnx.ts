@@ -18,6 +18,7 @@ import type { AttentionHooks } from "../nn/attention.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { writeCompanions } from "./model-folder.ts";
+import { plainConfig } from "./transformers.ts";
 import { byteLengthAs, bytesAs, streamAs } from "../model/weights.ts";
 
 /** Of one file: a protobuf message ends at 2 GiB, and so do the buffers of browsers. */
@@ -71,7 +72,7 @@ export async function writeOnnx(
   await writeFileAtomic(join(folder, "onnx", file), model);
   const external = !isInline && { use_external_data_format: groups.length };
   const settings = { "transformers.js_config": { dtype: precision, ...external } };
-  await writeCompanions(opened.folder, folder, { ...opened.configJson, ...settings });
+  await writeCompanions(opened.folder, folder, { ...plainConfig(opened.configJson), ...settings });
 }
 
 /** A weight in the format in which it will be written. */

@@ -14,7 +14,12 @@ import { openClient, type Past } from "./client.ts";
 import { type Deviation, DeviationMeter, sameWeight } from "../model/weights.ts";
 
 /** What an export is for, and what of it is compared with its source. */
-const compared = { safetensors: "weights", adapter: "temperatures", onnx: "logits" } as const;
+const compared = {
+  safetensors: "weights",
+  transformers: "weights",
+  adapter: "temperatures",
+  onnx: "logits",
+} as const;
 export type Target = keyof typeof compared;
 export const TARGETS = Object.keys(compared) as Target[];
 
@@ -31,7 +36,8 @@ export async function verify(
 ): Promise<Verification> {
   const meter = new DeviationMeter();
   if (target === "onnx") await compareLogits(folder, source, meter, isRounded);
-  else if (target === "safetensors") await compareTensors(source, await openModel(folder), meter);
+  else if (compared[target] === "weights")
+    await compareTensors(source, await openModel(folder), meter);
   else {
     const inserted = await readInsertions(folder, source.model);
     await compareTensors({ ...source, weights: new Map() }, inserted, meter);

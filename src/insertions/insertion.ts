@@ -28,6 +28,8 @@ export interface Insertion {
   readonly toJson: (host: Host) => Readonly<Record<string, unknown>>;
   /** By their names in files, in a fixed order. */
   readonly parameters: (host: Host) => ReadonlyMap<string, Parameter>;
+  /** Whether it is the same for every token. */
+  readonly isConstant: boolean;
   /** What of it changes the base before it is trained, in words. */
   readonly changes: readonly string[];
   /** In words, by kind of place. */

@@ -41,6 +41,7 @@ export const lora = {
     const spec = { ...given, ranks: Object.fromEntries(ranks) };
     return {
       spec,
+      isConstant: true,
       changes: [],
       toJson: (host) => toJson(spec, host),
       parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),

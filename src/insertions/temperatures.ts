@@ -32,6 +32,7 @@ export const temperatures = {
     spec,
     toJson: () => specToJson(spec),
     parameters: (host) => new Map(sites(spec, host).flatMap(({ parameters }) => parameters)),
+    isConstant: isConstant(spec),
     changes: changesOf(spec),
     describe: (host) => {
       const { numLayers } = host.config;
@@ -55,6 +56,9 @@ export const temperatures = {
 const asked = (spec: TemperatureSpec, part: (typeof PARTS)[number]) => {
   return { forms: spec, setting: Number(spec.query[part]) };
 };
+
+const isConstant = (spec: TemperatureSpec) =>
+  PROJECTIONS.every((one) => partsOf(spec, one).every((part) => partOf(part).constant));
 
 const isTied = ({ tie }: TemperatureSpec, across: "heads" | "layers") =>
   temperatureForms.tie[tie].includes(across);
@@ -160,8 +164,7 @@ function scaling(
 function fold(spec: TemperatureSpec, host: Host, values: Values): Folding | null {
   const all = sites(spec, host);
   const folded = all.filter(({ layer, projection }) => host.placeOf(layer, projection));
-  const isConstant = all.every(({ parts }) => parts.every((part) => partOf(part).constant));
-  if (!isConstant || folded.length === 0) return null;
+  if (!isConstant(spec) || folded.length === 0) return null;
   const changes = folded.flatMap(({ layer, projection, heads, parts, prefix }) => {
     const { module, axis, first, stride } = host.placeOf(layer, projection)!;
     const gains = Array.from({ length: heads }, (_, head) => {

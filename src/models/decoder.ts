@@ -117,6 +117,14 @@ export function decoder(family: Family, config: DecoderConfig) {
     outputEmbedding,
     /** Prefix of a layer's attention, without a trailing dot. */
     attentionPrefix,
+    /** Modules below that prefix that make query, key and value, and the keys that a query of each layer sees. */
+    attention: {
+      ...family.projections,
+      norms: family.attention.norms,
+      get windows() {
+        return Array.from({ length: config.numLayers }, (_, i) => config.windows[i] ?? null);
+      },
+    },
     /** Where a projection's weights lie; null where a gain of its heads would be lost, as before a norm. */
     placeOf: (layer: number, projection: Projection): ProjectionPlace | null => {
       const i = PROJECTIONS.indexOf(projection);

@@ -4,4 +4,6 @@ import type { Family } from "./family.ts";
 import * as gpt from "./gpt-families.ts";
 import * as llama from "./llama-families.ts";
 
-export const families: Readonly<Record<string, Family>> = { ...gpt, ...llama };
+const rows = { ...gpt, ...llama };
+export type FamilyName = keyof typeof rows;
+export const families: Readonly<Record<string, Family>> = rows;

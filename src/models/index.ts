@@ -8,6 +8,7 @@ import { families } from "./families.ts";
 
 export type { Model, WeightGroup } from "./decoder.ts";
 export type { ModelConfig } from "./config.ts";
+export type { FamilyName } from "./families.ts";
 
 /** Reads a config.json, whose path is for messages; refuses what is not implemented by name. */
 export function readModel(path: string, json: JsonObject): Model {
