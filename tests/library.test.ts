@@ -71,7 +71,7 @@ async function checkContent(installed: string, bytes: number): Promise<void> {
     .map((entry) => relative(installed, join(entry.parentPath, entry.name)).split(sep).join("/"));
   const meant = [
     /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CITATION\.cff|CONTRIBUTING\.md|SECURITY\.md)$/,
-    /^dist\/(cli|src)\/[\w/.-]+\.(js|js\.map|d\.ts)$/,
+    /^dist\/(cli|src)\/[\w/.-]+\.(js|js\.map|d\.ts|py)$/,
     /^recipes\/[\w/-]+\.yaml$/,
     /^checkpoints\/(README\.md|tiny-gpt2\/[\w.]+)$/,
     /^docs\/([\w-]+\.md|pictures\/[\w-]+\.png)$/,
