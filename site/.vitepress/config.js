@@ -47,7 +47,6 @@ export default defineConfig({
   srcDir: "pages",
   // Of a site that is not at the root of its host: SITE_BASE=/ssa/ npm run docs
   base: process.env.SITE_BASE ?? "/",
-  cleanUrls: true,
   // No picture of a tab: browsers would ask for one.
   head: [["link", { rel: "icon", href: "data:," }]],
   // The index of the search is one.
