@@ -7,7 +7,8 @@ import { test } from "node:test";
 import { push } from "../../src/export/push.ts";
 import { placesOf } from "../../src/model/places.ts";
 import { temporaryFolder } from "../helpers.ts";
-import { fixture } from "../run/small-run.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { fixture, smallRun } from "../run/small-run.ts";
 import { type Fixture, resolveModel, saying, withHub } from "./fixture.ts";
 
 const FILES = ["config.json", "model.safetensors"];
@@ -194,5 +195,23 @@ test("a folder without a card gets one on the way, and stays as it is", async (t
     const card = String(at.hub.filesOf(repo)!.get("README.md"));
     assert.match(card, /^---\n[^]*pipeline_tag: "text-generation"[^]*\n---\n[^]*# pushed/);
     await assert.rejects(readFile(join(folder, "README.md")));
+  });
+});
+
+test("of a run its final adapter goes, with a card that says what it scored", async (t) => {
+  const folder = join(await temporaryFolder(t), "run");
+  const engine = await openEngine("cpu", { threads: 1 });
+  t.after(() => engine.dispose());
+  await smallRun({ engine, folder, recipe: { steps: 2, final: "adapter" } });
+  await withHub({ models: {}, token: HF_TOKEN, writable: {} }, async (at) => {
+    await pushed(at, folder);
+    const files = at.hub.filesOf(repo)!;
+    assert.deepEqual([...files.keys()].sort(), [
+      ".gitattributes",
+      "README.md",
+      "ssa_adapter.safetensors",
+      "ssa_config.json",
+    ]);
+    assert.match(String(files.get("README.md")), /## Perplexity[^]*\| before \|[^]*## Recipe/);
   });
 });
