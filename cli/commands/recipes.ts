@@ -1,12 +1,13 @@
 // `ssa recipes`: the shipped recipes, to read and to begin from.
 
 import { readFile, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { codeOf, UserError } from "../../src/core/errors.ts";
 import { writeFailure } from "../../src/files/atomic.ts";
 import { findRecipe, shippedRecipes } from "../../src/options/load.ts";
 import { maybe, shared, texts } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
+import { table } from "../console.ts";
 import { print } from "../io.ts";
 
 export const command = defineCommand({
@@ -25,16 +26,15 @@ export const command = defineCommand({
       const names = await shippedRecipes(io.packageRoot);
       const describe = async (name: string) => ({ name, about: aboutOf(await read(name)) });
       const recipes = await Promise.all(names.map(describe));
-      const widest = Math.max(...recipes.map((recipe) => recipe.name.length));
-      const lines = () => recipes.map((of) => `${of.name.padEnd(widest)}  ${of.about}`).join("\n");
-      return print(io, json, recipes, lines);
+      const rows = recipes.map(({ name, about }) => [name, about]);
+      return print(io, json, recipes, () => table([], rows, Infinity));
     }
     const isKnown = word === "show" ? !file : word === "copy" && others.length === 0;
     if (!isKnown || name === undefined)
       throw new UserError(`expected show NAME or copy NAME [FILE], found ${words.join(" ")}`);
     const text = await read(name);
     if (word === "show") return print(io, json, { name, text }, () => text.trimEnd());
-    const path = file ?? join(".", `${basename(name, ".yaml")}.yaml`);
+    const path = file ?? `${basename(name, ".yaml")}.yaml`;
     await writeFile(path, text, { flag: "wx" }).catch((error: unknown) => {
       if (codeOf(error) !== "EEXIST") throw writeFailure(path, error);
       throw new UserError(`${path} exists and stays as it is`, { hint: "name another file" });

@@ -38,7 +38,7 @@ function describe(runs: readonly RunEntry[], columns: number): string {
   const rows = runs.map(({ before, after, percent, ...run }) => [
     run.name,
     run.when.slice(0, 16).replace("T", " "),
-    // In a narrow table the name says as much: it is made of both.
+    // Where there is room: the name is made of both.
     ...(columns > 110 ? [run.base ?? "?", run.data.join(", ")] : []),
     run.tune.join(",") || "?",
     before === null ? "" : `${format.perplexity(before)} → ${format.perplexity(after!)}`,

@@ -42,9 +42,7 @@ export async function push(name: string, places: Places, options: PushOptions) {
         hint: `name a run or the folder of a model; ssa finetune --resume --out DIR finishes a run`,
       },
     );
-  const uploads: Upload[] = (await filesOf(folder)).map((path) => {
-    return { name: relative(folder, path).replaceAll("\\", "/"), path };
-  });
+  const uploads = await filesOf(folder);
   const has = (file: string) => uploads.some((upload) => upload.name === file);
   const isOnnx = uploads.some((upload) => /(^|\/)[^/]+\.onnx$/.test(upload.name));
   // Refuses what is no model, lacks a part of one, or is cut off.
@@ -63,35 +61,24 @@ export async function push(name: string, places: Places, options: PushOptions) {
   return pushed.finally(() => onProgress?.(undefined));
 }
 
-/** What nobody means to publish. */
-const STRAYS = [
-  [/(^|\/)step-\d{6,}\//, "the checkpoint of a run"],
-  [
-    new RegExp(`(^|/)(${snapshotFiles.state}|${snapshotFiles.optimizer})$`),
-    "of a run's checkpoint",
-  ],
-  [new RegExp(`(^|/)(${runFiles.metrics}|${runFiles.before}|${runFiles.after})$`), "of a run"],
-  [/\.tokens$/, "the tokens of a text"],
-  [
-    /\.tmp-\d+-[0-9a-f]{8}(\/|$)|\.(part|incomplete|lock)$/,
-    "of a program that is at work or was killed",
-  ],
-] as const;
+/** What nobody means to publish: checkpoints and figures of a run, the tokens of a text, and what a program was writing. */
+const STRAY = new RegExp(
+  `(^|/)(step-\\d{6,}/|(${[snapshotFiles.state, snapshotFiles.optimizer, runFiles.metrics].join("|")})$)` +
+    String.raw`|\.(tokens|part|incomplete|lock)$|\.tmp-\d+-[0-9a-f]{8}(/|$)`,
+);
 
 /** All that goes along; hidden files stay here. */
-async function filesOf(folder: string): Promise<string[]> {
-  const refuse = (path: string, what: string): never => {
-    throw new UserError(`${path} is ${what}, which is not pushed`, {
-      hint: "take it out of the folder, or export what you mean: ssa convert",
-    });
-  };
-  if (!lstatSync(folder).isDirectory()) refuse(folder, "no folder");
-  const all = await filesBelow(folder);
-  const files = all.filter((path) => !/(^|[\\/])\./.test(relative(folder, path)));
-  for (const path of files) {
-    const inside = relative(folder, path).replaceAll("\\", "/");
-    for (const [pattern, what] of STRAYS) if (pattern.test(inside)) refuse(path, what);
-    if (!lstatSync(path).isFile()) refuse(path, "a link or no file");
-  }
-  return files;
+async function filesOf(folder: string): Promise<Upload[]> {
+  const files = (await filesBelow(folder)).map((path) => {
+    return { path, name: relative(folder, path).replaceAll("\\", "/") };
+  });
+  const visible = files.filter(({ name }) => !/(^|\/)\./.test(name));
+  const stray = visible.find(({ path, name }) => STRAY.test(name) || !lstatSync(path).isFile());
+  if (!stray) return visible;
+  const what = STRAY.test(stray.name)
+    ? "of a run, a cache or a killed program"
+    : "a link or no file";
+  throw new UserError(`${stray.path} is ${what}, which is not pushed`, {
+    hint: "take it out of the folder, or export what you mean: ssa convert",
+  });
 }

@@ -21,17 +21,16 @@ export function crc32c(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-/** A record: its length, and itself, each with its checksum, rotated and shifted so that records in records do not fool it. */
+/** Rotated and shifted, so that records in records do not fool it. */
+const masked = (crc: number) => (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+
+/** A record: its length, and itself, each with its checksum. */
 export function framed(data: Uint8Array): Uint8Array {
   const record = Buffer.alloc(data.length + 16);
-  const masked = (of: Uint8Array) => {
-    const crc = crc32c(of);
-    return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
-  };
   record.writeBigUInt64LE(BigInt(data.length));
-  record.writeUInt32LE(masked(record.subarray(0, 8)), 8);
+  record.writeUInt32LE(masked(crc32c(record.subarray(0, 8))), 8);
   record.set(data, 12);
-  record.writeUInt32LE(masked(data), data.length + 12);
+  record.writeUInt32LE(masked(crc32c(data)), data.length + 12);
   return record;
 }
 

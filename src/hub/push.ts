@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import type { CommitOperation } from "@huggingface/hub";
-import { codeOf, messageOf, orElse, UserError } from "../core/errors.ts";
-import { hashOfFile, sha256OfFile } from "../files/safetensors.ts";
+import { codeOf, messageOf, UserError } from "../core/errors.ts";
+import { hashOfFile } from "../files/safetensors.ts";
 import type { HubContext } from "./environment.ts";
 import { nameOf } from "./repo-id.ts";
 import * as requests from "./request.ts";
@@ -70,17 +70,13 @@ export async function pushFiles(
     if (!remote) await hub.createRepo({ ...client, ...visibility }).catch(unlessThere);
     if (branch !== "main" && !remote?.hasBranch)
       await hub.createBranch({ ...client, branch }).catch(unlessThere);
-    const operations = uploads.map((upload): CommitOperation => {
+    const operations = uploads.flatMap((upload): CommitOperation[] => {
+      if (!sent.some(({ name }) => name === upload.name)) return [];
       const content = "path" in upload ? pathToFileURL(upload.path) : new Blob([upload.text]);
-      return { operation: "addOrUpdate", path: upload.name, content };
+      return [{ operation: "addOrUpdate", path: upload.name, content }];
     });
-    const isSent = ({ path }: CommitOperation) => sent.some(({ name }) => name === path);
     const how = { branch, title: message, useXet, ...(signal && { abortSignal: signal }) };
-    const commit = hub.commitIter({
-      ...client,
-      ...how,
-      operations: operations.filter(isSent),
-    });
+    const commit = hub.commitIter({ ...client, ...how, operations });
     for (;;) {
       const { done, value } = await commit.next();
       if (done) return { ...result, commit: value?.commit.oid ?? null };
@@ -94,48 +90,37 @@ export async function pushFiles(
     // What this machine's files refuse says so itself.
     if (error instanceof UserError || codeOf(error) !== undefined) throw error;
     const isAnswer = error instanceof Error && "statusCode" in error;
-    throw isAnswer
-      ? requests.failed(`${hubUrl}: ${error.message}`, AGAIN)
-      : requests.notAHub(context, messageOf(error));
+    if (isAnswer) throw new UserError(`${hubUrl}: ${error.message}`, AGAIN);
+    throw requests.notAHub(context, messageOf(error));
   }
 }
 
 type Client = typeof import("@huggingface/hub");
-const AGAIN = "run it again: what has arrived is not sent again";
+const AGAIN = { hint: "run it again: what has arrived is not sent again", exitCode: 1 } as const;
 
 /** What of a repository matters to a push; null where there is none. */
 async function remoteOf(hub: Client, client: Parameters<Client["listFiles"]>[0], branch: string) {
   const files = new Map<string, { size: number; hash: string; isLarge: boolean }>();
-  const { name } = client.repo as { name: string };
+  let [isPrivate, hasBranch] = [false, true];
   try {
-    const { private: isPrivate } = await hub.modelInfo({ ...client, name });
-    const revision = encodeURIComponent(branch);
-    try {
-      for await (const file of hub.listFiles({ ...client, revision, recursive: true })) {
-        const { path, size, oid = "", lfs } = file;
-        files.set(path, { size: lfs?.size ?? size, hash: lfs?.oid ?? oid, isLarge: Boolean(lfs) });
-      }
-    } catch (error) {
-      if (!(error instanceof requests.NoRevisionError)) throw error;
-      return { isPrivate, files, hasBranch: false };
-    }
-    return { isPrivate, files, hasBranch: true };
+    const { name } = client.repo as { name: string };
+    ({ private: isPrivate } = await hub.modelInfo({ ...client, name }));
+    const of = { ...client, revision: encodeURIComponent(branch), recursive: true };
+    for await (const { path, size, oid = "", lfs } of hub.listFiles(of))
+      files.set(path, { size: lfs?.size ?? size, hash: lfs?.oid ?? oid, isLarge: Boolean(lfs) });
   } catch (error) {
     if (error instanceof NoRepoError) return null;
-    throw error;
+    if (!(error instanceof requests.NoRevisionError)) throw error;
+    hasBranch = false;
   }
+  return { isPrivate, files, hasBranch };
 }
 
 /** As the hub names content: SHA-256 of large files, Git's hash of others. */
-async function hashOf(
-  upload: Upload,
-  sizeBytes: number,
-  { isLarge }: { readonly isLarge: boolean },
-) {
-  const git = createHash("sha1").update(`blob ${sizeBytes}\0`);
-  if ("text" in upload)
-    return (isLarge ? createHash("sha256") : git).update(upload.text).digest("hex");
-  return isLarge ? sha256OfFile(upload.path) : hashOfFile(upload.path, git);
+function hashOf(upload: Upload, sizeBytes: number, { isLarge }: { readonly isLarge: boolean }) {
+  const git = () => createHash("sha1").update(`blob ${sizeBytes}\0`);
+  const hash = isLarge ? createHash("sha256") : git();
+  return "text" in upload ? hash.update(upload.text).digest("hex") : hashOfFile(upload.path, hash);
 }
 
 class NoRepoError extends UserError {}
@@ -177,35 +162,21 @@ function fetchOf(context: HubContext): typeof fetch {
 }
 
 /** What a refusal means to who writes. */
-const failure: typeof requests.statusFailure = (response, context, file, text = "") => {
+const failure: typeof requests.statusFailure = (response, context, file, text) => {
   const { status, url, headers } = response;
-  const { endpoint, token } = context.settings;
+  const general = requests.statusFailure(response, context, file, text);
   const name = nameOf(context.repo);
+  if (general instanceof requests.TransientError) return general;
+  if (new URL(url).origin !== new URL(context.settings.endpoint).origin)
+    return new StorageError(`the storage answered status ${status} to a file of ${name}`, AGAIN);
   const code = headers.get("x-error-code");
-  if (status === 429 || status === 408 || status >= 500)
-    return requests.statusFailure(response, context, file);
-  if (new URL(url).origin !== new URL(endpoint).origin)
-    return new StorageError(`the hub's storage answered status ${status} to a file of ${name}`, {
-      hint: AGAIN,
-      exitCode: 1,
-    });
-  const said = orElse(() => (JSON.parse(text) as { error?: unknown }).error, undefined);
-  const because = typeof said === "string" ? `: ${said}` : "";
-  if (code === "RevisionNotFound")
-    return new requests.NoRevisionError(`${name} has no branch "${context.repo.revision}"`);
-  if (status === 404 || code === "RepoNotFound" || (status === 401 && !token))
-    return new NoRepoError(`${endpoint} has no ${name}${because}`, { hint: "check --repo" });
-  if (status === 409) return new ConflictError(`${endpoint} has it already${because}`);
-  if (status === 401)
-    return new UserError(`${endpoint} refuses the token in use (status 401)${because}`, {
-      hint: "make a new one that may write on the hub's token page and set HF_TOKEN",
-    });
-  if (status === 403)
-    return new UserError(`the token in use may not write to ${name} (status 403)${because}`, {
-      hint: "take one with the right to write to that owner's repositories, or another owner in --repo",
-    });
-  return requests.failed(
-    `${endpoint} refuses it (status ${status})${because}`,
-    "see --repo and the files",
-  );
+  if (code === "RevisionNotFound") return general;
+  const isMissing = status === 404 || code === "RepoNotFound";
+  if (isMissing || (status === 401 && !context.settings.token))
+    return new NoRepoError(general.message);
+  if (status === 409) return new ConflictError(general.message);
+  if (status !== 403) return general;
+  return new UserError(`the token in use may not write to ${name} (status 403)`, {
+    hint: "take one with the right to write to that owner's repositories, or another owner in --repo",
+  });
 };

@@ -2,7 +2,7 @@
 // say what to do; none of them ever holds the token.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { codeOf, messageOf, UserError } from "../core/errors.ts";
+import { codeOf, messageOf, orElse, UserError } from "../core/errors.ts";
 import { writeFailure } from "../files/atomic.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { nameOf, suggestion, type HubRepo } from "./repo-id.ts";
@@ -140,7 +140,7 @@ export function statusFailure(
   response: Response,
   context: HubContext,
   file?: string,
-  _text?: string,
+  text = "",
 ): UserError {
   const { status, headers } = response;
   const { endpoint, token } = context.settings;
@@ -168,7 +168,9 @@ export function statusFailure(
     const check = `check the name${elsewhere}${token ? "" : "; for a private one set HF_TOKEN"}`;
     return wrong(`${endpoint} has no ${token ? "" : "public "}${name}`, suggestion(repo) ?? check);
   }
-  const answer = `${endpoint} answered status ${status}, at ${file ?? name}`;
+  const said = orElse(() => (JSON.parse(text) as { error?: unknown }).error, undefined);
+  const because = typeof said === "string" ? `: ${said}` : "";
+  const answer = `${endpoint} answered status ${status}, at ${file ?? name}${because}`;
   if (status !== 429 && status !== 408 && status < 500) return failed(answer, see);
   const failure = new TransientError(answer + (status === 429 ? ": it asks to slow down" : ""), {
     hint: `try again in some minutes; what has arrived is kept${token ? "" : ", and with HF_TOKEN set the limits are higher"}`,

@@ -7,7 +7,8 @@ import { test } from "node:test";
 import { push } from "../../src/export/push.ts";
 import { placesOf } from "../../src/model/places.ts";
 import { temporaryFolder } from "../helpers.ts";
-import { fixture } from "../run/small-run.ts";
+import { openEngine } from "../../src/engines/index.ts";
+import { fixture, smallRun } from "../run/small-run.ts";
 import { type Fixture, resolveModel, saying, withHub } from "./fixture.ts";
 
 const FILES = ["config.json", "model.safetensors"];
@@ -93,7 +94,7 @@ test("by Xet the pieces and their list go to the content store, with its own tok
     // The store keeps pieces, so that this hub knows no such object in the end.
     await assert.rejects(
       pushed(at, folder),
-      saying(/refuses it \(status 400\): no model.safetensors/),
+      saying(/answered status 400, .*: no model.safetensors/),
     );
     assert.match(at.hub.written.stored.join(), /v1\/xorbs\/default\/\w{64},.*v1\/shards/);
     const store = at.hub.requests.filter(({ host }) => host === "cdn");
@@ -143,7 +144,7 @@ test("each refusal is a sentence", async (t) => {
     const refused = (pattern: RegExp, options: Options = {}, env = {}, from = folder) =>
       assert.rejects(pushed(at, from, options, env), saying(pattern));
     await refused(/no token: .* HF_TOKEN/, {}, { HF_TOKEN: "" });
-    await refused(/refuses the token in use \(status 401\): Invalid/, {}, { HF_TOKEN: "other" });
+    await refused(/refuses the token in use \(status 401\) for model/, {}, { HF_TOKEN: "other" });
     await refused(/offline: nothing can be pushed/, {}, { HF_HUB_OFFLINE: "1" });
     await refused(/"gpt2" cannot be a repository of the hub \| expected owner/, { repo: "gpt2" });
     await refused(/"a\/..\/b" cannot be/, { repo: "a/../b" });
@@ -194,5 +195,23 @@ test("a folder without a card gets one on the way, and stays as it is", async (t
     const card = String(at.hub.filesOf(repo)!.get("README.md"));
     assert.match(card, /^---\n[^]*pipeline_tag: "text-generation"[^]*\n---\n[^]*# pushed/);
     await assert.rejects(readFile(join(folder, "README.md")));
+  });
+});
+
+test("of a run its final adapter goes, with a card that says what it scored", async (t) => {
+  const folder = join(await temporaryFolder(t), "run");
+  const engine = await openEngine("cpu", { threads: 1 });
+  t.after(() => engine.dispose());
+  await smallRun({ engine, folder, recipe: { steps: 2, final: "adapter" } });
+  await withHub({ models: {}, token: HF_TOKEN, writable: {} }, async (at) => {
+    await pushed(at, folder);
+    const files = at.hub.filesOf(repo)!;
+    assert.deepEqual([...files.keys()].sort(), [
+      ".gitattributes",
+      "README.md",
+      "ssa_adapter.safetensors",
+      "ssa_config.json",
+    ]);
+    assert.match(String(files.get("README.md")), /## Perplexity[^]*\| before \|[^]*## Recipe/);
   });
 });

@@ -75,50 +75,51 @@ export function attentionSection({
   entropy,
   ...packed
 }: NonNullable<RunDetails["attention"]>) {
-  const spans = { before: spansOf(tokens), after: spansOf(tokens) };
-  const bytes = (of: "before" | "after") =>
-    packed[of].map((layer) => Uint8Array.from(atob(layer), (byte) => byte.charCodeAt(0)));
-  const weights = { before: bytes("before"), after: bytes("after") };
+  const sides = (["before", "after"] as const).map((name) => {
+    const layers = packed[name].map((of) =>
+      Uint8Array.from(atob(of), (byte) => byte.charCodeAt(0)),
+    );
+    return { name, layers, spans: spansOf(tokens) };
+  });
   const selects = {
     Token: choice(tokens.map((token, i) => `${i}: ${JSON.stringify(token)}`)),
     Layer: choice(["mean", ...entropy.keys()]),
   };
   selects.Token.selectedIndex = tokens.length >> 1;
   const show = () => {
-    const { selectedIndex: from } = selects.Token;
-    const rowOf = (layers: readonly Uint8Array[]) => {
-      const layer = selects.Layer.value;
-      const chosen = layer === "mean" ? layers : [layers[Number(layer)]!];
+    const from = selects.Token.selectedIndex;
+    const isChosen = (_: unknown, layer: number) =>
+      ["mean", String(layer)].includes(selects.Layer.value);
+    const rows = sides.map(({ layers }) => {
+      const chosen = layers.filter(isChosen).map((of) => of.subarray((from * (from + 1)) / 2));
       const share = (to: number) =>
-        chosen.reduce((sum, of) => sum + of[(from * (from + 1)) / 2 + to]! / 250, 0);
-      return tokens.map((_, to) => (to > from ? 0 : share(to) / chosen.length));
-    };
-    const rows = { before: rowOf(weights.before), after: rowOf(weights.after) };
-    const most = Math.max(1e-9, ...rows.before, ...rows.after);
-    for (const side of ["before", "after"] as const)
-      for (const [i, span] of spans[side].entries()) {
-        paint(span, "var(--warm)", rows[side][i]! / most);
-        span.title = `${(100 * rows[side][i]!).toFixed(1)} %`;
+        chosen.reduce((sum, of) => sum + of[to]!, 0) / chosen.length / 250;
+      return tokens.map((_, to) => (to > from ? 0 : share(to)));
+    });
+    const most = Math.max(1e-9, ...rows.flat());
+    for (const [side, { spans }] of sides.entries())
+      for (const [i, span] of spans.entries()) {
+        paint(span, "var(--warm)", rows[side]![i]! / most);
+        span.title = `${(100 * rows[side]![i]!).toFixed(1)} %`;
         span.style.textDecoration = i === from ? "underline" : "";
       }
   };
-  for (const list of Object.values(spans))
-    for (const [i, span] of list.entries())
-      span.addEventListener("click", () => {
-        selects.Token.selectedIndex = i;
-        show();
-      });
-  const rows = entropy.map((nats, layer) =>
-    [...nats, nats[1] - nats[0]].map((value) => value.toFixed(3)).toSpliced(0, 0, String(layer)),
-  );
+  for (const [i, span] of sides.flatMap(({ spans }) => [...spans.entries()]))
+    span.addEventListener("click", () => {
+      selects.Token.selectedIndex = i;
+      show();
+    });
+  const rows = entropy.map(([from, to], layer) => {
+    return [String(layer), ...[from, to, to - from].map((nats) => nats.toFixed(3))];
+  });
   return section(
     "Attention on text",
     "How far a row of attention spreads, in nats, mean over heads and tokens, and where the chosen token looks, mean over heads: full colour is the largest share of both texts.",
     table("Entropy of attention by layer", ["layer", "before", "after", "change"], rows),
     controlsOf(selects, show),
-    ...(["before", "after"] as const).flatMap((side) => [
-      element("p", {}, side === "before" ? "Before:" : "After:"),
-      element("p", { class: "passage" }, ...spans[side]),
+    ...sides.flatMap(({ name, spans }) => [
+      element("p", {}, `${name}:`),
+      element("p", { class: "passage" }, ...spans),
     ]),
   );
 }
