@@ -1,0 +1,105 @@
+// Matrices as blocks of integers with a factor each: llama.cpp's Q4_0 and Q8_0, with blocks of other lengths too.
+
+import { f16ToF32, f32ToF16 } from "../core/dtype.ts";
+import { invariant, UserError } from "../core/errors.ts";
+import { sizeOf } from "../core/shape.ts";
+import type { TensorInfo } from "../files/safetensors-header.ts";
+import type { QuantizeOptions } from "../options/quantize.ts";
+
+/** How a base is quantised. */
+export interface Quantization {
+  readonly bits: 4 | 8;
+  /** Values of a row that have a factor in common. */
+  readonly block: number;
+  /** Whether the embeddings are as well: with 8 bits, since they are read by the row. */
+  readonly head: boolean;
+}
+
+/** A matrix whose bytes in its file are its codes, row by row, then the factors of their blocks. */
+export interface BlockedTensor extends TensorInfo {
+  readonly bits: 4 | 8;
+  readonly block: number;
+}
+
+export const isBlocked = (info: TensorInfo): info is BlockedTensor => "block" in info;
+
+/** As options say it; null: not at all. */
+export function quantizationOf(options: Partial<QuantizeOptions>): Quantization | null {
+  const { quantize = "none", quantizeBlock: block = 32, quantizeHead: head = false } = options;
+  if (quantize !== "none") return { bits: quantize === "q4" ? 4 : 8, block, head };
+  if (!head) return null;
+  throw new UserError("--quantize-head is of a quantised base, and this one is not", {
+    hint: "name the type of its matrices too: --quantize q4 or q8",
+  });
+}
+
+/** In words, as `q4, blocks of 32`. */
+export const describeQuantization = ({ bits, block, head }: Quantization) =>
+  `q${bits}, blocks of ${block}${head ? ", embeddings q8" : ""}`;
+
+/** A tensor as it lies in blocks; undefined where its rows are no whole ones. */
+export function blocked(
+  info: TensorInfo,
+  bits: 4 | 8,
+  block: number,
+): Omit<BlockedTensor, "file" | "offset"> | undefined {
+  const { name, shape } = info;
+  if (shape.length !== 2 || shape[1]! % block !== 0) return undefined;
+  const byteLength = (sizeOf(shape) * bits) / 8 + (2 * sizeOf(shape)) / block;
+  return { name, dtype: `Q${bits}`, shape, bits, block, byteLength };
+}
+
+/** Its two parts as tensors of their own: codes, two of 4 bits in a byte, the first in the lower half; and F16 factors. */
+export function partsOf({ bits, block, shape, file, offset, byteLength }: BlockedTensor) {
+  const [rows, width] = shape as readonly [number, number];
+  const codesBytes = (rows * width * bits) / 8;
+  const factorsBytes = byteLength - codesBytes;
+  return {
+    codes: {
+      dtype: bits === 4 ? "U8" : "I8",
+      shape: [rows, (width * bits) / 8],
+      stored: { file, offset, byteLength: codesBytes },
+    },
+    factors: {
+      dtype: "F16",
+      shape: [rows, width / block],
+      stored: { file, offset: offset + codesBytes, byteLength: factorsBytes },
+    },
+  } as const;
+}
+
+/**
+ * Whole blocks of values as codes and the bits of their F16 factors. With 4 bits the value of the largest magnitude
+ * becomes -8, a code that has no opposite, with 8 bits ±127; the others are rounded to the nearest code, halves up.
+ */
+export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name = "") {
+  invariant(values.length % block === 0, `${values.length} values in blocks of ${block}`);
+  const codes = new Uint8Array((values.length * bits) / 8);
+  const factors = new Uint16Array(values.length / block);
+  const [least, most] = bits === 4 ? [-8, 7] : [-127, 127];
+  for (let i = 0; i < factors.length; i++) {
+    const [start, end] = [i * block, (i + 1) * block];
+    let [extreme, magnitude] = [0, 0];
+    let difference = 0; // NaN of what is not finite
+    for (let at = start; at < end; at++) {
+      const value = values[at]!;
+      difference += value - value;
+      if (Math.abs(value) > magnitude) [extreme, magnitude] = [value, Math.abs(value)];
+    }
+    factors[i] = f32ToF16(bits === 4 ? extreme / -8 : magnitude / 127);
+    const factor = f16ToF32(factors[i]!);
+    if (difference !== 0 || !Number.isFinite(factor))
+      throw new UserError(`tensor "${name}" holds ${extreme}, which no block can hold`, {
+        hint: "are the model's weights intact?",
+        exitCode: 1,
+      });
+    const inverse = factor === 0 ? 0 : 1 / factor;
+    for (let at = start; at < end; at++) {
+      const rounded = Math.floor(values[at]! * inverse + 0.5);
+      const code = rounded < least ? least : rounded > most ? most : rounded;
+      if (bits === 8) codes[at] = code;
+      else codes[at >> 1]! |= (code & 15) << ((at & 1) * 4);
+    }
+  }
+  return { codes, factors };
+}
