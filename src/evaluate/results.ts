@@ -40,6 +40,8 @@ export type Conditions = Omit<TaskResult, "perplexity" | "outcomes" | "modelSha2
 
 export interface RunReport {
   readonly before: PerplexityResult;
+  /** How the base was, of which `before`, `after` and `delta` are; `original`: without that, null where it had no room. */
+  readonly quantized?: Quantization & { readonly original: PerplexityResult | null };
   /** With what was inserted, before it trained, where that is not the base from the start. */
   readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;

@@ -79,12 +79,16 @@ export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name 
   const [least, most] = bits === 4 ? [-8, 7] : [-127, 127];
   for (let i = 0; i < factors.length; i++) {
     const [start, end] = [i * block, (i + 1) * block];
-    let [extreme, magnitude] = [0, 0];
+    let extreme = 0;
+    let magnitude = 0;
     let difference = 0; // NaN of what is not finite
     for (let at = start; at < end; at++) {
       const value = values[at]!;
+      const size = value < 0 ? -value : value;
       difference += value - value;
-      if (Math.abs(value) > magnitude) [extreme, magnitude] = [value, Math.abs(value)];
+      if (size <= magnitude) continue;
+      extreme = value;
+      magnitude = size;
     }
     factors[i] = f32ToF16(bits === 4 ? extreme / -8 : magnitude / 127);
     const factor = f16ToF32(factors[i]!);
