@@ -178,8 +178,7 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
     invariant(codes.dtype === "I8" || codes.dtype === "U8", `${codes.dtype} as codes`);
     const perCode = codes.dtype === "U8" ? 2 : 1;
     const { shape } = withAxis(codes, -1, (dim) => perCode * Number(dim));
-    const [width, blocks] = [shape, float(factors).shape].map((of) => Number(of.at(-1)));
-    const isWhole = width! % blocks! === 0;
+    const isWhole = Number(shape.at(-1)) % Number(float(factors).shape.at(-1)) === 0;
     const isAlike = sameShape(shape.slice(0, -1), factors.shape.slice(0, -1));
     invariant(isWhole && isAlike, `factors ${formatShape(factors.shape)}`);
     return { shape, dtype: to };

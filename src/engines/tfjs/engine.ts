@@ -5,7 +5,7 @@ import { setImmediate } from "node:timers/promises";
 import { decodeFloats } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
-import { readBytes, type TensorInfo } from "../../files/safetensors.ts";
+import { readBytes } from "../../files/safetensors.ts";
 import type { Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
 import { smallTiles } from "../../nn/tiling.ts";
@@ -151,8 +151,10 @@ async function load(tensor: Tensor<"Parameter">, weights: ReadonlyMap<string, We
   const { name, shape, dtype } = tensor.attributes;
   const weight = weights.get(name);
   invariant(weight, `parameter ${name} is not bound`);
-  const stored = { name, dtype, shape: fixedShape(shape), ...weight };
-  const bytes = weight instanceof Uint8Array ? weight : await readBytes(stored as TensorInfo);
+  const bytes =
+    weight instanceof Uint8Array
+      ? weight
+      : await readBytes({ name, dtype, shape: fixedShape(shape), ...weight });
   if (dtype === "U8") return Float32Array.from(bytes);
   if (dtype === "I8") return Float32Array.from(bytes, (byte) => (byte << 24) >> 24);
   const values = decodeFloats(dtype, bytes);

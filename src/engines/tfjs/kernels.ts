@@ -58,7 +58,7 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Cast: ({ tf }, [x], { to }) => tf.cast(x, tfDtypeOf(to)),
   Dequantize: ({ tf }, [codes, factors], _, { inputs, shape }) => {
     const nibbles = () => {
-      const pairs = tf.stack([tf.mod(codes, 16), tf.floorDiv(codes, 16)], -1);
+      const pairs = tf.stack([tf.mod(codes, 16), tf.floor(tf.div(codes, 16))], -1);
       return tf.sub(pairs, tf.mul(tf.cast(tf.greaterEqual(pairs, 8), "float32"), 16)); // two's complement
     };
     const values = inputs[0]!.dtype === "U8" ? nibbles() : codes;
