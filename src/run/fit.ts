@@ -111,7 +111,7 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const { weights, trained, training } = memoryBytes;
   const why = isRoomy(fit!)
     ? `${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
-    : `${megabytes(totalBytes)} and ${megabytes(programBytes + free)} are there: ` +
+    : `${megabytes(totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
   const least = recompute === "auto" ? "blocks" : first;
