@@ -76,9 +76,9 @@ export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name 
   invariant(values.length % block === 0, `${values.length} values in blocks of ${block}`);
   const codes = new Uint8Array((values.length * bits) / 8);
   const factors = new Uint16Array(values.length / block);
-  const [least, most] = bits === 4 ? [-8, 7] : [-127, 127];
   for (let i = 0; i < factors.length; i++) {
-    const [start, end] = [i * block, (i + 1) * block];
+    const start = i * block;
+    const end = start + block;
     let extreme = 0;
     let magnitude = 0;
     let difference = 0; // NaN of what is not finite
@@ -98,12 +98,18 @@ export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name 
         exitCode: 1,
       });
     const inverse = factor === 0 ? 0 : 1 / factor;
-    for (let at = start; at < end; at++) {
-      const rounded = Math.floor(values[at]! * inverse + 0.5);
-      const code = rounded < least ? least : rounded > most ? most : rounded;
-      if (bits === 8) codes[at] = code;
-      else codes[at >> 1]! |= (code & 15) << ((at & 1) * 4);
-    }
+    if (bits === 8)
+      for (let at = start; at < end; at++) codes[at] = nearest(values[at]! * inverse, -127, 127);
+    else
+      for (let at = start; at < end; at += 2) {
+        const low = nearest(values[at]! * inverse, -8, 7) & 15;
+        codes[at >> 1] = low | (nearest(values[at + 1]! * inverse, -8, 7) << 4);
+      }
   }
   return { codes, factors };
+}
+
+function nearest(value: number, least: number, most: number): number {
+  const rounded = Math.floor(value + 0.5);
+  return rounded < least ? least : rounded > most ? most : rounded;
 }
