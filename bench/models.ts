@@ -112,9 +112,9 @@ function withTemperatures(base: OpenedModel): OpenedModel {
 }
 
 /** Bytes of all weights as they are stored. */
-export function weightBytes({ weights }: OpenedModel): number {
+export function weightBytes({ weights, quantized }: OpenedModel): number {
   let bytes = 0;
-  for (const { byteLength } of weights.values()) bytes += byteLength;
+  for (const { byteLength } of (quantized?.weights ?? weights).values()) bytes += byteLength;
   return bytes;
 }
 

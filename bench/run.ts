@@ -8,14 +8,16 @@ import { parseArgs } from "node:util";
 import { table } from "../cli/console.ts";
 import { openModel } from "../src/model/open.ts";
 import { neededOperations } from "./cost.ts";
-import { GEOMETRIES, writeRandomModel } from "./models.ts";
+import { planBlocks } from "../src/model/quantize.ts";
+import { quantizationOf } from "../src/model/blocks.ts";
+import { GEOMETRIES, openWithTemperatures, writeRandomModel } from "./models.ts";
 import { cardName } from "./card.ts";
 import { measureAnswers } from "./answers.ts";
 import { measureGpu } from "./gpu.ts";
 import { measureCorpus, measureGrowth } from "./growth.ts";
 import { exchanges, floors } from "./paper.ts";
 import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
-import { measureScaling } from "./scaling.ts";
+import { measureScaling, predictedMb } from "./scaling.ts";
 import { measureStart } from "./start.ts";
 import { measureTokenizing } from "./tokenize.ts";
 
@@ -42,6 +44,7 @@ interface Workload {
   readonly batchSize: number;
   readonly context: number;
   readonly recompute: "cheap" | "blocks";
+  readonly quantize?: "q4" | "q8";
 }
 
 /** Our work, PyTorch's step and a plain matrix product by turns. */
@@ -75,13 +78,19 @@ async function peak(folder: string, workload: Workload): Promise<Row> {
   const ours = await startTask({ folder, threads, ...workload });
   await measureByTurns([ours], 1);
   const { medianMs, peakRssMb } = ours.measured();
+  const programBytes = 1e6 * ours.greeting.programMb!;
   await ours.stop();
+  const { recompute, quantize = "none" } = workload;
+  const spec = quantizationOf({ quantize });
+  const plain = await openWithTemperatures(folder);
+  const planned = spec ? planBlocks(plain, spec) : plain;
   const { model_type } = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as Row;
   return {
-    case: `${model_type}${workload.recompute === "blocks" ? " --recompute" : ""}`,
+    case: `${model_type}${recompute === "blocks" ? " --recompute" : ""}${spec ? ` --quantize ${quantize}` : ""}`,
     tokens: `${workload.batchSize} x ${workload.context}`,
     stepMs: medianMs,
     peakRssMb,
+    predictedMb: predictedMb(planned, workload, recompute, programBytes),
   };
 }
 
@@ -121,7 +130,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
       rows.push(await peak(gpt2, { kind: "step", recompute: how, batchSize, context: 1024 }));
     await writeRandomModel(root, GEOMETRIES["llama-3.2-1b"], "BF16");
     const llama = { kind: "step", recompute: "blocks", batchSize: 1, context: 512 } as const;
-    return [...rows, await peak(root, llama)];
+    return [...rows, await peak(root, llama), await peak(root, { ...llama, quantize: "q4" })];
   },
   start: async (root) => [await measureStart(await gpt2Folder(root), rounds, threads)],
   tokenize: async () => await measureTokenizing(options, threads),

@@ -2,6 +2,8 @@
 
 import { ENGINE_BYTES, estimate } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
+import type { BatchShape } from "../src/data/windows.ts";
+import type { OpenedModel } from "../src/model/open.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";
 import { matmulRate, measureByTurns, startMatmul, startTask } from "./processes.ts";
@@ -52,9 +54,19 @@ async function measureShape(folder: string, context: number, rounds: number, thr
   for (const each of [step, matmul]) await each.stop();
 
   const opened = await openWithTemperatures(folder);
-  const graph = buildTrainingGraph(opened, window, [...opened.temperatures!.values.keys()]);
-  const predictedPeakMb =
-    (programBytes + ENGINE_BYTES + weightBytes(opened) + estimate(graph, "cpu").host) / 1024 ** 2;
+  const predictedPeakMb = predictedMb(opened, window, "cheap", programBytes);
   const cost = stepCost(opened.model, window);
   return { cost, rate: matmulRate(product), stepMs, predictedPeakMb, peakRssMb };
+}
+
+/** What a step of the temperatures takes, by the same estimate as a run's plan. */
+export function predictedMb(
+  opened: OpenedModel,
+  window: BatchShape,
+  recompute: "cheap" | "blocks",
+  programBytes: number,
+): number {
+  const names = [...opened.temperatures!.values.keys()];
+  const { host } = estimate(buildTrainingGraph(opened, window, names, { recompute }), "cpu");
+  return (programBytes + ENGINE_BYTES + weightBytes(opened) + host) / 1024 ** 2;
 }

@@ -1,6 +1,8 @@
 // What is measured, each in a process of its own (child.ts): prepared once, run many times.
 
 import { boundWeights, buildForward, natsOf } from "../src/model/graph.ts";
+import { quantizationOf } from "../src/model/blocks.ts";
+import { withBlocks } from "../src/model/quantize.ts";
 import { createRandom } from "../src/core/random.ts";
 import { toInt64 } from "../src/core/dtype.ts";
 import { openEngine } from "../src/engines/index.ts";
@@ -27,6 +29,8 @@ export type Task =
       readonly batchSize: number;
       readonly context: number;
       readonly recompute: "nothing" | "cheap" | "blocks";
+      /** Of the base's matrices, kept in the folder. */
+      readonly quantize?: "q4" | "q8";
     };
 
 /** Does the work once. */
@@ -80,9 +84,11 @@ async function evaluation({ threads, folder, batchSize, context }: ModelTask): P
 }
 
 /** Forward, backward and AdamW on the temperatures, as the training loop does them. */
-async function step({ threads, folder, batchSize, context, recompute }: ModelTask): Promise<Run> {
+async function step(task: ModelTask): Promise<Run> {
+  const { threads, folder, batchSize, context, recompute, quantize = "none" } = task;
   const engine = await openEngine("cpu", { threads });
-  const opened = await openWithTemperatures(folder);
+  const spec = quantizationOf({ quantize });
+  const opened = await withBlocks(await openWithTemperatures(folder), spec, { cacheDir: folder });
   const tensors = [...opened.temperatures!.values].map(([name, values]) => ({
     name,
     shape: [values.length],

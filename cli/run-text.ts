@@ -8,6 +8,8 @@ import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import { insertionsOf } from "../src/insertions/kinds.ts";
 import { isRecord } from "../src/core/json.ts";
+import { describeQuantization } from "../src/model/blocks.ts";
+import { quantizeOptions } from "../src/options/quantize.ts";
 import { rowOptions } from "../src/options/rows.ts";
 import { flagName, optionsOf } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
@@ -38,7 +40,9 @@ export function runFacts(run: Prepared): Facts {
   const rows = inserted.map(({ place, form, extent, parameters }) => {
     return [`  ${place}`, `${form}, ${extent}: ${format.integer(parameters)}`] as const;
   });
+  const quantized = opened.quantized && describeQuantization(opened.quantized.spec);
   return {
+    ...(quantized && { "base in": quantized }),
     training: `${tune.join(" + ")}: ${counted(trained, "parameter")}`,
     new: added > 0 ? `${counted(added, "parameter")}, ${share} of the base` : null,
     ...Object.fromEntries(rows),
@@ -128,7 +132,8 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const { windowsTotal: all } = after;
   const subset = after.windows === all ? "" : `, an even subset of ${all}`;
   const share = `${format.share(parameters.share)} of ${format.integer(parameters.base)}`;
-  const results = { before, ...(inserted && { inserted }), after };
+  const { original } = report.quantized ?? {};
+  const results = { ...(original && { original }), before, ...(inserted && { inserted }), after };
   const comparison = Object.entries(results).map(([when, result]) => [
     when,
     format.perplexity(result.perplexity),
@@ -147,6 +152,7 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
   const run = {
     scored: `${scored} in ${counted(after.windows, "window")} of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
+    base: report.quantized && `in ${describeQuantization(report.quantized)}, before and after`,
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
     "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,
@@ -178,9 +184,11 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
     const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
     return pairs ? pairs.join() : String(value);
   };
-  const rows = optionsOf(rowOptions)
+  const rows = optionsOf({ ...rowOptions, ...quantizeOptions })
     .filter(({ key, initial }) => JSON.stringify(recipe[key]) !== JSON.stringify(initial))
-    .map(({ key }) => ` ${flagName(key)} ${word(said(recipe[key]))}`)
+    .map(({ key }) => {
+      return ` ${flagName(key)}${recipe[key] === true ? "" : ` ${word(said(recipe[key]))}`}`;
+    })
     .join("");
   const model = `--model ${word(join(runDir, runFiles.final))}`;
   const talks = recipe.format === "chat" || recipe.chatTemplate !== null;

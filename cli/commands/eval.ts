@@ -7,6 +7,7 @@ import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
+import { quantizeOptions } from "../../src/options/quantize.ts";
 import { rowOptions } from "../../src/options/rows.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
@@ -47,6 +48,7 @@ const options = {
   passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
   passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
   ...rowOptions,
+  ...quantizeOptions,
   device: shared.device,
   threads: shared.threads,
   baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),

@@ -84,7 +84,12 @@ const decoders: Partial<Record<Dtype, (bytes: Uint8Array) => Float32Array>> = {
   F32: (bytes) => new Float32Array(aligned(bytes)),
   F64: (bytes) => new Float32Array(new Float64Array(aligned(bytes))),
   F16: (bytes) => decodeHalves(bytes, f16ToF32),
-  BF16: (bytes) => decodeHalves(bytes, bf16ToF32),
+  BF16: (bytes) => {
+    const halves = new Uint16Array(aligned(bytes));
+    const bits = new Uint32Array(halves.length);
+    for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16; // as bf16ToF32, without a call for each
+    return new Float32Array(bits.buffer);
+  },
 };
 
 /** Little-endian bytes of a floating-point dtype as float32 values; undefined for integer dtypes. */

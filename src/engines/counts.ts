@@ -8,13 +8,18 @@ import { isOp, type Outputs, type Tensor } from "../graph/tensor.ts";
 interface Habits {
   /** Whether an op may write over an operand. */
   readonly overwrites: boolean;
-  /** A weight in another number format is cast for each use, part by part, so many bytes at a time; 0: once, at load. */
+  /**
+   * A weight in another number format is cast for each use, part by part, so many bytes at a time; 0: once, at load, but
+   * for blocks of integers, which are widened whole. Undefined: all at load or, of blocks, until the last use.
+   */
   readonly castBytes?: number;
 }
 
 /** The largest sum of bytes that a run in this order holds, weights, inputs and constants apart. */
 export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Habits) {
-  const { overwrites, castBytes = 0 } = habits;
+  const { overwrites, castBytes } = habits;
+  const isLate = (x: Tensor) =>
+    isCastWeight(x) || (castBytes !== undefined && isOp(x, "Dequantize"));
   const uses = new Map<Tensor, number>();
   for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
     uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
@@ -23,7 +28,7 @@ export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Ha
   let held = 0;
   let peak = 0;
   for (const tensor of order) {
-    if (tensor.inputs.length === 0 || isCastWeight(tensor)) continue;
+    if (tensor.inputs.length === 0 || isLate(tensor)) continue;
     const { place } = ops[tensor.op];
     const shared = tensor.inputs.find((x) => {
       const isLast = uses.get(x) === 1 && buffers.get(x)?.values === 1;
@@ -35,8 +40,11 @@ export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Ha
     buffer.values++;
     buffers.set(tensor, buffer);
     const casts = tensor.inputs
-      .filter(isCastWeight)
-      .reduce((sum, x) => sum + Math.min(bytesOf(x), castBytes), 0);
+      .filter(isLate)
+      .reduce(
+        (sum, x) => sum + Math.min(bytesOf(x), castBytes || (isCastWeight(x) ? 0 : Infinity)),
+        0,
+      );
     peak = Math.max(peak, held + casts);
     for (const x of tensor.inputs) {
       uses.set(x, uses.get(x)! - 1);

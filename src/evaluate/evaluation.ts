@@ -110,6 +110,7 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  const result = resultOf(losses, sha256);
+  const quantized = opened.quantized && { quantized: opened.quantized.spec };
+  const result = { ...resultOf(losses, sha256), ...quantized };
   return { result, losses, temperatures: observed.summary(), observed };
 }

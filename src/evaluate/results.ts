@@ -10,6 +10,7 @@ import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary } from "./attention.ts";
 import type { Losses } from "./scorer.ts";
 import type { PerplexityResult } from "./tasks/perplexity.ts";
+import type { Quantization } from "../model/blocks.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { Cluster, Difference } from "./statistics.ts";
 import { estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
@@ -30,6 +31,8 @@ export interface TaskResult {
   /** Tokens scored. */
   readonly numTokens: number;
   readonly modelSha256: string;
+  /** Where that model was computed with in blocks of integers. */
+  readonly quantized?: Quantization;
 }
 
 /** What is known before the work; two results compare only where it is equal. */
@@ -37,6 +40,8 @@ export type Conditions = Omit<TaskResult, "perplexity" | "outcomes" | "modelSha2
 
 export interface RunReport {
   readonly before: PerplexityResult;
+  /** How the base was, of which `before`, `after` and `delta` are; `original`: without that, null where it had no room. */
+  readonly quantized?: Quantization & { readonly original: PerplexityResult | null };
   /** With what was inserted, before it trained, where that is not the base from the start. */
   readonly inserted?: PerplexityResult;
   readonly after: PerplexityResult;

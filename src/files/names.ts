@@ -42,6 +42,8 @@ export const adapterFiles = {
 export const runFiles = {
   recipe: "recipe.yaml",
   metrics: "metrics.jsonl",
+  /** By the base as it was, where it is quantised. */
+  original: "original.json",
   before: "before.json",
   inserted: "inserted.json",
   after: "after.json",

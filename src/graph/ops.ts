@@ -30,6 +30,11 @@ export interface OpAttributes extends Readonly<Record<Plain, None>> {
   /** x Φ(x), exact or with the tanh approximation (Hendrycks and Gimpel, 2016). */
   Gelu: { readonly approximate: "none" | "tanh" };
   Cast: { readonly to: Dtype };
+  /**
+   * (codes, factors): integers, each times the factor of its block, which are equal parts of the last axis. Codes are I8, or
+   * U8 of two signed ones of 4 bits, the lower bits first.
+   */
+  Dequantize: { readonly to: Dtype };
   /** Where(condition, a, b). */
   Where: None;
   /** alpha · op(a) · op(b) over the last two axes, leading axes broadcast; plus a row, if it is given, where both are matrices. */
@@ -169,6 +174,15 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
   ...each(["Neg", "Exp", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
   Gelu: rowwise([1], unary),
   Cast: rowwise([1], ([{ shape }], { to }) => ({ shape, dtype: to })),
+  Dequantize: fresh([2], ([codes, factors], { to }) => {
+    invariant(codes.dtype === "I8" || codes.dtype === "U8", `${codes.dtype} as codes`);
+    const perCode = codes.dtype === "U8" ? 2 : 1;
+    const { shape } = withAxis(codes, -1, (dim) => perCode * Number(dim));
+    const isWhole = Number(shape.at(-1)) % Number(float(factors).shape.at(-1)) === 0;
+    const isAlike = sameShape(shape.slice(0, -1), factors.shape.slice(0, -1));
+    invariant(isWhole && isAlike, `factors ${formatShape(factors.shape)}`);
+    return { shape, dtype: to };
+  }),
   LessOrEqual: rowwise([2], (inputs) => ({ ...binary(inputs), dtype: "BOOL" })),
   And: rowwise([2], (inputs) => {
     const result = binary(inputs);

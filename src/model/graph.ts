@@ -6,7 +6,7 @@ import { invariant } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Batch, BatchShape } from "../data/windows.ts";
 import type { Feeds, Weight } from "../engines/engine.ts";
-import { cast, input, mul, parameter } from "../graph/build.ts";
+import { cast, dequantize, input, mul, parameter } from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { KeptPart } from "../models/decoder.ts";
 import type { Hooks } from "../nn/attention.ts";
@@ -16,6 +16,7 @@ import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
 import { insertionsOf } from "../insertions/kinds.ts";
+import { isBlocked, partsOf } from "./blocks.ts";
 import type { OpenedModel } from "./open.ts";
 
 export type ForwardGraph = ReturnType<typeof buildForward>;
@@ -39,7 +40,8 @@ export function buildForward(
   const isGiven = "ids" in of;
   const ids = isGiven ? of.ids : input("ids", [of.batchSize, of.context], "I64");
   const positions = isGiven ? of.positions : positionsOf(of, tiling);
-  const { model, weights } = opened;
+  const { model } = opened;
+  const { weights } = opened.quantized ?? opened;
   const tensors = new Map<string, Tensor>();
   const tensorOf = (name: string, shape: Shape, dtype: Dtype = "F32"): Tensor => {
     const isTrained = trainable?.has(name);
@@ -51,8 +53,14 @@ export function buildForward(
   const weight = (name: string) => {
     const [shape, info] = [model.weights.get(name), weights.get(name)];
     invariant(shape, `no weight ${name}`);
-    const tensor = tensorOf(name, shape, info && weightDtype(info));
-    return cast(tensor, model.groupOf(name) === "norms" ? "F32" : precisions[precision]);
+    const dtype = model.groupOf(name) === "norms" ? "F32" : precisions[precision];
+    if (info && isBlocked(info) && !trainable?.has(name)) {
+      const { codes, factors } = partsOf(info);
+      const part = (of: string, { shape, dtype }: typeof codes | typeof factors) =>
+        tensorOf(`${name}.${of}`, shape, dtype);
+      return dequantize(part("codes", codes), part("factors", factors), dtype);
+    }
+    return cast(tensorOf(name, shape, info && weightDtype(info)), dtype);
   };
   const kept: { tensor: Tensor; part: KeptPart }[] = [];
   const keep = (tensor: Tensor, part: KeptPart) => {
@@ -128,7 +136,12 @@ export const logitsOf = ({ hidden, head, logitCap }: ForwardGraph): Tensor =>
 
 /** What the parameters are bound to: ranges of the checkpoint's files, and the values of what is inserted. */
 export function boundWeights(opened: OpenedModel): Map<string, Weight> {
-  const bound = new Map<string, Weight>(opened.weights);
+  const bound = new Map<string, Weight>();
+  for (const [name, info] of (opened.quantized ?? opened).weights)
+    if (!isBlocked(info)) bound.set(name, info);
+    else
+      for (const [part, { stored }] of Object.entries(partsOf(info)))
+        bound.set(`${name}.${part}`, stored);
   for (const [, { values }] of insertionsOf(opened))
     for (const [name, { buffer, byteOffset, byteLength }] of values)
       bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));

@@ -20,6 +20,7 @@ import { DEFAULT_TEMPERATURES, type TemperatureSpec } from "../insertions/parts.
 import { temperatures } from "../insertions/temperatures.ts";
 import { type Model, readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
+import type { Quantization } from "./blocks.ts";
 import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
 
 /** A model as it lies on disk, ready to be built as a graph, with what is inserted of each kind. */
@@ -34,6 +35,11 @@ export interface OpenedModel extends Insertions {
   readonly checkpoint: Checkpoint;
   /** Weights by canonical name. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
+  /** How its matrices are quantised, and the weights that are computed with instead of those above, which were stored. */
+  readonly quantized?: {
+    readonly spec: Quantization;
+    readonly weights: ReadonlyMap<string, TensorInfo>;
+  };
   /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
   readonly adapter?: string;
   /** The folder of the run that made it. */
@@ -187,10 +193,13 @@ export async function withSnapshot(opened: OpenedModel, dir: string): Promise<Op
   const trained = existsSync(path) ? await openSafetensors(path) : noCheckpoint;
   const files = [...checkpoint.files, ...trained.files];
   const tensors = new Map([...checkpoint.tensors, ...trained.tensors]);
+  const overlaid = (weights: OpenedModel["weights"]) => new Map([...weights, ...trained.tensors]);
+  const { quantized } = opened;
   return {
     ...opened,
     checkpoint: { ...checkpoint, files, tensors },
-    weights: new Map([...opened.weights, ...trained.tensors]),
+    weights: overlaid(opened.weights),
+    ...(quantized && { quantized: { ...quantized, weights: overlaid(quantized.weights) } }),
     ...(await readInsertions(dir, model)),
     adapter: dir,
   };

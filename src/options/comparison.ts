@@ -2,6 +2,7 @@
 
 import * as z from "zod";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
+import { quantizeOptions } from "./quantize.ts";
 import { rowOptions } from "./rows.ts";
 import type { DeepReadonly, RecipeKey } from "./schema.ts";
 import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
@@ -27,6 +28,7 @@ const comparisonShape = { arms: needed(arms, "what is compared"), seeds: seedsOp
 const ALIKE = [
   ...(["base", "data", "evalData", "holdOut", "maxTokens", "context", "reportWindows"] as const),
   ...(Object.keys(rowOptions) as (keyof typeof rowOptions)[]),
+  ...(Object.keys(quantizeOptions) as (keyof typeof quantizeOptions)[]),
   ...(["seed", "out"] as const),
 ] satisfies readonly RecipeKey[];
 

@@ -81,6 +81,7 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
     key === "out" ||
     key === "tensorboard" ||
     key === "deviceMemory" ||
+    key === "maxMemory" ||
     (key === "steps" && given.steps > saved.steps) ||
     (key === "device" && kindOf(given) === kindOf(saved)) ||
     (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));
@@ -178,12 +179,15 @@ function conflicts(recipe: Recipe): Problem[] {
   const off = tune.includes("temperatures") && !parts.some(Boolean);
   const weighed = sourcesOf(recipe).filter(({ weight }) => weight !== null);
   const isMixed = weighed.length % sourcesOf(recipe).length !== 0;
+  const isQuantized = recipe.quantize !== "none";
+  const frozen = "all trains matrices, which a quantised base has only frozen; use quantize: none";
   const rules: readonly (readonly [isBroken: boolean, key: RecipeKey, what: string])[] = [
     [warmupSteps > steps, "warmupSteps", `${warmupSteps} is more than steps, ${steps}`],
     [minLearningRate > learningRate, "minLearningRate", rate],
     [off, "temperatures", "every part is off, but tune names temperatures"],
     [devices > number, "device", idle],
     [isMixed, "data", "some have a weight and some have none; give one to each or to none"],
+    [isQuantized && tune.includes("all"), "tune", frozen],
     [recipe.final === "adapter" && !fitsAdapter, "final", adapter],
   ];
   return rules.flatMap(([isBroken, ...problem]) => (isBroken ? [problem] : []));

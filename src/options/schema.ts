@@ -4,6 +4,7 @@ import { PACKING_CHOICES } from "../data/training.ts";
 import { LORA_MODULES } from "../insertions/lora.ts";
 import { choiceOf, DEFAULT_TEMPERATURES, formsOf, PARTS } from "../insertions/parts.ts";
 import { type Projection, PROJECTIONS } from "../nn/attention.ts";
+import { quantizeOptions } from "./quantize.ts";
 import { rowOptions } from "./rows.ts";
 import * as kind from "./values.ts";
 
@@ -103,6 +104,7 @@ export const recipeSchema = z.strictObject({
   holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
 
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
+  ...quantizeOptions,
   init: preset(oneOf(["pretrained", "random"], "how"), "pretrained", "what it starts from"),
   temperatures: preset(temperatures, initialParts, "parts of each projection's temperature"),
   feature: preset(oneOf(formsOf("feature"), "form"), feature, "nonlinearity of the token part"),
@@ -151,6 +153,7 @@ export const recipeSchema = z.strictObject({
   device: shared.device,
   deviceMemory: preset(gigabytes(), "auto", "free GB of a GPU; auto: ask its driver"),
   precision: preset(kind.autoOr(kind.numberFormat()), "fp32", "of frozen weights and activations"),
+  maxMemory: preset(gigabytes(), "auto", "GB that the run may take; auto: what is free"),
   recompute: preset(recompute, "auto", "recompute activations: slower, less memory"),
   threads: shared.threads,
 });

@@ -58,8 +58,9 @@ export async function compare(
     const reason = reasons.get(arm.name);
     const rates = ratesAt(arm.recipe, searches.get(arm.name)?.chosen.halfDecades ?? 0);
     // Where runs are collected does not matter, as long as nothing trains there.
-    const { device, threads, deviceMemory, ...others } = { ...arm.recipe, ...rates };
-    const values = { ...others, ...(!collect && { device, threads, deviceMemory }), seed };
+    const { device, threads, deviceMemory, maxMemory, ...others } = { ...arm.recipe, ...rates };
+    const place = { device, threads, deviceMemory, maxMemory };
+    const values = { ...others, ...(!collect && place), seed };
     if (reason !== undefined) failed.push({ ...run, reason });
     else runs.push({ ...run, recipe: await resolveRun({ values }, run.folder, true) });
   }

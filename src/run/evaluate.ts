@@ -8,17 +8,20 @@ import { evaluate as score } from "../evaluate/evaluation.ts";
 import type { EvaluateOptions, EvaluationPlan, Task } from "../evaluate/evaluation.ts";
 import * as results from "../evaluate/results.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
+import type { QuantizeOptions } from "../options/quantize.ts";
 import type { rowOptions } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
+import { quantizationOf } from "../model/blocks.ts";
 import { isGguf } from "../model/gguf.ts";
 import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { withBlocks } from "../model/quantize.ts";
 import * as where from "../model/places.ts";
 
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
-type PlanOptions = EvaluateOptions & Partial<Values<typeof rowOptions>>;
+type PlanOptions = EvaluateOptions & Partial<Values<typeof rowOptions> & QuantizeOptions>;
 type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
 
 export interface EvaluateModelOptions<Name extends TaskName> extends PlanOptions, Reported {
@@ -63,6 +66,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   // A mistyped name is told before the other one is fetched.
   await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
   const { adapter, temperatures } = options;
+  const spec = quantizationOf(options);
   const model = await openModel(options.model, { ...where.opening(places), adapter, temperatures });
   const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
   const planned: (readonly [TaskName, EvaluationPlan, against?: EvaluationPlan | undefined])[] = [];
@@ -77,6 +81,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
       checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
     planned.push([name, plan, against]);
   }
+  const measured = await withBlocks(model, spec, places);
   return where.withEngine({ device, threads }, places, async (engine) => {
     const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
       options.onPlan?.(plan, engine.description, what);
@@ -84,7 +89,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     };
     const done = [];
     for (const [name, plan, against] of planned) {
-      const { result, losses } = await measure(model, plan, name);
+      const { result, losses } = await measure(measured, plan, name);
       const before = against && (await measure(other!, against, `${name} of the baseline`));
       const differences = before && results.differencesOf(before.losses, losses);
       const weight = plan.perplexityOf === "tokens" ? {} : { numTokens: 1 };

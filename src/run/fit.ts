@@ -2,17 +2,21 @@
 
 import { freemem } from "node:os";
 import type { Precision } from "../core/dtype.ts";
-import { UserError } from "../core/errors.ts";
+import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
+import type { OpenedModel } from "../model/open.ts";
+import { planBlocks } from "../model/quantize.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";
 import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
 
 type Recompute = NonNullable<TrainingOptions["recompute"]>;
-export type Fit = ReturnType<typeof fitBy>;
+type Size = ReturnType<typeof fitBy>;
+/** `scoresOriginal`: whether there is room for what a quantised base was before. */
+export type Fit = Size & { readonly scoresOriginal: boolean };
 /** What `auto` became before, or by trying. */
 export type Chosen = Partial<Pick<How, "precision" | "batchSize">>;
 export type OnEngine = <T>(
@@ -30,8 +34,7 @@ const LEAST_SAVED_BYTES = 128e6;
 const COPIES_OF_TRAINED = 4;
 const COPIES_OF_A_LANE = 2;
 
-const SMALLER =
-  "lower --batch-size (and raise --gradient-accumulation-steps) or --context, or use --recompute";
+const SMALLER = "lower --batch-size (and raise --gradient-accumulation-steps)";
 
 export interface Machine {
   /** What the process holds now. */
@@ -87,28 +90,82 @@ function microBatches(
  */
 export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fit {
   const { programBytes, freeBytes, engine } = machine;
-  const { precision: asked, recompute, deviceMemory } = run.recipe;
+  const { precision: asked, recompute, deviceMemory, maxMemory } = run.recipe;
   const precision = asked === "auto" ? (chosen.precision ?? halfOf(engine) ?? "fp32") : asked;
   const deviceFree = deviceMemory === "auto" ? engine.deviceFree : 1e9 * deviceMemory;
-  const isRoomy = ({ totalBytes }: Fit) => totalBytes - programBytes <= freeBytes;
-  const fits = (fit: Fit) => isRoomy(fit) && fit.deviceBytes <= (deviceFree ?? Infinity);
+  const free = maxMemory === "auto" ? freeBytes : 1e9 * maxMemory - programBytes;
+  const isRoomy = ({ totalBytes }: Size) => totalBytes - programBytes <= free;
+  const fits = (fit: Size) => isRoomy(fit) && fit.deviceBytes <= (deviceFree ?? Infinity);
   const sizes = microBatches(run.recipe, engine, { ...chosen, deviceFree });
   const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
     fitBy(run, machine, { batchSize, precision, recompute });
   const first: Recompute = recompute === true ? "blocks" : "cheap";
-  let fit: Fit | undefined;
+  let fit: Size | undefined;
   for (const how of recompute === "auto" ? (["cheap", "blocks"] as const) : [first])
-    for (const size of sizes) if (fits((fit = by(how, size)))) return fit;
-  const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
-  const hint = recompute === false && fits(by("blocks")) ? "--recompute makes it fit" : SMALLER;
+    for (const size of sizes)
+      if (fits((fit = by(how, size)))) {
+        const original = { ...fit, ...scoringOf(run, machine, fit) };
+        return { ...fit, scoresOriginal: fits(original) };
+      }
   const { deviceBytes, totalBytes, memoryBytes } = by(first);
   const { weights, trained, training } = memoryBytes;
   const why = isRoomy(fit!)
     ? `${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
-    : `${megabytes(totalBytes)} and ${megabytes(programBytes + freeBytes)} are there: ` +
+    : `${megabytes(totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
-  throw new UserError(`the run needs about ${why}`, { hint });
+  const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
+  const least = recompute === "auto" ? "blocks" : first;
+  const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
+  const ways = lessBy(run, machine, how).map(([flags, fit]) => {
+    return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
+  });
+  throw new UserError(`the run needs about ${why}`, { hint: `${ways.join("; ")}; or ${SMALLER}` });
 }
+
+const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
+
+/** What a run would take otherwise: by each of the flags that take less, and by all of them. */
+function lessBy(run: Prepared, machine: Machine, how: How) {
+  const { opened, shapes, recipe, context } = run;
+  const spec = { bits: 4, block: 32, head: false } as const;
+  const isFree = !opened.quantized && !recipe.tune.includes("all");
+  const half = Math.floor(context / 2);
+  const shorter = { ...shapes, training: { ...shapes.training, context: half } };
+  shorter.scoring = { ...shapes.scoring, context: half };
+  type Change = readonly [flag: string, run: Partial<Prepared>, how?: Partial<How>];
+  const changes: Change[] = [];
+  if (recipe.recompute !== true) changes.push(["--recompute", {}, { recompute: "blocks" }]);
+  const planned = isFree ? orElse(() => planBlocks(opened, spec), undefined) : undefined;
+  if (planned) changes.push(["--quantize q4", { opened: planned }]);
+  if (half >= 2) changes.push([`--context ${half}`, { shapes: shorter }]);
+  const all = changes.reduce<Change>(
+    ([flags, run, how], [flag, ...of]) => [
+      `${flags} ${flag}`.trim(),
+      { ...run, ...of[0] },
+      { ...how, ...of[1] },
+    ],
+    ["", {}],
+  );
+  const tried = changes.length > 1 ? [...changes, all] : changes;
+  return tried.map(([flags, change, also]) => {
+    return [flags, fitBy({ ...run, ...change }, machine, { ...how, ...also })] as const;
+  });
+}
+
+/** What scoring a quantised base as it was before takes; of any other, nothing more. */
+function scoringOf(run: Prepared, { programBytes, engine }: Machine, how: How) {
+  const { quantized, ...opened } = run.opened;
+  if (!quantized) return {};
+  const { host, device } = engine.estimate(graphsOf({ ...run, opened }, engine, how).scoring);
+  const program = programBytes + engine.room.host;
+  return {
+    totalBytes: program + weightBytes(opened) + host,
+    deviceBytes: engine.room.device + device,
+  };
+}
+
+const weightBytes = ({ weights, quantized }: OpenedModel) =>
+  [...(quantized?.weights ?? weights).values()].reduce((sum, w) => sum + w.byteLength, 0);
 
 export type RunPlan = Awaited<ReturnType<typeof planRun>>;
 
@@ -146,7 +203,7 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
     /** The program with the data and the engine. */
     program: programBytes + engine.room.host,
     /** Mapped from their file. */
-    weights: [...run.opened.weights.values()].reduce((sum, w) => sum + w.byteLength, 0),
+    weights: weightBytes(run.opened),
     /** Values, moments and gradients of what trains. */
     trained: 4 * (COPIES_OF_TRAINED + COPIES_OF_A_LANE * engine.lanes) * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */

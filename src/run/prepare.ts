@@ -11,6 +11,8 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
 import { planWindows } from "../evaluate/tasks/perplexity.ts";
 import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import { quantizationOf } from "../model/blocks.ts";
+import { withBlocks } from "../model/quantize.ts";
 import * as where from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
@@ -27,7 +29,8 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
-  const base = await openBase(recipe, where.opening(places));
+  const spec = quantizationOf(recipe);
+  const plain = await openBase(recipe, where.opening(places));
   const { evalData, maxTokens } = recipe;
   const find = (name: string, splits?: readonly string[]) =>
     where.findData(name, places, splits, maxTokens !== null);
@@ -43,6 +46,8 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
     ? [selectSplit(other, other.split ?? "evaluation")]
     : found.map((data) => selectSplit(data, "validation", holdOut));
 
+  // After all names, for it takes minutes.
+  const base = await withBlocks(plain, spec, places);
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const how = { ...recipe, ...where.reading(places, recipe.threads) };

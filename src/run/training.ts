@@ -54,6 +54,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
   const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);
   const changes = added.flatMap(([, { insertion }]) => insertion.changes);
+  const original = await scoreOriginal(work, baseSha256);
   const plain = changes.length > 0 ? await openHeldOut(work, work.base) : null;
   const scoredPlain = plain && (await scoreOnce(work, "before", baseSha256, plain));
   await plain?.dispose();
@@ -77,8 +78,13 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const scored = await evaluate(work.engine, model, reportPlan, how);
   const { result, losses, temperatures, observed } = scored;
   const tasks = await compareAnswered(work, model, answers);
+  const spec = work.base.quantized?.spec;
   const report: RunReport = {
-    before: reportPlan.resultOf(before.losses, baseSha256),
+    before: {
+      ...reportPlan.resultOf(before.losses, baseSha256),
+      ...(spec && { quantized: spec }),
+    },
+    ...(spec && { quantized: { ...spec, original } }),
     ...(plain && { inserted: reportPlan.resultOf(inserted.losses, baseSha256) }),
     after: result,
     delta: pairedDelta(before.losses, losses),
@@ -102,7 +108,22 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   return { outcome: "finished", report };
 }
 
-type Phase = "before" | "inserted";
+/** What a quantised base was before, where there is room for it; null where there is none, or nothing is quantised. */
+async function scoreOriginal(work: RunAtWork, sha256: string) {
+  const { quantized, ...base } = work.base;
+  if (!quantized) return null;
+  if (!work.fit.scoresOriginal) {
+    const text = "the base is not scored as it was before it was quantised: it has no room";
+    work.onEvent({ kind: "note", text });
+    return null;
+  }
+  const heldOut = await openHeldOut(work, base);
+  const { losses } = await scoreOnce(work, "original", sha256, heldOut);
+  await heldOut.dispose();
+  return work.reportPlan.resultOf(losses, sha256);
+}
+
+type Phase = "original" | "before" | "inserted";
 
 /**
  * Losses on the report's windows before training, scored once in a run, those of the base once for several, and kept with
@@ -110,7 +131,7 @@ type Phase = "before" | "inserted";
  */
 async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: HeldOut) {
   const { runDir, sha256, reportPlan, engine } = work;
-  const folders = when === "before" ? keptIn(work, base) : [runDir];
+  const folders = when === "inserted" ? [runDir] : keptIn(work, base);
   const paths = folders.map((folder) => join(folder, runFiles[when]));
   const [stored, shared] = await Promise.all(paths.map((path) => readJsonIfSound(path)));
   const inputs = { base, ...sha256 };
@@ -120,7 +141,9 @@ async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: He
       throw new UserError(`${runDir}: the content of ${name} has changed since the run began`, {
         hint: "bring it back to resume, or start a new run",
       });
-  const of = JSON.stringify([base, engine.description, reportPlan.conditions]);
+  const { spec } = (when !== "original" && work.base.quantized) || {};
+  const depends = [base, engine.description, reportPlan.conditions];
+  const of = JSON.stringify(spec ? [...depends, spec] : depends);
   const found = [stored, shared?.["of"] === of && shared].find((from) => {
     const nats = from && from["nats"];
     return Array.isArray(nats) && nats.length === reportPlan.windows.length;
@@ -157,9 +180,10 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });
-  return isAdapter
-    ? { ...work.base, ...(await readInsertions(path, trained.model)) }
-    : openModel(path);
+  if (isAdapter) return { ...work.base, ...(await readInsertions(path, trained.model)) };
+  const model = await openModel(path);
+  // What is trained on a quantised base is scored on it, although the folder has the weights as they were.
+  return work.base.quantized ? { ...trained, checkpoint: model.checkpoint } : model;
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */

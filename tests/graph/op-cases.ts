@@ -259,6 +259,19 @@ export const opCases: { readonly [Op in OpType]: OpRow } = {
       g.scatterAdd(i, rows, 2),
     ),
   ),
+  Dequantize: none(
+    ...(
+      [
+        ["I8", 64],
+        ["U8", 32],
+      ] as const
+    ).map(([dtype, width]) => ({
+      ...example(`blocks of ${dtype}`, [fixed(normal(3, 2))], (factors) =>
+        g.dequantize(g.parameter("codes", [3, width], dtype), factors),
+      ),
+      parameters: new Map([["codes", Uint8Array.from({ length: 3 * width }, (_, i) => 89 * i)]]),
+    })),
+  ),
   CumSum: none(
     example("numbers", [fixed(normal(2, 5))], (x) => g.cumSum(x)),
     example("integers", [ids([2, 3], [1, 1, 0, 1, 0, 1])], (x) => asFloats(g.cumSum(x))),

@@ -45,6 +45,9 @@ test("the defaults are the documented ones", () => {
     maxTokens: null,
     holdOut: 0.05,
     tune: ["temperatures"],
+    quantize: "none",
+    quantizeBlock: 32,
+    quantizeHead: false,
     init: "pretrained",
     temperatures: {
       query: onlyParts("token", "position"),
@@ -86,6 +89,7 @@ test("the defaults are the documented ones", () => {
     device: "auto",
     deviceMemory: "auto",
     precision: "fp32",
+    maxMemory: "auto",
     recompute: "auto",
     threads: "auto",
   });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+import type { UserError } from "../../src/core/errors.ts";
 import { targets } from "../../src/engines/onnx/lowering.ts";
 import { estimate, roomOf } from "../../src/engines/onnxruntime/estimate.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
@@ -50,6 +51,7 @@ async function prepared(t: TestContext, shape: object) {
 const large = { context: 256, batchSize: 128 };
 
 test("auto recomputes blocks only where it must; what cannot fit is refused by part", async (t) => {
+  const run = await prepareTiny(t, large);
   const fitRunOn = await prepared(t, large);
   const fit = (recompute: "auto" | boolean, freeBytes: number) =>
     fitRunOn(recompute, freeBytes, false);
@@ -61,7 +63,19 @@ test("auto recomputes blocks only where it must; what cannot fit is refused by p
   assert.equal(fit("auto", most).recompute, "cheap");
   assert.equal(fit("auto", most - 1).recompute, "blocks");
   assert.throws(() => fit("auto", least - 1), /needs about .* weights .* activations/);
-  assert.throws(() => fit(false, most - 1), { hint: "--recompute makes it fit" });
+  assert.throws(
+    () => fit(false, most - 1),
+    (error: UserError) => {
+      assert.match(error.hint!, /^--recompute takes \d+ MB; /); // and fits
+      assert.match(error.hint!, /; --quantize q4 takes [\d.]+ MB/);
+      assert.match(error.hint!, /; --recompute --quantize q4 --context 128 takes \d+ MB; or lower/);
+      return true;
+    },
+  );
+  // A limit of the recipe's counts instead of what is free.
+  const limited = { ...run, recipe: { ...run.recipe, maxMemory: (most - 1) / 1e9 } };
+  const machine = { programBytes: 0, freeBytes: 1e12, engine: engineOf("cpu", false) };
+  assert.equal(fitRun(limited, machine).recompute, "blocks");
 });
 
 test("training and scoring take turns where an engine maps its weights and much is saved", async (t) => {

@@ -1,5 +1,5 @@
-// Weights stored in half precision and used in F32. Cast at load, or all at the start of a run, they would lie in
-// memory twice over; here each use casts its own, when it comes to it.
+// Weights stored in half precision or as blocks of integers, and used in F32. Widened at load, or all at the start of a
+// run, they would lie in memory twice over; here each use widens its own, when it comes to it.
 
 import { DTYPE_BYTES } from "../../core/dtype.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
@@ -7,8 +7,13 @@ import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { ONNX_TYPES } from "./model.ts";
 import type { Lowering } from "./lowering.ts";
 
-/** Whether a tensor is a stored matrix in another number format, and as such cast where it is used. */
-export function isLateCast({ target }: Lowering, tensor: Tensor): tensor is Tensor<"Cast"> {
+/** Whether a tensor is a stored matrix in another number format, and as such widened where it is used. */
+export function isLateCast(
+  { target }: Lowering,
+  tensor: Tensor,
+): tensor is Tensor<"Cast" | "Dequantize"> {
+  // Blocks are a quarter of half precision or less: widened at load they would be of no use on any device.
+  if (isOp(tensor, "Dequantize")) return tensor.inputs.every((x) => isOp(x, "Parameter"));
   return (
     target.castBytes !== undefined &&
     isOp(tensor, "Cast") &&
@@ -17,22 +22,25 @@ export function isLateCast({ target }: Lowering, tensor: Tensor): tensor is Tens
   );
 }
 
-/** The names of a node's operands; a product casts its matrix once its other operand is there. */
+/** The names of a node's operands; a product widens its matrix once its other operand is there. */
 export function operandsOf(context: Lowering, { op, inputs }: Tensor): string[] {
   return inputs.map((x, i) => {
     if (!isLateCast(context, x)) return context.nameOf(x);
-    const stored = context.nameOf(x.inputs[0]!);
-    if (op === "Gather") return stored;
+    if (op === "Gather") return context.nameOf(x.inputs[0]!);
     const other = inputs[1 - i];
-    return op === "MatMul" && other && !isLateCast(context, other)
-      ? context.cast(delayed(context, stored, x.shape, context.nameOf(other)), x.dtype)
-      : context.shared("Cast", [stored], ["Cast"], { to: ONNX_TYPES[x.dtype] })[0];
+    if (op === "MatMul" && other && !isLateCast(context, other))
+      return rowsAfter(context, x, context.nameOf(other))();
+    return isOp(x, "Dequantize")
+      ? dequantized(context, x, context.nameOf(x.inputs[0]!), context.nameOf(x.inputs[1]!))
+      : context.shared("Cast", [context.nameOf(x.inputs[0]!)], ["Cast"], {
+          to: ONNX_TYPES[x.dtype],
+        })[0];
   });
 }
 
 /**
- * The product with a matrix too large to be cast at once, by parts of the matrix's rows: side by side where it is
- * transposed, else summed. Undefined where the matrix is cast whole or not at all.
+ * The product with a matrix too large to be widened at once, by parts of the matrix's rows: side by side where it is
+ * transposed, else summed. Undefined where the matrix is widened whole or not at all.
  */
 export function productByParts(
   context: Lowering,
@@ -40,18 +48,17 @@ export function productByParts(
   product: (x: string, part: string) => string,
 ): string | undefined {
   if (transposeA || !isLateCast(context, matrix!) || isLateCast(context, x!)) return undefined;
-  const numParts = Math.ceil(
-    (sizeOf(matrix.shape) * DTYPE_BYTES[matrix.dtype]) / context.target.castBytes!,
-  );
-  if (numParts === 1) return undefined;
+  const { castBytes = Infinity } = context.target;
+  const numParts = Math.ceil((sizeOf(matrix.shape) * DTYPE_BYTES[matrix.dtype]) / castBytes);
+  if (numParts <= 1) return undefined;
   const [rows] = fixedShape(matrix.shape) as [number];
   const rowsOfPart = Math.ceil(rows / numParts);
   const left = context.nameOf(x!);
-  const stored = delayed(context, context.nameOf(matrix.inputs[0]!), matrix.shape, left);
+  const partOf = rowsAfter(context, matrix, left);
   const parts: string[] = [];
   for (let start = 0; start < rows; start += rowsOfPart) {
     const end = Math.min(start + rowsOfPart, rows);
-    const part = context.cast(context.slice(stored, 0, start, end), matrix.dtype);
+    const part = partOf(start, end);
     parts.push(product(transposeB ? left : context.slice(left, -1, start, end), part));
   }
   return transposeB
@@ -59,10 +66,37 @@ export function productByParts(
     : parts.reduce((sum, part) => context.emit("Add", [sum, part]));
 }
 
-/** Rows of a table; of a stored one, only they are cast. */
+/** Rows of a table; of a stored one, only they are widened. */
 export function gather(context: Lowering, table: Tensor, operands: readonly string[]): string {
   const rows = context.emit("Gather", operands, { axis: 0 });
-  return isLateCast(context, table) ? context.cast(rows, table.dtype) : rows;
+  if (!isLateCast(context, table)) return rows;
+  if (!isOp(table, "Dequantize")) return context.cast(rows, table.dtype);
+  const factors = context.emit("Gather", [context.nameOf(table.inputs[1]!), operands[1]!], {
+    axis: 0,
+  });
+  return dequantized(context, table, rows, factors);
+}
+
+/** Codes times the factors of their blocks, as the matrix `of` has them. */
+export function dequantized(context: Lowering, of: Tensor, codes: string, factors: string): string {
+  const stored = of.inputs[1]!;
+  const block = Number(of.shape.at(-1)) / Number(stored.shape.at(-1));
+  const scales = stored.dtype === of.dtype ? factors : context.cast(factors, of.dtype);
+  return context.emit("DequantizeLinear", [codes, scales], { axis: -1, block_size: block });
+}
+
+/** Widens a stored matrix, or some of its rows, once an activation is there. */
+function rowsAfter(context: Lowering, matrix: Tensor, activation: string) {
+  const [stored, factors] = matrix.inputs as [Tensor<"Parameter">, Tensor | undefined];
+  // To delay the factors, which are small, delays their product with the codes.
+  const small = factors ?? stored;
+  const late = delayed(context, context.nameOf(small), small.shape, activation);
+  return (...part: readonly [] | readonly [start: number, end: number]) => {
+    const rows = part.length === 0 ? late : context.slice(late, 0, ...part);
+    return factors
+      ? dequantized(context, matrix, context.codes(stored, ...part), rows)
+      : context.cast(rows, matrix.dtype);
+  };
 }
 
 /**

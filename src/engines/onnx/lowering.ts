@@ -1,7 +1,8 @@
 // What the rows of the lowering table work with: the model that grows, the names of what is lowered, the target.
 
-import { type Dtype, encodeFloats } from "../../core/dtype.ts";
+import { type Dtype, DTYPE_BYTES, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
+import { fixedShape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes, Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
@@ -67,6 +68,10 @@ export type Rule<Op extends OpType> = (
   tensor: Tensor,
 ) => string;
 
+/** Whether a tensor is integers that Dequantize takes, U8 being two of 4 bits each. */
+export const isCodes = (tensor: Tensor): tensor is Tensor<"Parameter"> =>
+  isOp(tensor, "Parameter") && (tensor.dtype === "I8" || tensor.dtype === "U8");
+
 export class Lowering {
   readonly model = new OnnxModel();
   readonly target: LoweringTarget;
@@ -75,6 +80,7 @@ export class Lowering {
   readonly partsOf = new Map<Tensor, number>();
   /** Of what is lowered. */
   readonly names = new Map<Tensor, string>();
+  readonly #codes = new Set<string>();
   readonly #shared = new Map<string, readonly string[]>();
 
   constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
@@ -83,9 +89,27 @@ export class Lowering {
   }
 
   nameOf(tensor: Tensor): string {
-    const name = this.names.get(tensor);
+    const name = isCodes(tensor) ? this.codes(tensor) : this.names.get(tensor);
     invariant(name, `${tensor.op} used before it is lowered`);
     return name;
+  }
+
+  /** A matrix of codes, or some of its rows: only what is used comes into the model. */
+  codes({ attributes }: Tensor<"Parameter">, start = 0, end = Number(attributes.shape[0])): string {
+    const { name, shape, dtype } = attributes;
+    const label = `${name} ${start} to ${end}`;
+    if (this.#codes.has(label)) return label;
+    this.#codes.add(label);
+    const dims = [end - start, ...fixedShape(shape).slice(1)];
+    const rowBytes = (sizeOf(dims) * DTYPE_BYTES[dtype]) / (end - start);
+    const [from, byteLength] = [start * rowBytes, (end - start) * rowBytes];
+    const stored = this.weightOf(name);
+    const bytes =
+      stored instanceof Uint8Array
+        ? stored.subarray(from, from + byteLength)
+        : { location: stored.location, offset: stored.offset + from, byteLength };
+    if (dtype !== "U8") return this.model.initializer(label, dtype, dims, bytes);
+    return this.model.initializer(label, "I4", [...dims.slice(0, -1), 2 * dims.at(-1)!], bytes);
   }
 
   findParts(order: readonly Tensor[]): void {

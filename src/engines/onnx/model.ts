@@ -10,7 +10,7 @@ const IR_VERSION = 10;
 const MICROSOFT = "com.microsoft";
 
 /** TensorProto.DataType */
-export const ONNX_TYPES: Readonly<Record<Dtype, number>> = {
+export const ONNX_TYPES: Readonly<Record<Dtype | "I4", number>> = {
   F32: 1,
   U8: 2,
   I8: 3,
@@ -21,6 +21,7 @@ export const ONNX_TYPES: Readonly<Record<Dtype, number>> = {
   F16: 10,
   F64: 11,
   BF16: 16,
+  I4: 22,
 };
 
 /** The name of a value, or integers that become a constant. */
@@ -71,7 +72,12 @@ export class OnnxModel {
     this.#aliases.set(from, to);
   }
 
-  initializer(name: string, dtype: Dtype, shape: readonly number[], data: WeightBytes): string {
+  initializer(
+    name: string,
+    dtype: keyof typeof ONNX_TYPES,
+    shape: readonly number[],
+    data: WeightBytes,
+  ): string {
     const tensor = { 1: shape, 2: ONNX_TYPES[dtype], 8: name };
     if (data instanceof Uint8Array) this.#initializers.push({ ...tensor, 9: data });
     else {

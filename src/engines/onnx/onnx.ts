@@ -5,10 +5,10 @@ import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import { each, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
-import { gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
+import { dequantized, gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
-import { Lowering, type LoweringTarget, type Rule } from "./lowering.ts";
+import { isCodes, Lowering, type LoweringTarget, type Rule } from "./lowering.ts";
 import type { WeightBytes } from "./model.ts";
 
 export { type LoweringTarget, targets } from "./lowering.ts";
@@ -24,7 +24,7 @@ export function toOnnx(
   const order = orderOf(outputs);
   if (target.fewLaunches) context.findParts(order);
   for (const tensor of order) {
-    if (isLateCast(context, tensor)) continue;
+    if (isLateCast(context, tensor) || isCodes(tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
     const lower = (inputs: readonly string[]) =>
       rule(context, inputs as Operands<string>, tensor.attributes, tensor);
@@ -88,6 +88,8 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
       : context.emit("Gelu", [x], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x, to),
+  Dequantize: (context, [codes, factors], _, tensor) =>
+    dequantized(context, tensor, codes, factors),
   MatMul: (context, operands, attributes, tensor) => {
     if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
     const [a, b] = operands;

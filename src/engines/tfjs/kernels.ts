@@ -56,6 +56,15 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
     return tf.mul(tf.mul(x, 0.5), tf.add(inner, 1));
   },
   Cast: ({ tf }, [x], { to }) => tf.cast(x, tfDtypeOf(to)),
+  Dequantize: ({ tf }, [codes, factors], _, { inputs, shape }) => {
+    const nibbles = () => {
+      const pairs = tf.stack([tf.mod(codes, 16), tf.floor(tf.div(codes, 16))], -1);
+      return tf.sub(pairs, tf.mul(tf.cast(tf.greaterEqual(pairs, 8), "float32"), 16)); // two's complement
+    };
+    const values = inputs[0]!.dtype === "U8" ? nibbles() : codes;
+    const blocks = tf.reshape(values, [...factors.shape, -1]);
+    return tf.reshape(tf.mul(blocks, tf.expandDims(factors, -1)), fixedShape(shape) as number[]);
+  },
   LessOrEqual: direct("lessEqual"),
   And: direct("logicalAnd"),
   // One product of matrices, or one batch of products of equal size: the backends differ in how they broadcast batches of

@@ -3,6 +3,7 @@
 import { UserError } from "../../core/errors.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import * as layout from "../../data/windows.ts";
+import type { Quantization } from "../../model/blocks.ts";
 import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/places.ts";
 import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
@@ -30,7 +31,9 @@ export const perplexity: Task<PerplexityResult> = {
 };
 
 export type WindowPlan = ReturnType<typeof planWindows>;
-export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>>;
+export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>> & {
+  readonly quantized?: Quantization;
+};
 
 /** The windows of a corpus, and what their losses amount to. */
 export function planWindows(

@@ -1,0 +1,99 @@
+// A base whose matrices are blocks of integers, made once and kept in the cache: tensor by tensor, in bounded memory.
+
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { UserError } from "../core/errors.ts";
+import { makeFolder, replaceFolder } from "../files/atomic.ts";
+import { readJsonIfSound, writeJson } from "../files/json.ts";
+import { modelFiles } from "../files/names.ts";
+import * as files from "../files/safetensors.ts";
+import type { TensorInfo, TensorSource } from "../files/safetensors.ts";
+import * as blocks from "./blocks.ts";
+import { weightDtype } from "./graph.ts";
+import type { OpenedModel } from "./open.ts";
+import type { Places } from "./places.ts";
+import { streamAs } from "./weights.ts";
+
+/** Another text where the same weights would become another file. */
+const FORMAT = "1";
+/** Beside the weights: their SHA-256, by which a damaged copy is noticed. */
+const SEAL = "seal.json";
+
+/** The model as it will be computed with, its blocks in no file yet. */
+export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): OpenedModel {
+  const { model, folder } = opened;
+  const weights = new Map<string, TensorInfo>();
+  for (const [name, info] of opened.weights) {
+    const group = model.groupOf(name);
+    const isHead = spec.head && [model.inputEmbedding, model.outputEmbedding].includes(name);
+    const bits = group === "matrices" ? spec.bits : 8;
+    const plan = (group === "matrices" || isHead) && blocks.blocked(info, bits, spec.block);
+    weights.set(name, { ...info, ...(plan || undefined) });
+  }
+  if ([...weights.values()].some(blocks.isBlocked))
+    return { ...opened, quantized: { spec, weights } };
+  throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, {
+    hint: "use a smaller --quantize-block, or leave the base as it is: --quantize none",
+  });
+}
+
+/** The model with its matrices in blocks, from the cache or made now; as it is where nothing is asked for. */
+export async function withBlocks(
+  opened: OpenedModel,
+  spec: blocks.Quantization | null,
+  { cacheDir, onNote }: Pick<Places, "cacheDir" | "onNote">,
+): Promise<OpenedModel> {
+  if (!spec) return opened;
+  const planned = planBlocks(opened, spec);
+  const plan = planned.quantized!.weights;
+  const basis = JSON.stringify([FORMAT, await files.modelSha256(opened.checkpoint), spec]);
+  const cache = join(cacheDir, "quantized");
+  const folder = join(cache, createHash("sha256").update(basis).digest("hex"));
+  if (!(await isSound(folder))) {
+    onNote?.(`${opened.name} is quantised once, into ${folder}`);
+    await makeFolder(cache);
+    await replaceFolder(folder, (made) => write(made, [...plan], opened));
+  }
+  const { tensors } = await files.openSafetensors(folder);
+  const weights = new Map<string, TensorInfo>();
+  for (const [name, info] of plan) {
+    const { file, offset } = tensors.get(name)!;
+    weights.set(name, { ...info, file, offset });
+  }
+  return { ...planned, quantized: { spec, weights } };
+}
+
+/** All weights, those that are not quantised as they are: what a session maps must lie in one folder. */
+async function write(
+  folder: string,
+  plan: readonly (readonly [string, TensorInfo])[],
+  { weights }: OpenedModel,
+): Promise<void> {
+  const sources = plan.map(([name, info]): TensorSource => {
+    const source = weights.get(name)!;
+    const dtype = weightDtype(source);
+    if (!blocks.isBlocked(info))
+      return { name, dtype, shape: info.shape, data: () => streamAs(source, dtype) };
+    return { name, dtype: "U8", shape: [info.byteLength], data: () => encoded(source, info) };
+  });
+  const path = join(folder, modelFiles.weights);
+  await files.writeSafetensors(path, sources);
+  await writeJson(join(folder, SEAL), { sha256: await files.sha256OfFile(path) });
+}
+
+async function* encoded(source: TensorInfo, { bits, block }: blocks.BlockedTensor) {
+  const factors: Uint16Array[] = [];
+  for await (const { buffer } of streamAs(source, "F32")) {
+    const made = blocks.toBlocks(new Float32Array(buffer), bits, block, source.name);
+    factors.push(made.factors);
+    yield made.codes;
+  }
+  for (const { buffer } of factors) yield new Uint8Array(buffer);
+}
+
+async function isSound(folder: string): Promise<boolean> {
+  const { sha256 } = (await readJsonIfSound(join(folder, SEAL))) ?? {};
+  if (typeof sha256 !== "string") return false;
+  const found = await files.sha256OfFile(join(folder, modelFiles.weights)).catch(() => undefined);
+  return found === sha256;
+}
