@@ -1,49 +1,39 @@
 // What ranks ask and answer, and how each knows that the others are there.
 
-import { hostname } from "node:os";
 import { deserialize, serialize } from "node:v8";
 import { messageOf, UserError } from "../../core/errors.ts";
-import { isRunning } from "../../files/lock.ts";
+import { isAlive, type thisProcess } from "../../files/lock.ts";
 import { DeviceError } from "../failure.ts";
 import { type Launch, openWire } from "./mpi.ts";
 
 /** What one rank does for another, by name. */
 export type Served = Readonly<Record<string, (asked: never) => Promise<unknown>>>;
 
-export interface LinkOptions {
-  /** Seconds without a sign of life after which a rank counts as lost. */
-  readonly timeout: number;
-}
-
-type Failure = Readonly<Record<"message", string> & Record<"isDevice" | "isOutOfMemory", boolean>>;
 /** Without a number: a sign of life. */
-type Message = { readonly id?: number; readonly failure?: Failure } & (
+type Message = { readonly id?: number } & (
   | { readonly op: string; readonly asked: unknown }
-  | { readonly op?: never; readonly answer?: unknown }
+  | { readonly op?: never; readonly answer?: unknown; readonly failure?: Failure }
 );
+type Failure = Readonly<{ message: string; isOutOfMemory: boolean }>;
 
-interface Waiting {
-  resolve(answer: unknown): void;
-  reject(error: unknown): void;
-}
+/** Processes by rank, where they have said who they are. */
+export type Processes = Map<number, Awaited<ReturnType<typeof thisProcess>>>;
 
-/** Joins these ranks, and serves them. Each is heard every second, or `onLost` hears of it, once. */
+/** Joins these ranks, and serves them; one that is silent for `timeout` seconds is lost, as `onLost` hears, once. */
 export async function openLink(
   launch: Launch,
   peers: readonly number[],
   served: Served,
-  { timeout }: LinkOptions,
+  { known, timeout }: { readonly known: Processes; readonly timeout: number },
   onLost: (error: DeviceError) => void,
 ) {
-  /** Who they are, where they have said it. */
-  const known = new Map<number, { readonly host: string; readonly pid: number }>();
   const silent = new Map(peers.map((rank) => [rank, 0]));
-  const waiting = new Map<number, Waiting>();
+  const waiting = new Map<number, (answer: unknown, error?: Error) => void>();
   let lost: DeviceError | undefined;
   const lose = (why: string) => {
     if (lost) return;
     lost = new DeviceError(why);
-    for (const { reject } of waiting.values()) reject(lost);
+    for (const settle of waiting.values()) settle(undefined, lost);
     onLost(lost);
   };
   const failed = (error: unknown) => lose(`the ranks cannot be reached: ${messageOf(error)}`);
@@ -51,22 +41,26 @@ export async function openLink(
     const { host, pid } = known.get(rank) ?? {};
     return `rank ${rank}${pid ? ` (process ${pid} on ${host})` : ""}`;
   };
+  const answer = async (to: number, id: number, work: Promise<unknown>) =>
+    send(
+      to,
+      await work.then(
+        (answer) => ({ id, answer }),
+        (error: unknown) => ({ id, failure: failureFrom(error) }),
+      ),
+    );
   const hear = (from: number, bytes: Uint8Array) => {
     silent.set(from, 0);
-    const { id, failure, ...message } = deserialize(bytes) as Message;
+    const { id, ...message } = deserialize(bytes) as Message;
     if (id === undefined) return;
     if (message.op !== undefined) {
-      const work = served[message.op]!(message.asked as never);
-      const answered = work.then(
-        (answer) => send(from, { id, answer }),
-        (error: unknown) => send(from, { id, failure: failureFrom(error) }),
-      );
-      return void answered.catch(failed);
+      answer(from, id, served[message.op]!(message.asked as never)).catch(failed);
+      return;
     }
-    const { resolve, reject } = waiting.get(id)!;
+    const { message: said, isOutOfMemory } = message.failure ?? {};
+    const error = said && new DeviceError(`${nameOf(from)}: ${said}`, isOutOfMemory);
+    waiting.get(id)!(message.answer, error || undefined);
     waiting.delete(id);
-    if (failure) reject(errorFrom(failure, nameOf(from)));
-    else resolve(message.answer);
   };
   const wire = await openWire(launch, hear, failed);
   const send = (to: number, message: Message) => wire.send(to, serialize(message));
@@ -74,10 +68,11 @@ export async function openLink(
   // Counts the seconds in which this process was there to hear, not those in which it was held up itself.
   const watch = setInterval(() => {
     for (const [rank, seconds] of silent) {
-      const { host, pid = 0 } = known.get(rank) ?? {};
+      const process = known.get(rank);
       silent.set(rank, seconds + 1);
-      if (host === hostname() && !isRunning(pid)) lose(`${nameOf(rank)} has ended`);
-      else if (seconds >= timeout) lose(`${nameOf(rank)} was silent for ${timeout} s`);
+      if (seconds >= timeout) lose(`${nameOf(rank)} was silent for ${timeout} s`);
+      if (process)
+        void isAlive(process).then((isThere) => isThere || lose(`${nameOf(rank)} has ended`));
       if (unsent.has(rank)) continue;
       unsent.add(rank);
       send(rank, {}).then(() => unsent.delete(rank), failed);
@@ -85,14 +80,13 @@ export async function openLink(
   }, 1000);
   let number = 0;
   return {
-    known,
     nameOf,
     lost: () => lost,
     ask: (to: number, op: string, asked: unknown) =>
       new Promise<unknown>((resolve, reject) => {
         if (lost) return reject(lost);
         const id = number++;
-        waiting.set(id, { resolve, reject });
+        waiting.set(id, (answer, error) => (error ? reject(error) : resolve(answer)));
         send(to, { id, op, asked }).catch(failed);
       }),
     /** In order, with all others; or without them. */
@@ -104,13 +98,7 @@ export async function openLink(
 }
 
 function failureFrom(error: unknown): Failure {
-  const isDevice = error instanceof DeviceError;
   const hint = error instanceof UserError && error.hint ? ` (${error.hint})` : "";
-  const isOutOfMemory = isDevice && error.isOutOfMemory;
-  return { message: messageOf(error) + hint, isDevice, isOutOfMemory };
-}
-
-function errorFrom({ message, isDevice, isOutOfMemory }: Failure, who: string): UserError {
-  const said = `${who}: ${message}`;
-  return isDevice ? new DeviceError(said, isOutOfMemory) : new UserError(said, { exitCode: 1 });
+  const isOutOfMemory = error instanceof DeviceError && error.isOutOfMemory;
+  return { message: messageOf(error) + hint, isOutOfMemory };
 }

@@ -115,7 +115,7 @@ export async function openWire(
       begin(name, bytes.subarray(i * PART, (i + 1) * PART), peer, BODY),
     );
   const listen = async () => {
-    while (isOpen) {
+    for (;;) {
       const head = new Float64Array(16);
       await begin("Irecv", head, anySource, HEAD);
       const [from = 0, length = 0] = head;
