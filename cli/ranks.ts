@@ -3,7 +3,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { messageOf } from "../src/core/errors.ts";
 import { leadRanks } from "../src/engines/ranks/lead.ts";
 import { launchOf } from "../src/engines/ranks/mpi.ts";
 import { serveRank } from "../src/engines/ranks/serve.ts";
@@ -35,7 +34,7 @@ export async function onRanks(io: CommandIo, flags: RankFlags, work: () => Promi
   const ranks = (io.ranks = await leadRanks(launch, options));
   onNote(`with ${ranks.hosts.join(", ")}`);
   await work().catch(async (error: unknown) => {
-    await ranks.close(messageOf(error));
+    await ranks.close(error);
     throw error;
   });
   await ranks.close();

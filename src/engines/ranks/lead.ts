@@ -3,7 +3,7 @@
 
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { invariant, UserError } from "../../core/errors.ts";
+import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { thisProcess } from "../../files/lock.ts";
 import { flattened, leaves, type Outputs } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Weight } from "../engine.ts";
@@ -117,11 +117,13 @@ export async function leadRanks(
       const leave = () => signal?.removeEventListener("abort", onAbort);
       return { ...engine, dispose: () => dispose().finally(leave) };
     },
-    /** Ends all ranks; `why` where rank 0 failed. */
-    close: async (why = link.lost()?.message) => {
-      const ended = Promise.allSettled(others.map((rank) => ask(rank, "end", why)));
-      await (why === undefined ? ended : Promise.race([ended, delay(1000)]));
-      link.close(why === undefined);
+    /** Ends all ranks, with the error where rank 0 failed. */
+    close: async (error: unknown = link.lost()) => {
+      const exitCode = error instanceof UserError ? error.exitCode : 1;
+      const failure = error === undefined ? undefined : { why: messageOf(error), exitCode };
+      const ended = Promise.allSettled(others.map((rank) => ask(rank, "end", failure)));
+      await (failure ? Promise.race([ended, delay(1000)]) : ended);
+      link.close(!failure);
     },
   };
 }

@@ -38,6 +38,8 @@ const functions = {
   Isend: "void*, int, H, int, int, H, void*",
   Irecv: "void*, int, H, int, int, H, void*",
   Test: "void*, _Out_ int*, void*",
+  Cancel: "void*",
+  Wait: "void*, void*",
 } as const;
 
 /** Handles of MPICH's ABI, from its mpi.h; Open MPI's are addresses of symbols with these names. */
@@ -77,7 +79,12 @@ const PART = 2 ** 30;
 /** So long it is asked for more at once, later once a millisecond. */
 const EAGER_MS = 3;
 
-export type Wire = Awaited<ReturnType<typeof openWire>>;
+interface Pending {
+  readonly name: "Isend" | "Irecv";
+  readonly request: BigInt64Array;
+  readonly memory: ArrayBufferView;
+  readonly done: () => void;
+}
 
 /** Joins the other ranks; `hear` gets each message with its sender, `fail` why none can come any more. */
 export async function openWire(
@@ -100,7 +107,7 @@ export async function openWire(
   call("Comm_set_errhandler", world, handle("errors_return"));
 
   /** What the library reads or writes meanwhile is held here: beyond 64 bytes memory that does not move. */
-  const pending = new Set<{ request: BigInt64Array; memory: ArrayBufferView; done: () => void }>();
+  const pending = new Set<Pending>();
   const status = new Uint8Array(256);
   const flag = [0];
   let [activeAt, isOpen] = [0, true];
@@ -108,7 +115,7 @@ export async function openWire(
     new Promise<void>((done) => {
       const request = new BigInt64Array(16);
       call(name, memory, memory.byteLength, byte, peer, tag, world, request);
-      pending.add({ request, memory, done });
+      pending.add({ name, request, memory, done });
     });
   const beginAll = (name: "Isend" | "Irecv", bytes: Uint8Array, peer: number) =>
     Array.from({ length: Math.ceil(bytes.length / PART) }, (_, i) =>
@@ -154,7 +161,12 @@ export async function openWire(
     /** In order: waits for all others, who must close too. Without it, the launcher ends them after this process. */
     close: (isOrderly: boolean) => {
       isOpen = false;
-      if (isOrderly) call("Finalize");
+      if (!isOrderly) return;
+      for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
+        call("Cancel", request);
+        call("Wait", request, status);
+      }
+      call("Finalize");
     },
   };
 }

@@ -28,6 +28,9 @@ export type SentWeight =
   | Uint8Array
   | Readonly<{ sha256: string; offset: number; byteLength: number }>;
 
+/** Of rank 0. */
+type Failure = Readonly<{ why: string; exitCode: 1 | 2 }>;
+
 interface Compiled {
   readonly id: number;
   readonly graph: ReturnType<typeof flattened>;
@@ -56,8 +59,8 @@ function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: 
   const fed = new Map<string, Feeds[string]>();
   const programs = new Map<number, Program>();
   let engine: Engine | undefined;
-  let end: (why?: string) => void;
-  const ended = new Promise<string | undefined>((resolve) => (end = resolve));
+  let end: (failure?: Failure) => void;
+  const ended = new Promise<Failure | undefined>((resolve) => (end = resolve));
   const answers = {
     greet: async (leader: Awaited<ReturnType<typeof thisProcess>>) => {
       ranks.set(0, leader);
@@ -93,10 +96,10 @@ function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: 
     },
     dispose: async (id: number) => programs.get(id)?.dispose(),
     close: async () => engine?.dispose(),
-    /** Why, where rank 0 failed; the answer has left by then. */
-    end: async (why?: string) => void setTimeout(end, 5, why),
+    /** Once the answer has left. */
+    end: async (failure?: Failure) => void setTimeout(end, 5, failure),
   };
-  return { ...answers, ended, lose: ({ message }: Error) => end(message) };
+  return { ...answers, ended, lose: ({ message }: Error) => end({ why: message, exitCode: 1 }) };
 }
 
 /** Computes for rank 0 until that ends; throws where it is lost, or has failed. */
@@ -104,10 +107,11 @@ export async function serveRank(launch: Launch, options: ServeOptions): Promise<
   const known: Processes = new Map();
   const { ended, lose, ...served } = serving(options, known);
   const link = await openLink(launch, [0], served, { ...options, known }, lose);
-  const why = await ended;
-  link.close(why === undefined);
-  if (why === undefined) return;
+  const failure = await ended;
+  link.close(!failure);
+  if (!failure) return;
   await served.close();
   const { host } = await thisProcess();
-  throw new UserError(`rank ${launch.rank} on ${host} ends: ${why}`, { exitCode: 1 });
+  const { why, exitCode } = failure;
+  throw new UserError(`rank ${launch.rank} on ${host} ends: ${why}`, { exitCode });
 }
