@@ -85,11 +85,13 @@ async function stoppable(
 ): Promise<void> {
   const controller = new AbortController();
   const { signal } = controller;
-  const onSignal = () => {
+  const onSignal = (name: NodeJS.Signals) => {
     if (!signal.aborted) {
       controller.abort();
       return io.progress.line(`stopping ${when}; once more to leave at once`);
     }
+    // A launcher tells it again for each rank that it lost; nobody is impatient.
+    if (name === "SIGUSR1") return;
     io.progress.done();
     release();
     process.kill(process.pid, "SIGINT");
