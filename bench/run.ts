@@ -1,5 +1,5 @@
 // `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--corpus N] [--json]`, CASE being eval, step,
-// memory, start, tokenize, growth, corpus, scaling, answers, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
+// memory, start, tokenize, growth, corpus, scaling, ranks, answers, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -17,6 +17,7 @@ import { measureGpu } from "./gpu.ts";
 import { measureCorpus, measureGrowth } from "./growth.ts";
 import { exchanges, floors } from "./paper.ts";
 import { matmulRate, measureByTurns, startMatmul, startPeer, startTask } from "./processes.ts";
+import { measureRanks } from "./ranks.ts";
 import { measureScaling, predictedMb } from "./scaling.ts";
 import { measureStart } from "./start.ts";
 import { measureTokenizing } from "./tokenize.ts";
@@ -137,6 +138,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   growth: async (root) => [await measureGrowth(root, threads)],
   corpus: (root) => measureCorpus(root, threads, Number(options.corpus)),
   scaling: (root) => measureScaling(root, rounds, threads),
+  ranks: (root) => measureRanks(root, rounds, window.context),
   answers: (root) => measureAnswers(root, rounds, threads),
   floors,
   exchanges,

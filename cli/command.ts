@@ -4,7 +4,8 @@
 import { type Command as Commander, Option as Flag } from "commander";
 import { fromEnvironment, fromFlags, optionsOf, readOptions } from "../src/options/values.ts";
 import type { Option, Shape, Values } from "../src/options/values.ts";
-import type { CommandIo } from "./io.ts";
+import { type CommandIo, SIGNALS } from "./io.ts";
+import { onRanks } from "./ranks.ts";
 
 interface Definition<S extends Shape> {
   readonly options: S;
@@ -58,7 +59,8 @@ export const defineCommand =
         const flags = Object.fromEntries(own.map(({ key }) => [key, typed[key] as unknown]));
         const sources = [...fromEnvironment(options, io.env), ...fromFlags(flags)];
         const values = readOptions(options, sources);
-        return stoppable(io, command.stops, (signal) => command.run(values, io, { typed, signal }));
+        const work = (signal: AbortSignal) => command.run(values, io, { typed, signal });
+        return onRanks(io, values, () => stoppable(io, command.stops, work));
       });
   };
 
@@ -76,9 +78,6 @@ function flagOf({ flag, alias, description, choices, ...option }: Option): Flag 
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }
 
-/** Ctrl+C, kill, a closed terminal, and Slurm's notice before the time is up (which Node would take for a debugger's). */
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const;
-
 /**
  * Does work that the first signal asks to stop, `when`; its exit code is 130 then. A second one ends the process as
  * Ctrl+C does to any program, which is 130 to a shell; `process.exit` would abort it in the middle of a session's run.
@@ -90,11 +89,13 @@ async function stoppable(
 ): Promise<void> {
   const controller = new AbortController();
   const { signal } = controller;
-  const onSignal = () => {
+  const onSignal = (name: NodeJS.Signals) => {
     if (!signal.aborted) {
       controller.abort();
       return io.progress.line(`stopping ${when}; once more to leave at once`);
     }
+    // A launcher tells it again for each rank that it lost; nobody is impatient.
+    if (name === "SIGUSR1") return;
     io.progress.done();
     release();
     process.kill(process.pid, "SIGINT");

@@ -6,11 +6,18 @@ import { basename, join } from "node:path";
 import { styleText } from "node:util";
 import { packageRoot } from "../src/files/names.ts";
 import { hubSettings } from "../src/hub/environment.ts";
+import type { Ranks } from "../src/engines/ranks/lead.ts";
 import type { Places } from "../src/model/places.ts";
 import { filtered, progress } from "./console.ts";
 import * as format from "../src/core/format.ts";
 
-export type CommandIo = ReturnType<typeof processIo>;
+export type CommandIo = ReturnType<typeof processIo> & {
+  /** Other processes that compute with this one. */
+  ranks?: Ranks;
+};
+
+/** Ctrl+C, kill, a closed terminal, and Slurm's notice before the time is up (which Node would take for a debugger's). */
+export const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const;
 
 /** The real process. */
 export function processIo() {
@@ -60,6 +67,7 @@ export function places(io: CommandIo, refresh = false, say?: (line: string) => v
     hub: { ...hubSettings(io.env, io.homeDir), refresh },
     cacheDir: cacheFolder(io),
     visibleCards: io.env["CUDA_VISIBLE_DEVICES"],
+    ranks: io.ranks,
     onNote: say ?? ((note) => line(`${styleText("yellow", "note:")} ${note}`)),
     onProgress: (at) => {
       if (!at) return progress.done();

@@ -39,6 +39,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   fzstd: ["src/data"],
   hyparquet: ["src/data"],
   "hyparquet-compressors": ["src/data"],
+  koffi: ["src/engines"],
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   undici: ["src/hub"],

@@ -28,6 +28,8 @@ const options = {
   collect: flag("compare what --shard trained; train nothing"),
   logFormat: preset(oneOf(LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   refresh: shared.refresh,
+  rankTimeout: shared.rankTimeout,
+  logRanks: shared.logRanks,
   json: flag("print the comparison as one JSON document"),
 };
 

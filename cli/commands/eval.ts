@@ -55,6 +55,8 @@ const options = {
   maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
   saveBaseline: maybe(text("file"), "write the result for later comparisons"),
   refresh: shared.refresh,
+  rankTimeout: shared.rankTimeout,
+  logRanks: shared.logRanks,
   json: shared.json,
 };
 

@@ -22,6 +22,8 @@ const options = {
   resume: flag("continue the run at --out, or the newest under checkpoints/"),
   logFormat: preset(oneOf(told.LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   refresh: shared.refresh,
+  rankTimeout: shared.rankTimeout,
+  logRanks: shared.logRanks,
   watch: flag("serve the report's page live, to browsers on this machine"),
   dryRun: flag("resolve everything, print the plan, train nothing"),
   json: flag("print the report (or the plan) as one JSON document"),

@@ -2,7 +2,7 @@
 // several names several devices that work as one.
 
 import { existsSync, readFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { invariant, UserError } from "../core/errors.ts";
 import { DEVICE_NAMES, deviceNamed, devicesIn } from "./devices.ts";
 import type { Availability, Capabilities, Provider } from "./devices.ts";
@@ -40,11 +40,16 @@ interface EngineOptions {
   readonly onChoice?: OnChoice | undefined;
   /** CUDA_VISIBLE_DEVICES. */
   readonly visibleCards?: string | undefined;
+  /** Processes of one work that share this machine's cores, where each has not its own already. */
+  readonly ranksHere?: number;
 }
 
 /** Starts the engine of a device; a device that cannot serve is a UserError with the reason. */
 export async function openEngine(name: string, options: EngineOptions): Promise<Engine> {
-  const { threads, onChoice, visibleCards } = options;
+  const { onChoice, visibleCards, ranksHere = 1 } = options;
+  const isBound = availableParallelism() < cpus().length;
+  const own = Math.max(1, Math.floor(physicalCores() / (isBound ? 1 : ranksHere)));
+  const threads = options.threads || (ranksHere > 1 ? own : 0);
   const names = devicesIn(name);
   if (names.length === 1) {
     const { device, found } = await chooseDevice(name, onChoice);

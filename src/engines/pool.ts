@@ -1,38 +1,52 @@
 // Several engines as one, whose runs go on side by side; and programs of one engine that take turns in memory, so that a
 // process needs room for the largest and not for all.
 
-import type { Engine, Program } from "./engine.ts";
+import type { Engine, Program, Results } from "./engine.ts";
 
 /**
- * Engines of one kind: each compiles every program, and runs go round among them. What they compute does not depend on
- * how many they are: whoever adds results up takes them in the order in which the runs were asked for.
+ * Engines of one kind: each compiles every program, and runs go round among their lanes. What they compute does not depend
+ * on how many they are: whoever adds results up takes them in the order in which the runs were asked for. `here` of them,
+ * the first ones, share this process's memory; `holding` may end the wait for a run before it.
  */
-export function pooled(engines: readonly [Engine, ...Engine[]]): Engine {
+export function pooled(
+  engines: readonly [Engine, ...Engine[]],
+  { here = engines.length, holding = (run) => run }: PoolOptions = {},
+): Engine {
   const [{ estimate, room, ...first }] = engines;
   const free = engines.flatMap(({ deviceFree }) => deviceFree ?? []);
-  const { length: lanes } = engines;
+  /** Of each lane, the place of its engine. */
+  const lanes = engines.flatMap(({ lanes }, i) => Array.from({ length: lanes }, () => i));
   const names = [...new Set(engines.map(({ description }) => description))];
+  const count = names.length < engines.length ? `${engines.length} × ` : "";
   return {
     ...first,
-    description: names.length < lanes ? `${lanes} × ${names.join(", ")}` : names.join(", "),
-    lanes,
-    // All share the host's memory; each device has its own.
-    room: { ...room, host: lanes * room.host },
-    deviceFree: free.length < lanes ? undefined : Math.min(...free),
+    description: count + names.join(", "),
+    precisions: first.precisions.filter((name) =>
+      engines.every(({ precisions }) => precisions.includes(name)),
+    ),
+    lanes: lanes.length,
+    // Each device has its own memory.
+    room: { ...room, host: here * room.host },
+    deviceFree: free.length < engines.length ? undefined : Math.min(...free),
     estimate: (outputs) => {
       const { host, device } = estimate(outputs);
-      return { host: lanes * host, device };
+      return { host: here * host, device };
     },
     compile: async (outputs, weights) => {
       const programs = await all(engines.map((engine) => engine.compile(outputs, weights)));
       let runs = 0;
       return {
-        run: (feeds) => programs[runs++ % lanes]!.run(feeds),
+        run: (feeds) => holding(programs[lanes[runs++ % lanes.length]!]!.run(feeds)),
         dispose: async () => void (await all(programs.map((program) => program.dispose()))),
       };
     },
     dispose: async () => void (await all(engines.map((engine) => engine.dispose()))),
   };
+}
+
+interface PoolOptions {
+  readonly here?: number;
+  readonly holding?: (run: Promise<Results>) => Promise<Results>;
 }
 
 /** Of all when all have ended: nothing goes on behind an error. */

@@ -67,7 +67,7 @@ export function isRunning(pid: number): boolean {
 
 async function tryLock(path: string, isSilent = false): Promise<Lock | Owner> {
   const nonce = randomBytes(8).toString("hex");
-  const self: Owner = { pid: ownPid, host: hostname(), started: await startOf(ownPid), nonce };
+  const self: Owner = { ...(await thisProcess()), nonce };
   const candidate = temporaryName(path);
   const release = async () => {
     if ((await ownerOf(path))?.nonce === nonce) await fs.rm(path, { force: true });
@@ -125,8 +125,12 @@ async function ownerOf(path: string): Promise<Owner | undefined> {
   return { pid: 0, host: hostname(), started: null, nonce: "unreadable" };
 }
 
-/** False where an owner is surely gone; one on another machine cannot be asked from here. */
-async function isAlive({ pid, host, started }: Owner): Promise<boolean> {
+export const thisProcess = async () => {
+  return { pid: ownPid, host: hostname(), started: await startOf(ownPid) };
+};
+
+/** False where a process is surely gone; one on another machine cannot be asked from here. */
+export async function isAlive({ pid, host, started }: Omit<Owner, "nonce">): Promise<boolean> {
   if (host !== hostname()) return true;
   const now = await startOf(pid);
   return pid > 0 && isRunning(pid) && (now === null || [now, null].includes(started));

@@ -66,3 +66,20 @@ export function leaves<Op extends "Input" | "Parameter">(outputs: Outputs, op: O
   }
   return found;
 }
+
+/** Nodes in an order in which inputs come first, each with the places of its own: what another process can be sent. */
+export function flattened(outputs: Outputs) {
+  const order = topologicalOrder(Object.values(outputs));
+  const places = new Map(order.map((tensor, i) => [tensor, i]));
+  const placesOf = (tensors: readonly Tensor[]) => tensors.map((tensor) => places.get(tensor)!);
+  const nodes = order.map((tensor) => ({ ...tensor, inputs: placesOf(tensor.inputs) }));
+  return { nodes, names: Object.keys(outputs), roots: placesOf(Object.values(outputs)) };
+}
+
+/** The graph that was flattened. */
+export function rebuilt({ nodes, names, roots }: ReturnType<typeof flattened>): Outputs {
+  const tensors: Tensor[] = [];
+  for (const node of nodes)
+    tensors.push({ ...node, inputs: node.inputs.map((place) => tensors[place]!) });
+  return Object.fromEntries(names.map((name, i) => [name, tensors[roots[i]!]!]));
+}

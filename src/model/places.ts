@@ -14,6 +14,7 @@ import type { DataFiles, DataSplit } from "../data/readers/files.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
+import type { Ranks } from "../engines/ranks/lead.ts";
 import { packageRoot } from "../files/names.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
@@ -34,14 +35,16 @@ export interface Places {
   readonly onChoice?: OnChoice | undefined;
   /** CUDA_VISIBLE_DEVICES. */
   readonly visibleCards?: string | undefined;
+  /** Other processes that compute with this one. */
+  readonly ranks?: Ranks | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Without settings: this user's own caches and token, where no variable says otherwise. What is no place stays out. */
 export function placesOf(given: Partial<Places>): Places {
-  const { onNote, onProgress, onChoice, visibleCards, signal } = given;
+  const { onNote, onProgress, onChoice, visibleCards, ranks, signal } = given;
   const { hub = hubSettings({}, homedir()), cacheDir = join(homedir(), ".cache", "ssa") } = given;
-  return { hub, cacheDir, onNote, onProgress, onChoice, visibleCards, signal };
+  return { hub, cacheDir, onNote, onProgress, onChoice, visibleCards, ranks, signal };
 }
 
 /** Models that ship with the package, in its checkpoints/. */
@@ -155,12 +158,15 @@ export async function readCorpus(
 /** Starts an engine for `work`, with which it ends. */
 export async function withEngine<T>(
   { device, threads }: { readonly device: string; readonly threads: number | "auto" },
-  { onChoice, visibleCards }: Pick<Places, "onChoice" | "visibleCards">,
+  places: Pick<Places, "onChoice" | "visibleCards" | "ranks" | "signal">,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
+  const { onChoice, visibleCards, ranks, signal } = places;
   const options = { threads: threads === "auto" ? 0 : threads, onChoice, visibleCards };
-  const engine = await openEngine(device, options);
+  const own = await openEngine(device, { ...options, ranksHere: ranks?.ranksHere ?? 1 });
+  let engine = own;
   try {
+    if (ranks) engine = await ranks.join(own, device, options.threads, signal);
     return await work(engine);
   } finally {
     await engine.dispose();

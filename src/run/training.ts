@@ -203,7 +203,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
   const callbacks: LoopCallbacks = {
     nextBatch: () => batches.next(batchSize),
-    shouldStop: () => signal.aborted,
+    shouldStop: (error = signal.reason) => isStop(error, signal),
     onStep: async ({ seconds, ...metrics }) => {
       numTokens += metrics.numTokens;
       trainSeconds += seconds;

@@ -40,8 +40,8 @@ export interface LoopCallbacks {
   readonly evaluate: (step: number) => Promise<number | null>;
   /** Saves the state after a step. */
   readonly save: (state: LoopState) => Promise<void>;
-  /** True to save and return; asked between steps. */
-  readonly shouldStop: () => boolean;
+  /** True to save and return; asked between steps, and of an error, whether it only says so. */
+  readonly shouldStop: (error?: unknown) => boolean;
 }
 
 /**
@@ -106,7 +106,13 @@ export async function trainLoop(
     const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
     const fail = (what: string) => failure(what, step);
     const how = { ...options, step, fail };
-    await onStep(await saving(trainStep(program, tensors, host, batches, how)));
+    const metrics = await saving(trainStep(program, tensors, host, batches, how)).catch(
+      (error: unknown) => {
+        if (!shouldStop(error)) throw error;
+      },
+    );
+    if (!metrics) return end("interrupted");
+    await onStep(metrics);
     current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };
   }
 }

@@ -1,0 +1,116 @@
+// Ranks of MPI: a step on two of one core each against one process of one core, and what that says of other networks.
+
+import { spawnSync } from "node:child_process";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { deserialize, serialize } from "node:v8";
+import { fileURLToPath } from "node:url";
+import { createRandom } from "../src/core/random.ts";
+import { readJson } from "../src/files/json.ts";
+import { readLines } from "../src/files/run-folder.ts";
+import { GEOMETRIES, writeRandomModel } from "./models.ts";
+
+const TUNED = ["temperatures", "lora", "all"] as const;
+const HOSTS = [2, 8, 64];
+/** Bits per second, and seconds from one machine to another. */
+const NETWORKS = {
+  "100 Mbit/s": [1e8, 2e-4],
+  "1 Gbit/s": [1e9, 1e-4],
+  "10 Gbit/s": [1e10, 3e-5],
+  "100 Gbit/s": [1e11, 5e-6],
+} as const;
+
+/**
+ * Rank 0 sends every other rank the values and gets its gradients, one rank after another, while all compute:
+ *     step = micro batch + (hosts - 1) · (2 · 4 · values · 8 / bits per second + 2 · latency + handling)
+ * `handling` is what rank 0 takes to write as many values for a message, read as many from one, and add them.
+ */
+const stepOf = (of: Measured, hosts: number, bitsPerSecond: number, latency: number) =>
+  of.microBatchMs +
+  (hosts - 1) * (of.handlingMs + 1e3 * ((64 * of.values) / bitsPerSecond + 2 * latency));
+
+interface Measured {
+  readonly values: number;
+  readonly microBatchMs: number;
+  readonly handlingMs: number;
+}
+
+/** Steps of two micro batches, one each on two ranks. */
+export async function measureRanks(folder: string, rounds: number, context: number) {
+  await writeRandomModel(folder, GEOMETRIES["gpt2"]);
+  const random = createRandom(1);
+  for (const name of ["train.bin", "val.bin"]) {
+    const tokens = Uint16Array.from({ length: 40 * context + 1 }, () => random.uniform() * 50257);
+    await writeFile(join(folder, name), new Uint8Array(tokens.buffer));
+  }
+  const rows = [];
+  for (const tuned of TUNED) {
+    const one = await stepMs(folder, tuned, rounds, context, "one", []);
+    const launcher = "mpirun.openmpi --allow-run-as-root --oversubscribe -np 2".split(" ");
+    const two = await stepMs(folder, tuned, rounds, context, "two", launcher);
+    const { values } = one;
+    const of = { values, microBatchMs: one.ms / 2, handlingMs: handlingMs(values) };
+    const here = { case: `${tuned}, ${values} values`, network: "shared memory" };
+    const predictedMs = stepOf(of, 2, Infinity, 0);
+    rows.push({
+      ...here,
+      oneProcessMs: one.ms,
+      twoRanksMs: two.ms,
+      predictedMs,
+      predictedToMeasured: predictedMs / two.ms,
+      "efficiency of 2": one.ms / 2 / two.ms,
+    });
+    for (const [network, [bitsPerSecond, latency]] of Object.entries(NETWORKS)) {
+      const efficiency = (hosts: number) =>
+        of.microBatchMs / stepOf(of, hosts, bitsPerSecond, latency);
+      const each = HOSTS.map((hosts) => [`efficiency of ${hosts}`, efficiency(hosts)]);
+      rows.push({ case: tuned, network, ...(Object.fromEntries(each) as Record<string, number>) });
+    }
+  }
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const empty = Object.fromEntries(columns.map((name) => [name, null]));
+  return rows.map((row) => ({ ...empty, ...row }));
+}
+
+/** The median of a run's steps but the first, which is slower. */
+async function stepMs(
+  folder: string,
+  tuned: string,
+  rounds: number,
+  context: number,
+  name: string,
+  launcher: readonly string[],
+) {
+  const out = join(folder, `${tuned}-${name}`);
+  const main = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
+  const steps = ["--steps", String(rounds + 1), "--gradient-accumulation-steps", "2"];
+  const scored = ["--report-windows", "2", "--eval-windows", "2", "--context", String(context)];
+  const how = ["--base", folder, "--data", folder, "--tune", tuned, "--threads", "1"];
+  const seldom = ["--device", "cpu", "--save-every", "1000000", "--out", out];
+  const node = [process.execPath, "--import", import.meta.resolve("tsx"), main, "finetune"];
+  const words = [...launcher, ...node, ...how, ...steps, ...scored, ...seldom];
+  const { status, stderr } = spawnSync(words[0]!, words.slice(1), { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  const metrics = await readLines(join(out, "metrics.jsonl"));
+  const times = metrics
+    .filter(({ kind }) => kind === "step")
+    .slice(1)
+    .map((step) => (1e3 * Number(step["numTokens"])) / Number(step["tokensPerSecond"]))
+    .sort((a, b) => a - b);
+  const { parameters } = (await readJson(join(out, "report.json"))) as {
+    parameters: { trained: number };
+  };
+  return { ms: times[times.length >> 1]!, values: parameters.trained };
+}
+
+function handlingMs(values: number): number {
+  const [sum, gradient] = [new Float32Array(values), new Float32Array(values).fill(1)];
+  const times = Array.from({ length: 5 }, () => {
+    const started = performance.now();
+    const message = serialize({ gradient });
+    const { gradient: read } = deserialize(message) as { gradient: Float32Array };
+    for (let i = 0; i < values; i++) sum[i]! += read[i]!;
+    return performance.now() - started;
+  });
+  return times.sort((a, b) => a - b)[2]!;
+}

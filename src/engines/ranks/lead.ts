@@ -1,0 +1,141 @@
+// Several ranks as one engine: rank 0 does the work as if it were alone, and the others compute for it. It adds results up
+// in the order in which it asked for them, so that what comes out does not depend on how many ranks there are.
+
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { invariant, messageOf, UserError } from "../../core/errors.ts";
+import { thisProcess } from "../../files/lock.ts";
+import { flattened, leaves, type Outputs } from "../../graph/tensor.ts";
+import type { Engine, Feeds, Weight } from "../engine.ts";
+import { pooled } from "../pool.ts";
+import { openLink, type Processes } from "./link.ts";
+import type { Launch } from "./mpi.ts";
+import { fileReader, type SentWeight, type ServeOptions, type Serving } from "./serve.ts";
+
+export type Ranks = Awaited<ReturnType<typeof leadRanks>>;
+
+/** Larger files must be where a rank finds them. */
+const MOST_SENT = 2 ** 30;
+
+type Served = Omit<Serving, "ended" | "lose">;
+type Ask = <Op extends keyof Served>(
+  to: number,
+  op: Op,
+  ...asked: Parameters<Served[Op]>
+) => ReturnType<Served[Op]>;
+
+/** Joins the other ranks, as rank 0. */
+export async function leadRanks(
+  launch: Launch,
+  { timeout, version }: Pick<ServeOptions, "timeout" | "version">,
+) {
+  const others = Array.from({ length: launch.size - 1 }, (_, i) => i + 1);
+  const held = new Set<(error: unknown) => void>();
+  const stop = (error: unknown) => held.forEach((reject) => reject(error));
+  const self = await thisProcess();
+  const known: Processes = new Map();
+  const link = await openLink(launch, others, {}, { known, timeout }, stop);
+  const ask: Ask = (to, op, ...asked) => link.ask(to, op, asked[0]) as never;
+  /** The wait for work, which ends where a rank is lost, or all is to stop. */
+  const holding = <T>(work: Promise<T>) =>
+    new Promise<T>((resolve, reject) => {
+      if (link.lost()) reject(link.lost());
+      held.add(reject);
+      work.finally(() => held.delete(reject)).then(resolve, reject);
+    });
+  for (const rank of others) {
+    const { version: its, ...process } = await ask(rank, "greet", self);
+    known.set(rank, process);
+    if (its !== version)
+      throw new UserError(`${link.nameOf(rank)} has ssa ${its}, rank 0 has ${version}`, {
+        hint: "install the same version for all ranks",
+      });
+  }
+  const hosts = [self, ...known.values()].map(({ host }) => host);
+  const ranksOn = (host: string | undefined) => hosts.filter((other) => other === host).length;
+  const [read, hasChanged] = [fileReader(), changes()];
+
+  /** Weights by where a rank has their files; of a file that it has nowhere, the bytes. */
+  const bind = async (rank: number, outputs: Outputs, weights: ReadonlyMap<string, Weight>) => {
+    const bytes = new Map<string, Buffer>();
+    const files = new Map<string, NonNullable<Awaited<ReturnType<typeof read>>>>();
+    const needed = [...leaves(outputs, "Parameter").keys()].map((name) => {
+      const weight = weights.get(name);
+      invariant(weight, `parameter ${name} is not bound`);
+      return [name, weight] as const;
+    });
+    for (const [, weight] of needed)
+      if ("file" in weight && !files.has(weight.file))
+        files.set(weight.file, (await read(weight.file))!);
+    for (const { path, size } of await ask(rank, "missing", [...files.values()])) {
+      if (size > MOST_SENT)
+        throw new UserError(`${link.nameOf(rank)} lacks ${path}, which is too large to be sent`, {
+          hint: "bring the model to the same path, or into the hub's cache, of each machine",
+        });
+      bytes.set(path, await readFile(path));
+    }
+    const bound = needed.map(([name, weight]): [string, SentWeight] => {
+      if (weight instanceof Uint8Array) return [name, weight];
+      const { file, offset, byteLength } = weight;
+      const sent = bytes.get(file)?.subarray(offset, offset + byteLength);
+      return [name, sent ?? { sha256: files.get(file)!.sha256, offset, byteLength }];
+    });
+    return new Map(bound);
+  };
+  /** The engine of another rank, for graphs that are cut as rank 0's own wants them. */
+  const remote = async (own: Engine, rank: number, device: string, threads: number) => {
+    const ranksHere = ranksOn(known.get(rank)!.host);
+    const opened = await ask(rank, "open", { device, threads, ranksHere });
+    let programs = 0;
+    const compile: Engine["compile"] = async (outputs, weights) => {
+      const id = programs++;
+      const bound = await bind(rank, outputs, weights);
+      await ask(rank, "compile", { id, graph: flattened(outputs), weights: bound });
+      const run = (feeds: Feeds) => {
+        const names = Object.keys(feeds);
+        const changed = Object.entries(feeds).filter(([name, feed]) =>
+          hasChanged(name, feed, rank),
+        );
+        return ask(rank, "run", { id, changed: new Map(changed), names });
+      };
+      return { run, dispose: async () => ask(rank, "dispose", id) };
+    };
+    // Work that failed because the rank is lost has nothing to close there.
+    const dispose = () => ask(rank, "close").catch(() => undefined);
+    return { ...own, ...opened, compile, dispose };
+  };
+  return {
+    hosts,
+    /** How many share this process's machine. */
+    ranksHere: ranksOn(self.host),
+    /** Rank 0's engine and one like it on each other rank as one; a signal that aborts rejects what runs. */
+    join: async (own: Engine, device: string, threads: number, signal?: AbortSignal) => {
+      const theirs = await Promise.all(others.map((rank) => remote(own, rank, device, threads)));
+      const onAbort = () => stop(signal!.reason);
+      signal?.addEventListener("abort", onAbort);
+      const { dispose, ...engine } = pooled([own, ...theirs], { here: 1, holding });
+      const leave = () => signal?.removeEventListener("abort", onAbort);
+      return { ...engine, dispose: () => dispose().finally(leave) };
+    },
+    /** Ends all ranks, with the error where rank 0 failed. */
+    close: async (error: unknown = link.lost()) => {
+      const exitCode = error instanceof UserError ? error.exitCode : 1;
+      const failure = error === undefined ? undefined : { why: messageOf(error), exitCode };
+      const ended = Promise.allSettled(others.map((rank) => ask(rank, "end", failure)));
+      await (failure ? Promise.race([ended, delay(1000)]) : ended);
+      link.close(!failure);
+    },
+  };
+}
+
+/** Whether a rank was sent other values than these: they are overwritten in place. */
+function changes() {
+  const known = new Map<string, { bytes: Buffer; seenBy: Set<number> }>();
+  return (name: string, { buffer, byteOffset, byteLength }: Feeds[string], rank: number) => {
+    const bytes = Buffer.from(buffer, byteOffset, byteLength);
+    let now = known.get(name);
+    if (!now?.bytes.equals(bytes)) now = { bytes: Buffer.from(bytes), seenBy: new Set() };
+    known.set(name, now);
+    return now.seenBy.size < now.seenBy.add(rank).size;
+  };
+}

@@ -1,0 +1,104 @@
+// What ranks ask and answer, and how each knows that the others are there.
+
+import { deserialize, serialize } from "node:v8";
+import { messageOf, UserError } from "../../core/errors.ts";
+import { isAlive, type thisProcess } from "../../files/lock.ts";
+import { DeviceError } from "../failure.ts";
+import { type Launch, openWire } from "./mpi.ts";
+
+/** What one rank does for another, by name. */
+export type Served = Readonly<Record<string, (asked: never) => Promise<unknown>>>;
+
+/** Without a number: a sign of life. */
+type Message = { readonly id?: number } & (
+  | { readonly op: string; readonly asked: unknown }
+  | { readonly op?: never; readonly answer?: unknown; readonly failure?: Failure }
+);
+type Failure = Readonly<{ message: string; isOutOfMemory: boolean }>;
+
+/** Processes by rank, where they have said who they are. */
+export type Processes = Map<number, Awaited<ReturnType<typeof thisProcess>>>;
+
+/** Joins these ranks, and serves them; one that is silent for `timeout` seconds is lost, as `onLost` hears, once. */
+export async function openLink(
+  launch: Launch,
+  peers: readonly number[],
+  served: Served,
+  { known, timeout }: { readonly known: Processes; readonly timeout: number },
+  onLost: (error: DeviceError) => void,
+) {
+  const silent = new Map(peers.map((rank) => [rank, 0]));
+  const waiting = new Map<number, (answer: unknown, error?: Error) => void>();
+  let lost: DeviceError | undefined;
+  const lose = (why: string) => {
+    if (lost) return;
+    lost = new DeviceError(why);
+    for (const settle of waiting.values()) settle(undefined, lost);
+    onLost(lost);
+  };
+  const failed = (error: unknown) => lose(`the ranks cannot be reached: ${messageOf(error)}`);
+  const nameOf = (rank: number) => {
+    const { host, pid } = known.get(rank) ?? {};
+    return `rank ${rank}${pid ? ` (process ${pid} on ${host})` : ""}`;
+  };
+  const answer = async (to: number, id: number, work: Promise<unknown>) =>
+    send(
+      to,
+      await work.then(
+        (answer) => ({ id, answer }),
+        (error: unknown) => ({ id, failure: failureFrom(error) }),
+      ),
+    );
+  const hear = (from: number, bytes: Uint8Array) => {
+    silent.set(from, 0);
+    const { id, ...message } = deserialize(bytes) as Message;
+    if (id === undefined) return;
+    if (message.op !== undefined) {
+      answer(from, id, served[message.op]!(message.asked as never)).catch(failed);
+      return;
+    }
+    const { message: said, isOutOfMemory } = message.failure ?? {};
+    const error = said && new DeviceError(`${nameOf(from)}: ${said}`, isOutOfMemory);
+    waiting.get(id)!(message.answer, error || undefined);
+    waiting.delete(id);
+  };
+  const wire = await openWire(launch, hear, failed);
+  const send = (to: number, message: Message) => wire.send(to, serialize(message));
+  const unsent = new Set<number>();
+  // Counts the seconds in which this process was there to hear, not those in which it was held up itself.
+  const watch = setInterval(() => {
+    for (const [rank, seconds] of silent) {
+      const process = known.get(rank);
+      silent.set(rank, seconds + 1);
+      if (seconds >= timeout) lose(`${nameOf(rank)} was silent for ${timeout} s`);
+      if (process)
+        void isAlive(process).then((isThere) => isThere || lose(`${nameOf(rank)} has ended`));
+      if (unsent.has(rank)) continue;
+      unsent.add(rank);
+      send(rank, {}).then(() => unsent.delete(rank), failed);
+    }
+  }, 1000);
+  let number = 0;
+  return {
+    nameOf,
+    lost: () => lost,
+    ask: (to: number, op: string, asked: unknown) =>
+      new Promise<unknown>((resolve, reject) => {
+        if (lost) return reject(lost);
+        const id = number++;
+        waiting.set(id, (answer, error) => (error ? reject(error) : resolve(answer)));
+        send(to, { id, op, asked }).catch(failed);
+      }),
+    /** In order, with all others; or without them. */
+    close: (isOrderly: boolean) => {
+      clearInterval(watch);
+      wire.close(isOrderly);
+    },
+  };
+}
+
+function failureFrom(error: unknown): Failure {
+  const hint = error instanceof UserError && error.hint ? ` (${error.hint})` : "";
+  const isOutOfMemory = error instanceof DeviceError && error.isOutOfMemory;
+  return { message: messageOf(error) + hint, isOutOfMemory };
+}

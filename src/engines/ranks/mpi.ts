@@ -1,0 +1,172 @@
+// MPI: messages between the processes (ranks) that `mpirun` or `srun` started, by the library that the launcher belongs to.
+// Nothing blocks but the start and the end: a message is begun, then asked for between turns of the event loop, so that
+// progress, signals and timers go on, and a silent network holds nobody.
+
+import { messageOf, orElse, UserError } from "../../core/errors.ts";
+
+/** The shared library's names, by ABI; Intel MPI and MVAPICH have MPICH's. */
+const libraries = {
+  "Open MPI": ["libmpi.so.40", "/opt/homebrew/lib/libmpi.40.dylib"],
+  MPICH: ["libmpich.so.12", "libmpi.so.12", "/opt/homebrew/lib/libmpi.12.dylib"],
+} as const;
+
+/** The variables of launchers; a job of Slurm may have a launcher of its own, and a batch script is no step. */
+const launchers = [
+  ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "Open MPI"],
+  ["PMI_RANK", "PMI_SIZE", "MPICH"],
+  ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "Open MPI"],
+] as const;
+
+export type Launch = NonNullable<ReturnType<typeof launchOf>>;
+
+/** The place that a launcher gave this process; undefined where none did, or where it is alone. */
+export function launchOf(env: Readonly<Record<string, string | undefined>>) {
+  const [rank, size, library] = launchers.find(([, size]) => Number(env[size]) > 1) ?? [];
+  if (!rank) return undefined;
+  /** A file instead of the library's usual names. */
+  const path = env["SSA_MPI"] || undefined;
+  return { rank: Number(env[rank]), size: Number(env[size]), library, path };
+}
+
+/** The functions in use with the types of their arguments, H being a handle. */
+const functions = {
+  Init: "void*, void*",
+  Finalize: "",
+  Comm_rank: "H, _Out_ int*",
+  Comm_size: "H, _Out_ int*",
+  Comm_set_errhandler: "H, H",
+  Isend: "void*, int, H, int, int, H, void*",
+  Irecv: "void*, int, H, int, int, H, void*",
+  Test: "void*, _Out_ int*, void*",
+  Cancel: "void*",
+  Wait: "void*, void*",
+} as const;
+
+/** Handles of MPICH's ABI, from its mpi.h; Open MPI's are addresses of symbols with these names. */
+const HANDLES = { comm_world: 0x44000000, byte: 0x4c00010d, errors_return: 0x54000001 };
+
+async function load({ library, path }: Launch) {
+  const { default: koffi } = await import("koffi").catch((cause: unknown) => {
+    const hint = "npm install koffi";
+    throw new UserError("several ranks need the package koffi, which is not here", { hint, cause });
+  });
+  const names: readonly string[] = path ? [path] : libraries[library];
+  // Open MPI's plug-ins look for its symbols among those of all.
+  const open = (name: string) => orElse(() => koffi.load(name, { global: true }), undefined);
+  const found = names.map(open).find((one) => one !== undefined);
+  if (!found)
+    throw new UserError(`the launcher is ${library}'s, whose library is not here`, {
+      hint: `install it (looked for ${names.join(", ")}), or name its file: SSA_MPI=PATH`,
+    });
+  const isOpen = orElse(() => Boolean(found.symbol("ompi_mpi_comm_world")), false);
+  const handle = (name: keyof typeof HANDLES) =>
+    isOpen ? koffi.address(found.symbol(`ompi_mpi_${name}`)) : HANDLES[name];
+  const bound = Object.entries(functions).map(([name, types]) => {
+    const call = found.func(`int MPI_${name}(${types.replaceAll("H", isOpen ? "void*" : "int")})`);
+    return [name, call as (...given: readonly unknown[]) => number] as const;
+  });
+  const calls = new Map(bound);
+  const call = (name: keyof typeof functions, ...given: readonly unknown[]) => {
+    const code = calls.get(name)!(...given);
+    if (code !== 0) throw new Error(`MPI_${name} gave ${code}`);
+  };
+  return { call, handle, anySource: isOpen ? -1 : -2 };
+}
+
+/** A message is two of MPI's: the sender and the number of bytes, then these, in parts that 32 bits can count. */
+const [HEAD, BODY] = [1, 2];
+const PART = 2 ** 30;
+/** So long it is asked for more at once, later once a millisecond. */
+const EAGER_MS = 3;
+
+interface Pending {
+  readonly name: "Isend" | "Irecv";
+  readonly request: BigInt64Array;
+  readonly memory: ArrayBufferView;
+  readonly done: () => void;
+}
+
+/** Joins the other ranks; `hear` gets each message with its sender, `fail` why none can come any more. */
+export async function openWire(
+  launch: Launch,
+  hear: (from: number, bytes: Uint8Array) => void,
+  fail: (error: unknown) => void,
+) {
+  const { call, handle, anySource } = await load(launch);
+  const [world, byte] = [handle("comm_world"), handle("byte")];
+  call("Init", null, null);
+  const [rank, size] = [[-1], [0]] as const;
+  call("Comm_rank", world, rank);
+  call("Comm_size", world, size);
+  if (size[0] !== launch.size || rank[0] !== launch.rank)
+    throw new UserError(
+      `${launch.size} ranks were started, but the library of ${launch.library} knows of ${size[0]}: the launcher is another one's`,
+      { hint: "use the library's own mpirun, or srun with --mpi=pmix (Open MPI) or pmi2 (MPICH)" },
+    );
+  // What fails comes back as a code, instead of ending the process in the middle of its work.
+  call("Comm_set_errhandler", world, handle("errors_return"));
+
+  /** What the library reads or writes meanwhile is held here: beyond 64 bytes memory that does not move. */
+  const pending = new Set<Pending>();
+  const status = new Uint8Array(256);
+  const flag = [0];
+  let [activeAt, isOpen] = [0, true];
+  const begin = (name: "Isend" | "Irecv", memory: ArrayBufferView, peer: number, tag: number) =>
+    new Promise<void>((done) => {
+      const request = new BigInt64Array(16);
+      call(name, memory, memory.byteLength, byte, peer, tag, world, request);
+      pending.add({ name, request, memory, done });
+    });
+  const beginAll = (name: "Isend" | "Irecv", bytes: Uint8Array, peer: number) =>
+    Array.from({ length: Math.ceil(bytes.length / PART) }, (_, i) =>
+      begin(name, bytes.subarray(i * PART, (i + 1) * PART), peer, BODY),
+    );
+  const listen = async () => {
+    for (;;) {
+      const head = new Float64Array(16);
+      await begin("Irecv", head, anySource, HEAD);
+      const [from = 0, length = 0] = head;
+      const bytes = Buffer.allocUnsafeSlow(Math.max(64, length)).subarray(0, length);
+      // Asked for before the next head: a sender's messages match in the order in which they are asked for.
+      void Promise.all(beginAll("Irecv", bytes, from)).then(() => hear(from, bytes));
+    }
+  };
+  const poll = () => {
+    const count = pending.size;
+    for (const one of pending) {
+      call("Test", one.request, flag, status);
+      if (flag[0] && pending.delete(one)) one.done();
+    }
+    // There is more than the wait for the next head, or has just been.
+    if (pending.size > 1 || pending.size < count) activeAt = performance.now();
+    if (performance.now() - activeAt < EAGER_MS) setImmediate(turn);
+    else setTimeout(turn, 1);
+  };
+  const turn = () => {
+    try {
+      if (isOpen) poll();
+    } catch (error) {
+      fail(messageOf(error));
+    }
+  };
+  listen().catch(fail);
+  turn();
+  return {
+    /** Resolves when the bytes have left. */
+    send: async (to: number, bytes: Uint8Array) => {
+      const head = new Float64Array(16);
+      head.set([launch.rank, bytes.length]);
+      await Promise.all([begin("Isend", head, to, HEAD), ...beginAll("Isend", bytes, to)]);
+    },
+    /** In order: waits for all others, who must close too. Without it, the launcher ends them after this process. */
+    close: (isOrderly: boolean) => {
+      isOpen = false;
+      if (!isOrderly) return;
+      for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
+        call("Cancel", request);
+        call("Wait", request, status);
+      }
+      call("Finalize");
+    },
+  };
+}

@@ -1,0 +1,117 @@
+// A rank that computes for rank 0: it holds the weights, gets values and tokens, and gives results.
+
+import { UserError } from "../../core/errors.ts";
+import { statIfPresent } from "../../files/atomic.ts";
+import { thisProcess } from "../../files/lock.ts";
+import { sha256OfFile } from "../../files/safetensors.ts";
+import { type flattened, rebuilt } from "../../graph/tensor.ts";
+import type { Engine, Feeds, Program, Weight } from "../engine.ts";
+import { openEngine } from "../index.ts";
+import { openLink, type Processes } from "./link.ts";
+import type { Launch } from "./mpi.ts";
+
+export interface ServeOptions {
+  /** Seconds without a sign of life after which a rank counts as lost. */
+  readonly timeout: number;
+  /** Of this program. */
+  readonly version: string;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly visibleCards?: string | undefined;
+  /** Where a model's file may lie under its SHA-256, as in the hub's cache. */
+  readonly blobs: (sha256: string) => Iterable<string>;
+  readonly onNote: (note: string) => void;
+}
+
+export type ModelFile = Readonly<{ path: string; size: number; sha256: string }>;
+/** Bytes, or where they are in a file. */
+export type SentWeight =
+  | Uint8Array
+  | Readonly<{ sha256: string; offset: number; byteLength: number }>;
+
+/** Of rank 0. */
+type Failure = Readonly<{ why: string; exitCode: 1 | 2 }>;
+
+interface Compiled {
+  readonly id: number;
+  readonly graph: ReturnType<typeof flattened>;
+  readonly weights: ReadonlyMap<string, SentWeight>;
+}
+
+/** A file's size and SHA-256, which is read once as long as the file stays as it is. */
+export function fileReader() {
+  const known = new Map<string, Promise<string>>();
+  return async (path: string, ofSize?: number): Promise<ModelFile | undefined> => {
+    const { size, mtimeMs } = (await statIfPresent(path)) ?? {};
+    if (size === undefined || size !== (ofSize ?? size)) return undefined;
+    const key = `${path} ${size} ${mtimeMs}`;
+    if (!known.has(key)) known.set(key, sha256OfFile(path));
+    return { path, size, sha256: await known.get(key)! };
+  };
+}
+
+/** What rank 0 can ask for. */
+export type Serving = ReturnType<typeof serving>;
+
+function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: Processes) {
+  const read = fileReader();
+  /** Files by SHA-256, what runs are fed by name, and programs by the number that rank 0 gave them. */
+  const files = new Map<string, string>();
+  const fed = new Map<string, Feeds[string]>();
+  const programs = new Map<number, Program>();
+  let engine: Engine | undefined;
+  let end: (failure?: Failure) => void;
+  const ended = new Promise<Failure | undefined>((resolve) => (end = resolve));
+  const answers = {
+    greet: async (leader: Awaited<ReturnType<typeof thisProcess>>) => {
+      ranks.set(0, leader);
+      return { version, ...(await thisProcess()) };
+    },
+    open: async (asked: { device: string; threads: number; ranksHere: number }) => {
+      const { device, ...options } = asked;
+      engine = await openEngine(device, { ...options, visibleCards });
+      const { description, precisions, lanes, deviceFree } = engine;
+      onNote(`computes on ${description}`);
+      return { description, precisions, lanes, deviceFree };
+    },
+    /** Which of these files are neither at their path nor in the cache. */
+    missing: async (asked: readonly ModelFile[]) => {
+      for (const { path, size, sha256 } of asked)
+        for (const candidate of files.has(sha256) ? [] : [path, ...blobs(sha256)])
+          if ((await read(candidate, size))?.sha256 === sha256) files.set(sha256, candidate);
+      return asked.filter(({ sha256 }) => !files.has(sha256));
+    },
+    compile: async ({ id, graph, weights }: Compiled) => {
+      const bound = [...weights].map(([name, weight]): [string, Weight] => {
+        if (weight instanceof Uint8Array) return [name, weight];
+        const { sha256, ...range } = weight;
+        return [name, { file: files.get(sha256)!, ...range }];
+      });
+      programs.set(id, await engine!.compile(rebuilt(graph), new Map(bound)));
+    },
+    /** Gets those of the feeds that are others than before, and the names of all. */
+    run: ({ id, changed, names }: { id: number; changed: typeof fed; names: string[] }) => {
+      for (const [name, value] of changed) fed.set(name, value);
+      const feeds = names.map((name) => [name, fed.get(name)!] as const);
+      return programs.get(id)!.run(Object.fromEntries(feeds));
+    },
+    dispose: async (id: number) => programs.get(id)?.dispose(),
+    close: async () => engine?.dispose(),
+    /** Once the answer has left. */
+    end: async (failure?: Failure) => void setTimeout(end, 5, failure),
+  };
+  return { ...answers, ended, lose: ({ message }: Error) => end({ why: message, exitCode: 1 }) };
+}
+
+/** Computes for rank 0 until that ends; throws where it is lost, or has failed. */
+export async function serveRank(launch: Launch, options: ServeOptions): Promise<void> {
+  const known: Processes = new Map();
+  const { ended, lose, ...served } = serving(options, known);
+  const link = await openLink(launch, [0], served, { ...options, known }, lose);
+  const failure = await ended;
+  link.close(!failure);
+  if (!failure) return;
+  await served.close();
+  const { host } = await thisProcess();
+  const { why, exitCode } = failure;
+  throw new UserError(`rank ${launch.rank} on ${host} ends: ${why}`, { exitCode });
+}
