@@ -8,9 +8,11 @@ import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
-import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
-import { planWindows } from "../evaluate/tasks/perplexity.ts";
-import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import { readFloats } from "../files/safetensors.ts";
+import type { EvaluationPlan } from "../evaluate/evaluation.ts";
+import { planWindows } from "../evaluate/window-plan.ts";
+import { openModel, type OpenOptions } from "../model/open.ts";
+import { contextOf, countParameters } from "../model/opened.ts";
 import * as where from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
@@ -86,7 +88,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   const tasks: Record<string, EvaluationPlan> = {};
   for (const name of recipe.tasks ?? [])
     tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
-  const tensors = await trainedTensors(opened, recipe);
+  const tensors = await trainedTensors(opened, recipe, readFloats);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
   const added = addedParameters(opened);

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual, promisify } from "node:util";
-import { packageRoot } from "../../../src/files/names.ts";
+import { packageRoot } from "../../../src/files/package-root.ts";
 import { fixture, outcomeOf, writeTokens } from "../../run/small-run.ts";
 import { expect, Fault } from "../contract.ts";
 import { below, happens } from "../mutate.ts";
