@@ -8,6 +8,14 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+/** Whether two values of JSON are equal, in whatever order their keys are. */
+export function sameJson(a: unknown, b: unknown): boolean {
+  if (typeof a !== "object" || typeof b !== "object" || !a || !b) return a === b;
+  const [one, other] = [Object.entries(a), new Map<string, unknown>(Object.entries(b))];
+  const isSame = one.length === other.size && Array.isArray(a) === Array.isArray(b);
+  return isSame && one.every(([key, x]) => other.has(key) && sameJson(x, other.get(key)));
+}
+
 /** The object that a text is; `where` it stands is for messages. */
 export function parseObject(text: string, where: string, options: UserErrorOptions = {}) {
   let json: unknown;

@@ -6,7 +6,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
-import { numScored, type Window } from "../data/windows.ts";
+import { numScored } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
@@ -31,6 +31,7 @@ import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
+import { subset } from "./lay-out.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
 import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
@@ -258,12 +259,4 @@ async function startOrResume(work: RunAtWork): Promise<RunState> {
   await restoreTensors(found.dir, work.tensors);
   note(`resuming at step ${found.step} from ${found.dir}`);
   return found.state as RunState;
-}
-
-/** The losses of one plan's windows taken from another's, where all are among them. */
-function subset(losses: Losses, from: WindowPlan, to: WindowPlan) {
-  const key = ({ text, start }: Window) => `${text} ${start}`;
-  const known = new Map(from.windows.map((window, i) => [key(window), losses[i]!]));
-  const found = to.windows.map((window) => known.get(key(window)));
-  return found.every((loss) => loss !== undefined) ? found : undefined;
 }

@@ -45,6 +45,11 @@ export interface TokenizerPlace {
 
 type Within = <T>(milliseconds: number, work: () => T) => T;
 
+/** All that a folder may have of it. */
+export const TOKENIZER_FILES = [
+  ...(["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"] as const),
+];
+
 /** Makes a tokenizer of its files, with tokenizer_config.json where there is one. */
 export async function readTokenizer({
   folder,

@@ -118,7 +118,7 @@ async function build(folder: string): Promise<string> {
     join(root, "tsconfig.build.json"),
     ...options,
   ]);
-  const page = ["--bundle", `--outfile=${join(folder, "dist/src/report/page.min.js")}`];
+  const page = ["--bundle", `--outfile=${join(folder, "dist/src/report/page/main.min.js")}`];
   const esbuild = join(root, "node_modules/esbuild/bin/esbuild");
   await promisify(execFile)(esbuild, [join(root, "src/report/page/main.ts"), ...page]);
   for (const name of ["package.json", "node_modules", "checkpoints", "recipes"])
