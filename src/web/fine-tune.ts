@@ -101,7 +101,7 @@ export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher
     const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
     // Nothing is kept on the way that an earlier step could be brought back from.
     const how = { ...recipe, earlyStopping: "off" } as const;
-    await trainLoop(
+    const training = trainLoop(
       step,
       tensors,
       openHost(tensors),
@@ -119,7 +119,8 @@ export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher
         shouldStop: () => signal.aborted,
       },
       INITIAL_STATE,
-    ).finally(() => step.dispose());
+    );
+    await training.finally(step.dispose);
     signal.throwIfAborted();
     const after = await score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));

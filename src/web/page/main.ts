@@ -4,10 +4,19 @@ import { messageOf, UserError } from "../../core/errors.ts";
 import * as format from "../../core/format.ts";
 import { openWebEngine, type WebDeviceName, webDevices } from "../../engines/onnxruntime/web.ts";
 import { countParameters } from "../../model/opened.ts";
+import { runFiles } from "../../files/names.ts";
+import type { RunPage } from "../../report/data.ts";
 import { element, section } from "../../report/page/dom.ts";
 import * as plots from "../../report/page/plots.ts";
 import { outcome } from "../../report/page/run.ts";
-import { adapterOf, bytesFor, type PageRun, preparePageRun, trainInPage } from "../fine-tune.ts";
+import {
+  adapterOf,
+  bytesFor,
+  type PageRun,
+  preparePageRun,
+  trainInPage,
+  type Watcher,
+} from "../fine-tune.ts";
 import { type Files, openFolder, type PageModel, readTexts, type Texts } from "../folder.ts";
 import type { Offer } from "../site.ts";
 import { choice, fields, filesOf, number } from "./form.ts";
@@ -111,18 +120,20 @@ async function work(signal: AbortSignal): Promise<void> {
     `${opened.name}: ${format.parameters(countParameters(opened.model))} parameters, of ${format.integer(trained)} ` +
     `temperatures that train; ${format.integer(run.trainTokens)} tokens to learn from; takes about ` +
     `${format.bytes(bytesFor(run, engine))} of memory.`;
-  const { watcher, curves } = watching(run, signal);
+  const { watcher, curves, metrics } = watching(run, signal);
   const measured = await trainInPage(run, engine, watcher);
-  const files = adapterOf(run, await model.base());
+  const files = adapterOf(run, await model.base()).set(runFiles.metrics, metrics());
   const prompts = await promptSection(engine, model.tokenizer, run);
   results.replaceChildren(curves(), outcome(measured), adapterSection(files), prompts);
   say(`Done: ${format.integer(run.recipe.steps)} steps on ${engine.description}.`);
 }
 
-/** Tells how far the run is, and draws its losses about once a second. */
+/** Tells how far the run is, draws its losses about once a second, and keeps them. */
 function watching({ recipe: { steps } }: PageRun, signal: AbortSignal) {
-  const points: { step: number; loss: number; gradNorm: number; learningRate: number }[] = [];
+  const points: Point[] = [];
   const evaluations: { step: number; loss: number }[] = [];
+  let metrics = "";
+  const keep = (record: object) => (metrics += `${JSON.stringify(record)}\n`);
   const curves = () =>
     section(
       "Training",
@@ -134,31 +145,28 @@ function watching({ recipe: { steps } }: PageRun, signal: AbortSignal) {
       ),
     );
   let drawn = 0;
-  const watcher = {
+  const watcher: Watcher = {
     signal,
-    onScored: (what: string, windows: number, of: number) =>
+    onScored: (what, windows, of) =>
       say(`Scoring held-out text ${what}: window ${windows} of ${of}`),
-    onStep: ({
-      step,
-      lossNats: loss,
-      gradNorm,
-      learningRate,
-    }: {
-      step: number;
-      lossNats: number;
-      gradNorm: number;
-      learningRate: number;
-    }) => {
+    onStep: ({ seconds: _, ...metrics }) => {
+      const { step, lossNats: loss, gradNorm, learningRate } = metrics;
       points.push({ step, loss, gradNorm, learningRate });
+      keep({ kind: "step", ...metrics });
       say(`Step ${step} of ${steps}: loss ${loss.toFixed(4)}`);
       if (performance.now() - drawn < 1000) return;
       drawn = performance.now();
       results.replaceChildren(curves());
     },
-    onEvaluated: (step: number, loss: number) => void evaluations.push({ step, loss }),
+    onEvaluated: (step, lossNats) => {
+      evaluations.push({ step, loss: lossNats });
+      keep({ kind: "evaluation", step, lossNats });
+    },
   };
-  return { watcher, curves };
+  return { watcher, curves, metrics: () => new Blob([metrics]) };
 }
+
+type Point = RunPage["curves"]["points"][number];
 
 function adapterSection(files: Files) {
   const links = Array.from(files, ([name, blob]) =>
@@ -166,7 +174,7 @@ function adapterSection(files: Files) {
   );
   return section(
     "Adapter",
-    "Put both into one folder: ssa eval --model BASE --adapter FOLDER measures it, ssa generate writes with it, ssa convert makes one model of both.",
+    "Put the first two into one folder: ssa eval --model BASE --adapter FOLDER measures it, ssa generate writes with it, ssa convert makes one model of both.",
     element("ul", {}, ...links),
   );
 }
