@@ -51,8 +51,10 @@ export async function preparePageRun(
   };
 }
 
+type Room = Pick<Engine, "estimate" | "room" | "tiling">;
+
 /** What the run takes of the page's memory, or of a device's; more than WebAssembly's addresses reach is refused. */
-export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: Engine): number {
+export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: Room): number {
   const names = Object.keys(feeds);
   const { tiling } = engine;
   const how = { trainable: new Set(names), tiling };

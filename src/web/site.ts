@@ -24,7 +24,6 @@ export interface Offer {
   readonly recipe: Recipe;
   /** Files of the model's folder, in `model/`. */
   readonly modelFiles: readonly string[];
-  readonly dataName: string;
 }
 
 export type Site = ReadonlyMap<string, Served>;
@@ -51,8 +50,9 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
   const names = named.filter((name) => existsSync(join(folder, name)));
   const [source, ...others] = sourcesOf(recipe);
   if (others.length > 0) throw new UserError("the page offers one source of data");
-  const { path: dataName } = source!;
-  const offer: Offer = { recipe, modelFiles: names, dataName };
+  // Of a place on this machine the page knows the last part alone.
+  const [data, out] = [basename(source!.path), null];
+  const offer: Offer = { recipe: { ...recipe, data, evalData: null, out }, modelFiles: names };
   const page = await documentOf({
     title: "ssa: fine-tune in this browser",
     entry: join(import.meta.dirname, "page/main"),
@@ -63,7 +63,7 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
       "connect-src": "'self'",
     },
   });
-  const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+  const runtime = runtimeFolder();
   const files = Object.values(webDevices).flatMap((device) => device.files);
   const texts = JSON.stringify(await textsOf(recipe, places));
   const typeOf = (name: string) =>
@@ -76,6 +76,18 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
     ...names.map(file("model", folder)),
     ...files.map(file("runtime", runtime)),
   ]);
+}
+
+function runtimeFolder(): string {
+  try {
+    return dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+  } catch (cause) {
+    const hint = "npm install onnxruntime-web";
+    throw new UserError("onnxruntime-web, with which the page computes, is missing", {
+      hint,
+      cause,
+    });
+  }
 }
 
 const TYPES = {

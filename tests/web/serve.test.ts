@@ -9,6 +9,12 @@ import type { AxeResults } from "axe-core";
 import type { Page } from "playwright-core";
 import * as format from "../../src/core/format.ts";
 import { createRandom } from "../../src/core/random.ts";
+import { estimate, roomOf } from "../../src/engines/onnxruntime/estimate.ts";
+import { targets } from "../../src/engines/onnx/onnx.ts";
+import type { Outputs } from "../../src/graph/tensor.ts";
+import { loadRecipe } from "../../src/options/load.ts";
+import { bytesFor, preparePageRun } from "../../src/web/fine-tune.ts";
+import { openFolder } from "../../src/web/folder.ts";
 import { openBrowser, type OpenPage, packageFolder, skipWithoutBrowser } from "../browser.ts";
 import { jsonLines, onlyJson, ssa } from "../cli/program.ts";
 import { temporaryFolder } from "../helpers.ts";
@@ -306,4 +312,25 @@ test("WebGPU gives the same losses", skip, async (t) => {
   }
   near(losses.slice(2).flat(), losses.slice(0, 2).flat(), 1e-4);
   assert.deepEqual(complaints, []);
+});
+
+test("what takes more than WebAssembly reaches is refused, with what it would take", async () => {
+  const names = (await readdir(model)).filter((name) => /json|safetensors/.test(name));
+  const files = names.map(
+    async (name) => [name, new Blob([await readFile(join(model, name))])] as const,
+  );
+  const opened = await openFolder("tiny", new Map(await Promise.all(files)));
+  const texts = { train: [textOf(1, 400)], heldOut: [textOf(2, 400)] };
+  const engine = {
+    tiling: targets.cpu.tiling,
+    room: roomOf("cpu"),
+    estimate: (of: Outputs) => estimate(of, "cpu"),
+  };
+  const bytesOf = async (batchSize: number) => {
+    const recipe = loadRecipe({ values: { base: "tiny", data: "text", context: 128, batchSize } });
+    return bytesFor(await preparePageRun(opened, texts, recipe), engine);
+  };
+  const [one, four] = [await bytesOf(1), await bytesOf(4)];
+  assert.ok(one > 1e8 && four > one && four < 1e9, `${one} ${four}`);
+  await assert.rejects(bytesOf(1000), /would take about \d.* GB, and a page has 4\.29 GB/);
 });

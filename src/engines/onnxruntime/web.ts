@@ -50,8 +50,8 @@ export async function openWebEngine(
   files: ReadonlyMap<string, Blob>,
 ): Promise<Engine> {
   const device: WebDevice = webDevices[name];
-  if (name === "webgpu" && !(await adapterHere()))
-    throw new UserError("this browser gives no WebGPU adapter", { hint: "take WebAssembly" });
+  if (name === "webgpu" && !("gpu" in navigator))
+    throw new UserError("this browser has no WebGPU here", { hint: "take WebAssembly" });
   // By a variable: the page's server has it, the bundle does not.
   const url = new URL(device.files[0], runtimeUrl).href;
   const ort = (await import(url)) as typeof OnnxRuntime;
@@ -77,11 +77,6 @@ export async function openWebEngine(
     dispose: () => Promise.resolve(),
   };
 }
-
-const adapterHere = async () => {
-  type Gpu = { readonly requestAdapter: () => Promise<object | null> };
-  return (navigator as { readonly gpu?: Gpu }).gpu?.requestAdapter();
-};
 
 async function compile(
   ort: typeof OnnxRuntime,

@@ -53,7 +53,7 @@ const form = fields(
     inputs.model,
     "wide",
   ],
-  [`Text files: choose or drop some (otherwise: ${offer.dataName})`, inputs.text, "wide"],
+  [`Text files: choose or drop some (otherwise: ${String(recipe.data)})`, inputs.text, "wide"],
   ["Steps", inputs.steps],
   ["Tokens seen at once", inputs.context],
   ["Learning rate", inputs.learningRate],
@@ -117,7 +117,7 @@ async function work(signal: AbortSignal): Promise<void> {
   const { opened, tensors } = run;
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
   facts.textContent =
-    `${opened.name}: ${format.parameters(countParameters(opened.model))} parameters, of ${format.integer(trained)} ` +
+    `${opened.name}: ${format.parameters(countParameters(opened.model))} parameters and ${format.integer(trained)} ` +
     `temperatures that train; ${format.integer(run.trainTokens)} tokens to learn from; takes about ` +
     `${format.bytes(bytesFor(run, engine))} of memory.`;
   const { watcher, curves, metrics } = watching(run, signal);
