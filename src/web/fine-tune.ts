@@ -18,7 +18,7 @@ import type { Recipe } from "../options/schema.ts";
 import { layOut, subset } from "../run/lay-out.ts";
 import { augment, trainedTensors } from "../train/groups.ts";
 import { openHost } from "../train/host.ts";
-import { INITIAL_STATE, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
 import { buildTrainingGraph, openTrainingStep } from "../train/step.ts";
 import { corpusOf, type PageModel, type Texts } from "./folder.ts";
 
@@ -101,28 +101,25 @@ export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher
     const before = await score("before", reportPlan);
     const step = await openTrainingStep(engine, opened, { ...shapes.training, batchSize }, names);
     const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
+    const callbacks: LoopCallbacks = {
+      nextBatch: () => batches.next(batchSize),
+      onStep,
+      evaluate: async (at) => {
+        const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
+        const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
+        onEvaluated(at, lossNats);
+        return lossNats;
+      },
+      save: () => Promise.resolve(),
+      shouldStop: () => signal.aborted,
+    };
     // Nothing is kept on the way that an earlier step could be brought back from.
     const how = { ...recipe, earlyStopping: "off" } as const;
-    const training = trainLoop(
-      step,
-      tensors,
-      openHost(tensors),
-      how,
-      {
-        nextBatch: () => batches.next(batchSize),
-        onStep,
-        evaluate: async (at) => {
-          const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
-          const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
-          onEvaluated(at, lossNats);
-          return lossNats;
-        },
-        save: () => Promise.resolve(),
-        shouldStop: () => signal.aborted,
-      },
-      INITIAL_STATE,
-    );
-    await training.finally(step.dispose);
+    try {
+      await trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
+    } finally {
+      await step.dispose();
+    }
     signal.throwIfAborted();
     const after = await score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));

@@ -22,6 +22,7 @@ import type { Texts } from "./folder.ts";
 /** What the page is told of what lies beside it. */
 export interface Offer {
   readonly recipe: Recipe;
+  readonly dataName: string;
   /** Files of the model's folder, in `model/`. */
   readonly modelFiles: readonly string[];
 }
@@ -51,8 +52,9 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
   const [source, ...others] = sourcesOf(recipe);
   if (others.length > 0) throw new UserError("the page offers one source of data");
   // Of a place on this machine the page knows the last part alone.
-  const [data, out] = [basename(source!.path), null];
-  const offer: Offer = { recipe: { ...recipe, data, evalData: null, out }, modelFiles: names };
+  const dataName = basename(source!.path);
+  const own = { ...recipe, data: dataName, evalData: null, out: null };
+  const offer: Offer = { recipe: own, dataName, modelFiles: names };
   const page = await documentOf({
     title: "ssa: fine-tune in this browser",
     entry: join(import.meta.dirname, "page/main"),

@@ -36,17 +36,10 @@ function textOf(seed: number, words: number): string {
 
 let browser: OpenPage | undefined;
 let root = "";
-const flags = () => [
-  ...[
-    "--base",
-    "tiny-gpt2",
-    "--data",
-    join(root, "learn.txt"),
-    "--eval-data",
-    join(root, "held.txt"),
-  ],
-  ...["--context", "32", "--gradient-accumulation-steps", "2", "--seed", "3"],
-];
+const flags = () =>
+  `--base tiny-gpt2 --data ${root}/learn.txt --eval-data ${root}/held.txt --context 32 --gradient-accumulation-steps 2 --seed 3`.split(
+    " ",
+  );
 
 /** Opens the page in a tab of its own; the browser may complain of nothing and ask nobody else. */
 async function open(t: TestContext, url: string) {
@@ -206,7 +199,9 @@ test(
     const { code, stdout } = await ssa(
       ["serve", ...flags(), "--steps", "2", "--report-windows", "4"],
       {
-        onStdout: (text, child) => (opened ??= look(text.trim(), () => child.kill("SIGINT"))),
+        onStdout: (text, child) => {
+          opened ??= look(text.trim(), () => child.kill("SIGINT"));
+        },
       },
     );
     assert.match(await opened!, /Done: 2 steps on WebAssembly/);

@@ -1,3 +1,5 @@
+/*! With zod, Copyright (c) 2025 Colin McDonnell, under the MIT License (https://opensource.org/license/mit), and
+@huggingface/tokenizers, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0). */
 // The page that fine-tunes: what is chosen, the run as it goes, and what is made of it.
 
 import { messageOf, UserError } from "../../core/errors.ts";
@@ -53,7 +55,7 @@ const form = fields(
     inputs.model,
     "wide",
   ],
-  [`Text files: choose or drop some (otherwise: ${String(recipe.data)})`, inputs.text, "wide"],
+  [`Text files: choose or drop some (otherwise: ${offer.dataName})`, inputs.text, "wide"],
   ["Steps", inputs.steps],
   ["Tokens seen at once", inputs.context],
   ["Learning rate", inputs.learningRate],
@@ -149,10 +151,10 @@ function watching({ recipe: { steps } }: PageRun, signal: AbortSignal) {
     signal,
     onScored: (what, windows, of) =>
       say(`Scoring held-out text ${what}: window ${windows} of ${of}`),
-    onStep: ({ seconds: _, ...metrics }) => {
-      const { step, lossNats: loss, gradNorm, learningRate } = metrics;
+    onStep: ({ seconds, ...metrics }) => {
+      const { step, lossNats: loss, gradNorm, learningRate, numTokens } = metrics;
       points.push({ step, loss, gradNorm, learningRate });
-      keep({ kind: "step", ...metrics });
+      keep({ kind: "step", ...metrics, tokensPerSecond: numTokens / seconds });
       say(`Step ${step} of ${steps}: loss ${loss.toFixed(4)}`);
       if (performance.now() - drawn < 1000) return;
       drawn = performance.now();
