@@ -1,5 +1,13 @@
-/*! With zod, Copyright (c) 2025 Colin McDonnell, under the MIT License (https://opensource.org/license/mit), and
-@huggingface/tokenizers, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0). */
+/*! With @huggingface/tokenizers, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0), and zod,
+Copyright (c) 2025 Colin McDonnell: Permission is hereby granted, free of charge, to any person obtaining a copy of this
+software and associated documentation files (the "Software"), to deal in the Software without restriction, including
+without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the
+Software, and to permit persons to whom the Software is furnished to do so, subject to the following conditions: The
+above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
 // The page that fine-tunes: what is chosen, the run as it goes, and what is made of it.
 
 import { messageOf, UserError } from "../../core/errors.ts";
@@ -104,12 +112,19 @@ function asked() {
     context: context.valueAsNumber,
     learningRate: learningRate.valueAsNumber,
     seed: seed.valueAsNumber,
-    // So that a short run reaches its peak.
-    warmupSteps: Math.min(recipe.warmupSteps, Math.floor(steps.valueAsNumber / 2)),
+    // So that a shorter run reaches its peak.
+    ...(steps.valueAsNumber !== recipe.steps && {
+      warmupSteps: Math.min(recipe.warmupSteps, Math.floor(steps.valueAsNumber / 2)),
+    }),
   };
 }
 
+/** Ends what holds the model of the run before. */
+let release: (() => Promise<void>) | undefined;
+
 async function work(signal: AbortSignal): Promise<void> {
+  await release?.();
+  release = undefined;
   say("Reading the model");
   const model = await chosenModel();
   say("Reading the text");
@@ -126,8 +141,9 @@ async function work(signal: AbortSignal): Promise<void> {
   const measured = await trainInPage(run, engine, watcher);
   const files = adapterOf(run, await model.base()).set(runFiles.metrics, metrics());
   const prompts = await promptSection(engine, model.tokenizer, run);
-  results.replaceChildren(curves(), outcome(measured), adapterSection(files), prompts);
-  say(`Done: ${format.integer(run.recipe.steps)} steps on ${engine.description}.`);
+  release = prompts.dispose;
+  results.replaceChildren(curves(), outcome(measured), adapterSection(files), prompts.content);
+  say(`Done: ${format.counted(run.recipe.steps, "step")} on ${engine.description}.`);
 }
 
 /** Tells how far the run is, draws its losses about once a second, and keeps them. */

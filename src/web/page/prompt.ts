@@ -47,5 +47,6 @@ export async function promptSection(engine: Engine, tokenizer: Tokenizer, run: P
       })
       .finally(() => (button.disabled = false));
   });
-  return section("Prompt", "The same prompt and the same draws for both.", form, shown);
+  const content = section("Prompt", "The same prompt and the same draws for both.", form, shown);
+  return { content, dispose: () => prompt.dispose() };
 }
