@@ -59,7 +59,7 @@ async function open(t: TestContext, url: string) {
 async function train(page: Page, device = "wasm"): Promise<string> {
   await page.getByLabel("Device").selectOption(device);
   await page.getByRole("button", { name: "Fine-tune" }).click();
-  await page.locator("[role=alert], h2:text('Adapter')").first().waitFor({ timeout: 120_000 });
+  await page.locator("[role=alert], h2:text('Adapter')").first().waitFor({ timeout: 240_000 });
   return page.locator("main").innerText();
 }
 
