@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { styleText } from "node:util";
-import { packageRoot } from "../src/files/names.ts";
+import { packageRoot } from "../src/files/package-root.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Ranks } from "../src/engines/ranks/lead.ts";
 import type { Places } from "../src/model/places.ts";

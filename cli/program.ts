@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, readonly [about: string, load: Load]>> =
   finetune: ["train temperatures (or more) on text", () => import("./commands/finetune.ts")],
   compare: ["train arms with seeds, and compare", () => import("./commands/compare.ts")],
   report: ["make a run's or comparison's page", () => import("./commands/report.ts")],
+  serve: ["fine-tune in a browser, on a page of its own", () => import("./commands/serve.ts")],
   eval: ["measure perplexity; fail when it rose", () => import("./commands/eval.ts")],
   convert: ["export a model, and check what was written", () => import("./commands/convert.ts")],
   push: ["send a model or adapter to the hub", () => import("./commands/push.ts")],

@@ -11,7 +11,7 @@ export { inspectModel, type Inspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
 export type { RunReport } from "./evaluate/results.ts";
-export type { PerplexityResult } from "./evaluate/tasks/perplexity.ts";
+export type { PerplexityResult } from "./evaluate/window-plan.ts";
 export type { LambadaResult } from "./evaluate/tasks/lambada.ts";
 export type { ChoiceResult } from "./evaluate/tasks/choices.ts";
 export type { RunEvent } from "./run/work.ts";
@@ -38,6 +38,6 @@ export { prepareRun } from "./run/prepare.ts";
 export { trainRun } from "./run/fine-tune.ts";
 export { type ConventionName, conventions } from "./data/windows.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
-export { planWindows } from "./evaluate/tasks/perplexity.ts";
+export { planWindows } from "./evaluate/window-plan.ts";
 export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
 export { compareAnswers, compareWithBaseline, readBaseline } from "./evaluate/results.ts";

@@ -16,6 +16,7 @@ const rows = [
   ["src/train", "src/evaluate"],
   ["src/export", "src/report"],
   ["src/generate", "src/run"],
+  ["src/web"],
   ["src/index.ts"],
   ["cli"],
 ];
@@ -59,6 +60,7 @@ const browserSafe = [
   "src/train/loop.ts",
   "src/train/step.ts",
   "src/report/page/main.ts",
+  "src/web/page/main.ts",
 ];
 
 const maxLines = 300;

@@ -6,6 +6,7 @@ import { sha256OfFile } from "../files/safetensors.ts";
 import { type ConventionName, conventions } from "./windows.ts";
 import { countTargets, type DocumentStream, type Piece, stretchesOf } from "./document.ts";
 import type { Remake, Stretched, TokenizedText, Tokens } from "./document.ts";
+import { partOf, sideOf } from "./held-out.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
 import type { RowOptions } from "./readers/rows.ts";
 import { countWords } from "./readers/wikitext.ts";
@@ -191,65 +192,8 @@ export async function* readDocuments(
     }
   };
   const open = () => (limit === undefined ? whole() : sideOf(whole(), "kept", limit));
-  const documents = part ? sideOf(open(), part.side, await findCut(open, part.share)) : open();
+  const documents = part ? partOf(open, part) : open();
   for await (const piece of documents)
     if (piece.skipped !== undefined) onSkip?.(piece.skipped);
     else yield piece;
-}
-
-// Where a good place to cut is searched: up to this share of the asked share before the exact one.
-const slack = 0.25;
-
-/** Where a text may be cut, best first: after a line, a sentence, a word. */
-const edges = [/\n/gu, /[.!?…]["'”’»)\]]*\s+|[。！？]/gu, /\s/gu];
-
-/**
- * Reads the documents to find behind how many characters to cut: between two documents where that is near enough to the
- * asked share, else inside one, at the best kind of edge that is near enough, and the last of its kind before the exact
- * place.
- */
-async function findCut(open: () => DocumentStream, share: number): Promise<number> {
-  const begins = [0];
-  let total = 0;
-  let isWhole = false;
-  for await (const { text, isLast, isRendered } of open()) {
-    total += text.length;
-    isWhole ||= isRendered ?? false;
-    if (isLast) begins.push(total);
-  }
-  const exact = Math.round((1 - share) * total);
-  const earliest = exact - Math.floor(slack * share * total);
-  const start = begins.findLast((begin) => begin <= exact)!;
-  // Half a conversation is none.
-  if (isWhole) return start || begins[1]!;
-  if (start > 0 && start >= earliest) return start;
-  const begin = Math.max(start, earliest);
-  let text = "";
-  for await (const piece of sideOf(sideOf(open(), "kept", exact), "held-out", begin))
-    text += piece.text;
-  for (const edge of edges) {
-    const last = [...text.matchAll(edge)].at(-1);
-    if (last) return begin + last.index + last[0].length;
-  }
-  // Not between the halves of a character.
-  return exact - (/[\ud800-\udbff]$/.test(text) ? 1 : 0);
-}
-
-/** What is before the first `cut` characters, or all behind them. */
-async function* sideOf(documents: DocumentStream, side: "kept" | "held-out", cut: number) {
-  let at = 0;
-  let isStart = true;
-  let isBehind = false;
-  for await (const piece of documents) {
-    const [size, before] = [piece.text.length, Math.max(0, cut - at)];
-    if (side === "kept") {
-      if (before === 0) return;
-      const isLast = piece.isLast || before <= size;
-      yield { ...piece, text: piece.text.slice(0, before), isLast };
-    } else if ((isBehind ||= before < size || (isStart && before === 0))) {
-      yield { ...piece, text: piece.text.slice(before) };
-    }
-    at += size;
-    isStart = piece.isLast;
-  }
 }

@@ -1,10 +1,10 @@
 // Arms of a comparison from their runs' losses: the change of each, their differences in pairs, and what they cost.
 
 import { UserError } from "../core/errors.ts";
-import { differencesOf, differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
+import { differingConditions, ROUNDING_PERCENT, type RunReport } from "./results.ts";
 import type { Losses, WindowLoss } from "./scorer.ts";
-import { estimateDifference, estimateMean, holm, SIGNIFICANCE } from "./statistics.ts";
-import type { Verdict } from "./statistics.ts";
+import { differencesOf, estimateDifference, estimateMean, holm } from "./statistics.ts";
+import { SIGNIFICANCE, type Verdict } from "./statistics.ts";
 
 export type NamedRun = Readonly<{ arm: string; seed: number; folder: string }>;
 export type FailedRun = NamedRun & { readonly reason: string };

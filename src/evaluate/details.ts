@@ -3,7 +3,7 @@
 
 import { scoredPlaces } from "../data/windows.ts";
 import type { Losses } from "./scorer.ts";
-import type { WindowPlan } from "./tasks/perplexity.ts";
+import type { WindowPlan } from "./window-plan.ts";
 
 /** Of the sample, at most; of those that gained, and of those that lost; and around one that is listed. */
 const [SAMPLED, LISTED, BEFORE, AFTER] = [16_384, 20, 16, 6];

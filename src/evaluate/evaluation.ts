@@ -1,6 +1,6 @@
 // Scores a model on what a task chose: windows of tokens in, a result that says all that it depends on out.
 
-import { NotFiniteError, UserError } from "../core/errors.ts";
+import { NotFiniteError } from "../core/errors.ts";
 import type { CorpusOptions } from "../data/corpus.ts";
 import type { DataSplit } from "../data/readers/files.ts";
 import type { TokenizedText } from "../data/document.ts";
@@ -55,19 +55,6 @@ export interface EvaluationPlan<Result extends TaskResult = TaskResult> {
   readonly conditions: Conditions;
   /** Of losses in the order of the groups. */
   resultOf(losses: Losses, modelSha256: string): Result;
-}
-
-/** Longest default context: longer ones cost memory that nobody asked for. */
-const DEFAULT_CONTEXT = 1024;
-
-/** The tokens that the model sees at once: what was asked for, within the model's length. */
-export function contextOf({ model, folder }: OpenedModel, asked: number | undefined): number {
-  const { maxPositions } = model.config;
-  if (asked === undefined) return Math.min(maxPositions, DEFAULT_CONTEXT);
-  if (asked <= maxPositions && asked >= 2) return asked;
-  throw new UserError(`a context of ${asked} tokens does not fit ${folder}`, {
-    hint: `the model takes 2 to ${maxPositions} tokens`,
-  });
 }
 
 /** Of which each one's temperatures are kept. */

@@ -4,16 +4,15 @@
 
 import { join } from "node:path";
 import type { Precision } from "../core/dtype.ts";
-import { invariant, UserError } from "../core/errors.ts";
+import { UserError } from "../core/errors.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary } from "./attention.ts";
-import type { Losses } from "./scorer.ts";
-import type { PerplexityResult } from "./tasks/perplexity.ts";
 import type { Quantization } from "../model/blocks.ts";
+import type { PerplexityResult } from "./window-plan.ts";
 import type { Recipe } from "../options/schema.ts";
 import type { Cluster, Difference } from "./statistics.ts";
-import { estimateDifference, mcnemar, ratioEstimate } from "./statistics.ts";
+import { estimateDifference, mcnemar, type pairedDelta } from "./statistics.ts";
 
 /** What every result states: a figure, and what it depends on. */
 export interface TaskResult {
@@ -87,37 +86,6 @@ export async function readLosses(runDir: string) {
   if (!from || from.length !== to?.length || to.length !== counts?.length) return undefined;
   const losses = (of: number[]) => of.map((nats, i) => ({ nats, numTokens: counts[i]! }));
   return { before: losses(from), after: losses(to) };
-}
-
-/** Mean loss and its uncertainty. */
-export function estimate(windows: Losses) {
-  const { ratio, standardError, total } = ratioEstimate(windows);
-  return {
-    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
-    lossNats: ratio,
-    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
-    perplexity: Math.exp(ratio),
-    /** Scored tokens. */
-    numTokens: total,
-    /** Of lossNats, clustered by window; null under two windows. */
-    standardError,
-  };
-}
-
-/** The difference of two models' losses on the same windows, after minus before. */
-export function pairedDelta(before: Losses, after: Losses) {
-  const { pValue: _, ...difference } = estimateDifference([differencesOf(before, after)]);
-  const [from, to] = [estimate(before), estimate(after)];
-  return { ...difference, perplexity: to.perplexity - from.perplexity };
-}
-
-/** Of each window; both have the same. */
-export function differencesOf(before: Losses, after: Losses) {
-  invariant(before.length === after.length, "different windows");
-  return after.map(({ nats, numTokens }, i) => {
-    invariant(numTokens === before[i]!.numTokens, "different windows");
-    return { nats: nats - before[i]!.nats, numTokens };
-  });
 }
 
 /** Another machine or batch size rounds differently; less than this is no change. */

@@ -2,7 +2,8 @@
 
 import type { TokenizedText } from "../data/document.ts";
 import { type BatchShape, numInputs, packRows, packWindows, type Window } from "../data/windows.ts";
-import { type Engine, type Feeds, inOrder, type Results } from "../engines/index.ts";
+import type { Engine, Feeds, Results } from "../engines/engine.ts";
+import { inOrder } from "../engines/pool.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import * as forward from "../model/graph.ts";

@@ -1,5 +1,7 @@
 // Estimates with their uncertainty: ratios over windows, means over seeds, Student's t, and Holm's correction.
 
+import { invariant } from "../core/errors.ts";
+
 /** A cluster of tokens, and what is summed over them. */
 export type Cluster = Readonly<{ nats: number; numTokens: number }>;
 
@@ -59,6 +61,37 @@ export function estimateDifference(bySeed: readonly (readonly Cluster[])[]) {
     /** Two-sided, that there is no difference; null under two windows. */
     pValue: lossNats === 0 ? 1 : studentTails(Math.abs(lossNats) / standardError, degrees),
   };
+}
+
+/** Mean loss and its uncertainty. */
+export function estimate(windows: readonly Cluster[]) {
+  const { ratio, standardError, total } = ratioEstimate(windows);
+  return {
+    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
+    lossNats: ratio,
+    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
+    perplexity: Math.exp(ratio),
+    /** Scored tokens. */
+    numTokens: total,
+    /** Of lossNats, clustered by window; null under two windows. */
+    standardError,
+  };
+}
+
+/** The difference of two models' losses on the same windows, after minus before. */
+export function pairedDelta(before: readonly Cluster[], after: readonly Cluster[]) {
+  const { pValue: _, ...difference } = estimateDifference([differencesOf(before, after)]);
+  const [from, to] = [estimate(before), estimate(after)];
+  return { ...difference, perplexity: to.perplexity - from.perplexity };
+}
+
+/** Of each window; both have the same. */
+export function differencesOf(before: readonly Cluster[], after: readonly Cluster[]) {
+  invariant(before.length === after.length, "different windows");
+  return after.map(({ nats, numTokens }, i) => {
+    invariant(numTokens === before[i]!.numTokens, "different windows");
+    return { nats: nats - before[i]!.nats, numTokens };
+  });
 }
 
 /** 97.5 % quantile of the normal distribution, squared. */

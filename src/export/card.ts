@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { orElse } from "../core/errors.ts";
 import { isDataPath } from "../data/readers/files.ts";
 import type { RunReport } from "../evaluate/results.ts";
-import type { PerplexityResult } from "../evaluate/tasks/perplexity.ts";
+import type { PerplexityResult } from "../evaluate/window-plan.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { countParameters, type OpenedModel } from "../model/open.ts";
 import { sourcesOf } from "../options/schema.ts";

@@ -6,7 +6,6 @@ import { copyFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
-import { fixedShape } from "../core/shape.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
@@ -18,8 +17,9 @@ import {
 } from "../files/safetensors.ts";
 import type { TensorSource } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
-import { adapterJson, BASE_SHA256, type BaseIdentity, type OpenedModel } from "../model/open.ts";
-import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
+import { adapterJson, BASE_SHA256, insertedTensors } from "../model/opened.ts";
+import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
+import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
 import { plainConfig } from "./transformers.ts";
@@ -85,17 +85,6 @@ export async function writeAdapter(folder: string, opened: OpenedModel, base: Ba
     await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
     await writeJson(join(folder, config), adapterJson(kind, opened, base));
   }
-}
-
-/** What is inserted of a kind as F32 tensors; none where the model has none. */
-export function insertedTensors(kind: InsertionKind, opened: OpenedModel): TensorSource[] {
-  const { [kind]: inserted, model } = opened;
-  return [...(inserted?.insertion.parameters(model) ?? [])].map(([name, { shape }]) => ({
-    name: kindOf(kind).prefix + name,
-    dtype: "F32",
-    shape: fixedShape(shape),
-    data: encodeFloats("F32", inserted!.values.get(name)!),
-  }));
 }
 
 /**

@@ -7,7 +7,7 @@ import type { Inserted } from "../insertions/insertion.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { simplify } from "../graph/passes.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
-import { readInsertions } from "../model/match.ts";
+import { readInsertions } from "../model/inserted.ts";
 import { type OpenedModel, openModel } from "../model/open.ts";
 import { withEngine } from "../model/places.ts";
 import { openClient, type Past } from "./client.ts";

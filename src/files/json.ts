@@ -1,11 +1,11 @@
 // JSON objects in files, one in a file or one per line, with one wording for what can be wrong with them.
 
 import { appendFile, readFile } from "node:fs/promises";
-import { messageOf, UserError, type UserErrorOptions } from "../core/errors.ts";
-import { isRecord, type JsonObject } from "../core/json.ts";
+import { messageOf, UserError } from "../core/errors.ts";
+import { isRecord, type JsonObject, parseObject } from "../core/json.ts";
 import { readIfPresent, checkFile, writeFailure, writeFileAtomic } from "./atomic.ts";
 
-export { isRecord, type JsonObject };
+export { isRecord, type JsonObject, parseObject };
 
 /** The object in a file; a UserError names the file where it is missing or broken. */
 export async function readJson(path: string, hint?: string): Promise<JsonObject> {
@@ -18,17 +18,6 @@ export async function readJson(path: string, hint?: string): Promise<JsonObject>
 
 /** The same; undefined where there is no such file or it is damaged. */
 export const readJsonIfSound = (path: string) => readJson(path).catch(() => undefined);
-
-export function parseObject(text: string, where: string, options: UserErrorOptions = {}) {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError(`${where} is not JSON: ${messageOf(cause)}`, { ...options, cause });
-  }
-  if (isRecord(json)) return json;
-  throw new UserError(`${where} must hold a JSON object`, options);
-}
 
 /** Replaces the file by the value, indented for people. */
 export const writeJson = (path: string, value: unknown) =>

@@ -1,11 +1,4 @@
-// The names of files that data, models, adapters and runs are made of, Hugging Face's and ours, and the package's place.
-
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
-
-/** Where this package is, with its recipes/ and checkpoints/: built, the program lies one folder deeper than its source. */
-export const packageRoot = (folder = import.meta.dirname): string =>
-  existsSync(join(folder, "package.json")) ? folder : packageRoot(dirname(folder));
+// The names of files that data, models, adapters and runs are made of, Hugging Face's and ours.
 
 const splitWords = {
   train: /(?<![a-z])(train|training)(?![a-z])/i,

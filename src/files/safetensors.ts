@@ -14,7 +14,8 @@ import * as header from "./safetensors-header.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 
 export type { TensorInfo };
-export { writeSafetensors, writeSharded, type TensorSource } from "./safetensors-writer.ts";
+export type { TensorSource } from "./safetensors-bytes.ts";
+export { writeSafetensors, writeSharded } from "./safetensors-writer.ts";
 
 export interface Checkpoint {
   /** As named in the folder, so before symbolic links are resolved. */

@@ -1,23 +1,22 @@
 // Matches what a checkpoint holds with what config.json promises: every weight is stored, in its shape, and nothing else.
 
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
-import { readJson } from "../files/json.ts";
-import { adapterFiles } from "../files/names.ts";
-import { openSafetensors, readFloats } from "../files/safetensors.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
-import type { Inserted } from "../insertions/insertion.ts";
-import { INSERTION_KINDS, kindOf, ownName } from "../insertions/kinds.ts";
-import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
+import { kindOf } from "../insertions/kinds.ts";
 import type { Model } from "../models/index.ts";
-import { DeviationMeter, sameWeight } from "./weights.ts";
 
 const HINT = "is this the model that config.json describes?";
 
+type IsSame = (a: TensorInfo, b: TensorInfo) => Promise<boolean>;
+
 /** Weights and temperatures by canonical name; buffers are left out. */
-export async function matchTensors(folder: string, model: Model, checkpoint: Checkpoint) {
+export async function matchTensors(
+  folder: string,
+  model: Model,
+  checkpoint: Checkpoint,
+  isSame: IsSame,
+) {
   const { tensors, absent } = checkpoint;
   checkLayers(folder, model, [...tensors.keys()]);
   const weights = new Map<string, TensorInfo>();
@@ -32,7 +31,7 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
   }
   const head = model.config.isTied && tensors.get(model.outputEmbedding);
   const embedding = weights.get(model.inputEmbedding);
-  if (head && embedding) await checkTied(folder, head, embedding);
+  if (head && embedding) await checkTied(folder, head, embedding, isSame);
   else if (head) weights.set(model.inputEmbedding, head); // a tied pair may be stored under either name
 
   const missing = [...model.weights.keys()].filter((name) => !weights.has(name));
@@ -56,52 +55,6 @@ export async function matchTensors(folder: string, model: Model, checkpoint: Che
   return { weights, temperatures };
 }
 
-/** All that the files of an adapter, or of a snapshot, hold to be inserted. */
-export async function readInsertions(folder: string, model: Model): Promise<Insertions> {
-  const found: Partial<Record<InsertionKind, Inserted>> = {};
-  for (const kind of kindsIn(folder)) found[kind] = await readInserted(kind, folder, model);
-  return found;
-}
-
-/** What a folder is an adapter of. */
-export const kindsIn = (folder: string) =>
-  INSERTION_KINDS.filter((kind) => existsSync(join(folder, adapterFiles[kind].weights)));
-
-/** What the config of its kind in a folder describes, from an adapter's file or the given tensors. */
-export async function readInserted(
-  kind: InsertionKind,
-  folder: string,
-  model: Model,
-  stored?: Checkpoint["tensors"],
-): Promise<Inserted> {
-  const { config, weights } = adapterFiles[kind];
-  const { prefix, fromJson, word } = kindOf(kind);
-  const file = stored ?? (await openSafetensors(join(folder, weights))).tensors;
-  const named = [...file].map(([name, info]) => {
-    // PEFT wraps models that others saved without their outer prefix.
-    return [(prefix && model.canonicalName(ownName(name))) || name, info] as const;
-  });
-  const tensors = new Map(named);
-  const path = join(folder, config);
-  const shapes = new Map(named.map(([name, { shape }]) => [name, shape]));
-  const insertion = fromJson(path, await readJson(path), shapes);
-  const expected = insertion.parameters(model);
-  const values = new Map<string, Float32Array>();
-  for (const name of new Set([...expected.keys(), ...tensors.keys()])) {
-    const [shape, info] = [expected.get(name)?.shape, tensors.get(name)];
-    const [problem] =
-      shape && info
-        ? mismatch(name, info, shape)
-        : [`${name} is ${shape ? "missing" : "unexpected"}`];
-    if (problem || !info)
-      throw new UserError(`${folder}: ${word.replace(/s$/, "")} ${problem}`, {
-        hint: "was the adapter trained on another base?",
-      });
-    values.set(name, await readFloats(info));
-  }
-  return { insertion, values };
-}
-
 /** Before anything is made of the config: a wrong number of layers would be thousands of missing tensors. */
 function checkLayers(folder: string, model: Model, stored: readonly string[]): void {
   const { numLayers } = model.config;
@@ -117,9 +70,8 @@ function checkLayers(folder: string, model: Model, stored: readonly string[]): v
 }
 
 /** A tied head that is stored as well must be the embedding, or the model has two readings. */
-async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo): Promise<void> {
-  if (head.dtype === embedding.dtype && (await sameWeight(head, embedding, new DeviationMeter())))
-    return;
+async function checkTied(folder: string, head: TensorInfo, embedding: TensorInfo, isSame: IsSame) {
+  if (head.dtype === embedding.dtype && (await isSame(head, embedding))) return;
   const problem = `config.json ties the embeddings, but ${head.name} differs from ${embedding.name}`;
   throw new UserError(`${folder}: ${problem}`, {
     hint: 'set "tie_word_embeddings": false in config.json to use the stored head, or take it out of the checkpoint',
@@ -137,7 +89,7 @@ function checkPrefix(folder: string, missing: readonly string[], stored: readonl
   });
 }
 
-function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {
+export function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {
   if (!["F64", "F32", "F16", "BF16"].includes(dtype))
     return [`${name} is ${dtype}, weights must be F32, F16, BF16 or F64`];
   if (sameShape(shape, expected)) return [];

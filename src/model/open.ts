@@ -7,61 +7,24 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import { sizeOf } from "../core/shape.ts";
 import { type JsonObject, readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun, latestSnapshot, snapshotDir } from "../files/run-folder.ts";
 import { modelSha256, openSafetensors } from "../files/safetensors.ts";
-import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
-import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
-import type { InsertionKind, Insertions } from "../insertions/kinds.ts";
+import type { Checkpoint } from "../files/safetensors.ts";
+import { INSERTION_KINDS, type InsertionKind, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import { withInitialValues } from "../insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, type TemperatureSpec } from "../insertions/parts.ts";
 import { temperatures } from "../insertions/temperatures.ts";
-import { type Model, readModel } from "../models/index.ts";
+import { readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
-import type { Quantization } from "./blocks.ts";
-import { kindsIn, matchTensors, readInserted, readInsertions } from "./match.ts";
+import { kindsIn, readInserted, readInsertions } from "./inserted.ts";
+import { matchTensors } from "./match.ts";
+import { BASE_SHA256, type BaseIdentity, type OpenedModel } from "./opened.ts";
+import { DeviationMeter, sameWeight } from "./weights.ts";
 
-/** A model as it lies on disk, ready to be built as a graph, with what is inserted of each kind. */
-export interface OpenedModel extends Insertions {
-  /** What finds it again: a hub id, an embedded name, or its path (an adapter's base; an unfinished run). */
-  readonly name: string;
-  /** The folder of config, tokenizer and, as a rule, weights (an adapter's base). */
-  readonly folder: string;
-  readonly configJson: JsonObject;
-  readonly model: Model;
-  /** The files that its weights are read from. */
-  readonly checkpoint: Checkpoint;
-  /** Weights by canonical name. */
-  readonly weights: ReadonlyMap<string, TensorInfo>;
-  /** How its matrices are quantised, and the weights that are computed with instead of those above, which were stored. */
-  readonly quantized?: {
-    readonly spec: Quantization;
-    readonly weights: ReadonlyMap<string, TensorInfo>;
-  };
-  /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
-  readonly adapter?: string;
-  /** The folder of the run that made it. */
-  readonly run?: string;
-}
-
-/** The model that something was put on. */
-export type BaseIdentity = Readonly<Partial<Record<"name" | "revision" | "sha256", string>>>;
-
-/** The content of an adapter's config file. */
-export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: BaseIdentity) {
-  const fields = Object.entries(kindOf(kind).baseKeys) as [keyof BaseIdentity, string][];
-  const stated = Object.fromEntries(fields.map(([field, key]) => [key, base[field]]));
-  return { ...opened[kind]!.insertion.toJson(opened.model), ...stated };
-}
-
-/** In the metadata of an adapter's tensors, for PEFT's config has no place for the base's checksum. */
-export const BASE_SHA256 = "ssa_base_sha256";
-
-/** Number of parameters of the base; a tied output embedding counts once. */
-export const countParameters = ({ weights }: Model): number =>
-  [...weights.values()].reduce((count, shape) => count + sizeOf(shape), 0);
+export { adapterJson, BASE_SHA256, countParameters } from "./opened.ts";
+export type { BaseIdentity, OpenedModel } from "./opened.ts";
 
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
@@ -104,7 +67,9 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const opened = { ...place, configJson, model };
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const checkpoint = await openSafetensors(folder);
-  const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint);
+  const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint, (a, b) =>
+    sameWeight(a, b, new DeviationMeter()),
+  );
   const augmented = { ...opened, checkpoint, weights };
   // Parts without parameters are in the config alone; an adapter's config is beside its own tensors.
   const { config: stated } = adapterFiles.temperatures;

@@ -15,7 +15,7 @@ import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import type { Ranks } from "../engines/ranks/lead.ts";
-import { packageRoot } from "../files/names.ts";
+import { packageRoot } from "../files/package-root.ts";
 import { resolveDataset } from "../hub/dataset.ts";
 import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/environment.ts";
 import { resolveModel } from "../hub/model.ts";

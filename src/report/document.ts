@@ -1,4 +1,4 @@
-// The page as one file: style, data and script in it, and a policy under which it loads and runs nothing else.
+// A page as one file: style, data and script in it, and a policy under which it loads and runs nothing else.
 
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -7,35 +7,56 @@ import { writeFileAtomic } from "../files/atomic.ts";
 import type { PageData } from "./data.ts";
 import { style } from "./style.ts";
 
-/** The bundle, made by the build; in a checkout once in a process, when it is first asked for. */
-let bundled: Promise<string> | undefined;
+/** The bundles, made by the build; in a checkout once in a process, when one is first asked for. */
+const bundled = new Map<string, Promise<string>>();
 
 const isSource = import.meta.filename.endsWith(".ts");
-const place = (name: string) => join(import.meta.dirname, name);
 
 /** As package.json's build does. */
-async function bundle(): Promise<string> {
+async function bundle(entry: string): Promise<string> {
+  if (!isSource) return readFile(`${entry}.min.js`, "utf8");
   const { build } = await import("esbuild");
-  const entryPoints = [place("page/main.ts")];
-  const made = await build({ entryPoints, bundle: true, minify: true, write: false });
+  const made = await build({
+    entryPoints: [`${entry}.ts`],
+    bundle: true,
+    minify: true,
+    write: false,
+  });
   return made.outputFiles[0]!.text;
 }
 
-/** A live page asks where it came from, and nobody else, for data as they come. */
-export async function pageOf(data: PageData, isLive = false): Promise<string> {
-  const code = await (bundled ??= isSource ? bundle() : readFile(place("page.min.js"), "utf8"));
+interface Page {
+  readonly title: string;
+  /** The program that draws it, without its ending. */
+  readonly entry: string;
+  readonly data: object;
+  /** What its policy allows besides the program. */
+  readonly allows: Readonly<Record<string, string>>;
+}
+
+export async function documentOf({ title, entry, data, allows }: Page): Promise<string> {
+  if (!bundled.has(entry)) bundled.set(entry, bundle(entry));
+  const code = (await bundled.get(entry))!;
   const hash = createHash("sha256").update(code).digest("base64");
-  const only = `default-src 'none'; script-src 'sha256-${hash}'; style-src 'unsafe-inline'`;
+  const { "script-src": scripts = "", ...others } = allows;
+  const policy = Object.entries({
+    "default-src": "'none'",
+    "script-src": `'sha256-${hash}' ${scripts}`.trim(),
+    "style-src": "'unsafe-inline'",
+    ...others,
+    "base-uri": "'none'",
+    "form-action": "'none'",
+  }).map((rule) => rule.join(" "));
   // What is data stays data: no text in it can end its element.
-  const json = JSON.stringify({ ...data, isLive }).replaceAll("<", "\\u003c");
+  const json = JSON.stringify(data).replaceAll("<", "\\u003c");
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${only}; connect-src ${isLive ? "'self'" : "'none'"}; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="${policy.join("; ")}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>ssa report</title>
+<title>${title}</title>
 <style>${style}</style>
 </head>
 <body>
@@ -46,6 +67,15 @@ export async function pageOf(data: PageData, isLive = false): Promise<string> {
 </html>
 `;
 }
+
+/** A live page asks where it came from, and nobody else, for data as they come. */
+export const pageOf = (data: PageData, isLive = false) =>
+  documentOf({
+    title: "ssa report",
+    entry: join(import.meta.dirname, "page/main"),
+    data: { ...data, isLive },
+    allows: { "connect-src": isLive ? "'self'" : "'none'" },
+  });
 
 export const writePage = async (path: string, data: PageData) =>
   writeFileAtomic(path, await pageOf(data));

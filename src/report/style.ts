@@ -33,5 +33,14 @@ th, td { padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line); v
 .text, .passage { white-space: pre-wrap; line-height: 1.8; }
 mark { background: color-mix(in srgb, var(--accent) 25%, transparent); color: var(--ink); }
 pre { background: var(--panel); padding: .75rem; border-radius: .5rem; white-space: pre-wrap; }
-select { font: inherit; color: var(--ink); background: var(--panel); border: 1px solid var(--soft); }
+select, input, textarea, button { font: inherit; color: var(--ink); background: var(--panel); border: 1px solid var(--soft); border-radius: .25rem; padding: .3rem .5rem; max-width: 100%; }
+form { display: flex; flex-wrap: wrap; gap: .75rem 1rem; align-items: end; margin: 1rem 0; }
+form label { color: var(--soft); font-size: .9rem; min-width: 0; }
+form label > * { display: block; }
+form .wide { flex: 1 1 100%; }
+.wide > input, .wide > textarea { width: 100%; }
+input[type="number"] { width: 7rem; }
+button { background: var(--accent); color: var(--paper); border-color: var(--accent); cursor: pointer; }
+button:disabled { background: var(--panel); color: var(--soft); border-color: var(--line); cursor: default; }
+a { color: var(--accent); }
 `;

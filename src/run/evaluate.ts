@@ -7,6 +7,7 @@ import type { Window } from "../data/windows.ts";
 import { evaluate as score } from "../evaluate/evaluation.ts";
 import type { EvaluateOptions, EvaluationPlan, Task } from "../evaluate/evaluation.ts";
 import * as results from "../evaluate/results.ts";
+import { differencesOf } from "../evaluate/statistics.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
 import type { QuantizeOptions } from "../options/quantize.ts";
 import type { rowOptions } from "../options/rows.ts";
@@ -91,7 +92,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     for (const [name, plan, against] of planned) {
       const { result, losses } = await measure(measured, plan, name);
       const before = against && (await measure(other!, against, `${name} of the baseline`));
-      const differences = before && results.differencesOf(before.losses, losses);
+      const differences = before && differencesOf(before.losses, losses);
       const weight = plan.perplexityOf === "tokens" ? {} : { numTokens: 1 };
       const each = differences?.map((difference) => ({ ...difference, ...weight }));
       const than = before?.result ?? base;

@@ -6,17 +6,18 @@ import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/mixture.ts";
 import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
-import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
-import { contextOf, type EvaluationPlan } from "../evaluate/evaluation.ts";
-import { planWindows } from "../evaluate/tasks/perplexity.ts";
-import { countParameters, openModel, type OpenOptions } from "../model/open.ts";
+import type { EvaluationPlan } from "../evaluate/evaluation.ts";
+import { readFloats } from "../files/safetensors.ts";
 import { quantizationOf } from "../model/blocks.ts";
+import { openModel, type OpenOptions } from "../model/open.ts";
+import { contextOf, countParameters } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
 import * as where from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
 import { planTask } from "./evaluate.ts";
+import { layOut } from "./lay-out.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 
@@ -49,6 +50,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   // After all names, for it takes minutes.
   const base = await withBlocks(plain, spec, places);
   const opened = augment(base, recipe);
+  // Refused before anything is read.
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const how = { ...recipe, ...where.reading(places, recipe.threads) };
   const isDone = () => places.onProgress?.(undefined);
@@ -65,33 +67,15 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   for (const [i, split] of heldIn > 0 ? [] : evaluationSplits.entries())
     evaluations.push(await read(split, (other ?? found[i]!).remake));
   const evaluation = joinCorpora(evaluations);
-  // One graph learns from all sources, so that one rule lays them in rows.
-  const texts = train.flatMap(({ texts }) => texts);
-  const packing = packingOf(recipe.packing, texts);
-  const sources = train.map(({ texts, tokenizer, isRendered }, i) => {
-    const { prefix = [] } = tokenizer ?? {};
-    const endOfText = isRendered ? undefined : tokenizer?.endOfText;
-    const training = trainingSet(texts, { packing, context, endOfText, prefix });
-    const { path: name, weight } = asked[i]!;
-    if (training.windows.length === 0)
-      throw new UserError(`${trainSplits[i]!.description} holds too little text to train on`);
-    const open = (cursor: DataCursor) => trainingBatches(training, cursor);
-    const [numRows, numTokens] = [training.facts.rows, training.stream.tokens.length];
-    return { name, weight, numRows, numTokens, training, open };
-  });
+  const described = train.map((corpus, i) => ({ ...corpus, of: trainSplits[i]!, ...asked[i]! }));
+  const { sources, ...laidOut } = layOut(opened, { ...recipe, context }, described, evaluation);
   const shares = sharesOf(sources);
   const heldOut = heldIn > 0 ? null : heldOutShare(evaluationSplits, train, evaluations);
-  const mayPack = recipe.packing === "auto" || packing === "documents";
-  const plan = (limit: number | "all") => {
-    const windows = limit === "all" ? undefined : limit;
-    return planWindows(opened, evaluation, { context, windows, mayPack });
-  };
-  const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
   const dataName = (i: number) => (train.length > 1 ? `data ${i + 1}, ${asked[i]!.path},` : "data");
   const tasks: Record<string, EvaluationPlan> = {};
   for (const name of recipe.tasks ?? [])
     tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
-  const tensors = await trainedTensors(opened, recipe);
+  const tensors = await trainedTensors(opened, recipe, readFloats);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
   const added = addedParameters(opened);
@@ -105,6 +89,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
     /** Parameters of the base, of what is inserted, and those that train, new or not. */
     parameters: { base: numBase, added, share: added / numBase, trained },
     context,
+    ...laidOut,
     /** The first training text as the model sees it; null where tokens have no spelling. */
     example: () => {
       const { texts, tokenizer } = train[0]!;
@@ -117,11 +102,6 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
     /** What is learnt, each with its share of an epoch's sequences. */
     sources: sources.map((source, i) => ({ ...source, share: shares[i]! })),
     trainTokens: sources.reduce((sum, { numTokens }) => sum + numTokens, 0),
-    /** Of the graphs that learn, and that score on the way, but for the size of a batch. */
-    shapes: {
-      training: { context, isPacked: packing === "documents" },
-      scoring: { context, isPacked: reportPlan.isPacked },
-    },
     /** Shares of the data's tokens, asked for and actual, where an end of them is held out. */
     heldOut,
     /** Of the texts or token files. */
@@ -129,9 +109,6 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
       ...Object.fromEntries(train.map(({ dataSha256 }, i) => [dataName(i), dataSha256])),
       evalData: evaluation.dataSha256,
     },
-    /** Windows scored for the report, and on the way. */
-    reportPlan,
-    evalPlan,
     /** What is asked before and after, by name. */
     tasks,
   };

@@ -6,12 +6,13 @@ import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
-import { numScored, type Window } from "../data/windows.ts";
+import { numScored } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
-import { estimate, pairedDelta, type RunReport } from "../evaluate/results.ts";
+import type { RunReport } from "../evaluate/results.ts";
 import { type Losses, openScorer } from "../evaluate/scorer.ts";
-import type { WindowPlan } from "../evaluate/tasks/perplexity.ts";
+import { estimate, pairedDelta } from "../evaluate/statistics.ts";
+import type { WindowPlan } from "../evaluate/window-plan.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
@@ -21,7 +22,7 @@ import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
 import { adapterJson, openModel, withSnapshot } from "../model/open.ts";
 import type { BaseIdentity, OpenedModel } from "../model/open.ts";
-import { readInsertions } from "../model/match.ts";
+import { readInsertions } from "../model/inserted.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
 import { changesBase } from "../train/groups.ts";
@@ -31,6 +32,7 @@ import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts";
 import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
+import { subset } from "./lay-out.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
 import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
@@ -297,12 +299,4 @@ async function startOrResume(work: RunAtWork): Promise<RunState> {
   await restoreTensors(found.dir, work.tensors);
   note(`resuming at step ${found.step} from ${found.dir}`);
   return found.state as RunState;
-}
-
-/** The losses of one plan's windows taken from another's, where all are among them. */
-function subset(losses: Losses, from: WindowPlan, to: WindowPlan) {
-  const key = ({ text, start }: Window) => `${text} ${start}`;
-  const known = new Map(from.windows.map((window, i) => [key(window), losses[i]!]));
-  const found = to.windows.map((window) => known.get(key(window)));
-  return found.every((loss) => loss !== undefined) ? found : undefined;
 }

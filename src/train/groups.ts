@@ -1,10 +1,10 @@
 // What trains in a run: the groups that `tune` names, one row each, with their tensors' initial values.
 
-import { type OpenedModel, countParameters } from "../model/open.ts";
+import { type OpenedModel, countParameters } from "../model/opened.ts";
 import { createRandom } from "../core/random.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
-import { readFloats } from "../files/safetensors.ts";
+import type { TensorInfo } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
 import { withInitialValues } from "../insertions/insertion.ts";
@@ -100,10 +100,19 @@ export const addedParameters = (opened: Insertions, of?: InsertionKind) =>
     .reduce((count, { length }) => count + length, 0);
 
 /** Where the threads that compute and update read what trains, which would else be copied on its way to each. */
-const shared = (length: number) => new Float32Array(new SharedArrayBuffer(4 * length));
+const shared = (length: number) =>
+  // A web page has none but where its server says that it is alone.
+  new Float32Array(new (globalThis.SharedArrayBuffer ?? ArrayBuffer)(4 * length));
 
-/** The tensors that train, in a fixed order, with their initial values; a group that would train nothing is refused. */
-export async function trainedTensors(opened: OpenedModel, recipe: Recipe) {
+/**
+ * The tensors that train, in a fixed order, with their initial values, those of the base as `read` gives them; a group
+ * that would train nothing is refused.
+ */
+export async function trainedTensors(
+  opened: OpenedModel,
+  recipe: Recipe,
+  read: (weight: TensorInfo) => Promise<Float32Array>,
+) {
   const { folder, model, weights } = opened;
   const { tune, init, seed, weightDecay } = recipe;
   if (init === "random" && !tune.includes("all"))
@@ -149,7 +158,7 @@ export async function trainedTensors(opened: OpenedModel, recipe: Recipe) {
 
   function initialValues(name: string, shape: Shape, kind: Kind) {
     if (kind === "temperatures" || kind === "lora") return opened[kind]!.values.get(name)!.slice();
-    if (init === "pretrained") return readFloats(weights.get(name)!);
+    if (init === "pretrained") return read(weights.get(name)!);
     const initial = model.initialValue(name);
     return new Float32Array(sizeOf(shape)).map(() => initial(random));
   }

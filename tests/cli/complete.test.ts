@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { packageRoot } from "../../src/files/names.ts";
+import { packageRoot } from "../../src/files/package-root.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";
 

@@ -5,7 +5,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
-import type { PerplexityResult } from "../../src/evaluate/tasks/perplexity.ts";
+import type { PerplexityResult } from "../../src/evaluate/window-plan.ts";
 import type { RunPlan } from "../../src/run/fit.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { startHub } from "../hub-server.ts";

@@ -27,6 +27,7 @@ export interface RunOptions {
   readonly script?: string;
   /** Called with all of stderr so far, whenever more has come. */
   readonly onStderr?: (text: string, child: ChildProcess) => void;
+  readonly onStdout?: (text: string, child: ChildProcess) => void;
 }
 
 /** Starts `ssa <args>`, without network and with nothing of this process's settings; resolves when it has ended. */
@@ -45,7 +46,10 @@ export function ssa(args: readonly string[], options: RunOptions = {}): Promise<
     stdio: ["ignore", "pipe", "pipe"],
   });
   let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (chunk) => (stdout += String(chunk)));
+  child.stdout.on("data", (chunk) => {
+    stdout += String(chunk);
+    options.onStdout?.(stdout, child);
+  });
   child.stderr.on("data", (chunk) => {
     stderr += String(chunk);
     options.onStderr?.(stderr, child);

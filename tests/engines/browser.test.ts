@@ -13,7 +13,7 @@ import type { finetune } from "./browser-training.ts";
 import { deviation, trainTemperatures } from "./train-temperatures.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures");
-const STEPS = 20;
+const STEPS = 8;
 
 test("a web page fine-tunes as the CPU does", { skip: skipWithoutBrowser }, async (t) => {
   const folder = await temporaryFolder(t);

@@ -8,7 +8,7 @@ import { after, test } from "node:test";
 import { createRandom } from "../../src/core/random.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { AttentionStatistics } from "../../src/evaluate/attention.ts";
-import { packageRoot } from "../../src/files/names.ts";
+import { packageRoot } from "../../src/files/package-root.ts";
 import * as g from "../../src/graph/build.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import { attention } from "../../src/nn/attention.ts";

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimate, pairedDelta } from "../../src/evaluate/results.ts";
+import { estimate, pairedDelta } from "../../src/evaluate/statistics.ts";
 import {
   estimateDifference,
   holm,

@@ -11,7 +11,7 @@ import {
   readBaseline,
   writeBaseline,
 } from "../../src/evaluate/results.ts";
-import type { PerplexityResult } from "../../src/evaluate/tasks/perplexity.ts";
+import type { PerplexityResult } from "../../src/evaluate/window-plan.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 
 const result: PerplexityResult = {

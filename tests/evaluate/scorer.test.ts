@@ -10,7 +10,7 @@ import { evaluationWindows } from "../../src/data/windows.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
 import { checkFinite } from "../../src/evaluate/evaluation.ts";
-import { planWindows, type WindowPlan } from "../../src/evaluate/tasks/perplexity.ts";
+import { planWindows, type WindowPlan } from "../../src/evaluate/window-plan.ts";
 import { allClose } from "../helpers.ts";
 
 const engine = await openEngine("cpu", { threads: 1 });

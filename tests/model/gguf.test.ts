@@ -9,7 +9,7 @@ import { createRandom } from "../../src/core/random.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { keptValues, openGguf } from "../../src/files/gguf.ts";
-import { packageRoot } from "../../src/files/names.ts";
+import { packageRoot } from "../../src/files/package-root.ts";
 import { writeSafetensors } from "../../src/files/safetensors.ts";
 import { folderOfGguf } from "../../src/model/gguf.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";

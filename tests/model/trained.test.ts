@@ -11,7 +11,7 @@ import { windowRule } from "../../src/data/windows.ts";
 import type { TokenizedText } from "../../src/data/document.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
-import { estimate } from "../../src/evaluate/results.ts";
+import { estimate } from "../../src/evaluate/statistics.ts";
 import { openScorer } from "../../src/evaluate/scorer.ts";
 import { allClose, sharedData, skipWithout } from "../helpers.ts";
 

@@ -75,7 +75,7 @@ test("20 steps on a fixed batch follow PyTorch's losses, norms and temperatures"
     learningRate: 1e-2, // the fixture's
   });
   const opened = augment(await openModel(join(fixtures, "gpt2")), recipe);
-  const tensors = await trainedTensors(opened, recipe);
+  const tensors = await trainedTensors(opened, recipe, readFloats);
   const engine = await openEngine("cpu", { threads: 1 });
   const names = tensors.map(({ name }) => name);
   const program = await openTrainingStep(engine, opened, { batchSize, context }, names);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+import { readFloats } from "../../src/files/safetensors.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { add, input } from "../../src/graph/build.ts";
@@ -19,7 +20,7 @@ for (const [variant, unit] of [
   test(`${variant}: random norms are such as change nothing`, async () => {
     const base = await openModel(join(import.meta.dirname, `../fixtures/${variant}`));
     const known = { base: "b", data: "d", tune: ["all"], init: "random" };
-    const tensors = await trainedTensors(base, recipeSchema.parse(known));
+    const tensors = await trainedTensors(base, recipeSchema.parse(known), readFloats);
     const norms = tensors.filter(({ name }) => /(norm|ln_[12f])\.weight$/.test(name));
     assert.equal(norms.length, { llama: 5, gemma2: 9, gpt_neo: 5 }[variant]);
     for (const { name, values } of norms)
@@ -33,7 +34,7 @@ test("random matrices are normal; GPT-2's that add to the stream are smaller by 
   const deviations = async (variant: string) => {
     const base = await openModel(join(import.meta.dirname, `../fixtures/${variant}`));
     const recipe = recipeSchema.parse({ base: "b", data: "d", tune: ["all"], init: "random" });
-    const tensors = await trainedTensors(base, recipe);
+    const tensors = await trainedTensors(base, recipe, readFloats);
     const matrices = tensors.filter(({ name, shape }) => shape.length > 1 && name.includes(".0."));
     return matrices.map(({ name, values }) => {
       const square = values.reduce((sum, x) => sum + x * x, 0) / values.length;
@@ -65,7 +66,7 @@ for (const [what, changes, message] of [
     const known = { base: "b", data: "d", maxAddedShare: 0.5 };
     const recipe = recipeSchema.parse({ ...known, ...changes });
     await assert.rejects(
-      trainedTensors(augment(base, recipe), recipe),
+      trainedTensors(augment(base, recipe), recipe, readFloats),
       (error: unknown) => error instanceof UserError && message.test(error.message),
     );
   });
@@ -73,7 +74,9 @@ for (const [what, changes, message] of [
 test("what trains lies in shared memory, and each run reads what is there", async () => {
   const base = await openModel(join(import.meta.dirname, "../fixtures/llama"));
   const recipe = recipeSchema.parse({ base: "b", data: "d", tune: ["norms"] });
-  const [{ name, shape, values }] = (await trainedTensors(base, recipe)) as [TrainedTensor];
+  const [{ name, shape, values }] = (await trainedTensors(base, recipe, readFloats)) as [
+    TrainedTensor,
+  ];
   assert.ok(values.buffer instanceof SharedArrayBuffer);
   const engine = await openEngine("cpu,cpu", { threads: 2 });
   const x = input(name, shape, "F32");

@@ -6,6 +6,7 @@ import { basename } from "node:path";
 import { UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import type { Piece, Stretched, Tokens } from "../document.ts";
+import type { Side } from "../held-out.ts";
 import { readArrow } from "./arrow.ts";
 import { COMPRESSIONS } from "./compressed.ts";
 import { filesByName, filesInFolder } from "./folders.ts";
@@ -100,7 +101,7 @@ export interface DataSplit {
   readonly format: DataFormat;
   readonly files: readonly string[];
   /** Which side of the data is read where a share of their end is held out. */
-  readonly part?: { readonly side: "kept" | "held-out"; readonly share: number };
+  readonly part?: Side;
   /** Only so many characters (of token files, tokens) from the start of all that the files hold. */
   readonly limit?: number;
   readonly bring?: DataFiles["bring"];

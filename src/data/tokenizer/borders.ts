@@ -1,5 +1,6 @@
 // Which tokens of a text are before a border in it, where tokens are those of the whole text and may span the border.
 
+import { utf8 } from "./text-steps.ts";
 import type { Model } from "./tokenizer-json.ts";
 
 /** What is encoded by itself: an added token, or a word after all that is done to a text. */
@@ -56,7 +57,7 @@ function tokenEnds({ surface, ids }: Part, { model, pieceOf }: Encoder): readonl
     if (surface.startsWith(piece, at) && piece) return (at += piece.length);
     const character = String.fromCodePoint(surface.codePointAt(at) ?? 0);
     if (model.byte_fallback && /^<0x[0-9A-F]{2}>$/.test(piece)) {
-      bytes ||= Buffer.byteLength(character);
+      bytes ||= utf8.encode(character).length;
       return --bytes === 0 ? (at += character.length) : at + character.length;
     }
     // The unknown token, up to where the next one is found; or one that follows what has no token at all.

@@ -2,7 +2,7 @@
 // between two characters that no token can span, proven from the tokenizer's own structure; where nothing is proven,
 // nothing is cut.
 
-import { isDeepStrictEqual } from "node:util";
+import { sameJson } from "../../core/json.ts";
 import { pairOf } from "./word-models.ts";
 import type { Step, TokenizerJson } from "./tokenizer-json.ts";
 
@@ -81,7 +81,7 @@ function isMarkedBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJson)
   const isKnown = isMetaspace
     ? more.length === 0
     : steps.length === 0 &&
-      [[replaces], [prepends, replaces]].some((form) => isDeepStrictEqual(normalizer, form));
+      [[replaces], [prepends, replaces]].some((form) => sameJson(normalizer, form));
   const isOneWord =
     !model.ignore_merges && !model.end_of_word_suffix && !model.continuing_subword_prefix;
   return isKnown && isOneWord;

@@ -8,6 +8,8 @@ type Normalizer = (text: string) => string;
 type PreTokenizer = (text: string, isStart: boolean) => readonly string[];
 type Table<T> = Readonly<Record<string, (step: Step) => T>>;
 
+export const utf8 = new TextEncoder();
+
 // GPT-2's printable stand-ins for the 256 bytes.
 let nextCharacter = 256;
 const characters = Array.from({ length: 256 }, (_, byte) => {
@@ -17,7 +19,7 @@ const characters = Array.from({ length: 256 }, (_, byte) => {
 
 function byteCharacters(text: string): string {
   let result = "";
-  for (const byte of Buffer.from(text)) result += characters[byte]!;
+  for (const byte of utf8.encode(text)) result += characters[byte]!;
   return result;
 }
 
@@ -32,7 +34,7 @@ export function spelled(isByteLevel: boolean, pieces: readonly string[]): string
       ? Uint8Array.from(piece, (each) => characters.indexOf(each))
       : /^<0x[0-9A-F]{2}>$/.test(piece)
         ? Uint8Array.of(Number(piece.slice(1, -1)))
-        : Buffer.from(piece.replaceAll("\u2581", " "));
+        : utf8.encode(piece.replaceAll("\u2581", " "));
   return pieces.map((piece) => decoder.decode(bytesOf(piece), { stream: true }));
 }
 
@@ -55,20 +57,22 @@ function inOrder(...steps: readonly (Normalizer | false | undefined)[]): Normali
  * strings that end in zeros.
  */
 function precompiled(step: Step): Normalizer {
-  const bytes = Buffer.from(step.precompiled_charsmap ?? "", "base64");
-  const listStart = 4 + bytes.readUInt32LE(0);
+  const bytes = Uint8Array.from(atob(step.precompiled_charsmap ?? ""), (c) => c.charCodeAt(0));
+  const numbers = new DataView(bytes.buffer);
+  const listStart = 4 + numbers.getUint32(0, true);
   const unitAt = (node: number) =>
-    4 * node + 8 > listStart ? 0 : bytes.readUInt32LE(4 + 4 * node);
+    4 * node + 8 > listStart ? 0 : numbers.getUint32(4 + 4 * node, true);
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 512) >>> 6);
   const replacement = (text: string): string | undefined => {
     let node = offsetOf(unitAt(0));
-    for (const byte of Buffer.from(text)) {
+    for (const byte of utf8.encode(text)) {
       const unit = unitAt((node ^= byte));
       if (byte === 0 || (unit & 0x800000ff) !== byte) return undefined;
       node ^= offsetOf(unit);
       if (!(unit & 256)) continue;
       const start = listStart + (unitAt(node) & 0x7fffffff);
-      return bytes.toString("utf8", start, bytes.indexOf(0, start));
+      return decoder.decode(bytes.subarray(start, Math.max(start, bytes.indexOf(0, start))));
     }
     return undefined;
   };
@@ -76,7 +80,7 @@ function precompiled(step: Step): Normalizer {
   // A short cluster is looked up as a whole, others by character.
   return (text) =>
     Array.from(graphemes.segment(text), ({ segment }) => {
-      const whole = Buffer.byteLength(segment) < 6 ? replacement(segment) : undefined;
+      const whole = utf8.encode(segment).length < 6 ? replacement(segment) : undefined;
       return whole ?? Array.from(segment, (each) => replacement(each) ?? each).join("");
     }).join("");
 }

@@ -2,7 +2,7 @@
 
 import * as library from "@huggingface/tokenizers";
 import * as z from "zod";
-import { isRecord, type JsonObject } from "../../files/json.ts";
+import { isRecord, type JsonObject } from "../../core/json.ts";
 
 // What @huggingface/tokenizers does for us; its encoding as a whole is slow, and differs from the reference at many edges.
 // Its types name files without their endings, which is to say: none.

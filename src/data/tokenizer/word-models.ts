@@ -1,5 +1,6 @@
 // How each kind of tokenizer model gives a word its ids.
 
+import { utf8 } from "./text-steps.ts";
 import { idOf, type Model, type Vocabulary, WordPiece } from "./tokenizer-json.ts";
 
 type WordModel = (word: string) => readonly number[];
@@ -105,7 +106,7 @@ function bestPath(model: Model, ids: Vocabulary): WordModel {
 /** The tokens of a piece's UTF-8 bytes, where the vocabulary has them all. */
 function bytesOf(piece: string, ids: Vocabulary): readonly number[] | undefined {
   const hex = (byte: number) => byte.toString(16).toUpperCase().padStart(2, "0");
-  const bytes = Array.from(Buffer.from(piece), (byte) => ids.get(`<0x${hex(byte)}>`));
+  const bytes = Array.from(utf8.encode(piece), (byte) => ids.get(`<0x${hex(byte)}>`));
   return bytes.every((id) => id !== undefined) ? bytes : undefined;
 }
 

@@ -7,13 +7,13 @@ import type { Precision } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { openQueue } from "../../core/worker.ts";
-import { fewerLaunches } from "../../graph/launches.ts";
-import { leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
+import { leaves, type Outputs } from "../../graph/tensor.ts";
 import type { Engine, Program, Results, Weight } from "../engine.ts";
 import { failureOf } from "../failure.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
 import { estimate, roomOf } from "./estimate.ts";
-import type { InputFormat, WorkerRequest } from "./worker.ts";
+import { formatOf, sessionEntries, sessionOptions, shapedFor } from "./session.ts";
+import type { WorkerRequest } from "./worker.ts";
 
 export interface OnnxRuntimeOptions {
   readonly description: string;
@@ -26,20 +26,13 @@ export interface OnnxRuntimeOptions {
   readonly threads: number;
 }
 
-/**
- * How long a thread without work looks for more before it sleeps. Enough between the small operations of one run;
- * ONNX Runtime's own milliseconds take the processor from whatever else runs, a step's other threads among it.
- */
-const SPIN_MICROSECONDS = "20";
-
 /** The thread that owns the sessions. */
 type Ask = (request: WorkerRequest) => Promise<number>;
 const openWorker = () => openQueue<Ask>("./worker", import.meta.url, undefined, failureOf);
 
 export function onnxRuntimeEngine(options: OnnxRuntimeOptions): Engine {
   const worker = openWorker();
-  const shaped = (outputs: Outputs) =>
-    options.target.fewLaunches ? fewerLaunches(outputs, options.target) : outputs;
+  const shaped = (outputs: Outputs) => shapedFor(outputs, options.target);
   const { name } = options.provider;
   return {
     description: options.description,
@@ -74,20 +67,11 @@ async function compile(
     inputs: new Map([...leaves(outputs, "Input")].map(([name, x]) => [name, formatOf(x, target)])),
     outputs: shared,
     options: {
-      executionProviders: [provider],
+      ...sessionOptions(provider),
       intraOpNumThreads: threads,
-      // The graph comes in its final form. On the CPU what ONNX Runtime would rewrite saves no time, and splits and moved
-      // transposes keep values alive for longer.
-      graphOptimizationLevel: provider.name === "cpu" ? "disabled" : "all",
-      // Fatal only: errors come as exceptions, and warnings would break into the progress line.
-      logSeverityLevel: 4,
-      // Neither saves time here, and each keeps further copies of weights or activations.
-      enableMemPattern: false,
       extra: {
         session: {
-          disable_prepacking: "1",
-          intra_op: { spin_duration_us: SPIN_MICROSECONDS },
-          ...(provider.name !== "cpu" && { disable_cpu_ep_fallback: "1" }),
+          ...sessionEntries(provider),
           ...(folder && { model_external_initializers_file_folder_path: folder }),
         },
       },
@@ -101,11 +85,6 @@ async function compile(
     },
     dispose: async () => void (await worker.ask({ program, feeds: null })),
   };
-}
-
-function formatOf({ shape, dtype }: Tensor, { int64 }: LoweringTarget): InputFormat {
-  const integers = int64 ? "int64" : "int32";
-  return { shape: fixedShape(shape), type: dtype === "I64" ? integers : "float32" };
 }
 
 /**

@@ -4,6 +4,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { invariant } from "../../core/errors.ts";
 import { answerQueue } from "../../core/worker.ts";
 import type { Feeds } from "../engine.ts";
+import type { InputFormat } from "./session.ts";
 
 interface Compile {
   readonly model: Uint8Array;
@@ -15,11 +16,6 @@ interface Compile {
 
 /** Compiles a program and gives its number, or runs one with feeds; null releases it. */
 export type WorkerRequest = Compile | { readonly program: number; readonly feeds: Feeds | null };
-
-export interface InputFormat {
-  readonly shape: readonly number[];
-  readonly type: "float32" | "int64" | "int32";
-}
 
 const programs = new Map<number, Awaited<ReturnType<typeof compile>>>();
 let count = 0;

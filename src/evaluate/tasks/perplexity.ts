@@ -1,14 +1,8 @@
 // Perplexity of texts in windows.
 
-import { UserError } from "../../core/errors.ts";
-import type { Corpus } from "../../data/corpus.ts";
-import * as layout from "../../data/windows.ts";
-import type { Quantization } from "../../model/blocks.ts";
-import type { OpenedModel } from "../../model/open.ts";
 import { readCorpus } from "../../model/places.ts";
-import { contextOf, type EvaluateOptions, type Task } from "../evaluation.ts";
-import { estimate } from "../results.ts";
-import type { Losses } from "../scorer.ts";
+import type { Task } from "../evaluation.ts";
+import { type PerplexityResult, planWindows } from "../window-plan.ts";
 
 export const perplexity: Task<PerplexityResult> = {
   plan: async (opened, split, options) =>
@@ -29,63 +23,3 @@ export const perplexity: Task<PerplexityResult> = {
     ];
   },
 };
-
-export type WindowPlan = ReturnType<typeof planWindows>;
-export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>> & {
-  readonly quantized?: Quantization;
-};
-
-/** The windows of a corpus, and what their losses amount to. */
-export function planWindows(
-  opened: OpenedModel,
-  corpus: Corpus,
-  { context: asked, stride: askedStride, windows: limit, mayPack = true, ...how }: EvaluateOptions,
-) {
-  const { convention: name } = how;
-  const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
-  const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
-  const length = contextOf(opened, longest);
-  const rule = layout.windowRule(name, length, askedStride);
-  const all = layout.evaluationWindows(texts, rule);
-  const windows = layout.evenSubset(all, limit);
-  if (windows.length === 0)
-    throw new UserError("the data holds no token that can be scored", {
-      hint: "a text needs at least two tokens",
-    });
-  const { context, stride } = rule;
-  /** `disjoint` (stride = context), `stride`, or a named one. */
-  const convention: string = name ?? (stride === context ? "disjoint" : "stride");
-  const isPacked = mayPack && layout.isWorthPacking(all, context);
-  const numTokens = layout.numScored(windows);
-  /** What counts: every token, or of prompts and chats those that are targets. */
-  const mask = texts.some(({ isTarget }) => isTarget) ? "targets" : "all";
-  const task = "perplexity" as const;
-  const conditions = { task, convention, context, stride, mask, dataSha256, numTokens } as const;
-  return {
-    texts,
-    windows,
-    isPacked,
-    groups: [{ context, windows, isPacked }],
-    needsArgmax: false,
-    perplexityOf: "tokens" as const,
-    conditions,
-    resultOf(losses: Losses, modelSha256: string) {
-      const loss = estimate(losses);
-      const textNats = loss.lossNats * numTargets;
-      return {
-        ...conditions,
-        ...loss,
-        /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
-        bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
-        /** exp(summed nats / words of the original text); null but for conventions that count words. */
-        wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
-        /** Tokens of the scored windows, targets or not. */
-        windowTokens: windows.reduce((sum, { length }) => sum + length, 0),
-        /** Windows scored, and of how many. */
-        windows: windows.length,
-        windowsTotal: all.length,
-        modelSha256,
-      };
-    },
-  };
-}

@@ -6,8 +6,8 @@ import { UserError } from "../../core/errors.ts";
 import type { Corpus } from "../../data/corpus.ts";
 import type { Piece, TokenizedText } from "../../data/document.ts";
 import { isWorthPacking, numInputs, numScored, type Window } from "../../data/windows.ts";
-import type { OpenedModel } from "../../model/open.ts";
-import { contextOf, type EvaluateOptions, type EvaluationPlan } from "../evaluation.ts";
+import { contextOf, type OpenedModel } from "../../model/opened.ts";
+import type { EvaluateOptions, EvaluationPlan } from "../evaluation.ts";
 import type { Losses } from "../scorer.ts";
 
 /** A context that is not scored and its continuation, which is, with the spaces before it. */

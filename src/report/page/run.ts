@@ -74,7 +74,9 @@ function storyOf({ recipe, report, sources, curves }: RunPage): string {
   return `Not finished: trains ${on}, step ${step} of ${count(recipe.steps)}.`;
 }
 
-function outcome({ before, after, delta: { percent, interval95 } }: RunReport) {
+/** Perplexity before and after, wherever they were measured. */
+export function outcome({ before, after, delta }: Pick<RunReport, "before" | "after" | "delta">) {
+  const { percent, interval95 } = delta;
   const isSure = interval95 && interval95[0] * interval95[1] > 0;
   const range = interval95?.map(change).join(" to ") ?? "none of one window";
   const [from, to] = [before, after].map(({ perplexity }) => format.perplexity(perplexity));

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual, promisify } from "node:util";
-import { packageRoot } from "../../../src/files/names.ts";
+import { packageRoot } from "../../../src/files/package-root.ts";
 import { fixture, outcomeOf, writeTokens } from "../../run/small-run.ts";
 import { expect, Fault } from "../contract.ts";
 import { below, happens } from "../mutate.ts";
@@ -118,7 +118,7 @@ async function build(folder: string): Promise<string> {
     join(root, "tsconfig.build.json"),
     ...options,
   ]);
-  const page = ["--bundle", `--outfile=${join(folder, "dist/src/report/page.min.js")}`];
+  const page = ["--bundle", `--outfile=${join(folder, "dist/src/report/page/main.min.js")}`];
   const esbuild = join(root, "node_modules/esbuild/bin/esbuild");
   await promisify(execFile)(esbuild, [join(root, "src/report/page/main.ts"), ...page]);
   for (const name of ["package.json", "node_modules", "checkpoints", "recipes"])

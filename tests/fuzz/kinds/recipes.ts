@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { parse, stringify } from "yaml";
-import { packageRoot } from "../../../src/files/names.ts";
+import { packageRoot } from "../../../src/files/package-root.ts";
 import { loadRecipe, recipeToYaml } from "../../../src/options/load.ts";
 import type { Recipe } from "../../../src/options/schema.ts";
 import { expect, reading } from "../contract.ts";

@@ -3,6 +3,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { readFloats } from "../../../src/files/safetensors.ts";
 import {
   appendLine,
   latestSnapshot,
@@ -39,7 +40,7 @@ export const snapshots: Prepare = async ({ folder }) => {
     maxAddedShare: 0.5,
   });
   const opened = augment(await openModel(base), recipe);
-  const tensors = await trainedTensors(opened, recipe);
+  const tensors = await trainedTensors(opened, recipe, readFloats);
   const stateOf = (step: number): RunState => {
     const loop = { ...INITIAL_STATE, step };
     const counters = { numTokens: 7 * step, trainSeconds: 1, elapsedSeconds: 2 };

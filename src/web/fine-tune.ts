@@ -1,0 +1,146 @@
+// Fine-tuning in a page: what `ssa finetune` does between opening and writing, of temperatures alone.
+
+import { bytes } from "../core/format.ts";
+import { UserError } from "../core/errors.ts";
+import { mixedBatches } from "../data/mixture.ts";
+import type { Engine } from "../engines/engine.ts";
+import { WASM_BYTES } from "../engines/onnxruntime/web.ts";
+import { openScorer } from "../evaluate/scorer.ts";
+import { estimate, pairedDelta } from "../evaluate/statistics.ts";
+import type { WindowPlan } from "../evaluate/window-plan.ts";
+import { headerBytes, inFileOrder } from "../files/safetensors-bytes.ts";
+import { adapterFiles } from "../files/names.ts";
+import { simplify } from "../graph/passes.ts";
+import { buildForward, natsOf } from "../model/graph.ts";
+import { adapterJson, BASE_SHA256, contextOf, insertedTensors } from "../model/opened.ts";
+import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
+import type { Recipe } from "../options/schema.ts";
+import { layOut, subset } from "../run/lay-out.ts";
+import { augment, trainedTensors } from "../train/groups.ts";
+import { openHost } from "../train/host.ts";
+import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { buildTrainingGraph, openTrainingStep } from "../train/step.ts";
+import { corpusOf, type PageModel, type Texts } from "./folder.ts";
+
+export type PageRun = Awaited<ReturnType<typeof preparePageRun>>;
+
+/** Everything before the first step; what is wrong with a recipe, model or text is told here. */
+export async function preparePageRun(
+  { opened: base, tokenizer, readFloats }: PageModel,
+  texts: Texts,
+  recipe: Recipe,
+) {
+  const opened = augment(base, recipe);
+  const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
+  const batchSize = recipe.batchSize === "auto" ? 1 : recipe.batchSize;
+  const train = { ...corpusOf(texts.train, tokenizer), tokenizer, path: "", weight: null };
+  const of = { description: "what was chosen" };
+  const evaluation = corpusOf(texts.heldOut, tokenizer);
+  const laidOut = layOut(opened, { ...recipe, context }, [{ ...train, of }], evaluation);
+  const tensors = await trainedTensors(opened, recipe, readFloats);
+  const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
+  return {
+    recipe,
+    opened,
+    context,
+    batchSize,
+    ...laidOut,
+    tensors,
+    feeds,
+    trainTokens: train.numTokens,
+  };
+}
+
+type Room = Pick<Engine, "estimate" | "room" | "tiling">;
+
+/** What the run takes of the page's memory, or of a device's; more than WebAssembly's addresses reach is refused. */
+export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: Room): number {
+  const names = Object.keys(feeds);
+  const { tiling } = engine;
+  const how = { trainable: new Set(names), tiling };
+  const nats = natsOf(buildForward(opened, { ...shapes.scoring, batchSize }, how));
+  const graphs = [
+    buildTrainingGraph(opened, { ...shapes.training, batchSize }, names, { tiling }),
+    simplify({ nats }),
+  ];
+  const rooms = graphs.map((graph) => engine.estimate(graph));
+  const sum = (key: "host" | "device") =>
+    rooms.reduce((total, room) => total + room[key], engine.room[key]);
+  const weights = [...opened.weights.values()].reduce((total, of) => total + of.byteLength, 0);
+  // Each session has the weights by itself, on a device or here.
+  const host = sum("host") + (engine.room.device > 0 ? weights : graphs.length * weights);
+  if (host <= WASM_BYTES) return host + sum("device");
+  throw new UserError(
+    `this run would take about ${bytes(host)}, and a page has ${bytes(WASM_BYTES)}`,
+    {
+      hint: "take a smaller model or context here, or ssa finetune on the command line",
+    },
+  );
+}
+
+export interface Watcher {
+  readonly signal: AbortSignal;
+  readonly onScored: (what: string, windows: number, of: number) => void;
+  readonly onStep: (metrics: StepMetrics) => void;
+  readonly onEvaluated: (step: number, lossNats: number) => void;
+}
+
+/** Trains the prepared tensors in place: perplexity before and after, and their difference. */
+export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher) {
+  const { recipe, opened, tensors, feeds, batchSize, shapes, reportPlan, evalPlan } = run;
+  const { signal, onScored, onStep, onEvaluated } = watcher;
+  const names = Object.keys(feeds);
+  const trainable = new Set(names);
+  const scorer = await openScorer(engine, opened, { ...shapes.scoring, batchSize, trainable });
+  const score = (what: string, { texts, windows }: WindowPlan) => {
+    const onBatch = (done: { readonly windows: number }) =>
+      onScored(what, done.windows, windows.length);
+    return scorer.score(texts, windows, { feeds, signal, onBatch });
+  };
+  try {
+    const before = await score("before", reportPlan);
+    const step = await openTrainingStep(engine, opened, { ...shapes.training, batchSize }, names);
+    const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
+    const callbacks: LoopCallbacks = {
+      nextBatch: () => batches.next(batchSize),
+      onStep,
+      evaluate: async (at) => {
+        const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
+        const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
+        onEvaluated(at, lossNats);
+        return lossNats;
+      },
+      save: () => Promise.resolve(),
+      shouldStop: () => signal.aborted,
+    };
+    // Nothing is kept on the way that an earlier step could be brought back from.
+    const how = { ...recipe, earlyStopping: "off" } as const;
+    try {
+      await trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
+    } finally {
+      await step.dispose();
+    }
+    signal.throwIfAborted();
+    const after = await score("after", reportPlan);
+    const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));
+    return { before: from!, after: to!, delta: pairedDelta(before, after) };
+  } finally {
+    await scorer.dispose();
+  }
+}
+
+/** The files of an adapter, as the export writes them. */
+export function adapterOf({ opened, tensors }: PageRun, base: BaseIdentity) {
+  const { insertion } = opened.temperatures!;
+  const values = new Map(tensors.map(({ name, values }) => [name, values]));
+  const trained: OpenedModel = { ...opened, temperatures: { insertion, values } };
+  const sorted = inFileOrder(insertedTensors("temperatures", trained));
+  const metadata = { format: "pt", ...(base.sha256 && { [BASE_SHA256]: base.sha256 }) };
+  const data = sorted.map((tensor) => new Uint8Array(tensor.data as Uint8Array));
+  const json = JSON.stringify(adapterJson("temperatures", trained, base), null, 2);
+  const { config, weights } = adapterFiles.temperatures;
+  return new Map([
+    [config as string, new Blob([`${json}\n`])],
+    [weights, new Blob([new Uint8Array(headerBytes(sorted, metadata)), ...data])],
+  ]);
+}
