@@ -37,6 +37,9 @@ interface Measured {
 
 /** Steps of two micro batches, one each on two ranks. */
 export async function measureRanks(folder: string, rounds: number, context: number) {
+  const launcher = "mpirun.openmpi --allow-run-as-root --oversubscribe -np 2".split(" ");
+  if (spawnSync(launcher[0]!, ["--version"]).status !== 0)
+    return [{ case: "ranks", network: `${launcher[0]} is not here` }];
   await writeRandomModel(folder, GEOMETRIES["gpt2"]);
   const random = createRandom(1);
   for (const name of ["train.bin", "val.bin"]) {
@@ -46,7 +49,6 @@ export async function measureRanks(folder: string, rounds: number, context: numb
   const rows = [];
   for (const tuned of TUNED) {
     const one = await stepMs(folder, tuned, rounds, context, "one", []);
-    const launcher = "mpirun.openmpi --allow-run-as-root --oversubscribe -np 2".split(" ");
     const two = await stepMs(folder, tuned, rounds, context, "two", launcher);
     const { values } = one;
     const of = { values, microBatchMs: one.ms / 2, handlingMs: handlingMs(values) };

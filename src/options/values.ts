@@ -132,7 +132,7 @@ export const shared = {
   data: needed(text("data"), "file, folder, pattern, id[:config][@split] or name"),
   device: preset(device(), "auto", "where to compute"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
-  rankTimeout: preset(wholeNumber(2), 20, "seconds after which a silent rank of MPI is lost"),
+  rankTimeout: preset(wholeNumber(2), 30, "seconds after which a silent rank of MPI is lost"),
   logRanks: flag("let ranks other than the first tell what they do"),
   refresh: flag("ask the hub what a cached branch or tag is by now"),
   json: flag("print one JSON document"),
