@@ -3,7 +3,7 @@
 
 import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/mixture.ts";
 import { numScored } from "../data/windows.ts";
@@ -16,8 +16,7 @@ import type { WindowPlan } from "../evaluate/window-plan.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
-import { openEventFile } from "../files/event-file.ts";
-import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
+import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
 import { adapterJson, openModel, withSnapshot } from "../model/open.ts";
@@ -33,6 +32,7 @@ import { restoreTensors, type RunState, toSnapshot } from "../train/snapshot.ts"
 import { openTrainingStep } from "../train/step.ts";
 import { askBase, compareAnswered } from "./answers.ts";
 import { subset } from "./lay-out.ts";
+import { openMetrics } from "./metrics.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
 import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
@@ -198,27 +198,20 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const options = { precision, recompute };
   const step = await openTrainingStep(work.engine, opened, shape, names, options);
   const batches = mixedBatches(work.sources, start.cursor);
-  const metricsPath = join(runDir, runFiles.metrics);
-  const tell = await openEvents(work, start.loop === INITIAL_STATE ? -1 : start.loop.step);
+  const metrics = await openMetrics(work, start.loop === INITIAL_STATE ? -1 : start.loop.step);
   // The cursor is that of the last whole step: the next one may have drawn its batches and failed.
   let { numTokens, trainSeconds, cursor } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
   const callbacks: LoopCallbacks = {
     nextBatch: () => batches.next(batchSize),
     shouldStop: (error = signal.reason) => isStop(error, signal),
-    onStep: async ({ seconds, ...metrics }) => {
-      numTokens += metrics.numTokens;
+    onStep: async ({ seconds, ...step }) => {
+      numTokens += step.numTokens;
       trainSeconds += seconds;
       cursor = batches.cursor();
-      const record = { ...metrics, tokensPerSecond: metrics.numTokens / seconds };
+      const record = { ...step, tokensPerSecond: step.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
-      await appendLine(metricsPath, { kind: "step", ...record });
-      await tell?.(record.step, {
-        "train/loss": record.lossNats,
-        "train/gradient_norm": record.gradNorm,
-        "train/learning_rate": record.learningRate,
-        "train/tokens_per_second": record.tokensPerSecond,
-      });
+      await metrics.step(record);
     },
     evaluate: async (at) => {
       const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
@@ -229,8 +222,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
       if (!losses) return null;
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
-      await appendLine(metricsPath, { kind: "evaluation", step: at, lossNats, perplexity });
-      await tell?.(at, { "heldout/loss": lossNats, "heldout/perplexity": perplexity });
+      await metrics.evaluation({ step: at, lossNats, perplexity });
       return lossNats;
     },
     save: async (loop) => {
@@ -258,13 +250,6 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   ).finally(host.close);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
-}
-
-/** Of several runs in one folder each has its own, which is its name in TensorBoard. */
-async function openEvents({ recipe: { tensorboard }, runDir }: RunAtWork, after: number) {
-  if (tensorboard === false) return undefined;
-  const own = join(runDir, runFiles.tensorboard);
-  return openEventFile(tensorboard === true ? own : join(tensorboard, basename(runDir)), after);
 }
 
 type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
