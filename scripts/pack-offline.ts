@@ -114,7 +114,7 @@ function writeFolder(folder: string, root: string, node: string, target: string)
   const copy = (from: string, to: string) =>
     fs.cpSync(from, to, { recursive: true, filter: isOfUse });
   const isOfUse = (path: string) =>
-    !/\.(?:map|d\.[cm]?ts|md|flow)$|\/transformers\.(?:web\.|min|js$|node\.min|node\.cjs)/.test(
+    !/\.(?:map|d\.[cm]?ts|md|flow)$|\/dist\/transformers\.(?:web\.|min|js$|node\.min|node\.cjs)/.test(
       path,
     );
   const packed = JSON.parse(
