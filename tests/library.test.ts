@@ -44,6 +44,7 @@ async function installPacked(folder: string): Promise<number> {
     "tsconfig.build.json",
     "src",
     "cli",
+    "scripts/build.ts",
     "README.md",
     "LICENSE",
     ...packed,

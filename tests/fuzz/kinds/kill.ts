@@ -103,24 +103,8 @@ function difference(found: unknown, expected: unknown): string {
 /** The program as it is installed, which starts in a fraction of the time that its source takes; gives its entry. */
 async function build(folder: string): Promise<string> {
   const root = packageRoot();
-  const options = [
-    "--outDir",
-    join(folder, "dist"),
-    "--declaration",
-    "false",
-    "--sourceMap",
-    "false",
-  ];
-  const tsc = join(root, "node_modules/typescript/bin/tsc");
-  await promisify(execFile)(process.execPath, [
-    tsc,
-    "-p",
-    join(root, "tsconfig.build.json"),
-    ...options,
-  ]);
-  const page = ["--bundle", `--outfile=${join(folder, "dist/src/report/page/main.min.js")}`];
-  const esbuild = join(root, "node_modules/esbuild/bin/esbuild");
-  await promisify(execFile)(esbuild, [join(root, "src/report/page/main.ts"), ...page]);
+  const build = ["--import", "tsx", join(root, "scripts/build.ts"), join(folder, "dist")];
+  await promisify(execFile)(process.execPath, build, { cwd: root });
   for (const name of ["package.json", "node_modules", "checkpoints", "recipes"])
     await symlink(join(root, name), join(folder, name));
   await writeFile(join(folder, ".keep"), "");
