@@ -2,7 +2,8 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type OpenedModel, openModel } from "../src/model/open.ts";
+import { openModel } from "../src/model/open.ts";
+import type { OpenedModel } from "../src/model/opened.ts";
 import { DTYPE_BYTES, encodeFloats } from "../src/core/dtype.ts";
 import { createRandom } from "../src/core/random.ts";
 import { sizeOf } from "../src/core/shape.ts";

@@ -1,6 +1,6 @@
 // The cost model on machines that are not at hand: a step's floor by published rates, and what data parallelism adds.
 
-import { type OpenedModel, countParameters } from "../src/model/open.ts";
+import { type OpenedModel, countParameters } from "../src/model/opened.ts";
 import { topologicalOrder } from "../src/graph/tensor.ts";
 import { estimate } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";

@@ -3,7 +3,7 @@
 import { ENGINE_BYTES, estimate } from "../src/engines/onnxruntime/estimate.ts";
 import { buildTrainingGraph } from "../src/train/step.ts";
 import type { BatchShape } from "../src/data/windows.ts";
-import type { OpenedModel } from "../src/model/open.ts";
+import type { OpenedModel } from "../src/model/opened.ts";
 import { stepCost } from "./cost.ts";
 import { GEOMETRIES, openWithTemperatures, weightBytes, writeRandomModel } from "./models.ts";
 import { matmulRate, measureByTurns, startMatmul, startTask } from "./processes.ts";

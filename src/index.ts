@@ -27,7 +27,8 @@ export { type Comparison, loadComparison } from "./options/comparison.ts";
 export { type Recipe, recipeOptions } from "./options/schema.ts";
 
 /** Models, `openModel(name, opening(placesOf({})))`; data, read through a model's own tokenizer; devices. */
-export { countParameters, type OpenedModel, openModel } from "./model/open.ts";
+export { openModel } from "./model/open.ts";
+export { countParameters, type OpenedModel } from "./model/opened.ts";
 export type { TemperatureSpec } from "./insertions/parts.ts";
 export { selectSplit } from "./data/readers/files.ts";
 export { type DeviceReport, type Engine, openEngine, surveyDevices } from "./engines/index.ts";

@@ -7,7 +7,7 @@ import type { TokenizedText } from "../data/document.ts";
 import type { BatchShape, ConventionName, Window } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { modelSha256 } from "../files/safetensors.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import type { Conditions, TaskResult } from "./results.ts";
 import { AttentionStatistics } from "./attention.ts";
 import { openScorer, type ScoreOptions, type ScorerOptions } from "./scorer.ts";

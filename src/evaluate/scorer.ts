@@ -7,7 +7,7 @@ import { inOrder } from "../engines/pool.ts";
 import { simplify } from "../graph/passes.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import * as forward from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import type { AttentionStatistics } from "./attention.ts";
 
 export interface WindowLoss {

@@ -8,7 +8,7 @@ import { isDataPath } from "../data/readers/files.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { PerplexityResult } from "../evaluate/window-plan.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
-import { countParameters, type OpenedModel } from "../model/open.ts";
+import { countParameters, type OpenedModel } from "../model/opened.ts";
 import { sourcesOf } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";

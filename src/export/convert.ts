@@ -8,7 +8,8 @@ import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
-import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { openModel, type OpenOptions } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
 import {

@@ -13,7 +13,7 @@ import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
 import { givenPositions, MASKED } from "../nn/positions.ts";
 import type { ConvertOptions } from "./convert.ts";

@@ -7,8 +7,9 @@ import { type RunReport, readReport } from "../evaluate/results.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
-import { BASE_SHA256, basesIn, recordedBase } from "../model/open.ts";
-import type { BaseIdentity, OpenedModel } from "../model/open.ts";
+import { basesIn, recordedBase } from "../model/open.ts";
+import { BASE_SHA256 } from "../model/opened.ts";
+import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import { changesBase } from "../train/groups.ts";
 
 export interface Provenance {

@@ -5,7 +5,7 @@ import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { invariant } from "../core/errors.ts";
 import type { JsonObject } from "../files/json.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import type { FamilyName } from "../models/index.ts";
 import { PROJECTIONS } from "../nn/attention.ts";
 

@@ -17,7 +17,7 @@ import type { TensorInfo } from "../files/safetensors.ts";
 import type { Inserted, Observer } from "../insertions/insertion.ts";
 import { insertionsOf } from "../insertions/kinds.ts";
 import { isBlocked, partsOf } from "./blocks.ts";
-import type { OpenedModel } from "./open.ts";
+import type { OpenedModel } from "./opened.ts";
 
 export type ForwardGraph = ReturnType<typeof buildForward>;
 

@@ -23,9 +23,6 @@ import { matchTensors } from "./match.ts";
 import { BASE_SHA256, type BaseIdentity, type OpenedModel } from "./opened.ts";
 import { DeviationMeter, sameWeight } from "./weights.ts";
 
-export { adapterJson, BASE_SHA256, countParameters } from "./opened.ts";
-export type { BaseIdentity, OpenedModel } from "./opened.ts";
-
 export interface OpenOptions {
   /** Folder of an adapter to put on the base. */
   readonly adapter?: string | undefined;

@@ -21,7 +21,8 @@ import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/env
 import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { folderOfGguf, isGguf } from "./gguf.ts";
-import type { OpenedModel, OpenOptions } from "./open.ts";
+import type { OpenOptions } from "./open.ts";
+import type { OpenedModel } from "./opened.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
 export interface Places {

@@ -10,7 +10,7 @@ import * as files from "../files/safetensors.ts";
 import type { TensorInfo, TensorSource } from "../files/safetensors.ts";
 import * as blocks from "./blocks.ts";
 import { weightDtype } from "./graph.ts";
-import type { OpenedModel } from "./open.ts";
+import type { OpenedModel } from "./opened.ts";
 import type { Places } from "./places.ts";
 import { streamAs } from "./weights.ts";
 

@@ -6,7 +6,7 @@ import { compareAnswers, differingConditions } from "../evaluate/results.ts";
 import type { RunReport, TaskResult } from "../evaluate/results.ts";
 import { runFiles } from "../files/names.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { keptIn, present, type RunAtWork, scoring } from "./work.ts";
 
 type Answers = Record<string, TaskResult>;

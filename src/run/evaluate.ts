@@ -15,7 +15,8 @@ import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { quantizationOf } from "../model/blocks.ts";
 import { isGguf } from "../model/gguf.ts";
-import { type OpenedModel, openModel, type OpenOptions } from "../model/open.ts";
+import { openModel, type OpenOptions } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
 import * as where from "../model/places.ts";
 

@@ -6,7 +6,7 @@ import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
 import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { planBlocks } from "../model/quantize.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";

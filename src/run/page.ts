@@ -10,7 +10,7 @@ import type { Losses } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { runFiles } from "../files/names.ts";
 import { readRun, type RunDetails } from "../report/data.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { writePage } from "../report/document.ts";
 import { attentionOn } from "./inspect.ts";
 import type { RunAtWork } from "./work.ts";

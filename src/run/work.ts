@@ -3,7 +3,7 @@
 import type { Engine } from "../engines/index.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
 import { boundWeights } from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import type { StepMetrics } from "../train/loop.ts";
 import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";

@@ -2,7 +2,7 @@
 // B = batch, T = sequence
 
 import { batchFeeds, boundWeights, buildForward, natsOf, totalNats } from "../model/graph.ts";
-import type { OpenedModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { Batch, BatchShape } from "../data/windows.ts";

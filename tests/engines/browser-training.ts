@@ -1,6 +1,6 @@
 // What a web page runs to train on its devices: fetches a model folder with an adapter, builds the training graph, trains.
 
-import type { OpenedModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import { decodeFloats, type Dtype } from "../../src/core/dtype.ts";
 import { openWebEngine, type WebDeviceName } from "../../src/engines/onnxruntime/web.ts";
 import { headerLength, parseHeader } from "../../src/files/safetensors-header.ts";

@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { openWithTemperatures, randomIds, writeRandomModel } from "../../bench/models.ts";
-import type { OpenedModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import { targets, toOnnx } from "../../src/engines/onnx/onnx.ts";
 import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
 import { buildTrainingGraph, openTrainingStep } from "../../src/train/step.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
+import { gpt2, llama } from "../model/tiny-geometries.ts";
 
 const whole = targets.cpu;
 /** Three parts of the output embedding, the last one shorter, and two of the MLP's matrices. */
@@ -23,15 +24,6 @@ const engineOf = (target: typeof whole) =>
 const engines = [engineOf(whole), engineOf(byParts)];
 after(() => Promise.all(engines.map((engine) => engine.dispose())));
 
-const gpt2 = { model_type: "gpt2", n_layer: 2, n_head: 2, n_embd: 64, n_positions: 64 };
-const llama = {
-  model_type: "llama",
-  num_hidden_layers: 2,
-  hidden_size: 64,
-  intermediate_size: 160,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-};
 const window = { batchSize: 2, context: 48 };
 
 for (const config of [gpt2, llama])

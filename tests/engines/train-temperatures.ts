@@ -1,7 +1,7 @@
 // Trains a model's temperatures for some steps on an engine, always the same way: on any engine the losses and
 // gradients should be the same. Free of Node's modules, since a browser runs it too.
 
-import type { OpenedModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import type { Batch } from "../../src/data/windows.ts";
 import type { Engine } from "../../src/engines/engine.ts";
 import type { TrainedTensor } from "../../src/train/adamw.ts";

@@ -12,7 +12,8 @@ import { writeAdapter } from "../../src/export/model-folder.ts";
 import { withInitialValues } from "../../src/insertions/insertion.ts";
 import { DEFAULT_TEMPERATURES, onlyParts } from "../../src/insertions/parts.ts";
 import { temperatures } from "../../src/insertions/temperatures.ts";
-import { type OpenedModel, openModel } from "../../src/model/open.ts";
+import { openModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { largestDifference, logits as modelLogits } from "../model/logits.ts";
 

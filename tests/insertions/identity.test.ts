@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type OpenedModel, countParameters, openModel } from "../../src/model/open.ts";
+import { openModel } from "../../src/model/open.ts";
+import { type OpenedModel, countParameters } from "../../src/model/opened.ts";
 import { createRandom } from "../../src/core/random.ts";
 import { sizeOf } from "../../src/core/shape.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";

@@ -3,7 +3,7 @@
 import type { Engine } from "../../src/engines/index.ts";
 import { simplify } from "../../src/graph/passes.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
-import type { OpenedModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 
 /** Logits of `batchSize` windows of equal length, which `ids` holds one after the other: [windows, tokens, vocabulary]. */
 export async function logits(

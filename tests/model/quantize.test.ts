@@ -20,12 +20,13 @@ import {
 } from "../../src/files/safetensors.ts";
 import type { TensorSource } from "../../src/files/safetensors.ts";
 import { isBlocked, partsOf, type Quantization, toBlocks } from "../../src/model/blocks.ts";
-import type { OpenedModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import { withBlocks } from "../../src/model/quantize.ts";
 import { openTrainingStep } from "../../src/train/step.ts";
 import { ssa } from "../cli/program.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
+import { gpt2, llama } from "./tiny-geometries.ts";
 
 const cpu = await openEngine("cpu", { threads: 1 });
 /** As if matrices were so large that they are widened by parts. */
@@ -66,15 +67,6 @@ const codesOf = (bytes: Uint8Array, bits: 4 | 8) =>
     bits === 8 ? [(byte << 24) >> 24] : [(byte << 28) >> 28, (byte << 24) >> 28],
   );
 
-const gpt2 = { model_type: "gpt2", n_layer: 2, n_head: 2, n_embd: 64, n_positions: 64 };
-const llama = {
-  model_type: "llama",
-  num_hidden_layers: 2,
-  hidden_size: 64,
-  intermediate_size: 160,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-};
 const window = { batchSize: 2, context: 24 };
 const specs: readonly Quantization[] = [
   { bits: 4, block: 32, head: false },

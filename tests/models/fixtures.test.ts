@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { encodeFloats } from "../../src/core/dtype.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
-import { type OpenedModel, openModel } from "../../src/model/open.ts";
+import { openModel } from "../../src/model/open.ts";
+import type { OpenedModel } from "../../src/model/opened.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import {
   openSafetensors,
