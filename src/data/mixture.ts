@@ -2,24 +2,25 @@
 
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
-import type { DataCursor } from "./training.ts";
-import type { Batch } from "./windows.ts";
+import { type DataCursor, rowsFrom, shuffledRows, type TrainingSet } from "./training.ts";
+import { type Batch, packWindows } from "./windows.ts";
 
-/** Batches of one source, in an order of its own that depends on the cursor alone. */
-export type Batches = { next(batchSize: number): Batch; cursor(): DataCursor };
-
-export interface Source {
+interface Weighted {
   readonly name: string;
   /** Its share among the weights of all; where none is given, sources count by their rows. */
   readonly weight: number | null;
   /** Rows in an epoch of its own. */
   readonly numRows: number;
-  open(cursor: DataCursor): Batches;
 }
 
+export interface Source extends Weighted {
+  readonly training: TrainingSet;
+}
+
+const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+
 /** How many rows each source gives in an epoch, which has as many as all of them together: by largest remainders. */
-function rowsPerEpoch(sources: readonly Omit<Source, "open">[]): readonly number[] {
-  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+function rowsPerEpoch(sources: readonly Weighted[]): readonly number[] {
   const total = sum(sources.map(({ numRows }) => numRows));
   const weights = sources.map(({ weight, numRows }) => weight ?? numRows);
   const exact = weights.map((weight) => (total * weight) / sum(weights));
@@ -29,57 +30,48 @@ function rowsPerEpoch(sources: readonly Omit<Source, "open">[]): readonly number
   for (const i of byRest.slice(0, total - sum(rows))) rows[i]!++;
   const none = rows.indexOf(0);
   if (none < 0) return rows;
-  throw new UserError(
-    `${sources[none]!.name} would give none of the ${total} sequences of an epoch`,
-    { hint: "give it more weight, or leave it out" },
-  );
+  const problem = `would give none of the ${total} sequences of an epoch`;
+  throw new UserError(`${sources[none]!.name} ${problem}`, {
+    hint: "give it more weight, or leave it out",
+  });
 }
 
 /** Which share of an epoch's rows each source gives. */
-export function sharesOf(sources: readonly Omit<Source, "open">[]): readonly number[] {
+export function sharesOf(sources: readonly Weighted[]): readonly number[] {
   const rows = rowsPerEpoch(sources);
-  const total = rows.reduce((a, b) => a + b, 0);
-  return rows.map((count) => count / total);
+  return rows.map((count) => count / sum(rows));
 }
 
-/** The rows of all sources mixed, in an order that depends on the cursor alone; those of one as they come. */
-export function mixedBatches(sources: readonly Source[], start: DataCursor): Batches {
-  if (sources.length === 1) return sources[0]!.open(start);
+/** Batches of the rows of all sources mixed, in an order that depends on the cursor alone. */
+export function mixedBatches(sources: readonly Source[], start: DataCursor) {
+  const { seed, epoch, index } = start;
   const shares = rowsPerEpoch(sources);
-  let { seed, epoch, index } = start;
   /** Which source gives each row of an epoch; its random numbers are no source's. */
   const orderOf = (epoch: number) => {
     const order = Int32Array.from(shares.flatMap((length, i) => Array.from({ length }, () => i)));
     createRandom(seed, ~epoch).shuffle(order);
     return order;
   };
-  let order = orderOf(epoch);
+  const order = rowsFrom(start, orderOf);
   const given = shares.map((rows) => epoch * rows);
-  for (const i of order.subarray(0, index)) given[i]!++;
-  const opened = sources.map(({ numRows, open }, i) =>
-    open({ seed, epoch: Math.floor(given[i]! / numRows), index: given[i]! % numRows }),
-  );
+  for (const i of orderOf(epoch).subarray(0, index)) given[i]!++;
+  const rows = sources.map(({ numRows, training }, i) => {
+    const at = { seed, epoch: Math.floor(given[i]! / numRows), index: given[i]! % numRows };
+    return rowsFrom(at, (epoch) => shuffledRows(training, seed, epoch));
+  });
+  const streams = sources.map(({ training }) => training.stream);
   const nextRow = () => {
-    if (index >= order.length) [epoch, index, order] = [epoch + 1, 0, orderOf(epoch + 1)];
-    return opened[order[index++]!]!.next(1);
+    const source = order.next();
+    return rows[source]!.next().map((window) => ({ ...window, text: source }));
   };
+  const { context, isPacked } = sources[0]!.training;
   return {
-    next: (batchSize) => stacked(Array.from({ length: batchSize }, nextRow)),
-    cursor: () => ({ seed, epoch, index }),
-  };
-}
-
-function stacked(rows: readonly Batch[]): Batch {
-  const joined = (key: "ids" | "labels" | "positions") => {
-    const { length } = rows[0]!.ids;
-    const result = new Int32Array(rows.length * length);
-    for (const [i, row] of rows.entries()) result.set(row[key]!, i * length);
-    return result;
-  };
-  return {
-    ids: joined("ids"),
-    labels: joined("labels"),
-    ...(rows[0]!.positions && { positions: joined("positions") }),
-    numTargets: rows.reduce((sum, row) => sum + row.numTargets, 0),
+    /** The next rows, on into the next epoch where one ends. */
+    next(batchSize: number): Batch {
+      const chosen = Array.from({ length: batchSize }, nextRow);
+      return packWindows(streams, chosen, { batchSize, context, isPacked });
+    },
+    /** Handed to `mixedBatches` to continue. */
+    cursor: order.cursor,
   };
 }

@@ -4,8 +4,7 @@ import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { numInputs, packRows, packWindows, windowsWithin } from "./windows.ts";
-import type { Batch, Window } from "./windows.ts";
+import { numInputs, packRows, type Window, windowsWithin } from "./windows.ts";
 
 /**
  * How texts come into rows: all joined and cut where a row ends; whole ones side by side, of which none sees another;
@@ -92,29 +91,28 @@ function splitTexts(bounds: readonly number[], isStream: boolean, context: numbe
   return { split, longer: { texts: longer.length, first: longer.slice(0, 5) } };
 }
 
-/** Rows of windows in shuffled order, which depends on the cursor alone. */
-export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
-  const { stream, windows, context, isPacked } = set;
-  invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
-  let { seed, epoch, index } = cursor;
-  const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {
-    const random = createRandom(seed, epoch);
-    const shuffled = inOrderOf(random, windows);
-    return isPacked ? inOrderOf(random, packRows(shuffled, context)) : shuffled;
-  };
+/** Rows that each epoch has in an order of its own, from a cursor on. */
+export function rowsFrom<Row>(start: DataCursor, rowsOf: (epoch: number) => ArrayLike<Row>) {
+  let { epoch, index } = start;
   let rows = rowsOf(epoch);
   return {
-    /** The next rows, on into the next epoch where one ends. */
-    next(batchSize: number): Batch {
-      const chosen = Array.from({ length: batchSize }, () => {
-        if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
-        return [rows[index++]!].flat();
-      });
-      return packWindows([stream], chosen, { batchSize, context, isPacked });
+    next(): Row {
+      if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
+      return rows[index++]!;
     },
-    /** Handed to `trainingBatches` to continue. */
-    cursor: (): DataCursor => ({ seed, epoch, index }),
+    cursor: (): DataCursor => ({ seed: start.seed, epoch, index }),
   };
+}
+
+/** The windows of each row of an epoch. */
+export function shuffledRows(set: TrainingSet, seed: number, epoch: number): readonly Window[][] {
+  const { stream, windows, context, isPacked } = set;
+  invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
+  const random = createRandom(seed, epoch);
+  const shuffled = inOrderOf(random, windows);
+  return isPacked
+    ? inOrderOf(random, packRows(shuffled, context))
+    : shuffled.map((window) => [window]);
 }
 
 function inOrderOf<T>(random: Random, items: readonly T[]): T[] {

@@ -2,7 +2,7 @@
 
 import { UserError } from "../core/errors.ts";
 import type { Corpus } from "../data/corpus.ts";
-import { type DataCursor, packingOf, trainingBatches, trainingSet } from "../data/training.ts";
+import { packingOf, trainingSet } from "../data/training.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { Window } from "../data/windows.ts";
 import type { Losses } from "../evaluate/scorer.ts";
@@ -38,9 +38,8 @@ export function layOut(
     const training = trainingSet(texts, { packing, context, endOfText, prefix });
     if (training.windows.length === 0)
       throw new UserError(`${of.description} holds too little text to train on`);
-    const open = (cursor: DataCursor) => trainingBatches(training, cursor);
     const [numRows, numTokens] = [training.facts.rows, training.stream.tokens.length];
-    return { name, weight, numRows, numTokens, training, open };
+    return { name, weight, numRows, numTokens, training };
   });
   const mayPack = recipe.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {

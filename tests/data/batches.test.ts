@@ -3,7 +3,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { createRandom } from "../../src/core/random.ts";
 import type { TokenizedText } from "../../src/data/document.ts";
-import { type DataCursor, trainingBatches, trainingSet } from "../../src/data/training.ts";
+import { type DataCursor, trainingSet } from "../../src/data/training.ts";
+import { trainingBatches } from "./one-source.ts";
 
 const start = { seed: 5, epoch: 0, index: 0 };
 

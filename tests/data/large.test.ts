@@ -13,8 +13,9 @@ import { CHUNK, countTargets, firstFrom } from "../../src/data/document.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { throughCache } from "../../src/data/tokenizer/token-cache.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
-import { trainingBatches, trainingSet } from "../../src/data/training.ts";
+import { trainingSet } from "../../src/data/training.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { trainingBatches } from "./one-source.ts";
 import { encode, kinds, plain, writeTokenizer } from "./tiny-tokenizers.ts";
 
 /** Ids in parts of any length, with stretches that are no targets, over several chunks. */

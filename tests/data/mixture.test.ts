@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { mixedBatches, sharesOf, type Source } from "../../src/data/mixture.ts";
-import { trainingBatches, trainingSet } from "../../src/data/training.ts";
+import { rowsFrom, shuffledRows, trainingSet } from "../../src/data/training.ts";
 
 const context = 4;
 const start = { seed: 3, epoch: 0, index: 0 };
@@ -12,8 +12,7 @@ function source(numRows: number, weight: number | null, s: number): Source {
   const tokens = Uint16Array.from({ length: context * numRows + 1 }, (_, i) => 1000 * s + i);
   const how = { packing: "stream", context, endOfText: 0, prefix: [] } as const;
   const training = trainingSet([{ tokens }], how);
-  const open: Source["open"] = (cursor) => trainingBatches(training, cursor);
-  return { name: `source ${s}`, weight, numRows, open };
+  return { name: `source ${s}`, weight, numRows, training };
 }
 
 /** First tokens of so many rows. */
@@ -87,9 +86,9 @@ test("the same seed mixes the same, another another, and any cursor goes on as i
 
 test("one source alone comes in its own order", () => {
   const one = source(12, null, 0);
-  const own = one.open(start);
+  const own = rowsFrom(start, (epoch) => shuffledRows(one.training, start.seed, epoch));
   assert.deepEqual(
     rowsOf([one], 30),
-    Array.from({ length: 30 }, () => own.next(1).ids[0]!),
+    Array.from({ length: 30 }, () => own.next()[0]!.start),
   );
 });
