@@ -40,12 +40,6 @@ export function precisionNamed(word: string): Precision | undefined {
 const scratch = new Float32Array(1);
 const scratchBits = new Uint32Array(scratch.buffer);
 
-/** bfloat16 bits to a number: the upper half of a float32. */
-export function bf16ToF32(bits: number): number {
-  scratchBits[0] = bits << 16;
-  return scratch[0]!;
-}
-
 /** A number to bfloat16 bits, rounding to nearest, ties to even; NaN stays a quiet NaN. */
 export function f32ToBf16(value: number): number {
   scratch[0] = value;
@@ -87,7 +81,7 @@ const decoders: Partial<Record<Dtype, (bytes: Uint8Array) => Float32Array>> = {
   BF16: (bytes) => {
     const halves = new Uint16Array(aligned(bytes));
     const bits = new Uint32Array(halves.length);
-    for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16; // as bf16ToF32, without a call for each
+    for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16; // the upper half of a float32
     return new Float32Array(bits.buffer);
   },
 };

@@ -16,11 +16,8 @@ function importOf(name: string, caller: string): string {
   return `import("${loader}").then(({ register }) => (register(), ${load}))`;
 }
 
-interface Reply {
-  readonly answer?: unknown;
-  /** What went wrong instead. */
-  readonly error?: string;
-}
+/** An answer, or what went wrong instead. */
+type Reply = Readonly<{ answer?: unknown; error?: string }>;
 
 /**
  * `openQueue("./name", import.meta.url, …)` runs name.js, or name.ts through tsx where the caller is TypeScript, in a
@@ -136,40 +133,31 @@ export async function* guarded<Value>(
   }
 }
 
-export interface SubprocessResult<Value> {
-  /** What the function returned; absent where the process ended before. */
-  readonly value?: Value;
-  readonly stderr: string;
-  /** How the process ended, in words. */
-  readonly ending: string;
-}
+export type SubprocessResult<Value> = Awaited<ReturnType<typeof callInProcess<Value>>>;
 
 /**
  * Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. Past the time it
- * hangs; the first contact with a driver can take seconds.
+ * hangs; the first contact with a driver can take seconds. Without a value where the process ended before, and with how it
+ * ended, in words.
  */
-export function callInProcess<Value>(
+export async function callInProcess<Value>(
   name: string,
   functionName: string,
   argument: unknown,
   caller: string,
   timeoutSeconds = 60,
-): Promise<SubprocessResult<Value>> {
+) {
   const script = `const { ${functionName}: f } = await ${importOf(name, caller)};
     process.send({ value: await f(${JSON.stringify(argument)}) });`;
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-      timeout: timeoutSeconds * 1000,
-      killSignal: "SIGKILL",
-    });
-    let stderr = "";
-    let message: { readonly value?: Value } = {};
-    child.stderr!.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-    child.on("message", (received) => (message = received as { value: Value }));
-    child.on("error", reject);
-    child.on("close", (code, signal) =>
-      resolve({ ...message, stderr, ending: signal ?? `exit code ${code}` }),
-    );
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    timeout: timeoutSeconds * 1000,
+    killSignal: "SIGKILL",
   });
+  let stderr = "";
+  let message: { readonly value?: Value } = {};
+  child.stderr!.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  child.on("message", (received) => (message = received as { value: Value }));
+  const [code, signal] = (await once(child, "close")) as (string | number | null)[];
+  return { ...message, stderr, ending: String(signal ?? `exit code ${code}`) };
 }

@@ -8,6 +8,11 @@ import { dirname, join } from "node:path";
 import { pid, platform } from "node:process";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 
+/** For `catch`: throws what `writeFailure` makes of an error. */
+export const failing = (path: string) => (error: unknown) => {
+  throw writeFailure(path, error);
+};
+
 /** Replaces the file by `data` (strings as UTF-8); on failure the old file stays and nothing is left beside it. */
 export const writeFileAtomic = (path: string, data: string | Uint8Array) =>
   replaceFile(path, (handle) => handle.writeFile(data));

@@ -6,7 +6,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { pid } from "node:process";
 import { encode, type Message } from "../core/protobuf.ts";
-import { makeFolder, writeFailure } from "./atomic.ts";
+import { failing, makeFolder } from "./atomic.ts";
 
 /** Castagnoli's polynomial, reversed. */
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -56,12 +56,8 @@ export async function openEventFile(folder: string, after: number) {
   const name = `events.out.tfevents.${now().toFixed(3)}.${hostname()}.${pid}`;
   const path = join(folder, name);
   const append = (...events: Uint8Array[]) =>
-    appendFile(path, Buffer.concat(events.map(framed))).catch((error: unknown) => {
-      throw writeFailure(path, error);
-    });
-  await makeFolder(folder).catch((error: unknown) => {
-    throw writeFailure(folder, error);
-  });
+    appendFile(path, Buffer.concat(events.map(framed))).catch(failing(path));
+  await makeFolder(folder).catch(failing(folder));
   const at = { 1: Float64Array.of(now()), 2: after + 1 };
   await append(encode({ ...at, 3: "brain.Event:2" }), encode({ ...at, 7: { 1: 1 } })); // SessionLog.START
   return (step: number, scalars: Readonly<Record<string, number>>) =>

@@ -3,7 +3,7 @@
 import { appendFile, readFile } from "node:fs/promises";
 import { messageOf, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, parseObject } from "../core/json.ts";
-import { readIfPresent, checkFile, writeFailure, writeFileAtomic } from "./atomic.ts";
+import { checkFile, failing, readIfPresent, writeFileAtomic } from "./atomic.ts";
 
 export { isRecord, type JsonObject, parseObject };
 
@@ -24,11 +24,8 @@ export const writeJson = (path: string, value: unknown) =>
   writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
 
 /** Appends a record as a line, which is in the hands of the system, not of this process, when the promise resolves. */
-export async function appendLine(path: string, record: JsonObject): Promise<void> {
-  await appendFile(path, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
-    throw writeFailure(path, error);
-  });
-}
+export const appendLine = (path: string, record: JsonObject): Promise<void> =>
+  appendFile(path, `${JSON.stringify(record)}\n`).catch(failing(path));
 
 /** The records of a file, a line each, without the torn last one of a killed writer; none where there is no file. */
 export async function readLines(path: string): Promise<JsonObject[]> {

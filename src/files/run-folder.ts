@@ -11,7 +11,7 @@ import { isRecord, readJsonIfSound, readLines, writeJson } from "./json.ts";
 import { isRunning, lockName } from "./lock.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile } from "./safetensors.ts";
-import type { TensorSource } from "./safetensors-bytes.ts";
+import type { TensorSource } from "./safetensors-header.ts";
 import { writeSafetensors } from "./safetensors-writer.ts";
 
 export { appendLine, readLines } from "./json.ts";

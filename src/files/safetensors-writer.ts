@@ -5,8 +5,8 @@ import { invariant } from "../core/errors.ts";
 import { replaceFile } from "./atomic.ts";
 import { writeJson } from "./json.ts";
 import { modelFiles } from "./names.ts";
-import { byteSize, headerBytes, inFileOrder } from "./safetensors-bytes.ts";
-import type { Metadata, TensorSource } from "./safetensors-bytes.ts";
+import { byteSize, headerBytes, inFileOrder } from "./safetensors-header.ts";
+import type { Metadata, TensorSource } from "./safetensors-header.ts";
 
 /**
  * Writes one file atomically: tensors in their order, the data aligned to 8 bytes. `metadata` is `{"format":"pt"}` by default, which Hugging Face loaders look for; null writes none.

@@ -13,8 +13,7 @@ import { modelFiles } from "./names.ts";
 import * as header from "./safetensors-header.ts";
 import type { TensorInfo } from "./safetensors-header.ts";
 
-export type { TensorInfo };
-export type { TensorSource } from "./safetensors-bytes.ts";
+export type { TensorInfo, TensorSource } from "./safetensors-header.ts";
 export { writeSafetensors, writeSharded } from "./safetensors-writer.ts";
 
 export interface Checkpoint {

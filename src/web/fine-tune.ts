@@ -8,7 +8,7 @@ import { WASM_BYTES } from "../engines/onnxruntime/web.ts";
 import { openScorer } from "../evaluate/scorer.ts";
 import { estimate, pairedDelta } from "../evaluate/statistics.ts";
 import type { WindowPlan } from "../evaluate/window-plan.ts";
-import { headerBytes, inFileOrder } from "../files/safetensors-bytes.ts";
+import { headerBytes, inFileOrder } from "../files/safetensors-header.ts";
 import { adapterFiles } from "../files/names.ts";
 import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";

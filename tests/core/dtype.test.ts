@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  bf16ToF32,
   decodeFloats,
   encodeFloats,
   f16ToF32,
@@ -19,6 +18,9 @@ interface Format {
   readonly decode: (bits: number) => number;
   readonly encode: (value: number) => number;
 }
+
+const bf16ToF32 = (bits: number) =>
+  decodeFloats("BF16", new Uint8Array(Uint16Array.of(bits).buffer))![0]!;
 
 const formats: readonly Format[] = [
   { name: "F16", exponentBits: 5, fractionBits: 10, decode: f16ToF32, encode: f32ToF16 },
