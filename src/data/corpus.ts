@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { invariant, UserError } from "../core/errors.ts";
 import { sha256OfFile } from "../files/safetensors.ts";
 import { type ConventionName, conventions } from "./windows.ts";
-import { countTargets, type DocumentStream, type Piece, stretchesOf } from "./document.ts";
-import type { Remake, Stretched, TokenizedText, Tokens } from "./document.ts";
+import { countTargets, Stretched, stretchesOf, sum } from "./document.ts";
+import type { DocumentStream, Piece, Remake, TokenizedText, Tokens } from "./document.ts";
 import { partOf, sideOf } from "./held-out.ts";
 import { type DataSplit, formats } from "./readers/files.ts";
 import type { RowOptions } from "./readers/rows.ts";
@@ -93,25 +93,29 @@ export async function loadTokenCorpus(split: DataSplit, vocabSize: number): Prom
   return corpusOf(split, texts, 0, facts);
 }
 
+type Facts = Omit<Corpus, "texts" | "numTokens" | "numTargets">;
+
 function corpusOf(
   { description, format, part }: DataSplit,
   texts: readonly TokenizedText[],
   prefixLength: number,
-  facts: Pick<Corpus, "utf8Bytes" | "numWords" | "dataSha256" | "isRendered">,
+  facts: Facts,
 ): Corpus {
-  if (texts.length === 0)
-    throw new UserError(`${description} holds no ${formats[format].holds}`, {
-      hint: part ? "bring more data, or hold out another share" : "is it the right file?",
-    });
-  const numTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const numTargets = texts.reduce((sum, text) => sum + countTargets(text, prefixLength), 0);
+  if (texts.length > 0) return counted(texts, prefixLength, facts);
+  throw new UserError(`${description} holds no ${formats[format].holds}`, {
+    hint: part ? "bring more data, or hold out another share" : "is it the right file?",
+  });
+}
+
+function counted(texts: readonly TokenizedText[], prefixLength: number, facts: Facts): Corpus {
+  const numTokens = sum(texts.map(({ tokens }) => tokens.length));
+  const numTargets = sum(texts.map((text) => countTargets(text, prefixLength)));
   return { ...facts, texts, numTokens, numTargets };
 }
 
 /** Several corpora as one, the texts of each behind those of the one before. */
 export function joinCorpora(corpora: readonly Corpus[]): Corpus {
   if (corpora.length === 1) return corpora[0]!;
-  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
   const bytes = corpora.flatMap(({ utf8Bytes }) => utf8Bytes ?? []);
   const words = corpora.flatMap(({ numWords }) => numWords ?? []);
   const hash = createHash("sha256");
@@ -127,6 +131,27 @@ export function joinCorpora(corpora: readonly Corpus[]): Corpus {
   };
 }
 
+/** All but a share of a corpus' tokens, and that share from its end; texts with targets of their own stay whole. */
+export function cutCorpus(corpus: Corpus, share: number): readonly [kept: Corpus, end: Corpus] {
+  const { texts, numTokens, dataSha256, isRendered = false } = corpus;
+  let [at, cut] = [0, Math.floor((1 - share) * numTokens)];
+  while (cut >= texts[at]!.tokens.length) cut -= texts[at++]!.tokens.length;
+  const [text, before, after] = [texts[at]!, texts.slice(0, at), texts.slice(at + 1)];
+  const { length } = text.tokens;
+  const all = new Stretched(length, (start, end) => text.tokens.subarray(start, end));
+  const [first, second] = [{ tokens: all.part(0, cut) }, { tokens: all.part(cut, length) }];
+  const isWhole = text.isTarget !== undefined || cut < 2;
+  const side = (name: string, texts: readonly TokenizedText[]) => {
+    const hash = createHash("sha256").update(`${dataSha256} ${name} ${share}`).digest("hex");
+    const facts = { utf8Bytes: undefined, numWords: null, isRendered, dataSha256: hash };
+    return counted(texts, 0, facts);
+  };
+  return [
+    side("kept", isWhole ? before : [...before, first]),
+    side("end", [isWhole ? text : second, ...after]),
+  ];
+}
+
 async function tokenizeSplit(
   split: DataSplit,
   tokenizer: Tokenizer,
@@ -138,7 +163,7 @@ async function tokenizeSplit(
   let [utf8Bytes, isRendered] = [0, false];
   let numWords: number | null = null;
   /** Counts and hashes what documents were made of; a prompt's end is told from its text. */
-  async function* counted(documents: DocumentStream): AsyncGenerator<Piece> {
+  async function* observed(documents: DocumentStream): AsyncGenerator<Piece> {
     let isBetween = false;
     for await (const piece of documents) {
       const { text, isTarget, isLast, original = text } = piece;
@@ -155,7 +180,7 @@ async function tokenizeSplit(
   const documents = readDocuments(split, options, (why) => {
     if (skipped.count++ === 0) skipped.why = why;
   });
-  const made = counted(remake?.of(documents) ?? documents);
+  const made = observed(remake?.of(documents) ?? documents);
   const layout = await tokenize(made, tokenizer, options, emit);
   const dataSha256 = hash.digest("hex");
   return { layout, facts: { utf8Bytes, numWords, skipped, isRendered, dataSha256 } };

@@ -118,6 +118,8 @@ export const joinedBy = (separator: string): Remake => ({
   },
 });
 
+export const sum = (numbers: readonly number[]) => numbers.reduce((all, each) => all + each, 0);
+
 /** The first id that is at least so large, and where it is. */
 export function firstFrom(least: number, ids: Stretches<Tokens | BigUint64Array>) {
   for (const [part, start] of stretchesOf(ids))

@@ -2,6 +2,7 @@
 
 import { UserError } from "../core/errors.ts";
 import { createRandom } from "../core/random.ts";
+import { sum } from "./document.ts";
 import { type DataCursor, rowsFrom, shuffledRows, type TrainingSet } from "./training.ts";
 import { type Batch, packWindows } from "./windows.ts";
 
@@ -16,8 +17,6 @@ interface Weighted {
 export interface Source extends Weighted {
   readonly training: TrainingSet;
 }
-
-const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
 /** How many rows each source gives in an epoch, which has as many as all of them together: by largest remainders. */
 function rowsPerEpoch(sources: readonly Weighted[]): readonly number[] {

@@ -70,9 +70,9 @@ export async function readFloats(info: TensorInfo): Promise<Float32Array> {
 /** SHA-256 of a file of any size, in hexadecimal. */
 export const sha256OfFile = (path: string) => hashOfFile(path, createHash("sha256"));
 
-/** The hash of a file after what it was given before. */
-export async function hashOfFile(path: string, hash: Hash): Promise<string> {
-  const chunks = createReadStream(path, { highWaterMark: 2 ** 20 });
+/** The hash of a file, or of so many bytes of it, after what it was given before. */
+export async function hashOfFile(path: string, hash: Hash, length = Infinity): Promise<string> {
+  const chunks = createReadStream(path, { highWaterMark: 2 ** 20, end: length - 1 });
   for await (const chunk of chunks) hash.update(chunk as Uint8Array);
   return hash.digest("hex");
 }

@@ -1,8 +1,9 @@
-// What a family is: names of modules in checkpoints, and what a config means; families.ts has the rows.
+// What a family is: names of modules in checkpoints, and what a config means; index.ts has the rows.
 
 import type { Activation } from "../nn/layers.ts";
 import type { RotaryConfig } from "../nn/rotary.ts";
 import type { ConfigReader, ModelConfig } from "./config.ts";
+import type { RotaryDefaults } from "./settings.ts";
 
 /** Norms of what a part of a layer reads, and of what it adds to the stream; null: none. */
 export type AroundPart = readonly [before: string | null, after: string | null];
@@ -65,14 +66,17 @@ export interface Family {
   readonly keyValueHeads?: number;
   /** Feed-forward over hidden size, where it may be absent. */
   readonly intermediateRatio?: number;
-  readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Settings;
+  /** What the absence of rotary settings means, where all layers turn alike. */
+  readonly rotary?: RotaryDefaults;
+  /** Where they are not what most families have. */
+  readonly readSettings: (config: ConfigReader, sizes: ModelConfig) => Partial<Settings>;
 }
 
 export type Settings = Readonly<typeof usual>;
 
 /** What most families have. */
 export const usual = {
-  /** Of each layer; null or absent: none, as where positions are learned. */
+  /** Of each layer; null or absent: none, as where positions are learned. By default those that all turn alike. */
   rotary: [] as readonly (RotaryConfig | null)[],
   /** Keys that a query of each layer sees, its own among them; null: all. */
   windows: [] as readonly (number | null)[],
@@ -97,12 +101,7 @@ export const usual = {
   /** Random weights of what is added to the stream are smaller, by 1 / √(2 layers). */
   startsSmall: false,
 };
-export const unbiased = {
-  ...usual,
-  hasAttentionBias: false,
-  hasOutputBias: false,
-  hasMlpBias: false,
-};
+export const unbiased = { hasAttentionBias: false, hasOutputBias: false, hasMlpBias: false };
 
 export const everyLayer = <Value>({ numLayers }: ModelConfig, value: Value) =>
   Array<Value>(numLayers).fill(value);

@@ -4,7 +4,7 @@
 import { unsupported, UserError } from "../core/errors.ts";
 import { type JsonObject, shown } from "../core/json.ts";
 import type { Family } from "./family.ts";
-import { families } from "./families.ts";
+import { families } from "./index.ts";
 
 /** A value of the architecture's own keys; undefined where there is none. */
 type Read = (key: string) => unknown;

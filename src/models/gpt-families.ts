@@ -1,7 +1,6 @@
 // Families with layer norms and a plain feed-forward, after GPT-2: learned positions, or GPT-NeoX's rotary ones.
 
-import { everyLayer, type Family, normsBefore, usual } from "./family.ts";
-import { readRotary } from "./rotary.ts";
+import { type Family, normsBefore } from "./family.ts";
 import { attentionBias, attentionKinds } from "./settings.ts";
 
 const separate = { names: ["q_proj", "k_proj", "v_proj"], split: "modules" } as const;
@@ -31,7 +30,6 @@ export const gpt2: Family = {
   readSettings: (config) => {
     config.only("add_cross_attention", false);
     return {
-      ...usual,
       startsSmall: true,
       scale: config.flag("scale_attn_weights", true) ? null : 1,
       scaleByLayer: config.flag("scale_attn_by_inverse_layer_idx", false),
@@ -59,10 +57,9 @@ export const gpt_neox: Family = {
     partial_rotary_factor: ["rotary_pct"],
   },
   defaults: { maxPositions: 2048, normEpsilon: 1e-5, activation: "gelu", isTied: false },
-  readSettings: (config, sizes) => ({
-    ...usual,
+  rotary: { share: 0.25 },
+  readSettings: (config) => ({
     ...attentionBias(config, true),
-    rotary: everyLayer(sizes, readRotary(config, sizes, { share: 0.25 })),
     isParallel: config.flag("use_parallel_residual", true),
   }),
 };
@@ -82,13 +79,8 @@ export const gpt_neo: Family = {
   defaults: { ...gpt2.defaults, maxPositions: 2048 },
   readSettings: (config, sizes) => {
     const window = config.count("window_size", 256);
-    const kinds = attentionKinds(config, sizes);
-    return {
-      ...usual,
-      hasAttentionBias: false,
-      scale: 1,
-      windows: kinds.map((kind) => (kind === "local" ? window : null)),
-    };
+    const windows = attentionKinds(config, sizes).map((kind) => (kind === "local" ? window : null));
+    return { hasAttentionBias: false, scale: 1, windows };
   },
 };
 
@@ -115,6 +107,6 @@ export const opt: Family = {
       config.only(key, true);
     config.only("_remove_final_layer_norm", false);
     config.only("word_embed_proj_dim", hiddenSize);
-    return usual;
+    return {};
   },
 };

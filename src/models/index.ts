@@ -4,11 +4,18 @@ import { unsupported, UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 import { configReader, readSizes } from "./config.ts";
 import { decoder, type Model } from "./decoder.ts";
-import { families } from "./families.ts";
+import { everyLayer, type Family, usual } from "./family.ts";
+import * as gpt from "./gpt-families.ts";
+import * as llama from "./llama-families.ts";
+import { readRotary } from "./settings.ts";
 
 export type { Model, WeightGroup } from "./decoder.ts";
 export type { ModelConfig } from "./config.ts";
-export type { FamilyName } from "./families.ts";
+
+const rows = { ...gpt, ...llama };
+export type FamilyName = keyof typeof rows;
+/** By the `model_type` of config.json: what these files export, a row each. */
+export const families: Readonly<Record<string, Family>> = rows;
 
 /** Reads a config.json, whose path is for messages; refuses what is not implemented by name. */
 export function readModel(path: string, json: JsonObject): Model {
@@ -23,7 +30,9 @@ export function readModel(path: string, json: JsonObject): Model {
     });
   const config = configReader(path, json, family.aliases);
   const sizes = readSizes(config, family);
-  const settings = family.readSettings(config, sizes);
+  const own = family.readSettings(config, sizes);
+  const turns = !own.rotary && !family.embeddings.positions;
+  const rotary = turns && { rotary: everyLayer(sizes, readRotary(config, sizes, family.rotary)) };
   for (const start of ["rope_", "sliding_window", "layer_types"]) config.refuseUnread(start);
-  return decoder(family, { ...sizes, ...settings });
+  return decoder(family, { ...sizes, ...usual, ...own, ...rotary });
 }

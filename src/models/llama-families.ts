@@ -1,15 +1,14 @@
 // Families after Llama: rotary positions, RMS norms, grouped-query attention and a gated feed-forward, but for StarCoder2.
 
 import { UserError } from "../core/errors.ts";
-import { everyLayer, type Family, normsBefore, unbiased, usual } from "./family.ts";
-import { readRotary } from "./rotary.ts";
+import { everyLayer, type Family, normsBefore, unbiased } from "./family.ts";
 import {
   attentionBias,
   gemma,
   gemmaRotary,
   gemmaWindow,
-  laterWindows,
   layerWindows,
+  readRotary,
   slidingWindow,
 } from "./settings.ts";
 
@@ -26,10 +25,8 @@ export const llama: Family = {
   layout: "FD",
   aliases: {},
   defaults: { maxPositions: 2048, normEpsilon: 1e-6, activation: "silu", isTied: false },
-  readSettings: (config, sizes) => ({
-    ...usual,
+  readSettings: (config) => ({
     ...attentionBias(config, false),
-    rotary: everyLayer(sizes, readRotary(config, sizes)),
     hasMlpBias: config.flag("mlp_bias", false),
   }),
 };
@@ -40,7 +37,6 @@ export const mistral: Family = {
   defaults: { ...llama.defaults, maxPositions: 131072 },
   readSettings: (config, sizes) => ({
     ...unbiased,
-    rotary: everyLayer(sizes, readRotary(config, sizes)),
     windows: everyLayer(sizes, slidingWindow(config)),
   }),
 };
@@ -49,12 +45,13 @@ export const mistral: Family = {
 export const qwen2: Family = {
   ...llama,
   defaults: { ...llama.defaults, maxPositions: 32768 },
-  readSettings: (config, sizes) => ({
-    ...unbiased,
-    rotary: everyLayer(sizes, readRotary(config, sizes)),
-    windows: laterWindows(config, sizes),
-    hasAttentionBias: true,
-  }),
+  readSettings: (config, sizes) => {
+    const size = slidingWindow(config);
+    const window = config.flag("use_sliding_window", false) ? size : null;
+    const first = config.number("max_window_layers", 28);
+    const windows = layerWindows(config, sizes, window, (layer) => layer >= first);
+    return { ...unbiased, hasAttentionBias: true, windows };
+  },
 };
 
 /** Yang et al., 2025: Qwen2 with a norm of each head's query and key. */
@@ -98,15 +95,11 @@ export const phi3: Family = {
   projections: { names: ["qkv_proj"], split: "parts" },
   mlp: { gate: "mlp.gate_up_proj", up: "mlp.gate_up_proj", down: "mlp.down_proj" },
   defaults: { ...llama.defaults, maxPositions: 4096, normEpsilon: 1e-5 },
+  // What Microsoft's first files call longrope.
+  rotary: { share: 1, synonyms: { su: "longrope", yarn: "longrope" } },
   readSettings: (config, sizes) => {
     for (const key of ["attention_bias", "mlp_bias", "lm_head_bias"]) config.only(key, false);
-    // What Microsoft's first files call longrope.
-    const synonyms = { su: "longrope", yarn: "longrope" };
-    return {
-      ...unbiased,
-      rotary: everyLayer(sizes, readRotary(config, sizes, { share: 1, synonyms })),
-      windows: everyLayer(sizes, slidingWindow(config, null)),
-    };
+    return { ...unbiased, windows: everyLayer(sizes, slidingWindow(config, null)) };
   },
 };
 
@@ -157,7 +150,6 @@ export const gemma2: Family = {
     config.has("sliding_window_size"); // says the window again
     return {
       ...gemma(config, sizes, { score: 50, logit: 30 }),
-      rotary: everyLayer(sizes, readRotary(config, sizes)),
       windows: layerWindows(config, sizes, gemmaWindow(config), (layer) => layer % 2 === 0),
     };
   },
@@ -195,8 +187,7 @@ export const starcoder2: Family = {
   defaults: { ...gemma2.defaults, maxPositions: 4096, normEpsilon: 1e-5 },
   keyValueHeads: 2,
   readSettings: (config, sizes) => ({
-    ...(config.flag("use_bias", true) ? usual : unbiased),
-    rotary: everyLayer(sizes, readRotary(config, sizes)),
+    ...(!config.flag("use_bias", true) && unbiased),
     windows: everyLayer(sizes, slidingWindow(config, null)),
   }),
 };

@@ -1,10 +1,10 @@
 // Settings that several families read alike, or that one says in a way of its own.
 
-import { UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import { shown } from "../core/json.ts";
-import { type ConfigReader, type ModelConfig, readerInside } from "./config.ts";
-import { type Settings, unbiased } from "./family.ts";
-import { readRotary } from "./rotary.ts";
+import type { RotaryConfig, RotaryScaling } from "../nn/rotary.ts";
+import { type ConfigReader, configReader, type ModelConfig, readerInside } from "./config.ts";
+import { unbiased } from "./family.ts";
 
 export function attentionBias(config: ConfigReader, fallback: boolean) {
   const hasBias = config.flag("attention_bias", fallback);
@@ -37,20 +37,12 @@ export function layerWindows(
   });
 }
 
-/** Qwen's: where `use_sliding_window` says so, in the layers from `max_window_layers` on. */
-export function laterWindows(config: ConfigReader, sizes: ModelConfig) {
-  const size = slidingWindow(config);
-  const window = config.flag("use_sliding_window", false) ? size : null;
-  const first = config.number("max_window_layers", 28);
-  return layerWindows(config, sizes, window, (layer) => layer >= first);
-}
-
 /** What Gemma 2 and 3 share; the caps are what their absence means, and null is none. */
 export function gemma(
   config: ConfigReader,
   { hiddenSize }: ModelConfig,
   caps: { readonly score: number | null; readonly logit: number | null },
-): Settings {
+) {
   const cap = (key: string, absent: number | null) =>
     config.has(key) ? config.positive(key) : config.isNull(key) ? null : absent;
   return {
@@ -109,3 +101,109 @@ export function attentionKinds(config: ConfigReader, { numLayers }: ModelConfig)
     throw refusal("attention_layers", "other kinds than attention_types says");
   return kinds;
 }
+
+export interface RotaryDefaults {
+  /** Of each head that turns, where it may be another than 1. */
+  readonly share?: number;
+  readonly theta?: number;
+  /** Names of types that mean others. */
+  readonly synonyms?: Readonly<Record<string, string>>;
+  /** The object that holds the settings; by default one of the config. */
+  readonly nested?: ConfigReader;
+}
+
+/** The one of these objects of a config that counts, if any: `rope_scaling` before the newer one, as in transformers 5. */
+function scalingObject(config: ConfigReader): ConfigReader {
+  const isSet = (key: string) => Object.keys(config.object(key, {})).length > 0;
+  const [key] = ["rope_scaling", "rope_parameters"].filter(isSet);
+  return key ? readerInside(config, key) : configReader(config.path, {});
+}
+
+/** `rope_theta` and `rope_scaling`, or both inside `rope_parameters` in newer files. */
+export function readRotary(
+  config: ConfigReader,
+  { headDim, maxPositions }: ModelConfig,
+  { share, theta: base = 1e4, synonyms = {}, nested = scalingObject(config) }: RotaryDefaults = {},
+): RotaryConfig {
+  config.only("rope_interleaved", false);
+  if (share === undefined)
+    for (const reader of [config, nested]) reader.only("partial_rotary_factor", 1);
+  const factor = config.number("partial_rotary_factor", share ?? 1);
+  const rotaryDim = Math.floor(headDim * nested.number("partial_rotary_factor", factor));
+  if (rotaryDim % 2 !== 0 || rotaryDim < 0 || rotaryDim > headDim)
+    throw refusal(config, `${rotaryDim} rotary elements must be even, at most ${headDim}`);
+  const theta = nested.positive("rope_theta", config.positive("rope_theta", base));
+  const named = nested.text("rope_type", nested.text("type", "default"));
+  const type = (Object.hasOwn(synonyms, named) && synonyms[named]) || named;
+  if (!Object.hasOwn(scalings, type))
+    throw unsupported(`${nested.path}: rope type "${type}"`, type, Object.keys(scalings));
+  const ORIGINAL = "original_max_position_embeddings";
+  const original = () => config.count(ORIGINAL, nested.count(ORIGINAL, maxPositions));
+  const scaling = scalings[type]!(nested, { rotaryDim, theta, maxPositions, original });
+  nested.refuseUnread();
+  return { rotaryDim, theta, scaling };
+}
+
+interface Around extends Omit<RotaryConfig, "scaling"> {
+  readonly maxPositions: number;
+  /** Tokens of the windows before the scaling. */
+  readonly original: () => number;
+}
+
+const refusal = ({ path }: ConfigReader, problem: string) => new UserError(`${path}: ${problem}`);
+
+/** By type, from the object that names it and what is around that. */
+const scalings: Readonly<Record<string, (own: ConfigReader, around: Around) => RotaryScaling>> = {
+  default: () => ({ type: "none" }),
+  linear: (own) => ({ type: "linear", factor: own.positive("factor") }),
+  // Changes nothing within the trained length, and windows never exceed it.
+  dynamic: (own) => {
+    own.positive("factor", 1);
+    return { type: "none" };
+  },
+  llama3: (own, { original }) => {
+    const scaling = {
+      type: "llama3",
+      factor: own.positive("factor"),
+      lowFrequencyFactor: own.number("low_freq_factor"),
+      highFrequencyFactor: own.number("high_freq_factor"),
+      originalMaxPositions: original(),
+    } as const;
+    if (scaling.highFrequencyFactor > scaling.lowFrequencyFactor) return scaling;
+    throw refusal(own, "high_freq_factor must be above low_freq_factor");
+  },
+  // A stated factor counts, also where the lengths say another, as in transformers 5 and llama.cpp.
+  yarn: (own, { theta, maxPositions, original }) => {
+    const factor = own.positive("factor", maxPositions / original());
+    const gain = factor > 1 ? 0.1 * Math.log(factor) + 1 : 1;
+    const [fastTurns, slowTurns] = [own.positive("beta_fast", 32), own.positive("beta_slow", 1)];
+    if (theta <= 1) throw refusal(own, `rope_theta must be above 1, found ${theta}`);
+    if (fastTurns < slowTurns) throw refusal(own, "beta_fast must not be below beta_slow");
+    return {
+      type: "yarn",
+      factor,
+      fastTurns,
+      slowTurns,
+      originalMaxPositions: original(),
+      gain: own.positive("attention_factor", gain),
+    };
+  },
+  longrope: (own, { rotaryDim, maxPositions, original }) => {
+    const pairs = rotaryDim / 2;
+    const divisors = (key: string) => {
+      const values = own.list(key).filter((x): x is number => Number.isFinite(x) && Number(x) > 0);
+      if (values.length === pairs && own.list(key).length === pairs) return values;
+      throw refusal(own, `"${key}" must be ${pairs} positive numbers`);
+    };
+    const factor = own.positive("factor", maxPositions / original());
+    if (original() < 2) throw refusal(own, "the original length must be at least 2 tokens");
+    const gain = factor > 1 ? Math.sqrt(1 + Math.log(factor) / Math.log(original())) : 1;
+    return {
+      type: "longrope",
+      short: divisors("short_factor"),
+      long: divisors("long_factor"),
+      originalMaxPositions: original(),
+      gain: own.positive("attention_factor", gain),
+    };
+  },
+};

@@ -1,10 +1,9 @@
 // Everything that a run needs before its first step: the augmented model, its data as tokens, windows and tensors.
 
 import { UserError } from "../core/errors.ts";
-import { type Corpus, joinCorpora } from "../data/corpus.ts";
+import { type Corpus, cutCorpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/mixture.ts";
-import { cutCorpus } from "../data/slice.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";

@@ -4,11 +4,11 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
 import { codeOf, invariant, UserError } from "../../core/errors.ts";
 import { checkFile, makeFolder, replaceFile } from "../../files/atomic.ts";
 import { OpenFile } from "../../files/open-file.ts";
-import { CHUNK, createTokens, joined, Stretched } from "../document.ts";
+import { hashOfFile } from "../../files/safetensors.ts";
+import { CHUNK, createTokens, joined, Stretched, sum } from "../document.ts";
 import type { TokenizedText } from "../document.ts";
 import type { EmitTokens, TokenLayout } from "./tokenize.ts";
 
@@ -117,19 +117,13 @@ async function openCache<Facts>(path: string, vocabSize: number): Promise<Tokeni
   await checkFile(path);
   const file = new OpenFile(path);
   const end = file.size - 36;
-  const hash = createHash("sha256");
-  for (let at = 0; at < end + 4; at += CHUNK) {
-    hash.update(file.read(at, Math.min(CHUNK, end + 4 - at)));
-    await setImmediate();
-  }
   const ending = Buffer.from(file.read(end, 36));
-  invariant(hash.digest().equals(ending.subarray(4)), `${path} is damaged`);
+  const found = await hashOfFile(path, createHash("sha256"), end + 4);
+  invariant(found === ending.toString("hex", 4), `${path} is damaged`);
   const length = ending.readUInt32LE(0);
   const json = Buffer.from(file.read(end - length, length)).toString();
   return textsIn((...at) => file.read(...at), JSON.parse(json) as Known<Facts>, vocabSize);
 }
-
-const sum = (lengths: readonly number[]) => lengths.reduce((all, length) => all + length, 0);
 
 /** 1 for each token that is a target, some at a time. */
 function* masksOf({ lengths, unscored }: TokenLayout): Generator<Uint8Array> {
