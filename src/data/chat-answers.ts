@@ -24,10 +24,7 @@ interface Rendering {
 }
 
 /** By message, the stretches that the assistant says; of messages of the weight 0, as OpenAI has it, none. */
-export function answerSpans(
-  messages: readonly Message[],
-  rendering: Rendering,
-): ReadonlyMap<number, readonly Span[]> {
+export function answerSpans(messages: readonly Message[], rendering: Rendering) {
   const { marked, render } = rendering;
   const said = [...messages.keys()].filter((at) => messages[at]!.role === "assistant");
   const places = said.filter((at) => messages[at]!["weight"] !== 0);

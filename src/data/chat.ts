@@ -32,10 +32,7 @@ export type ChatTemplate = ReturnType<typeof chatTemplate>;
  * The template of a tokenizer's folder, or another: one of the folder's by its name, a built-in one, or a file's.
  * Undefined where none is asked for and the folder has none.
  */
-export async function loadChatTemplate(
-  tokenizer: Tokenizer,
-  asked?: string | null,
-): Promise<ChatTemplate | undefined> {
+export async function loadChatTemplate(tokenizer: Tokenizer, asked?: string | null) {
   const own = await templatesIn(tokenizer.folder);
   const tokens = await specialTokens(tokenizer);
   const make = (source: string, forTools?: string) =>

@@ -93,13 +93,9 @@ export interface TokenizedText {
 export const CHUNK = 1 << 16;
 
 /** All numbers in order, some at a time, with where each stretch begins. */
-export function* stretchesOf<Numbers>(
-  of: Stretches<Numbers>,
-  from = 0,
-  to = of.length,
-): Generator<readonly [numbers: Numbers, start: number]> {
+export function* stretchesOf<Numbers>(of: Stretches<Numbers>, from = 0, to = of.length) {
   for (let start = from; start < to; start += CHUNK)
-    yield [of.subarray(start, Math.min(start + CHUNK, to)), start];
+    yield [of.subarray(start, Math.min(start + CHUNK, to)), start] as const;
 }
 
 /** Makes other documents of those that are read; its name stands for what it does. */

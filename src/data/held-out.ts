@@ -1,6 +1,6 @@
 // One side of documents whose end is held out: where they are cut, found in their text alone.
 
-import type { DocumentStream, Piece } from "./document.ts";
+import type { DocumentStream } from "./document.ts";
 
 export type Side = Readonly<{ side: "kept" | "held-out"; share: number }>;
 
@@ -48,11 +48,7 @@ async function findCut(open: () => DocumentStream, share: number): Promise<numbe
 }
 
 /** What is before the first `cut` characters, or all behind them. */
-export async function* sideOf(
-  documents: DocumentStream,
-  side: Side["side"],
-  cut: number,
-): AsyncGenerator<Piece> {
+export async function* sideOf(documents: DocumentStream, side: Side["side"], cut: number) {
   let at = 0;
   let isStart = true;
   let isBehind = false;

@@ -97,10 +97,7 @@ export const ggmlNames: readonly (string | undefined)[] =
   IQ3_S IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16`.split(/\s+/);
 
 /** The values of whole blocks. */
-export function decodeBlocks(
-  { values, bytes, decode }: Required<BlockFormat>,
-  stored: Uint8Array,
-): Float32Array {
+export function decodeBlocks({ values, bytes, decode }: Required<BlockFormat>, stored: Uint8Array) {
   const all = new Float32Array((stored.length / bytes) * values);
   for (let block = 0; block * bytes < stored.length; block++)
     decode(stored, block * bytes, all, block * values);

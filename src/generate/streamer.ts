@@ -42,10 +42,7 @@ export async function continuationStreamer(
 }
 
 /** What masks all but the nucleus, which @huggingface/transformers lacks in its JavaScript edition. */
-export async function nucleus(
-  topK: number,
-  topP: number,
-): Promise<transformers.LogitsProcessorList> {
+export async function nucleus(topK: number, topP: number) {
   const { LogitsProcessor, LogitsProcessorList } = await import("@huggingface/transformers");
   class Nucleus extends LogitsProcessor {
     override _call(_: bigint[][], logits: transformers.Tensor): transformers.Tensor {

@@ -136,12 +136,7 @@ export const pageOf = ({ settings: { endpoint }, repo: { type, id } }: HubContex
   `${endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
 
 /** The error for an answer that is not a success; `file` is undefined for a listing. */
-export function statusFailure(
-  response: Response,
-  context: HubContext,
-  file?: string,
-  text = "",
-): UserError {
+export function statusFailure(response: Response, context: HubContext, file?: string, text = "") {
   const { status, headers } = response;
   const { endpoint, token } = context.settings;
   const { repo } = context;

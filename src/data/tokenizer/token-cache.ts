@@ -8,8 +8,7 @@ import { codeOf, invariant, UserError } from "../../core/errors.ts";
 import { checkFile, makeFolder, replaceFile } from "../../files/atomic.ts";
 import { OpenFile } from "../../files/open-file.ts";
 import { hashOfFile } from "../../files/safetensors.ts";
-import { CHUNK, createTokens, joined, Stretched, sum } from "../document.ts";
-import type { TokenizedText } from "../document.ts";
+import { CHUNK, createTokens, joined, Stretched, sum, type TokenizedText } from "../document.ts";
 import type { EmitTokens, TokenLayout } from "./tokenize.ts";
 
 /** What another version wrote is made anew. */
