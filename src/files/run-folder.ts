@@ -29,12 +29,6 @@ export interface Snapshot {
   readonly state: unknown;
 }
 
-export interface FoundSnapshot extends Omit<Snapshot, "tensors"> {
-  readonly dir: string;
-  /** Later ones that are damaged. */
-  readonly skipped: readonly { readonly dir: string; readonly reason: string }[];
-}
-
 /** Saves a snapshot as `step-000200` and returns its folder. On failure nothing is left and earlier ones are untouched. */
 export async function saveSnapshot(
   runDir: string,
@@ -66,10 +60,10 @@ export async function saveSnapshot(
 }
 
 /**
- * The last undamaged snapshot, by the checksums in its state.json; undefined where none was ever saved. Throws a
- * UserError where all are damaged, so that no run starts again from nothing unasked.
+ * The last undamaged snapshot, by the checksums in its state.json, with the later ones that are damaged; undefined where
+ * none was ever saved. Throws a UserError where all are damaged, so that no run starts again from nothing unasked.
  */
-export async function latestSnapshot(runDir: string): Promise<FoundSnapshot | undefined> {
+export async function latestSnapshot(runDir: string) {
   const skipped: { dir: string; reason: string }[] = [];
   for (const { dir, step } of (await listSnapshots(runDir)).reverse()) {
     try {

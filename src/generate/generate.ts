@@ -55,8 +55,6 @@ export interface GenerateOptions extends GeneratorOptions, AnswerOptions {
   readonly prompt: Prompt;
 }
 
-export type Generation = Awaited<ReturnType<typeof generate>>;
-
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions) {
   const generator = await openGenerator(options);

@@ -32,11 +32,6 @@ const settings = {
   use_parallel_residual: "use_parallel_residual",
 };
 
-interface Arranged {
-  readonly shape: readonly number[];
-  readonly arrange?: (values: Float32Array) => Float32Array;
-}
-
 interface Described {
   readonly metadata: ReadonlyMap<string, unknown>;
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
@@ -157,7 +152,7 @@ function arranged(
   shape: readonly number[],
   { norm, layout, projections }: Family,
   { turns, heads, H }: { readonly turns: boolean; readonly heads: number; readonly H: number },
-): Arranged {
+): { shape: readonly number[]; arrange?: (values: Float32Array) => Float32Array } {
   const [, columns = 1] = shape;
   /** indexOf: where the value of a place is stored. */
   const moved = (shape: readonly number[], indexOf: (row: number, column: number) => number) => {

@@ -51,21 +51,16 @@ export const TOKENIZER_FILES = [
 ];
 
 /** Makes a tokenizer of its files, with tokenizer_config.json where there is one. */
-export async function readTokenizer({
-  folder,
-  read,
-  sha256,
-  within,
-}: TokenizerPlace): Promise<Tokenizer> {
+export async function readTokenizer(place: TokenizerPlace): Promise<Tokenizer> {
+  const { folder, read, sha256, within } = place;
   const one = await read("tokenizer.json");
   // GPT-2's own two files, before there was the one.
   const files = one ? [one] : [await read("vocab.json"), await read("merges.txt")];
   const configFile = await read("tokenizer_config.json");
-  if (!files.every((bytes) => bytes)) {
+  if (!files.every((bytes) => bytes))
     throw new UserError(`${folder} holds no tokenizer.json`, {
       hint: "text needs it, beside the model's weights; token files (.bin, .npy) do not",
     });
-  }
   const all = [...files, configFile].flatMap((bytes) => bytes ?? []);
   const [digest, path] = [await sha256(all), `${folder}/${one ? "tokenizer.json" : "vocab.json"}`];
   const decoder = new TextDecoder();
@@ -95,18 +90,12 @@ export async function readTokenizer({
       cuts,
       encode: (pieces) => {
         const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
-        const encoding = { encodeWord, before, cuts, vocabSize: specials.vocabSize };
-        return usable(within, path, characters, () => encodePieces(pieces, encoding));
+        const encoded = () => encodePieces(pieces, { cuts, ...specials }, encodeWord, before);
+        return usable(within, path, characters, encoded);
       },
       pieceOf,
-      spell: (ids) =>
-        spelled(
-          isByteLevel,
-          Array.from(ids, (id) => pieceOf(id) ?? ""),
-        ),
-      specialTokens: json.added_tokens.flatMap(({ special, content }) =>
-        special ? [content] : [],
-      ),
+      spell: (ids) => spelled(isByteLevel, [...ids].map(pieceOf)),
+      specialTokens: json.added_tokens.filter((each) => each.special).map((each) => each.content),
     };
   });
 }
@@ -192,16 +181,13 @@ function remembering(encode: WordEncoder): WordEncoder {
   };
 }
 
-interface Encoding {
-  readonly encodeWord: WordEncoder;
-  readonly before: ReturnType<typeof bordersOf>;
-  readonly cuts: CutRule | undefined;
-  readonly vocabSize: number;
-}
-
 /** A word at a border is encoded once more, up to there. */
-function encodePieces(pieces: readonly Piece[], encoding: Encoding): EncodedPieces {
-  const { encodeWord, before, cuts, vocabSize } = encoding;
+function encodePieces(
+  pieces: readonly Piece[],
+  { cuts, vocabSize }: Pick<Tokenizer, "cuts" | "vocabSize">,
+  encodeWord: WordEncoder,
+  before: ReturnType<typeof bordersOf>,
+): EncodedPieces {
   const ids: number[] = [];
   /** How many ids there were when each piece began. */
   const begins: number[] = [];

@@ -27,7 +27,7 @@ function byteCharacters(text: string): string {
  * What each of the vocabulary's pieces stands for, for people to read: bytes that begin a character are told with those
  * that end it.
  */
-export function spelled(isByteLevel: boolean, pieces: readonly string[]): string[] {
+export function spelled(isByteLevel: boolean, pieces: readonly (string | undefined)[]): string[] {
   const decoder = new TextDecoder();
   const bytesOf = (piece: string) =>
     isByteLevel && Array.from(piece).every((each) => characters.includes(each))
@@ -35,7 +35,7 @@ export function spelled(isByteLevel: boolean, pieces: readonly string[]): string
       : /^<0x[0-9A-F]{2}>$/.test(piece)
         ? Uint8Array.of(Number(piece.slice(1, -1)))
         : utf8.encode(piece.replaceAll("\u2581", " "));
-  return pieces.map((piece) => decoder.decode(bytesOf(piece), { stream: true }));
+  return pieces.map((piece = "") => decoder.decode(bytesOf(piece), { stream: true }));
 }
 
 export const spacesStart = /^\p{White_Space}*/u;
