@@ -3,7 +3,7 @@
 import { copyFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { loadCorpus, readDocuments } from "../src/data/corpus.ts";
-import { embeddedData } from "../src/data/readers/embedded.ts";
+import { embeddedData } from "../src/data/readers/files.ts";
 import { findDataFiles, selectSplit } from "../src/data/readers/files.ts";
 import { loadTokenizer } from "../src/data/tokenizer/tokenizer.ts";
 import { numInputs } from "../src/data/windows.ts";

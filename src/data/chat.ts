@@ -11,7 +11,6 @@ import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { answerSpans, close, endOfTurn, open, probe, RowProblem } from "./chat-answers.ts";
 import type { Message, Span } from "./chat-answers.ts";
-import { BUILT_IN_TEMPLATES, builtInTemplate } from "./chat-templates.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
 export interface Conversation {
@@ -25,6 +24,38 @@ export interface Conversation {
 /** What counts: what the assistant says, the last of it alone, or everything. */
 export const LOSS_ON = ["answers", "last", "all"] as const;
 export type LossOn = (typeof LOSS_ON)[number];
+
+/** For models that bring none, by name, in Jinja; BOS stands for the token that the tokenizer itself puts in front of texts, where it does. */
+const templates = {
+  /** Of OpenAI and Qwen; best where <|im_start|> and <|im_end|> are tokens of the vocabulary. */
+  chatml: `{{ BOS }}{% for message in messages %}
+{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+{%- endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`,
+
+  /** Names before what they say, for any vocabulary; an answer ends with the model's own end of text. */
+  plain: `{{ BOS }}{% for message in messages %}
+{{- ('' if loop.first else '\\n\\n') + message.role | capitalize + ': ' + message.content }}
+{%- if message.role == 'assistant' %}{{ eos_token }}{% endif %}
+{%- endfor %}{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}`,
+
+  /** Alpaca's (Taori et al., 2023): an instruction, with an input where there is one, and the response. */
+  alpaca: `{{ BOS }}{% for message in messages %}
+{%- if loop.first and message.role != 'system' %}
+{{- 'Below is an instruction that describes a task' }}
+{{- ', paired with an input that provides further context' if message.input }}
+{{- '. Write a response that appropriately completes the request.\\n\\n' }}
+{%- elif not loop.first %}{{ '\\n\\n' }}
+{%- endif %}
+{%- if message.role == 'user' %}
+{{- '### Instruction:\\n' + (message.instruction or message.content) }}
+{{- '\\n\\n### Input:\\n' + message.input if message.input }}
+{%- elif message.role == 'assistant' %}{{ '### Response:\\n' + message.content + eos_token }}
+{%- else %}{{ message.content }}
+{%- endif %}
+{%- endfor %}{% if add_generation_prompt %}{{ '\\n\\n### Response:\\n' }}{% endif %}`,
+};
+
+export const BUILT_IN_TEMPLATES = Object.keys(templates) as readonly string[];
 
 export type ChatTemplate = ReturnType<typeof chatTemplate>;
 
@@ -53,12 +84,14 @@ export async function loadChatTemplate(tokenizer: Tokenizer, asked?: string | nu
 
 /** An answer has to end with a token, or nothing ends it when it is generated. */
 function builtIn(name: string, { prefix, encode }: Tokenizer): string | undefined {
+  if (!Object.hasOwn(templates, name)) return undefined;
   const ending = { text: "<|im_end|>", isTarget: true, isLast: true };
   if (name === "chatml" && encode([ending]).ids.length > 1)
     throw new UserError("the vocabulary has no <|im_end|>, which ends the answers of chatml", {
       hint: "--chat-template plain is for any vocabulary",
     });
-  return builtInTemplate(name, prefix.length > 0);
+  const bos = prefix.length > 0 ? "{{ bos_token }}" : "";
+  return templates[name as keyof typeof templates].replace("{{ BOS }}", bos);
 }
 
 /** A folder's templates by name, as transformers finds them: files win over what tokenizer_config.json holds. */
@@ -143,14 +176,12 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
   const render = (conversation: Conversation, addsPrompt = false) =>
     bare(rendered(conversation, addsPrompt));
 
-  const learn = (
-    conversation: Conversation,
-    on: LossOn,
-  ): { text: string; spans: readonly Span[] } => {
+  const learn = (conversation: Conversation, on: LossOn) => {
     const { messages, from = 0, variables } = conversation;
     const marked = rendered(conversation);
     const text = bare(marked);
-    if (on === "all") return { text, spans: [[0, text.length]] };
+    const whole: readonly Span[] = [[0, text.length]];
+    if (on === "all") return { text, spans: whole };
     const renderSome = (some: readonly Message[], addsPrompt?: boolean) =>
       rendered({ messages: some, variables }, addsPrompt);
     const spans = answerSpans(messages, { marked, render: renderSome, added });

@@ -2,7 +2,7 @@
 
 import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
-import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
+import { joined, Stretched, sum, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { numInputs, packRows, type Window, windowsWithin } from "./windows.ts";
 
@@ -137,17 +137,12 @@ function joinTexts(
   isEnded: (text: TokenizedText, i: number) => boolean,
 ): { readonly stream: TokenizedText; readonly bounds: readonly number[] } {
   const end: TokenizedText = { tokens: Uint32Array.from(mark === undefined ? [] : [mark]) };
-  const parts: TokenizedText[] = [];
-  const bounds = [0];
+  const ended = texts.map((text, i) =>
+    mark === undefined || isEnded(text, i) ? [text] : [text, end],
+  );
   let length = 0;
-  for (const [i, text] of texts.entries()) {
-    const added = mark === undefined || isEnded(text, i) ? [text] : [text, end];
-    for (const part of added) {
-      parts.push(part);
-      length += part.tokens.length;
-    }
-    bounds.push(length);
-  }
+  const grown = ended.map((parts) => (length += sum(parts.map(({ tokens }) => tokens.length))));
+  const [bounds, parts] = [[0, ...grown], ended.flat()];
   if (parts.length === 1) return { stream: parts[0]!, bounds };
   const all = parts.map((part) => part.tokens);
   const tokens = joined<Tokens>((length) => new Uint32Array(length), all);

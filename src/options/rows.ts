@@ -1,8 +1,7 @@
 // How rows of data are read: options that finetune and eval share.
 
 import * as z from "zod";
-import { LOSS_ON } from "../data/chat.ts";
-import { BUILT_IN_TEMPLATES } from "../data/chat-templates.ts";
+import { BUILT_IN_TEMPLATES, LOSS_ON } from "../data/chat.ts";
 import { ROW_FIELDS, ROW_FORMATS } from "../data/readers/rows.ts";
 import { listed, oneOf, orNull, preset, text, worded } from "./values.ts";
 

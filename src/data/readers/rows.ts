@@ -246,17 +246,10 @@ function chat(messages: readonly Message[], fields: Fields, options: RowOptions,
     tools == null ? {} : { tools: typeof tools === "string" ? jsonOr(tools) : tools };
   const conversation = { messages: all, variables, from: from + all.length - messages.length };
   const { text, spans } = template.learn(conversation, lossOn);
-  const pieces: Piece[] = [];
-  let end = 0;
-  const add = (to: number, isTarget: boolean) => {
-    const part = { text: text.slice(end, to), isTarget, isLast: false, isRendered: true };
-    if (part.text) pieces.push(part);
-    end = to;
+  const pieceOf = (text: string, isTarget: boolean) => {
+    return { text, isTarget, isLast: false, isRendered: true };
   };
-  for (const [start, stop] of spans) {
-    add(start, false);
-    add(stop, true);
-  }
-  add(text.length, false);
-  return [...pieces, { text: "", isTarget: true, isLast: true, isRendered: true }];
+  const borders = [0, ...spans.flat(), text.length];
+  const pieces = borders.slice(1).map((end, i) => pieceOf(text.slice(borders[i], end), i % 2 > 0));
+  return [...pieces.filter((piece) => piece.text), { ...pieceOf("", true), isLast: true }];
 }
