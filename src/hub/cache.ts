@@ -1,6 +1,7 @@
 // Commits of repositories: what the hub says of them, and the cache, in the layout that huggingface_hub shares:
 // models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> → blob, trees/<commit>.json, .no_exist}.
 
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { copyFile, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
@@ -20,6 +21,10 @@ const MAX_LISTING_BYTES = 2 ** 26;
 export type RepoFile = Readonly<
   { size: number; blob_id: string } & { lfs_sha256?: string; lfs_size?: number }
 >;
+
+/** What names content on the hub: SHA-256 of large files, Git's hash of others. */
+export const contentHash = (isLarge: boolean, size: number) =>
+  isLarge ? createHash("sha256") : createHash("sha1").update(`blob ${size}\0`);
 
 /** All files of a commit by path. */
 type Listing = ReadonlyMap<string, RepoFile>;

@@ -1,13 +1,12 @@
 // Files of one commit into the cache: each blob once, resumed where it broke off, verified before it gets its name.
 
-import { createHash } from "node:crypto";
 import { open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { invariant } from "../core/errors.ts";
 import { statIfPresent, makeFolder } from "../files/atomic.ts";
 import { withLock } from "../files/lock.ts";
 import { hashOfFile } from "../files/safetensors.ts";
-import type { RepoFile, Snapshot } from "./cache.ts";
+import { contentHash, type RepoFile, type Snapshot } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { diskFailure, failed, networkFailure, pageOf, request, retrying } from "./request.ts";
 
@@ -15,7 +14,6 @@ const PARALLEL_FILES = 4;
 
 type Download = HubContext & Readonly<{ name: string; file: RepoFile; url: string; blob: string }>;
 
-/** Names a file's content: SHA-256 for large files, Git's hash for others. */
 const hashOf = (file: RepoFile) => file.lfs_sha256 ?? file.blob_id;
 
 /** Brings the named files into the snapshot, whose listing is known; those already there cost nothing. */
@@ -71,8 +69,7 @@ async function download(job: Download): Promise<void> {
   // Twice where the part that an earlier run left may be what is bad.
   for (let attempts = resumedBytes > 0 ? 2 : 1; attempts > 0; attempts--) {
     await retrying(job, attempt, () => received);
-    const git = () => createHash("sha1").update(`blob ${file.size}\0`);
-    const hash = file.lfs_sha256 === undefined ? git() : createHash("sha256");
+    const hash = contentHash(file.lfs_sha256 !== undefined, file.size);
     if ((await hashOfFile(incomplete, hash)) === hashOf(file)) return rename(incomplete, blob);
     await rm(incomplete);
   }

@@ -1,11 +1,11 @@
 // Files to a model's repository through the hub's own client: what is there already, by checksum, is not sent again.
 
-import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import type { CommitOperation } from "@huggingface/hub";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
 import { hashOfFile } from "../files/safetensors.ts";
+import { contentHash } from "./cache.ts";
 import type { HubContext } from "./environment.ts";
 import { nameOf } from "./repo-id.ts";
 import * as requests from "./request.ts";
@@ -116,10 +116,8 @@ async function remoteOf(hub: Client, client: Parameters<Client["listFiles"]>[0],
   return { isPrivate, files, hasBranch };
 }
 
-/** As the hub names content: SHA-256 of large files, Git's hash of others. */
 function hashOf(upload: Upload, sizeBytes: number, { isLarge }: { readonly isLarge: boolean }) {
-  const git = () => createHash("sha1").update(`blob ${sizeBytes}\0`);
-  const hash = isLarge ? createHash("sha256") : git();
+  const hash = contentHash(isLarge, sizeBytes);
   return "text" in upload ? hash.update(upload.text).digest("hex") : hashOfFile(upload.path, hash);
 }
 
