@@ -34,12 +34,10 @@ export function framed(data: Uint8Array): Uint8Array {
   return record;
 }
 
+type Scalars = Readonly<Record<string, number>>;
+
 /** An event with the time in seconds: Summary.Value is {tag: 1, simple_value: 2}. */
-export const scalarEvent = (
-  time: number,
-  step: number,
-  scalars: Readonly<Record<string, number>>,
-) => {
+export const scalarEvent = (time: number, step: number, scalars: Scalars) => {
   const values = Object.entries(scalars).map(([tag, value]): Message => {
     return { 1: tag, 2: Float32Array.of(value) };
   });
@@ -60,6 +58,5 @@ export async function openEventFile(folder: string, after: number) {
   await makeFolder(folder).catch(failing(folder));
   const at = { 1: Float64Array.of(now()), 2: after + 1 };
   await append(encode({ ...at, 3: "brain.Event:2" }), encode({ ...at, 7: { 1: 1 } })); // SessionLog.START
-  return (step: number, scalars: Readonly<Record<string, number>>) =>
-    append(scalarEvent(now(), step, scalars));
+  return (step: number, scalars: Scalars) => append(scalarEvent(now(), step, scalars));
 }

@@ -10,9 +10,7 @@ import * as atomic from "./atomic.ts";
 import { isRecord, readJsonIfSound, readLines, writeJson } from "./json.ts";
 import { isRunning, lockName } from "./lock.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
-import { sha256OfFile } from "./safetensors.ts";
-import type { TensorSource } from "./safetensors-header.ts";
-import { writeSafetensors } from "./safetensors-writer.ts";
+import { sha256OfFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
 
 export { appendLine, readLines } from "./json.ts";
 export { runFiles, snapshotFiles } from "./names.ts";

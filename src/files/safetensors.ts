@@ -1,20 +1,20 @@
-// Reader of safetensors checkpoints, single or sharded: opening reads headers alone, tensors are read on demand.
-// The writer is in safetensors-writer.ts; callers find both here.
+// Safetensors checkpoints, single or sharded: opening reads headers alone, tensors are read on demand, and written as they
+// come, so that a model need not fit in memory.
 
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, readdir, realpath, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
-import { messageOf, UserError } from "../core/errors.ts";
+import { invariant, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, shown } from "../core/json.ts";
-import { checkFile, statIfPresent } from "./atomic.ts";
+import { checkFile, replaceFile, statIfPresent } from "./atomic.ts";
+import { writeJson } from "./json.ts";
 import { modelFiles } from "./names.ts";
 import * as header from "./safetensors-header.ts";
-import type { TensorInfo } from "./safetensors-header.ts";
+import type { Metadata, TensorInfo, TensorSource } from "./safetensors-header.ts";
 
 export type { TensorInfo, TensorSource } from "./safetensors-header.ts";
-export { writeSafetensors, writeSharded } from "./safetensors-writer.ts";
 
 export interface Checkpoint {
   /** As named in the folder, so before symbolic links are resolved. */
@@ -167,6 +167,67 @@ export async function readUpTo(handle: FileHandle, position: number, length: num
     done += bytesRead;
   }
   return bytes;
+}
+
+/**
+ * Writes one file atomically: tensors in their order, the data aligned to 8 bytes. `metadata` is `{"format":"pt"}` by default, which Hugging Face loaders look for; null writes none.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly TensorSource[],
+  metadata: Metadata = { format: "pt" },
+): Promise<void> {
+  const sorted = header.inFileOrder(tensors);
+  const start = header.headerBytes(sorted, metadata);
+  await replaceFile(path, async (handle) => {
+    await handle.writeFile(start);
+    for (const tensor of sorted) {
+      const { name, data } = tensor;
+      let written = 0;
+      for await (const chunk of data instanceof Uint8Array ? [data] : data()) {
+        await handle.writeFile(chunk); // unlike write, goes on until all of the chunk is written
+        written += chunk.length;
+      }
+      const expected = header.byteSize(tensor);
+      invariant(written === expected, `"${name}" gave ${written} bytes, ${expected} expected`);
+    }
+  });
+}
+
+/**
+ * Writes `model.safetensors` into a new folder or, where that would be over `maxShardBytes` (default 5 GB), shards and
+ * their index, named as Hugging Face names them; a tensor larger than that has a shard of its own.
+ */
+export async function writeSharded(
+  folder: string,
+  tensors: readonly TensorSource[],
+  options: { readonly metadata?: Metadata; readonly maxShardBytes?: number } = {},
+): Promise<void> {
+  const { metadata, maxShardBytes = 5e9 } = options;
+  // In the given order, each shard as full as it may be.
+  const shards: TensorSource[][] = [[]];
+  let [filled, total] = [0, 0];
+  for (const tensor of tensors) {
+    const size = header.byteSize(tensor);
+    if (filled > 0 && filled + size > maxShardBytes) {
+      shards.push([]);
+      filled = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    filled += size;
+    total += size;
+  }
+  if (shards.length === 1) return writeSafetensors(join(folder, singleName), tensors, metadata);
+  const places: [tensor: string, shard: string][] = [];
+  for (const [i, shard] of shards.entries()) {
+    const [number, count] = [i + 1, shards.length].map((n) => String(n).padStart(5, "0"));
+    const name = `model-${number}-of-${count}.safetensors`;
+    for (const tensor of shard) places.push([tensor.name, name]);
+    await writeSafetensors(join(folder, name), shard, metadata);
+  }
+  const map = Object.fromEntries(places.sort(([a], [b]) => (a < b ? -1 : 1)));
+  const index = { metadata: { total_size: total }, weight_map: map };
+  await writeJson(join(folder, indexName), index);
 }
 
 const others: readonly (readonly [name: RegExp, problem: string, hint: string])[] = [

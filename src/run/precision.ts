@@ -1,7 +1,7 @@
 // `precision: auto`: half precision where a device has it and the run's first sequences come out as they do in F32.
 
 import type { Precision } from "../core/dtype.ts";
-import { mixedBatches } from "../data/mixture.ts";
+import { mixedBatches } from "../data/training.ts";
 import type { Engine } from "../engines/index.ts";
 import { globalNorm } from "../train/adamw.ts";
 import { openHost } from "../train/host.ts";

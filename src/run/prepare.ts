@@ -3,7 +3,7 @@
 import { UserError } from "../core/errors.ts";
 import { type Corpus, cutCorpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
-import { sharesOf } from "../data/mixture.ts";
+import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";

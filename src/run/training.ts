@@ -5,7 +5,7 @@ import { rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
-import { mixedBatches } from "../data/mixture.ts";
+import { mixedBatches } from "../data/training.ts";
 import { numScored } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";

@@ -2,7 +2,7 @@
 
 import { bytes } from "../core/format.ts";
 import { UserError } from "../core/errors.ts";
-import { mixedBatches } from "../data/mixture.ts";
+import { mixedBatches } from "../data/training.ts";
 import type { Engine } from "../engines/engine.ts";
 import { WASM_BYTES } from "../engines/onnxruntime/web.ts";
 import { openScorer } from "../evaluate/scorer.ts";

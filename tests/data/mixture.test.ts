@@ -1,8 +1,8 @@
 // Several sources in one order of rows: shares, seeds, and going on from any cursor.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { mixedBatches, sharesOf, type Source } from "../../src/data/mixture.ts";
-import { rowsFrom, shuffledRows, trainingSet } from "../../src/data/training.ts";
+import { mixedBatches, rowsFrom, sharesOf, shuffledRows } from "../../src/data/training.ts";
+import { type Source, trainingSet } from "../../src/data/training.ts";
 
 const context = 4;
 const start = { seed: 3, epoch: 0, index: 0 };

@@ -1,6 +1,5 @@
 // Batches of one training set alone, for tests that have no use for a mixture.
-import { mixedBatches } from "../../src/data/mixture.ts";
-import type { DataCursor, TrainingSet } from "../../src/data/training.ts";
+import { type DataCursor, mixedBatches, type TrainingSet } from "../../src/data/training.ts";
 
 export function trainingBatches(training: TrainingSet, cursor: DataCursor) {
   const { rows: numRows } = training.facts;

@@ -1,49 +1,18 @@
-// Data on this machine: the formats of its files, where they lie, and which of them a use reads.
+// Data on this machine: where its files lie, of which split they are - as `datasets` saved them, as a README.md says, or by
+// their names - and which of them a use reads.
 
 import { existsSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { basename, dirname, join } from "node:path";
-import { UserError } from "../../core/errors.ts";
+import { basename, dirname, join, relative } from "node:path";
+import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
-import type { Piece, Stretched, Tokens } from "../document.ts";
+import { configsOf, defaultConfig, likePattern } from "../../files/card.ts";
+import { readJsonIfSound } from "../../files/json.ts";
+import { splitNamed, splitOf } from "../../files/names.ts";
+import { staysInside } from "../../files/safetensors.ts";
 import type { Side } from "../held-out.ts";
-import { readArrow } from "./arrow.ts";
-import { COMPRESSIONS } from "./compressed.ts";
-import { filesByName, filesInFolder } from "./folders.ts";
-import { readParquet } from "./parquet.ts";
-import { type RowOptions, rows } from "./rows.ts";
-import { readCsv, readJson, readJsonLines, readPlainText } from "./text.ts";
-import { readTokenFile } from "./token-file.ts";
-
-type Format = { readonly extensions: readonly string[] } & (
-  | { readonly holds: "text"; read(path: string, options: RowOptions): AsyncIterable<Piece> }
-  | { readonly holds: "tokens"; read(path: string, vocabSize: number): Promise<Stretched<Tokens>> }
-);
-
-const compressed = (...names: readonly string[]) =>
-  names.flatMap((name) => [name, ...COMPRESSIONS.map((end) => name + end)]);
-
-/** The kinds of data files. A new one is a reader and a row here. */
-export const formats = {
-  txt: { extensions: compressed(".txt", ".md"), holds: "text", read: readPlainText },
-  jsonl: { extensions: compressed(".jsonl"), holds: "text", read: rows(readJsonLines) },
-  json: { extensions: compressed(".json"), holds: "text", read: rows(readJson) },
-  csv: { extensions: compressed(".csv", ".tsv"), holds: "text", read: rows(readCsv) },
-  parquet: { extensions: [".parquet"], holds: "text", read: rows(readParquet) },
-  arrow: { extensions: [".arrow", ".feather"], holds: "text", read: rows(readArrow) },
-  bin: { extensions: [".bin", ".npy"], holds: "tokens", read: readTokenFile },
-} satisfies Readonly<Record<string, Format>>;
-export type DataFormat = keyof typeof formats;
-
-const extensions = Object.values(formats).flatMap((format) => format.extensions);
-const plain = extensions.filter((name) => !COMPRESSIONS.some((end) => name.endsWith(end)));
-const expected = `expected ${plain.join(", ")}, or text behind ${COMPRESSIONS.join(" or ")}`;
-
-export function formatOf(path: string): DataFormat | undefined {
-  const isOf = (extension: string) => path.toLowerCase().endsWith(extension);
-  return (Object.keys(formats) as DataFormat[]).find((key) => formats[key].extensions.some(isOf));
-}
+import { type DataFormat, expected, formatOf } from "./formats.ts";
 
 /** Whether a name of data is a place on this machine, as `findDataFiles` takes it. */
 export function isDataPath(name: string): boolean {
@@ -76,10 +45,10 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const info = await stat(path).catch(() => undefined);
   const [, start = "", pattern = ""] = /^((?:[^*?]*\/)?)(.*)$/s.exec(path) ?? [];
   const found = !info
-    ? await filesByName(start, [pattern], formatOf)
+    ? await filesByName(start, [pattern])
     : !info.isDirectory() && !config
       ? ([["train", path]] as const)
-      : await filesInFolder(path, config, formatOf);
+      : await filesInFolder(path, config);
   const splits: Record<string, string[]> = {};
   for (const [split, file] of found) if (split) (splits[split] ??= []).push(file);
   const files = Object.values(splits).flat();
@@ -97,6 +66,102 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const note = `${name}: reading ${read.join("; ")}; not read: ${listed(unread)}`;
   return { name, splits, split, ...(unread.length > 0 && { note }) };
 }
+
+/** Files in the order of their rows, with the split of each; undefined for those that are not read. */
+type Found = readonly (readonly [split: string | undefined, file: string])[];
+
+/** The files of a folder's data, or of one of its configs. */
+async function filesInFolder(folder: string, config?: string): Promise<Found> {
+  const saved = config ? undefined : await filesSaved(folder);
+  const told = saved ?? (await filesByCard(folder, config));
+  return told ?? filesByName(folder, inFolder);
+}
+
+/** What `save_to_disk` wrote: a data set whose state lists its files, or a folder of those for each split. */
+async function filesSaved(folder: string): Promise<Found | undefined> {
+  const splits = (await readJsonIfSound(join(folder, "dataset_dict.json")))?.["splits"];
+  const isSplit = (name: unknown) => typeof name === "string" && staysInside(name);
+  if (Array.isArray(splits) && splits.every(isSplit)) {
+    const names = splits as readonly string[];
+    const found = await Promise.all(names.map((name) => filesSaved(join(folder, name))));
+    return names.flatMap((name, i) => {
+      if (found[i]) return found[i].map(([, file]) => [splitNamed(name), file] as const);
+      throw new UserError(`${folder}: dataset_dict.json names ${name}, and no data set is there`, {
+        hint: "was the folder copied completely?",
+      });
+    });
+  }
+  const parts = (await readJsonIfSound(join(folder, "state.json")))?.["_data_files"];
+  if (!Array.isArray(parts)) return undefined;
+  const files = parts.map((part) => String((part as { filename?: unknown } | null)?.filename));
+  return files.filter(staysInside).map((file) => ["train", join(folder, file)]);
+}
+
+/** In a folder itself, in `data` below it, else in any below it that is named as a split. */
+const inFolder = ["*", "data/*", "**"];
+
+/** Told apart where a name in a folder, or every name that another pattern gives, says its split. */
+async function filesByName(folder: string, patterns: readonly string[]): Promise<Found> {
+  for (const pattern of patterns) {
+    const files = (await filesLike(folder, pattern)).filter(formatOf);
+    const isDeep = pattern === "**" && patterns === inFolder;
+    const named = files.map((file) => splitIn(isDeep ? relative(folder, file) : basename(file)));
+    const isNamed = patterns === inFolder ? named.some(Boolean) : named.every(Boolean);
+    const splitFor = (file: string) => (isAbout(file) ? undefined : "train");
+    if (!files.every(isAbout) && (isNamed || !isDeep))
+      return files.map((file, i) => [isNamed ? named[i] : splitFor(file), file] as const);
+  }
+  return [];
+}
+
+/** The split that a path says: "train_sft-00000-of-00003" one of its own, else by the first word that is a split's. */
+function splitIn(path: string): string | undefined {
+  const [, own] = /^([a-z]+_\w+?)-\d{5}-of-\d{5}/i.exec(basename(path)) ?? [];
+  if (own && splitOf(own.split("_", 1)[0]!)) return own;
+  const parts = path.split(/[\\/]/).toReversed();
+  return parts.map(splitOf).find(Boolean);
+}
+
+/** The files of a config, where a README.md has `configs` in its front matter. */
+async function filesByCard(root: string, config?: string) {
+  const card = await readFile(join(root, "README.md"), "utf8").catch(() => "");
+  const known = configsOf(card);
+  if (known.length === 0 && !config) return undefined;
+  const names = known.map(({ name }) => name);
+  const chosen = config ? known[names.indexOf(config)] : defaultConfig(known);
+  if (!chosen) {
+    const problem = config ? `no config "${config}", but` : "several configs:";
+    const near = config && didYouMean(config, names);
+    throw new UserError(`${root} has ${problem} ${names.join(", ") || "none"}`, {
+      hint: near ?? (names[0] && `name one: ${root}:${names[0]}`),
+    });
+  }
+  const folder = join(root, chosen.folder);
+  if (!chosen.files) return filesByName(folder, inFolder);
+  const found: [string, string][] = [];
+  for (const [split, pattern] of chosen.files) {
+    const files = await filesLike(folder, pattern);
+    if (files.length === 0)
+      throw new UserError(`${root}: README.md names ${pattern}, and there is no such file`, {
+        hint: "is the clone complete? git lfs pull",
+      });
+    for (const file of files) found.push([split, file]);
+  }
+  return found;
+}
+
+/** Paths in a folder like a pattern. */
+async function filesLike(folder: string, pattern: string): Promise<string[]> {
+  const recursive = /\/|\*\*/.test(pattern);
+  const names = await readdir(folder || ".", { recursive }).catch(() => []);
+  const isLike = likePattern(pattern);
+  const paths = names.map((name) => name.replaceAll("\\", "/")).filter((name) => isLike.test(name));
+  return paths.sort().map((path) => join(folder, path));
+}
+
+const about = /^(readme|licen[cs]e|requirements|dataset_(info|dict)|state|package(-lock)?)\b/i;
+/** Whether a file tells about a folder, or belongs to a program in it. */
+const isAbout = (file: string) => about.test(basename(file));
 
 // Texts that npm packages ship, by name: they need no download beyond the package's own installation.
 const packages: Readonly<Record<string, { readonly from: string; readonly files: RegExp }>> = {
