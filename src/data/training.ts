@@ -162,20 +162,17 @@ function joinTexts(
   return { stream: { tokens, isTarget }, bounds };
 }
 
-interface Weighted {
+export interface Source {
   readonly name: string;
   /** Its share among the weights of all; where none is given, sources count by their rows. */
   readonly weight: number | null;
   /** Rows in an epoch of its own. */
   readonly numRows: number;
-}
-
-export interface Source extends Weighted {
   readonly training: TrainingSet;
 }
 
 /** How many rows each source gives in an epoch, which has as many as all of them together: by largest remainders. */
-function rowsPerEpoch(sources: readonly Weighted[]): readonly number[] {
+function rowsPerEpoch(sources: readonly Source[]): readonly number[] {
   const total = sum(sources.map(({ numRows }) => numRows));
   const weights = sources.map(({ weight, numRows }) => weight ?? numRows);
   const exact = weights.map((weight) => (total * weight) / sum(weights));
@@ -192,7 +189,7 @@ function rowsPerEpoch(sources: readonly Weighted[]): readonly number[] {
 }
 
 /** Which share of an epoch's rows each source gives. */
-export function sharesOf(sources: readonly Weighted[]): readonly number[] {
+export function sharesOf(sources: readonly Source[]): readonly number[] {
   const rows = rowsPerEpoch(sources);
   return rows.map((count) => count / sum(rows));
 }
