@@ -1,7 +1,7 @@
 // Where the answers of a conversation are in the text that a chat template makes of it: as the template marks them, or
 // else found by what changes when other messages are rendered.
 
-import { UserError } from "../core/errors.ts";
+import { orElse, UserError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 
 /** With a role and mostly a content; whatever else it has is the template's to read. */
@@ -41,35 +41,28 @@ export function answerSpans(messages: readonly Message[], rendering: Rendering) 
   return new Map(places.map((at) => [at, ofEach(at)]));
 }
 
-/** What a template gives; undefined where it refuses. */
-function attempt<T>(make: () => T): T | undefined {
-  try {
-    return make();
-  } catch (error) {
-    if (error instanceof RowProblem) return undefined;
-    throw error;
-  }
-}
-
 /**
  * Finds a message's stretch in the whole text by what changes when others are rendered: it begins where the messages
  * before it end with the header of an answer, and what follows its content is what follows another content in its
  * place. Nothing is taken that the text itself does not confirm.
  */
 function spanByRendering(messages: readonly Message[], at: number, rendering: Rendering): Span {
-  const { marked: text, render, added } = rendering;
+  const { marked: text, added } = rendering;
+  /** Undefined where the template refuses. */
+  const render = (some: readonly Message[], addsPrompt?: boolean) =>
+    orElse(() => rendering.render(some, addsPrompt), undefined);
   const [before, after] = [messages.slice(0, at), messages.slice(at + 1)];
   const other: Message = { role: messages[at]!.role, content: probe };
   const around = (some: readonly Message[]) => {
-    const parts = attempt(() => render(some))?.split(probe) ?? [];
+    const parts = render(some)?.split(probe) ?? [];
     return parts.length === 2 ? parts : [];
   };
   const [head, rest] = around([...before, other, ...after]);
   const [, tail = ""] = after.length === 0 ? [head, rest] : around([...before, other]);
   const start = startOf(
     text,
-    attempt(() => render(before, true)),
-    attempt(() => render(before)),
+    render(before, true),
+    render(before),
     head && withoutSpace(head, added),
   );
   const end = rest !== undefined && text.endsWith(rest) ? text.length - rest.length : -1;
@@ -77,7 +70,7 @@ function spanByRendering(messages: readonly Message[], at: number, rendering: Re
   if (start !== undefined && end >= start && rest!.startsWith(turn))
     return [start, end + turn.length];
   // A turn that is not content alone, such as a call of tools: up to where a conversation ends that ends with it.
-  const upTo = attempt(() => render(messages.slice(0, at + 1)));
+  const upTo = render(messages.slice(0, at + 1));
   if (start !== undefined && upTo !== undefined && upTo.length > start && text.startsWith(upTo))
     return [start, start + withoutSpace(upTo.slice(start), added).length];
   throw new RowProblem(

@@ -116,8 +116,7 @@ export const isRun = (folder: string): boolean =>
 /** The run folder under `checkpointsDir` that was written to last; undefined where there is none. */
 export async function newestRun(checkpointsDir: string): Promise<string | undefined> {
   const folders = (await namesIn(checkpointsDir)).map((name) => join(checkpointsDir, name));
-  const runs = folders.filter(isRun).map((dir) => ({ dir, time: writtenAt(dir) }));
-  return runs.sort((a, b) => b.time - a.time)[0]?.dir;
+  return folders.filter(isRun).sort((a, b) => writtenAt(b) - writtenAt(a))[0];
 }
 
 /** When a run was written to last, milliseconds. */

@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path/posix";
-import { didYouMean, UserError } from "../core/errors.ts";
+import { didYouMean, orElse, UserError } from "../core/errors.ts";
 import { configsOf, defaultConfig, likePattern, type CardConfigs } from "../files/card.ts";
 import { modelFiles, splitNamed, splitOf } from "../files/names.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
@@ -74,15 +74,11 @@ async function cachedChoice(
   const isListed = snapshot.listing !== undefined;
   if (!isOffline && snapshot.listing?.has(CARD) && !(await snapshot.has(CARD))) return undefined;
   const found = await foundIn(snapshot);
-  let chosen: ParquetFiles;
-  try {
-    chosen = choose(found, repo, wanted);
-  } catch (error) {
-    // Online, the hub may have by now what this commit lacks.
-    if (isOffline && isListed && found.files.length > 0) throw error;
-    return undefined;
-  }
-  if (isPart && isListed) return chosen;
+  const choice = () => choose(found, repo, wanted);
+  // Online, the hub may have by now what this commit lacks.
+  const isAll = isOffline && isListed && found.files.length > 0;
+  const chosen = isAll ? choice() : orElse(choice, undefined);
+  if (!chosen || (isPart && isListed)) return chosen;
   for (const { path } of chosen) if (!(await snapshot.has(path))) return undefined;
   if (isListed) return chosen;
   // Without the list of what exists, a split or a part that is not here may still exist.

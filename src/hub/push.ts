@@ -1,6 +1,7 @@
 // Files to a model's repository through the hub's own client: what is there already, by checksum, is not sent again.
 
 import { statSync } from "node:fs";
+import { buffer } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
 import type { CommitOperation } from "@huggingface/hub";
 import { codeOf, messageOf, UserError } from "../core/errors.ts";
@@ -137,9 +138,8 @@ type Hint = { readonly numParts?: number; readonly progressCallback: (fraction: 
 function fetchOf(context: HubContext): typeof fetch {
   const sent = new WeakMap<Hint["progressCallback"], number>();
   const read = async ({ status, headers }: Response, chunks: AsyncIterable<Uint8Array>) => {
-    const parts = [];
-    for await (const part of chunks) parts.push(part);
-    return new Response(parts.length > 0 ? Buffer.concat(parts) : null, { status, headers });
+    const body = await buffer(chunks);
+    return new Response(body.length > 0 ? body : null, { status, headers });
   };
   return (input, { progressHint: hint, ...init }: RequestInit & { progressHint?: Hint } = {}) => {
     const onSent = (numBytes: number) => {

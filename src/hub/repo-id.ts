@@ -32,6 +32,8 @@ const ALIASES: Record<Kind, ReadonlyMap<string, { readonly id: string; config?: 
   ]),
 };
 
+const words = (text: string) => text.trim().split(/\s+/);
+
 // For suggestions only; any id can be asked for. The first are embedded, not on the hub.
 const pythias = words("14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b");
 const KNOWN: Record<Kind, readonly string[]> = {
@@ -106,7 +108,3 @@ function idOf(type: Kind, name: string): string {
 }
 
 const bareOf = (id: string) => id.slice(id.indexOf("/") + 1);
-
-function words(text: string): string[] {
-  return text.trim().split(/\s+/);
-}

@@ -81,9 +81,8 @@ export async function tokenize(
   try {
     for await (const job of tokenizingJobs(documents, tokenizer.cuts, jobCharacters)) {
       signal?.throwIfAborted();
-      if (numJobs++ === Math.ceil(charactersAlone / jobCharacters)) {
+      if (numJobs++ === Math.ceil(charactersAlone / jobCharacters))
         helpers = Array.from({ length: threads - 1 }, () => startHelper(tokenizer.folder));
-      }
       // One job waits while a helper works on another.
       const helper = helpers.find(({ numWaiting }) => numWaiting() < 2);
       const result = helper ? helper.ask(job) : Promise.resolve(tokenizer.encode(job));

@@ -13,11 +13,7 @@ export const loadTokenizer = (folder: string) =>
   readTokenizer({
     folder,
     read: (name) => readIfPresent(join(folder, name)),
-    sha256: (parts) => {
-      const hash = createHash("sha256");
-      for (const bytes of parts) hash.update(bytes);
-      return hash.digest("hex");
-    },
+    sha256: (parts) => createHash("sha256").update(Buffer.concat(parts)).digest("hex"),
     within,
   });
 
