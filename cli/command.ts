@@ -21,7 +21,7 @@ interface Definition<S extends Shape> {
 }
 
 export interface Call {
-  /** Flags as they were typed, by key. */
+  /** Options of a recipe as they were typed, by key. */
   readonly typed: Readonly<Record<string, unknown>>;
   /** Aborts where the work is to stop; thrown as its reason, it is no failure. */
   readonly signal: AbortSignal;
@@ -56,10 +56,12 @@ export const defineCommand =
       .exitOverride()
       .action((...given: unknown[]) => {
         const typed = { ...target.opts(), ...(argument && { [argument]: given[0] }) };
-        const flags = Object.fromEntries(own.map(({ key }) => [key, typed[key] as unknown]));
-        const sources = [...fromEnvironment(options, io.env), ...fromFlags(flags)];
+        const only = (options: readonly Option[]) =>
+          Object.fromEntries(options.map(({ key }) => [key, typed[key] as unknown]));
+        const sources = [...fromEnvironment(options, io.env), ...fromFlags(only(own))];
         const values = readOptions(options, sources);
-        const work = (signal: AbortSignal) => command.run(values, io, { typed, signal });
+        const work = (signal: AbortSignal) =>
+          command.run(values, io, { typed: only(recipe), signal });
         return onRanks(io, values, () => stoppable(io, command.stops, work));
       });
   };

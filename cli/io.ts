@@ -7,7 +7,9 @@ import { styleText } from "node:util";
 import { packageRoot } from "../src/files/package-root.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Ranks } from "../src/engines/ranks/lead.ts";
+import type { JsonObject } from "../src/core/json.ts";
 import type { Places } from "../src/model/places.ts";
+import { findRecipe } from "../src/options/load.ts";
 import { filtered, progress } from "./console.ts";
 import * as format from "../src/core/format.ts";
 
@@ -86,6 +88,14 @@ export function places(io: CommandIo, refresh = false, say?: (line: string) => v
     },
   };
 }
+
+/** What a recipe is resolved from, with its flags as they were typed. */
+export async function recipeSources(io: CommandIo, given: RecipeFlags, flags: JsonObject) {
+  const { recipe, set: sets = [] } = given;
+  const file = recipe === undefined ? undefined : await findRecipe(recipe, io.packageRoot);
+  return { file, env: io.env, sets, flags };
+}
+type RecipeFlags = { readonly recipe?: string | undefined; readonly set?: string[] | undefined };
 
 /** The version of the package in a folder. */
 export function versionIn(folder: string): string {

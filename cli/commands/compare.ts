@@ -1,11 +1,9 @@
 // `ssa compare`: arms of a recipe, each trained with several seeds, or finished runs: which is better, and at what cost.
 
-import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
 import type { ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
 import { loadComparison, seedsOption } from "../../src/options/comparison.ts";
-import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { comparisonTables } from "../../src/report/tables.ts";
@@ -14,7 +12,7 @@ import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
 import { facts, table } from "../console.ts";
 import * as format from "../../src/core/format.ts";
-import { type CommandIo, places, print } from "../io.ts";
+import { type CommandIo, places, print, recipeSources } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../run-text.ts";
 
 const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
@@ -50,16 +48,13 @@ export const command = defineCommand({
     if (runs.length > 0) return tell(await compareRuns(runs));
     if (flags.collect && flags.shard)
       throw new UserError("--collect is of all runs, --shard of some: expected one of them");
-    if (!flags.recipe)
+    const { file, ...sources } = await recipeSources(io, flags, typed);
+    if (!file)
       throw new UserError("expected a --recipe with arms, or the folders of finished runs", {
         hint: "ssa compare --recipe compare is an example; docs/compare.md explains it",
       });
-    const path = await findRecipe(flags.recipe, io.packageRoot);
-    const file = { path, text: await readFile(path, "utf8") };
-    const given = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
-    const sources = { file, env: io.env, sets: flags.set ?? [], flags: given };
-    const comparison = loadComparison({ ...sources, seeds: typed["seeds"] as string | undefined });
-    const out = comparison.out ?? join(CHECKPOINTS, basename(path).replace(/\.\w+$/, ""));
+    const comparison = loadComparison({ ...sources, file, seeds: flags.seeds });
+    const out = comparison.out ?? join(CHECKPOINTS, basename(file.path).replace(/\.\w+$/, ""));
     let log = openLog(io, flags.logFormat);
     const { failed, result } = await compare(comparison, out, {
       ...places(io, flags.refresh, (line) => log.note(line)),

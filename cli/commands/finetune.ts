@@ -1,17 +1,15 @@
 // `ssa finetune`: from a base and data to a trained, saved and reported model.
 
-import { readFile } from "node:fs/promises";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
-import { watchRun } from "../../src/report/watch.ts";
+import { watchRun } from "../../src/report/loopback.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import { places, print } from "../io.ts";
+import { places, print, recipeSources } from "../io.ts";
 import * as told from "../run-text.ts";
 
 const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
@@ -36,10 +34,7 @@ export const command = defineCommand({
   examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
   async run(flags, io, { typed, signal }) {
-    const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
-    const file = path && { path, text: await readFile(path, "utf8") };
-    const given = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
-    const sources = { ...(file && { file }), env: io.env, sets: flags.set ?? [], flags: given };
+    const sources = await recipeSources(io, flags, typed);
     const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
     const log = told.openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) => {

@@ -1,6 +1,6 @@
 // `ssa recipes`: the shipped recipes, to read and to begin from.
 
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { codeOf, UserError } from "../../src/core/errors.ts";
 import { writeFailure } from "../../src/files/atomic.ts";
@@ -21,7 +21,7 @@ export const command = defineCommand({
   $ ssa recipes copy own-text mine.yaml`,
   async run({ words = [], json }, io) {
     const [word, name, file, ...others] = words;
-    const read = async (name: string) => readFile(await findRecipe(name, io.packageRoot), "utf8");
+    const read = async (name: string) => (await findRecipe(name, io.packageRoot)).text;
     if (word === undefined) {
       const names = await shippedRecipes(io.packageRoot);
       const describe = async (name: string) => ({ name, about: aboutOf(await read(name)) });

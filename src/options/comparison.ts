@@ -34,7 +34,10 @@ const ALIKE = [
 
 /** Resolves a comparison: an arm over flag over `--set` over environment over file over default. */
 export function loadComparison(
-  sources: RecipeSources & { readonly file: RecipeFile; readonly seeds?: string | undefined },
+  sources: RecipeSources & {
+    readonly file: RecipeFile;
+    readonly seeds?: string | readonly number[] | undefined;
+  },
 ) {
   const { file, seeds } = sources;
   const { content, originOf } = readYaml(file);

@@ -1,6 +1,6 @@
 // From YAML, `--set path=value` and flags to one checked recipe: later layers win, and all mistakes come at once.
 
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { devicesIn } from "../engines/devices.ts";
@@ -15,7 +15,7 @@ import type { Given, Problem } from "./values.ts";
 export type RecipeFile = Readonly<{ path: string; text: string }>;
 
 export interface RecipeSources {
-  readonly file?: RecipeFile;
+  readonly file?: RecipeFile | undefined;
   /** Environment variables. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
@@ -102,12 +102,17 @@ export async function shippedRecipes(packageRoot: string): Promise<readonly stri
   return recipes.map((file) => file.replace(/\.yaml$/, "").replaceAll("\\", "/")).sort();
 }
 
-/** The path of a recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */
-export async function findRecipe(nameOrPath: string, packageRoot: string): Promise<string> {
+export const readRecipe = async (path: string): Promise<RecipeFile> => {
+  return { path, text: await readFile(path, "utf8") };
+};
+
+/** A recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */
+export async function findRecipe(nameOrPath: string, packageRoot: string): Promise<RecipeFile> {
   const entry = await stat(nameOrPath).catch(() => undefined);
-  if (entry?.isFile()) return nameOrPath;
+  if (entry?.isFile()) return readRecipe(nameOrPath);
   const shipped = await shippedRecipes(packageRoot);
-  if (shipped.includes(nameOrPath)) return join(packageRoot, "recipes", `${nameOrPath}.yaml`);
+  const path = join(packageRoot, "recipes", `${nameOrPath}.yaml`);
+  if (shipped.includes(nameOrPath)) return readRecipe(path);
   const guess = nearest(basename(nameOrPath).replace(/\.ya?ml$/, ""), shipped);
   throw new UserError(`${nameOrPath}: neither a recipe file nor the name of a shipped recipe`, {
     hint: guess ? `did you mean --recipe ${guess}?` : `shipped recipes: ${shipped.join(", ")}`,

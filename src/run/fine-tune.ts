@@ -1,7 +1,7 @@
 // A run from the names in its recipe to its report: what `ssa finetune` does, without a word.
 
 import { existsSync } from "node:fs";
-import { readdir, readFile, rmdir, stat } from "node:fs/promises";
+import { readdir, rmdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
@@ -12,7 +12,7 @@ import { lockName } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import * as folders from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
-import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
+import { loadRecipe, readRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
 import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
 import { choosePrecision } from "./precision.ts";
@@ -68,7 +68,7 @@ export async function resolveRun(
       });
     const path = join(out, runFiles.recipe);
     const recipe = existsSync(path)
-      ? resumedRecipe({ path, text: await readFile(path, "utf8") }, sources)
+      ? resumedRecipe(await readRecipe(path), sources)
       : loadRecipe(sources);
     return { ...recipe, out };
   }

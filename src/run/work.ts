@@ -46,7 +46,11 @@ export function present({ tensors }: RunAtWork, opened: OpenedModel) {
 }
 
 /** How any windows of a run are scored: told of, and stopped by the signal. */
-export function scoring({ onEvent, signal }: RunAtWork, phase: string, plan: EvaluationPlan) {
+export function scoring(
+  { onEvent, signal }: Pick<RunAtWork, "onEvent" | "signal">,
+  phase: string,
+  plan: EvaluationPlan,
+) {
   const of = plan.groups.reduce((sum, group) => sum + group.windows.length, 0);
   const onBatch = ({ windows }: { readonly windows: number }) =>
     onEvent({ kind: "scored", phase, windows, of });

@@ -16,9 +16,10 @@ import { adapterJson, BASE_SHA256, contextOf, insertedTensors } from "../model/o
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import type { Recipe } from "../options/schema.ts";
 import { layOut, subset } from "../run/lay-out.ts";
+import { type RunAtWork, scoring } from "../run/work.ts";
 import { augment, trainedTensors } from "../train/groups.ts";
 import { openHost } from "../train/host.ts";
-import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { buildTrainingGraph, openTrainingStep } from "../train/step.ts";
 import { corpusOf, type PageModel, type Texts } from "./folder.ts";
 
@@ -33,10 +34,10 @@ export async function preparePageRun(
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const batchSize = recipe.batchSize === "auto" ? 1 : recipe.batchSize;
-  const train = { ...corpusOf(texts.train, tokenizer), tokenizer, path: "", weight: null };
-  const of = { description: "what was chosen" };
+  const chosen = { tokenizer, path: "", weight: null, description: "what was chosen" };
+  const train = { ...corpusOf(texts.train, tokenizer), ...chosen };
   const evaluation = corpusOf(texts.heldOut, tokenizer);
-  const laidOut = layOut(opened, { ...recipe, context }, [{ ...train, of }], evaluation);
+  const laidOut = layOut(opened, { ...recipe, context }, [train], evaluation);
   const tensors = await trainedTensors(opened, recipe, readFloats);
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
   return {
@@ -78,36 +79,32 @@ export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: 
   );
 }
 
-export interface Watcher {
-  readonly signal: AbortSignal;
-  readonly onScored: (what: string, windows: number, of: number) => void;
-  readonly onStep: (metrics: StepMetrics) => void;
-  readonly onEvaluated: (step: number, lossNats: number) => void;
-}
-
 /** Trains the prepared tensors in place: perplexity before and after, and their difference. */
-export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher) {
+export async function trainInPage(
+  run: PageRun,
+  engine: Engine,
+  { signal, onEvent }: Pick<RunAtWork, "signal" | "onEvent">,
+) {
   const { recipe, opened, tensors, feeds, batchSize, shapes, reportPlan, evalPlan } = run;
-  const { signal, onScored, onStep, onEvaluated } = watcher;
   const names = Object.keys(feeds);
   const trainable = new Set(names);
   const scorer = await openScorer(engine, opened, { ...shapes.scoring, batchSize, trainable });
-  const score = (what: string, { texts, windows }: WindowPlan) => {
-    const onBatch = (done: { readonly windows: number }) =>
-      onScored(what, done.windows, windows.length);
-    return scorer.score(texts, windows, { feeds, signal, onBatch });
-  };
+  const score = (phase: string, plan: WindowPlan) =>
+    scorer.score(plan.texts, plan.windows, { feeds, ...scoring({ signal, onEvent }, phase, plan) });
   try {
     const before = await score("before", reportPlan);
     const step = await openTrainingStep(engine, opened, { ...shapes.training, batchSize }, names);
     const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
     const callbacks: LoopCallbacks = {
       nextBatch: () => batches.next(batchSize),
-      onStep,
+      onStep: ({ seconds, ...step }) => {
+        const tokensPerSecond = step.numTokens / seconds;
+        onEvent({ kind: "step", steps: recipe.steps, ...step, tokensPerSecond });
+      },
       evaluate: async (at) => {
         const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
         const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
-        onEvaluated(at, lossNats);
+        onEvent({ kind: "evaluated", step: at, lossNats });
         return lossNats;
       },
       save: () => Promise.resolve(),

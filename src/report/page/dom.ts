@@ -17,6 +17,28 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
 export const section = (title: string, how: string, ...content: readonly Child[]) =>
   element("section", {}, element("h2", {}, title), ...content, element("p", { class: "how" }, how));
 
+export const number = (value: number, min: number, step = "1") =>
+  element("input", { type: "number", required: "", value: String(value), min: String(min), step });
+
+type Field = readonly [label: string, input: HTMLElement, className?: string];
+
+export const form = (fields: readonly Field[], ...buttons: readonly HTMLElement[]) =>
+  element(
+    "form",
+    {},
+    ...fields.map(([label, input, name = ""]) => element("label", { class: name }, label, input)),
+    ...buttons,
+  );
+
+export const choice = (
+  values: readonly (string | number)[],
+  words: (value: string) => string = (value) => value,
+) => {
+  const options = [...new Set(values.map(String))];
+  const elements = options.map((value) => element("option", { value }, words(value)));
+  return element("select", {}, ...elements);
+};
+
 const textOf = (cell: Node | string) => (typeof cell === "string" ? cell : cell.textContent!);
 
 /** Columns of numbers are set to the right. */

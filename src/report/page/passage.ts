@@ -1,18 +1,13 @@
 // A passage whose tokens are coloured by their temperatures, of a layer and head or their mean.
 
 import type { RunDetails } from "../data.ts";
-import { element, section, table } from "./dom.ts";
+import { choice, element, section, table } from "./dom.ts";
 
 /** No text gets a background so strong that it reads badly. */
 const STRONGEST_PERCENT = 45;
 
 const spansOf = (tokens: readonly string[]) =>
   tokens.map((token) => element("span", {}, token.replaceAll("\n", "⏎\n")));
-
-function choice(values: readonly (string | number)[]) {
-  const options = [...new Set(values)].map((value) => element("option", {}, String(value)));
-  return element("select", {}, ...options);
-}
 
 /** Calls `change` now, and whenever another value is chosen. */
 function controlsOf(selects: Readonly<Record<string, HTMLSelectElement>>, change: () => void) {
