@@ -6,17 +6,8 @@ import type { Tensor } from "../graph/tensor.ts";
 import { type AttentionHooks, type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
 import type { Folding, HookContext, Host, Insertion, Values } from "./insertion.ts";
-import {
-  changesOf,
-  onlyParts,
-  partOf,
-  PARTS,
-  partsOf,
-  specFromJson,
-  specToJson,
-  temperatureForms,
-  type TemperatureSpec,
-} from "./parts.ts";
+import { changesOf, onlyParts, partOf, PARTS, partsOf, temperatureForms } from "./parts.ts";
+import { specFromJson, specToJson, type TemperatureSpec } from "./parts.ts";
 
 const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.[a-z_]+$`);
 
