@@ -3,11 +3,14 @@
 
 import { type Command as Commander, Option as Flag } from "commander";
 import { fromEnvironment, fromFlags, optionsOf, readOptions } from "../src/options/values.ts";
-import type { Option, Shape, Values } from "../src/options/values.ts";
+import { type Option, type Shape, shared, type Values } from "../src/options/values.ts";
 import { type CommandIo, SIGNALS } from "./io.ts";
-import { onRanks } from "./ranks.ts";
+import { onRanks, type RankFlags } from "./ranks.ts";
+
+type Json = Pick<typeof shared, "json">;
 
 interface Definition<S extends Shape> {
+  /** Besides --json, which every command has. */
   readonly options: S;
   /** The option that is given without its flag. */
   readonly argument?: keyof S & string;
@@ -17,7 +20,7 @@ interface Definition<S extends Shape> {
   readonly stops?: string;
   /** Printed below the options. */
   readonly examples: string;
-  run(values: Values<S>, io: CommandIo, call: Call): Promise<void>;
+  run(values: Values<Json & S>, io: CommandIo, call: Call): Promise<void>;
 }
 
 export interface Call {
@@ -38,8 +41,14 @@ Environment:
 `;
 
 export const defineCommand =
-  <S extends Shape>({ options, argument, recipe = [], ...command }: Definition<S>): Command =>
+  <S extends Shape>({
+    options: others,
+    argument,
+    recipe = [],
+    ...command
+  }: Definition<S>): Command =>
   (target, io) => {
+    const options = { json: shared.json, ...others };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
@@ -62,7 +71,7 @@ export const defineCommand =
         const values = readOptions(options, sources);
         const work = (signal: AbortSignal) =>
           command.run(values, io, { typed: only(recipe), signal });
-        return onRanks(io, values, () => stoppable(io, command.stops, work));
+        return onRanks(io, values as RankFlags, () => stoppable(io, command.stops, work));
       });
   };
 

@@ -10,7 +10,7 @@ import type { Ranks } from "../src/engines/ranks/lead.ts";
 import type { JsonObject } from "../src/core/json.ts";
 import type { Places } from "../src/model/places.ts";
 import { findRecipe } from "../src/options/load.ts";
-import { filtered, progress } from "./console.ts";
+import { filtered, laidOut, progress, type Section } from "./console.ts";
 import * as format from "../src/core/format.ts";
 
 export type CommandIo = ReturnType<typeof processIo> & {
@@ -49,10 +49,10 @@ export function processIo() {
   };
 }
 
-/** The one JSON document of a command, or its table. */
-export function print(io: CommandIo, json: boolean, document: unknown, text: () => string): void {
+/** The one JSON document of a command, or what people read. */
+export function print(io: CommandIo, json: boolean, document: unknown, text: () => Section[]) {
   io.progress.done();
-  io.stdout.write(`${json ? JSON.stringify(document, null, 2) : text()}\n`);
+  io.stdout.write(`${json ? JSON.stringify(document, null, 2) : laidOut(text(), io.columns)}\n`);
 }
 
 /** Where what can be made again is kept between runs: tokens of texts, exports for generation. */

@@ -10,9 +10,8 @@ import { comparisonTables } from "../../src/report/tables.ts";
 import { compare, compareRuns } from "../../src/run/compare.ts";
 import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
-import { facts, table } from "../console.ts";
 import * as format from "../../src/core/format.ts";
-import { type CommandIo, places, print, recipeSources } from "../io.ts";
+import { places, print, recipeSources } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../run-text.ts";
 
 const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
@@ -42,7 +41,7 @@ export const command = defineCommand({
   $ ssa compare checkpoints/mine-1 checkpoints/mine-2`,
   async run({ runs = [], ...flags }, io, { typed, signal }) {
     const tell = (result: ArmsCompared) =>
-      print(io, flags.json, result, () => comparisonText(result, io));
+      print(io, flags.json, result, () => comparisonText(result));
     if (runs.length > 0 && flags.recipe)
       throw new UserError("expected the folders of runs or a --recipe, found both");
     if (runs.length > 0) return tell(await compareRuns(runs));
@@ -69,7 +68,7 @@ export const command = defineCommand({
       onEvent: (event) => log.event(event),
     });
     if (result) tell(result);
-    else print(io, flags.json, { out, failed }, () => `trained in ${out}; next: --collect`);
+    else print(io, flags.json, { out, failed }, () => [`trained in ${out}; next: --collect`]);
     for (const run of failed) log.note(`${nameOf(run)} failed: ${run.reason}`);
     if (failed.length > 0) io.exitCode = 1;
   },
@@ -82,19 +81,17 @@ function shardOf(given: string | undefined) {
   throw new UserError(`--shard: expected i/n with i from 1 to n, found "${given}"`);
 }
 
-function comparisonText(result: ArmsCompared, { columns }: CommandIo) {
+function comparisonText(result: ArmsCompared) {
   const { scored, arms, failed } = result;
   const { windows = 0, context = 0, numTokens = 0 } = scored;
   const what = `${format.integer(numTokens)} tokens in ${windows} windows of ${context}`;
   const isOne = arms.some(({ seeds }) => seeds.length === 1);
-  return [
-    ...comparisonTables(result).map(([, of]) => table(...of, columns)),
-    facts({
-      scored: arms.length && what,
-      intervals: isOne ? "over windows; other seeds were not tried" : "over windows and seeds",
-      failed: failed.map(nameOf).join(", "),
-    }),
-  ].join("\n\n");
+  const facts = {
+    scored: arms.length && what,
+    intervals: isOne ? "over windows; other seeds were not tried" : "over windows and seeds",
+    failed: failed.map(nameOf).join(", "),
+  } as const;
+  return [...comparisonTables(result).map(([, table]) => table), facts];
 }
 
 const nameOf = ({ arm, seed }: FailedRun) => `${arm}, seed ${seed}`;

@@ -13,7 +13,6 @@ import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
-import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
@@ -57,7 +56,6 @@ const options = {
   refresh: shared.refresh,
   rankTimeout: shared.rankTimeout,
   logRanks: shared.logRanks,
-  json: shared.json,
 };
 
 export const command = defineCommand({
@@ -127,9 +125,9 @@ export const command = defineCommand({
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
       const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
       const head = several && { task: name };
-      return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
+      return { ...head, ...Object.fromEntries(lines), device, time };
     };
-    print(io, json, document, () => done.map(about).join("\n\n"));
+    print(io, json, document, () => done.map(about));
     for (const { name, comparison } of done) {
       if (!comparison) continue;
       const line = `${several ? `${name}: ` : ""}${verdict(comparison)}`;

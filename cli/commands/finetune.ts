@@ -38,7 +38,7 @@ export const command = defineCommand({
     const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
     const log = told.openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) => {
-      print(io, flags.json, report, () => told.reportText(report, runDir, io));
+      print(io, flags.json, report, () => told.reportText(report, runDir));
       for (const line of told.whatNext(report, runDir, io)) log.note(line);
     };
     const done = flags.resume ? await finishedReport(recipe) : undefined;
@@ -51,7 +51,7 @@ export const command = defineCommand({
     if (flags.dryRun) {
       const plan = await planRun(run);
       const example = run.example();
-      const text = () => told.planText(plan, about, io) + told.exampleText(example);
+      const text = () => [told.planFacts(plan, about), told.exampleText(example)];
       return print(io, flags.json, { ...plan, example }, text);
     }
     const result = await trainRun(run, {

@@ -20,7 +20,6 @@ export const command = defineCommand({
     set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
     export: maybe(text("folder"), "write the page as files for any web server, and serve nothing"),
     refresh: shared.refresh,
-    json: shared.json,
   },
   recipe: recipeOptions,
   stops: "now",
@@ -34,10 +33,10 @@ export const command = defineCommand({
     const site = await siteOf(recipe, { ...places(io, refresh), signal });
     if (folder !== undefined) {
       await exportSite(site, folder);
-      return print(io, json, { output: folder }, () => folder);
+      return print(io, json, { output: folder }, () => [folder]);
     }
     const find = (name: string) => Promise.resolve(site.get(name));
-    const server = serveHere(find, (url) => print(io, json, { url }, () => url));
+    const server = serveHere(find, (url) => print(io, json, { url }, () => [url]));
     await new Promise((resolve) => {
       signal.addEventListener("abort", resolve);
       server.on("close", resolve);

@@ -21,8 +21,7 @@ export type RunEvent = Readonly<
 export interface RunAtWork extends Prepared {
   readonly runDir: string;
   readonly engine: Engine;
-  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute"> &
-    Partial<Pick<Fit, "scoresOriginal">>;
+  readonly fit: Fit;
   readonly isResumed: boolean;
   /** A folder in which runs that differ in what they train share what their base gives. */
   readonly sharedBase?: string | undefined;

@@ -9,8 +9,7 @@ import { element, section, table } from "./dom.ts";
 import { attentionSection, passageSection } from "./passage.ts";
 import * as plots from "./plots.ts";
 
-const { integer: count } = format;
-const change = (value: number) => format.percent(value, { isChange: true });
+const { change, integer: count } = format;
 const grid = (...figures: readonly Node[]) => element("div", { class: "grid" }, ...figures);
 
 export function runPage(page: RunPage): readonly (Node | undefined)[] {
