@@ -42,13 +42,13 @@ Environment:
 
 export const defineCommand =
   <S extends Shape>({
-    options: others,
+    options: given,
     argument,
     recipe = [],
     ...command
   }: Definition<S>): Command =>
   (target, io) => {
-    const options = { json: shared.json, ...others };
+    const options = { json: shared.json, ...given };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
@@ -63,8 +63,8 @@ export const defineCommand =
       .option("--debug", "print the stack of an error that nobody foresaw")
       .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)
       .exitOverride()
-      .action((...given: unknown[]) => {
-        const typed = { ...target.opts(), ...(argument && { [argument]: given[0] }) };
+      .action((...words: unknown[]) => {
+        const typed = { ...target.opts(), ...(argument && { [argument]: words[0] }) };
         const only = (options: readonly Option[]) =>
           Object.fromEntries(options.map(({ key }) => [key, typed[key] as unknown]));
         const sources = [...fromEnvironment(options, io.env), ...fromFlags(only(own))];

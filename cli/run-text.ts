@@ -11,7 +11,7 @@ import { isRecord } from "../src/core/json.ts";
 import { describeQuantization } from "../src/model/blocks.ts";
 import { quantizeOptions } from "../src/options/quantize.ts";
 import { rowOptions } from "../src/options/rows.ts";
-import { flagName, optionsOf } from "../src/options/values.ts";
+import { flagName, oneOf, optionsOf, preset } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
@@ -209,7 +209,9 @@ const program = ({ env }: CommandIo) => (env["npm_command"] === "exec" ? "npx ss
 const word = (text: string) =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
-export const LOG_FORMATS = ["auto", "human", "json"] as const;
+const LOG_FORMATS = ["auto", "human", "json"] as const;
+const how = oneOf(LOG_FORMATS, "format");
+export const logFormat = preset(how, "auto", "json: JSON lines; else for people");
 
 export type RunLog = { event(event: RunEvent): void; note(text: string): void };
 

@@ -5,33 +5,29 @@ import { UserError } from "../../src/core/errors.ts";
 import type { ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
 import { loadComparison, seedsOption } from "../../src/options/comparison.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import * as kind from "../../src/options/values.ts";
+import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
 import { comparisonTables } from "../../src/report/tables.ts";
 import { compare, compareRuns } from "../../src/run/compare.ts";
 import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print, recipeSources } from "../io.ts";
-import { LOG_FORMATS, openLog } from "../run-text.ts";
-
-const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
-
-const options = {
-  runs: maybe(texts("run"), "folders of finished runs to compare, instead of a recipe"),
-  recipe: maybe(text("file"), "recipe with arms and seeds, or the name of a shipped one"),
-  seeds: seedsOption,
-  set: maybe(texts("path=value"), "set a nested key of all arms"),
-  shard: maybe(text("i/n"), "train only every n-th run from the i-th on, as one of n jobs"),
-  collect: flag("compare what --shard trained; train nothing"),
-  logFormat: preset(oneOf(LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
-  refresh: shared.refresh,
-  rankTimeout: shared.rankTimeout,
-  logRanks: shared.logRanks,
-  json: flag("print the comparison as one JSON document"),
-};
+import { logFormat, openLog } from "../run-text.ts";
 
 export const command = defineCommand({
-  options,
+  options: {
+    runs: maybe(texts("run"), "folders of finished runs to compare, instead of a recipe"),
+    recipe: maybe(text("file"), "recipe with arms and seeds, or the name of a shipped one"),
+    seeds: seedsOption,
+    set: maybe(texts("path=value"), "set a nested key of all arms"),
+    shard: maybe(text("i/n"), "train only every n-th run from the i-th on, as one of n jobs"),
+    collect: flag("compare what --shard trained; train nothing"),
+    logFormat,
+    refresh: shared.refresh,
+    rankTimeout: shared.rankTimeout,
+    logRanks: shared.logRanks,
+    json: flag("print the comparison as one JSON document"),
+  },
   argument: "runs",
   // Each run has its own; --out is the folder that they are in.
   recipe: recipeOptions.filter(({ key }) => key !== "seed"),

@@ -2,7 +2,7 @@
 
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import * as kind from "../../src/options/values.ts";
+import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
 import { watchRun } from "../../src/report/loopback.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/fit.ts";
@@ -12,23 +12,19 @@ import { facts } from "../console.ts";
 import { places, print, recipeSources } from "../io.ts";
 import * as told from "../run-text.ts";
 
-const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
-
-const options = {
-  recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
-  set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
-  resume: flag("continue the run at --out, or the newest under checkpoints/"),
-  logFormat: preset(oneOf(told.LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
-  refresh: shared.refresh,
-  rankTimeout: shared.rankTimeout,
-  logRanks: shared.logRanks,
-  watch: flag("serve the report's page live, to browsers on this machine"),
-  dryRun: flag("resolve everything, print the plan, train nothing"),
-  json: flag("print the report (or the plan) as one JSON document"),
-};
-
 export const command = defineCommand({
-  options,
+  options: {
+    recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
+    set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
+    resume: flag("continue the run at --out, or the newest under checkpoints/"),
+    logFormat: told.logFormat,
+    refresh: shared.refresh,
+    rankTimeout: shared.rankTimeout,
+    logRanks: shared.logRanks,
+    watch: flag("serve the report's page live, to browsers on this machine"),
+    dryRun: flag("resolve everything, print the plan, train nothing"),
+    json: flag("print the report (or the plan) as one JSON document"),
+  },
   recipe: recipeOptions,
   stops: "after this step",
   examples: `Example:

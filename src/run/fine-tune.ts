@@ -122,11 +122,7 @@ type Begun = Readonly<{ device: string; fit: Fit }>;
  * Trains on an engine. Where its device fails, what was trained is saved; a micro batch that `auto` chose and that the
  * memory does not hold is halved, and the run resumes itself.
  */
-async function trainOn(
-  onEngine: OnEngine,
-  run: NotStarted,
-  onStart: TrainOptions["onStart"],
-): Promise<Outcome> {
+async function trainOn(onEngine: OnEngine, run: NotStarted, onStart: TrainOptions["onStart"]) {
   const { recipe, runDir, onEvent } = run;
   const path = join(runDir, runFiles.chosen);
   const note = (text: string) => onEvent({ kind: "note", text });

@@ -76,10 +76,8 @@ async function attentionIn(
   const length = Math.min(window?.length ?? 0, ATTENTION_TOKENS, fitting);
   if (!window || length < 2 || recipe.init === "random") return {};
   const tokens = texts[window.text]!.tokens.subarray(window.start, window.start + length);
-  const [before, after] = [
-    await attentionOn(engine, base, tokens),
-    await attentionOn(engine, model, tokens),
-  ];
+  const before = await attentionOn(engine, base, tokens);
+  const after = await attentionOn(engine, model, tokens);
   // A byte each: steps of 0.4 %.
   const packed = ({ attention }: typeof before) =>
     attention.map((of) =>

@@ -26,11 +26,8 @@ import { corpusOf, type PageModel, type Texts } from "./folder.ts";
 export type PageRun = Awaited<ReturnType<typeof preparePageRun>>;
 
 /** Everything before the first step; what is wrong with a recipe, model or text is told here. */
-export async function preparePageRun(
-  { opened: base, tokenizer, readFloats }: PageModel,
-  texts: Texts,
-  recipe: Recipe,
-) {
+export async function preparePageRun(of: PageModel, texts: Texts, recipe: Recipe) {
+  const { opened: base, tokenizer, readFloats } = of;
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const batchSize = recipe.batchSize === "auto" ? 1 : recipe.batchSize;
@@ -71,12 +68,10 @@ export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: 
   // Each session has the weights by itself, on a device or here.
   const host = sum("host") + (engine.room.device > 0 ? weights : graphs.length * weights);
   if (host <= WASM_BYTES) return host + sum("device");
-  throw new UserError(
-    `this run would take about ${bytes(host)}, and a page has ${bytes(WASM_BYTES)}`,
-    {
-      hint: "take a smaller model or context here, or ssa finetune on the command line",
-    },
-  );
+  const problem = `this run would take about ${bytes(host)}, and a page has ${bytes(WASM_BYTES)}`;
+  throw new UserError(problem, {
+    hint: "take a smaller model or context here, or ssa finetune on the command line",
+  });
 }
 
 /** Trains the prepared tensors in place: perplexity before and after, and their difference. */

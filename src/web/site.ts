@@ -85,11 +85,8 @@ function runtimeFolder(): string {
   try {
     return dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
   } catch (cause) {
-    const hint = "npm install onnxruntime-web";
-    throw new UserError("onnxruntime-web, with which the page computes, is missing", {
-      hint,
-      cause,
-    });
+    const problem = "onnxruntime-web, with which the page computes, is missing";
+    throw new UserError(problem, { hint: "npm install onnxruntime-web", cause });
   }
 }
 

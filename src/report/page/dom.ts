@@ -22,13 +22,10 @@ export const number = (value: number, min: number, step = "1") =>
 
 type Field = readonly [label: string, input: HTMLElement, className?: string];
 
-export const form = (fields: readonly Field[], ...buttons: readonly HTMLElement[]) =>
-  element(
-    "form",
-    {},
-    ...fields.map(([label, input, name = ""]) => element("label", { class: name }, label, input)),
-    ...buttons,
-  );
+export function form(fields: readonly Field[], ...buttons: readonly HTMLElement[]) {
+  const label = ([text, input, name = ""]: Field) => element("label", { class: name }, text, input);
+  return element("form", {}, ...fields.map(label), ...buttons);
+}
 
 export const choice = (
   values: readonly (string | number)[],

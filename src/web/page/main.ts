@@ -50,6 +50,8 @@ const status = element("p", { role: "status" });
 const facts = element("p");
 const results = element("div");
 
+const about =
+  "Trains the attention temperatures of a language model on your text. All of it happens in this page: neither the model nor the text leaves your machine.";
 const ownModel = `${recipe.base}, which came with this page`;
 const asking = form(
   [
@@ -68,11 +70,7 @@ document
   .querySelector("#page")!
   .replaceChildren(
     element("h1", {}, "Fine-tune in this browser"),
-    element(
-      "p",
-      { class: "lead" },
-      "Trains the attention temperatures of a language model on your text. All of it happens in this page: neither the model nor the text leaves your machine.",
-    ),
+    element("p", { class: "lead" }, about),
     asking,
     status,
     facts,
@@ -156,11 +154,8 @@ function watching() {
   const curves = () => {
     const of = { stepsPerPoint: 1, points, evaluations };
     const plot = plots.curve("Loss, nats per token, by step", of, "loss");
-    return section(
-      "Training",
-      "Pale: each step; strong: the running mean; dots: held-out text.",
-      plot,
-    );
+    const how = "Pale: each step; strong: the running mean; dots: held-out text.";
+    return section("Training", how, plot);
   };
   let drawn = 0;
   const onEvent = (event: RunEvent) => {
