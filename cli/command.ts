@@ -41,14 +41,9 @@ Environment:
 `;
 
 export const defineCommand =
-  <S extends Shape>({
-    options: given,
-    argument,
-    recipe = [],
-    ...command
-  }: Definition<S>): Command =>
+  <S extends Shape>({ options: of, argument, recipe = [], ...command }: Definition<S>): Command =>
   (target, io) => {
-    const options = { json: shared.json, ...given };
+    const options = { json: shared.json, ...of };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {

@@ -34,14 +34,9 @@ Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
   async run({ to, fold, force, refresh, json, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
-    const conversion = await convert({
-      ...opening({ ...places(io, refresh), signal }),
-      ...given,
-      target,
-      mustFold: fold,
-      isForced: force,
-      onStage: staging(io, signal),
-    });
+    const at = opening({ ...places(io, refresh), signal });
+    const how = { target, mustFold: fold, isForced: force, onStage: staging(io, signal) };
+    const conversion = await convert({ ...at, ...given, ...how });
     print(io, json, conversion, () => describe(conversion));
     for (const note of conversion.notes)
       io.stderr.write(`${styleText("yellow", "note:")} ${note}\n`);

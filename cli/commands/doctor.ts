@@ -24,13 +24,10 @@ export const command = defineCommand({
 
 async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = places(io).hub;
+  const libraries = Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)]));
   const cache = async (path: string) => ({ path, sizeBytes: await sizeOf(path) });
   return {
-    versions: {
-      ssa: versionIn(io.packageRoot),
-      node: process.version,
-      ...Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)])),
-    },
+    versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraries },
     machine: {
       platform: `${process.platform} ${process.arch}`,
       cores: availableParallelism(),

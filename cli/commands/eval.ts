@@ -19,6 +19,7 @@ import { places, print } from "../io.ts";
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
 const TASKS = Object.keys(tasks) as TaskName[];
+const someTasks = kind.someOf(TASKS, "names").meta({ alias: "--tasks" });
 const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 
 export const command = defineCommand({
@@ -31,11 +32,7 @@ export const command = defineCommand({
     stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
     windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
     batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-    task: preset(
-      kind.someOf(TASKS, "names").meta({ alias: "--tasks" }),
-      ["perplexity"],
-      "what to measure (default: perplexity)",
-    ),
+    task: preset(someTasks, ["perplexity"], "what to measure (default: perplexity)"),
     convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
     passkeyLengths: maybe(
       kind.wholeNumbers(1, 1 << 24, "of tokens"),

@@ -12,9 +12,7 @@ import { print } from "../io.ts";
 
 export const command = defineCommand({
   argument: "words",
-  options: {
-    words: maybe(texts("word"), "show NAME, or copy NAME [FILE] (default: NAME.yaml)"),
-  },
+  options: { words: maybe(texts("word"), "show NAME, or copy NAME [FILE] (default: NAME.yaml)") },
   examples: `Examples:
   $ ssa recipes
   $ ssa recipes copy own-text mine.yaml`,

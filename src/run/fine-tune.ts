@@ -18,7 +18,7 @@ import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./
 import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { type Outcome, trainAndReport } from "./training.ts";
-import { isStop, type RunAtWork, type RunEvent } from "./work.ts";
+import { isStop, type Listener, type RunAtWork, type RunEvent } from "./work.ts";
 
 export const CHECKPOINTS = "checkpoints";
 
@@ -77,7 +77,7 @@ export async function resolveRun(
   return recipe;
 }
 
-interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal" | "sharedBase"> {
+interface TrainOptions extends Listener, Pick<RunAtWork, "isResumed" | "sharedBase"> {
   /** Told where the run is and what computes it, before its first step. */
   readonly onStart?: (runDir: string, device: string) => void;
   /** The recipe's device by default. */

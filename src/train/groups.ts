@@ -66,10 +66,9 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
       if (!there) return [kind, withInitialValues(insertion, base.model, random)];
       if (JSON.stringify(there.insertion.spec) === JSON.stringify(insertion.spec))
         return [kind, there];
-      const problem = `${base.folder} has other ${kindOf(kind).word} than the recipe asks for`;
-      throw new UserError(problem, {
-        hint: `start from its base, or state the same ${keys[kind]}`,
-      });
+      const problem = `has other ${kindOf(kind).word} than the recipe asks for`;
+      const hint = `start from its base, or state the same ${keys[kind]}`;
+      throw new UserError(`${base.folder} ${problem}`, { hint });
     }),
   );
   // What is beside attention is to be small; LoRA's rank says for itself what it adds.

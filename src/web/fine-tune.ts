@@ -16,7 +16,7 @@ import { adapterJson, BASE_SHA256, contextOf, insertedTensors } from "../model/o
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import type { Recipe } from "../options/schema.ts";
 import { layOut, subset } from "../run/lay-out.ts";
-import { type RunAtWork, scoring } from "../run/work.ts";
+import { type Listener, scoring } from "../run/work.ts";
 import { augment, trainedTensors } from "../train/groups.ts";
 import { openHost } from "../train/host.ts";
 import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
@@ -37,16 +37,8 @@ export async function preparePageRun(of: PageModel, texts: Texts, recipe: Recipe
   const laidOut = layOut(opened, { ...recipe, context }, [train], evaluation);
   const tensors = await trainedTensors(opened, recipe, readFloats);
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  return {
-    recipe,
-    opened,
-    context,
-    batchSize,
-    ...laidOut,
-    tensors,
-    feeds,
-    trainTokens: train.numTokens,
-  };
+  const trainTokens = train.numTokens;
+  return { recipe, opened, context, batchSize, ...laidOut, tensors, feeds, trainTokens };
 }
 
 type Room = Pick<Engine, "estimate" | "room" | "tiling">;
@@ -75,11 +67,7 @@ export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: 
 }
 
 /** Trains the prepared tensors in place: perplexity before and after, and their difference. */
-export async function trainInPage(
-  run: PageRun,
-  engine: Engine,
-  { signal, onEvent }: Pick<RunAtWork, "signal" | "onEvent">,
-) {
+export async function trainInPage(run: PageRun, engine: Engine, { signal, onEvent }: Listener) {
   const { recipe, opened, tensors, feeds, batchSize, shapes, reportPlan, evalPlan } = run;
   const names = Object.keys(feeds);
   const trainable = new Set(names);
@@ -107,11 +95,8 @@ export async function trainInPage(
     };
     // Nothing is kept on the way that an earlier step could be brought back from.
     const how = { ...recipe, earlyStopping: "off" } as const;
-    try {
-      await trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
-    } finally {
-      await step.dispose();
-    }
+    const training = trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
+    await training.finally(() => step.dispose());
     signal.throwIfAborted();
     const after = await score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));

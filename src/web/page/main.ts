@@ -66,24 +66,15 @@ const asking = form(
   start,
   stop,
 );
-document
-  .querySelector("#page")!
-  .replaceChildren(
-    element("h1", {}, "Fine-tune in this browser"),
-    element("p", { class: "lead" }, about),
-    asking,
-    status,
-    facts,
-    results,
-  );
+const title = element("h1", {}, "Fine-tune in this browser");
+const lead = element("p", { class: "lead" }, about);
+document.querySelector("#page")!.replaceChildren(title, lead, asking, status, facts, results);
 
 /** By name, of the chosen folder alone, not of those in it. */
-const filesOf = (list: FileList | null): Files =>
-  new Map(
-    Array.from(list ?? [])
-      .filter(({ webkitRelativePath }) => webkitRelativePath.split("/").length <= 2)
-      .map((file) => [file.name, file]),
-  );
+function filesOf(list: FileList | null): Files {
+  const isOurs = (file: File) => file.webkitRelativePath.split("/").length <= 2;
+  return new Map([...(list ?? [])].filter(isOurs).map((file) => [file.name, file]));
+}
 
 const say = (text: string) => (status.textContent = text);
 
