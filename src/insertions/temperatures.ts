@@ -79,6 +79,8 @@ function sites(spec: TemperatureSpec, host: Host) {
   return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
 }
 
+type Scale = NonNullable<AttentionHooks["scale"]>;
+
 /** Of projections, along the heads. */
 type Join = (of: (projection: Projection) => Tensor) => Tensor;
 
@@ -86,11 +88,8 @@ type Join = (of: (projection: Projection) => Tensor) => Tensor;
  * The hook that scales query, key and value; a projection without temperatures passes untouched. Terms of several
  * projections are one of all their heads where the engine wants few nodes.
  */
-function scaling(
-  spec: TemperatureSpec,
-  host: Host,
-  { parameter, positions, observe, joinsHeads = false }: HookContext,
-): NonNullable<AttentionHooks["scale"]> {
+function scaling(spec: TemperatureSpec, host: Host, enter: HookContext): Scale {
+  const { parameter, positions, observe, joinsHeads = false } = enter;
   // By the keys that a window leaves.
   const logs = new Map<number, Tensor>();
   const logOf = (window: number) => {

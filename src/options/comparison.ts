@@ -42,10 +42,8 @@ export function loadComparison(
   const { file, seeds } = sources;
   const { content, originOf } = readYaml(file);
   const keys = (["arms", "seeds", "lr"] as const).filter((key) => content[key] !== undefined);
-  const given = [
-    ...keys.map((key) => [key, content[key], originOf(key), true] as const),
-    ...fromFlags({ seeds }),
-  ];
+  const inFile = keys.map((key) => [key, content[key], originOf(key), true] as const);
+  const given = [...inFile, ...fromFlags({ seeds })];
   const hint = "docs/compare.md explains a comparison";
   const asked = readOptions(comparisonShape, given, { hint });
   if (content["seed"] !== undefined && asked.seeds)

@@ -69,6 +69,8 @@ export function loadRecipe(sources: RecipeSources): Recipe {
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */
 export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0 });
 
+const FREE: readonly RecipeKey[] = ["out", "tensorboard", "deviceMemory", "maxMemory"];
+
 /**
  * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
  * folder, which may have moved.
@@ -78,10 +80,7 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
   const given = loadRecipe({ ...sources, env: {}, saved });
   const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
   const isFree = (key: RecipeKey) =>
-    key === "out" ||
-    key === "tensorboard" ||
-    key === "deviceMemory" ||
-    key === "maxMemory" ||
+    FREE.includes(key) ||
     (key === "steps" && given.steps > saved.steps) ||
     (key === "device" && kindOf(given) === kindOf(saved)) ||
     (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));

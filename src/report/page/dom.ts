@@ -27,31 +27,25 @@ export function form(fields: readonly Field[], ...buttons: readonly HTMLElement[
   return element("form", {}, ...fields.map(label), ...buttons);
 }
 
-export const choice = (
-  values: readonly (string | number)[],
-  words: (value: string) => string = (value) => value,
-) => {
+export const choice = (values: readonly (string | number)[], words = (value: string) => value) => {
   const options = [...new Set(values.map(String))];
   const elements = options.map((value) => element("option", { value }, words(value)));
   return element("select", {}, ...elements);
 };
 
-const textOf = (cell: Node | string) => (typeof cell === "string" ? cell : cell.textContent!);
+type Cell = Node | string;
+const textOf = (cell: Cell) => (typeof cell === "string" ? cell : cell.textContent!);
 
 /** Columns of numbers are set to the right. */
-export function table(
-  label: string,
-  header: readonly string[],
-  rows: readonly (readonly (Node | string)[])[],
-) {
-  const kinds = header.map((_, i) => {
+export function table(label: string, head: readonly string[], rows: readonly (readonly Cell[])[]) {
+  const kinds = head.map((_, i) => {
     const isNumber = rows.every((row) => /^([-+<]?\d|$)/.test(textOf(row[i]!)));
     return { class: isNumber ? "number" : "" };
   });
-  const line = (name: "td" | "th", cells: readonly (Node | string)[]) =>
+  const line = (name: "td" | "th", cells: readonly Cell[]) =>
     element("tr", {}, ...cells.map((cell, i) => element(name, kinds[i], cell)));
   const body = element("tbody", {}, ...rows.map((row) => line("td", row)));
-  const made = element("table", {}, element("thead", {}, line("th", header)), body);
+  const made = element("table", {}, element("thead", {}, line("th", head)), body);
   const place = { class: "scroll", role: "region", tabindex: "0", "aria-label": label };
   return element("div", place, made);
 }
