@@ -3,11 +3,14 @@
 
 import { type Command as Commander, Option as Flag } from "commander";
 import { fromEnvironment, fromFlags, optionsOf, readOptions } from "../src/options/values.ts";
-import type { Option, Shape, Values } from "../src/options/values.ts";
+import { type Option, type Shape, shared, type Values } from "../src/options/values.ts";
 import { type CommandIo, SIGNALS } from "./io.ts";
-import { onRanks } from "./ranks.ts";
+import { onRanks, type RankFlags } from "./ranks.ts";
+
+type Json = Pick<typeof shared, "json">;
 
 interface Definition<S extends Shape> {
+  /** Besides --json, which every command has. */
   readonly options: S;
   /** The option that is given without its flag. */
   readonly argument?: keyof S & string;
@@ -17,11 +20,11 @@ interface Definition<S extends Shape> {
   readonly stops?: string;
   /** Printed below the options. */
   readonly examples: string;
-  run(values: Values<S>, io: CommandIo, call: Call): Promise<void>;
+  run(values: Values<Json & S>, io: CommandIo, call: Call): Promise<void>;
 }
 
 export interface Call {
-  /** Flags as they were typed, by key. */
+  /** Options of a recipe as they were typed, by key. */
   readonly typed: Readonly<Record<string, unknown>>;
   /** Aborts where the work is to stop; thrown as its reason, it is no failure. */
   readonly signal: AbortSignal;
@@ -38,8 +41,9 @@ Environment:
 `;
 
 export const defineCommand =
-  <S extends Shape>({ options, argument, recipe = [], ...command }: Definition<S>): Command =>
+  <S extends Shape>({ options: of, argument, recipe = [], ...command }: Definition<S>): Command =>
   (target, io) => {
+    const options = { json: shared.json, ...of };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
@@ -54,13 +58,15 @@ export const defineCommand =
       .option("--debug", "print the stack of an error that nobody foresaw")
       .addHelpText("after", `\n${command.examples}\n${ENVIRONMENT}`)
       .exitOverride()
-      .action((...given: unknown[]) => {
-        const typed = { ...target.opts(), ...(argument && { [argument]: given[0] }) };
-        const flags = Object.fromEntries(own.map(({ key }) => [key, typed[key] as unknown]));
-        const sources = [...fromEnvironment(options, io.env), ...fromFlags(flags)];
+      .action((...words: unknown[]) => {
+        const typed = { ...target.opts(), ...(argument && { [argument]: words[0] }) };
+        const only = (options: readonly Option[]) =>
+          Object.fromEntries(options.map(({ key }) => [key, typed[key] as unknown]));
+        const sources = [...fromEnvironment(options, io.env), ...fromFlags(only(own))];
         const values = readOptions(options, sources);
-        const work = (signal: AbortSignal) => command.run(values, io, { typed, signal });
-        return onRanks(io, values, () => stoppable(io, command.stops, work));
+        const work = (signal: AbortSignal) =>
+          command.run(values, io, { typed: only(recipe), signal });
+        return onRanks(io, values as RankFlags, () => stoppable(io, command.stops, work));
       });
   };
 

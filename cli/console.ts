@@ -2,6 +2,7 @@
 
 import { styleText } from "node:util";
 import { printable } from "../src/core/errors.ts";
+import type { Table } from "../src/report/tables.ts";
 
 const defaultColumns = 80;
 
@@ -102,6 +103,19 @@ export type Facts = Readonly<Record<string, string | 0 | null | undefined>>;
 export function facts(values: Facts, columns?: number): string {
   const rows = Object.entries(values).filter((row): row is [string, string] => Boolean(row[1]));
   return table([], rows, columns);
+}
+
+/** Text as it is, names and values, or a table. */
+export type Section = string | Facts | Table;
+const isTable = (section: Facts | Table): section is Table => Array.isArray(section);
+
+/** Sections one below the other; empty ones are left out. */
+export function laidOut(sections: readonly Section[], columns: number): string {
+  const texts = sections.map((section) => {
+    if (typeof section === "string") return section;
+    return isTable(section) ? table(...section, columns) : facts(section, columns);
+  });
+  return texts.filter(Boolean).join("\n\n");
 }
 
 function barOf(fraction: number): string {

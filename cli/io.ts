@@ -7,8 +7,10 @@ import { styleText } from "node:util";
 import { packageRoot } from "../src/files/package-root.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Ranks } from "../src/engines/ranks/lead.ts";
+import type { JsonObject } from "../src/core/json.ts";
 import type { Places } from "../src/model/places.ts";
-import { filtered, progress } from "./console.ts";
+import { findRecipe } from "../src/options/load.ts";
+import { filtered, laidOut, progress, type Section } from "./console.ts";
 import * as format from "../src/core/format.ts";
 
 export type CommandIo = ReturnType<typeof processIo> & {
@@ -47,10 +49,10 @@ export function processIo() {
   };
 }
 
-/** The one JSON document of a command, or its table. */
-export function print(io: CommandIo, json: boolean, document: unknown, text: () => string): void {
+/** The one JSON document of a command, or what people read. */
+export function print(io: CommandIo, json: boolean, document: unknown, text: () => Section[]) {
   io.progress.done();
-  io.stdout.write(`${json ? JSON.stringify(document, null, 2) : text()}\n`);
+  io.stdout.write(`${json ? JSON.stringify(document, null, 2) : laidOut(text(), io.columns)}\n`);
 }
 
 /** Where what can be made again is kept between runs: tokens of texts, exports for generation. */
@@ -86,6 +88,14 @@ export function places(io: CommandIo, refresh = false, say?: (line: string) => v
     },
   };
 }
+
+/** What a recipe is resolved from, with its flags as they were typed. */
+export async function recipeSources(io: CommandIo, given: RecipeFlags, flags: JsonObject) {
+  const { recipe, set: sets = [] } = given;
+  const file = recipe === undefined ? undefined : await findRecipe(recipe, io.packageRoot);
+  return { file, env: io.env, sets, flags };
+}
+type RecipeFlags = { readonly recipe?: string | undefined; readonly set?: string[] | undefined };
 
 /** The version of the package in a folder. */
 export function versionIn(folder: string): string {

@@ -10,7 +10,7 @@ import { hubSettings } from "../src/hub/environment.ts";
 import { type CommandIo, SIGNALS, versionIn } from "./io.ts";
 
 /** What a command says of ranks; for one that says nothing, each process is one of its own. */
-type RankFlags = Readonly<{ rankTimeout?: unknown; logRanks?: unknown }>;
+export type RankFlags = Readonly<{ rankTimeout?: unknown; logRanks?: unknown }>;
 
 /** Does a command's work on as many ranks as were started, or alone. */
 export async function onRanks(io: CommandIo, flags: RankFlags, work: () => Promise<void>) {

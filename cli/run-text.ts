@@ -11,12 +11,12 @@ import { isRecord } from "../src/core/json.ts";
 import { describeQuantization } from "../src/model/blocks.ts";
 import { quantizeOptions } from "../src/options/quantize.ts";
 import { rowOptions } from "../src/options/rows.ts";
-import { flagName, optionsOf } from "../src/options/values.ts";
+import { flagName, oneOf, optionsOf, preset } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
 import { type Prepared, sourceFacts } from "../src/run/prepare.ts";
 import type { RunEvent } from "../src/run/work.ts";
-import { type Facts, facts, progress, table } from "./console.ts";
+import { type Facts, progress, type Section } from "./console.ts";
 import * as format from "../src/core/format.ts";
 import { counted } from "../src/core/format.ts";
 import type { CommandIo } from "./io.ts";
@@ -82,29 +82,26 @@ function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
-export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
+export function planFacts(plan: RunPlan, run: Facts): Facts {
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const { actual, asked } = data.heldOut ?? {};
   const turns = plan.takesTurns ? "; training and scoring take turns" : "";
   const memory = Object.entries(memoryBytes).map(([part, bytes]) => {
     return [`  ${part}`, `${format.bytes(bytes)}, ${MEMORY[part as keyof typeof MEMORY]}`] as const;
   });
-  return facts(
-    {
-      base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
-      ...run,
-      "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
-      "on the way": `${counted(evaluation.evalWindows, "window")}, ${counted(evaluation.evaluations, "time")}`,
-      "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
-      epochs: `the data is read ${data.epochs.toFixed(2)} times`,
-      device: plan.device,
-      memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
-      ...Object.fromEntries(memory),
-      "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,
-      recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
-    },
-    columns,
-  );
+  return {
+    base: `${base.name}, ${format.parameters(base.parameters)} parameters`,
+    ...run,
+    "  share": data.heldOut && `${percent(actual!)} of the data, asked ${percent(asked!)}`,
+    "on the way": `${counted(evaluation.evalWindows, "window")}, ${counted(evaluation.evaluations, "time")}`,
+    "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
+    epochs: `the data is read ${data.epochs.toFixed(2)} times`,
+    device: plan.device,
+    memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
+    ...Object.fromEntries(memory),
+    "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,
+    recomputes: plan.recompute === "blocks" ? "whole blocks" : "what is cheap",
+  };
 }
 
 /** The first row as the model sees it: what counts in colour, or between marks where there are no colours. */
@@ -120,14 +117,14 @@ export function exampleText(example: ReturnType<Prepared["example"]>): string {
   };
   const numCounted = example.filter(({ counts }) => counts).length;
   const head = `first row: ${counted(example.length, "token")}, of which ${numCounted} count ${marked("so")}`;
-  return `\n\n${head}\n${runs.map(({ counts, text }) => (counts ? marked(text) : text)).join("")}`;
+  return `${head}\n${runs.map(({ counts, text }) => (counts ? marked(text) : text)).join("")}`;
 }
 
-export function reportText(report: RunReport, runDir: string, io: CommandIo): string {
+export function reportText(report: RunReport, runDir: string): Section[] {
   const { before, inserted, after, delta, parameters, temperatures } = report;
   const { trained } = parameters;
   const changes = [delta.percent, ...(delta.interval95 ?? [])];
-  const [change, low, high] = changes.map((p) => format.percent(p, { isChange: true }));
+  const [change, low, high] = changes.map(format.change);
   const interval = low ? ` (95 % interval ${low} to ${high})` : "";
   const { windowsTotal: all } = after;
   const subset = after.windows === all ? "" : `, an even subset of ${all}`;
@@ -167,14 +164,13 @@ export function reportText(report: RunReport, runDir: string, io: CommandIo): st
     change.verdict,
   ]);
   const head = ["task", "before", "after", "won", "lost", "p (McNemar)", "verdict"];
-  const sections = [
-    table(["", "perplexity", "nats/token", "bits/byte"], comparison, io.columns),
+  return [
+    [["", "perplexity", "nats/token", "bits/byte"], comparison],
     styleText("bold", `perplexity ${change}${interval}`),
-    answered.length > 0 && table(head, answered, io.columns),
-    facts(run, io.columns),
-    taus.length > 0 && table(["layer", "projection", "min τ", "mean τ", "max τ"], taus, io.columns),
+    answered.length > 0 ? [head, answered] : "",
+    run,
+    taus.length > 0 ? [["layer", "projection", "min τ", "mean τ", "max τ"], taus] : "",
   ];
-  return sections.filter(Boolean).join("\n\n");
 }
 
 /** The commands that use what was made. */
@@ -213,7 +209,9 @@ const program = ({ env }: CommandIo) => (env["npm_command"] === "exec" ? "npx ss
 const word = (text: string) =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
-export const LOG_FORMATS = ["auto", "human", "json"] as const;
+const LOG_FORMATS = ["auto", "human", "json"] as const;
+const how = oneOf(LOG_FORMATS, "format");
+export const logFormat = preset(how, "auto", "json: JSON lines; else for people");
 
 export type RunLog = { event(event: RunEvent): void; note(text: string): void };
 

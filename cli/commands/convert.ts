@@ -7,7 +7,6 @@ import { opening } from "../../src/model/places.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print, staging } from "../io.ts";
 
@@ -24,7 +23,6 @@ export const command = defineCommand({
     dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
     force: flag("replace an earlier export at --out"),
     refresh: shared.refresh,
-    json: shared.json,
   },
   stops: "before the next part; what was there stays",
   examples: `safetensors  a Hugging Face folder with the temperatures among the weights
@@ -36,25 +34,20 @@ Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
   async run({ to, fold, force, refresh, json, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
-    const conversion = await convert({
-      ...opening({ ...places(io, refresh), signal }),
-      ...given,
-      target,
-      mustFold: fold,
-      isForced: force,
-      onStage: staging(io, signal),
-    });
-    print(io, json, conversion, () => describe(conversion, io.columns));
+    const at = opening({ ...places(io, refresh), signal });
+    const how = { target, mustFold: fold, isForced: force, onStage: staging(io, signal) };
+    const conversion = await convert({ ...at, ...given, ...how });
+    print(io, json, conversion, () => describe(conversion));
     for (const note of conversion.notes)
       io.stderr.write(`${styleText("yellow", "note:")} ${note}\n`);
   },
 });
 
-function describe({ out, files, verification }: Conversion, columns: number): string {
+function describe({ out, files, verification }: Conversion) {
   const { what, numValues, largest, relative } = verification;
   const most = `${largest.toPrecision(3)} (relative ${relative.toPrecision(3)})`;
   const deviation = largest === 0 ? "equal to the source's" : `differ by at most ${most}`;
   const sizes = files.map(({ name, sizeBytes }) => [name, format.bytes(sizeBytes)] as const);
   const checked = `${format.integer(numValues)} ${what === "logits" ? what : `values of ${what}`}`;
-  return `${facts(Object.fromEntries(sizes), columns)}\n\nchecked: ${checked}, ${deviation}\nwritten: ${out}`;
+  return [Object.fromEntries(sizes), `checked: ${checked}, ${deviation}\nwritten: ${out}`];
 }

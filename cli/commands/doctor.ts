@@ -7,32 +7,27 @@ import { availableParallelism, freemem, totalmem } from "node:os";
 import { join } from "node:path";
 import { type CudaReport, surveyCuda, surveyDevices } from "../../src/engines/index.ts";
 import { filesBelow } from "../../src/files/atomic.ts";
-import { shared } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
 
 export const command = defineCommand({
-  options: { json: shared.json },
+  options: {},
   examples: "Example:\n  $ ssa doctor --json > doctor.json",
   async run({ json }, io) {
     const health = await examine(io);
-    print(io, json, health, () => describe(health, io.columns));
+    print(io, json, health, () => describe(health));
   },
 });
 
 async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = places(io).hub;
+  const libraries = Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)]));
   const cache = async (path: string) => ({ path, sizeBytes: await sizeOf(path) });
   return {
-    versions: {
-      ssa: versionIn(io.packageRoot),
-      node: process.version,
-      ...Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)])),
-    },
+    versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraries },
     machine: {
       platform: `${process.platform} ${process.arch}`,
       cores: availableParallelism(),
@@ -53,21 +48,18 @@ async function examine(io: CommandIo) {
 
 type Health = Awaited<ReturnType<typeof examine>>;
 
-function describe(health: Health, columns: number): string {
+function describe(health: Health) {
   const { versions, machine, devices, cuda, caches, hub } = health;
   const cached = Object.entries(caches).map(([name, { path, sizeBytes }]) => {
     return [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const;
   });
-  const text = facts(
-    {
-      ...versions,
-      machine: `${machine.platform}, ${format.counted(machine.cores, "core")}`,
-      memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
-      hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
-      ...Object.fromEntries(cached),
-    },
-    columns,
-  );
+  const facts = {
+    ...versions,
+    machine: `${machine.platform}, ${format.counted(machine.cores, "core")}`,
+    memory: `${format.bytes(machine.memoryBytes)}, ${format.bytes(machine.freeMemoryBytes)} free`,
+    hub: `${hub.endpoint}${hub.offline ? ", offline" : ""}, ${hub.hasToken ? "with" : "no"} token`,
+    ...Object.fromEntries(cached),
+  };
   const lines = devices
     .filter(({ device, isAvailable }) => isAvailable || isPlausible(device))
     .map(({ device, isChosen, isAvailable, reason, hint }) => {
@@ -76,7 +68,7 @@ function describe(health: Health, columns: number): string {
       return `${device.padEnd(10)} ${state.padEnd(12)} ${reason}${advice}`;
     });
   const isOfUse = cuda && (cuda.provider !== null || isPlausible("cuda"));
-  return `${text}\n\ndevices\n${lines.join("\n")}${isOfUse ? describeCuda(cuda) : ""}`;
+  return [facts, ["devices", ...lines].join("\n"), isOfUse ? describeCuda(cuda) : ""];
 }
 
 function describeCuda({ provider, libraries }: CudaReport): string {
@@ -87,7 +79,7 @@ function describeCuda({ provider, libraries }: CudaReport): string {
     return `${file.padEnd(20)} ${state}: ${from}`;
   });
   const of = provider ?? "ONNX Runtime's provider for CUDA 12, which is not installed";
-  return `\n\nCUDA libraries of ${of}\n${lines.join("\n")}`;
+  return `CUDA libraries of ${of}\n${lines.join("\n")}`;
 }
 
 function installedVersion(name: string): string {

@@ -13,72 +13,62 @@ import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
-import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
 const TASKS = Object.keys(tasks) as TaskName[];
+const someTasks = kind.someOf(TASKS, "names").meta({ alias: "--tasks" });
 const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 
-const options = {
-  model: shared.model,
-  data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
-  adapter: shared.adapter,
-  temperatures: temperaturesOption,
-  context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
-  stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
-  windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
-  batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-  task: preset(
-    kind.someOf(TASKS, "names").meta({ alias: "--tasks" }),
-    ["perplexity"],
-    "what to measure (default: perplexity)",
-  ),
-  convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
-  passkeyLengths: maybe(
-    kind.wholeNumbers(1, 1 << 24, "of tokens"),
-    "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
-  ),
-  passkeyDepths: maybe(
-    kind.wholeNumbers(0, 100, "from 0 to 100"),
-    "percent of the text before the key (default: 0,25,50,75,100)",
-  ),
-  passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
-  passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
-  ...rowOptions,
-  ...quantizeOptions,
-  device: shared.device,
-  threads: shared.threads,
-  baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
-  maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
-  saveBaseline: maybe(text("file"), "write the result for later comparisons"),
-  refresh: shared.refresh,
-  rankTimeout: shared.rankTimeout,
-  logRanks: shared.logRanks,
-  json: shared.json,
-};
-
 export const command = defineCommand({
-  options,
+  options: {
+    model: shared.model,
+    data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
+    adapter: shared.adapter,
+    temperatures: temperaturesOption,
+    context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
+    stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
+    windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
+    batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
+    task: preset(someTasks, ["perplexity"], "what to measure (default: perplexity)"),
+    convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
+    passkeyLengths: maybe(
+      kind.wholeNumbers(1, 1 << 24, "of tokens"),
+      "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
+    ),
+    passkeyDepths: maybe(
+      kind.wholeNumbers(0, 100, "from 0 to 100"),
+      "percent of the text before the key (default: 0,25,50,75,100)",
+    ),
+    passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
+    passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
+    ...rowOptions,
+    ...quantizeOptions,
+    device: shared.device,
+    threads: shared.threads,
+    baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
+    maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
+    saveBaseline: maybe(text("file"), "write the result for later comparisons"),
+    refresh: shared.refresh,
+    rankTimeout: shared.rankTimeout,
+    logRanks: shared.logRanks,
+  },
   stops: "after this window",
   examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
   $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
-    const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...given } = values;
+    const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
+    const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
+    const { passkeyTrials: trials, passkeySeed: seed, ...given } = rest;
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
     if (saveBaseline && !existsSync(dirname(saveBaseline)))
       throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
-    const passkey = {
-      lengths: given.passkeyLengths,
-      depths: given.passkeyDepths,
-      trials: given.passkeyTrials,
-      seed: given.passkeySeed,
-    };
+    const passkey = { lengths, depths, trials, seed };
     if (!names.includes("passkey") && Object.values(passkey).some((value) => value !== undefined))
       throw new UserError("--passkey-… is of a task that is not asked for", {
         hint: "ask for it: --task passkey",
@@ -127,9 +117,9 @@ export const command = defineCommand({
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
       const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
       const head = several && { task: name };
-      return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
+      return { ...head, ...Object.fromEntries(lines), device, time };
     };
-    print(io, json, document, () => done.map(about).join("\n\n"));
+    print(io, json, document, () => done.map(about));
     for (const { name, comparison } of done) {
       if (!comparison) continue;
       const line = `${several ? `${name}: ` : ""}${verdict(comparison)}`;

@@ -1,49 +1,40 @@
 // `ssa finetune`: from a base and data to a trained, saved and reported model.
 
-import { readFile } from "node:fs/promises";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { findRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import * as kind from "../../src/options/values.ts";
-import { watchRun } from "../../src/report/watch.ts";
+import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
+import { watchRun } from "../../src/report/loopback.ts";
 import { finishedReport, resolveRun, trainRun } from "../../src/run/fine-tune.ts";
 import { planRun } from "../../src/run/fit.ts";
 import { prepareRun } from "../../src/run/prepare.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
-import { places, print } from "../io.ts";
+import { places, print, recipeSources } from "../io.ts";
 import * as told from "../run-text.ts";
 
-const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
-
-const options = {
-  recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
-  set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
-  resume: flag("continue the run at --out, or the newest under checkpoints/"),
-  logFormat: preset(oneOf(told.LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
-  refresh: shared.refresh,
-  rankTimeout: shared.rankTimeout,
-  logRanks: shared.logRanks,
-  watch: flag("serve the report's page live, to browsers on this machine"),
-  dryRun: flag("resolve everything, print the plan, train nothing"),
-  json: flag("print the report (or the plan) as one JSON document"),
-};
-
 export const command = defineCommand({
-  options,
+  options: {
+    recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
+    set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
+    resume: flag("continue the run at --out, or the newest under checkpoints/"),
+    logFormat: told.logFormat,
+    refresh: shared.refresh,
+    rankTimeout: shared.rankTimeout,
+    logRanks: shared.logRanks,
+    watch: flag("serve the report's page live, to browsers on this machine"),
+    dryRun: flag("resolve everything, print the plan, train nothing"),
+    json: flag("print the report (or the plan) as one JSON document"),
+  },
   recipe: recipeOptions,
   stops: "after this step",
   examples: `Example:
   $ ssa finetune --base tiny-gpt2 --data moby-dick --steps 100`,
   async run(flags, io, { typed, signal }) {
-    const path = flags.recipe && (await findRecipe(flags.recipe, io.packageRoot));
-    const file = path && { path, text: await readFile(path, "utf8") };
-    const given = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
-    const sources = { ...(file && { file }), env: io.env, sets: flags.set ?? [], flags: given };
+    const sources = await recipeSources(io, flags, typed);
     const recipe = await resolveRun(sources, typed["out"] as string | undefined, flags.resume);
     const log = told.openLog(io, flags.logFormat);
     const tell = (report: RunReport, runDir: string) => {
-      print(io, flags.json, report, () => told.reportText(report, runDir, io));
+      print(io, flags.json, report, () => told.reportText(report, runDir));
       for (const line of told.whatNext(report, runDir, io)) log.note(line);
     };
     const done = flags.resume ? await finishedReport(recipe) : undefined;
@@ -56,7 +47,7 @@ export const command = defineCommand({
     if (flags.dryRun) {
       const plan = await planRun(run);
       const example = run.example();
-      const text = () => told.planText(plan, about, io) + told.exampleText(example);
+      const text = () => [told.planFacts(plan, about), told.exampleText(example)];
       return print(io, flags.json, { ...plan, example }, text);
     }
     const result = await trainRun(run, {

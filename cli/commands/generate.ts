@@ -42,7 +42,6 @@ const options = {
   ...sampled,
   device: shared.device,
   refresh: shared.refresh,
-  json: shared.json,
 };
 
 export const command = defineCommand({
@@ -108,7 +107,7 @@ Example:
   },
 });
 
-type Given = Values<typeof options>;
+type Given = Values<typeof options> & { readonly json: boolean };
 
 /** Each prompt as it was given, and as the model gets it; undefined where somebody will type them. */
 function promptsOf({ prompt, promptFile, prompts, chat, json }: Given, io: CommandIo) {

@@ -8,7 +8,7 @@ import { flag, maybe, shared, text as words, wholeNumber } from "../../src/optio
 import type { Inspection, TextInspection } from "../../src/run/inspect.ts";
 import { inspectModel, inspectText } from "../../src/run/inspect.ts";
 import { defineCommand } from "../command.ts";
-import { type Facts, facts, table } from "../console.ts";
+import type { Facts, Section } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
@@ -18,7 +18,6 @@ export const command = defineCommand({
     model: shared.model,
     adapter: shared.adapter,
     refresh: shared.refresh,
-    json: shared.json,
     tensors: flag("list every tensor"),
     text: maybe(words("text"), "show each token's temperatures, and how far attention spreads"),
     layer: maybe(wholeNumber(0), "of --text, the layer (default: the mean over all)"),
@@ -32,16 +31,16 @@ export const command = defineCommand({
   async run({ model, adapter, refresh, json, tensors, text, ...how }, io) {
     if (text !== undefined) {
       const seen = await inspectText(model, text, { ...places(io, refresh), adapter, ...how });
-      return print(io, json, seen, () => describeText(seen, io.columns));
+      return print(io, json, seen, () => describeText(seen));
     }
     if (how.layer !== undefined || how.head !== undefined)
       throw new UserError("--layer and --head are of a text", { hint: "give one: --text" });
     const inspection = await inspectModel(model, { ...opening(places(io, refresh)), adapter });
-    print(io, json, inspection, () => describe(inspection, tensors, io.columns));
+    print(io, json, inspection, () => describe(inspection, tensors));
   },
 });
 
-function describe(model: Inspection, listTensors: boolean, columns: number): string {
+function describe(model: Inspection, listTensors: boolean): Section[] {
   const { config, parameters, temperatures, lora } = model;
   const { total, groups } = parameters;
   const [exact, short] = [format.integer(total), format.parameters(total)];
@@ -49,32 +48,29 @@ function describe(model: Inspection, listTensors: boolean, columns: number): str
   const about = (of: Inspection["lora"]) =>
     of && `${format.integer(of.parameters)} (${format.share(of.share)}), ${of.description}`;
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
-  const text = facts(
-    {
-      architecture: model.modelType,
-      layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
-      "key-value heads": String(config.numKeyValueHeads),
-      vocabulary: format.integer(config.vocabSize),
-      context: `${format.integer(config.maxPositions)} tokens`,
-      parameters: exact === short ? exact : `${exact} (${short})`,
-      ...(Object.fromEntries(rows) as Facts),
-      "stored as": dtypes.join(", "),
-      files: `${model.files.length}, ${format.bytes(model.sizeBytes)}`,
-      tokenizer: model.tokenizer ?? "none",
-      temperatures: about(temperatures) ?? "none",
-      LoRA: about(lora),
-    },
-    columns,
-  );
-  if (!listTensors) return text;
+  const facts = {
+    architecture: model.modelType,
+    layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
+    "key-value heads": String(config.numKeyValueHeads),
+    vocabulary: format.integer(config.vocabSize),
+    context: `${format.integer(config.maxPositions)} tokens`,
+    parameters: exact === short ? exact : `${exact} (${short})`,
+    ...(Object.fromEntries(rows) as Facts),
+    "stored as": dtypes.join(", "),
+    files: `${model.files.length}, ${format.bytes(model.sizeBytes)}`,
+    tokenizer: model.tokenizer ?? "none",
+    temperatures: about(temperatures) ?? "none",
+    LoRA: about(lora),
+  };
+  if (!listTensors) return [facts];
   const tensors = model.tensors.map(({ name, dtype, shape }) => [name, dtype, shape.join(" × ")]);
-  return `${text}\n\n${table(["tensor", "type", "shape"], tensors, columns)}`;
+  return [facts, [["tensor", "type", "shape"], tensors]];
 }
 
 /** From far below 1 to far above. */
 const COLORS = ["blue", "cyan", "reset", "yellow", "red"] as const;
 
-function describeText({ layer, head, tokens, entropy }: TextInspection, columns: number): string {
+function describeText({ layer, head, tokens, entropy }: TextInspection): Section[] {
   const used = PROJECTIONS.filter((projection) => tokens[0]!.tau[projection] !== undefined);
   const pictures = used.map((projection) => {
     const farthest = Math.max(...tokens.map(({ tau }) => Math.abs(tau[projection]! - 1)), 1e-9);
@@ -97,8 +93,8 @@ function describeText({ layer, head, tokens, entropy }: TextInspection, columns:
   });
   return [
     ...pictures,
-    table(["token", "nats", ...used.map((projection) => `${projection} τ`)], rows, columns),
+    [["token", "nats", ...used.map((projection) => `${projection} τ`)], rows],
     "entropy of attention, nats, mean over heads and tokens; without what is inserted",
-    table(["layer", "entropy", "without", "change"], spread, columns),
-  ].join("\n\n");
+    [["layer", "entropy", "without", "change"], spread],
+  ];
 }

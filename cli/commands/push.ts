@@ -2,9 +2,9 @@
 
 import { push } from "../../src/export/push.ts";
 import type { Pushed } from "../../src/hub/push.ts";
-import { flag, maybe, needed, preset, shared, text } from "../../src/options/values.ts";
+import { flag, maybe, needed, preset, text } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
-import { table } from "../console.ts";
+import type { Section } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { places, print } from "../io.ts";
 
@@ -17,7 +17,6 @@ export const command = defineCommand({
     dryRun: flag("list the files, and what would be sent; send nothing"),
     message: maybe(text("text"), "of the commit"),
     revision: preset(text("branch"), "main", "branch, made where it is missing"),
-    json: shared.json,
   },
   stops: "now; what has arrived is not sent again",
   examples: `Examples:
@@ -26,16 +25,16 @@ export const command = defineCommand({
   async run({ folder, private: isPrivate, dryRun, json, ...given }, io, { signal }) {
     const how = { ...given, isPrivate, isDryRun: dryRun };
     const pushed = await push(folder, { ...places(io), signal }, how);
-    print(io, json, pushed, () => describe(pushed, io.columns));
+    print(io, json, pushed, () => describe(pushed));
   },
 });
 
-function describe({ files, sentBytes, isDryRun, commit, ...to }: Pushed, columns: number): string {
+function describe({ files, sentBytes, isDryRun, commit, ...to }: Pushed): Section[] {
   const rows = files.map(({ name, sizeBytes, state }) => [name, format.bytes(sizeBytes), state]);
   const numSent = files.filter(({ state }) => state !== "unchanged").length;
   const amount = `${format.counted(numSent, "file")}, ${format.bytes(sentBytes)}`;
   const where = `${to.url}${to.branch === "main" ? "" : `/tree/${to.branch}`}`;
   const done = commit ? `sent: ${amount}` : "nothing to send: all is there";
   const last = isDryRun ? `would be sent: ${amount}` : done;
-  return `${table(["file", "size", "on the hub"], rows, columns)}\n\n${last}\n${where}`;
+  return [[["file", "size", "on the hub"], rows], `${last}\n${where}`];
 }

@@ -7,7 +7,7 @@ import { UserError } from "../../src/core/errors.ts";
 import { runFiles } from "../../src/files/names.ts";
 import { type PageData, pageOfArms, readComparison, readRun } from "../../src/report/data.ts";
 import { writePage } from "../../src/report/document.ts";
-import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
+import { flag, maybe, text, texts } from "../../src/options/values.ts";
 import { compareRuns } from "../../src/run/compare.ts";
 import { defineCommand } from "../command.ts";
 import { print } from "../io.ts";
@@ -24,7 +24,6 @@ export const command = defineCommand({
       "where the page goes (default: report.html in the folder, of several here)",
     ),
     open: flag("show it in the browser"),
-    json: shared.json,
   },
   examples: `Examples:
   $ ssa report checkpoints/tiny-gpt2-moby-dick-1 --open
@@ -42,7 +41,7 @@ export const command = defineCommand({
         : ((await readComparison(first)) ?? (await readRun(first)));
     const path = output ?? (others.length > 0 ? runFiles.page : join(first, runFiles.page));
     await writePage(path, data);
-    print(io, json, { output: path }, () => path);
+    print(io, json, { output: path }, () => [path]);
     if (!open) return;
     // In the system's browser, which goes on without this program.
     const [program, ...before] = OPENERS[process.platform] ?? ["xdg-open"];

@@ -2,10 +2,10 @@
 
 import { createInterface } from "node:readline/promises";
 import { UserError } from "../../src/core/errors.ts";
-import { flag, maybe, shared, texts } from "../../src/options/values.ts";
+import { flag, maybe, texts } from "../../src/options/values.ts";
 import { deleteRun, findRuns, listRuns, type RunEntry } from "../../src/run/runs.ts";
 import { defineCommand } from "../command.ts";
-import { table } from "../console.ts";
+import type { Section } from "../console.ts";
 import * as format from "../../src/core/format.ts";
 import { type CommandIo, print } from "../io.ts";
 
@@ -15,7 +15,6 @@ export const command = defineCommand({
     words: maybe(texts("folder"), "folder of runs (default: checkpoints); or: delete NAME..."),
     best: flag("those first whose perplexity fell most"),
     yes: flag("delete without asking"),
-    json: shared.json,
   },
   examples: `Examples:
   $ ssa runs --best
@@ -34,7 +33,7 @@ export const command = defineCommand({
 const total = (runs: readonly RunEntry[]) =>
   `${format.counted(runs.length, "run")}, ${format.bytes(runs.reduce((sum, run) => sum + run.sizeBytes, 0))}`;
 
-function describe(runs: readonly RunEntry[], columns: number): string {
+function describe(runs: readonly RunEntry[], columns: number): Section[] {
   const rows = runs.map(({ before, after, percent, ...run }) => [
     run.name,
     run.when.slice(0, 16).replace("T", " "),
@@ -42,13 +41,13 @@ function describe(runs: readonly RunEntry[], columns: number): string {
     ...(columns > 110 ? [run.base ?? "?", run.data.join(", ")] : []),
     run.tune.join(",") || "?",
     before === null ? "" : `${format.perplexity(before)} → ${format.perplexity(after!)}`,
-    percent === null ? "" : format.percent(percent, { isChange: true }),
+    percent === null ? "" : format.change(percent),
     format.bytes(run.sizeBytes),
     run.state,
   ]);
   const names = ["name", "written", ...(columns > 110 ? ["base", "data"] : [])];
   const header = [...names, "tune", "perplexity", "change", "size", "state"];
-  return runs.length > 0 ? `${table(header, rows, columns)}\n\n${total(runs)}` : "no runs";
+  return runs.length > 0 ? [[header, rows], total(runs)] : ["no runs"];
 }
 
 async function remove(names: readonly string[], isSure: boolean, json: boolean, io: CommandIo) {
@@ -63,8 +62,8 @@ async function remove(names: readonly string[], isSure: boolean, json: boolean, 
   if (!isSure) {
     const terminal = createInterface({ input: io.stdin, output: process.stderr });
     const answer = await terminal.question(`${question} [y/N] `).finally(() => terminal.close());
-    if (!/^y(es)?$/i.test(answer.trim())) return print(io, json, [], () => "nothing deleted");
+    if (!/^y(es)?$/i.test(answer.trim())) return print(io, json, [], () => ["nothing deleted"]);
   }
   for (const { folder } of runs) await deleteRun(folder);
-  print(io, json, runs, () => `deleted: ${total(runs)}`);
+  print(io, json, runs, () => [`deleted: ${total(runs)}`]);
 }

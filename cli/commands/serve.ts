@@ -1,21 +1,17 @@
 // `ssa serve`: a page on which a browser of this machine fine-tunes by itself.
 
-import { readFile } from "node:fs/promises";
-import { findRecipe, loadRecipe } from "../../src/options/load.ts";
+import { loadRecipe } from "../../src/options/load.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
 import { maybe, shared, text, texts } from "../../src/options/values.ts";
 import { serveHere } from "../../src/report/loopback.ts";
 import { exportSite, siteOf } from "../../src/web/site.ts";
 import { defineCommand } from "../command.ts";
-import { places, print } from "../io.ts";
+import { places, print, recipeSources } from "../io.ts";
 
 /** What is offered where nothing is asked for: all of it embedded, and done within a minute. */
 const OFFERED = {
-  base: "tiny-gpt2",
-  data: "moby-dick",
-  steps: 50,
-  context: 128,
-  reportWindows: 64,
+  path: "the page's own recipe",
+  text: "{base: tiny-gpt2, data: moby-dick, steps: 50, context: 128, reportWindows: 64}",
 };
 
 export const command = defineCommand({
@@ -24,7 +20,6 @@ export const command = defineCommand({
     set: maybe(texts("path=value"), "set a nested key, e.g. temperatures.key.token=true"),
     export: maybe(text("folder"), "write the page as files for any web server, and serve nothing"),
     refresh: shared.refresh,
-    json: shared.json,
   },
   recipe: recipeOptions,
   stops: "now",
@@ -32,25 +27,16 @@ export const command = defineCommand({
   $ ssa serve
   $ ssa serve --base HuggingFaceTB/SmolLM2-135M --data notes.txt --steps 100
   $ ssa serve --export page`,
-  async run({ recipe: name, set, export: folder, refresh, json }, io, { typed, signal }) {
-    const path = name && (await findRecipe(name, io.packageRoot));
-    const file = path && { path, text: await readFile(path, "utf8") };
-    const flags = Object.fromEntries(recipeOptions.map(({ key }) => [key, typed[key]]));
-    const given = Object.entries(flags).filter(([, value]) => value !== undefined);
-    const offered = file ? {} : OFFERED;
-    const recipe = loadRecipe({
-      ...(file && { file }),
-      env: io.env,
-      sets: set ?? [],
-      flags: { ...offered, ...Object.fromEntries(given) },
-    });
+  async run({ export: folder, refresh, json, ...flags }, io, { typed, signal }) {
+    const sources = await recipeSources(io, flags, typed);
+    const recipe = loadRecipe({ ...sources, file: sources.file ?? OFFERED });
     const site = await siteOf(recipe, { ...places(io, refresh), signal });
     if (folder !== undefined) {
       await exportSite(site, folder);
-      return print(io, json, { output: folder }, () => folder);
+      return print(io, json, { output: folder }, () => [folder]);
     }
     const find = (name: string) => Promise.resolve(site.get(name));
-    const server = serveHere(find, (url) => print(io, json, { url }, () => url));
+    const server = serveHere(find, (url) => print(io, json, { url }, () => [url]));
     await new Promise((resolve) => {
       signal.addEventListener("abort", resolve);
       server.on("close", resolve);

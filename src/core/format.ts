@@ -51,10 +51,10 @@ export function perplexity(value: number): string {
   return value < 1e6 ? fiveDigits(value) : value.toExponential(2);
 }
 
-/** A percentage to about three digits, `0.015%`; with its sign where it is a change, `-10.3%`. */
-export function percent(value: number, { isChange = false } = {}): string {
-  const digits = value === 0 ? "0" : (Math.abs(value) < 1 ? twoDigits : threeDigits)(value);
-  return `${isChange && value >= 0 ? "+" : ""}${digits}%`;
+/** A change in percent to about three digits, `-10.3%`, `+0.015%`. */
+export function change(percent: number): string {
+  const digits = percent === 0 ? "0" : (Math.abs(percent) < 1 ? twoDigits : threeDigits)(percent);
+  return `${percent >= 0 ? "+" : ""}${digits}%`;
 }
 
 /** 0.001086 is `0.1086 %`. */

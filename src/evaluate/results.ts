@@ -153,16 +153,13 @@ function flagsOf({ task, convention = "disjoint", context, stride, ...rest }: Ba
 export type Comparison = Readonly<ReturnType<typeof compareWithBaseline>>;
 
 /** Compares perplexities, where they were measured alike; `percent` is the change, of the baseline's. */
-export function compareWithBaseline(
-  result: TaskResult,
-  baseline: Baseline,
-  maxIncreasePercent: number,
-) {
+export function compareWithBaseline(result: TaskResult, baseline: Baseline, maxIncrease: number) {
   checkComparable(result, baseline);
   const { perplexity = Number.NaN } = result;
   const { perplexity: baselinePerplexity = Number.NaN } = baseline;
   const percent = 100 * (perplexity / baselinePerplexity - 1);
-  const hasRegressed = !(percent <= maxIncreasePercent + ROUNDING_PERCENT);
+  const hasRegressed = !(percent <= maxIncrease + ROUNDING_PERCENT);
+  const maxIncreasePercent = maxIncrease;
   return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
 }
 

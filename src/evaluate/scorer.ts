@@ -40,11 +40,8 @@ export interface ScorerOptions extends BatchShape {
 }
 
 /** Compiles the forward pass and the loss of [batchSize, context] tokens. */
-export async function openScorer(
-  engine: Engine,
-  opened: OpenedModel,
-  { trainable, observe: statistics, needsEntropy, needsArgmax = false, ...shape }: ScorerOptions,
-) {
+export async function openScorer(engine: Engine, opened: OpenedModel, options: ScorerOptions) {
+  const { trainable, observe: statistics, needsEntropy, needsArgmax = false, ...shape } = options;
   const outputs: Record<string, Tensor> = {};
   const { tiling } = engine;
   const { batchSize, context, isPacked } = shape;

@@ -6,22 +6,31 @@ import { invariant } from "../core/errors.ts";
 export type Cluster = Readonly<{ nats: number; numTokens: number }>;
 
 /**
- * Σ nats / Σ tokens over windows and the standard error of that ratio, each window a cluster
- * (Cochran, Sampling Techniques, 1977, section 6.3): tokens of one window are not independent.
+ * Mean loss over windows and the standard error of that ratio, each window a cluster (Cochran, Sampling Techniques, 1977,
+ * section 6.3): tokens of one window are not independent.
  */
-export function ratioEstimate(windows: readonly Cluster[]) {
-  const total = windows.reduce((sum, { numTokens }) => sum + numTokens, 0);
-  const ratio = windows.reduce((sum, { nats }) => sum + nats, 0) / total;
+export function estimate(windows: readonly Cluster[]) {
   const count = windows.length;
-  if (count < 2) return { ratio, total, standardError: null };
-  const squares = windows.reduce((sum, w) => sum + (w.nats - ratio * w.numTokens) ** 2, 0);
-  return { ratio, total, standardError: Math.sqrt((count / (count - 1)) * squares) / total };
+  const numTokens = windows.reduce((sum, window) => sum + window.numTokens, 0);
+  const lossNats = windows.reduce((sum, { nats }) => sum + nats, 0) / numTokens;
+  const squares = windows.reduce((sum, w) => sum + (w.nats - lossNats * w.numTokens) ** 2, 0);
+  const error = () => Math.sqrt((count / (count - 1)) * squares) / numTokens;
+  return {
+    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
+    lossNats,
+    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
+    perplexity: Math.exp(lossNats),
+    /** Scored tokens. */
+    numTokens,
+    /** Of lossNats, clustered by window; null under two windows. */
+    standardError: count < 2 ? null : error(),
+  };
 }
 
 /** The mean of independent values and its standard error; null under two. */
 export function estimateMean(values: readonly number[]) {
-  const { ratio, standardError } = ratioEstimate(values.map((nats) => ({ nats, numTokens: 1 })));
-  return { mean: ratio, standardError };
+  const { lossNats, standardError } = estimate(values.map((nats) => ({ nats, numTokens: 1 })));
+  return { mean: lossNats, standardError };
 }
 
 export type Difference = Readonly<ReturnType<typeof estimateDifference>>;
@@ -37,8 +46,8 @@ export function estimateDifference(bySeed: readonly (readonly Cluster[])[]) {
   const means = bySeed[0]!.map(({ numTokens }, w) => {
     return { nats: bySeed.reduce((sum, of) => sum + of[w]!.nats, 0) / numSeeds, numTokens };
   });
-  const { ratio: lossNats, standardError: ofWindows } = ratioEstimate(means);
-  const ofSeeds = estimateMean(bySeed.map((of) => ratioEstimate(of).ratio)).standardError ?? 0;
+  const { lossNats, standardError: ofWindows } = estimate(means);
+  const ofSeeds = estimateMean(bySeed.map((of) => estimate(of).lossNats)).standardError ?? 0;
   const percent = percentAt(lossNats);
   if (ofWindows === null)
     return { lossNats, percent, standardError: null, interval95: null, pValue: null };
@@ -60,21 +69,6 @@ export function estimateDifference(bySeed: readonly (readonly Cluster[])[]) {
     interval95: [percentAt(lossNats - margin), percentAt(lossNats + margin)] as const,
     /** Two-sided, that there is no difference; null under two windows. */
     pValue: lossNats === 0 ? 1 : studentTails(Math.abs(lossNats) / standardError, degrees),
-  };
-}
-
-/** Mean loss and its uncertainty. */
-export function estimate(windows: readonly Cluster[]) {
-  const { ratio, standardError, total } = ratioEstimate(windows);
-  return {
-    /** Mean negative log-likelihood, nats per scored token: summed nats over summed tokens. */
-    lossNats: ratio,
-    /** exp(lossNats); comparable only under the same tokenizer, convention, context and stride. */
-    perplexity: Math.exp(ratio),
-    /** Scored tokens. */
-    numTokens: total,
-    /** Of lossNats, clustered by window; null under two windows. */
-    standardError,
   };
 }
 

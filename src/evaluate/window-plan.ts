@@ -15,12 +15,9 @@ export type PerplexityResult = Readonly<ReturnType<WindowPlan["resultOf"]>> & {
 };
 
 /** The windows of a corpus, and what their losses amount to. */
-export function planWindows(
-  opened: OpenedModel,
-  corpus: Corpus,
-  { context: asked, stride: askedStride, windows: limit, mayPack = true, ...how }: EvaluateOptions,
-) {
-  const { convention: name } = how;
+export function planWindows(opened: OpenedModel, corpus: Corpus, options: EvaluateOptions) {
+  const { context: asked, stride: askedStride, windows: limit, mayPack = true } = options;
+  const { convention: name } = options;
   const { texts, numTargets, utf8Bytes, numWords, dataSha256 } = corpus;
   const longest = name && asked === undefined ? opened.model.config.maxPositions : asked;
   const length = contextOf(opened, longest);

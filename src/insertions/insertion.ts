@@ -53,12 +53,10 @@ export type Inserted = Readonly<{ insertion: Insertion; values: Values }>;
 
 /** An insertion before training. */
 export function withInitialValues(insertion: Insertion, host: Host, random: Random): Inserted {
-  const values = new Map<string, Float32Array>();
-  for (const [name, { shape, initial }] of insertion.parameters(host)) {
-    const drawn = new Float32Array(sizeOf(shape)).map(() => initial(random));
-    values.set(name, drawn);
-  }
-  return { insertion, values };
+  const values = Array.from(insertion.parameters(host), ([name, { shape, initial }]) => {
+    return [name, new Float32Array(sizeOf(shape)).map(() => initial(random))] as const;
+  });
+  return { insertion, values: new Map(values) };
 }
 
 export interface HookContext {

@@ -6,17 +6,8 @@ import type { Tensor } from "../graph/tensor.ts";
 import { type AttentionHooks, type Projection, PROJECTIONS } from "../nn/attention.ts";
 import { acrossHeads, tabulate } from "../nn/positions.ts";
 import type { Folding, HookContext, Host, Insertion, Values } from "./insertion.ts";
-import {
-  changesOf,
-  onlyParts,
-  partOf,
-  PARTS,
-  partsOf,
-  specFromJson,
-  specToJson,
-  temperatureForms,
-  type TemperatureSpec,
-} from "./parts.ts";
+import { changesOf, onlyParts, partOf, PARTS, partsOf, temperatureForms } from "./parts.ts";
+import { specFromJson, specToJson, type TemperatureSpec } from "./parts.ts";
 
 const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.[a-z_]+$`);
 
@@ -88,6 +79,8 @@ function sites(spec: TemperatureSpec, host: Host) {
   return Array.from({ length: numLayers }, (_, layer) => inLayer(layer)).flat();
 }
 
+type Scale = NonNullable<AttentionHooks["scale"]>;
+
 /** Of projections, along the heads. */
 type Join = (of: (projection: Projection) => Tensor) => Tensor;
 
@@ -95,11 +88,8 @@ type Join = (of: (projection: Projection) => Tensor) => Tensor;
  * The hook that scales query, key and value; a projection without temperatures passes untouched. Terms of several
  * projections are one of all their heads where the engine wants few nodes.
  */
-function scaling(
-  spec: TemperatureSpec,
-  host: Host,
-  { parameter, positions, observe, joinsHeads = false }: HookContext,
-): NonNullable<AttentionHooks["scale"]> {
+function scaling(spec: TemperatureSpec, host: Host, enter: HookContext): Scale {
+  const { parameter, positions, observe, joinsHeads = false } = enter;
   // By the keys that a window leaves.
   const logs = new Map<number, Tensor>();
   const logOf = (window: number) => {

@@ -34,15 +34,16 @@ const ALIKE = [
 
 /** Resolves a comparison: an arm over flag over `--set` over environment over file over default. */
 export function loadComparison(
-  sources: RecipeSources & { readonly file: RecipeFile; readonly seeds?: string | undefined },
+  sources: RecipeSources & {
+    readonly file: RecipeFile;
+    readonly seeds?: string | readonly number[] | undefined;
+  },
 ) {
   const { file, seeds } = sources;
   const { content, originOf } = readYaml(file);
   const keys = (["arms", "seeds", "lr"] as const).filter((key) => content[key] !== undefined);
-  const given = [
-    ...keys.map((key) => [key, content[key], originOf(key), true] as const),
-    ...fromFlags({ seeds }),
-  ];
+  const inFile = keys.map((key) => [key, content[key], originOf(key), true] as const);
+  const given = [...inFile, ...fromFlags({ seeds })];
   const hint = "docs/compare.md explains a comparison";
   const asked = readOptions(comparisonShape, given, { hint });
   if (content["seed"] !== undefined && asked.seeds)

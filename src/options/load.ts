@@ -1,6 +1,6 @@
 // From YAML, `--set path=value` and flags to one checked recipe: later layers win, and all mistakes come at once.
 
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isNode, LineCounter, parseDocument, stringify } from "yaml";
 import { devicesIn } from "../engines/devices.ts";
@@ -15,7 +15,7 @@ import type { Given, Problem } from "./values.ts";
 export type RecipeFile = Readonly<{ path: string; text: string }>;
 
 export interface RecipeSources {
-  readonly file?: RecipeFile;
+  readonly file?: RecipeFile | undefined;
   /** Environment variables. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
@@ -69,6 +69,8 @@ export function loadRecipe(sources: RecipeSources): Recipe {
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */
 export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0 });
 
+const FREE: readonly RecipeKey[] = ["out", "tensorboard", "deviceMemory", "maxMemory"];
+
 /**
  * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
  * folder, which may have moved.
@@ -78,10 +80,7 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
   const given = loadRecipe({ ...sources, env: {}, saved });
   const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
   const isFree = (key: RecipeKey) =>
-    key === "out" ||
-    key === "tensorboard" ||
-    key === "deviceMemory" ||
-    key === "maxMemory" ||
+    FREE.includes(key) ||
     (key === "steps" && given.steps > saved.steps) ||
     (key === "device" && kindOf(given) === kindOf(saved)) ||
     (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));
@@ -102,12 +101,17 @@ export async function shippedRecipes(packageRoot: string): Promise<readonly stri
   return recipes.map((file) => file.replace(/\.yaml$/, "").replaceAll("\\", "/")).sort();
 }
 
-/** The path of a recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */
-export async function findRecipe(nameOrPath: string, packageRoot: string): Promise<string> {
+export const readRecipe = async (path: string): Promise<RecipeFile> => {
+  return { path, text: await readFile(path, "utf8") };
+};
+
+/** A recipe given by path (a file that exists) or by name; otherwise a UserError with the nearest name. */
+export async function findRecipe(nameOrPath: string, packageRoot: string): Promise<RecipeFile> {
   const entry = await stat(nameOrPath).catch(() => undefined);
-  if (entry?.isFile()) return nameOrPath;
+  if (entry?.isFile()) return readRecipe(nameOrPath);
   const shipped = await shippedRecipes(packageRoot);
-  if (shipped.includes(nameOrPath)) return join(packageRoot, "recipes", `${nameOrPath}.yaml`);
+  const path = join(packageRoot, "recipes", `${nameOrPath}.yaml`);
+  if (shipped.includes(nameOrPath)) return readRecipe(path);
   const guess = nearest(basename(nameOrPath).replace(/\.ya?ml$/, ""), shipped);
   throw new UserError(`${nameOrPath}: neither a recipe file nor the name of a shipped recipe`, {
     hint: guess ? `did you mean --recipe ${guess}?` : `shipped recipes: ${shipped.join(", ")}`,

@@ -18,22 +18,17 @@ const columns = () => {
   return worded(z.preprocess(read, kind), expected, "field=column,…", ROW_FIELDS);
 };
 
-const errorOrSkip = () => oneOf(["error", "skip"], "what");
+const templates = listed(BUILT_IN_TEMPLATES);
+const errorOrSkip = oneOf(["error", "skip"], "what");
+const orSkip = errorOrSkip.meta({ short: ["--skip-bad-rows", "skip"] });
 
 /** How rows of data are read. */
 export const rowOptions = {
   textColumn: orNull(text("name"), "the text's column (default: text, or parquet's only one)"),
   format: preset(oneOf(["auto", ...ROW_FORMATS], "kind"), "auto", "what rows are; auto: by keys"),
   columns: orNull(columns(), "names of columns, as prompt=question,completion=answer"),
-  chatTemplate: orNull(
-    text("name"),
-    `a file, ${listed(BUILT_IN_TEMPLATES)} (default: the model's)`,
-  ),
+  chatTemplate: orNull(text("name"), `a file, ${templates} (default: the model's)`),
   lossOn: preset(oneOf(LOSS_ON, "what"), "answers", "what of prompts and conversations counts"),
-  badRows: preset(
-    errorOrSkip().meta({ short: ["--skip-bad-rows", "skip"] }),
-    "error",
-    "what rows that cannot be read do",
-  ),
-  nullRows: preset(errorOrSkip(), "error", "what rows without a text do"),
+  badRows: preset(orSkip, "error", "what rows that cannot be read do"),
+  nullRows: preset(errorOrSkip, "error", "what rows without a text do"),
 } as const;

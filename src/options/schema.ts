@@ -8,7 +8,7 @@ import { quantizeOptions } from "./quantize.ts";
 import { rowOptions } from "./rows.ts";
 import * as kind from "./values.ts";
 
-const { needed, oneOf, orNull, preset, shared, text, wholeNumber, wholeNumberOr } = kind;
+const { needed, oneOf, orNull, preset, share, shared, text, wholeNumber, wholeNumberOr } = kind;
 
 /** The groups of weights that can train, in the order in which they are listed everywhere. */
 export const TUNE_GROUPS = ["temperatures", "lora", "norms", "biases", "all"] as const;
@@ -54,7 +54,7 @@ const recompute = z
   .union([z.literal("auto"), z.boolean()])
   .meta({ expected: "auto, true or false", value: "[when]" });
 
-const tensorboard = z
+const events = z
   .union([z.boolean(), z.string().min(1)])
   .meta({ expected: "true, false or a folder", value: "[folder]" });
 
@@ -101,7 +101,7 @@ export const recipeSchema = z.strictObject({
   out: orNull(text("folder"), "run folder (default: checkpoints/<base>-<data>-<n>)"),
   ...rowOptions,
   maxTokens: orNull(wholeNumber(1), "most tokens read of each part of the data (default: all)"),
-  holdOut: preset(kind.share(), 0.05, "share of the data held out where it has no validation part"),
+  holdOut: preset(share(), 0.05, "share of the data held out where it has no validation part"),
 
   tune: preset(tuneGroups, ["temperatures"], "what trains, comma-separated"),
   ...quantizeOptions,
@@ -111,11 +111,7 @@ export const recipeSchema = z.strictObject({
   position: preset(oneOf(formsOf("position"), "form"), position, "form of the position's slope"),
   hidden: preset(oneOf(formsOf("hidden"), "how"), hidden, "the token part's hidden layer"),
   tie: preset(oneOf(formsOf("tie"), "what"), tie, "what shares one set of parameters"),
-  maxAddedShare: preset(
-    kind.share(),
-    0.005,
-    "most parameters of temperatures, a share of the base's",
-  ),
+  maxAddedShare: preset(share(), 0.005, "most parameters of temperatures, a share of the base's"),
   lora: preset(lora, lora.parse({}), "of LoRA, where tune names it"),
 
   steps: preset(wholeNumber(1), 200, "optimizer steps"),
@@ -143,11 +139,7 @@ export const recipeSchema = z.strictObject({
   earlyStopping: preset(patienceOrOff, "off", "evaluations without improvement before stopping"),
   saveEvery: preset(wholeNumber(1), 50, "optimizer steps between checkpoints"),
   keepLast: preset(wholeNumber(1), 2, "checkpoints kept"),
-  tensorboard: preset(
-    tensorboard,
-    false,
-    "event files, in the run's folder or in one of their own",
-  ),
+  tensorboard: preset(events, false, "event files, in the run's folder or in one of their own"),
   final: preset(oneOf(["model", "adapter"], "what"), "model", "what final/ holds"),
 
   device: shared.device,

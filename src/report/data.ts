@@ -1,7 +1,6 @@
 // What the page of a run or of a comparison shows, read from their folders: small, whatever the run was.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { evenSubset } from "../data/windows.ts";
@@ -12,7 +11,7 @@ import { readLosses, readReport, type RunReport } from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
 import { isRun, runFiles } from "../files/run-folder.ts";
-import { loadRecipe, recipeToYaml } from "../options/load.ts";
+import { loadRecipe, readRecipe, recipeToYaml } from "../options/load.ts";
 import { sourcesOf } from "../options/schema.ts";
 
 /** What a run keeps for its page alone. */
@@ -51,8 +50,7 @@ export async function readRun(folder: string, given?: RunReport) {
     });
   const report = given ?? (await readReport(folder));
   const path = join(folder, runFiles.recipe);
-  const file = { path, text: await readFile(path, "utf8") };
-  const recipe = report?.recipe ?? loadRecipe({ file });
+  const recipe = report?.recipe ?? loadRecipe({ file: await readRecipe(path) });
   const details = report && (await readJsonIfSound(join(folder, runFiles.details)));
   return {
     kind: "run" as const,

@@ -16,12 +16,8 @@ const isSource = import.meta.filename.endsWith(".ts");
 async function bundle(entry: string): Promise<string> {
   if (!isSource) return readFile(`${entry}.min.js`, "utf8");
   const { build } = await import("esbuild");
-  const made = await build({
-    entryPoints: [`${entry}.ts`],
-    bundle: true,
-    minify: true,
-    write: false,
-  });
+  const how = { bundle: true, minify: true, write: false } as const;
+  const made = await build({ entryPoints: [`${entry}.ts`], ...how });
   return made.outputFiles[0]!.text;
 }
 

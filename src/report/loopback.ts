@@ -7,6 +7,8 @@ import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { messageOf } from "../core/errors.ts";
+import { readRun } from "./data.ts";
+import { pageOf } from "./document.ts";
 
 const HEADERS = {
   "cache-control": "no-store",
@@ -51,4 +53,15 @@ export function serveHere(
     tell(`http://${host}/${token}/`);
   });
   return server;
+}
+
+/** Serves the page of a run at work until the process ends, which it does not hold up; `tell` gets the link, or why there is none. */
+export function watchRun(runDir: string, tell: (url: string) => void): void {
+  const find = async (name: string) => {
+    if (name !== "" && name !== "data") return undefined;
+    const run = await readRun(runDir);
+    if (name === "") return { type: "text/html", text: await pageOf(run, true) };
+    return { type: "application/json", text: JSON.stringify(run) };
+  };
+  serveHere(find, tell).unref();
 }

@@ -4,12 +4,11 @@ import * as format from "../core/format.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
 import type { Difference } from "../evaluate/statistics.ts";
 
-type Table = readonly [header: readonly string[], rows: readonly (readonly string[])[]];
+export type Table = readonly [header: readonly string[], rows: readonly (readonly string[])[]];
 
-const change = (value: number) => format.percent(value, { isChange: true });
 const changeOf = ({ percent, interval95 }: Omit<Difference, "pValue">) => [
-  change(percent),
-  interval95?.map(change).join(" to ") ?? "",
+  format.change(percent),
+  interval95?.map(format.change).join(" to ") ?? "",
 ];
 
 /** Results, differences and costs; those without rows are left out. */

@@ -1,7 +1,7 @@
 // A run from the names in its recipe to its report: what `ssa finetune` does, without a word.
 
 import { existsSync } from "node:fs";
-import { readdir, readFile, rmdir, stat } from "node:fs/promises";
+import { readdir, rmdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
@@ -12,13 +12,13 @@ import { lockName } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import * as folders from "../files/run-folder.ts";
 import { type Places, placesOf } from "../model/places.ts";
-import { loadRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
+import { loadRecipe, readRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
 import { type Chosen, divisorsOf, type Fit, type OnEngine, onEngineOf } from "./fit.ts";
 import { choosePrecision } from "./precision.ts";
 import { type Prepared, prepareRun } from "./prepare.ts";
 import { type Outcome, trainAndReport } from "./training.ts";
-import { isStop, type RunAtWork, type RunEvent } from "./work.ts";
+import { isStop, type Listener, type RunAtWork, type RunEvent } from "./work.ts";
 
 export const CHECKPOINTS = "checkpoints";
 
@@ -68,7 +68,7 @@ export async function resolveRun(
       });
     const path = join(out, runFiles.recipe);
     const recipe = existsSync(path)
-      ? resumedRecipe({ path, text: await readFile(path, "utf8") }, sources)
+      ? resumedRecipe(await readRecipe(path), sources)
       : loadRecipe(sources);
     return { ...recipe, out };
   }
@@ -77,7 +77,7 @@ export async function resolveRun(
   return recipe;
 }
 
-interface TrainOptions extends Pick<RunAtWork, "isResumed" | "onEvent" | "signal" | "sharedBase"> {
+interface TrainOptions extends Listener, Pick<RunAtWork, "isResumed" | "sharedBase"> {
   /** Told where the run is and what computes it, before its first step. */
   readonly onStart?: (runDir: string, device: string) => void;
   /** The recipe's device by default. */
@@ -122,11 +122,7 @@ type Begun = Readonly<{ device: string; fit: Fit }>;
  * Trains on an engine. Where its device fails, what was trained is saved; a micro batch that `auto` chose and that the
  * memory does not hold is halved, and the run resumes itself.
  */
-async function trainOn(
-  onEngine: OnEngine,
-  run: NotStarted,
-  onStart: TrainOptions["onStart"],
-): Promise<Outcome> {
+async function trainOn(onEngine: OnEngine, run: NotStarted, onStart: TrainOptions["onStart"]) {
   const { recipe, runDir, onEvent } = run;
   const path = join(runDir, runFiles.chosen);
   const note = (text: string) => onEvent({ kind: "note", text });

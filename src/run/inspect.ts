@@ -5,6 +5,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
+import type { Tokens } from "../data/document.ts";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { Engine } from "../engines/index.ts";
 import { AttentionStatistics } from "../evaluate/attention.ts";
@@ -118,11 +119,7 @@ export async function inspectText(name: string, text: string, options: InspectTe
   };
 }
 
-export async function attentionOn(
-  engine: Engine,
-  opened: OpenedModel,
-  tokens: Uint32Array | Uint16Array,
-) {
+export async function attentionOn(engine: Engine, opened: OpenedModel, tokens: Tokens) {
   const { length } = tokens;
   const observe = new AttentionStatistics(length);
   const how = { batchSize: 1, context: length, observe, needsEntropy: true };

@@ -15,7 +15,7 @@ interface TrainingText extends Pick<Corpus, "texts" | "isRendered"> {
   readonly path: string;
   readonly weight: number | null;
   /** For people. */
-  readonly of: { readonly description: string };
+  readonly description: string;
 }
 
 type LayOut = Pick<Recipe, "packing" | "reportWindows" | "evalWindows"> & {
@@ -32,12 +32,12 @@ export function layOut(
   // One graph learns from all sources, so that one rule lays them in rows.
   const all = train.flatMap(({ texts }) => texts);
   const packing = packingOf(recipe.packing, all);
-  const sources = train.map(({ texts, tokenizer, isRendered, path: name, weight, of }) => {
+  const sources = train.map(({ texts, tokenizer, isRendered, path: name, weight, ...split }) => {
     const { prefix = [] } = tokenizer ?? {};
     const endOfText = isRendered ? undefined : tokenizer?.endOfText;
     const training = trainingSet(texts, { packing, context, endOfText, prefix });
     if (training.windows.length === 0)
-      throw new UserError(`${of.description} holds too little text to train on`);
+      throw new UserError(`${split.description} holds too little text to train on`);
     const [numRows, numTokens] = [training.facts.rows, training.stream.tokens.length];
     return { name, weight, numRows, numTokens, training };
   });

@@ -4,11 +4,18 @@ import { basename, join } from "node:path";
 import { openEventFile } from "../files/event-file.ts";
 import { appendLine } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
-import type { StepMetrics } from "../train/loop.ts";
 import type { RunAtWork } from "./work.ts";
 
-type Step = Omit<StepMetrics, "seconds"> & { readonly tokensPerSecond: number };
-type Evaluation = Readonly<Record<"step" | "lossNats" | "perplexity", number>>;
+/** What TensorBoard is told of each kind of record, by its own names. */
+const TAGS = {
+  step: {
+    "train/loss": "lossNats",
+    "train/gradient_norm": "gradNorm",
+    "train/learning_rate": "learningRate",
+    "train/tokens_per_second": "tokensPerSecond",
+  },
+  evaluation: { "heldout/loss": "lossNats", "heldout/perplexity": "perplexity" },
+};
 
 /** For what comes after a step, -1 being the start. */
 export async function openMetrics({ recipe, runDir }: RunAtWork, after: number) {
@@ -20,20 +27,9 @@ export async function openMetrics({ recipe, runDir }: RunAtWork, after: number) 
       ? join(runDir, runFiles.tensorboard)
       : tensorboard && join(tensorboard, basename(runDir));
   const tell = folder === false ? undefined : await openEventFile(folder, after);
-  return {
-    step: async (record: Step) => {
-      await appendLine(path, { kind: "step", ...record });
-      await tell?.(record.step, {
-        "train/loss": record.lossNats,
-        "train/gradient_norm": record.gradNorm,
-        "train/learning_rate": record.learningRate,
-        "train/tokens_per_second": record.tokensPerSecond,
-      });
-    },
-    evaluation: async (record: Evaluation) => {
-      await appendLine(path, { kind: "evaluation", ...record });
-      const { lossNats, perplexity } = record;
-      await tell?.(record.step, { "heldout/loss": lossNats, "heldout/perplexity": perplexity });
-    },
+  return async (kind: keyof typeof TAGS, record: Readonly<Record<string, number>>) => {
+    await appendLine(path, { kind, ...record });
+    const scalars = Object.entries(TAGS[kind]).map(([tag, key]) => [tag, record[key]!] as const);
+    await tell?.(record["step"]!, Object.fromEntries(scalars));
   };
 }

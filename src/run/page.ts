@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { arch, platform, version } from "node:process";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
 import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
+import type { evaluate } from "../evaluate/evaluation.ts";
 import type { RunReport } from "../evaluate/results.ts";
-import type { Losses } from "../evaluate/scorer.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { runFiles } from "../files/names.ts";
 import { readRun, type RunDetails } from "../report/data.ts";
@@ -20,19 +20,13 @@ const PASSAGE_VALUES = 40_000;
 /** And of attention, before and after: at most so many tokens, and bytes. */
 const [ATTENTION_TOKENS, ATTENTION_BYTES] = [96, 200_000];
 
-interface Scored {
-  /** Of single tokens; runs that an early version began have none. */
-  readonly before: TokenLosses | undefined;
-  readonly losses: Losses;
-  /** Of attention, as these losses were scored. */
-  readonly observed: AttentionStatistics;
-}
-
+/** `before` is of single tokens; runs that an early version began have none. */
 export async function leavePage(
   work: RunAtWork,
   model: OpenedModel,
   report: RunReport,
-  { observed, before, losses }: Scored,
+  { observed, losses }: Pick<Evaluated, "observed" | "losses">,
+  before: TokenLosses | undefined,
 ): Promise<void> {
   const { runDir, reportPlan: plan, spell = idsAsText } = work;
   const details: RunDetails = {
@@ -53,6 +47,7 @@ export async function leavePage(
   await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
 }
 
+type Evaluated = Awaited<ReturnType<typeof evaluate>>;
 type Plan = RunAtWork["reportPlan"];
 type Spell = NonNullable<RunAtWork["spell"]>;
 
@@ -81,10 +76,8 @@ async function attentionIn(
   const length = Math.min(window?.length ?? 0, ATTENTION_TOKENS, fitting);
   if (!window || length < 2 || recipe.init === "random") return {};
   const tokens = texts[window.text]!.tokens.subarray(window.start, window.start + length);
-  const [before, after] = [
-    await attentionOn(engine, base, tokens),
-    await attentionOn(engine, model, tokens),
-  ];
+  const before = await attentionOn(engine, base, tokens);
+  const after = await attentionOn(engine, model, tokens);
   // A byte each: steps of 0.4 %.
   const packed = ({ attention }: typeof before) =>
     attention.map((of) =>

@@ -24,6 +24,24 @@ export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
   openModel(base, { ...options, withoutWeights: init === "random" });
 
+/** What a recipe learns, of each source, and what is held out. */
+export async function splitsOf(recipe: Recipe, places: where.Places) {
+  const { evalData, maxTokens } = recipe;
+  const holdOut = evalData ? 0 : recipe.holdOut;
+  const learnt: DataSplit[] = [];
+  const heldOut: (DataSplit & { readonly remake?: Remake | undefined })[] = [];
+  const find = (name: string, splits?: readonly string[]) =>
+    where.findData(name, places, splits, maxTokens !== null);
+  for (const { path, split } of sourcesOf(recipe)) {
+    const { remake, ...data } = await find(path, [split ?? "train", "validation"]);
+    learnt.push(selectSplit(data, split ?? data.split ?? "train", holdOut));
+    if (!evalData) heldOut.push({ ...selectSplit(data, "validation", holdOut), remake });
+  }
+  if (!evalData) return { learnt, heldOut };
+  const { remake, ...data } = await find(evalData);
+  return { learnt, heldOut: [{ ...selectSplit(data, data.split ?? "evaluation"), remake }] };
+}
+
 /** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
 export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 0) {
   // A mistyped name is told before another one is fetched.
@@ -31,20 +49,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
   const spec = quantizationOf(recipe);
   const plain = await openBase(recipe, where.opening(places));
-  const { evalData, maxTokens } = recipe;
-  const find = (name: string, splits?: readonly string[]) =>
-    where.findData(name, places, splits, maxTokens !== null);
-  const found: Awaited<ReturnType<typeof find>>[] = [];
-  for (const { path, split } of asked)
-    found.push(await find(path, [split ?? "train", "validation"]));
-  const other = evalData ? await find(evalData) : undefined;
-  const holdOut = other ? 0 : recipe.holdOut;
-  const trainSplits = found.map((data, i) =>
-    selectSplit(data, asked[i]!.split ?? data.split ?? "train", holdOut),
-  );
-  const evaluationSplits = other
-    ? [selectSplit(other, other.split ?? "evaluation")]
-    : found.map((data) => selectSplit(data, "validation", holdOut));
+  const splits = await splitsOf(recipe, places);
 
   // After all names, for it takes minutes.
   const base = await withBlocks(plain, spec, places);
@@ -57,19 +62,19 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
     where.readCorpus(opened, split, { ...how, remake }).finally(isDone);
   const train: Awaited<ReturnType<typeof read>>[] = [];
   const evaluations: Corpus[] = [];
-  for (const split of trainSplits) {
+  for (const split of splits.learnt) {
     const whole = await read(split);
     const [kept, end] = heldIn > 0 ? cutCorpus(whole, heldIn) : [];
     train.push({ ...whole, ...kept });
     if (end) evaluations.push(end);
   }
-  for (const [i, split] of heldIn > 0 ? [] : evaluationSplits.entries())
-    evaluations.push(await read(split, (other ?? found[i]!).remake));
+  for (const { remake, ...split } of heldIn > 0 ? [] : splits.heldOut)
+    evaluations.push(await read(split, remake));
   const evaluation = joinCorpora(evaluations);
-  const described = train.map((corpus, i) => ({ ...corpus, of: trainSplits[i]!, ...asked[i]! }));
+  const described = train.map((of, i) => ({ ...of, ...splits.learnt[i]!, ...asked[i]! }));
   const { sources, ...laidOut } = layOut(opened, { ...recipe, context }, described, evaluation);
   const shares = sharesOf(sources);
-  const heldOut = heldIn > 0 ? null : heldOutShare(evaluationSplits, train, evaluations);
+  const heldOut = heldIn > 0 ? null : heldOutShare(splits.heldOut, train, evaluations);
   const dataName = (i: number) => (train.length > 1 ? `data ${i + 1}, ${asked[i]!.path},` : "data");
   const tasks: Record<string, EvaluationPlan> = {};
   for (const name of recipe.tasks ?? [])

@@ -1,7 +1,6 @@
 // The runs in a folder: what each trained, what came of it and what it takes; and how they are taken away.
 
 import { existsSync, lstatSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readReport } from "../evaluate/results.ts";
@@ -9,7 +8,7 @@ import { filesBelow, removeFolder } from "../files/atomic.ts";
 import { isLocked, lockRun } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import { isRun, runsIn, writtenAt } from "../files/run-folder.ts";
-import { loadRecipe } from "../options/load.ts";
+import { loadRecipe, readRecipe } from "../options/load.ts";
 import { sourcesOf } from "../options/schema.ts";
 import { CHECKPOINTS } from "./fine-tune.ts";
 
@@ -28,7 +27,7 @@ export async function listRuns(folder = CHECKPOINTS): Promise<RunEntry[]> {
 
 async function describeRun(within: string, folder: string) {
   const [report, path] = [await readReport(folder), join(folder, runFiles.recipe)];
-  const read = async () => loadRecipe({ file: { path, text: await readFile(path, "utf8") } });
+  const read = async () => loadRecipe({ file: await readRecipe(path) });
   // A damaged recipe hides no other run.
   const recipe = report?.recipe ?? (await read().catch(() => undefined));
   const isFinished = report?.steps !== undefined && existsSync(join(folder, runFiles.final));

@@ -20,8 +20,7 @@ import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
 import { openModel, withSnapshot } from "../model/open.ts";
-import { adapterJson } from "../model/opened.ts";
-import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
+import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/opened.ts";
 import { readInsertions } from "../model/inserted.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
@@ -79,14 +78,11 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const how = { batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
   const scored = await evaluate(work.engine, model, reportPlan, how);
-  const { result, losses, temperatures, observed } = scored;
+  const { result, losses, temperatures } = scored;
   const tasks = await compareAnswered(work, model, answers);
   const spec = work.base.quantized?.spec;
   const report: RunReport = {
-    before: {
-      ...reportPlan.resultOf(before.losses, baseSha256),
-      ...(spec && { quantized: spec }),
-    },
+    before: { ...reportPlan.resultOf(before.losses, baseSha256), ...(spec && { quantized: spec }) },
     ...(spec && { quantized: { ...spec, original } }),
     ...(plain && { inserted: reportPlan.resultOf(inserted.losses, baseSha256) }),
     after: result,
@@ -106,7 +102,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   };
   const each = { nats: losses.map(({ nats }) => nats), numTokens: losses.map((w) => w.numTokens) };
   await writeFileAtomic(join(runDir, runFiles.after), `${JSON.stringify(each)}\n`);
-  await leavePage(work, model, report, { observed, before: before.tokens, losses });
+  await leavePage(work, model, report, scored, before.tokens);
   await writeJson(join(runDir, runFiles.report), report);
   return { outcome: "finished", report };
 }
@@ -199,7 +195,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const options = { precision, recompute };
   const step = await openTrainingStep(work.engine, opened, shape, names, options);
   const batches = mixedBatches(work.sources, start.cursor);
-  const metrics = await openMetrics(work, start.loop === INITIAL_STATE ? -1 : start.loop.step);
+  const keep = await openMetrics(work, start.loop === INITIAL_STATE ? -1 : start.loop.step);
   // The cursor is that of the last whole step: the next one may have drawn its batches and failed.
   let { numTokens, trainSeconds, cursor } = start;
   const elapsedSeconds = () => start.elapsedSeconds + (performance.now() - work.startedAt) / 1000;
@@ -212,7 +208,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
       cursor = batches.cursor();
       const record = { ...step, tokensPerSecond: step.numTokens / seconds };
       onEvent({ kind: "step", steps: recipe.steps, ...record });
-      await metrics.step(record);
+      await keep("step", record);
     },
     evaluate: async (at) => {
       const known = at === 0 ? subset(inserted, work.reportPlan, work.evalPlan) : undefined;
@@ -223,7 +219,7 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
       if (!losses) return null;
       const { lossNats, perplexity } = estimate(losses);
       onEvent({ kind: "evaluated", step: at, lossNats });
-      await metrics.evaluation({ step: at, lossNats, perplexity });
+      await keep("evaluation", { step: at, lossNats, perplexity });
       return lossNats;
     },
     save: async (loop) => {
@@ -241,14 +237,8 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const how = { ...recipe, gradientAccumulationSteps };
   const threads = recipe.threads === "auto" ? availableParallelism() : recipe.threads;
   const host = openHost(tensors, { threads, start: startHelper });
-  const { outcome, state: loop } = await trainLoop(
-    step,
-    tensors,
-    host,
-    how,
-    callbacks,
-    start.loop,
-  ).finally(host.close);
+  const training = trainLoop(step, tensors, host, how, callbacks, start.loop);
+  const { outcome, state: loop } = await training.finally(host.close);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
 }

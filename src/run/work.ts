@@ -17,20 +17,22 @@ export type RunEvent = Readonly<
   | { kind: "saved"; step: number; dir: string }
 >;
 
+export interface Listener {
+  readonly onEvent: (event: RunEvent) => void;
+  /** Stops the run: after the present step, or between two windows that are scored. */
+  readonly signal: AbortSignal;
+}
+
 /** A run whose folder is locked and whose engine has started. */
-export interface RunAtWork extends Prepared {
+export interface RunAtWork extends Prepared, Listener {
   readonly runDir: string;
   readonly engine: Engine;
-  readonly fit: Pick<Fit, "batchSize" | "gradientAccumulationSteps" | "precision" | "recompute"> &
-    Partial<Pick<Fit, "scoresOriginal">>;
+  readonly fit: Fit;
   readonly isResumed: boolean;
   /** A folder in which runs that differ in what they train share what their base gives. */
   readonly sharedBase?: string | undefined;
   /** Of this process's part of the run: milliseconds of `performance.now()`. */
   readonly startedAt: number;
-  readonly onEvent: (event: RunEvent) => void;
-  /** Stops the run: after the present step, or between two windows that are scored. */
-  readonly signal: AbortSignal;
 }
 
 /** Where what a base gives is kept: with the run, and with others that began from it. */
@@ -46,7 +48,7 @@ export function present({ tensors }: RunAtWork, opened: OpenedModel) {
 }
 
 /** How any windows of a run are scored: told of, and stopped by the signal. */
-export function scoring({ onEvent, signal }: RunAtWork, phase: string, plan: EvaluationPlan) {
+export function scoring({ onEvent, signal }: Listener, phase: string, plan: EvaluationPlan) {
   const of = plan.groups.reduce((sum, group) => sum + group.windows.length, 0);
   const onBatch = ({ windows }: { readonly windows: number }) =>
     onEvent({ kind: "scored", phase, windows, of });

@@ -17,27 +17,26 @@ import type { TrainedTensor } from "./adamw.ts";
 /** Tensors of a model: what is inserted, and its weights by their use. */
 type Kind = InsertionKind | WeightGroup;
 
-/** What each group takes, unless a group before it does. */
-const tuneGroups: Readonly<Record<TuneGroup, readonly Kind[]>> = {
-  temperatures: ["temperatures"],
-  lora: ["lora"],
-  norms: ["norms"],
-  biases: ["biases"],
-  all: ["embeddings", "norms", "biases", "matrices"],
+interface Group {
+  /** What it takes, unless a group before it does. */
+  readonly kinds: readonly Kind[];
+  readonly rate: TrainedTensor["rate"];
+}
+
+const tuneGroups: Readonly<Record<TuneGroup, Group>> = {
+  temperatures: { kinds: ["temperatures"], rate: "learningRate" },
+  lora: { kinds: ["lora"], rate: "loraLearningRate" },
+  norms: { kinds: ["norms"], rate: "learningRate" },
+  biases: { kinds: ["biases"], rate: "learningRate" },
+  all: { kinds: ["embeddings", "norms", "biases", "matrices"], rate: "baseLearningRate" },
 };
 
 /** To these alone the recipe's weight decay applies. */
 const DECAYED: readonly Kind[] = ["embeddings", "matrices", "lora"];
 
-/** Their learning rates, where they are not those of the small tensors. */
-const rates: Readonly<Partial<Record<TuneGroup, TrainedTensor["rate"]>>> = {
-  lora: "loraLearningRate",
-  all: "baseLearningRate",
-};
-
 /** The learning rates that a recipe's groups take. */
 export const rateNames = ({ tune }: Pick<Recipe, "tune">) => [
-  ...new Set(tune.map((group) => rates[group] ?? "learningRate")),
+  ...new Set(tune.map((group) => tuneGroups[group].rate)),
 ];
 
 /** Whether a run leaves the base other than it was, which an adapter cannot hold. */
@@ -120,22 +119,27 @@ export async function trainedTensors(
       hint: "train them too: tune: all",
     });
   const random = createRandom(seed, INITIAL_WEIGHTS);
-  const inserts = insertionsOf(opened).flatMap(([kind, { insertion }]) =>
-    [...insertion.parameters(model)].map(([name, { shape }]) => [name, shape, kind] as const),
+  const initialOf = async (name: string, shape: Shape) => {
+    if (init === "pretrained") return read(weights.get(name)!);
+    const initial = model.initialValue(name);
+    return new Float32Array(sizeOf(shape)).map(() => initial(random));
+  };
+  const inserts = insertionsOf(opened).flatMap(([kind, { insertion, values }]) =>
+    [...insertion.parameters(model)].map(
+      ([name, { shape }]) => [name, shape, kind, () => values.get(name)!] as const,
+    ),
   );
-  const candidates: readonly (readonly [string, Shape, Kind])[] = [
-    ...inserts,
-    ...[...model.weights].map(([name, shape]) => [name, shape, model.groupOf(name)] as const),
-  ];
+  const own = [...model.weights].map(
+    ([name, shape]) => [name, shape, model.groupOf(name), () => initialOf(name, shape)] as const,
+  );
   const tensors: TrainedTensor[] = [];
   const used = new Set<TuneGroup>();
-  for (const [name, shape, kind] of candidates) {
-    const group = tune.find((name) => tuneGroups[name].includes(kind));
+  for (const [name, shape, kind, initial] of [...inserts, ...own]) {
+    const group = tune.find((name) => tuneGroups[name].kinds.includes(kind));
     if (!group) continue;
     used.add(group);
-    const initial = await initialValues(name, shape, kind);
-    const values = shared(initial.length);
-    values.set(initial);
+    const values = shared(sizeOf(shape));
+    values.set(await initial());
     tensors.push({
       name,
       shape: fixedShape(shape),
@@ -143,7 +147,7 @@ export async function trainedTensors(
       mean: shared(values.length),
       square: shared(values.length),
       weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
-      rate: rates[group] ?? "learningRate",
+      rate: tuneGroups[group].rate,
     });
   }
   const bare = insertionsOf(opened).flatMap(([kind, { values }]) => (values.size ? [] : [kind]));
@@ -155,11 +159,4 @@ export async function trainedTensors(
   if (idle || tensors.length === 0)
     throw new UserError(`tune names ${idle ?? "nothing"}, but ${folder} has none`);
   return tensors;
-
-  function initialValues(name: string, shape: Shape, kind: Kind) {
-    if (kind === "temperatures" || kind === "lora") return opened[kind]!.values.get(name)!.slice();
-    if (init === "pretrained") return read(weights.get(name)!);
-    const initial = model.initialValue(name);
-    return new Float32Array(sizeOf(shape)).map(() => initial(random));
-  }
 }

@@ -2,6 +2,7 @@
 // several threads share the work of many values, and the result depends on no number of threads.
 
 import { type AdamOptions, adamW, globalNorm, sumOfSquares, type TrainedTensor } from "./adamw.ts";
+import type { startHelper } from "./helper.ts";
 
 /** What the threads read and write: all in memory that they share. */
 export interface HostArrays {
@@ -57,12 +58,6 @@ function onChunk(work: HostWork, arrays: HostArrays, i: number, range: Range, ch
   }
 }
 
-/** A thread that does its share beside the others. */
-export interface Helper {
-  readonly perform: (work: HostWork) => Promise<void>;
-  readonly close: () => void;
-}
-
 export interface Share {
   readonly arrays: HostArrays;
   readonly share: number;
@@ -74,7 +69,7 @@ export type Host = ReturnType<typeof openHost>;
 /** This thread alone where there are few values, else as many as given, which `start` starts: values and moments are shared. */
 export function openHost(
   tensors: readonly TrainedTensor[],
-  { threads = 1, start }: { threads?: number; start?: (share: Share) => Helper } = {},
+  { threads = 1, start }: { threads?: number; start?: typeof startHelper } = {},
 ) {
   const size = totalOf(tensors.map(({ values }) => values.length));
   const chunks = totalOf(tensors.map(numChunks));
@@ -90,7 +85,7 @@ export function openHost(
     start!({ arrays, share: i + 1, shares }),
   );
   const run = async (work: HostWork) => {
-    const others = helpers.map((helper) => helper.perform(work));
+    const others = helpers.map((helper) => helper.ask(work));
     perform(work, { arrays, share: 0, shares });
     await Promise.all(others);
   };
@@ -106,8 +101,6 @@ export function openHost(
       return Math.sqrt(totalOf(arrays.squares));
     },
     update: (how: Omit<HostWork & { op: "update" }, "op">) => run({ op: "update", ...how }),
-    close: () => {
-      for (const helper of helpers) helper.close();
-    },
+    close: () => Promise.all(helpers.map((helper) => helper.close())),
   };
 }

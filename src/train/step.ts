@@ -48,10 +48,8 @@ export function buildTrainingGraph(
   const sum = reduceSum(nats, [0, 1]);
   const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
   const grads = gradients(loss, wrt, kept);
-  return simplify({
-    nats,
-    ...Object.fromEntries(names.map((name, i) => [GRADIENT + name, grads[i]!])),
-  });
+  const named = names.map((name, i) => [GRADIENT + name, grads[i]!] as const);
+  return simplify({ nats, ...Object.fromEntries(named) });
 }
 
 /** Half precision on an engine that lacks it is a UserError. */

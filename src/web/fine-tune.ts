@@ -16,39 +16,29 @@ import { adapterJson, BASE_SHA256, contextOf, insertedTensors } from "../model/o
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import type { Recipe } from "../options/schema.ts";
 import { layOut, subset } from "../run/lay-out.ts";
+import { type Listener, scoring } from "../run/work.ts";
 import { augment, trainedTensors } from "../train/groups.ts";
 import { openHost } from "../train/host.ts";
-import { INITIAL_STATE, type LoopCallbacks, type StepMetrics, trainLoop } from "../train/loop.ts";
+import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
 import { buildTrainingGraph, openTrainingStep } from "../train/step.ts";
 import { corpusOf, type PageModel, type Texts } from "./folder.ts";
 
 export type PageRun = Awaited<ReturnType<typeof preparePageRun>>;
 
 /** Everything before the first step; what is wrong with a recipe, model or text is told here. */
-export async function preparePageRun(
-  { opened: base, tokenizer, readFloats }: PageModel,
-  texts: Texts,
-  recipe: Recipe,
-) {
+export async function preparePageRun(of: PageModel, texts: Texts, recipe: Recipe) {
+  const { opened: base, tokenizer, readFloats } = of;
   const opened = augment(base, recipe);
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const batchSize = recipe.batchSize === "auto" ? 1 : recipe.batchSize;
-  const train = { ...corpusOf(texts.train, tokenizer), tokenizer, path: "", weight: null };
-  const of = { description: "what was chosen" };
+  const chosen = { tokenizer, path: "", weight: null, description: "what was chosen" };
+  const train = { ...corpusOf(texts.train, tokenizer), ...chosen };
   const evaluation = corpusOf(texts.heldOut, tokenizer);
-  const laidOut = layOut(opened, { ...recipe, context }, [{ ...train, of }], evaluation);
+  const laidOut = layOut(opened, { ...recipe, context }, [train], evaluation);
   const tensors = await trainedTensors(opened, recipe, readFloats);
   const feeds = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  return {
-    recipe,
-    opened,
-    context,
-    batchSize,
-    ...laidOut,
-    tensors,
-    feeds,
-    trainTokens: train.numTokens,
-  };
+  const trainTokens = train.numTokens;
+  return { recipe, opened, context, batchSize, ...laidOut, tensors, feeds, trainTokens };
 }
 
 type Room = Pick<Engine, "estimate" | "room" | "tiling">;
@@ -70,44 +60,34 @@ export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: 
   // Each session has the weights by itself, on a device or here.
   const host = sum("host") + (engine.room.device > 0 ? weights : graphs.length * weights);
   if (host <= WASM_BYTES) return host + sum("device");
-  throw new UserError(
-    `this run would take about ${bytes(host)}, and a page has ${bytes(WASM_BYTES)}`,
-    {
-      hint: "take a smaller model or context here, or ssa finetune on the command line",
-    },
-  );
-}
-
-export interface Watcher {
-  readonly signal: AbortSignal;
-  readonly onScored: (what: string, windows: number, of: number) => void;
-  readonly onStep: (metrics: StepMetrics) => void;
-  readonly onEvaluated: (step: number, lossNats: number) => void;
+  const problem = `this run would take about ${bytes(host)}, and a page has ${bytes(WASM_BYTES)}`;
+  throw new UserError(problem, {
+    hint: "take a smaller model or context here, or ssa finetune on the command line",
+  });
 }
 
 /** Trains the prepared tensors in place: perplexity before and after, and their difference. */
-export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher) {
+export async function trainInPage(run: PageRun, engine: Engine, { signal, onEvent }: Listener) {
   const { recipe, opened, tensors, feeds, batchSize, shapes, reportPlan, evalPlan } = run;
-  const { signal, onScored, onStep, onEvaluated } = watcher;
   const names = Object.keys(feeds);
   const trainable = new Set(names);
   const scorer = await openScorer(engine, opened, { ...shapes.scoring, batchSize, trainable });
-  const score = (what: string, { texts, windows }: WindowPlan) => {
-    const onBatch = (done: { readonly windows: number }) =>
-      onScored(what, done.windows, windows.length);
-    return scorer.score(texts, windows, { feeds, signal, onBatch });
-  };
+  const score = (phase: string, plan: WindowPlan) =>
+    scorer.score(plan.texts, plan.windows, { feeds, ...scoring({ signal, onEvent }, phase, plan) });
   try {
     const before = await score("before", reportPlan);
     const step = await openTrainingStep(engine, opened, { ...shapes.training, batchSize }, names);
     const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
     const callbacks: LoopCallbacks = {
       nextBatch: () => batches.next(batchSize),
-      onStep,
+      onStep: ({ seconds, ...step }) => {
+        const tokensPerSecond = step.numTokens / seconds;
+        onEvent({ kind: "step", steps: recipe.steps, ...step, tokensPerSecond });
+      },
       evaluate: async (at) => {
         const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
         const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
-        onEvaluated(at, lossNats);
+        onEvent({ kind: "evaluated", step: at, lossNats });
         return lossNats;
       },
       save: () => Promise.resolve(),
@@ -115,11 +95,8 @@ export async function trainInPage(run: PageRun, engine: Engine, watcher: Watcher
     };
     // Nothing is kept on the way that an earlier step could be brought back from.
     const how = { ...recipe, earlyStopping: "off" } as const;
-    try {
-      await trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
-    } finally {
-      await step.dispose();
-    }
+    const training = trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
+    await training.finally(() => step.dispose());
     signal.throwIfAborted();
     const after = await score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));

@@ -6,16 +6,17 @@ import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readDocuments } from "../data/corpus.ts";
-import { type DataSplit, selectSplit } from "../data/readers/files.ts";
+import type { DataSplit } from "../data/readers/files.ts";
 import { TOKENIZER_FILES } from "../data/tokenizer/read-tokenizer.ts";
 import { webDevices } from "../engines/onnxruntime/web.ts";
 import { makeFolder, replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { modelFiles } from "../files/names.ts";
 import { insertionsOf } from "../insertions/kinds.ts";
 import { openModel } from "../model/open.ts";
-import { findData, opening, type Places } from "../model/places.ts";
+import { opening, type Places } from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { documentOf } from "../report/document.ts";
+import { splitsOf } from "../run/prepare.ts";
 import type { Served } from "../report/loopback.ts";
 import type { Texts } from "./folder.ts";
 
@@ -84,11 +85,8 @@ function runtimeFolder(): string {
   try {
     return dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
   } catch (cause) {
-    const hint = "npm install onnxruntime-web";
-    throw new UserError("onnxruntime-web, with which the page computes, is missing", {
-      hint,
-      cause,
-    });
+    const problem = "onnxruntime-web, with which the page computes, is missing";
+    throw new UserError(problem, { hint: "npm install onnxruntime-web", cause });
   }
 }
 
@@ -100,11 +98,6 @@ const TYPES = {
 
 /** The texts that `ssa finetune` would learn and hold out. */
 async function textsOf(recipe: Recipe, places: Places): Promise<Texts> {
-  const { path, split } = sourcesOf(recipe)[0]!;
-  const find = (name: string, splits?: readonly string[]) => findData(name, places, splits);
-  const data = await find(path, [split ?? "train", "validation"]);
-  const other = recipe.evalData ? await find(recipe.evalData) : undefined;
-  const holdOut = other ? 0 : recipe.holdOut;
   const read = async (of: DataSplit) => {
     const texts: string[] = [];
     let [text, count] = ["", 0];
@@ -125,14 +118,8 @@ async function textsOf(recipe: Recipe, places: Places): Promise<Texts> {
     }
     return texts.filter(Boolean);
   };
-  return {
-    train: await read(selectSplit(data, split ?? data.split ?? "train", holdOut)),
-    heldOut: await read(
-      other
-        ? selectSplit(other, other.split ?? "evaluation")
-        : selectSplit(data, "validation", holdOut),
-    ),
-  };
+  const { learnt, heldOut } = await splitsOf(recipe, places);
+  return { train: await read(learnt[0]!), heldOut: await read(heldOut[0]!) };
 }
 
 /** Writes the site into a folder, from which any web server serves it. */

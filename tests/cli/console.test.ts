@@ -150,10 +150,10 @@ test("numbers read well", () => {
     [format.perplexity(1234.56), "1,234.6"],
     [format.perplexity(4.2e7), "4.20e+7"],
     [format.perplexity(Number.POSITIVE_INFINITY), "Infinity"],
-    [format.percent(-55.87, { isChange: true }), "-55.9%"],
-    [format.percent(0.5, { isChange: true }), "+0.50%"],
-    [format.percent(0.0152), "0.015%"],
-    [format.percent(0), "0%"],
+    [format.change(-55.87), "-55.9%"],
+    [format.change(0.5), "+0.50%"],
+    [format.change(0.0152), "+0.015%"],
+    [format.change(0), "+0%"],
   ];
   for (const [actual, expected] of cases) assert.equal(actual, expected);
 });

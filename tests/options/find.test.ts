@@ -17,13 +17,14 @@ test("a recipe is found by path or by name; a mistyped one gets the nearest", as
   await writeFile(mine, "");
 
   assert.deepEqual(await shippedRecipes(root), ["demo"]);
-  assert.equal(await findRecipe("demo", root), demo);
+  const pathOf = async (name: string) => (await findRecipe(name, root)).path;
+  assert.equal(await pathOf("demo"), demo);
   await mkdir(join(root, "recipes", "more"));
   await writeFile(join(root, "recipes", "more", "one.yaml"), "");
   assert.deepEqual(await shippedRecipes(root), ["demo", "more/one"]);
-  assert.equal(await findRecipe("more/one", root), join(root, "recipes", "more", "one.yaml"));
-  assert.equal(await findRecipe(demo, root), demo);
-  assert.equal(await findRecipe(mine, root), mine);
+  assert.equal(await pathOf("more/one"), join(root, "recipes", "more", "one.yaml"));
+  assert.equal(await pathOf(demo), demo);
+  assert.equal(await pathOf(mine), mine);
 
   const hinted = (hint: RegExp) => (error: unknown) =>
     error instanceof UserError && error.exitCode === 2 && hint.test(error.hint ?? "");

@@ -273,13 +273,9 @@ test("arms that do not compare are refused by name before anything trains", asyn
 
 /** A shipped comparison at smaller sizes. */
 async function shipped(name: string, values: object, seeds: string) {
-  const path = await findRecipe(name, join(import.meta.dirname, "..", ".."));
+  const file = await findRecipe(name, join(import.meta.dirname, "..", ".."));
   const small = { context: 64, reportWindows: 4, evalWindows: 2, device: "cpu", ...values };
-  return loadComparison({
-    file: { path, text: await readFile(path, "utf8") },
-    values: small,
-    seeds,
-  });
+  return loadComparison({ file, values: small, seeds });
 }
 
 test("the shipped comparison runs, at smaller sizes", async (t) => {

@@ -9,7 +9,8 @@ import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
 import { estimateMean } from "../statistics.ts";
 import type { Losses } from "../scorer.ts";
-import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
+import { accuracyOf, planTargets, targetPieces } from "./targets.ts";
+import { targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type LambadaResult = TaskResult & ReturnType<typeof figures>;
 
@@ -32,20 +33,14 @@ export const lambada: Task<LambadaResult> = {
 };
 
 function figures(losses: Losses) {
-  const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
-  const [accuracy, nats] = [estimateMean(isRight), estimateMean(losses.map(({ nats }) => nats))];
-  const perplexity = Math.exp(nats.mean);
+  const { mean, standardError } = estimateMean(losses.map(({ nats }) => nats));
+  const perplexity = Math.exp(mean);
   return {
-    /** Share of the documents whose target is what the model finds likeliest, token after token. */
-    accuracy: accuracy.mean,
-    accuracyStandardError: accuracy.standardError,
+    ...accuracyOf(losses),
     /** exp of the mean, over documents, of the target's nats summed over its tokens. */
     perplexity,
     // That of the mean times the exponential's slope; the harness draws bootstrap samples.
-    perplexityStandardError: nats.standardError && perplexity * nats.standardError,
-    numDocuments: losses.length,
-    /** 1 where the target is the likeliest, else 0. */
-    outcomes: isRight.join(""),
+    perplexityStandardError: standardError && perplexity * standardError,
   };
 }
 

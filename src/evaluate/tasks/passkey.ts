@@ -9,9 +9,9 @@ import { readCorpus } from "../../model/places.ts";
 import { contextOf } from "../../model/opened.ts";
 import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
-import { estimateMean } from "../statistics.ts";
 import type { Losses } from "../scorer.ts";
-import { planTargets, targetPieces, targetWindows, wholeContext, withError } from "./targets.ts";
+import { accuracyOf, planTargets, targetPieces } from "./targets.ts";
+import { targetWindows, wholeContext, withError } from "./targets.ts";
 
 export type PasskeyResult = TaskResult & ReturnType<typeof figures>;
 
@@ -96,17 +96,10 @@ function piecesOf({ depth, key, first }: Trial, numFiller: number): readonly Pie
 }
 
 function figures(cells: readonly Pick<Trial, "length" | "depth">[], losses: Losses) {
-  const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
   const trials = losses.length / cells.length;
-  const all = estimateMean(isRight);
-  return {
-    accuracy: all.mean,
-    accuracyStandardError: all.standardError,
-    cells: cells.map((cell, i) => {
-      const { mean } = estimateMean(isRight.slice(i * trials, (i + 1) * trials));
-      return { ...cell, accuracy: mean, trials };
-    }),
-    numDocuments: losses.length,
-    outcomes: isRight.join(""),
-  };
+  const ofCells = cells.map((cell, i) => {
+    const { accuracy } = accuracyOf(losses.slice(i * trials, (i + 1) * trials));
+    return { ...cell, accuracy, trials };
+  });
+  return { ...accuracyOf(losses), cells: ofCells };
 }

@@ -9,6 +9,7 @@ import { isWorthPacking, numInputs, numScored, type Window } from "../../data/wi
 import { contextOf, type OpenedModel } from "../../model/opened.ts";
 import type { EvaluateOptions, EvaluationPlan } from "../evaluation.ts";
 import type { Losses } from "../scorer.ts";
+import { estimateMean } from "../statistics.ts";
 
 /** A context that is not scored and its continuation, which is, with the spaces before it. */
 export function targetPieces(context: string, continuation: string): readonly [Piece, Piece] {
@@ -70,6 +71,20 @@ export function planTargets<Figures>(
       const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
       return { ...conditions, ...figures, modelSha256 };
     },
+  };
+}
+
+/** Of documents: a target is right where each of its tokens is the likeliest, as greedy generation would write it. */
+export function accuracyOf(losses: Losses) {
+  const isRight = losses.map(({ isArgmax }) => Number(isArgmax!.every(Boolean)));
+  const { mean, standardError } = estimateMean(isRight);
+  return {
+    /** Share of the documents whose target is right. */
+    accuracy: mean,
+    accuracyStandardError: standardError,
+    numDocuments: losses.length,
+    /** 1 where it is, else 0. */
+    outcomes: isRight.join(""),
   };
 }
 

@@ -17,22 +17,35 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
 export const section = (title: string, how: string, ...content: readonly Child[]) =>
   element("section", {}, element("h2", {}, title), ...content, element("p", { class: "how" }, how));
 
-const textOf = (cell: Node | string) => (typeof cell === "string" ? cell : cell.textContent!);
+export const number = (value: number, min: number, step = "1") =>
+  element("input", { type: "number", required: "", value: String(value), min: String(min), step });
+
+type Field = readonly [label: string, input: HTMLElement, className?: string];
+
+export function form(fields: readonly Field[], ...buttons: readonly HTMLElement[]) {
+  const label = ([text, input, name = ""]: Field) => element("label", { class: name }, text, input);
+  return element("form", {}, ...fields.map(label), ...buttons);
+}
+
+export const choice = (values: readonly (string | number)[], words = (value: string) => value) => {
+  const options = [...new Set(values.map(String))];
+  const elements = options.map((value) => element("option", { value }, words(value)));
+  return element("select", {}, ...elements);
+};
+
+type Cell = Node | string;
+const textOf = (cell: Cell) => (typeof cell === "string" ? cell : cell.textContent!);
 
 /** Columns of numbers are set to the right. */
-export function table(
-  label: string,
-  header: readonly string[],
-  rows: readonly (readonly (Node | string)[])[],
-) {
-  const kinds = header.map((_, i) => {
+export function table(label: string, head: readonly string[], rows: readonly (readonly Cell[])[]) {
+  const kinds = head.map((_, i) => {
     const isNumber = rows.every((row) => /^([-+<]?\d|$)/.test(textOf(row[i]!)));
     return { class: isNumber ? "number" : "" };
   });
-  const line = (name: "td" | "th", cells: readonly (Node | string)[]) =>
+  const line = (name: "td" | "th", cells: readonly Cell[]) =>
     element("tr", {}, ...cells.map((cell, i) => element(name, kinds[i], cell)));
   const body = element("tbody", {}, ...rows.map((row) => line("td", row)));
-  const made = element("table", {}, element("thead", {}, line("th", header)), body);
+  const made = element("table", {}, element("thead", {}, line("th", head)), body);
   const place = { class: "scroll", role: "region", tabindex: "0", "aria-label": label };
   return element("div", place, made);
 }

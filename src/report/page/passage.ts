@@ -1,18 +1,13 @@
 // A passage whose tokens are coloured by their temperatures, of a layer and head or their mean.
 
 import type { RunDetails } from "../data.ts";
-import { element, section, table } from "./dom.ts";
+import { choice, element, section, table } from "./dom.ts";
 
 /** No text gets a background so strong that it reads badly. */
 const STRONGEST_PERCENT = 45;
 
 const spansOf = (tokens: readonly string[]) =>
   tokens.map((token) => element("span", {}, token.replaceAll("\n", "⏎\n")));
-
-function choice(values: readonly (string | number)[]) {
-  const options = [...new Set(values)].map((value) => element("option", {}, String(value)));
-  return element("select", {}, ...options);
-}
 
 /** Calls `change` now, and whenever another value is chosen. */
 function controlsOf(selects: Readonly<Record<string, HTMLSelectElement>>, change: () => void) {
@@ -61,20 +56,13 @@ export function passageSection({ tokens, temperatures }: NonNullable<RunDetails[
     scale.textContent = `Blue below 1, orange above; the farthest τ is 1 ± ${farthest.toFixed(2)}.`;
   };
   const controls = controlsOf(selects, color);
-  return section(
-    "Temperatures on text",
-    "The first tokens of a held-out window; point at one for its τ.",
-    controls,
-    scale,
-    element("p", { class: "passage" }, ...spans),
-  );
+  const how = "The first tokens of a held-out window; point at one for its τ.";
+  const passage = element("p", { class: "passage" }, ...spans);
+  return section("Temperatures on text", how, controls, scale, passage);
 }
 
-export function attentionSection({
-  tokens,
-  entropy,
-  ...packed
-}: NonNullable<RunDetails["attention"]>) {
+export function attentionSection(attention: NonNullable<RunDetails["attention"]>) {
+  const { tokens, entropy, ...packed } = attention;
   const sides = (["before", "after"] as const).map((name) => {
     const layers = packed[name].map((of) =>
       Uint8Array.from(atob(of), (byte) => byte.charCodeAt(0)),

@@ -97,18 +97,13 @@ export const places = (groups: NonNullable<RunDetails["places"]>) =>
     }),
   });
 
-export const histogram = (changes: readonly number[]) =>
-  plot("Windows by the change of their loss, nats per token", {
+export function histogram(changes: readonly number[]) {
+  const bins = Plot.binX({ y: "count" }, { x: Plot.identity, thresholds: 30 });
+  return plot("Windows by the change of their loss, nats per token", {
     x: { label: null },
-    marks: [
-      Plot.rectY(changes, {
-        ...Plot.binX({ y: "count" }, { x: Plot.identity, thresholds: 30 }),
-        fill: ACCENT,
-        tip: true,
-      }),
-      zero,
-    ],
+    marks: [Plot.rectY(changes, { ...bins, fill: ACCENT, tip: true }), zero],
   });
+}
 
 /** τ of every layer and head: its mean, orange above 1 and blue below; or how far tokens differ. */
 export function temperatures(label: string, of: RunDetails["heads"], which: "mean" | "deviation") {
@@ -123,6 +118,9 @@ export function temperatures(label: string, of: RunDetails["heads"], which: "mea
   });
   const heads = of[0]!.mean.map((_, head) => head);
   const ticks = heads.filter((head) => head % Math.ceil(heads.length / 16) === 0);
+  const at = { x: "head", y: "layer", fill: "color", fillOpacity: "strength" };
+  const title = ({ layer, head, value }: (typeof cells)[number]) =>
+    `layer ${layer}, head ${head}: ${value.toFixed(4)}`;
   return plot(`${label}; full colour at ${rest ? "1 ± " : ""}${most.toPrecision(2)}`, {
     height: 50 + Math.max(8, Math.min(24, 400 / of.length)) * of.length,
     marginLeft: 40,
@@ -131,16 +129,6 @@ export function temperatures(label: string, of: RunDetails["heads"], which: "mea
     y: { label: "layer", tickSize: 0, grid: false },
     color: { type: "identity" },
     opacity: { type: "identity" },
-    marks: [
-      Plot.cell(cells, {
-        x: "head",
-        y: "layer",
-        fill: "color",
-        fillOpacity: "strength",
-        title: ({ layer, head, value }: (typeof cells)[number]) =>
-          `layer ${layer}, head ${head}: ${value.toFixed(4)}`,
-        tip: true,
-      }),
-    ],
+    marks: [Plot.cell(cells, { ...at, title, tip: true })],
   });
 }

@@ -9,8 +9,7 @@ import { element, section, table } from "./dom.ts";
 import { attentionSection, passageSection } from "./passage.ts";
 import * as plots from "./plots.ts";
 
-const { integer: count } = format;
-const change = (value: number) => format.percent(value, { isChange: true });
+const { change, integer: count } = format;
 const grid = (...figures: readonly Node[]) => element("div", { class: "grid" }, ...figures);
 
 export function runPage(page: RunPage): readonly (Node | undefined)[] {
@@ -78,6 +77,7 @@ function storyOf({ recipe, report, sources, curves }: RunPage): string {
 export function outcome({ before, after, delta }: Pick<RunReport, "before" | "after" | "delta">) {
   const { percent, interval95 } = delta;
   const isSure = interval95 && interval95[0] * interval95[1] > 0;
+  const tone = isSure ? (percent < 0 ? "good" : "bad") : "";
   const range = interval95?.map(change).join(" to ") ?? "none of one window";
   const [from, to] = [before, after].map(({ perplexity }) => format.perplexity(perplexity));
   const rows = Object.entries({ before, after }).map(([name, result]) => {
@@ -90,11 +90,7 @@ export function outcome({ before, after, delta }: Pick<RunReport, "before" | "af
   return section(
     "Perplexity",
     "The lines may overlap: they are of other text. The change is of the same windows before and after; an interval without zero is more than chance, but says nothing of other seeds.",
-    element(
-      "p",
-      { class: isSure ? (percent < 0 ? "large good" : "large bad") : "large" },
-      `${from} → ${to}: ${change(percent)}`,
-    ),
+    element("p", { class: `large ${tone}` }, `${from} → ${to}: ${change(percent)}`),
     element("p", {}, `95 % interval of the change: ${range}.`),
     plots.intervals("Perplexity with 95 % intervals", rows),
     `${count(after.numTokens)} tokens in ${windows} of ${count(after.context)}.`,

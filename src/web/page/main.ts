@@ -16,20 +16,13 @@ import { openWebEngine, type WebDeviceName, webDevices } from "../../engines/onn
 import { countParameters } from "../../model/opened.ts";
 import { runFiles } from "../../files/names.ts";
 import type { RunPage } from "../../report/data.ts";
-import { element, section } from "../../report/page/dom.ts";
+import { choice, element, form, number, section } from "../../report/page/dom.ts";
 import * as plots from "../../report/page/plots.ts";
 import { outcome } from "../../report/page/run.ts";
-import {
-  adapterOf,
-  bytesFor,
-  type PageRun,
-  preparePageRun,
-  trainInPage,
-  type Watcher,
-} from "../fine-tune.ts";
+import type { RunEvent } from "../../run/work.ts";
+import { adapterOf, bytesFor, preparePageRun, trainInPage } from "../fine-tune.ts";
 import { type Files, openFolder, type PageModel, readTexts, type Texts } from "../folder.ts";
 import type { Offer } from "../site.ts";
-import { choice, fields, filesOf, number } from "./form.ts";
 import { promptSection } from "./prompt.ts";
 
 const offer = JSON.parse(document.querySelector("#data")!.textContent) as Offer;
@@ -49,7 +42,7 @@ const inputs = {
   context: number(recipe.context === "auto" ? 128 : recipe.context, 2),
   learningRate: number(recipe.learningRate, 0, "any"),
   seed: number(recipe.seed, 0),
-  device: choice(Object.entries(webDevices).map(([name, of]) => [name, of.description])),
+  device: choice(Object.keys(webDevices), (name) => webDevices[name as WebDeviceName].description),
 };
 const start = element("button", {}, "Fine-tune");
 const stop = element("button", { type: "button", disabled: "" }, "Stop");
@@ -57,34 +50,31 @@ const status = element("p", { role: "status" });
 const facts = element("p");
 const results = element("div");
 
-const form = fields(
+const about =
+  "Trains the attention temperatures of a language model on your text. All of it happens in this page: neither the model nor the text leaves your machine.";
+const ownModel = `${recipe.base}, which came with this page`;
+const asking = form(
   [
-    `Model folder: choose or drop one (otherwise: ${recipe.base}, which came with this page)`,
-    inputs.model,
-    "wide",
+    [`Model folder: choose or drop one (otherwise: ${ownModel})`, inputs.model, "wide"],
+    [`Text files: choose or drop some (otherwise: ${offer.dataName})`, inputs.text, "wide"],
+    ["Steps", inputs.steps],
+    ["Tokens seen at once", inputs.context],
+    ["Learning rate", inputs.learningRate],
+    ["Seed", inputs.seed],
+    ["Device", inputs.device],
   ],
-  [`Text files: choose or drop some (otherwise: ${offer.dataName})`, inputs.text, "wide"],
-  ["Steps", inputs.steps],
-  ["Tokens seen at once", inputs.context],
-  ["Learning rate", inputs.learningRate],
-  ["Seed", inputs.seed],
-  ["Device", inputs.device],
+  start,
+  stop,
 );
-form.append(start, stop);
-document
-  .querySelector("#page")!
-  .replaceChildren(
-    element("h1", {}, "Fine-tune in this browser"),
-    element(
-      "p",
-      { class: "lead" },
-      "Trains the attention temperatures of a language model on your text. All of it happens in this page: neither the model nor the text leaves your machine.",
-    ),
-    form,
-    status,
-    facts,
-    results,
-  );
+const title = element("h1", {}, "Fine-tune in this browser");
+const lead = element("p", { class: "lead" }, about);
+document.querySelector("#page")!.replaceChildren(title, lead, asking, status, facts, results);
+
+/** By name, of the chosen folder alone, not of those in it. */
+function filesOf(list: FileList | null): Files {
+  const isOurs = (file: File) => file.webkitRelativePath.split("/").length <= 2;
+  return new Map([...(list ?? [])].filter(isOurs).map((file) => [file.name, file]));
+}
 
 const say = (text: string) => (status.textContent = text);
 
@@ -137,8 +127,8 @@ async function work(signal: AbortSignal): Promise<void> {
     `${opened.name}: ${format.parameters(countParameters(opened.model))} parameters and ${format.integer(trained)} ` +
     `temperatures that train; ${format.integer(run.trainTokens)} tokens to learn from; takes about ` +
     `${format.bytes(bytesFor(run, engine))} of memory.`;
-  const { watcher, curves, metrics } = watching(run, signal);
-  const measured = await trainInPage(run, engine, watcher);
+  const { onEvent, curves, metrics } = watching();
+  const measured = await trainInPage(run, engine, { signal, onEvent });
   const files = adapterOf(run, await model.base()).set(runFiles.metrics, metrics());
   const prompts = await promptSection(engine, model.tokenizer, run);
   release = prompts.dispose;
@@ -147,44 +137,38 @@ async function work(signal: AbortSignal): Promise<void> {
 }
 
 /** Tells how far the run is, draws its losses about once a second, and keeps them. */
-function watching({ recipe: { steps } }: PageRun, signal: AbortSignal) {
-  const points: Point[] = [];
-  const evaluations: { step: number; loss: number }[] = [];
+function watching() {
+  const points: RunPage["curves"]["points"] = [];
+  const evaluations: RunPage["curves"]["evaluations"] = [];
   let metrics = "";
   const keep = (record: object) => (metrics += `${JSON.stringify(record)}\n`);
-  const curves = () =>
-    section(
-      "Training",
-      "Pale: each step; strong: the running mean; dots: held-out text.",
-      plots.curve(
-        "Loss, nats per token, by step",
-        { stepsPerPoint: 1, points, evaluations },
-        "loss",
-      ),
-    );
+  const curves = () => {
+    const of = { stepsPerPoint: 1, points, evaluations };
+    const plot = plots.curve("Loss, nats per token, by step", of, "loss");
+    const how = "Pale: each step; strong: the running mean; dots: held-out text.";
+    return section("Training", how, plot);
+  };
   let drawn = 0;
-  const watcher: Watcher = {
-    signal,
-    onScored: (what, windows, of) =>
-      say(`Scoring held-out text ${what}: window ${windows} of ${of}`),
-    onStep: ({ seconds, ...metrics }) => {
-      const { step, lossNats: loss, gradNorm, learningRate, numTokens } = metrics;
-      points.push({ step, loss, gradNorm, learningRate });
-      keep({ kind: "step", ...metrics, tokensPerSecond: numTokens / seconds });
-      say(`Step ${step} of ${steps}: loss ${loss.toFixed(4)}`);
-      if (performance.now() - drawn < 1000) return;
-      drawn = performance.now();
-      results.replaceChildren(curves());
-    },
-    onEvaluated: (step, lossNats) => {
+  const onEvent = (event: RunEvent) => {
+    if (event.kind === "scored")
+      say(`Scoring held-out text ${event.phase}: window ${event.windows} of ${event.of}`);
+    if (event.kind === "evaluated") {
+      const { step, lossNats } = event;
       evaluations.push({ step, loss: lossNats });
       keep({ kind: "evaluation", step, lossNats });
-    },
+    }
+    if (event.kind !== "step") return;
+    const { steps, ...record } = event;
+    const { step, lossNats: loss, gradNorm, learningRate } = record;
+    points.push({ step, loss, gradNorm, learningRate });
+    keep(record);
+    say(`Step ${step} of ${steps}: loss ${loss.toFixed(4)}`);
+    if (performance.now() - drawn < 1000) return;
+    drawn = performance.now();
+    results.replaceChildren(curves());
   };
-  return { watcher, curves, metrics: () => new Blob([metrics]) };
+  return { onEvent, curves, metrics: () => new Blob([metrics]) };
 }
-
-type Point = RunPage["curves"]["points"][number];
 
 function adapterSection(files: Files) {
   const links = Array.from(files, ([name, blob]) =>
@@ -199,7 +183,7 @@ function adapterSection(files: Files) {
 
 let controller = new AbortController();
 stop.addEventListener("click", () => controller.abort());
-form.addEventListener("submit", (event) => {
+asking.addEventListener("submit", (event) => {
   event.preventDefault();
   controller = new AbortController();
   const { signal } = controller;
