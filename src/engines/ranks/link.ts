@@ -1,6 +1,5 @@
 // What ranks ask and answer, and how each knows that the others are there.
 
-import { deserialize, serialize } from "node:v8";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { isAlive, type thisProcess } from "../../files/lock.ts";
 import { DeviceError } from "../failure.ts";
@@ -49,9 +48,10 @@ export async function openLink(
         (error: unknown) => ({ id, failure: failureFrom(error) }),
       ),
     );
-  const hear = (from: number, bytes: Uint8Array) => {
-    silent.set(from, 0);
-    const { id, ...message } = deserialize(bytes) as Message;
+  const onPiece = (from: number) => void silent.set(from, 0);
+  const hear = (from: number, heard: unknown) => {
+    onPiece(from);
+    const { id, ...message } = heard as Message;
     if (id === undefined) return;
     if (message.op !== undefined) {
       answer(from, id, served[message.op]!(message.asked as never)).catch(failed);
@@ -62,8 +62,8 @@ export async function openLink(
     waiting.get(id)!(message.answer, error || undefined);
     waiting.delete(id);
   };
-  const wire = await openWire(launch, hear, failed);
-  const send = (to: number, message: Message) => wire.send(to, serialize(message));
+  const wire = await openWire(launch, { hear, onPiece, fail: failed });
+  const send = (to: number, message: Message) => wire.send(to, message);
   const unsent = new Set<number>();
   // Counts the seconds in which this process was there to hear, not those in which it was held up itself.
   const watch = setInterval(() => {
