@@ -2,6 +2,7 @@
 // Nothing blocks but the start and the end: a message is begun, then asked for between turns of the event loop, so that
 // progress, signals and timers go on, and a silent network holds nobody.
 
+import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, orElse, UserError } from "../../core/errors.ts";
 import { inOrder } from "../pool.ts";
 import { packed, unpacked } from "./message.ts";
@@ -72,7 +73,7 @@ async function load({ library, path }: Launch) {
     const code = calls.get(name)!(...given);
     if (code !== 0) throw new Error(`MPI_${name} gave ${code}`);
   };
-  return { call, handle, anySource: isOpen ? -1 : -2 };
+  return { call, handle, isOpen, anySource: isOpen ? -1 : -2 };
 }
 
 /** A message is a head (the sender, the tag of what follows, the number of bytes), these, and its large arrays in pieces. */
@@ -103,7 +104,7 @@ interface Listener {
 
 /** Joins the other ranks. */
 export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener) {
-  const { call, handle, anySource } = await load(launch);
+  const { call, handle, isOpen: isOpenMpi, anySource } = await load(launch);
   const [world, byte] = [handle("comm_world"), handle("byte")];
   call("Init", null, null);
   const [rank, size] = [[-1], [0]] as const;
@@ -195,10 +196,15 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       // Copies, since the library takes no memory that threads share.
       await pass(large, (piece) => begin("Isend", Buffer.from(piece), to, tag));
     },
-    /** In order: waits for all others, who must close too. Without it, the launcher ends them after this process. */
-    close: (isOrderly: boolean) => {
+    /**
+     * In order, when nothing is under way any more. Otherwise the launcher ends the others after this process; it does
+     * not with MPICH, whose Finalize may wait for ever for a rank that is further in its own (4.0, UCX over TCP).
+     */
+    close: async (isOrderly: boolean) => {
+      // But the wait for the next head.
+      for (let i = 0; isOrderly && pending.size > 1 && i < 1000; i++) await delay(1);
       isOpen = false;
-      if (!isOrderly) return;
+      if (!isOrderly || !isOpenMpi) return;
       for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
         call("Cancel", request);
         call("Wait", request, status);
