@@ -7,7 +7,7 @@ import { leadRanks } from "../src/engines/ranks/lead.ts";
 import { launchOf } from "../src/engines/ranks/mpi.ts";
 import { serveRank } from "../src/engines/ranks/serve.ts";
 import { hubSettings } from "../src/hub/environment.ts";
-import { type CommandIo, SIGNALS, versionIn } from "./io.ts";
+import { cacheFolder, type CommandIo, SIGNALS, versionIn } from "./io.ts";
 
 /** What a command says of ranks; for one that says nothing, each process is one of its own. */
 export type RankFlags = Readonly<{ rankTimeout?: unknown; logRanks?: unknown }>;
@@ -24,10 +24,11 @@ export async function onRanks(io: CommandIo, flags: RankFlags, work: () => Promi
     // Signals go to all ranks: rank 0 saves, and ends the others.
     for (const signal of SIGNALS) process.on(signal, () => undefined);
     const { cacheDir } = hubSettings(io.env, io.homeDir);
-    const blobs = (sha256: string) =>
-      (existsSync(cacheDir) ? readdirSync(cacheDir) : []).map((repo) =>
-        join(cacheDir, repo, "blobs", sha256),
-      );
+    const blobs = (sha256: string) => {
+      const repos = existsSync(cacheDir) ? readdirSync(cacheDir) : [];
+      const inHub = repos.map((repo) => join(cacheDir, repo, "blobs", sha256));
+      return [cacheFolder(io, join("ranks", sha256)), ...inHub] as const;
+    };
     const visibleCards = io.env["CUDA_VISIBLE_DEVICES"];
     return serveRank(launch, { ...options, onNote, blobs, visibleCards });
   }

@@ -6,7 +6,7 @@ import type { Tiling } from "../nn/tiling.ts";
 
 /** Values by input name; shapes are the graph's. */
 export type Feeds = Readonly<Record<string, Float32Array | BigInt64Array>>;
-/** Values by output name; the run that is as many later as there are lanes overwrites them. */
+/** Values by output name; the run that is as many later as there are lanes, or its `ahead` of a program, overwrites them. */
 export type Results = Readonly<Record<string, Float32Array>>;
 
 /** Where a parameter's bytes are: a range of a file, or memory. Little-endian, of the parameter's dtype. */
@@ -17,6 +17,8 @@ export type Weight =
 export interface Program {
   /** As many runs at a time as the engine has lanes; results by output name. */
   run(feeds: Feeds): Promise<Results>;
+  /** How many runs may be asked for, and be more than lanes, before the first one's results are taken. */
+  readonly ahead?: number | undefined;
   /** Waits for a run in progress, then releases all that the program holds. */
   dispose(): Promise<void>;
 }

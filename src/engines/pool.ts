@@ -1,12 +1,14 @@
 // Several engines as one, whose runs go on side by side; and programs of one engine that take turns in memory, so that a
 // process needs room for the largest and not for all.
 
-import type { Engine, Program, Results } from "./engine.ts";
+import { sizeOf } from "../core/shape.ts";
+import type { Outputs } from "../graph/tensor.ts";
+import type { Engine, Feeds, Program, Results } from "./engine.ts";
 
 /**
- * Engines of one kind: each compiles every program, and runs go round among their lanes. What they compute does not depend
- * on how many they are: whoever adds results up takes them in the order in which the runs were asked for. `here` of them,
- * the first ones, share this process's memory; `holding` may end the wait for a run before it.
+ * Engines of one kind: each compiles every program, and runs are dealt to their lanes. What they compute does not depend
+ * on how many they are, nor how fast: whoever adds results up takes them in the order in which the runs were asked for.
+ * `here` of them, the first ones, share this process's memory; `holding` may end the wait for a run before it.
  */
 export function pooled(
   engines: readonly [Engine, ...Engine[]],
@@ -34,13 +36,82 @@ export function pooled(
     },
     compile: async (outputs, weights) => {
       const programs = await all(engines.map((engine) => engine.compile(outputs, weights)));
+      const deal = dealer(lanes.map((engine) => programs[engine]!));
+      const ahead = aheadFor(outputs, lanes.length);
       let runs = 0;
+      const run = (feeds: Feeds) =>
+        ahead > 1 ? deal.run(feeds) : programs[lanes[runs++ % lanes.length]!]!.run(feeds);
       return {
-        run: (feeds) => holding(programs[lanes[runs++ % lanes.length]!]!.run(feeds)),
+        ahead: ahead * lanes.length,
+        run: (feeds) => holding(run(feeds)).catch(deal.stop),
         dispose: async () => void (await all(programs.map((program) => program.dispose()))),
       };
     },
     dispose: async () => void (await all(engines.map((engine) => engine.dispose()))),
+  };
+}
+
+/** What results may take that wait for their turn, and how many of a lane may. */
+const WAITING_BYTES = 2 ** 28;
+const MOST_AHEAD = 4;
+
+/** Of each lane, how many results there may be at a time; 1: they lie where the lane's next run overwrites them. */
+function aheadFor(outputs: Outputs, lanes: number) {
+  const values = Object.values(outputs).reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  const room = Math.floor(WAITING_BYTES / (4 * values * lanes));
+  return Math.max(1, Math.min(MOST_AHEAD, room));
+}
+
+/**
+ * Gives each run that waits to the lane that is likely to end it first, by what its last ones took: a fast lane goes on
+ * while a slow one computes, and a slow one does not take what fast ones would end before it. Results are copies.
+ */
+function dealer(programs: readonly Program[]) {
+  const lanes = programs.map((program) => {
+    return { program, isBusy: false, startedAt: 0, milliseconds: 1 };
+  });
+  type Turn = Readonly<{
+    feeds: Feeds;
+    resolve: (results: Results) => void;
+    reject: (error: unknown) => void;
+  }>;
+  const waiting: Turn[] = [];
+  const start = async (lane: (typeof lanes)[number], { feeds, resolve, reject }: Turn) => {
+    Object.assign(lane, { isBusy: true, startedAt: performance.now() });
+    try {
+      const results = Object.entries(await lane.program.run(feeds));
+      resolve(Object.fromEntries(results.map(([name, values]) => [name, values.slice()])));
+    } catch (error) {
+      reject(error);
+    }
+    const took = performance.now() - lane.startedAt;
+    Object.assign(lane, { isBusy: false, milliseconds: (lane.milliseconds + took) / 2 });
+    deal();
+  };
+  const deal = () => {
+    const now = performance.now();
+    // One at work is not waited for as if it ended at once, however late it is.
+    const free = lanes.map(({ isBusy, startedAt, milliseconds }) =>
+      isBusy ? Math.max(now + milliseconds / 2, startedAt + milliseconds) : now,
+    );
+    for (let left = waiting.length; left > 0; left--) {
+      const ends = lanes.map(({ milliseconds }, i) => free[i]! + milliseconds);
+      const first = ends.indexOf(Math.min(...ends));
+      free[first] = ends[first]!;
+      if (!lanes[first]!.isBusy) void start(lanes[first]!, waiting.shift()!);
+    }
+  };
+  return {
+    run: (feeds: Feeds) =>
+      new Promise<Results>((resolve, reject) => {
+        waiting.push({ feeds, resolve, reject });
+        deal();
+      }),
+    /** Nothing that waits goes on behind an error. */
+    stop: (error: unknown): never => {
+      for (const { reject } of waiting.splice(0)) reject(error);
+      throw error;
+    },
   };
 }
 
@@ -97,8 +168,9 @@ export function takingTurns(engine: Engine): Engine {
         return (resident = release(last).then(() => engine.compile(outputs, weights)));
       };
       let own = enter();
-      await own;
+      const { ahead } = await own;
       return {
+        ahead,
         run: async (feeds) => {
           if (resident !== own) own = enter();
           return (await own).run(feeds);

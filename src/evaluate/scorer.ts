@@ -67,7 +67,7 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
         return { chosen, batch, results };
       };
       const starts = [...rows.keys()].filter((row) => row % batchSize === 0);
-      await inOrder(starts, engine.lanes, run, ({ chosen, batch, results }) => {
+      await inOrder(starts, program.ahead ?? engine.lanes, run, ({ chosen, batch, results }) => {
         for (const [row, inRow] of chosen.entries()) {
           let at = row * context;
           for (const window of inRow) {

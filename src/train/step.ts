@@ -88,8 +88,8 @@ export async function openTrainingStep(
         for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.state.value;
       return { nats, numTokens: batch.numTargets, gradients };
     },
-    /** How many runs go on at a time. */
-    lanes: engine.lanes,
+    /** How many runs are asked for at a time. */
+    lanes: program.ahead ?? engine.lanes,
     ...(scale && { lossScale: scale }),
     dispose: () => program.dispose(),
   };

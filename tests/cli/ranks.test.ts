@@ -4,12 +4,13 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { orElse } from "../../src/core/errors.ts";
+import { messageOf, orElse } from "../../src/core/errors.ts";
 import { fixture, outcomeOf, writeTokens } from "../run/small-run.ts";
+import { openHosts } from "./hosts.ts";
 import { assertRefused, ssa } from "./program.ts";
 
 const has = (command: string, args = ["--version"]) => spawnSync(command, args).status === 0;
@@ -20,6 +21,16 @@ const launchers = {
 const isHere = orElse(() => Boolean(import.meta.resolve("koffi")), false);
 const lacks = (name: keyof typeof launchers) =>
   isHere && has(`mpirun.${name}`) ? false : `koffi or mpirun.${name} is not here`;
+
+/** Why there can be no second host; false where there can. */
+function lacksHosts(): string | false {
+  try {
+    openHosts("/mnt").close();
+    return false;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
 
 /** Starts the program by so many ranks of a launcher. */
 const onRanks = (name: keyof typeof launchers, ranks: number) => ({
@@ -129,5 +140,80 @@ test(
     const resumed = await ssa(["finetune", "--resume", "--out", out]);
     assert.equal(resumed.code, 0, resumed.stderr);
     assert.deepEqual(await outcomeOf(out), await outcomeOf(join(folder, "one")));
+  },
+);
+
+test(
+  "USR1 saves, and other ranks go on to the same end",
+  { skip: lacks("openmpi") || lacks("mpich") },
+  async () => {
+    const out = join(folder, "told");
+    let isTold = false;
+    const told = await ssa([...train, "--out", out], {
+      ...onRanks("openmpi", 2),
+      onStderr: (stderr, child) => {
+        if (isTold || !/"kind":"step","steps":12,"step":5/.test(stderr)) return;
+        isTold = child.kill("SIGUSR1");
+      },
+    });
+    assert.equal(told.code, 130, told.stderr);
+    const resumed = await ssa(["finetune", "--resume", "--out", out], onRanks("mpich", 3));
+    assert.equal(resumed.code, 0, resumed.stderr);
+    assert.deepEqual(await outcomeOf(out), await outcomeOf(join(folder, "one")));
+  },
+);
+
+/** Whether this process may give others file systems and networks of their own. */
+const mayUnshare = has("unshare", ["--mount", "--uts", "mount", "-t", "tmpfs", "none", "/mnt"]);
+
+test(
+  "where rank 0's disk is full, all ranks end with its reason",
+  { skip: lacks("mpich") || (mayUnshare ? false : "no right to mount") },
+  async () => {
+    const disk = join(folder, "disk");
+    await mkdir(disk);
+    const ended = await ssa([...train, "--out", join(disk, "run"), "--save-every", "1"], {
+      script: `exec unshare --mount sh -c 'mount -t tmpfs -o size=48k none "$0" && exec "$@"' "${disk}" ${launchers.mpich} -np 2 "$@"`,
+    });
+    assert.equal(ended.code, 1, ended.stderr);
+    assert.match(
+      ended.stderr,
+      /error: .*the disk is full[^]*error: rank 1 on .* ends: .*the disk is/,
+    );
+  },
+);
+
+test(
+  "of two hosts the second gets the model; when the cable is cut, rank 0 saves",
+  { skip: lacks("openmpi") || lacksHosts() },
+  async () => {
+    const model = join(folder, "model");
+    await cp(fixture(), model, { recursive: true });
+    const hosts = openHosts(model);
+    try {
+      const mca = `plm_rsh_agent ${hosts.shell} btl tcp,self btl_tcp_if_include 10.77.0.0/24 oob_tcp_if_include 10.77.0.0/24`;
+      const settings = mca.replaceAll(/(\S+) (\S+)/g, "--mca $1 $2");
+      // Open MPI's launcher may wait for ever for the host that it cannot reach: when rank 0 has ended, the test ends it.
+      const script = `exec ${hosts.enter} ${launchers.openmpi} ${settings} --host ${hosts.addresses} -np 2 "$@"`;
+      const out = join(folder, "cut");
+      const how = ["--base", model, "--steps", "2000", "--rank-timeout", "2", "--log-ranks"];
+      let isCut = false;
+      let isOver = false;
+      const ended = await ssa([...train, ...how, "--out", out], {
+        script,
+        onStderr: (stderr, child) => {
+          if (!isCut && (isCut = /"steps":2000,"step":5/.test(stderr))) hosts.cut();
+          if (!isOver && (isOver = /is saved/.test(stderr)))
+            setTimeout(() => child.kill("SIGKILL"), 500);
+        },
+      });
+      assert.match(
+        ended.stderr,
+        /rank 1 of 2 on ssa.*-2: gets .*model\.safetensors .* from rank 0/,
+      );
+      assert.match(ended.stderr, /rank 1 .*was silent for 2 s; all up to step \d+ is saved/);
+    } finally {
+      hosts.close();
+    }
   },
 );

@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { type Engine, inOrder, takingTurns } from "../../src/engines/index.ts";
+import { type Engine, inOrder, type Program, takingTurns } from "../../src/engines/index.ts";
+import { pooled } from "../../src/engines/pool.ts";
 import { smallTiles } from "../../src/nn/tiling.ts";
 import { exp, input } from "../../src/graph/build.ts";
 import type { Outputs } from "../../src/graph/tensor.ts";
@@ -112,4 +113,39 @@ test("results are taken in order, before what overwrites them begins, and nothin
     { message: "no" },
   );
   assert.ok(lanes.every(({ isBusy }) => !isBusy) && started === 3);
+});
+
+test("a fast lane goes on while a slow one computes; results come in order, and no more than may wait", async () => {
+  const done = [0, 0];
+  const lane = (i: number, milliseconds: number): Engine => ({
+    ...engineHolding(new Set()),
+    compile: async () => {
+      const x = new Float32Array(1); // overwritten by each run
+      const run: Program["run"] = async (feeds) => {
+        await setTimeout(milliseconds);
+        done[i]!++;
+        x[0] = (feeds["x"] as Float32Array)[0]!;
+        return { x };
+      };
+      return { run, dispose: async () => undefined };
+    },
+  });
+  const engine = pooled([lane(0, 90), lane(1, 15)]);
+  const program = await engine.compile(graph("x"), new Map());
+  const items = Array.from({ length: 36 }, (_, i) => i);
+  const taken: number[] = [];
+  const run = (item: number) => program.run({ x: Float32Array.of(item) });
+  await inOrder(items, program.ahead!, run, ({ x }) => void taken.push(x![0]!));
+  assert.deepEqual(taken, items);
+  // Six to one, but for what is not known at first.
+  assert.ok(done[0]! >= 3 && done[0]! <= 7, done.join());
+
+  // What a slow lane would end last is left to the fast one.
+  done.fill(0);
+  await inOrder([1, 2, 3], program.ahead!, run, () => undefined);
+  assert.deepEqual(done, [0, 3]);
+  await program.dispose();
+
+  const large = { x: exp(input("x", [2 ** 26], "F32")) };
+  assert.equal((await engine.compile(large, new Map())).ahead, 2);
 });

@@ -1,21 +1,24 @@
 // Several ranks as one engine: rank 0 does the work as if it were alone, and the others compute for it. It adds results up
 // in the order in which it asked for them, so that what comes out does not depend on how many ranks there are.
 
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { thisProcess } from "../../files/lock.ts";
+import { readBytes } from "../../files/safetensors.ts";
 import { flattened, leaves, type Outputs } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Weight } from "../engine.ts";
 import { pooled } from "../pool.ts";
 import { openLink, type Processes } from "./link.ts";
 import type { Launch } from "./mpi.ts";
-import { fileReader, type SentWeight, type ServeOptions, type Serving } from "./serve.ts";
+import {
+  fileReader,
+  type ModelFile,
+  type SentWeight,
+  type ServeOptions,
+  type Serving,
+} from "./serve.ts";
 
 export type Ranks = Awaited<ReturnType<typeof leadRanks>>;
-
-/** Larger files must be where a rank finds them. */
-const MOST_SENT = 2 ** 30;
 
 type Served = Omit<Serving, "ended" | "lose">;
 type Ask = <Op extends keyof Served>(
@@ -34,7 +37,7 @@ export async function leadRanks(
   const stop = (error: unknown) => held.forEach((reject) => reject(error));
   const self = await thisProcess();
   const known: Processes = new Map();
-  const link = await openLink(launch, others, {}, { known, timeout }, stop);
+  const link = await openLink(launch, others, { piece: readBytes }, { known, timeout }, stop);
   const ask: Ask = (to, op, ...asked) => link.ask(to, op, asked[0]) as never;
   /** The wait for work, which ends where a rank is lost, or all is to stop. */
   const holding = <T>(work: Promise<T>) =>
@@ -55,32 +58,23 @@ export async function leadRanks(
   const ranksOn = (host: string | undefined) => hosts.filter((other) => other === host).length;
   const [read, hasChanged] = [fileReader(), changes()];
 
-  /** Weights by where a rank has their files; of a file that it has nowhere, the bytes. */
+  /** Weights by where a rank has their files. */
   const bind = async (rank: number, outputs: Outputs, weights: ReadonlyMap<string, Weight>) => {
-    const bytes = new Map<string, Buffer>();
-    const files = new Map<string, NonNullable<Awaited<ReturnType<typeof read>>>>();
-    const needed = [...leaves(outputs, "Parameter").keys()].map((name) => {
+    const files = new Map<string, ModelFile>();
+    const bound = new Map<string, SentWeight>();
+    for (const name of leaves(outputs, "Parameter").keys()) {
       const weight = weights.get(name);
       invariant(weight, `parameter ${name} is not bound`);
-      return [name, weight] as const;
-    });
-    for (const [, weight] of needed)
-      if ("file" in weight && !files.has(weight.file))
-        files.set(weight.file, (await read(weight.file))!);
-    for (const { path, size } of await ask(rank, "missing", [...files.values()])) {
-      if (size > MOST_SENT)
-        throw new UserError(`${link.nameOf(rank)} lacks ${path}, which is too large to be sent`, {
-          hint: "bring the model to the same path, or into the hub's cache, of each machine",
-        });
-      bytes.set(path, await readFile(path));
-    }
-    const bound = needed.map(([name, weight]): [string, SentWeight] => {
-      if (weight instanceof Uint8Array) return [name, weight];
+      if (weight instanceof Uint8Array) {
+        bound.set(name, weight);
+        continue;
+      }
       const { file, offset, byteLength } = weight;
-      const sent = bytes.get(file)?.subarray(offset, offset + byteLength);
-      return [name, sent ?? { sha256: files.get(file)!.sha256, offset, byteLength }];
-    });
-    return new Map(bound);
+      if (!files.has(file)) files.set(file, (await read(file))!);
+      bound.set(name, { sha256: files.get(file)!.sha256, offset, byteLength });
+    }
+    await ask(rank, "need", [...files.values()]);
+    return bound;
   };
   /** The engine of another rank, for graphs that are cut as rank 0's own wants them. */
   const remote = async (own: Engine, rank: number, device: string, threads: number) => {
@@ -123,7 +117,7 @@ export async function leadRanks(
       const failure = error === undefined ? undefined : { why: messageOf(error), exitCode };
       const ended = Promise.allSettled(others.map((rank) => ask(rank, "end", failure)));
       await (failure ? Promise.race([ended, delay(1000)]) : ended);
-      link.close(!failure);
+      await link.close(!failure);
     },
   };
 }

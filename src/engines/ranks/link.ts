@@ -1,6 +1,6 @@
 // What ranks ask and answer, and how each knows that the others are there.
 
-import { deserialize, serialize } from "node:v8";
+import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, UserError } from "../../core/errors.ts";
 import { isAlive, type thisProcess } from "../../files/lock.ts";
 import { DeviceError } from "../failure.ts";
@@ -9,8 +9,8 @@ import { type Launch, openWire } from "./mpi.ts";
 /** What one rank does for another, by name. */
 export type Served = Readonly<Record<string, (asked: never) => Promise<unknown>>>;
 
-/** Without a number: a sign of life. */
-type Message = { readonly id?: number } & (
+/** Without a number: a sign of life, or the sender's last word. */
+type Message = { readonly id?: number; readonly isLast?: boolean } & (
   | { readonly op: string; readonly asked: unknown }
   | { readonly op?: never; readonly answer?: unknown; readonly failure?: Failure }
 );
@@ -49,9 +49,14 @@ export async function openLink(
         (error: unknown) => ({ id, failure: failureFrom(error) }),
       ),
     );
-  const hear = (from: number, bytes: Uint8Array) => {
-    silent.set(from, 0);
-    const { id, ...message } = deserialize(bytes) as Message;
+  const onPiece = (from: number) => void silent.set(from, 0);
+  const present = new Set(peers);
+  let part: () => void;
+  const parted = new Promise<void>((resolve) => (part = resolve));
+  const hear = (from: number, heard: unknown) => {
+    onPiece(from);
+    const { id, isLast, ...message } = heard as Message;
+    if (isLast && present.delete(from) && present.size === 0) part();
     if (id === undefined) return;
     if (message.op !== undefined) {
       answer(from, id, served[message.op]!(message.asked as never)).catch(failed);
@@ -62,8 +67,8 @@ export async function openLink(
     waiting.get(id)!(message.answer, error || undefined);
     waiting.delete(id);
   };
-  const wire = await openWire(launch, hear, failed);
-  const send = (to: number, message: Message) => wire.send(to, serialize(message));
+  const wire = await openWire(launch, { hear, onPiece, fail: failed });
+  const send = (to: number, message: Message) => wire.send(to, message);
   const unsent = new Set<number>();
   // Counts the seconds in which this process was there to hear, not those in which it was held up itself.
   const watch = setInterval(() => {
@@ -89,10 +94,13 @@ export async function openLink(
         waiting.set(id, (answer, error) => (error ? reject(error) : resolve(answer)));
         send(to, { id, op, asked }).catch(failed);
       }),
-    /** In order, with all others; or without them. */
-    close: (isOrderly: boolean) => {
+    /** In order, when all have said their last word and heard the others'; or without them. */
+    close: async (isOrderly: boolean) => {
       clearInterval(watch);
-      wire.close(isOrderly);
+      if (!isOrderly) return wire.close(false);
+      await Promise.all(peers.map((rank) => send(rank, { isLast: true })));
+      await Promise.race([parted, delay(1000 * timeout, undefined, { ref: false })]);
+      await wire.close(present.size === 0);
     },
   };
 }

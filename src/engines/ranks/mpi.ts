@@ -2,7 +2,10 @@
 // Nothing blocks but the start and the end: a message is begun, then asked for between turns of the event loop, so that
 // progress, signals and timers go on, and a silent network holds nobody.
 
+import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, orElse, UserError } from "../../core/errors.ts";
+import { inOrder } from "../pool.ts";
+import { packed, unpacked } from "./message.ts";
 
 /** The shared library's names, by ABI; Intel MPI and MVAPICH have MPICH's. */
 const libraries = {
@@ -70,12 +73,17 @@ async function load({ library, path }: Launch) {
     const code = calls.get(name)!(...given);
     if (code !== 0) throw new Error(`MPI_${name} gave ${code}`);
   };
-  return { call, handle, anySource: isOpen ? -1 : -2 };
+  return { call, handle, isOpen, anySource: isOpen ? -1 : -2 };
 }
 
-/** A message is two of MPI's: the sender and the number of bytes, then these, in parts that 32 bits can count. */
-const [HEAD, BODY] = [1, 2];
-const PART = 2 ** 30;
+/** A message is a head (the sender, the tag of what follows, the number of bytes), these, and its large arrays in pieces. */
+const HEAD = 1;
+/** Tags go round: more than what is ever under way, and no more than any library has. */
+const TAGS = 30_000;
+/** Bytes that hold up a sign of life on a slow network for less than a second. */
+const PIECE = 2 ** 22;
+/** Pieces of a message that are under way. */
+const AHEAD = 2;
 /** So long it is asked for more at once, later once a millisecond. */
 const EAGER_MS = 3;
 
@@ -86,13 +94,17 @@ interface Pending {
   readonly done: () => void;
 }
 
-/** Joins the other ranks; `hear` gets each message with its sender, `fail` why none can come any more. */
-export async function openWire(
-  launch: Launch,
-  hear: (from: number, bytes: Uint8Array) => void,
-  fail: (error: unknown) => void,
-) {
-  const { call, handle, anySource } = await load(launch);
+interface Listener {
+  readonly hear: (from: number, message: unknown) => void;
+  /** Of a message that is still coming. */
+  readonly onPiece: (from: number) => void;
+  /** Why no message can come any more. */
+  readonly fail: (error: unknown) => void;
+}
+
+/** Joins the other ranks. */
+export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener) {
+  const { call, handle, isOpen: isOpenMpi, anySource } = await load(launch);
   const [world, byte] = [handle("comm_world"), handle("byte")];
   call("Init", null, null);
   const [rank, size] = [[-1], [0]] as const;
@@ -117,20 +129,42 @@ export async function openWire(
       call(name, memory, memory.byteLength, byte, peer, tag, world, request);
       pending.add({ name, request, memory, done });
     });
-  const beginAll = (name: "Isend" | "Irecv", bytes: Uint8Array, peer: number) =>
-    Array.from({ length: Math.ceil(bytes.length / PART) }, (_, i) =>
-      begin(name, bytes.subarray(i * PART, (i + 1) * PART), peer, BODY),
+  /** Large arrays, piece by piece: messages of other tags go between. */
+  const pass = (
+    large: readonly Uint8Array[],
+    each: (piece: Uint8Array) => Promise<void>,
+    done: () => void = () => undefined,
+  ) =>
+    inOrder(
+      large.flatMap((bytes) =>
+        Array.from({ length: Math.ceil(bytes.length / PIECE) }, (_, i) =>
+          bytes.subarray(i * PIECE, (i + 1) * PIECE),
+        ),
+      ),
+      AHEAD,
+      each,
+      done,
     );
+  const receive = async (from: number, tag: number, length: number) => {
+    const bytes = Buffer.allocUnsafeSlow(Math.max(64, length)).subarray(0, length);
+    await begin("Irecv", bytes, from, tag);
+    const { message, large } = unpacked(bytes);
+    await pass(
+      large,
+      (piece) => begin("Irecv", piece, from, tag),
+      () => onPiece(from),
+    );
+    hear(from, message);
+  };
   const listen = async () => {
     for (;;) {
       const head = new Float64Array(16);
       await begin("Irecv", head, anySource, HEAD);
-      const [from = 0, length = 0] = head;
-      const bytes = Buffer.allocUnsafeSlow(Math.max(64, length)).subarray(0, length);
-      // Asked for before the next head: a sender's messages match in the order in which they are asked for.
-      void Promise.all(beginAll("Irecv", bytes, from)).then(() => hear(from, bytes));
+      const [from, tag, length] = head;
+      receive(from!, tag!, length!).catch(fail);
     }
   };
+  let sent = 0;
   const poll = () => {
     const count = pending.size;
     for (const one of pending) {
@@ -152,16 +186,25 @@ export async function openWire(
   listen().catch(fail);
   turn();
   return {
-    /** Resolves when the bytes have left. */
-    send: async (to: number, bytes: Uint8Array) => {
+    /** Resolves when all has left; until then large arrays must stay as they are. */
+    send: async (to: number, message: unknown) => {
+      const { bytes, large } = packed(message);
+      const tag = HEAD + 1 + (sent++ % TAGS);
       const head = new Float64Array(16);
-      head.set([launch.rank, bytes.length]);
-      await Promise.all([begin("Isend", head, to, HEAD), ...beginAll("Isend", bytes, to)]);
+      head.set([launch.rank, tag, bytes.length]);
+      await Promise.all([begin("Isend", head, to, HEAD), begin("Isend", bytes, to, tag)]);
+      // Copies, since the library takes no memory that threads share.
+      await pass(large, (piece) => begin("Isend", Buffer.from(piece), to, tag));
     },
-    /** In order: waits for all others, who must close too. Without it, the launcher ends them after this process. */
-    close: (isOrderly: boolean) => {
+    /**
+     * In order, when nothing is under way any more. Otherwise the launcher ends the others after this process; it does
+     * not with MPICH, whose Finalize may wait for ever for a rank that is further in its own (4.0, UCX over TCP).
+     */
+    close: async (isOrderly: boolean) => {
+      // But the wait for the next head.
+      for (let i = 0; isOrderly && pending.size > 1 && i < 1000; i++) await delay(1);
       isOpen = false;
-      if (!isOrderly) return;
+      if (!isOrderly || !isOpenMpi) return;
       for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
         call("Cancel", request);
         call("Wait", request, status);

@@ -1,9 +1,10 @@
 // A rank that computes for rank 0: it holds the weights, gets values and tokens, and gives results.
 
+import { basename } from "node:path";
 import { UserError } from "../../core/errors.ts";
-import { statIfPresent } from "../../files/atomic.ts";
-import { thisProcess } from "../../files/lock.ts";
-import { sha256OfFile } from "../../files/safetensors.ts";
+import { replaceFile, statIfPresent } from "../../files/atomic.ts";
+import { thisProcess, withLock } from "../../files/lock.ts";
+import { sha256OfFile, type TensorInfo } from "../../files/safetensors.ts";
 import { type flattened, rebuilt } from "../../graph/tensor.ts";
 import type { Engine, Feeds, Program, Weight } from "../engine.ts";
 import { openEngine } from "../index.ts";
@@ -17,8 +18,8 @@ export interface ServeOptions {
   readonly version: string;
   /** CUDA_VISIBLE_DEVICES. */
   readonly visibleCards?: string | undefined;
-  /** Where a model's file may lie under its SHA-256, as in the hub's cache. */
-  readonly blobs: (sha256: string) => Iterable<string>;
+  /** Where a model's file may lie under its SHA-256, as in the hub's cache; the first is where one is kept that came from rank 0. */
+  readonly blobs: (sha256: string) => readonly [string, ...string[]];
   readonly onNote: (note: string) => void;
 }
 
@@ -27,6 +28,11 @@ export type ModelFile = Readonly<{ path: string; size: number; sha256: string }>
 export type SentWeight =
   | Uint8Array
   | Readonly<{ sha256: string; offset: number; byteLength: number }>;
+
+/** Bytes of a file that are in memory at a time. */
+const PIECE = 2 ** 26;
+type Piece = Pick<TensorInfo, "file" | "name" | "offset" | "byteLength">;
+type Ask = (op: "piece", asked: Piece) => Promise<Uint8Array>;
 
 /** Of rank 0. */
 type Failure = Readonly<{ why: string; exitCode: 1 | 2 }>;
@@ -52,8 +58,37 @@ export function fileReader() {
 /** What rank 0 can ask for. */
 export type Serving = ReturnType<typeof serving>;
 
-function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: Processes) {
+function serving(
+  { version, visibleCards, blobs, onNote }: ServeOptions,
+  ranks: Processes,
+  askLeader: Ask,
+) {
   const read = fileReader();
+  const find = async ({ size, sha256 }: ModelFile, paths: readonly string[]) => {
+    for (const path of paths) if ((await read(path, size))?.sha256 === sha256) return path;
+    return undefined;
+  };
+  /** Gets a file from rank 0; of several ranks on a machine one does. */
+  const get = (file: ModelFile) => {
+    const { path, size } = file;
+    const [kept] = blobs(file.sha256);
+    return withLock(`${kept}.lock`, async () => {
+      if (await find(file, [kept])) return kept;
+      onNote(`gets ${path} (${size} bytes) from rank 0, into ${kept}`);
+      await replaceFile(kept, async (handle) => {
+        for (let offset = 0; offset < size; offset += PIECE) {
+          const byteLength = Math.min(PIECE, size - offset);
+          const piece = { file: path, name: basename(path), offset, byteLength };
+          await handle.writeFile(await askLeader("piece", piece));
+        }
+      });
+      if (await find(file, [kept])) return kept;
+      throw new UserError(`${path} changed while it was sent`, {
+        hint: "start again",
+        exitCode: 1,
+      });
+    });
+  };
   /** Files by SHA-256, what runs are fed by name, and programs by the number that rank 0 gave them. */
   const files = new Map<string, string>();
   const fed = new Map<string, Feeds[string]>();
@@ -73,18 +108,19 @@ function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: 
       onNote(`computes on ${description}`);
       return { description, precisions, lanes, deviceFree };
     },
-    /** Which of these files are neither at their path nor in the cache. */
-    missing: async (asked: readonly ModelFile[]) => {
-      for (const { path, size, sha256 } of asked)
-        for (const candidate of files.has(sha256) ? [] : [path, ...blobs(sha256)])
-          if ((await read(candidate, size))?.sha256 === sha256) files.set(sha256, candidate);
-      return asked.filter(({ sha256 }) => !files.has(sha256));
+    /** Looks for these files; what is nowhere here comes from rank 0. */
+    need: async (asked: readonly ModelFile[]) => {
+      for (const file of asked) {
+        const { path, sha256 } = file;
+        const found = files.get(sha256) ?? (await find(file, [path, ...blobs(sha256)]));
+        files.set(sha256, found ?? (await get(file)));
+      }
     },
     compile: async ({ id, graph, weights }: Compiled) => {
       const bound = [...weights].map(([name, weight]): [string, Weight] => {
         if (weight instanceof Uint8Array) return [name, weight];
-        const { sha256, ...range } = weight;
-        return [name, { file: files.get(sha256)!, ...range }];
+        const { sha256, offset, byteLength } = weight;
+        return [name, { file: files.get(sha256)!, offset, byteLength }];
       });
       programs.set(id, await engine!.compile(rebuilt(graph), new Map(bound)));
     },
@@ -105,10 +141,12 @@ function serving({ version, visibleCards, blobs, onNote }: ServeOptions, ranks: 
 /** Computes for rank 0 until that ends; throws where it is lost, or has failed. */
 export async function serveRank(launch: Launch, options: ServeOptions): Promise<void> {
   const known: Processes = new Map();
-  const { ended, lose, ...served } = serving(options, known);
+  const { ended, lose, ...served } = serving(options, known, (op, asked) =>
+    link.ask(0, op, asked).then((bytes) => bytes as Uint8Array),
+  );
   const link = await openLink(launch, [0], served, { ...options, known }, lose);
   const failure = await ended;
-  link.close(!failure);
+  await link.close(!failure);
   if (!failure) return;
   await served.close();
   const { host } = await thisProcess();
