@@ -8,7 +8,7 @@ import type { RunReport } from "../src/evaluate/results.ts";
 import { runFiles } from "../src/files/names.ts";
 import { insertionsOf } from "../src/insertions/kinds.ts";
 import { isRecord } from "../src/core/json.ts";
-import { describeQuantization } from "../src/model/blocks.ts";
+import { describeFinal, describeQuantization } from "../src/model/blocks.ts";
 import { quantizeOptions } from "../src/options/quantize.ts";
 import { rowOptions } from "../src/options/rows.ts";
 import { flagName, oneOf, optionsOf, preset } from "../src/options/values.ts";
@@ -146,10 +146,12 @@ export function reportText(report: RunReport, runDir: string): Section[] {
   const { mask, numTokens, windowTokens } = after;
   const seen = mask === "targets" ? ` of ${counted(windowTokens, "token")}` : "";
   const scored = `${counted(numTokens, mask === "targets" ? "target" : "token")}${seen}`;
+  const isMerged = report.recipe.final === "model";
   const run = {
     scored: `${scored} in ${counted(after.windows, "window")} of ${after.context}${subset}`,
     "trained values": trained && `${format.integer(trained)} (${report.recipe.tune.join(" + ")})`,
     base: report.quantized && `in ${describeQuantization(report.quantized)}, before and after`,
+    final: isMerged && report.quantized ? describeFinal(report.quantized) : null,
     "new parameters": `${format.integer(parameters.added)} (${share})`,
     steps: `${report.steps}, ${format.rate(report.tokensPerSecond)} on ${report.device}`,
     "time, memory": `${format.duration(report.elapsedSeconds)}, peak ${format.bytes(report.peakRssBytes)}`,

@@ -10,7 +10,9 @@ import { readJsonLines } from "../../src/data/readers/text.ts";
 import { providerOf } from "../../src/engines/index.ts";
 import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
+import { quantizationOf } from "../../src/model/blocks.ts";
 import { opening } from "../../src/model/places.ts";
+import { quantizeOptions } from "../../src/options/quantize.ts";
 import { rowOptions } from "../../src/options/rows.ts";
 import * as kind from "../../src/options/values.ts";
 import type { Values } from "../../src/options/values.ts";
@@ -38,6 +40,7 @@ const options = {
   chat: kind.flag("the prompt is a message to answer; without one, talk on a terminal"),
   chatTemplate: rowOptions.chatTemplate,
   adapter: shared.adapter,
+  ...quantizeOptions,
   maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
   ...sampled,
   device: shared.device,
@@ -65,6 +68,7 @@ Example:
       ...opening(at),
       ...given,
       provider: await providerOf(given.device, at.onChoice),
+      quantization: quantizationOf(given),
       cacheFolder: folder,
       sampling: { temperature, topK, topP, repetitionPenalty },
       seed: seed ?? Math.floor(Math.random() * 2 ** 31),

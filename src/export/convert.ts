@@ -8,8 +8,10 @@ import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
+import { describeQuantization } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
+import { withBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
 import {
@@ -45,7 +47,7 @@ export type Conversion = Awaited<ReturnType<typeof convert>>;
 
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
 export async function convert(options: ConvertOptions) {
-  const { target, dtype, onStage } = options;
+  const { target, dtype, quantization = null, onStage } = options;
   if (target === "onnx" && dtype === "bf16")
     throw new UserError("onnx with bf16 weights: the clients' providers do not compute with bf16", {
       hint: "take --dtype f16 or f32",
@@ -57,8 +59,12 @@ export async function convert(options: ConvertOptions) {
       hint: "--fold goes with another target: safetensors is a folder that needs no code",
     });
   onStage?.("reading the source");
-  const opened = await openModel(options.model, options);
-  const provenance = await provenanceOf(opened);
+  const named = await openModel(options.model, options);
+  const provenance = await provenanceOf(named);
+  const computed = target === "adapter" ? named : await withBlocks(named, quantization, options);
+  // An export has blocks multiplied out.
+  const { quantized, ...plain } = computed;
+  const opened = { ...plain, weights: quantized?.weights ?? plain.weights };
   if (target === "adapter") checkAdapterSource(opened, provenance);
   if (options.mustFold) checkFolds(opened);
   const out = resolve(options.out);
@@ -79,7 +85,10 @@ export async function convert(options: ConvertOptions) {
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
-    const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
+    const blocks = target !== "adapter" && quantized && describeQuantization(quantized.spec);
+    const kept = dtype ?? (target === "onnx" ? "fp32" : "the number format of their factors");
+    const notes = blocks ? [`its blocks (${blocks}) are multiplied out, in ${kept}`] : [];
+    notes.push(...kinds.map((kind) => `${folding[kind]} became part of the weights`));
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     if (target === "transformers" && !made.temperatures)

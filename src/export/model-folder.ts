@@ -9,21 +9,16 @@ import { UserError } from "../core/errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
-import {
-  openSafetensors,
-  readFloats,
-  writeSafetensors,
-  writeSharded,
-} from "../files/safetensors.ts";
+import { openSafetensors, writeSafetensors, writeSharded } from "../files/safetensors.ts";
 import type { TensorSource } from "../files/safetensors.ts";
 import { weightDtype } from "../model/graph.ts";
-import { adapterJson, BASE_SHA256, insertedTensors } from "../model/opened.ts";
+import { adapterJson, BASE_QUANTIZED, BASE_SHA256, insertedTensors } from "../model/opened.ts";
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import { INSERTION_KINDS, insertionsOf, kindOf } from "../insertions/kinds.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { licenceOf, type Provenance, provenanceKeys } from "./provenance.ts";
 import { plainConfig } from "./transformers.ts";
-import { streamAs } from "../model/weights.ts";
+import { floatsOf, streamAs } from "../model/weights.ts";
 
 /** What every reader must know that does not know temperatures. */
 export const SILENT_LOSS =
@@ -81,7 +76,11 @@ export function checkAdapterSource(opened: OpenedModel, { hasTrainedBase, base }
 export async function writeAdapter(folder: string, opened: OpenedModel, base: BaseIdentity) {
   for (const [kind] of insertionsOf(opened)) {
     const { config, weights } = adapterFiles[kind];
-    const metadata = { format: "pt", ...(base.sha256 && { [BASE_SHA256]: base.sha256 }) };
+    const metadata = {
+      format: "pt",
+      ...(base.sha256 && { [BASE_SHA256]: base.sha256 }),
+      ...(base.quantized && { [BASE_QUANTIZED]: base.quantized }),
+    };
     await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
     await writeJson(join(folder, config), adapterJson(kind, opened, base));
   }
@@ -103,7 +102,7 @@ export async function folded(opened: OpenedModel, path: string, kinds = INSERTIO
     const stored = weightDtype(info);
     const dtype = stored === "F16" || stored === "BF16" ? stored : "F32";
     const data = async function* () {
-      const values = await readFloats(info);
+      const values = await floatsOf(info);
       for (const each of changes) if (each.name === name) each.change(values);
       yield encodeFloats(dtype, values);
     };

@@ -45,7 +45,10 @@ export async function writeOnnx(
     return { name, info, dtype, byteLength: byteLengthAs(info, dtype) };
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
-  const retyped = new Map(weights.map(({ name, info, dtype }) => [name, { ...info, dtype }]));
+  const stored = { file: "", offset: 0 };
+  const retyped = new Map(
+    weights.map((of) => [of.name, { ...of, ...stored, shape: of.info.shape }]),
+  );
   const outputs = inferenceGraph({ ...opened, weights: retyped }, precision);
 
   const bytes = new Map<string, WeightBytes>();

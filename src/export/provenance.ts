@@ -8,7 +8,7 @@ import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { basesIn, recordedBase } from "../model/open.ts";
-import { BASE_SHA256 } from "../model/opened.ts";
+import { BASE_QUANTIZED, BASE_SHA256 } from "../model/opened.ts";
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import { changesBase } from "../train/groups.ts";
 
@@ -28,6 +28,7 @@ export const provenanceKeys = {
   name: "ssa_base_model",
   revision: "ssa_base_revision",
   sha256: BASE_SHA256,
+  quantized: BASE_QUANTIZED,
   hasTrainedBase: "ssa_trained_base",
   licence: "ssa_base_license",
 } as const;

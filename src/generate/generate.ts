@@ -10,6 +10,7 @@ import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import type { Quantization } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { Provider } from "../engines/index.ts";
@@ -151,10 +152,10 @@ const EXPORT_VERSION = 1;
 
 /** The folder of a model's ONNX export, made now if it is not in the cache yet. */
 export async function cachedExport(options: CacheOptions): Promise<string> {
-  const { model, adapter, cacheFolder, onStage } = options;
+  const { model, adapter, quantization = null, cacheFolder, onStage } = options;
   if (!adapter && existsSync(join(model, "onnx"))) return model;
   onStage?.("looking for the model's export");
-  const out = join(cacheFolder, await keyOf(await openModel(model, options)));
+  const out = join(cacheFolder, await keyOf(await openModel(model, options), quantization));
   const isThere = () => existsSync(join(out, modelFiles.config));
   if (isThere()) return out;
   try {
@@ -165,7 +166,10 @@ export async function cachedExport(options: CacheOptions): Promise<string> {
   return out;
 }
 
-async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<string> {
+async function keyOf(
+  { folder, checkpoint, adapter }: OpenedModel,
+  quantization: Quantization | null,
+): Promise<string> {
   const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
   const names = [modelFiles.config, ...(await companionsOf(folder))];
   const own = names.map((name) => join(folder, name));
@@ -174,6 +178,7 @@ async function keyOf({ folder, checkpoint, adapter }: OpenedModel): Promise<stri
     .map((name) => join(adapter ?? folder, name));
   for (const file of [...own, ...added.filter(existsSync)])
     hash.update(` ${await sha256OfFile(file)}`);
+  if (quantization) hash.update(JSON.stringify(quantization));
   return hash.digest("hex").slice(0, 32);
 }
 

@@ -30,8 +30,9 @@ export const sigmoid = unary("Sigmoid");
 export const erf = unary("Erf");
 export const gelu = (x: Tensor, approximate: "none" | "tanh") => node("Gelu", [x], { approximate });
 export const cast = (x: Tensor, to: Dtype) => (x.dtype === to ? x : node("Cast", [x], { to }));
-export const dequantize = (codes: Tensor, factors: Tensor, to: Dtype = "F32") =>
-  node("Dequantize", [codes, factors], { to });
+/** Codes, the factors of their blocks and, of the codes' kind, zero points, or biases in F32. */
+export const dequantize = (parts: readonly Tensor[], to: Dtype = "F32") =>
+  node("Dequantize", parts, { to });
 export const lessOrEqual = binary("LessOrEqual");
 export const and = binary("And");
 export const where = (condition: Tensor, a: Tensor, b: Tensor) =>

@@ -174,10 +174,12 @@ export const ops: { readonly [Op in OpType]: OpRow<Op> } = {
   ...each(["Neg", "Exp", "Tanh", "Sigmoid", "Erf"], () => over<OpType>([1], unary)),
   Gelu: rowwise([1], unary),
   Cast: rowwise([1], ([{ shape }], { to }) => ({ shape, dtype: to })),
-  Dequantize: fresh([2], ([codes, factors], { to }) => {
+  Dequantize: fresh([2, 3], ([codes, factors, shift], { to }) => {
     invariant(codes.dtype === "I8" || codes.dtype === "U8", `${codes.dtype} as codes`);
     const perCode = codes.dtype === "U8" ? 2 : 1;
     const { shape } = withAxis(codes, -1, (dim) => perCode * Number(dim));
+    const isShift = !shift || shift.dtype === codes.dtype || shift.dtype === "F32";
+    invariant(isShift, `${shift?.dtype} as zero points or biases`);
     const isWhole = Number(shape.at(-1)) % Number(float(factors).shape.at(-1)) === 0;
     const isAlike = sameShape(shape.slice(0, -1), factors.shape.slice(0, -1));
     invariant(isWhole && isAlike, `factors ${formatShape(factors.shape)}`);

@@ -36,7 +36,8 @@ export const vjps: { readonly [Op in OpType]: Vjp<Op> } = {
     return [g.mul(dy, g.cast(slope, dy.dtype))];
   },
   Cast: (dy, _, [x]) => [x.dtype === "I64" || x.dtype === "BOOL" ? null : g.cast(dy, x.dtype)],
-  ...each(["LessOrEqual", "And", "Dequantize"], () => () => [null, null]),
+  ...each(["LessOrEqual", "And"], () => () => [null, null]),
+  Dequantize: (_, __, parts) => parts.map(() => null),
   Where: (dy, _, [condition]) => {
     const zero = g.cast(g.scalar(0), dy.dtype);
     return [null, g.where(condition, dy, zero), g.where(condition, zero, dy)];

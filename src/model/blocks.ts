@@ -1,10 +1,14 @@
-// Matrices as blocks of integers with a factor each: llama.cpp's Q4_0 and Q8_0, with blocks of other lengths too.
+// Matrices as blocks of integers with a factor each, and maybe a zero point or a bias: llama.cpp's Q4_0 and Q8_0 with
+// blocks of other lengths too, blocks with zero points by ONNX's rule, and what other programs' files hold.
 
-import { f16ToF32, f32ToF16 } from "../core/dtype.ts";
+import { DTYPE_BYTES, type Dtype, f16ToF32, f32ToF16 } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
-import { sizeOf } from "../core/shape.ts";
 import type { TensorInfo } from "../files/safetensors-header.ts";
 import type { QuantizeOptions } from "../options/quantize.ts";
+
+/** Whose files hold blocks, and what they are called. */
+export const methods = { gptq: "GPTQ", awq: "AWQ", mlx: "MLX" } as const;
+export type Method = keyof typeof methods;
 
 /** How a base is quantised. */
 export interface Quantization {
@@ -13,12 +17,19 @@ export interface Quantization {
   readonly block: number;
   /** Whether the embeddings are as well: with 8 bits, since they are read by the row. */
   readonly head: boolean;
+  /** Whether each block has a zero point. */
+  readonly zeroPoints?: true;
+  /** By whom it was, where its own files hold blocks: there is no original then. */
+  readonly method?: Method;
 }
 
-/** A matrix whose bytes in its file are its codes, row by row, then the factors of their blocks. */
+/** A matrix whose bytes in its file are its codes, row by row, the factors of their blocks, and what else these have. */
 export interface BlockedTensor extends TensorInfo {
   readonly bits: 4 | 8;
   readonly block: number;
+  readonly factors: "F16" | "BF16" | "F32";
+  /** A zero point is of the codes' kind, and taken from them before the factor; a bias in F32 is added after it. */
+  readonly shift: "zeroPoints" | "biases" | null;
 }
 
 export const isBlocked = (info: TensorInfo): info is BlockedTensor => "block" in info;
@@ -26,71 +37,131 @@ export const isBlocked = (info: TensorInfo): info is BlockedTensor => "block" in
 /** As options say it; null: not at all. */
 export function quantizationOf(options: Partial<QuantizeOptions>): Quantization | null {
   const { quantize = "none", quantizeBlock: block = 32, quantizeHead: head = false } = options;
-  if (quantize !== "none") return { bits: quantize === "q4" ? 4 : 8, block, head };
-  if (!head) return null;
-  throw new UserError("--quantize-head is of a quantised base, and this one is not", {
+  const zeroPoints = options.quantizeZeroPoints === true && { zeroPoints: true as const };
+  if (quantize !== "none") return { bits: quantize === "q4" ? 4 : 8, block, head, ...zeroPoints };
+  if (!head && !zeroPoints) return null;
+  const flag = head ? "--quantize-head" : "--quantize-zero-points";
+  throw new UserError(`${flag} is of a quantised base, and this one is not`, {
     hint: "name the type of its matrices too: --quantize q4 or q8",
   });
 }
 
 /** In words, as `q4, blocks of 32`. */
-export const describeQuantization = ({ bits, block, head }: Quantization) =>
-  `q${bits}, blocks of ${block}${head ? ", embeddings q8" : ""}`;
+export function describeQuantization({ bits, block, head, zeroPoints, method }: Quantization) {
+  const points = zeroPoints ? " with zero points" : "";
+  const of = method ? `${methods[method]}, ` : "";
+  return `${of}q${bits}, blocks of ${block}${points}${head ? ", embeddings q8" : ""}`;
+}
+
+/** The flags of a quantisation; what others have quantised is so without. */
+export function flagsOf(spec?: Quantization | null): { readonly quantized?: string } {
+  if (!spec || spec.method) return {};
+  const points = spec.zeroPoints ? " --quantize-zero-points" : "";
+  const more = `${points}${spec.head ? " --quantize-head" : ""}`;
+  return { quantized: `--quantize q${spec.bits} --quantize-block ${spec.block}${more}` };
+}
+
+/** What final/ of `final: model` has in place of the blocks, of which `after` is. */
+export const describeFinal = ({ method }: Quantization) =>
+  `final/ has the base's weights ${method ? "multiplied out in half precision" : "as they were stored"}, with what was trained: it scores otherwise than after`;
 
 /** A tensor as it lies in blocks; undefined where its rows are no whole ones. */
 export function blocked(
-  info: TensorInfo,
+  { name, shape }: Pick<TensorInfo, "name" | "shape">,
   bits: 4 | 8,
   block: number,
-): Omit<BlockedTensor, "file" | "offset"> | undefined {
-  const { name, shape } = info;
+  shift: BlockedTensor["shift"],
+  factors: BlockedTensor["factors"] = "F16",
+): BlockedTensor | undefined {
   if (shape.length !== 2 || shape[1]! % block !== 0) return undefined;
-  const byteLength = (sizeOf(shape) * bits) / 8 + (2 * sizeOf(shape)) / block;
-  return { name, dtype: `Q${bits}`, shape, bits, block, byteLength };
+  // Rows of an odd number of zero points of 4 bits would end within a byte.
+  const isOdd = bits === 4 && shift === "zeroPoints" && (shape[1]! / block) % 2 === 1;
+  const form = { bits, block, factors, shift: isOdd ? "biases" : shift } as const;
+  const info = { name, dtype: `Q${bits}`, shape, file: "", offset: 0, byteLength: 0, ...form };
+  return { ...info, byteLength: partsOf(info).reduce((sum, part) => sum + part.byteLength, 0) };
 }
 
-/** Its two parts as tensors of their own: codes, two of 4 bits in a byte, the first in the lower half; and F16 factors. */
-export function partsOf({ bits, block, shape, file, offset, byteLength }: BlockedTensor) {
+/** Its parts as tensors of their own: codes, two of 4 bits in a byte, the first in the lower half; factors; the shift. */
+export function partsOf({ name, bits, block, shape, factors, shift, file, offset }: BlockedTensor) {
   const [rows, width] = shape as readonly [number, number];
-  const codesBytes = (rows * width * bits) / 8;
-  const factorsBytes = byteLength - codesBytes;
-  return {
-    codes: {
-      dtype: bits === 4 ? "U8" : "I8",
-      shape: [rows, (width * bits) / 8],
-      stored: { file, offset, byteLength: codesBytes },
-    },
-    factors: {
-      dtype: "F16",
-      shape: [rows, width / block],
-      stored: { file, offset: offset + codesBytes, byteLength: factorsBytes },
-    },
-  } as const;
+  const perByte = bits === 4 ? 2 : 1;
+  const integers = perByte === 2 ? "U8" : "I8";
+  let at = offset;
+  const part = (of: string, dtype: Dtype, columns: number) => {
+    const byteLength = rows * columns * DTYPE_BYTES[dtype];
+    at += byteLength;
+    const place = { file, offset: at - byteLength, byteLength };
+    return { name: `${name}.${of}`, dtype, shape: [rows, columns], ...place };
+  };
+  const blocks = width / block;
+  const parts = [part("codes", integers, width / perByte), part("factors", factors, blocks)];
+  if (shift === "zeroPoints") parts.push(part(shift, integers, blocks / perByte));
+  if (shift === "biases") parts.push(part(shift, "F32", blocks));
+  return parts;
+}
+
+/** Signed integers as codes are stored. */
+export function packed(integers: Int8Array, bits: 4 | 8): Uint8Array {
+  if (bits === 8) return new Uint8Array(integers.buffer);
+  const bytes = new Uint8Array(integers.length / 2);
+  for (let i = 0; i < bytes.length; i++)
+    bytes[i] = (integers[2 * i]! & 15) | (integers[2 * i + 1]! << 4);
+  return bytes;
+}
+
+/** And back. */
+export function unpacked(bytes: Uint8Array, bits: 4 | 8): Int8Array {
+  if (bits === 8) return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  const integers = new Int8Array(2 * bytes.length);
+  for (let i = 0; i < integers.length; i++)
+    integers[i] = (bytes[i >> 1]! << (i % 2 === 0 ? 28 : 24)) >> 28;
+  return integers;
+}
+
+/** The bytes of blocks' zero points in the form that the tensor has; a bias is exact, a product of few bits. */
+export function shiftBytes(
+  { bits, shift }: BlockedTensor,
+  zeros: Int8Array,
+  factors: Float32Array,
+) {
+  if (shift === "zeroPoints") return packed(zeros, bits);
+  return new Uint8Array(factors.map((factor, i) => -factor * zeros[i]!).buffer);
 }
 
 /**
  * Whole blocks of values as codes and the bits of their F16 factors. With 4 bits the value of the largest magnitude
  * becomes -8, a code that has no opposite, with 8 bits ±127; the others are rounded to the nearest code, halves up.
+ * With zero points the codes are spread from the least to the largest value, zero always among them.
  */
-export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name = "") {
+export function toBlocks(
+  values: Float32Array,
+  bits: 4 | 8,
+  block: number,
+  name = "",
+  hasZeros = false,
+) {
   invariant(values.length % block === 0, `${values.length} values in blocks of ${block}`);
-  const codes = new Uint8Array((values.length * bits) / 8);
+  const codes = new Int8Array(values.length);
   const factors = new Uint16Array(values.length / block);
+  const zeros = new Int8Array(factors.length);
+  const [least, most] = bits === 4 ? [-8, 7] : [hasZeros ? -128 : -127, 127];
   for (let i = 0; i < factors.length; i++) {
     const start = i * block;
     const end = start + block;
-    let extreme = 0;
-    let magnitude = 0;
+    let [extreme, magnitude, low, high] = [0, 0, 0, 0];
     let difference = 0; // NaN of what is not finite
     for (let at = start; at < end; at++) {
       const value = values[at]!;
       const size = value < 0 ? -value : value;
       difference += value - value;
+      if (value < low) low = value;
+      if (value > high) high = value;
       if (size <= magnitude) continue;
       extreme = value;
       magnitude = size;
     }
-    factors[i] = f32ToF16(bits === 4 ? extreme / -8 : magnitude / 127);
+    const step = bits === 4 ? extreme / -8 : magnitude / 127;
+    factors[i] = f32ToF16(hasZeros ? (high - low) / (most - least) : step);
     const factor = f16ToF32(factors[i]!);
     if (difference !== 0 || !Number.isFinite(factor))
       throw new UserError(`tensor "${name}" holds ${extreme}, which no block can hold`, {
@@ -98,15 +169,12 @@ export function toBlocks(values: Float32Array, bits: 4 | 8, block: number, name 
         exitCode: 1,
       });
     const inverse = factor === 0 ? 0 : 1 / factor;
-    if (bits === 8)
-      for (let at = start; at < end; at++) codes[at] = nearest(values[at]! * inverse, -127, 127);
-    else
-      for (let at = start; at < end; at += 2) {
-        const low = nearest(values[at]! * inverse, -8, 7) & 15;
-        codes[at >> 1] = low | (nearest(values[at + 1]! * inverse, -8, 7) << 4);
-      }
+    const zero = hasZeros ? least + nearest(-low * inverse, 0, most - least) : 0;
+    zeros[i] = zero;
+    for (let at = start; at < end; at++)
+      codes[at] = nearest(values[at]! * inverse, least - zero, most - zero) + zero;
   }
-  return { codes, factors };
+  return { codes: packed(codes, bits), factors, zeros };
 }
 
 function nearest(value: number, least: number, most: number): number {

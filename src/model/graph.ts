@@ -55,10 +55,8 @@ export function buildForward(
     invariant(shape, `no weight ${name}`);
     const dtype = model.groupOf(name) === "norms" ? "F32" : precisions[precision];
     if (info && isBlocked(info) && !trainable?.has(name)) {
-      const { codes, factors } = partsOf(info);
-      const part = (of: string, { shape, dtype }: typeof codes | typeof factors) =>
-        tensorOf(`${name}.${of}`, shape, dtype);
-      return dequantize(part("codes", codes), part("factors", factors), dtype);
+      const parts = partsOf(info).map((of) => tensorOf(of.name, of.shape, weightDtype(of)));
+      return dequantize(parts, dtype);
     }
     return cast(tensorOf(name, shape, info && weightDtype(info)), dtype);
   };
@@ -139,15 +137,15 @@ export function boundWeights(opened: OpenedModel): Map<string, Weight> {
   const bound = new Map<string, Weight>();
   for (const [name, info] of (opened.quantized ?? opened).weights)
     if (!isBlocked(info)) bound.set(name, info);
-    else
-      for (const [part, { stored }] of Object.entries(partsOf(info)))
-        bound.set(`${name}.${part}`, stored);
+    else for (const part of partsOf(info)) bound.set(part.name, part);
   for (const [, { values }] of insertionsOf(opened))
     for (const [name, { buffer, byteOffset, byteLength }] of values)
       bound.set(name, new Uint8Array(buffer, byteOffset, byteLength));
   return bound;
 }
 
-/** The number format of a stored weight, which `openModel` has checked. */
-export const weightDtype = ({ dtype }: TensorInfo): Dtype =>
-  Object.hasOwn(DTYPE_BYTES, dtype) ? (dtype as Dtype) : "F32";
+/** The number format of a stored weight, which `openModel` has checked; of blocks, that of their factors. */
+export function weightDtype(info: TensorInfo): Dtype {
+  if (isBlocked(info)) return info.factors;
+  return Object.hasOwn(DTYPE_BYTES, info.dtype) ? (info.dtype as Dtype) : "F32";
+}

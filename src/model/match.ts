@@ -4,6 +4,7 @@ import { nearest, UserError } from "../core/errors.ts";
 import { formatShape, sameShape, type Shape } from "../core/shape.ts";
 import type { Checkpoint, TensorInfo } from "../files/safetensors.ts";
 import { kindOf } from "../insertions/kinds.ts";
+import { isBlocked } from "./blocks.ts";
 import type { Model } from "../models/index.ts";
 
 const HINT = "is this the model that config.json describes?";
@@ -89,8 +90,9 @@ function checkPrefix(folder: string, missing: readonly string[], stored: readonl
   });
 }
 
-export function mismatch(name: string, { dtype, shape }: TensorInfo, expected: Shape): string[] {
-  if (!["F64", "F32", "F16", "BF16"].includes(dtype))
+export function mismatch(name: string, info: TensorInfo, expected: Shape): string[] {
+  const { dtype, shape } = info;
+  if (!["F64", "F32", "F16", "BF16"].includes(dtype) && !isBlocked(info))
     return [`${name} is ${dtype}, weights must be F32, F16, BF16 or F64`];
   if (sameShape(shape, expected)) return [];
   return [`${name} is ${formatShape(shape)}, expected ${formatShape(expected)}`];

@@ -18,9 +18,11 @@ import { DEFAULT_TEMPERATURES, type TemperatureSpec } from "../insertions/parts.
 import { temperatures } from "../insertions/temperatures.ts";
 import { readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
+import { flagsOf, type Quantization } from "./blocks.ts";
 import { kindsIn, readInserted, readInsertions } from "./inserted.ts";
 import { matchTensors } from "./match.ts";
-import { BASE_SHA256, type BaseIdentity, type OpenedModel } from "./opened.ts";
+import { joinParts, packingOf, quantizedIn } from "./packed.ts";
+import { BASE_QUANTIZED, BASE_SHA256, type BaseIdentity, type OpenedModel } from "./opened.ts";
 import { DeviationMeter, sameWeight } from "./weights.ts";
 
 export interface OpenOptions {
@@ -32,6 +34,10 @@ export interface OpenOptions {
   readonly withoutWeights?: boolean;
   /** Finds a model's folder by name, also of the base that an adapter names; only folders are known without it. */
   readonly resolve?: (name: string) => Promise<string>;
+  /** How it will be quantised, of which an adapter may know. */
+  readonly quantization?: Quantization | null;
+  /** Where blocks of integers are kept, for what goes on to compute; this user's own cache by default. */
+  readonly cacheDir?: string;
   /** Told which checkpoint of an unfinished run is taken. */
   readonly onNote?: (note: string) => void;
 }
@@ -59,15 +65,16 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
       hint: "name the run's folder as the model: it has all that was trained",
     });
   const hint = "a model folder holds config.json and model.safetensors";
-  const configJson = await readJson(configPath, hint);
+  const { plain: configJson, packing } = packingOf(configPath, await readJson(configPath, hint));
   const model = readModel(configPath, configJson);
   const opened = { ...place, configJson, model };
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
-  const checkpoint = await openSafetensors(folder);
+  const stored = await openSafetensors(folder);
+  const checkpoint = packing ? await joinParts(stored, packing, model) : stored;
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint, (a, b) =>
     sameWeight(a, b, new DeviationMeter()),
   );
-  const augmented = { ...opened, checkpoint, weights };
+  const augmented = { ...opened, checkpoint, weights, ...quantizedIn(weights) };
   // Parts without parameters are in the config alone; an adapter's config is beside its own tensors.
   const { config: stated } = adapterFiles.temperatures;
   const isBare = existsSync(join(folder, stated)) && !kindsIn(folder).includes("temperatures");
@@ -77,7 +84,10 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
       : augmented;
   if (inside.size > 0)
     throw new UserError(`${folder} has temperatures already; an adapter needs a plain base`);
-  await checkBase(adapter, folder, checkpoint);
+  const trained = await checkBase(adapter, folder, checkpoint);
+  const { quantized: now = "--quantize none" } = flagsOf(options.quantization);
+  if (trained && trained !== now)
+    options.onNote?.(`${adapter} was trained on its base with ${trained}, here it is on ${now}`);
   const inserted = await readInsertions(adapter, model);
   if (insertionsOf(inserted).length > 0)
     return { ...augmented, ...inserted, adapter: resolve(adapter) };
@@ -173,6 +183,8 @@ export function recordedBase(record: JsonObject, keys: BaseIdentity): BaseIdenti
   return Object.fromEntries(found.filter(([, value]) => value && typeof value === "string"));
 }
 
+const inMetadata = { sha256: BASE_SHA256, quantized: BASE_QUANTIZED };
+
 /** What each of an adapter's kinds says of the base that it was put on. */
 export async function basesIn(adapter: string): Promise<BaseIdentity[]> {
   const read = async (kind: InsertionKind): Promise<BaseIdentity> => {
@@ -180,7 +192,7 @@ export async function basesIn(adapter: string): Promise<BaseIdentity[]> {
     const json = await readJson(join(adapter, config));
     const { metadata } = await openSafetensors(join(adapter, weights));
     const stated = recordedBase(json, kindOf(kind).baseKeys);
-    return { ...recordedBase(metadata, { sha256: BASE_SHA256 }), ...stated };
+    return { ...recordedBase(metadata, inMetadata), ...stated };
   };
   return Promise.all(kindsIn(adapter).map(read));
 }
@@ -195,13 +207,15 @@ async function baseOf(adapter: string): Promise<string> {
   return revision ? `${name}@${revision}` : name;
 }
 
-/** Refuses an adapter that names another base by its checksum. */
-async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint): Promise<void> {
-  for (const { name, sha256 } of await basesIn(adapter)) {
+/** Refuses an adapter that names another base by its checksum; gives the flags by which its base was quantised. */
+async function checkBase(adapter: string, folder: string, checkpoint: Checkpoint) {
+  const bases = await basesIn(adapter);
+  for (const { name, sha256 } of bases) {
     const found = sha256 && (await modelSha256(checkpoint));
     if (found !== sha256)
       throw new UserError(`${adapter} was trained on another base than ${folder}`, {
         hint: `its base is ${JSON.stringify(name)} with SHA-256 ${JSON.stringify(sha256)}, this one has ${String(found)}`,
       });
   }
+  return bases.find(({ quantized }) => quantized)?.quantized;
 }

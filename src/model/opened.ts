@@ -32,8 +32,10 @@ export interface OpenedModel extends Insertions {
   readonly run?: string;
 }
 
-/** The model that something was put on. */
-export type BaseIdentity = Readonly<Partial<Record<"name" | "revision" | "sha256", string>>>;
+/** The model that something was put on, and the flags by which it was quantised. */
+export type BaseIdentity = Readonly<
+  Partial<Record<"name" | "revision" | "sha256" | "quantized", string>>
+>;
 
 /** The content of an adapter's config file. */
 export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: BaseIdentity) {
@@ -44,6 +46,7 @@ export function adapterJson(kind: InsertionKind, opened: OpenedModel, base: Base
 
 /** In the metadata of an adapter's tensors, for PEFT's config has no place for the base's checksum. */
 export const BASE_SHA256 = "ssa_base_sha256";
+export const BASE_QUANTIZED = "ssa_base_quantized";
 
 /** Number of parameters of the base; a tied output embedding counts once. */
 export const countParameters = ({ weights }: Model): number =>

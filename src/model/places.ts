@@ -70,6 +70,7 @@ export function opening(places: Places, root = packageRoot()): OpenOptions {
   };
   return {
     resolve: (name) => resolve(name).finally(() => onProgress?.(undefined)),
+    cacheDir,
     ...(onNote && { onNote }),
   };
 }

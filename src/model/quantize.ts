@@ -1,6 +1,7 @@
 // A base whose matrices are blocks of integers, made once and kept in the cache: tensor by tensor, in bounded memory.
 
 import { createHash } from "node:crypto";
+import { decodeFloats } from "../core/dtype.ts";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { makeFolder, replaceFolder } from "../files/atomic.ts";
@@ -10,8 +11,9 @@ import * as files from "../files/safetensors.ts";
 import type { TensorInfo, TensorSource } from "../files/safetensors.ts";
 import * as blocks from "./blocks.ts";
 import { weightDtype } from "./graph.ts";
+import { isPacked, relaid } from "./packed.ts";
 import type { OpenedModel } from "./opened.ts";
-import type { Places } from "./places.ts";
+import { type Places, placesOf } from "./places.ts";
 import { streamAs } from "./weights.ts";
 
 /** Another text where the same weights would become another file. */
@@ -21,14 +23,20 @@ const SEAL = "seal.json";
 
 /** The model as it will be computed with, its blocks in no file yet. */
 export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): OpenedModel {
-  const { model, folder } = opened;
+  const { model, folder, quantized } = opened;
+  const by = quantized && blocks.describeQuantization(quantized.spec);
+  if (by)
+    throw new UserError(`${folder} is quantised already: ${by}`, {
+      hint: "leave out --quantize, or take the checkpoint that it was quantised from",
+    });
   const weights = new Map<string, TensorInfo>();
   for (const [name, info] of opened.weights) {
     const group = model.groupOf(name);
     const isHead = spec.head && [model.inputEmbedding, model.outputEmbedding].includes(name);
     const bits = group === "matrices" ? spec.bits : 8;
-    const plan = (group === "matrices" || isHead) && blocks.blocked(info, bits, spec.block);
-    weights.set(name, { ...info, ...(plan || undefined) });
+    const shift = spec.zeroPoints ? "zeroPoints" : null;
+    const isPlanned = group === "matrices" || isHead;
+    weights.set(name, (isPlanned && blocks.blocked(info, bits, spec.block, shift)) || info);
   }
   if ([...weights.values()].some(blocks.isBlocked))
     return { ...opened, quantized: { spec, weights } };
@@ -37,20 +45,25 @@ export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): Open
   });
 }
 
-/** The model with its matrices in blocks, from the cache or made now; as it is where nothing is asked for. */
+/**
+ * The model with its matrices in blocks, from the cache or made now: quantised as asked for, or as others have quantised
+ * it; as it is where neither is.
+ */
 export async function withBlocks(
   opened: OpenedModel,
   spec: blocks.Quantization | null,
-  { cacheDir, onNote }: Pick<Places, "cacheDir" | "onNote">,
+  { cacheDir = placesOf({}).cacheDir, onNote }: Partial<Pick<Places, "cacheDir" | "onNote">>,
 ): Promise<OpenedModel> {
-  if (!spec) return opened;
-  const planned = planBlocks(opened, spec);
-  const plan = planned.quantized!.weights;
-  const basis = JSON.stringify([FORMAT, await files.modelSha256(opened.checkpoint), spec]);
+  const planned = spec ? planBlocks(opened, spec) : opened;
+  if (!planned.quantized) return opened;
+  const { spec: of, weights: plan } = planned.quantized;
+  const packed = [...plan.values()].find(isPacked)?.from.json;
+  const sha256 = await files.modelSha256(opened.checkpoint);
+  const basis = JSON.stringify([FORMAT, sha256, of, ...(packed ? [packed] : [])]);
   const cache = join(cacheDir, "quantized");
   const folder = join(cache, createHash("sha256").update(basis).digest("hex"));
   if (!(await isSound(folder))) {
-    onNote?.(`${opened.name} is quantised once, into ${folder}`);
+    onNote?.(`${opened.name} is ${packed ? "laid out" : "quantised"} once, into ${folder}`);
     await makeFolder(cache);
     await replaceFolder(folder, (made) => write(made, [...plan], opened));
   }
@@ -60,7 +73,7 @@ export async function withBlocks(
     const { file, offset } = tensors.get(name)!;
     weights.set(name, { ...info, file, offset });
   }
-  return { ...planned, quantized: { spec, weights } };
+  return { ...planned, ...(packed && { weights }), quantized: { spec: of, weights } };
 }
 
 /** All weights, those that are not quantised as they are: what a session maps must lie in one folder. */
@@ -74,21 +87,27 @@ async function write(
     const dtype = weightDtype(source);
     if (!blocks.isBlocked(info))
       return { name, dtype, shape: info.shape, data: () => streamAs(source, dtype) };
-    return { name, dtype: "U8", shape: [info.byteLength], data: () => encoded(source, info) };
+    const data = () => (isPacked(source) ? relaid(source) : encoded(source, info));
+    return { name, dtype: "U8", shape: [info.byteLength], data };
   });
   const path = join(folder, modelFiles.weights);
   await files.writeSafetensors(path, sources);
   await writeJson(join(folder, SEAL), { sha256: await files.sha256OfFile(path) });
 }
 
-async function* encoded(source: TensorInfo, { bits, block }: blocks.BlockedTensor) {
-  const factors: Uint16Array[] = [];
+async function* encoded(source: TensorInfo, info: blocks.BlockedTensor) {
+  const { bits, block, shift } = info;
+  const pieces: { readonly factors: Uint8Array; readonly zeros: Int8Array }[] = [];
   for await (const { buffer } of streamAs(source, "F32")) {
-    const made = blocks.toBlocks(new Float32Array(buffer), bits, block, source.name);
-    factors.push(made.factors);
+    const values = new Float32Array(buffer);
+    const made = blocks.toBlocks(values, bits, block, source.name, shift !== null);
+    pieces.push({ factors: new Uint8Array(made.factors.buffer), zeros: made.zeros });
     yield made.codes;
   }
-  for (const { buffer } of factors) yield new Uint8Array(buffer);
+  for (const { factors } of pieces) yield factors;
+  if (shift === null) return;
+  for (const { factors, zeros } of pieces)
+    yield blocks.shiftBytes(info, zeros, decodeFloats("F16", factors)!);
 }
 
 async function isSound(folder: string): Promise<boolean> {

@@ -2,23 +2,65 @@
 
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
-import { readBytes, streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import { sizeOf } from "../core/shape.ts";
+import { readBytes, readFloats, streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import { type BlockedTensor, isBlocked, partsOf, unpacked } from "./blocks.ts";
 import { weightDtype } from "./graph.ts";
 
 /** Bytes of a source that are read at a time; a multiple of every element's size. */
 const CHUNK_BYTES = 16 * 2 ** 20;
 
+/** In which format `pieces` has its values: as they are stored, but for blocks, multiplied out. */
+const pieceDtype = (info: TensorInfo) => (isBlocked(info) ? "F32" : weightDtype(info));
+
+/** Values of a piece. */
+const pieceSize = (info: TensorInfo) =>
+  isBlocked(info) ? info.block * 2 ** 14 : CHUNK_BYTES / DTYPE_BYTES[weightDtype(info)];
+
+const pieces = (info: TensorInfo) =>
+  isBlocked(info) ? multipliedOut(info) : streamBytes(info, CHUNK_BYTES);
+
+async function* multipliedOut(info: BlockedTensor): AsyncGenerator<Uint8Array> {
+  const { bits, block, shift } = info;
+  const [codes, ofFactors, ofShifts] = partsOf(info);
+  const factors = await readFloats(ofFactors!);
+  const zeros = shift === "zeroPoints" ? unpacked(await readBytes(ofShifts!), bits) : [];
+  const biases = shift === "biases" ? await readFloats(ofShifts!) : [];
+  let at = 0; // of a block
+  for await (const bytes of streamBytes(codes!, (pieceSize(info) * bits) / 8)) {
+    const integers = unpacked(bytes, bits);
+    const values = new Float32Array(integers.length);
+    for (let i = 0; i < values.length; i++) {
+      const scaled = (integers[i]! - (zeros[at] ?? 0)) * factors[at]!;
+      values[i] = Math.fround(scaled) + (biases[at] ?? 0);
+      if ((i + 1) % block === 0) at++;
+    }
+    yield encodeFloats("F32", values);
+  }
+}
+
 /** A weight's little-endian bytes in the given format; as they are where it is stored so. */
 export async function* streamAs(info: TensorInfo, dtype: Dtype): AsyncGenerator<Uint8Array> {
-  for await (const chunk of streamBytes(info, CHUNK_BYTES)) yield converted(info, chunk, dtype);
+  for await (const piece of pieces(info)) yield converted(info, piece, dtype);
 }
 
 /** All of streamAs at once. */
-export const bytesAs = async (info: TensorInfo, dtype: Dtype): Promise<Uint8Array> =>
-  converted(info, await readBytes(info), dtype);
+export async function bytesAs(info: TensorInfo, dtype: Dtype): Promise<Uint8Array> {
+  const bytes = new Uint8Array(byteLengthAs(info, dtype));
+  let at = 0;
+  for await (const piece of streamAs(info, dtype)) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
 
-export const byteLengthAs = (info: TensorInfo, dtype: Dtype): number =>
-  (info.byteLength / DTYPE_BYTES[weightDtype(info)]) * DTYPE_BYTES[dtype];
+export const byteLengthAs = ({ shape }: TensorInfo, dtype: Dtype): number =>
+  sizeOf(shape) * DTYPE_BYTES[dtype];
+
+/** A weight's values. */
+export const floatsOf = async (info: TensorInfo) =>
+  new Float32Array((await bytesAs(info, "F32")).buffer);
 
 /** What rounding has done to a model's weights, or to its logits. */
 export type Deviation = ReturnType<DeviationMeter["result"]>;
@@ -55,9 +97,9 @@ export class DeviationMeter {
 
 /** Compares a written weight with its source, byte for byte after the conversion; false where they differ. */
 export async function sameWeight(source: TensorInfo, written: TensorInfo, meter: DeviationMeter) {
-  const [from, to] = [weightDtype(source), weightDtype(written)];
-  const copies = streamBytes(written, (CHUNK_BYTES / DTYPE_BYTES[from]) * DTYPE_BYTES[to]);
-  for await (const chunk of streamBytes(source, CHUNK_BYTES)) {
+  const [from, to] = [pieceDtype(source), weightDtype(written)];
+  const copies = streamBytes(written, pieceSize(source) * DTYPE_BYTES[to]);
+  for await (const chunk of pieces(source)) {
     const { value: copy } = (await copies.next()) as { value?: Uint8Array };
     if (!copy || Buffer.compare(converted(source, chunk, to), copy) !== 0) return false;
     if (from === to) meter.numValues += chunk.length / DTYPE_BYTES[from];
@@ -67,7 +109,7 @@ export async function sameWeight(source: TensorInfo, written: TensorInfo, meter:
 }
 
 function converted(info: TensorInfo, chunk: Uint8Array, dtype: Dtype): Uint8Array {
-  const from = weightDtype(info);
+  const from = pieceDtype(info);
   if (from === dtype) return chunk;
   invariant(dtype === "F32" || dtype === "F16" || dtype === "BF16", `conversion to ${dtype}`);
   const values = decodeFloats(from, chunk)!;

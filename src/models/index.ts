@@ -24,9 +24,9 @@ export function readModel(path: string, json: JsonObject): Model {
   const known = Object.keys(families);
   const family = known.includes(modelType) && families[modelType];
   if (!family) throw unsupported(`${path}: model_type "${modelType}"`, modelType, known);
-  if (plain.has("quantization_config"))
-    throw new UserError(`${path}: quantized checkpoints are not supported`, {
-      hint: "use the checkpoint that it was quantized from (F32, F16 or BF16 weights)",
+  if (plain.has("quantization_config") || plain.has("quantization"))
+    throw new UserError(`${path}: quantized weights are not read here`, {
+      hint: "use the checkpoint that they were quantized from (F32, F16 or BF16 weights)",
     });
   const config = configReader(path, json, family.aliases);
   const sizes = readSizes(config, family);

@@ -69,7 +69,8 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
   const { adapter, temperatures } = options;
   const spec = quantizationOf(options);
-  const model = await openModel(options.model, { ...where.opening(places), adapter, temperatures });
+  const how = { adapter, temperatures, quantization: spec };
+  const model = await openModel(options.model, { ...where.opening(places), ...how });
   const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
   const planned: (readonly [TaskName, EvaluationPlan, against?: EvaluationPlan | undefined])[] = [];
   for (const { name, data } of options.tasks) {
@@ -84,6 +85,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     planned.push([name, plan, against]);
   }
   const measured = await withBlocks(model, spec, places);
+  const baselined = other && (await withBlocks(other, null, places));
   return where.withEngine({ device, threads }, places, async (engine) => {
     const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
       options.onPlan?.(plan, engine.description, what);
@@ -92,7 +94,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     const done = [];
     for (const [name, plan, against] of planned) {
       const { result, losses } = await measure(measured, plan, name);
-      const before = against && (await measure(other!, against, `${name} of the baseline`));
+      const before = against && (await measure(baselined!, against, `${name} of the baseline`));
       const differences = before && differencesOf(before.losses, losses);
       const weight = plan.perplexityOf === "tokens" ? {} : { numTokens: 1 };
       const each = differences?.map((difference) => ({ ...difference, ...weight }));

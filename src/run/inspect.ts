@@ -12,6 +12,7 @@ import { AttentionStatistics } from "../evaluate/attention.ts";
 import { openScorer } from "../evaluate/scorer.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import { countParameters, type OpenedModel } from "../model/opened.ts";
+import { withBlocks } from "../model/quantize.ts";
 import { opening, type Places, placesOf, withEngine } from "../model/places.ts";
 import type { Projection } from "../nn/attention.ts";
 import type { Inserted } from "../insertions/insertion.ts";
@@ -77,7 +78,8 @@ export type TextInspection = Awaited<ReturnType<typeof inspectText>>;
 export async function inspectText(name: string, text: string, options: InspectTextOptions = {}) {
   const { adapter, layer, head, device = "auto", threads = "auto" } = options;
   const places = placesOf(options);
-  const opened = await openModel(name, { ...opening(places), adapter });
+  const named = await openModel(name, { ...opening(places), adapter });
+  const opened = await withBlocks(named, null, places);
   const { numLayers, numHeads, maxPositions } = opened.model.config;
   for (const [what, count] of [["layer", numLayers] as const, ["head", numHeads] as const]) {
     const at = options[what] ?? 0;

@@ -7,11 +7,11 @@ import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
-import { readFloats } from "../files/safetensors.ts";
 import { quantizationOf } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import { contextOf, countParameters } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
+import { floatsOf } from "../model/weights.ts";
 import * as where from "../model/places.ts";
 import { type Recipe, sourcesOf } from "../options/schema.ts";
 import { addedParameters, augment, trainedTensors } from "../train/groups.ts";
@@ -79,7 +79,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   const tasks: Record<string, EvaluationPlan> = {};
   for (const name of recipe.tasks ?? [])
     tasks[name] = await planTask(name, opened, undefined, places, { threads: recipe.threads });
-  const tensors = await trainedTensors(opened, recipe, readFloats);
+  const tensors = await trainedTensors(opened, recipe, floatsOf);
   const numBase = countParameters(opened.model);
   const trained = tensors.reduce((sum, { values }) => sum + values.length, 0);
   const added = addedParameters(opened);

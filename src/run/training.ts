@@ -19,6 +19,7 @@ import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
+import { flagsOf } from "../model/blocks.ts";
 import { openModel, withSnapshot } from "../model/open.ts";
 import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/opened.ts";
 import { readInsertions } from "../model/inserted.ts";
@@ -110,7 +111,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
 /** What a quantised base was before, where there is room for it; null where there is none, or nothing is quantised. */
 async function scoreOriginal(work: RunAtWork, sha256: string) {
   const { quantized, ...base } = work.base;
-  if (!quantized) return null;
+  if (!quantized || quantized.spec.method) return null;
   if (!work.fit.scoresOriginal) {
     const text = "the base is not scored as it was before it was quantised: it has no room";
     work.onEvent({ kind: "note", text });
@@ -169,7 +170,8 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
   await replaceFolder(path, async (folder) => {
-    if (isAdapter) return writeAdapter(folder, trained, base);
+    const flags = flagsOf(work.base.quantized?.spec);
+    if (isAdapter) return writeAdapter(folder, trained, { ...base, ...flags });
     // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
     const mergedPath = join(folder, "merged.safetensors");
     const merged = await folded(trained, mergedPath, ["lora"]);

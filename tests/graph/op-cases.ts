@@ -262,14 +262,28 @@ export const opCases: { readonly [Op in OpType]: OpRow } = {
   Dequantize: none(
     ...(
       [
-        ["I8", 64],
-        ["U8", 32],
+        ["I8", 64, null],
+        ["U8", 32, null],
+        ["I8", 64, "zero points"],
+        ["U8", 32, "zero points"],
+        ["I8", 64, "biases"],
+        ["U8", 32, "biases"],
       ] as const
-    ).map(([dtype, width]) => ({
-      ...example(`blocks of ${dtype}`, [fixed(normal(3, 2))], (factors) =>
-        g.dequantize(g.parameter("codes", [3, width], dtype), factors),
+    ).map(([dtype, width, shift]) => ({
+      ...example(
+        `blocks of ${dtype}${shift ? ` with ${shift}` : ""}`,
+        Array.from({ length: shift === "biases" ? 2 : 1 }, () => fixed(normal(3, 2))),
+        (factors, biases) => {
+          const zeros = g.parameter("zeros", [3, width / 32], dtype);
+          const shifts = { biases: [biases], "zero points": [zeros] };
+          const codes = g.parameter("codes", [3, width], dtype);
+          return g.dequantize([codes, factors, ...(shift ? shifts[shift] : [])]);
+        },
       ),
-      parameters: new Map([["codes", Uint8Array.from({ length: 3 * width }, (_, i) => 89 * i)]]),
+      parameters: new Map([
+        ["codes", Uint8Array.from({ length: 3 * width }, (_, i) => 89 * i)],
+        ["zeros", Uint8Array.from({ length: (3 * width) / 32 }, (_, i) => 37 * i)],
+      ]),
     })),
   ),
   CumSum: none(

@@ -65,7 +65,12 @@ const refusals: readonly [string, string, Json, RegExp][] = [
   ["another architecture", "llama", { model_type: "falcon" }, /"falcon" is not supported/],
   ["a sliding window", "llama", { sliding_window: 4096 }, /sliding_window = 4096 is not supported/],
   ["another rope", "llama", { rope_scaling: { rope_type: "ntk", factor: 4 } }, /rope type "ntk"/],
-  ["a quantized checkpoint", "llama", { quantization_config: { bits: 4 } }, /quantized/],
+  [
+    "a quantized checkpoint",
+    "llama",
+    { quantization_config: { bits: 4 } },
+    /of quant_method \(absent\) are not/,
+  ],
   [
     "another activation",
     "gpt2",

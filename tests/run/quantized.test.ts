@@ -5,9 +5,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { writeRandomModel } from "../../bench/models.ts";
+import { convert } from "../../src/export/convert.ts";
 import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
+import { openModel } from "../../src/model/open.ts";
 import { evaluate, type EvaluateModelOptions } from "../../src/run/evaluate.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
+import { fixtures } from "../fixtures/variants.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
 
@@ -43,8 +46,18 @@ test("before, after and delta are of the quantised base, beside what it was", as
   const { after, before, delta } = adapter;
   assert.ok(Math.abs(delta.lossNats - (after.lossNats - before.lossNats)) < 1e-12);
   assert.ok(delta.lossNats < 0);
-  const again = await score({ quantize: "q4", adapter: join(root, "adapter", "final") });
+  const notes: string[] = [];
+  const put = {
+    adapter: join(root, "adapter", "final"),
+    onNote: (note: string) => notes.push(note),
+  };
+  const again = await score({ quantize: "q4", ...put });
   assert.equal(again.lossNats, after.lossNats);
+  assert.doesNotMatch(notes.join(), /was trained on its base/);
+  await score(put);
+  const told =
+    /was trained on its base with --quantize q4 --quantize-block 32, here it is on --quantize none/;
+  assert.match(notes.join(), told);
 
   // A model's folder has the original's matrices with what was trained.
   const model = await run("model", { tune: ["temperatures", "norms"] });
@@ -60,4 +73,40 @@ test("before, after and delta are of the quantised base, beside what it was", as
   assert.equal(rescored.lossNats, model.after.lossNats);
   assert.equal(rescored.modelSha256, model.after.modelSha256);
   assert.match(await readFile(join(root, "model", "recipe.yaml"), "utf8"), /^quantize: q4$/m);
+});
+
+test("what others have quantised trains, is put on again, and is written multiplied out", async (t) => {
+  const root = await temporaryFolder(t);
+  const base = join(fixtures, "packed", "gptq");
+  const data = await writeTokens(join(root, "data"));
+  const where = { cacheDir: join(root, "cache"), device: "cpu", threads: 1 } as const;
+  const of = { base, data, ...smallRecipe, ...where, tune: ["temperatures", "lora"] as const };
+  const adapter = await fineTune({ ...of, final: "adapter", out: join(root, "adapter") });
+  const spec = { bits: 4, block: 32, head: false, method: "gptq" };
+  assert.deepEqual(adapter.quantized, { ...spec, original: null });
+  assert.ok(adapter.delta.lossNats < 0);
+  const val = join(data, "val.bin");
+  const put = { adapter: join(root, "adapter", "final"), data: val, ...where };
+  const again = await evaluate({ model: base, ...put });
+  assert.equal(again.lossNats, adapter.after.lossNats);
+  assert.equal(again.modelSha256, adapter.before.modelSha256);
+
+  const model = await fineTune({ ...of, final: "model", out: join(root, "model") });
+  assert.equal(model.after.lossNats, adapter.after.lossNats);
+  const written = await evaluate({ model: join(root, "model", "final"), data: val, ...where });
+  assert.ok(Math.abs(written.lossNats - model.after.lossNats) < 1e-3, "rounded to half precision");
+
+  const plain = await openModel(join(fixtures, "packed", "plain"));
+  for (const target of ["safetensors", "onnx"] as const) {
+    const out = join(root, target);
+    const { notes } = await convert({ model: base, target, out, cacheDir: where.cacheDir });
+    assert.match(
+      notes[0]!,
+      /^its blocks \(GPTQ, q4, blocks of 32\) are multiplied out, in (the|fp32)/,
+    );
+  }
+  const { weights, configJson } = await openModel(join(root, "safetensors"));
+  assert.ok(!("quantization_config" in configJson));
+  for (const [name, info] of plain.weights)
+    assert.deepEqual(await readBytes(weights.get(name)!), await readBytes(info), name);
 });

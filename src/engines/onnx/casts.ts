@@ -5,7 +5,7 @@ import { DTYPE_BYTES } from "../../core/dtype.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { ONNX_TYPES } from "./model.ts";
-import type { Lowering } from "./lowering.ts";
+import { isCodes, type Lowering } from "./lowering.ts";
 
 /** Whether a tensor is a stored matrix in another number format, and as such widened where it is used. */
 export function isLateCast(
@@ -30,11 +30,10 @@ export function operandsOf(context: Lowering, { op, inputs }: Tensor): string[] 
     const other = inputs[1 - i];
     if (op === "MatMul" && other && !isLateCast(context, other))
       return rowsAfter(context, x, context.nameOf(other))();
+    const stored = x.inputs.map((part) => context.nameOf(part));
     return isOp(x, "Dequantize")
-      ? dequantized(context, x, context.nameOf(x.inputs[0]!), context.nameOf(x.inputs[1]!))
-      : context.shared("Cast", [context.nameOf(x.inputs[0]!)], ["Cast"], {
-          to: ONNX_TYPES[x.dtype],
-        })[0];
+      ? dequantized(context, x, stored)
+      : context.shared("Cast", stored, ["Cast"], { to: ONNX_TYPES[x.dtype] })[0];
   });
 }
 
@@ -67,35 +66,49 @@ export function productByParts(
 }
 
 /** Rows of a table; of a stored one, only they are widened. */
-export function gather(context: Lowering, table: Tensor, operands: readonly string[]): string {
+export function gather(context: Lowering, { inputs }: Tensor, operands: readonly string[]): string {
+  const [table, ids] = inputs;
   const rows = context.emit("Gather", operands, { axis: 0 });
-  if (!isLateCast(context, table)) return rows;
+  if (!isLateCast(context, table!)) return rows;
   if (!isOp(table, "Dequantize")) return context.cast(rows, table.dtype);
-  const factors = context.emit("Gather", [context.nameOf(table.inputs[1]!), operands[1]!], {
-    axis: 0,
-  });
-  return dequantized(context, table, rows, factors);
+  const ofBlocks = table.inputs
+    .slice(1)
+    .map((part) => context.emit("Gather", [context.nameOf(part), operands[1]!], { axis: 0 }));
+  return dequantized(context, table, [rows, ...ofBlocks], ids!.shape.length + 1);
 }
 
-/** Codes times the factors of their blocks, as the matrix `of` has them. */
-export function dequantized(context: Lowering, of: Tensor, codes: string, factors: string): string {
-  const stored = of.inputs[1]!;
-  const block = Number(of.shape.at(-1)) / Number(stored.shape.at(-1));
-  const scales = stored.dtype === of.dtype ? factors : context.cast(factors, of.dtype);
-  return context.emit("DequantizeLinear", [codes, scales], { axis: -1, block_size: block });
+/** Codes times the factors of their blocks, as the matrix `of` has them: zero points before, biases after. */
+export function dequantized(context: Lowering, of: Tensor, names: readonly string[], rank = 2) {
+  const [codes, factors, shift] = names;
+  const [, stored, shifts] = of.inputs;
+  const block = Number(of.shape.at(-1)) / Number(stored!.shape.at(-1));
+  const floats = (x: string, { dtype }: Tensor) =>
+    dtype === of.dtype ? x : context.cast(x, of.dtype);
+  const parts = [codes!, floats(factors!, stored!)];
+  const hasBiases = shifts && !isCodes(shifts);
+  if (shifts && !hasBiases) parts.push(shift!);
+  const scaled = context.emit("DequantizeLinear", parts, { axis: -1, block_size: block });
+  if (!hasBiases) return scaled;
+  // A side of 0 is as it was.
+  const rows = Array<number>(rank - 1).fill(0);
+  const biases = context.emit("Unsqueeze", [floats(shift!, shifts), [-1]]);
+  const blocks = context.emit("Reshape", [scaled, [...rows, -1, block]]);
+  return context.emit("Reshape", [context.emit("Add", [blocks, biases]), [...rows, -1]]);
 }
 
 /** Widens a stored matrix, or some of its rows, once an activation is there. */
 function rowsAfter(context: Lowering, matrix: Tensor, activation: string) {
-  const [stored, factors] = matrix.inputs as [Tensor<"Parameter">, Tensor | undefined];
+  const [stored, factors, shifts] = matrix.inputs as [Tensor<"Parameter">, Tensor?, Tensor?];
   // To delay the factors, which are small, delays their product with the codes.
   const small = factors ?? stored;
   const late = delayed(context, context.nameOf(small), small.shape, activation);
   return (...part: readonly [] | readonly [start: number, end: number]) => {
-    const rows = part.length === 0 ? late : context.slice(late, 0, ...part);
-    return factors
-      ? dequantized(context, matrix, context.codes(stored, ...part), rows)
-      : context.cast(rows, matrix.dtype);
+    const rowsOf = (x: string) => (part.length === 0 ? x : context.slice(x, 0, ...part));
+    if (!factors) return context.cast(rowsOf(late), matrix.dtype);
+    const parts = [context.codes(stored, ...part), rowsOf(late)];
+    if (shifts && isCodes(shifts)) parts.push(context.codes(shifts, ...part));
+    else if (shifts) parts.push(rowsOf(context.nameOf(shifts)));
+    return dequantized(context, matrix, parts);
   };
 }
 

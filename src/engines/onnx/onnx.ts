@@ -88,8 +88,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
       : context.emit("Gelu", [x], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x, to),
-  Dequantize: (context, [codes, factors], _, tensor) =>
-    dequantized(context, tensor, codes, factors),
+  Dequantize: (context, parts, _, tensor) => dequantized(context, tensor, parts),
   MatMul: (context, operands, attributes, tensor) => {
     if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
     const [a, b] = operands;
@@ -137,7 +136,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Pad: (context, [x], { axis, before, after }) =>
     context.emit("Pad", [x, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
-  Gather: (context, names, _, { inputs }) => gather(context, inputs[0]!, names),
+  Gather: (context, names, _, tensor) => gather(context, tensor, names),
   ScatterAdd: (context, operands, attributes, tensor) => {
     if (!context.target.scatterAdd)
       return composed.scatterAdd(context, operands, attributes, tensor);

@@ -56,14 +56,21 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
     return tf.mul(tf.mul(x, 0.5), tf.add(inner, 1));
   },
   Cast: ({ tf }, [x], { to }) => tf.cast(x, tfDtypeOf(to)),
-  Dequantize: ({ tf }, [codes, factors], _, { inputs, shape }) => {
-    const nibbles = () => {
-      const pairs = tf.stack([tf.mod(codes, 16), tf.floor(tf.div(codes, 16))], -1);
+  Dequantize: ({ tf }, [codes, factors, shift], _, { inputs, shape }) => {
+    const nibbles = (bytes: typeof codes) => {
+      const pairs = tf.stack([tf.mod(bytes, 16), tf.floor(tf.div(bytes, 16))], -1);
       return tf.sub(pairs, tf.mul(tf.cast(tf.greaterEqual(pairs, 8), "float32"), 16)); // two's complement
     };
-    const values = inputs[0]!.dtype === "U8" ? nibbles() : codes;
-    const blocks = tf.reshape(values, [...factors.shape, -1]);
-    return tf.reshape(tf.mul(blocks, tf.expandDims(factors, -1)), fixedShape(shape) as number[]);
+    /** A side more, of the values of a block. */
+    const ofBlocks = (x: typeof codes, i: number) =>
+      tf.reshape(inputs[i]!.dtype === "U8" ? nibbles(x) : x, [...factors.shape, -1]);
+    const each = tf.expandDims(factors, -1);
+    const values = ofBlocks(codes, 0);
+    const isBias = inputs[2]?.dtype === "F32";
+    const isZero = shift && !isBias;
+    const scaled = tf.mul(isZero ? tf.sub(values, ofBlocks(shift, 2)) : values, each);
+    const whole = shift && isBias ? tf.add(scaled, tf.expandDims(shift, -1)) : scaled;
+    return tf.reshape(whole, fixedShape(shape) as number[]);
   },
   LessOrEqual: direct("lessEqual"),
   And: direct("logicalAnd"),

@@ -4,6 +4,7 @@ import * as format from "../../core/format.ts";
 import type { TokenChange } from "../../evaluate/details.ts";
 import type { RunReport } from "../../evaluate/results.ts";
 import { studentT975 } from "../../evaluate/statistics.ts";
+import { describeFinal, describeQuantization } from "../../model/blocks.ts";
 import type { RunDetails, RunPage } from "../data.ts";
 import { element, section, table } from "./dom.ts";
 import { attentionSection, passageSection } from "./passage.ts";
@@ -18,7 +19,7 @@ export function runPage(page: RunPage): readonly (Node | undefined)[] {
   const tables = { "Tokens that gained most": gained, "Tokens that lost most": lost };
   return [
     element("p", { class: "lead" }, storyOf(page)),
-    report && outcome(report),
+    report && outcome(report, recipe.final),
     section(
       "Training",
       `Pale: ${curves.stepsPerPoint > 1 ? `means of ${curves.stepsPerPoint} steps` : "each step"}; strong: the running mean; dots: held-out text. The gradient's norm is that before clipping.`,
@@ -73,14 +74,17 @@ function storyOf({ recipe, report, sources, curves }: RunPage): string {
   return `Not finished: trains ${on}, step ${step} of ${count(recipe.steps)}.`;
 }
 
+type Outcome = Pick<RunReport, "before" | "after" | "delta" | "quantized">;
+
 /** Perplexity before and after, wherever they were measured. */
-export function outcome({ before, after, delta }: Pick<RunReport, "before" | "after" | "delta">) {
+export function outcome({ before, after, delta, quantized }: Outcome, final?: string) {
   const { percent, interval95 } = delta;
   const isSure = interval95 && interval95[0] * interval95[1] > 0;
   const tone = isSure ? (percent < 0 ? "good" : "bad") : "";
   const range = interval95?.map(change).join(" to ") ?? "none of one window";
   const [from, to] = [before, after].map(({ perplexity }) => format.perplexity(perplexity));
-  const rows = Object.entries({ before, after }).map(([name, result]) => {
+  const original = quantized?.original && { original: quantized.original };
+  const rows = Object.entries({ ...original, before, after }).map(([name, result]) => {
     const { lossNats, standardError, windows, perplexity: value } = result;
     if (standardError === null) return { name, value };
     const margin = studentT975(windows - 1) * standardError;
@@ -93,8 +97,15 @@ export function outcome({ before, after, delta }: Pick<RunReport, "before" | "af
     element("p", { class: `large ${tone}` }, `${from} → ${to}: ${change(percent)}`),
     element("p", {}, `95 % interval of the change: ${range}.`),
     plots.intervals("Perplexity with 95 % intervals", rows),
+    quantized && element("p", {}, quantizedWords(quantized, final)),
     `${count(after.numTokens)} tokens in ${windows} of ${count(after.context)}.`,
   );
+}
+
+function quantizedWords(of: NonNullable<RunReport["quantized"]>, final?: string): string {
+  const was = of.original && `; as it was stored ${format.perplexity(of.original.perplexity)}`;
+  const words = `Before and after are of the base in ${describeQuantization(of)}${was ?? ""}.`;
+  return final === "model" ? `${words} ${describeFinal(of)}.` : words;
 }
 
 const temperatures = (projection: string, of: RunDetails["heads"]) =>
