@@ -14,7 +14,7 @@ import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
 import { facts, table } from "../console.ts";
 import * as format from "../../src/core/format.ts";
-import { type CommandIo, places, print } from "../io.ts";
+import { checkDealt, type CommandIo, places, print } from "../io.ts";
 import { LOG_FORMATS, openLog } from "../run-text.ts";
 
 const { flag, maybe, oneOf, preset, shared, text, texts } = kind;
@@ -24,7 +24,7 @@ const options = {
   recipe: maybe(text("file"), "recipe with arms and seeds, or the name of a shipped one"),
   seeds: seedsOption,
   set: maybe(texts("path=value"), "set a nested key of all arms"),
-  shard: maybe(text("i/n"), "train only every n-th run from the i-th on, as one of n jobs"),
+  shard: maybe(kind.shard(), "train only every n-th run from the i-th on, as one of n jobs"),
   collect: flag("compare what --shard trained; train nothing"),
   logFormat: preset(oneOf(LOG_FORMATS, "format"), "auto", "json: JSON lines; else for people"),
   refresh: shared.refresh,
@@ -48,8 +48,7 @@ export const command = defineCommand({
     if (runs.length > 0 && flags.recipe)
       throw new UserError("expected the folders of runs or a --recipe, found both");
     if (runs.length > 0) return tell(await compareRuns(runs));
-    if (flags.collect && flags.shard)
-      throw new UserError("--collect is of all runs, --shard of some: expected one of them");
+    checkDealt(flags);
     if (!flags.recipe)
       throw new UserError("expected a --recipe with arms, or the folders of finished runs", {
         hint: "ssa compare --recipe compare is an example; docs/compare.md explains it",
@@ -64,7 +63,7 @@ export const command = defineCommand({
     const { failed, result } = await compare(comparison, out, {
       ...places(io, flags.refresh, (line) => log.note(line)),
       signal,
-      shard: shardOf(flags.shard),
+      shard: flags.shard,
       collect: flags.collect,
       onRun: ({ arm, seed, folder }, number, of) => {
         // Of each run its own time that is left.
@@ -79,13 +78,6 @@ export const command = defineCommand({
     if (failed.length > 0) io.exitCode = 1;
   },
 });
-
-function shardOf(given: string | undefined) {
-  if (given === undefined) return undefined;
-  const [, index, count] = /^(\d{1,6})\/(\d{1,6})$/.exec(given)?.map(Number) ?? [];
-  if (index && count && index <= count) return { index, count };
-  throw new UserError(`--shard: expected i/n with i from 1 to n, found "${given}"`);
-}
 
 function comparisonText(result: ArmsCompared, { columns }: CommandIo) {
   const { scored, arms, failed } = result;

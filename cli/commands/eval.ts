@@ -15,7 +15,7 @@ import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
-import { places, print } from "../io.ts";
+import { checkDealt, places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
@@ -54,6 +54,9 @@ const options = {
   baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
   maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
   saveBaseline: maybe(text("file"), "write the result for later comparisons"),
+  shard: maybe(kind.shard(), "score only every n-th run from the i-th on, as one of n jobs"),
+  collect: kind.flag("print what all that --shard scored amounts to; score nothing"),
+  out: maybe(text("folder"), "where shards leave what they scored"),
   refresh: shared.refresh,
   rankTimeout: shared.rankTimeout,
   logRanks: shared.logRanks,
@@ -68,6 +71,12 @@ export const command = defineCommand({
       --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...given } = values;
+    const { shard, collect, out: folder } = given;
+    checkDealt(given);
+    if ((folder !== undefined) !== (shard !== undefined || collect))
+      throw new UserError(
+        "--shard i/n and --collect need --out, a folder for shards, which only they take",
+      );
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
@@ -101,8 +110,10 @@ export const command = defineCommand({
       tasks: names.map((name) => ({ name, data: isAlone(name) ? given.data : undefined })),
       passkey,
       windows: given.windows === "all" ? undefined : given.windows,
+      dealt: folder === undefined ? undefined : { folder, shard },
       onPlan: ({ groups }, device, what) => {
-        total = groups.reduce((sum, { windows }) => sum + windows.length, 0);
+        const all = groups.reduce((sum, { windows }) => sum + windows.length, 0);
+        total = Math.ceil(all / (shard?.count ?? 1));
         devices.add(device);
         [begun, at] = [io.now(), what];
       },
@@ -116,6 +127,8 @@ export const command = defineCommand({
         io.progress.update([of, format.rate(numTokens / time), ...rest], windows / total);
       },
     });
+    if (shard)
+      return print(io, json, { out: folder, shard }, () => `scored in ${folder}; next: --collect`);
     const [{ result: first }] = done as [(typeof done)[number]];
     if (saveBaseline) await regression.writeBaseline(saveBaseline, first);
     const documents = done.map(({ name, result, comparison }) => {
@@ -125,7 +138,10 @@ export const command = defineCommand({
     const about = ({ name, result }: (typeof done)[number]) => {
       const task: Task = tasks[name];
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-      const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
+      const [device, time] = [
+        [...devices].join(),
+        collect ? "" : format.duration(seconds.get(name) ?? 0),
+      ];
       const head = several && { task: name };
       return facts({ ...head, ...Object.fromEntries(lines), device, time }, io.columns);
     };

@@ -145,6 +145,13 @@ export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T
   return items.length <= limit ? items : Array.from({ length: limit }, (_, i) => items[place(i)]!);
 }
 
+/** One of several jobs among which work is dealt, from 1. */
+export type Shard = Readonly<{ index: number; count: number }>;
+
+/** What of the items is a shard's: every `count`th from the `index`th on; without a shard all. */
+export const ofShard = <T>(items: readonly T[], shard: Shard | undefined): readonly T[] =>
+  shard ? items.filter((_, i) => i % shard.count === shard.index - 1) : items;
+
 export const numScored = (windows: readonly Window[]): number =>
   windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
 
