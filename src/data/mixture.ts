@@ -49,7 +49,9 @@ export function mixedBatches(sources: readonly Source[], start: DataCursor): Bat
   let { seed, epoch, index } = start;
   /** Which source gives each row of an epoch; its random numbers are no source's. */
   const orderOf = (epoch: number) => {
-    const order = Int32Array.from(shares.flatMap((length, i) => Array.from({ length }, () => i)));
+    const order = new Int32Array(shares.reduce((sum, length) => sum + length, 0));
+    let at = 0;
+    for (const [i, length] of shares.entries()) order.fill(i, at, (at += length));
     createRandom(seed, ~epoch).shuffle(order);
     return order;
   };

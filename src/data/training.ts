@@ -4,7 +4,7 @@ import { invariant } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { numInputs, packRows, packWindows, windowsWithin } from "./windows.ts";
+import { evenSubset, numInputs, packRows, packWindows, windowsOver } from "./windows.ts";
 import type { Batch, Window } from "./windows.ts";
 
 /**
@@ -48,12 +48,13 @@ export function trainingSet(
   );
   const rule = { context, stride: context, hasFinalTarget: true, tail: "keep" } as const;
   const ends = isStream ? [stream.tokens.length] : bounds.slice(1);
-  const windows = ends.flatMap((to, i) => [
-    ...windowsWithin(stream, rule, { from: ends[i - 1] ?? 0, to }),
-  ]);
+  const windows = windowsOver(ends.length, rule, (i) => {
+    return { of: stream, text: 0, from: ends[i - 1] ?? 0, to: ends[i]! };
+  });
   const isPacked = packing === "documents";
   const rows = isPacked ? packRows(windows, context).length : windows.length;
-  const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
+  let inputs = 0;
+  for (const window of windows) inputs += numInputs(window);
   return {
     stream,
     windows,
@@ -97,10 +98,13 @@ export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
   const { stream, windows, context, isPacked } = set;
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
   let { seed, epoch, index } = cursor;
-  const rowsOf = (epoch: number): readonly (Window | readonly Window[])[] => {
+  const rowsOf = (epoch: number): Pick<readonly (Window | Window[])[], "length" | "at"> => {
     const random = createRandom(seed, epoch);
-    const shuffled = inOrderOf(random, windows);
-    return isPacked ? inOrderOf(random, packRows(shuffled, context)) : shuffled;
+    const order = orderOf(random, windows.length);
+    const shuffled = { length: order.length, at: (i: number) => windows.at(order[i]!) };
+    if (!isPacked) return shuffled;
+    const rows = packRows(evenSubset(shuffled), context);
+    return Array.from(orderOf(random, rows.length), (i) => rows[i]!);
   };
   let rows = rowsOf(epoch);
   return {
@@ -108,7 +112,7 @@ export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
     next(batchSize: number): Batch {
       const chosen = Array.from({ length: batchSize }, () => {
         if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
-        return [rows[index++]!].flat();
+        return [rows.at(index++)!].flat();
       });
       return packWindows([stream], chosen, { batchSize, context, isPacked });
     },
@@ -117,10 +121,11 @@ export function trainingBatches(set: TrainingSet, cursor: DataCursor) {
   };
 }
 
-function inOrderOf<T>(random: Random, items: readonly T[]): T[] {
-  const order = Int32Array.from(items.keys());
+/** So many numbers shuffled: four bytes each are all that grows with an epoch. */
+function orderOf(random: Random, length: number): Int32Array {
+  const order = new Int32Array(length).map((_, i) => i);
   random.shuffle(order);
-  return Array.from(order, (i) => items[i]!);
+  return order;
 }
 
 /** Whether a text needs no end put behind it: it has one, or its last token is nothing to learn. */
