@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { styleText } from "node:util";
+import { UserError } from "../src/core/errors.ts";
 import { packageRoot } from "../src/files/package-root.ts";
 import { hubSettings } from "../src/hub/environment.ts";
 import type { Ranks } from "../src/engines/ranks/lead.ts";
@@ -101,6 +102,12 @@ type RecipeFlags = { readonly recipe?: string | undefined; readonly set?: string
 export function versionIn(folder: string): string {
   const text = readFileSync(join(folder, "package.json"), "utf8");
   return (JSON.parse(text) as { readonly version: string }).version;
+}
+
+/** Refuses to do a share of the work and to put all shares together at once. */
+export function checkDealt({ shard, collect }: { shard?: unknown; collect: boolean }): void {
+  if (shard && collect)
+    throw new UserError("--collect is of all shards, --shard does one: expected one of them");
 }
 
 /** Shows what begins, unless the work is to stop. */

@@ -5,13 +5,13 @@ import { UserError } from "../../src/core/errors.ts";
 import type { ArmsCompared, FailedRun } from "../../src/evaluate/comparison.ts";
 import { loadComparison, seedsOption } from "../../src/options/comparison.ts";
 import { recipeOptions } from "../../src/options/schema.ts";
-import { flag, maybe, shared, text, texts } from "../../src/options/values.ts";
+import { flag, maybe, shard, shared, text, texts } from "../../src/options/values.ts";
 import { comparisonTables } from "../../src/report/tables.ts";
 import { compare, compareRuns } from "../../src/run/compare.ts";
 import { CHECKPOINTS } from "../../src/run/fine-tune.ts";
 import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
-import { places, print, recipeSources } from "../io.ts";
+import { checkDealt, places, print, recipeSources } from "../io.ts";
 import { logFormat, openLog } from "../run-text.ts";
 
 export const command = defineCommand({
@@ -20,7 +20,7 @@ export const command = defineCommand({
     recipe: maybe(text("file"), "recipe with arms and seeds, or the name of a shipped one"),
     seeds: seedsOption,
     set: maybe(texts("path=value"), "set a nested key of all arms"),
-    shard: maybe(text("i/n"), "train only every n-th run from the i-th on, as one of n jobs"),
+    shard: maybe(shard(), "train only every n-th run from the i-th on, as one of n jobs"),
     collect: flag("compare what --shard trained; train nothing"),
     logFormat,
     refresh: shared.refresh,
@@ -41,8 +41,7 @@ export const command = defineCommand({
     if (runs.length > 0 && flags.recipe)
       throw new UserError("expected the folders of runs or a --recipe, found both");
     if (runs.length > 0) return tell(await compareRuns(runs));
-    if (flags.collect && flags.shard)
-      throw new UserError("--collect is of all runs, --shard of some: expected one of them");
+    checkDealt(flags);
     const { file, ...sources } = await recipeSources(io, flags, typed);
     if (!file)
       throw new UserError("expected a --recipe with arms, or the folders of finished runs", {
@@ -54,7 +53,7 @@ export const command = defineCommand({
     const { failed, result } = await compare(comparison, out, {
       ...places(io, flags.refresh, (line) => log.note(line)),
       signal,
-      shard: shardOf(flags.shard),
+      shard: flags.shard,
       collect: flags.collect,
       onRun: ({ arm, seed, folder }, number, of) => {
         // Of each run its own time that is left.
@@ -69,13 +68,6 @@ export const command = defineCommand({
     if (failed.length > 0) io.exitCode = 1;
   },
 });
-
-function shardOf(given: string | undefined) {
-  if (given === undefined) return undefined;
-  const [, index, count] = /^(\d{1,6})\/(\d{1,6})$/.exec(given)?.map(Number) ?? [];
-  if (index && count && index <= count) return { index, count };
-  throw new UserError(`--shard: expected i/n with i from 1 to n, found "${given}"`);
-}
 
 function comparisonText(result: ArmsCompared) {
   const { scored, arms, failed } = result;

@@ -14,7 +14,7 @@ import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
 import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
-import { places, print } from "../io.ts";
+import { checkDealt, places, print } from "../io.ts";
 
 const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
@@ -51,6 +51,9 @@ export const command = defineCommand({
     baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
     maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
     saveBaseline: maybe(text("file"), "write the result for later comparisons"),
+    shard: maybe(kind.shard(), "score only every n-th run from the i-th on, as one of n jobs"),
+    collect: kind.flag("print what all that --shard scored amounts to; score nothing"),
+    out: maybe(text("folder"), "where shards leave what they scored"),
     refresh: shared.refresh,
     rankTimeout: shared.rankTimeout,
     logRanks: shared.logRanks,
@@ -63,6 +66,12 @@ export const command = defineCommand({
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
     const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
     const { passkeyTrials: trials, passkeySeed: seed, ...given } = rest;
+    const { shard, collect, out: folder } = given;
+    checkDealt(given);
+    if ((folder !== undefined) !== (shard !== undefined || collect))
+      throw new UserError(
+        "--shard i/n and --collect need --out, a folder for shards, which only they take",
+      );
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
@@ -91,8 +100,10 @@ export const command = defineCommand({
       tasks: names.map((name) => ({ name, data: isAlone(name) ? given.data : undefined })),
       passkey,
       windows: given.windows === "all" ? undefined : given.windows,
+      dealt: folder === undefined ? undefined : { folder, shard },
       onPlan: ({ groups }, device, what) => {
-        total = groups.reduce((sum, { windows }) => sum + windows.length, 0);
+        const all = groups.reduce((sum, { windows }) => sum + windows.length, 0);
+        total = Math.ceil(all / (shard?.count ?? 1));
         devices.add(device);
         [begun, at] = [io.now(), what];
       },
@@ -106,6 +117,10 @@ export const command = defineCommand({
         io.progress.update([of, format.rate(numTokens / time), ...rest], windows / total);
       },
     });
+    if (shard)
+      return print(io, json, { out: folder, shard }, () => [
+        `scored in ${folder}; next: --collect`,
+      ]);
     const [{ result: first }] = done as [(typeof done)[number]];
     if (saveBaseline) await regression.writeBaseline(saveBaseline, first);
     const documents = done.map(({ name, result, comparison }) => {
@@ -115,7 +130,10 @@ export const command = defineCommand({
     const about = ({ name, result }: (typeof done)[number]) => {
       const task: Task = tasks[name];
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-      const [device, time] = [[...devices].join(), format.duration(seconds.get(name) ?? 0)];
+      const [device, time] = [
+        [...devices].join(),
+        collect ? "" : format.duration(seconds.get(name) ?? 0),
+      ];
       const head = several && { task: name };
       return { ...head, ...Object.fromEntries(lines), device, time };
     };

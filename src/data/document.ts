@@ -65,13 +65,7 @@ export function joined<Numbers extends Tokens | Uint8Array>(
   }
   return new Stretched(total, (start, end) => {
     const all = make(end - start);
-    // The last part that begins at or before the start.
-    let [part, next] = [0, parts.length];
-    while (next - part > 1) {
-      const middle = (part + next) >> 1;
-      if (starts[middle]! <= start) part = middle;
-      else next = middle;
-    }
+    let part = partAt(starts, start);
     for (let at = start; at < end; part++) {
       const [of, from] = [parts[part]!, at - starts[part]!];
       const numbers = of.subarray(from, Math.min(of.length, from + end - at));
@@ -80,6 +74,17 @@ export function joined<Numbers extends Tokens | Uint8Array>(
     }
     return all;
   });
+}
+
+/** Of parts that begin at rising places, the last that begins at or before this one. */
+export function partAt(starts: Float64Array, place: number): number {
+  let [part, next] = [0, starts.length];
+  while (next - part > 1) {
+    const middle = (part + next) >> 1;
+    if (starts[middle]! <= place) part = middle;
+    else next = middle;
+  }
+  return part;
 }
 
 /** One value from the tokenizer to the batch. */

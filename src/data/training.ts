@@ -5,14 +5,8 @@ import { invariant, UserError } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, sum, type TokenizedText, type Tokens } from "./document.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import {
-  type Batch,
-  numInputs,
-  packRows,
-  packWindows,
-  type Window,
-  windowsWithin,
-} from "./windows.ts";
+import { evenSubset, numInputs, packRows, packWindows, windowsOver } from "./windows.ts";
+import type { Batch, Window } from "./windows.ts";
 
 /**
  * How texts come into rows: all joined and cut where a row ends; whole ones side by side, of which none sees another;
@@ -55,12 +49,13 @@ export function trainingSet(
   );
   const rule = { context, stride: context, hasFinalTarget: true, tail: "keep" } as const;
   const ends = isStream ? [stream.tokens.length] : bounds.slice(1);
-  const windows = ends.flatMap((to, i) => [
-    ...windowsWithin(stream, rule, { from: ends[i - 1] ?? 0, to }),
-  ]);
+  const windows = windowsOver(ends.length, rule, (i) => {
+    return { of: stream, text: 0, from: ends[i - 1] ?? 0, to: ends[i]! };
+  });
   const isPacked = packing === "documents";
   const rows = isPacked ? packRows(windows, context).length : windows.length;
-  const inputs = windows.reduce((sum, window) => sum + numInputs(window), 0);
+  let inputs = 0;
+  for (const window of windows) inputs += numInputs(window);
   return {
     stream,
     windows,
@@ -99,34 +94,38 @@ function splitTexts(bounds: readonly number[], isStream: boolean, context: numbe
   return { split, longer: { texts: longer.length, first: longer.slice(0, 5) } };
 }
 
+type Rows<Row> = Pick<readonly Row[], "length" | "at">;
+
 /** Rows that each epoch has in an order of its own, from a cursor on. */
-export function rowsFrom<Row>(start: DataCursor, rowsOf: (epoch: number) => ArrayLike<Row>) {
+export function rowsFrom<Row>(start: DataCursor, rowsOf: (epoch: number) => Rows<Row>) {
   let { epoch, index } = start;
   let rows = rowsOf(epoch);
   return {
     next(): Row {
       if (index >= rows.length) [epoch, index, rows] = [epoch + 1, 0, rowsOf(epoch + 1)];
-      return rows[index++]!;
+      return rows.at(index++)!;
     },
     cursor: (): DataCursor => ({ seed: start.seed, epoch, index }),
   };
 }
 
 /** The windows of each row of an epoch. */
-export function shuffledRows(set: TrainingSet, seed: number, epoch: number): readonly Window[][] {
+export function shuffledRows(set: TrainingSet, seed: number, epoch: number): Rows<Window[]> {
   const { stream, windows, context, isPacked } = set;
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
   const random = createRandom(seed, epoch);
-  const shuffled = inOrderOf(random, windows);
-  return isPacked
-    ? inOrderOf(random, packRows(shuffled, context))
-    : shuffled.map((window) => [window]);
+  const order = orderOf(random, windows.length);
+  const shuffled = { length: order.length, at: (i: number) => windows.at(order[i]!) };
+  if (!isPacked) return { length: order.length, at: (i) => [shuffled.at(i)!] };
+  const rows = packRows(evenSubset(shuffled), context);
+  return Array.from(orderOf(random, rows.length), (i) => rows[i]!);
 }
 
-function inOrderOf<T>(random: Random, items: readonly T[]): T[] {
-  const order = Int32Array.from(items.keys());
+/** So many numbers shuffled: four bytes each are all that grows with an epoch. */
+function orderOf(random: Random, length: number): Int32Array {
+  const order = new Int32Array(length).map((_, i) => i);
   random.shuffle(order);
-  return Array.from(order, (i) => items[i]!);
+  return order;
 }
 
 /** Whether a text needs no end put behind it: it has one, or its last token is nothing to learn. */
@@ -200,7 +199,9 @@ export function mixedBatches(sources: readonly Source[], start: DataCursor) {
   const shares = rowsPerEpoch(sources);
   /** Which source gives each row of an epoch; its random numbers are no source's. */
   const orderOf = (epoch: number) => {
-    const order = Int32Array.from(shares.flatMap((length, i) => Array.from({ length }, () => i)));
+    const order = new Int32Array(sum(shares));
+    let at = 0;
+    for (const [i, length] of shares.entries()) order.fill(i, at, (at += length));
     createRandom(seed, ~epoch).shuffle(order);
     return order;
   };

@@ -2,7 +2,8 @@
 // code, and so is training; several windows may lie in one row, of which none sees another.
 
 import { UserError } from "../core/errors.ts";
-import { countTargets, joinedBy, type Remake, type TokenizedText } from "./document.ts";
+import { countTargets, joinedBy, partAt } from "./document.ts";
+import type { Remake, TokenizedText } from "./document.ts";
 import { wikitextPages } from "./readers/wikitext.ts";
 
 export interface WindowRule {
@@ -26,37 +27,73 @@ export interface Window {
   readonly numTargets: number;
 }
 
-/**
- * The windows over texts. They never cross texts; each scores the targets that no earlier one did, but not its own
- * first token, which nothing predicts; one without any is left out.
- */
-export function evaluationWindows(texts: readonly TokenizedText[], rule: WindowRule): Window[] {
-  return texts.flatMap((of, text) => [...windowsWithin(of, rule, { text })]);
+/** Windows in order, each made when it is asked for, so that they take no memory, however many they are. */
+export interface Windows extends Iterable<Window> {
+  readonly length: number;
+  at(index: number): Window | undefined;
 }
 
-/** Those of one text, the `text`th, or of a stretch of it that is taken for a text. */
-export function* windowsWithin(
-  of: TokenizedText,
-  { context, stride, hasFinalTarget, tail }: WindowRule,
-  { text = 0, from = 0, to = of.tokens.length },
-): Generator<Window> {
+/** A text, the `text`th, or of it what is taken for one. */
+interface Stretch {
+  readonly of: TokenizedText;
+  readonly text: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The windows over texts, as `windowsOver` lays them. */
+export const evaluationWindows = (texts: readonly TokenizedText[], rule: WindowRule): Windows =>
+  windowsOver(texts.length, rule, (text) => {
+    const of = texts[text]!;
+    return { of, text, from: 0, to: of.tokens.length };
+  });
+
+/**
+ * The windows over so many stretches. They never cross one's end; each scores the targets that no earlier one did, but
+ * not its own first token, which nothing predicts; one without any is left out.
+ */
+export function windowsOver(
+  count: number,
+  rule: WindowRule,
+  stretchAt: (index: number) => Stretch,
+): Windows {
+  const { context, stride, hasFinalTarget, tail } = rule;
   if (!(stride >= 1 && stride <= context))
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
       hint: "the stride is at least 1 and at most the context",
     });
   const span = context + (hasFinalTarget ? 1 : 0);
-  let scored = from;
-  for (let start = from; scored < to; start += stride) {
+  const windowAt = ({ of, text, from, to }: Stretch, index: number): Window => {
+    const start = from + index * stride;
     const end = Math.min(start + span, to);
-    const isShort = end - start < span;
-    if (isShort && tail === "drop") break;
-    const first = Math.max(scored, start + 1);
-    const begin = isShort && tail === "backfill" ? Math.max(from, end - span) : start;
+    const first = Math.max(index > 0 ? start - stride + span : from, start + 1);
+    const begin = end - start < span && tail === "backfill" ? Math.max(from, end - span) : start;
     const numTargets = countTargets(of, first, end);
-    const [length, scoreFrom] = [end - begin, first - begin];
-    if (numTargets > 0) yield { text, start: begin, length, scoreFrom, numTargets };
-    scored = end;
+    return { text, start: begin, length: end - begin, scoreFrom: first - begin, numTargets };
+  };
+  // Where all tokens are targets, only a last window can be without one.
+  let isEven = span > 1;
+  const starts = new Float64Array(count + 1);
+  for (let i = 0; i < count; i++) {
+    const stretch = stretchAt(i);
+    const { of, from, to } = stretch;
+    isEven &&= !of.isTarget;
+    let windows = to > from ? 1 + Math.max(0, Math.ceil((to - from - span) / stride)) : 0;
+    const last = windows > 0 && windowAt(stretch, windows - 1);
+    if (last && (last.numTargets === 0 || (tail === "drop" && last.length < span))) windows--;
+    starts[i + 1] = starts[i]! + windows;
   }
+  const length = starts[count]!;
+  const at = (index: number) => {
+    const part = partAt(starts, index);
+    return windowAt(stretchAt(part), index - starts[part]!);
+  };
+  const all = function* () {
+    for (let index = 0; index < length; index++) yield at(index);
+  };
+  return isEven
+    ? { length, at, [Symbol.iterator]: all }
+    : Array.from(all()).filter(({ numTargets }) => numTargets > 0);
 }
 
 /** Where in a window the tokens are that it scores, 1 or later. */
@@ -91,8 +128,13 @@ export function packRows(windows: Iterable<Window>, context: number): Window[][]
 }
 
 /** Whether packing windows would at least halve their rows. */
-export const isWorthPacking = (windows: readonly Window[], context: number): boolean =>
-  2 * packRows(windows, context).length <= windows.length;
+export function isWorthPacking(windows: Windows, context: number): boolean {
+  let inputs = 0;
+  for (const window of windows) inputs += numInputs(window);
+  // Rows are never fewer than would be full.
+  if (2 * inputs > windows.length * context) return false;
+  return 2 * packRows(windows, context).length <= windows.length;
+}
 
 /** Named ways to measure perplexity, so that a number can be compared with a published one. */
 interface Convention extends Pick<WindowRule, "hasFinalTarget" | "tail"> {
@@ -140,10 +182,18 @@ export function windowRule(name: ConventionName | undefined, maxContext: number,
 }
 
 /** So many of the items, evenly spread and always the same. */
-export function evenSubset<T>(items: readonly T[], limit = Infinity): readonly T[] {
-  const place = (i: number) => Math.floor(((i + 0.5) * items.length) / limit);
-  return items.length <= limit ? items : Array.from({ length: limit }, (_, i) => items[place(i)]!);
+export function evenSubset<T>(items: Pick<readonly T[], "length" | "at">, limit = Infinity): T[] {
+  const count = Math.min(items.length, limit);
+  const place = (i: number) => Math.floor(((i + 0.5) * items.length) / count);
+  return Array.from({ length: count }, (_, i) => items.at(place(i))!);
 }
+
+/** One of several jobs among which work is dealt, from 1. */
+export type Shard = Readonly<{ index: number; count: number }>;
+
+/** What of the items is a shard's: every `count`th from the `index`th on; without a shard all. */
+export const ofShard = <T>(items: readonly T[], shard: Shard | undefined): readonly T[] =>
+  shard ? items.filter((_, i) => i % shard.count === shard.index - 1) : items;
 
 export const numScored = (windows: readonly Window[]): number =>
   windows.reduce((sum, { numTargets }) => sum + numTargets, 0);

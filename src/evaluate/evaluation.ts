@@ -78,11 +78,36 @@ type HowToScore = Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" |
 export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
-  { texts, groups, needsArgmax, resultOf }: EvaluationPlan<Result>,
+  plan: EvaluationPlan<Result>,
+  how: HowToScore,
+) {
+  const { losses, observed } = await scorePlan(engine, opened, plan, how);
+  const result = await resultOf(opened, plan, losses);
+  return { result, losses, temperatures: observed.summary(), observed };
+}
+
+/** The SHA-256 of a model's weights, as results state it. */
+export const identityOf = async ({ checkpoint }: OpenedModel) =>
+  checkpoint.files.length > 0 ? modelSha256(checkpoint) : "random";
+
+/** What the losses of a plan's windows amount to. */
+export async function resultOf<Result extends TaskResult>(
+  opened: OpenedModel,
+  plan: EvaluationPlan<Result>,
+  losses: Losses,
+) {
+  const { quantized } = opened;
+  const result = plan.resultOf(losses, await identityOf(opened));
+  return { ...result, ...(quantized && { quantized: quantized.spec }) };
+}
+
+/** Losses of a plan's windows, in the order of the groups, and what attention did there. */
+export async function scorePlan(
+  engine: Engine,
+  opened: OpenedModel,
+  { texts, groups, needsArgmax }: EvaluationPlan,
   { batchSize, trainable, ...options }: HowToScore,
 ) {
-  const { checkpoint } = opened;
-  const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
   const observed = new AttentionStatistics(PASSAGE_TOKENS);
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
@@ -97,7 +122,5 @@ export async function evaluate<Result extends TaskResult>(
       await scorer.dispose();
     }
   }
-  const quantized = opened.quantized && { quantized: opened.quantized.spec };
-  const result = { ...resultOf(losses, sha256), ...quantized };
-  return { result, losses, temperatures: observed.summary(), observed };
+  return { losses, observed };
 }

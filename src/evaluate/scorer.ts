@@ -1,7 +1,8 @@
 // A compiled model that scores windows of tokens: nats of each token, and summed per window in double precision.
 
 import type { TokenizedText } from "../data/document.ts";
-import { type BatchShape, numInputs, packRows, packWindows, type Window } from "../data/windows.ts";
+import { type BatchShape, numInputs, ofShard, packRows, packWindows } from "../data/windows.ts";
+import type { Shard, Window } from "../data/windows.ts";
 import type { Engine, Feeds, Results } from "../engines/engine.ts";
 import { inOrder } from "../engines/pool.ts";
 import { simplify } from "../graph/passes.ts";
@@ -28,7 +29,12 @@ export interface ScoreOptions {
   /** What was scored before, counted on. */
   readonly done?: { windows: number; numTokens: number };
   readonly signal?: AbortSignal | undefined;
+  /** Scores every n-th run of the graph only, each with the windows that it has without shards. */
+  readonly shard?: Shard | undefined;
 }
+
+/** Of a window that is another shard's. */
+const UNSCORED: WindowLoss = { nats: 0, numTokens: 0 };
 
 export interface ScorerOptions extends BatchShape {
   /** Tensors that are fed at each run, while they train. */
@@ -51,11 +57,11 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
   if (needsArgmax) outputs["ranks"] = forward.ranksOf(graph);
   const program = await engine.compile(simplify(outputs), forward.boundWeights(opened));
   return {
-    /** Losses in the order of the windows. */
+    /** Losses in the order of the windows; those that a shard leaves to others have no tokens. */
     async score(
       texts: readonly TokenizedText[],
       windows: readonly Window[],
-      { feeds, onBatch, signal, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
+      { feeds, onBatch, signal, shard, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
     ) {
       const losses = new Map<Window, WindowLoss>();
       const rows = isPacked ? packRows(windows, context) : windows.map((window) => [window]);
@@ -67,7 +73,8 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
         return { chosen, batch, results };
       };
       const starts = [...rows.keys()].filter((row) => row % batchSize === 0);
-      await inOrder(starts, program.ahead ?? engine.lanes, run, ({ chosen, batch, results }) => {
+      const ahead = program.ahead ?? engine.lanes;
+      await inOrder(ofShard(starts, shard), ahead, run, ({ chosen, batch, results }) => {
         for (const [row, inRow] of chosen.entries()) {
           let at = row * context;
           for (const window of inRow) {
@@ -83,7 +90,7 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
         done.numTokens += batch.numTargets;
         onBatch?.(done);
       });
-      return windows.map((window) => losses.get(window)!);
+      return windows.map((window) => losses.get(window) ?? UNSCORED);
     },
     dispose: () => program.dispose(),
   };

@@ -79,6 +79,16 @@ export const percentage = () => {
   return worded(kind, "a percentage such as 0.5%", "percent");
 };
 
+/** Which of several jobs, `2/8`. */
+export const shard = () => {
+  const read = (given: unknown) => {
+    const [, index, count] = /^(\d{1,6})\/(\d{1,6})$/.exec(String(given))?.map(Number) ?? [];
+    return index && count && index <= count ? { index, count } : given;
+  };
+  const kind = z.preprocess(read, z.object({ index: z.int(), count: z.int() }));
+  return worded(kind, "i/n with i from 1 to n", "i/n");
+};
+
 /** Number formats by any of their customary names: `f16` is `fp16`. */
 export const numberFormat = () => {
   const names = Object.keys(precisions) as Precision[];

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf, UserError } from "../core/errors.ts";
+import { ofShard, type Shard } from "../data/windows.ts";
 import { type ArmsCompared, compareArms, type NamedRun } from "../evaluate/comparison.ts";
 import type { FailedRun, RateSearch, ScoredRun } from "../evaluate/comparison.ts";
 import { differingConditions, readLosses, readReport } from "../evaluate/results.ts";
@@ -25,7 +26,7 @@ export type PlannedRun = NamedRun & { readonly recipe: Recipe };
 
 export interface CompareOptions extends Partial<Places> {
   /** Trains only every n-th run, from the i-th on; the result comes when all are there. */
-  readonly shard?: { readonly index: number; readonly count: number } | undefined;
+  readonly shard?: Shard | undefined;
   /** Trains nothing. */
   readonly collect?: boolean;
   readonly onRun?: (run: PlannedRun, number: number, of: number) => void;
@@ -47,8 +48,8 @@ export async function compare(
   if (isRun(out))
     throw new UserError(`${out} is the folder of a run, a comparison needs one of its own`);
   const work = { ...options, ...placesOf(options) };
-  const isMine = (_: unknown, i: number) => !shard || i % shard.count === shard.index - 1;
-  const all = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed }))).filter(isMine);
+  const each = seeds.flatMap((seed) => arms.map((arm) => ({ arm, seed })));
+  const all = ofShard(each, shard);
   const searched = arms.filter((arm) => arm.isSearched && all.some((run) => run.arm === arm));
   const { searches, reasons } = await searchRates(searched, out, work);
   const failed: FailedRun[] = [];

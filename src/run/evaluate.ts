@@ -3,8 +3,8 @@
 import { statSync } from "node:fs";
 import { UserError } from "../core/errors.ts";
 import { selectSplit } from "../data/readers/files.ts";
-import type { Window } from "../data/windows.ts";
-import { evaluate as score } from "../evaluate/evaluation.ts";
+import type { Shard, Window } from "../data/windows.ts";
+import { resultOf, scorePlan } from "../evaluate/evaluation.ts";
 import type { EvaluateOptions, EvaluationPlan, Task } from "../evaluate/evaluation.ts";
 import * as results from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
@@ -13,12 +13,14 @@ import type { QuantizeOptions } from "../options/quantize.ts";
 import type { rowOptions } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
+import type { Engine } from "../engines/index.ts";
 import { quantizationOf } from "../model/blocks.ts";
 import { isGguf } from "../model/gguf.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
-import { withBlocks } from "../model/quantize.ts";
+import { planBlocks, withBlocks } from "../model/quantize.ts";
 import * as where from "../model/places.ts";
+import { sharesIn } from "./shards.ts";
 
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
@@ -47,6 +49,8 @@ interface EvaluateTasksOptions extends Omit<EvaluateModelOptions<TaskName>, "tas
   readonly baseline?: string | undefined;
   /** How much perplexity may rise, in percent of the baseline's. */
   readonly maxIncrease?: number | undefined;
+  /** A folder in which jobs leave their shares of the work: this one its own, or, without a shard, it takes all. */
+  readonly dealt?: { readonly folder: string; readonly shard?: Shard | undefined } | undefined;
 }
 
 /** Measures a model on data. */
@@ -58,9 +62,14 @@ export async function evaluate<Name extends TaskName = "perplexity">(
   return done!.result as ResultOf<Name>;
 }
 
-/** Measures a model, which is opened once, on several tasks: all that can be refused is, before the first one begins. */
+/**
+ * Measures a model, which is opened once, on several tasks: all that can be refused is, before the first one begins. One
+ * shard of the work has no results.
+ */
 export async function evaluateTasks(options: EvaluateTasksOptions) {
   const { batchSize = 1, device = "auto", threads = "auto", baseline, maxIncrease = 0 } = options;
+  const { folder, shard } = options.dealt ?? {};
+  const collects = folder !== undefined && !shard;
   const places = where.placesOf(options);
   const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
   const base = saved ? await results.readBaseline(saved) : undefined;
@@ -84,17 +93,29 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
       checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
     planned.push([name, plan, against]);
   }
-  const measured = await withBlocks(model, spec, places);
+  // What is collected is computed with no more.
+  const measured =
+    spec && collects ? planBlocks(model, spec) : await withBlocks(model, spec, places);
   const baselined = other && (await withBlocks(other, null, places));
-  return where.withEngine({ device, threads }, places, async (engine) => {
-    const measure = (opened: OpenedModel, plan: EvaluationPlan, what: string) => {
-      options.onPlan?.(plan, engine.description, what);
-      return score(engine, opened, plan, { ...options, batchSize });
-    };
+  const measure = async (opened: OpenedModel, plan: EvaluationPlan, what: string, on?: Engine) => {
+    const shares = folder === undefined ? null : await sharesIn(folder, opened, plan, batchSize);
+    if (shard && (await shares!.isDone(shard)))
+      return places.onNote?.(`shard ${shard.index}/${shard.count} of ${what} is there already`);
+    const found = collects ? await shares!.collect() : undefined;
+    options.onPlan?.(plan, found?.devices ?? on!.description, what);
+    const how = { ...options, batchSize, shard };
+    const losses = found?.losses ?? (await scorePlan(on!, opened, plan, how)).losses;
+    if (shard) return shares!.write(shard, losses, on!.description);
+    return { losses, result: await resultOf(opened, plan, losses) };
+  };
+  const all = async (engine?: Engine) => {
     const done = [];
     for (const [name, plan, against] of planned) {
-      const { result, losses } = await measure(measured, plan, name);
-      const before = against && (await measure(baselined!, against, `${name} of the baseline`));
+      const now = await measure(measured, plan, name, engine);
+      const whose = `${name} of the baseline`;
+      const before = against && (await measure(baselined!, against, whose, engine));
+      if (!now) continue;
+      const { result, losses } = now;
       const differences = before && differencesOf(before.losses, losses);
       const weight = plan.perplexityOf === "tokens" ? {} : { numTokens: 1 };
       const each = differences?.map((difference) => ({ ...difference, ...weight }));
@@ -106,7 +127,8 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
       done.push({ name, result, comparison });
     }
     return done;
-  });
+  };
+  return collects ? all() : where.withEngine({ device, threads }, places, all);
 }
 
 /** Whether a baseline is a file of a result, not the name of a model. */

@@ -88,7 +88,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["finetune --recipe compare", /compare.yaml is a comparison.*\s+hint: ssa compare --recipe/],
     ["compare", /expected a --recipe with arms, or the folders of finished runs/],
     ["compare --recipe demo", /arms: missing; expected names/],
-    ["compare --recipe compare --shard 3/2", /--shard: expected i\/n .*found "3\/2"/],
+    ["compare --recipe compare --shard 3/2", /--shard\): expected i\/n .*found "3\/2"/],
     ["compare --recipe compare --seeds 1,1", /seeds \(--seeds\): expected different whole numbers/],
     ["compare base", /base is not the folder of a finished run/],
     ["compare base --recipe compare", /expected the folders of runs or a --recipe, found both/],

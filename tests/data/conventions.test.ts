@@ -26,7 +26,7 @@ async function rowsByConvention(
   const split = selectSplit(await findDataFiles(join(folder, "a.jsonl")), "evaluation");
   const corpus = await loadCorpus(split, { ...tokenizer, ...own }, { convention: name });
   const rule = windowRule(name, maxContext);
-  const windows = evaluationWindows(corpus.texts, rule);
+  const windows = [...evaluationWindows(corpus.texts, rule)];
   const spans = windows.map(({ start, length, scoreFrom }) => [
     start,
     start + length,

@@ -138,7 +138,7 @@ test("five stories as one text: 1,879 scored tokens at context 512", { skip }, a
   const data = await findDataFiles(join(shared, "tinystories/five-stories.txt"));
   const tokenizer = await loadTokenizer(join(shared, "stories260k"));
   const { texts } = await loadCorpus(selectSplit(data, "evaluation"), tokenizer);
-  const windows = evaluationWindows(texts, windowRule(undefined, 512));
+  const windows = [...evaluationWindows(texts, windowRule(undefined, 512))];
   assert.equal(texts[0]!.tokens.subarray()[0], 1);
   assert.equal(numScored(windows), 1879);
 });

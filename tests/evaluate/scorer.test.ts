@@ -29,7 +29,7 @@ for (const name of ["gpt2", "llama", "gpt_neox"])
     const texts = [tokens(131, 37), tokens(9, 37)];
     const context = 16;
     const rule = { context, stride: 6, hasFinalTarget: false, tail: "keep" } as const;
-    const windows = evaluationWindows(texts, rule);
+    const windows = [...evaluationWindows(texts, rule)];
     const scores = [];
     for (const batchSize of [1, 8]) {
       const scorer = await openScorer(engine, opened, { batchSize, context });

@@ -87,7 +87,7 @@ test("gpt-nano-sort: PyTorch's dumped logits", { skip: skipWithout(sorter) }, as
 async function lossOf(folder: string, texts: readonly TokenizedText[], context: number) {
   const opened = await openModel(folder);
   const scorer = await openScorer(engine, opened, { batchSize: 4, context });
-  const windows = evaluationWindows(texts, windowRule(undefined, context));
+  const windows = [...evaluationWindows(texts, windowRule(undefined, context))];
   const result = estimate(await scorer.score(texts, windows));
   await scorer.dispose();
   return result;

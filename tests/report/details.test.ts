@@ -21,7 +21,7 @@ test("means by place are of the tokens that stand there and count, the list of t
   const isTarget = Uint8Array.from(tokens, (i) => +(i % 3 > 0));
   const texts = [{ tokens, isTarget }, { tokens: tokens.subarray(0, 40) }];
   const rule = { context, stride: context, hasFinalTarget: false, tail: "keep" } as const;
-  const windows = evaluationWindows(texts, rule);
+  const windows = [...evaluationWindows(texts, rule)];
   const conditions = {
     ...({ task: "perplexity", convention: "disjoint", mask: "targets" } as const),
     context,
