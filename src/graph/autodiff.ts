@@ -28,7 +28,8 @@ export function gradients(
     if (targets.has(tensor) || tensor.inputs.some((x) => active.has(x))) active.add(tensor);
   for (const target of wrt) invariant(active.has(target), `${target.op} does not reach the output`);
 
-  const again = recomputation(order, kept, stages);
+  const stageOf = stagesOf(order, stages);
+  const again = recomputation(order, kept, stageOf);
   /** What the stage behind each gave, and the present one. */
   const before = new Map<Tensor, readonly Tensor[]>();
   let [behind, present]: Tensor[][] = [[], []];
@@ -50,7 +51,8 @@ export function gradients(
       invariant(grad, `${tensor.op} has no gradient for input ${i}`);
       const sum = contributions.get(x) ?? new Sum();
       const changed = sum.add(unbroadcast(grad, x));
-      if (isOp(tensor, "Slice")) present!.push(...changed);
+      const leaves = stageOf.has(tensor) && !stageOf.has(x) && !isOp(x, "Slice");
+      if (leaves || isOp(tensor, "Slice")) present!.push(...changed);
       contributions.set(x, sum);
     });
     if (!stages.has(tensor)) continue;
@@ -83,6 +85,7 @@ interface Stretch {
  */
 export class Sum {
   readonly #terms: Tensor[] = [];
+  #plain: Tensor | undefined;
   /** By axis: in order, without overlap. */
   readonly #stretches = new Map<number, readonly Stretch[]>();
 
@@ -93,7 +96,10 @@ export class Sum {
   /** Gives what has changed. */
   add(term: Tensor): readonly Tensor[] {
     this.#terms.push(term);
-    if (!isOp(term, "Pad")) return [term];
+    if (!isOp(term, "Pad")) {
+      this.#plain = this.#plain ? add(this.#plain, term) : term;
+      return [this.#plain];
+    }
     const { axis, before: start } = term.attributes;
     const [part] = term.inputs;
     const end = start + fixedShape(part!.shape)[axis]!;
@@ -146,6 +152,16 @@ function unbroadcast(grad: Tensor, like: Tensor): Tensor {
   return reshape(summed, fixedShape(like.shape));
 }
 
+/** The stage of what is made of one alone. */
+function stagesOf(order: readonly Tensor[], stages: ReadonlySet<Tensor>) {
+  const stageOf = new Map<Tensor, Tensor>();
+  for (const tensor of stages.size > 0 ? order : []) {
+    const found = stages.has(tensor) ? [tensor] : tensor.inputs.flatMap((x) => stageOf.get(x) ?? []);
+    if (new Set(found).size === 1) stageOf.set(tensor, found[0]!);
+  }
+  return stageOf;
+}
+
 /**
  * Activation recomputation: gives the tensor whose value may stand for `tensor` in the gradient of `user`, made of kept
  * ones after the cotangent `dy` that asks for it. `order` is the forward pass, inputs before users, and `kept` some of it,
@@ -155,21 +171,15 @@ function unbroadcast(grad: Tensor, like: Tensor): Tensor {
 function recomputation(
   order: readonly Tensor[],
   kept: readonly Tensor[],
-  stages: ReadonlySet<Tensor>,
+  stageOf: ReadonlyMap<Tensor, Tensor>,
 ) {
   const last = kept.at(-1);
   const keptSet = new Set(kept);
   const follows = new Set<Tensor>();
   const isLoss = new Set<Tensor>();
-  /** Of what is made of one stage alone. */
-  const stageOf = new Map<Tensor, Tensor>();
   for (const tensor of order) {
     if (keptSet.has(tensor) || tensor.inputs.some((x) => follows.has(x))) follows.add(tensor);
     if (tensor === last || tensor.inputs.some((x) => isLoss.has(x))) isLoss.add(tensor);
-    const [stage, ...others] = stages.has(tensor)
-      ? [tensor]
-      : new Set(tensor.inputs.flatMap((x) => stageOf.get(x) ?? []));
-    if (stage && others.length === 0) stageOf.set(tensor, stage);
   }
 
   const [shared, own] = [new Map<Tensor, Tensor>(), new Map<Tensor, Tensor>()];
