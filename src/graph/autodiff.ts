@@ -43,7 +43,12 @@ export function gradients(
     if (tensor.inputs.length === 0) continue;
     const rule = vjps[tensor.op] as Vjp<OpType>;
     const values: readonly Tensor[] = tensor.inputs.map((x) => again(x, dy, tensor));
-    const grads = rule(dy, again(tensor, dy, tensor), values as Operands<Tensor>, tensor.attributes);
+    const grads = rule(
+      dy,
+      again(tensor, dy, tensor),
+      values as Operands<Tensor>,
+      tensor.attributes,
+    );
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
       if (!active.has(x) || x.dtype === "BOOL") return; // conditions are constant almost everywhere
@@ -156,7 +161,9 @@ function unbroadcast(grad: Tensor, like: Tensor): Tensor {
 function stagesOf(order: readonly Tensor[], stages: ReadonlySet<Tensor>) {
   const stageOf = new Map<Tensor, Tensor>();
   for (const tensor of stages.size > 0 ? order : []) {
-    const found = stages.has(tensor) ? [tensor] : tensor.inputs.flatMap((x) => stageOf.get(x) ?? []);
+    const found = stages.has(tensor)
+      ? [tensor]
+      : tensor.inputs.flatMap((x) => stageOf.get(x) ?? []);
     if (new Set(found).size === 1) stageOf.set(tensor, found[0]!);
   }
   return stageOf;

@@ -71,7 +71,14 @@ export function decoder(family: Family, config: DecoderConfig) {
     const ids = input("ids", [1, 1], "I64");
     const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
     const { mlpRows } = smallTiles;
-    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep, mlpRows });
+    forward(family, config, {
+      weight,
+      ids,
+      positions: fixedPositions(1),
+      hooks: {},
+      keep,
+      mlpRows,
+    });
     const linears = new Map<string, readonly [number, number]>();
     for (const [name, shape] of weights) {
       const [D, F] = (family.layout === "FD" ? [...shape].reverse() : shape).map(Number);

@@ -19,13 +19,7 @@ export interface Positions {
 }
 
 export interface CausalMask {
-  readonly causal: (
-    rows: number,
-    keys: number,
-    window: number,
-    end: number,
-    of?: Tensor,
-  ) => Tensor;
+  readonly causal: (rows: number, keys: number, window: number, end: number, of?: Tensor) => Tensor;
   /** Queries that are computed at a time. */
   readonly queryRows: number;
 }
@@ -36,7 +30,13 @@ export const MASKED = -1e9;
 /** Tokens 0 to length - 1 of a window. */
 export function fixedPositions(length: number, { queryRows } = smallTiles) {
   const masks = new Map<string, Tensor>();
-  const causal = (rows: number, keys: number, window: number, _end: number, of?: Tensor): Tensor => {
+  const causal = (
+    rows: number,
+    keys: number,
+    window: number,
+    _end: number,
+    of?: Tensor,
+  ): Tensor => {
     // What is before the rows themselves hides nothing.
     if (of && window >= keys && keys > rows)
       return g.pad(g.constantAfter(causal(rows, rows, rows, rows), of), 1, keys - rows, 0);
@@ -74,16 +74,16 @@ export function packedPositions(positions_BT: Tensor, tiling = smallTiles): Posi
   // Where in the row a token's window begins: floats, which every device compares.
   const position_BT1 = tabulate(given, 1, (position) => position);
   const first_B1T1 = acrossHeads(g.sub(g.constant(places(0, length), [length, 1]), position_BT1));
+  const allPlaces = g.constant(places(0, length), [length]);
   const masks = new Map<string, Tensor>();
   const causal: CausalMask["causal"] = (rows, keys, window, end, of) => {
     const id = [rows, keys, Math.min(window, keys), end].join();
     const known = masks.get(id);
     if (known && !of) return known;
     const first = g.slice(first_B1T1, 2, end - rows, end);
-    const isOwn = g.lessOrEqual(
-      of ? g.constantAfter(first, of) : first,
-      g.constant(places(end - keys, end), [keys]),
-    );
+    const isOwn = of
+      ? g.lessOrEqual(g.constantAfter(first, of), g.slice(allPlaces, 0, end - keys, end))
+      : g.lessOrEqual(first, g.constant(places(end - keys, end), [keys]));
     const own = mask.causal(rows, keys, window, end, of);
     const made = g.where(isOwn, own, g.scalar(MASKED));
     masks.set(id, made);

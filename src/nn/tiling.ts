@@ -15,7 +15,7 @@ export interface Tiling {
 
 /** Tokens from which on arrays are so long that no cache holds a block, and blocks so many that their nodes count. */
 const LONG = 8192;
-const where = (rows: number, long: number) => (length: number) => length > LONG ? long : rows;
+const where = (rows: number, long: number) => (length: number) => (length > LONG ? long : rows);
 
 /**
  * Rows R of a long window: T / R blocks of a layer take some 50 nodes of 35 kB each, a block with N heads three arrays of
