@@ -39,7 +39,7 @@ const FLOATS = {
 export function stepCost(model: Model, { batchSize, context }: BatchShape): Cost {
   const { numLayers, numHeads, headDim, hiddenSize, vocabSize, ...config } = model.config;
   const tokens = batchSize * context;
-  const rowBlocks = Math.ceil(context / smallTiles.queryRows);
+  const rowBlocks = Math.ceil(context / smallTiles.queryRows(context));
   /** Keys that a row computes (some in vain: a block's rows see those of its last), and blocks of rows that see a key, on average. */
   const [keys, blocksOfKey] = [(context * (1 + 1 / rowBlocks)) / 2, (rowBlocks + 1) / 2];
   const keyValueSize = config.numKeyValueHeads * headDim;

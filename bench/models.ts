@@ -30,6 +30,20 @@ export const GEOMETRIES = {
   gpt2: gpt2(12, 12, 768),
   "gpt2-medium": gpt2(24, 16, 1024),
   "gpt2-xl": gpt2(48, 25, 1600),
+  /** Of no model: small, so that long windows are affordable. */
+  "llama-narrow": {
+    model_type: "llama",
+    num_hidden_layers: 4,
+    hidden_size: 256,
+    intermediate_size: 704,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    vocab_size: 512,
+    max_position_embeddings: 32768,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    tie_word_embeddings: true,
+  },
   "llama-3.2-1b": {
     model_type: "llama",
     num_hidden_layers: 16,

@@ -1,5 +1,5 @@
-// `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--corpus N] [--json]`, CASE being eval, step,
-// memory, start, tokenize, growth, corpus, scaling, ranks, answers, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
+// `npm run bench -- CASE [--recompute] [--tokens N] [--batch N] [--threads N] [--rounds N] [--corpus N] [--longest N] [--json]`, CASE being eval, step,
+// memory, context, start, tokenize, growth, corpus, scaling, ranks, answers, floors, exchanges, gpu or all: what the README and docs say of speed and memory.
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -32,6 +32,7 @@ const { values: options, positionals } = parseArgs({
     threads: { type: "string", default: "2" },
     rounds: { type: "string", default: "5" },
     corpus: { type: "string", default: "100000000" },
+    longest: { type: "string", default: "32768" },
     tokenizer: { type: "string" },
     text: { type: "string" },
   },
@@ -74,10 +75,10 @@ async function compare(folder: string, { kind, recompute, ...window }: Workload)
   };
 }
 
-/** Peak memory of two steps. */
-async function peak(folder: string, workload: Workload): Promise<Row> {
+/** Peak memory of three steps, or of one where each takes minutes. */
+async function peak(folder: string, workload: Workload, isLong = false): Promise<Row> {
   const ours = await startTask({ folder, threads, ...workload });
-  await measureByTurns([ours], 1);
+  await (isLong ? ours.run() : measureByTurns([ours], 1));
   const { medianMs, peakRssMb } = ours.measured();
   const programBytes = 1e6 * ours.greeting.programMb!;
   await ours.stop();
@@ -132,6 +133,13 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
     await writeRandomModel(root, GEOMETRIES["llama-3.2-1b"], "BF16");
     const llama = { kind: "step", recompute: "blocks", batchSize: 1, context: 512 } as const;
     return [...rows, await peak(root, llama), await peak(root, { ...llama, quantize: "q4" })];
+  },
+  context: async (root) => {
+    await writeRandomModel(root, GEOMETRIES["llama-narrow"]);
+    const rows: Row[] = [];
+    for (let context = 4096; context <= Number(options.longest); context *= 2)
+      rows.push(await peak(root, { kind: "step", recompute, batchSize: 1, context }, true));
+    return rows;
   },
   start: async (root) => [await measureStart(await gpt2Folder(root), rounds, threads)],
   tokenize: async () => await measureTokenizing(options, threads),

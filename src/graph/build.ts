@@ -1,7 +1,7 @@
 // One constructor per op, in the words of NumPy and PyTorch.
 
 import type { Dtype } from "../core/dtype.ts";
-import { normalizeAxis, type Shape } from "../core/shape.ts";
+import { normalizeAxis, type Shape, sizeOf } from "../core/shape.ts";
 import type { OpAttributes, OpType } from "./ops.ts";
 import { node, type Tensor } from "./tensor.ts";
 
@@ -86,11 +86,17 @@ export const scatterAdd = (indices: Tensor, updates: Tensor, rows: number) =>
   node("ScatterAdd", [indices, updates], { rows });
 export const cumSum = unary("CumSum");
 
+const firstOf = (x: Tensor) => slice(reshape(x, [sizeOf(x.shape)]), 0, 0, 1);
+
 /**
  * x + 0 · of[0, ..]: the same value, but no scheduler can have it before `of`, and no merging of equal
  * subexpressions can take what is made of it for what was made of x.
  */
-export function after(x: Tensor, of: Tensor): Tensor {
-  const first = of.shape.reduce<Tensor>((part, _, axis) => slice(part, axis, 0, 1), of);
-  return add(x, scale(cast(reshape(first, []), x.dtype), 0));
+export function after(x: Tensor, ...of: readonly Tensor[]): Tensor {
+  const firsts = of.map((y) => cast(firstOf(y), x.dtype));
+  return firsts.length === 0 ? x : add(x, scale(firsts.reduce(add), 0));
 }
+
+/** The same of an x that has no gradient, nor gives one to `of`. */
+export const constantAfter = (x: Tensor, of: Tensor) =>
+  where(lessOrEqual(firstOf(of), firstOf(of)), x, x);

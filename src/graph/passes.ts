@@ -31,14 +31,23 @@ export function simplify(outputs: Outputs): Outputs {
   });
 }
 
-/** The graph with every node replaced, inputs before users; `change` gets the node with its new inputs, and as it was. */
-export function mapNodes(outputs: Outputs, change: (tensor: Tensor, original: Tensor) => Tensor) {
+/**
+ * The graph with every node replaced, inputs before users; `change` gets the node with its new inputs, and as it was. And
+ * what replaces others that come before it, as `earlier` says.
+ */
+export function mapNodes(
+  outputs: Outputs,
+  change: (tensor: Tensor, original: Tensor, before: readonly Tensor[]) => Tensor,
+  earlier: (tensor: Tensor) => readonly Tensor[] = () => [],
+) {
   const replaced = new Map<Tensor, Tensor>();
-  for (const tensor of topologicalOrder(Object.values(outputs))) {
-    const inputs = tensor.inputs.map((x) => replaced.get(x)!);
+  const anewOf = (tensors: readonly Tensor[]) => tensors.map((x) => replaced.get(x)!);
+  const ahead = (tensor: Tensor) => [...tensor.inputs, ...earlier(tensor)];
+  for (const tensor of topologicalOrder(Object.values(outputs), ahead)) {
+    const inputs = anewOf(tensor.inputs);
     const same = inputs.every((x, i) => x === tensor.inputs[i]);
     const anew = same ? tensor : node(tensor.op, inputs, tensor.attributes);
-    replaced.set(tensor, change(anew, tensor));
+    replaced.set(tensor, change(anew, tensor, anewOf(earlier(tensor))));
   }
   return Object.fromEntries(Object.entries(outputs).map(([name, t]) => [name, replaced.get(t)!]));
 }

@@ -5,6 +5,7 @@ import type { Random } from "../core/random.ts";
 import type { Shape } from "../core/shape.ts";
 import {
   add,
+  concat,
   gather,
   input,
   mul,
@@ -21,6 +22,7 @@ import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
+import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { ModelConfig } from "./config.ts";
 import type { AroundPart, Family, Settings } from "./family.ts";
 
@@ -38,10 +40,15 @@ export interface ForwardContext {
   readonly hooks: Hooks;
   /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
   readonly keep: (x: Tensor, part: KeptPart) => Tensor;
+  /** Of so many tokens, those whose feed-forward layer is computed at a time. */
+  readonly mlpRows: Tiling["mlpRows"];
 }
 
-/** A point of the residual stream, or the result of a matrix product that costs much to compute again. */
-export type KeptPart = "stream" | "product";
+/**
+ * A point of the residual stream, or the result of a matrix product that costs much to compute again; or rows of a long
+ * window that are computed again one after another, each with what is made of it.
+ */
+export type KeptPart = "stream" | "product" | "stage";
 
 /** What older versions of the library saved beside the weights: masks and rotary tables. */
 const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;
@@ -63,7 +70,15 @@ export function decoder(family: Family, config: DecoderConfig) {
     };
     const ids = input("ids", [1, 1], "I64");
     const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
-    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+    const { mlpRows } = smallTiles;
+    forward(family, config, {
+      weight,
+      ids,
+      positions: fixedPositions(1),
+      hooks: {},
+      keep,
+      mlpRows,
+    });
     const linears = new Map<string, readonly [number, number]>();
     for (const [name, shape] of weights) {
       const [D, F] = (family.layout === "FD" ? [...shape].reverse() : shape).map(Number);
@@ -146,7 +161,7 @@ export function decoder(family: Family, config: DecoderConfig) {
 }
 
 function forward(family: Family, config: DecoderConfig, context: ForwardContext): Tensor {
-  const { weight, ids, positions, hooks, keep } = context;
+  const { weight, ids, positions, hooks, keep, mlpRows } = context;
   const { prefix, embeddings, mlp } = family;
   const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
   const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();
@@ -191,7 +206,17 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
     const normed = (name: string | null, x: Tensor) => (name ? norm(`${at}.${name}`, x) : x);
     const part = ([before, after]: AroundPart, x: Tensor, compute: (inner: Tensor) => Tensor) =>
       times(normed(after, compute(normed(before, x))), config.residualScale);
-    const fed = (x: Tensor) => part(family.norms.mlp, x, (inner_BTD) => feedForward(at, inner_BTD));
+    const fed = (x: Tensor) =>
+      part(family.norms.mlp, x, (inner_BTD) => {
+        const length = Number(inner_BTD.shape[1]);
+        const rows = mlpRows(length);
+        if (!(rows < length)) return feedForward(at, inner_BTD);
+        const chunks = Array.from({ length: Math.ceil(length / rows) }, (_, i) => {
+          const chunk = slice(inner_BTD, 1, i * rows, Math.min((i + 1) * rows, length));
+          return feedForward(at, keep(chunk, "stage"));
+        });
+        return concat(chunks, 1);
+      });
     const attended_BTD = part(family.norms.attention, x_BTD, (inner_BTD) =>
       attended(layer, `${at}.${family.attention.name}`, inner_BTD),
     );
@@ -227,6 +252,7 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
         window: config.windows[layer] ?? Infinity,
         ...(rotate && { rotate }),
         hooks,
+        stage: (x) => keep(x, "stage"),
         layer,
         input: x_BTD,
       },

@@ -42,6 +42,8 @@ export interface AttentionOptions {
   /** Applied to query and key, after the hooks. */
   readonly rotate?: (x: Tensor) => Tensor;
   readonly hooks: AttentionHooks;
+  /** Marks where the stages of a long window begin; gives it back. */
+  readonly stage?: (x: Tensor) => Tensor;
   readonly layer: number;
   /** What the projections are made of, [B, T, D]. */
   readonly input: Tensor;
@@ -89,22 +91,28 @@ export function attention(projections: Projections, options: AttentionOptions): 
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
 }
 
+/** So many blocks of queries are computed and derived in stages, one in memory at a time. */
+const STAGED_BLOCKS = 16;
+
 /** By blocks of queries that share their keys: what is later than a block or before its window is never computed. */
 function causalBlocks(all: Projections, mask: CausalMask, window: number, form: Form): Tensor[] {
   const { query, key, value } = all;
   const length = Number(query.shape[2]);
   const rows = Math.min(mask.queryRows, length);
-  return Array.from({ length: Math.ceil(length / rows) }, (_, block) => {
+  const numBlocks = Math.ceil(length / rows);
+  const stage = numBlocks >= STAGED_BLOCKS ? form.stage : undefined;
+  return Array.from({ length: numBlocks }, (_, block) => {
     const start = block * rows;
     const end = Math.min(start + rows, length);
     const from = Math.max(0, start - window + 1); // the first key that the block's first row sees
     const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
-    const own = mask.causal(end - start, end - from, window, end);
-    return attend({ query: slice(query, 2, start, end), ...visible }, own, form);
+    const asking = slice(query, 2, start, end);
+    const own = mask.causal(end - start, end - from, window, end, stage?.(asking));
+    return attend({ query: asking, ...visible }, own, form);
   });
 }
 
-type Form = Pick<AttentionOptions, "scale" | "cap" | "hooks" | "layer">;
+type Form = Pick<AttentionOptions, "scale" | "cap" | "hooks" | "stage" | "layer">;
 
 /**
  * softmax(scale · q kᵀ + mask) v, the logits capped before the mask, the softmax in F32. Queries of a group share their

@@ -13,13 +13,13 @@ export interface Positions {
   /**
    * Additive mask: of the last `rows` of `keys` consecutive tokens, which end before token `end`, against them all,
    * [rows, keys] or [B, 1, rows, keys], or given for all queries at once, [B, 1, T, S]. A query sees the last `window`
-   * keys, its own among them; Infinity is all.
+   * keys, its own among them; Infinity is all. One that is made `of` a tensor is not there before it, nor kept for others.
    */
   readonly mask: CausalMask | { readonly given: (window: number) => Tensor };
 }
 
 export interface CausalMask {
-  readonly causal: (rows: number, keys: number, window: number, end: number) => Tensor;
+  readonly causal: (rows: number, keys: number, window: number, end: number, of?: Tensor) => Tensor;
   /** Queries that are computed at a time. */
   readonly queryRows: number;
 }
@@ -30,7 +30,16 @@ export const MASKED = -1e9;
 /** Tokens 0 to length - 1 of a window. */
 export function fixedPositions(length: number, { queryRows } = smallTiles) {
   const masks = new Map<string, Tensor>();
-  const causal = (rows: number, keys: number, window: number) => {
+  const causal = (
+    rows: number,
+    keys: number,
+    window: number,
+    _end: number,
+    of?: Tensor,
+  ): Tensor => {
+    // What is before the rows themselves hides nothing.
+    if (of && window >= keys && keys > rows)
+      return g.pad(g.constantAfter(causal(rows, rows, rows, rows), of), 1, keys - rows, 0);
     const visible = Math.min(window, keys); // one table for all windows that hide nothing
     const id = [rows, keys, visible].join();
     const values = () =>
@@ -45,7 +54,7 @@ export function fixedPositions(length: number, { queryRows } = smallTiles) {
   return {
     numPositions: length,
     rows: (table_PW) => g.slice(table_PW, 0, 0, length),
-    mask: { causal, queryRows },
+    mask: { causal, queryRows: queryRows(length) },
   } satisfies Positions;
 }
 
@@ -65,12 +74,18 @@ export function packedPositions(positions_BT: Tensor, tiling = smallTiles): Posi
   // Where in the row a token's window begins: floats, which every device compares.
   const position_BT1 = tabulate(given, 1, (position) => position);
   const first_B1T1 = acrossHeads(g.sub(g.constant(places(0, length), [length, 1]), position_BT1));
+  const allPlaces = g.constant(places(0, length), [length]);
   const masks = new Map<string, Tensor>();
-  const causal: CausalMask["causal"] = (rows, keys, window, end) => {
+  const causal: CausalMask["causal"] = (rows, keys, window, end, of) => {
     const id = [rows, keys, Math.min(window, keys), end].join();
+    const known = masks.get(id);
+    if (known && !of) return known;
     const first = g.slice(first_B1T1, 2, end - rows, end);
-    const isOwn = g.lessOrEqual(first, g.constant(places(end - keys, end), [keys]));
-    const made = masks.get(id) ?? g.where(isOwn, mask.causal(rows, keys, window), g.scalar(MASKED));
+    const isOwn = of
+      ? g.lessOrEqual(g.constantAfter(first, of), g.slice(allPlaces, 0, end - keys, end))
+      : g.lessOrEqual(first, g.constant(places(end - keys, end), [keys]));
+    const own = mask.causal(rows, keys, window, end, of);
+    const made = g.where(isOwn, own, g.scalar(MASKED));
     masks.set(id, made);
     return made;
   };

@@ -1,8 +1,10 @@
 // How graphs are cut: how much of attention and of the loss is computed at a time, and what is joined.
 
 export interface Tiling {
-  /** Queries of one block of attention, which share their visible keys. */
-  readonly queryRows: number;
+  /** Of so many tokens, the queries of one block of attention, which share their visible keys. */
+  readonly queryRows: (length: number) => number;
+  /** And the tokens whose feed-forward layer is computed at a time. */
+  readonly mlpRows: (length: number) => number;
   /** Tokens whose logits exist at a time. */
   readonly lossRows: (vocabSize: number) => number;
   /** What query, key and value do alike is done to their heads together: fewer nodes for some copies. */
@@ -11,9 +13,20 @@ export interface Tiling {
   readonly vocabularyRows: number;
 }
 
+/** Tokens from which on arrays are so long that no cache holds a block, and blocks so many that their nodes count. */
+const LONG = 8192;
+const where = (rows: number, long: number) => (length: number) => (length > LONG ? long : rows);
+
+/**
+ * Rows R of a long window: T / R blocks of a layer take some 50 nodes of 35 kB each, a block with N heads three arrays of
+ * N · R · T floats. The sum is least at R² = 1e5 · layers / heads, 200 to 300 for what is common; both are linear in T.
+ */
+const LONG_ROWS = 256;
+
 /** For processors: what is masked is not computed, and a block stays in the caches. */
 export const smallTiles: Tiling = {
-  queryRows: 128,
+  queryRows: where(128, LONG_ROWS),
+  mlpRows: where(Infinity, 4096),
   lossRows: () => 256,
   joinsHeads: false,
   vocabularyRows: 1,
@@ -24,7 +37,8 @@ const LOGITS_BYTES = 2 ** 29;
 
 /** For GPUs, where to launch a kernel costs more than the masked half of a matrix. */
 export const largeTiles: Tiling = {
-  queryRows: Number.POSITIVE_INFINITY,
+  queryRows: where(Infinity, 1024),
+  mlpRows: where(Infinity, 4096),
   lossRows: (vocabSize) => Math.ceil(LOGITS_BYTES / (4 * vocabSize)),
   joinsHeads: true,
   vocabularyRows: 8,

@@ -10,6 +10,7 @@ import type { Engine } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
 import { input, mul, reduceSum } from "../graph/build.ts";
 import { simplify } from "../graph/passes.ts";
+import type { KeptPart } from "../models/decoder.ts";
 import type { Outputs } from "../graph/tensor.ts";
 import { smallTiles, type Tiling } from "../nn/tiling.ts";
 
@@ -41,13 +42,13 @@ export function buildTrainingGraph(
   const graph = buildForward(opened, shape, { trainable: new Set(names), precision, tiling });
   // Sum, not mean: micro batches hold different numbers of targets, so means cannot be averaged.
   const nats = natsOf(graph);
-  const kept = graph.kept.flatMap(({ tensor, part }) =>
-    recompute === "cheap" || (recompute === "blocks" && part === "stream") ? [tensor] : [],
-  );
+  const kinds = { nothing: [], cheap: ["stream", "product"], blocks: ["stream"] } as const;
+  const partsOf = (parts: readonly KeptPart[]) =>
+    graph.kept.flatMap(({ tensor, part }) => (parts.includes(part) ? [tensor] : []));
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const sum = reduceSum(nats, [0, 1]);
   const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
-  const grads = gradients(loss, wrt, kept);
+  const grads = gradients(loss, wrt, partsOf(kinds[recompute]), new Set(partsOf(["stage"])));
   const named = names.map((name, i) => [GRADIENT + name, grads[i]!] as const);
   return simplify({ nats, ...Object.fromEntries(named) });
 }

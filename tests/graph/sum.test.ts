@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import * as g from "../../src/graph/build.ts";
-import { sumOf } from "../../src/graph/autodiff.ts";
+import { Sum } from "../../src/graph/autodiff.ts";
 import { type Tensor, topologicalOrder } from "../../src/graph/tensor.ts";
 import { allClose } from "../helpers.ts";
 
@@ -53,7 +53,7 @@ for (const [title, { ranges, pads }] of Object.entries(cases))
     const parts = ranges.map(([from, to], i) => g.input(`part${i}`, [2, to - from], "F32"));
     const padded = parts.map((part, i) => g.pad(part, 1, ranges[i]![0], LENGTH - ranges[i]![1]));
     const terms = [whole, ...padded];
-    const y = sumOf(terms);
+    const y = new Sum(terms).total();
     assert.equal(topologicalOrder([y]).filter(({ op }) => op === "Pad").length, pads);
 
     const program = await engine.compile(

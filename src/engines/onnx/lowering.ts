@@ -2,7 +2,7 @@
 
 import { type Dtype, DTYPE_BYTES, encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
-import { fixedShape, sizeOf } from "../../core/shape.ts";
+import { type Dim, fixedShape, sizeOf } from "../../core/shape.ts";
 import type { OpAttributes, Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
@@ -24,6 +24,8 @@ export interface LoweringTarget {
   readonly scatterAdd: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
   readonly int64: boolean;
+  /** The shapes of parts of a long axis are known to the run alone (open.ts). */
+  readonly opensShapes: boolean;
   /** How graphs are cut for it. */
   readonly tiling: Tiling;
   /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
@@ -38,6 +40,7 @@ const common = {
   fewLaunches: false,
   softmaxInF32: false,
   logSoftmax: false,
+  opensShapes: false,
   int64: true,
 };
 const little = { ...common, fusedMatMul: false, normStatistics: [], scatterAdd: false };
@@ -50,7 +53,7 @@ const everything: LoweringTarget = {
 
 /** By execution provider; `portable` keeps to standard ops that every runtime has. */
 export const targets = {
-  cpu: { ...everything, tiling: smallTiles, castBytes: CAST_BYTES },
+  cpu: { ...everything, tiling: smallTiles, opensShapes: true, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
   cuda: { ...everything, fewLaunches: true, softmaxInF32: true, logSoftmax: true },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
@@ -78,6 +81,9 @@ export class Lowering {
   readonly weightOf: (name: string) => WeightBytes;
   /** Tensors whose slices together are all of their equal parts, and how many: outputs of one node. */
   readonly partsOf = new Map<Tensor, number>();
+  /** An input of integers, and what has no shape before the run, with the length that it shares with others. */
+  anyIds = "";
+  readonly open = new Map<Tensor, Dim>();
   /** Of what is lowered. */
   readonly names = new Map<Tensor, string>();
   readonly #codes = new Set<string>();

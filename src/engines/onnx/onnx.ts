@@ -4,10 +4,11 @@ import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import { each, type Operands, type OpType } from "../../graph/ops.ts";
-import { isOp, type Outputs, type Tensor } from "../../graph/tensor.ts";
+import { isOp, leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import { dequantized, gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
+import { opened } from "./open.ts";
 import { isCodes, Lowering, type LoweringTarget, type Rule } from "./lowering.ts";
 import type { WeightBytes } from "./model.ts";
 
@@ -23,6 +24,8 @@ export function toOnnx(
   const context = new Lowering(target, weightOf);
   const order = orderOf(outputs);
   if (target.fewLaunches) context.findParts(order);
+  const ids = [...leaves(outputs, "Input").values()].find(({ dtype }) => dtype === "I64");
+  context.anyIds = ids?.attributes.name ?? "";
   for (const tensor of order) {
     if (isLateCast(context, tensor) || isCodes(tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
@@ -31,7 +34,8 @@ export function toOnnx(
     const byParts = isOp(tensor, "MatMul")
       ? productByParts(context, tensor, (...operands) => lower(operands))
       : undefined;
-    context.names.set(tensor, byParts ?? lower(operandsOf(context, tensor)));
+    const lowered = () => opened(context, tensor, operandsOf(context, tensor), lower);
+    context.names.set(tensor, byParts ?? lowered());
   }
   const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
