@@ -133,8 +133,13 @@ export async function* guarded<Value>(
   }
 }
 
-/** Without a value where the process ended before; and how it ended, in words. */
-export type SubprocessResult<Value> = Readonly<{ value?: Value; stderr: string; ending: string }>;
+export interface SubprocessResult<Value> {
+  /** What the function returned; absent where the process ended before. */
+  readonly value?: Value;
+  readonly stderr: string;
+  /** How the process ended, in words. */
+  readonly ending: string;
+}
 
 /**
  * Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. Past the time it
