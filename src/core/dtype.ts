@@ -77,7 +77,12 @@ export function f32ToF16(value: number): number {
 const decoders: Partial<Record<Dtype, (bytes: Uint8Array) => Float32Array>> = {
   F32: (bytes) => new Float32Array(aligned(bytes)),
   F64: (bytes) => new Float32Array(new Float64Array(aligned(bytes))),
-  F16: (bytes) => decodeHalves(bytes, f16ToF32),
+  F16: (bytes) => {
+    const halves = new Uint16Array(aligned(bytes));
+    const values = new Float32Array(halves.length);
+    for (let i = 0; i < halves.length; i++) values[i] = f16ToF32(halves[i]!);
+    return values;
+  },
   BF16: (bytes) => {
     const halves = new Uint16Array(aligned(bytes));
     const bits = new Uint32Array(halves.length);
@@ -97,13 +102,6 @@ export function encodeFloats(dtype: "F32" | "F16" | "BF16", values: Float32Array
   // A plain loop: TypedArray.from with a function takes over a hundred nanoseconds per element.
   for (let i = 0; i < halves.length; i++) halves[i] = encode(values[i]!);
   return new Uint8Array(halves.buffer);
-}
-
-function decodeHalves(bytes: Uint8Array, decode: (bits: number) => number): Float32Array {
-  const halves = new Uint16Array(aligned(bytes));
-  const values = new Float32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) values[i] = decode(halves[i]!);
-  return values;
 }
 
 /** The bytes as a buffer of their own, since views need aligned offsets, which safetensors does not promise. */

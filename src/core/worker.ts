@@ -133,12 +133,17 @@ export async function* guarded<Value>(
   }
 }
 
-export type SubprocessResult<Value> = Awaited<ReturnType<typeof callInProcess<Value>>>;
+export interface SubprocessResult<Value> {
+  /** What the function returned; absent where the process ended before. */
+  readonly value?: Value;
+  readonly stderr: string;
+  /** How the process ended, in words. */
+  readonly ending: string;
+}
 
 /**
  * Calls the function `f` of a module in a process of its own; argument and result are what JSON can hold. Past the time it
- * hangs; the first contact with a driver can take seconds. Without a value where the process ended before, and with how it
- * ended, in words.
+ * hangs; the first contact with a driver can take seconds.
  */
 export async function callInProcess<Value>(
   name: string,
@@ -146,7 +151,7 @@ export async function callInProcess<Value>(
   argument: unknown,
   caller: string,
   timeoutSeconds = 60,
-) {
+): Promise<SubprocessResult<Value>> {
   const script = `const { ${functionName}: f } = await ${importOf(name, caller)};
     process.send({ value: await f(${JSON.stringify(argument)}) });`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {

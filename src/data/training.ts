@@ -25,10 +25,8 @@ export function packingOf(asked: Packing | "auto", texts: readonly TokenizedText
   return texts.some(({ isTarget }) => isTarget) ? "documents" : "stream";
 }
 
-interface TrainingOptions extends Pick<Tokenizer, "endOfText" | "prefix"> {
-  readonly packing: Packing | "auto";
-  readonly context: number;
-}
+type TrainingOptions = Pick<Tokenizer, "endOfText" | "prefix"> &
+  Readonly<{ packing: Packing | "auto"; context: number }>;
 
 export type TrainingSet = ReturnType<typeof trainingSet>;
 

@@ -198,16 +198,7 @@ export const ofShard = <T>(items: readonly T[], shard: Shard | undefined): reado
 export const numScored = (windows: readonly Window[]): number =>
   windows.reduce((sum, { numTargets }) => sum + numTargets, 0);
 
-/** What a model is fed: rows of token ids, row-major `[batchSize, context]`, and for each the token that follows. */
-export interface Batch {
-  readonly ids: Int32Array;
-  /** The token to predict at each place; −1 where none is. */
-  readonly labels: Int32Array;
-  /** Where each token stands in its window, 0 behind the last one, where rows may hold several. */
-  readonly positions?: Int32Array;
-  /** How many labels are not −1. */
-  readonly numTargets: number;
-}
+export type Batch = Readonly<ReturnType<typeof packWindows>>;
 
 /** Of windows in one run of a graph. */
 export interface BatchShape {
@@ -218,14 +209,19 @@ export interface BatchShape {
   readonly isPacked?: boolean;
 }
 
-/** The windows of each row, in one static shape: further rows, and what is behind a row's windows, have no targets. */
+/**
+ * What a model is fed: the windows of each row, in one static shape, row-major `[batchSize, context]`; further rows, and
+ * what is behind a row's windows, have no targets.
+ */
 export function packWindows(
   texts: readonly TokenizedText[],
   rows: readonly (readonly Window[])[],
   { batchSize, context, isPacked = false }: BatchShape,
-): Batch {
-  const ids = new Int32Array(batchSize * context);
-  const labels = new Int32Array(batchSize * context).fill(-1);
+) {
+  const ids: Int32Array = new Int32Array(batchSize * context);
+  /** The token to predict at each place; −1 where none is. */
+  const labels: Int32Array = new Int32Array(batchSize * context).fill(-1);
+  /** Where each token stands in its window, 0 behind the last one, where rows may hold several. */
   const positions = isPacked && new Int32Array(batchSize * context);
   for (const [row, windows] of rows.entries()) {
     let at = row * context;

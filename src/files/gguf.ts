@@ -14,17 +14,11 @@ export interface GgufTensor extends TensorInfo {
   readonly dtype: GgmlFormat;
 }
 
-export interface Gguf {
-  readonly metadata: ReadonlyMap<string, unknown>;
-  /** In the order of the file; shapes in PyTorch's order. */
-  readonly tensors: readonly GgufTensor[];
-}
-
 /** The longest header that is read: large vocabularies take some 20 MB. */
 const maxHeaderBytes = 2 ** 26;
 
-/** Reads what comes before the tensors' values. */
-export async function openGguf(path: string): Promise<Gguf> {
+/** Reads what comes before the tensors' values: metadata, and tensors in the order of the file, shapes in PyTorch's. */
+export async function openGguf(path: string) {
   await checkFile(path);
   await using handle = await open(path, "r");
   const { size } = await handle.stat();
@@ -51,7 +45,7 @@ const numbers =
   "Uint8 Int8 Uint16 Int16 Uint32 Int32 Float32 Uint8 - - BigUint64 BigInt64 Float64".split(" ");
 type Getters = Readonly<Record<string, (at: number, isLittle: true) => number | bigint>>;
 
-function parse(path: string, bytes: Uint8Array, size: number): Gguf {
+function parse(path: string, bytes: Uint8Array, size: number) {
   const fail = (problem: string): never => {
     throw damaged(path, problem);
   };

@@ -52,9 +52,7 @@ interface AnswerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface GenerateOptions extends GeneratorOptions, AnswerOptions {
-  readonly prompt: Prompt;
-}
+type GenerateOptions = GeneratorOptions & AnswerOptions & { readonly prompt: Prompt };
 
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions) {

@@ -6,7 +6,6 @@ import {
   attentionBias,
   gemma,
   gemmaRotary,
-  gemmaWindow,
   layerWindows,
   readRotary,
   slidingWindow,
@@ -148,10 +147,7 @@ export const gemma2: Family = {
   keyValueHeads: 4,
   readSettings: (config, sizes) => {
     config.has("sliding_window_size"); // says the window again
-    return {
-      ...gemma(config, sizes, { score: 50, logit: 30 }),
-      windows: layerWindows(config, sizes, gemmaWindow(config), (layer) => layer % 2 === 0),
-    };
+    return gemma(config, sizes, { score: 50, logit: 30 }, (layer) => layer % 2 === 0);
   },
 };
 
@@ -168,13 +164,9 @@ export const gemma3_text: Family = {
     config.only("use_bidirectional_attention", false);
     const pattern = config.count("sliding_window_pattern", 6);
     const slides = (layer: number) => (layer + 1) % pattern !== 0;
-    const windows = layerWindows(config, sizes, gemmaWindow(config), slides);
+    const settings = gemma(config, sizes, { score: null, logit: null }, slides);
     const { sliding, full } = gemmaRotary(config, sizes);
-    return {
-      ...gemma(config, sizes, { score: null, logit: null }),
-      rotary: windows.map((window) => (window === null ? full : sliding)),
-      windows,
-    };
+    return { ...settings, rotary: settings.windows.map((window) => (window ? sliding : full)) };
   },
 };
 

@@ -40,9 +40,15 @@ export function layerWindows(
 /** What Gemma 2 and 3 share; the caps are what their absence means, and null is none. */
 export function gemma(
   config: ConfigReader,
-  { hiddenSize }: ModelConfig,
+  sizes: ModelConfig,
   caps: { readonly score: number | null; readonly logit: number | null },
+  slides: (layer: number) => boolean,
 ) {
+  const window = slidingWindow(config);
+  if (window === null)
+    throw new UserError(`${config.path}: sliding_window = null is not supported`, {
+      hint: "the number of keys that a query of a sliding layer sees is needed",
+    });
   const cap = (key: string, absent: number | null) =>
     config.has(key) ? config.positive(key) : config.isNull(key) ? null : absent;
   return {
@@ -51,16 +57,9 @@ export function gemma(
     scale: config.positive("query_pre_attn_scalar", 256) ** -0.5,
     scoreCap: cap("attn_logit_softcapping", caps.score),
     logitCap: cap("final_logit_softcapping", caps.logit),
-    embeddingScale: Math.sqrt(hiddenSize),
+    embeddingScale: Math.sqrt(sizes.hiddenSize),
+    windows: layerWindows(config, sizes, window, slides),
   };
-}
-
-export function gemmaWindow(config: ConfigReader): number {
-  const window = slidingWindow(config);
-  if (window !== null) return window;
-  throw new UserError(`${config.path}: sliding_window = null is not supported`, {
-    hint: "the number of keys that a query of a sliding layer sees is needed",
-  });
 }
 
 /** Of sliding and of other layers; only the latter are scaled. Newer files have an object for each kind of layer. */

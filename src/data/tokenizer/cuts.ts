@@ -6,15 +6,10 @@ import { sameJson } from "../../core/json.ts";
 import { pairOf } from "./word-models.ts";
 import type { Step, TokenizerJson } from "./tokenizer-json.ts";
 
-export interface CutRule {
-  /** Whether the text may be cut right before index `at` (0 < at < length − 1). */
-  isCut(text: string, at: number): boolean;
-  /** Characters to leave out after the cut: 1 where the tokenizer puts the mark of that space in front by itself. */
-  readonly skip: 0 | 1;
-}
+export type CutRule = NonNullable<ReturnType<typeof cutRule>>;
 
 /** The rule of a tokenizer; undefined where no cut is known to be safe. */
-export function cutRule(json: TokenizerJson): CutRule | undefined {
+export function cutRule(json: TokenizerJson) {
   const { model, normalizer, added_tokens: added } = json;
   const isByteLevel = isByteLevelBpe(json);
   // A token that swallows the spaces around it reaches over any cut at a space.
@@ -37,8 +32,10 @@ export function cutRule(json: TokenizerJson): CutRule | undefined {
     for (const form of [content, content.normalize("NFC")])
       for (let at = 1; at < form.length; at++) inside.add(form.slice(at - 1, at + 1));
   return {
+    /** Characters to leave out after the cut: 1 where the tokenizer puts the mark of that space in front by itself. */
     skip: normalizer[0]?.type === "Prepend" ? 1 : 0,
-    isCut(text, at) {
+    /** Whether the text may be cut right before index `at` (0 < at < length − 1). */
+    isCut(text: string, at: number): boolean {
       const next = text.charCodeAt(at);
       if (next > 127) return false;
       const kind = kinds[text.charCodeAt(at - 1)];

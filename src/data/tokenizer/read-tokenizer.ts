@@ -8,23 +8,10 @@ import { cutRule, type CutRule } from "./cuts.ts";
 import { bordersOf, type Part } from "./borders.ts";
 import { normalizerOf, preTokenizerOf, spacesEnd, spacesStart, spelled } from "./text-steps.ts";
 import { expressionOf, readTokenizerJson } from "./tokenizer-json.ts";
-import type { AddedToken, Specials, TokenizerJson, Vocabulary } from "./tokenizer-json.ts";
+import type { AddedToken, TokenizerJson, Vocabulary } from "./tokenizer-json.ts";
 import { wordModels } from "./word-models.ts";
 
-export interface Tokenizer extends Specials {
-  readonly folder: string;
-  /** Of tokenizer.json and, where present, tokenizer_config.json after it. */
-  readonly sha256: string;
-  readonly cuts: CutRule | undefined;
-  /** Special tokens written in a text count as such; none are put around it. */
-  encode(pieces: readonly Piece[]): EncodedPieces;
-  /** The vocabulary's own spelling of a token. */
-  pieceOf(id: number): string | undefined;
-  /** The text of each, for people. */
-  spell(ids: Iterable<number>): readonly string[];
-  /** As they are written in a text. */
-  readonly specialTokens: readonly string[];
-}
+export type Tokenizer = Readonly<Awaited<ReturnType<typeof readTokenizer>>>;
 
 /** Tokens of pieces, one after another, and how many each has; one that spans a border is of the piece that is a target. */
 export type EncodedPieces = Readonly<{ ids: Tokens; lengths: readonly number[] }>;
@@ -51,7 +38,7 @@ export const TOKENIZER_FILES = [
 ];
 
 /** Makes a tokenizer of its files, with tokenizer_config.json where there is one. */
-export async function readTokenizer(place: TokenizerPlace): Promise<Tokenizer> {
+export async function readTokenizer(place: TokenizerPlace) {
   const { folder, read, sha256, within } = place;
   const one = await read("tokenizer.json");
   // GPT-2's own two files, before there was the one.
@@ -85,16 +72,21 @@ export async function readTokenizer(place: TokenizerPlace): Promise<Tokenizer> {
     const before = bordersOf({ partsOf, model: json.model, pieceOf });
     return {
       folder,
+      /** Of tokenizer.json and, where present, tokenizer_config.json after it. */
       sha256: digest,
       ...specials,
       cuts,
-      encode: (pieces) => {
+      /** Special tokens written in a text count as such; none are put around it. */
+      encode: (pieces: readonly Piece[]) => {
         const characters = pieces.reduce((sum, { text }) => sum + text.length, 0);
         const encoded = () => encodePieces(pieces, { cuts, ...specials }, encodeWord, before);
         return usable(within, path, characters, encoded);
       },
+      /** The vocabulary's own spelling of a token. */
       pieceOf,
-      spell: (ids) => spelled(isByteLevel, [...ids].map(pieceOf)),
+      /** The text of each, for people. */
+      spell: (ids: Iterable<number>) => spelled(isByteLevel, [...ids].map(pieceOf)),
+      /** As they are written in a text. */
       specialTokens: json.added_tokens.filter((each) => each.special).map((each) => each.content),
     };
   });
@@ -184,7 +176,7 @@ function remembering(encode: WordEncoder): WordEncoder {
 /** A word at a border is encoded once more, up to there. */
 function encodePieces(
   pieces: readonly Piece[],
-  { cuts, vocabSize }: Pick<Tokenizer, "cuts" | "vocabSize">,
+  { cuts, vocabSize }: { readonly cuts: CutRule | undefined; readonly vocabSize: number },
   encodeWord: WordEncoder,
   before: ReturnType<typeof bordersOf>,
 ): EncodedPieces {

@@ -31,13 +31,7 @@ const jobsUnderway = 32;
 /** Takes some tokens, which follow those before. */
 export type EmitTokens = (tokens: Tokens) => Promise<void> | void;
 
-/** What tokens are, that lie one behind the other. */
-export interface TokenLayout {
-  /** Of each text. */
-  readonly lengths: readonly number[];
-  /** Where tokens that are no targets begin and end, by turns. */
-  readonly unscored: readonly number[];
-}
+export type TokenLayout = Awaited<ReturnType<typeof tokenize>>;
 
 /** Emits the tokens of all texts in their order; texts without a token are left out. */
 export async function tokenize(
@@ -45,9 +39,11 @@ export async function tokenize(
   tokenizer: Tokenizer,
   { prefix, threads = 1, charactersAlone = 1 << 24, onProgress, signal }: TokenizeOptions,
   emit: EmitTokens,
-): Promise<TokenLayout> {
+) {
   const tokens: number[] = [];
+  /** Of each text. */
   const lengths: number[] = [];
+  /** Where tokens that are no targets begin and end, by turns. */
   const unscored: number[] = [];
   let characters = 0;
   /** Tokens that were emitted, and where the present text begins among all. */

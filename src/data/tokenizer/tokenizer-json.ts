@@ -82,7 +82,6 @@ export type AddedToken = z.infer<typeof addedToken>;
 export type TokenizerJson = z.infer<typeof tokenizerJson>;
 type TokenizerConfig = z.infer<typeof tokenizerConfig>;
 
-export type Specials = ReturnType<typeof readTokenizerJson>["specials"];
 /** The id of each piece of the vocabulary and of each added token. */
 export type Vocabulary = ReadonlyMap<string, number>;
 
