@@ -64,8 +64,7 @@ export const defineCommand =
           Object.fromEntries(options.map(({ key }) => [key, typed[key] as unknown]));
         const sources = [...fromEnvironment(options, io.env), ...fromFlags(only(own))];
         const values = readOptions(options, sources);
-        const work = (signal: AbortSignal) =>
-          command.run(values, io, { typed: only(recipe), signal });
+        const work: Work = (signal) => command.run(values, io, { typed: only(recipe), signal });
         return onRanks(io, values as RankFlags, () => stoppable(io, command.stops, work));
       });
   };
@@ -84,15 +83,13 @@ function flagOf({ flag, alias, description, choices, ...option }: Option): Flag 
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }
 
+type Work = (signal: AbortSignal) => Promise<void>;
+
 /**
  * Does work that the first signal asks to stop, `when`; its exit code is 130 then. A second one ends the process as
  * Ctrl+C does to any program, which is 130 to a shell; `process.exit` would abort it in the middle of a session's run.
  */
-async function stoppable(
-  io: CommandIo,
-  when: string | undefined,
-  work: (signal: AbortSignal) => Promise<void>,
-): Promise<void> {
+async function stoppable(io: CommandIo, when: string | undefined, work: Work) {
   const controller = new AbortController();
   const { signal } = controller;
   const onSignal = (name: NodeJS.Signals) => {
