@@ -4,7 +4,7 @@ import { type OpenedModel, countParameters } from "../model/opened.ts";
 import { createRandom } from "../core/random.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
-import type { TensorInfo } from "../files/safetensors.ts";
+import type { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
 import { withInitialValues } from "../insertions/insertion.ts";
@@ -107,11 +107,7 @@ const shared = (length: number) =>
  * The tensors that train, in a fixed order, with their initial values, those of the base as `read` gives them; a group
  * that would train nothing is refused.
  */
-export async function trainedTensors(
-  opened: OpenedModel,
-  recipe: Recipe,
-  read: (weight: TensorInfo) => Promise<Float32Array>,
-) {
+export async function trainedTensors(opened: OpenedModel, recipe: Recipe, read: typeof readFloats) {
   const { folder, model, weights } = opened;
   const { tune, init, seed, weightDecay } = recipe;
   if (init === "random" && !tune.includes("all"))
