@@ -61,15 +61,12 @@ Example:
     const asked = promptsOf(given, io);
     const at = { ...places(io, given.refresh), signal };
     const folder = cacheFolder(io, "exports");
-    const generator = await openGenerator({
-      ...opening(at),
-      ...given,
-      provider: await providerOf(given.device, at.onChoice),
-      cacheFolder: folder,
-      sampling: { temperature, topK, topP, repetitionPenalty },
-      seed: seed ?? Math.floor(Math.random() * 2 ** 31),
-      onStage: staging(io, signal),
-    }).catch((error: unknown) => {
+    const sampling = { temperature, topK, topP, repetitionPenalty };
+    const drawn = { sampling, seed: seed ?? Math.floor(Math.random() * 2 ** 31) };
+    const provider = await providerOf(given.device, at.onChoice);
+    const how = { ...drawn, provider, cacheFolder: folder, onStage: staging(io, signal) };
+    const opened = openGenerator({ ...opening(at), ...given, ...how });
+    const generator = await opened.catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);
       throw new UserError(error.message, { hint: hints.join("; "), exitCode: 1 });

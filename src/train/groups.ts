@@ -136,15 +136,10 @@ export async function trainedTensors(opened: OpenedModel, recipe: Recipe, read: 
     used.add(group);
     const values = shared(sizeOf(shape));
     values.set(await initial());
-    tensors.push({
-      name,
-      shape: fixedShape(shape),
-      values,
-      mean: shared(values.length),
-      square: shared(values.length),
-      weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
-      rate: tuneGroups[group].rate,
-    });
+    const moments = { mean: shared(values.length), square: shared(values.length) };
+    const decay = DECAYED.includes(kind) ? weightDecay : 0;
+    const how = { weightDecay: decay, rate: tuneGroups[group].rate };
+    tensors.push({ name, shape: fixedShape(shape), values, ...moments, ...how });
   }
   const bare = insertionsOf(opened).flatMap(([kind, { values }]) => (values.size ? [] : [kind]));
   if (tensors.length === 0 && bare.length > 0)
