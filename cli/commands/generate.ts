@@ -21,15 +21,6 @@ import { cacheFolder, type CommandIo, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;
 
-// Where one is not given, the model's generation_config.json counts.
-const sampled = {
-  temperature: maybe(kind.within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
-  topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
-  topP: maybe(kind.within(0, 1, "share"), "sample from the most probable of this share"),
-  repetitionPenalty: maybe(kind.above0(), "above 1: tokens of the text so far less probable"),
-  seed: maybe(wholeNumber(0), "makes sampling repeatable"),
-};
-
 const options = {
   model: shared.model,
   prompt: maybe(kind.text("text", 0), "text to continue; -: from standard input"),
@@ -39,7 +30,12 @@ const options = {
   chatTemplate: rowOptions.chatTemplate,
   adapter: shared.adapter,
   maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
-  ...sampled,
+  // Where one is not given, the model's generation_config.json counts.
+  temperature: maybe(kind.within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
+  topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
+  topP: maybe(kind.within(0, 1, "share"), "sample from the most probable of this share"),
+  repetitionPenalty: maybe(kind.above0(), "above 1: tokens of the text so far less probable"),
+  seed: maybe(wholeNumber(0), "makes sampling repeatable"),
   device: shared.device,
   refresh: shared.refresh,
 };

@@ -22,12 +22,7 @@ type LayOut = Pick<Recipe, "packing" | "reportWindows" | "evalWindows"> & {
   readonly context: number;
 };
 
-export function layOut(
-  opened: OpenedModel,
-  how: LayOut,
-  train: readonly Source[],
-  heldOut: Corpus,
-) {
+export function layOut(opened: OpenedModel, how: LayOut, train: readonly Source[], scored: Corpus) {
   const { context } = how;
   // One graph learns from all sources, so that one rule lays them in rows.
   const all = train.flatMap(({ texts }) => texts);
@@ -45,7 +40,7 @@ export function layOut(
   const mayPack = how.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {
     const windows = limit === "all" ? undefined : limit;
-    return planWindows(opened, heldOut, { context, windows, mayPack });
+    return planWindows(opened, scored, { context, windows, mayPack });
   };
   const [reportPlan, evalPlan] = [plan(how.reportWindows), plan(how.evalWindows)];
   return {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { arch, platform, version } from "node:process";
 import type { Window } from "../data/windows.ts";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
-import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
+import { compareTokens, asIds, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
 import type { evaluate } from "../evaluate/evaluation.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
@@ -29,7 +29,7 @@ export async function leavePage(
   { observed, losses }: Pick<Evaluated, "observed" | "losses">,
   before: TokenLosses | undefined,
 ): Promise<void> {
-  const { runDir, reportPlan: plan, spell = idsAsText } = work;
+  const { runDir, reportPlan: plan, spell = asIds } = work;
   const details: RunDetails = {
     heads: observed.sites.map(({ layer, projection, heads }) => {
       const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
@@ -49,7 +49,7 @@ export async function leavePage(
 }
 
 type Evaluated = Awaited<ReturnType<typeof evaluate>>;
-function passageOf({ reportPlan, spell = idsAsText }: RunAtWork, observed: AttentionStatistics) {
+function passageOf({ reportPlan, spell = asIds }: RunAtWork, observed: AttentionStatistics) {
   const { sites, firstWindow: window } = observed;
   if (!window || sites.length === 0) return {};
   const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
@@ -65,7 +65,7 @@ function passageOf({ reportPlan, spell = idsAsText }: RunAtWork, observed: Atten
 
 /** How the passage's tokens attend before and after training; random weights are not kept. */
 async function attentionIn(work: RunAtWork, model: OpenedModel, window: Window | undefined) {
-  const { engine, base, recipe, reportPlan, spell = idsAsText } = work;
+  const { engine, base, recipe, reportPlan, spell = asIds } = work;
   const fitting = Math.floor(Math.sqrt(ATTENTION_BYTES / model.model.config.numLayers));
   const length = Math.min(window?.length ?? 0, ATTENTION_TOKENS, fitting);
   if (!window || length < 2 || recipe.init === "random") return {};
