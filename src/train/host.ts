@@ -98,6 +98,6 @@ export function openHost(
       return Math.sqrt(totalOf(arrays.squares));
     },
     update: (how: Omit<HostWork & { op: "update" }, "op">) => run({ op: "update", ...how }),
-    close: () => Promise.all(helpers.map((helper) => helper.close())),
+    close: () => helpers.forEach((helper) => void helper.close()),
   };
 }
