@@ -20,7 +20,7 @@ interface Definition<S extends Shape> {
   readonly stops?: string;
   /** Printed below the options. */
   readonly examples: string;
-  run(values: Values<Json & S>, io: CommandIo, call: Call): Promise<void>;
+  run(values: Values<S & Json>, io: CommandIo, call: Call): Promise<void>;
 }
 
 export interface Call {
@@ -43,7 +43,7 @@ Environment:
 export const defineCommand =
   <S extends Shape>({ options: of, argument, recipe = [], ...command }: Definition<S>): Command =>
   (target, io) => {
-    const options = { json: shared.json, ...of };
+    const options = { ...of, json: (of["json"] ?? shared.json) as Json["json"] };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
