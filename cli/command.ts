@@ -20,7 +20,7 @@ interface Definition<S extends Shape> {
   readonly stops?: string;
   /** Printed below the options. */
   readonly examples: string;
-  run(values: Values<Json & S>, io: CommandIo, call: Call): Promise<void>;
+  run(values: Values<S & Json>, io: CommandIo, call: Call): Promise<void>;
 }
 
 export interface Call {
@@ -43,7 +43,7 @@ Environment:
 export const defineCommand =
   <S extends Shape>({ options: of, argument, recipe = [], ...command }: Definition<S>): Command =>
   (target, io) => {
-    const options = { json: shared.json, ...of };
+    const options = { ...of, json: (of["json"] ?? shared.json) as Json["json"] };
     const own = optionsOf(options);
     const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
     for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
@@ -64,8 +64,7 @@ export const defineCommand =
           Object.fromEntries(options.map(({ key }) => [key, typed[key] as unknown]));
         const sources = [...fromEnvironment(options, io.env), ...fromFlags(only(own))];
         const values = readOptions(options, sources);
-        const work = (signal: AbortSignal) =>
-          command.run(values, io, { typed: only(recipe), signal });
+        const work: Work = (signal) => command.run(values, io, { typed: only(recipe), signal });
         return onRanks(io, values as RankFlags, () => stoppable(io, command.stops, work));
       });
   };
@@ -84,15 +83,13 @@ function flagOf({ flag, alias, description, choices, ...option }: Option): Flag 
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }
 
+type Work = (signal: AbortSignal) => Promise<void>;
+
 /**
  * Does work that the first signal asks to stop, `when`; its exit code is 130 then. A second one ends the process as
  * Ctrl+C does to any program, which is 130 to a shell; `process.exit` would abort it in the middle of a session's run.
  */
-async function stoppable(
-  io: CommandIo,
-  when: string | undefined,
-  work: (signal: AbortSignal) => Promise<void>,
-): Promise<void> {
+async function stoppable(io: CommandIo, when: string | undefined, work: Work) {
   const controller = new AbortController();
   const { signal } = controller;
   const onSignal = (name: NodeJS.Signals) => {

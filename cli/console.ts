@@ -71,11 +71,7 @@ const narrowest = 8;
  * Rows under a header (empty: none), in columns two spaces apart; columns of numbers are set to the right. The widest
  * columns of text give way until the table fits.
  */
-export function table(
-  header: readonly string[],
-  rows: readonly (readonly string[])[],
-  columns = defaultColumns,
-): string {
+export function table(header: Table[0], rows: Table[1], columns = defaultColumns): string {
   const lines = header.length > 0 ? [header, ...rows] : rows;
   const indices = [...Array(Math.max(0, ...lines.map((line) => line.length))).keys()];
   const widths = indices.map((i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));

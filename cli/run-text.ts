@@ -215,30 +215,28 @@ const LOG_FORMATS = ["auto", "human", "json"] as const;
 const how = oneOf(LOG_FORMATS, "format");
 export const logFormat = preset(how, "auto", "json: JSON lines; else for people");
 
-export type RunLog = { event(event: RunEvent): void; note(text: string): void };
-
 /** JSON lines where they are asked for; what comes before the run, and its end, is told so too. */
-export const openLog = (io: CommandIo, format: (typeof LOG_FORMATS)[number]): RunLog =>
+export const openLog = (io: CommandIo, format: (typeof LOG_FORMATS)[number]) =>
   format === "json" ? jsonLog(io) : humanLog(io);
 
-function jsonLog(io: CommandIo): RunLog {
+function jsonLog(io: CommandIo) {
   const destination = { write: (line: string) => void io.stderr.write(line) };
   const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   const lines = { write: (line: string) => log.info(line.trimEnd()) };
   io.progress = progress(lines, { isTty: false, now: io.now });
   let last = "";
   return {
-    event: (event) => {
+    event: (event: RunEvent) => {
       // A line per tenth of a long scoring, not per window.
       const tenth = event.kind === "scored" ? `${Math.floor((10 * event.windows) / event.of)}` : "";
       if (tenth === "" || tenth !== last) log.info(event.kind === "note" ? event.text : event);
       last = tenth;
     },
-    note: (text) => log.info(text),
+    note: (text: string) => log.info(text),
   };
 }
 
-function humanLog({ progress: line, now }: CommandIo): RunLog {
+function humanLog({ progress: line, now }: CommandIo) {
   // Of steps that followed one another: what was scored between others says nothing of them.
   let [timed, timedMs, last] = [0, 0, 0];
   let phase = "";
@@ -248,8 +246,8 @@ function humanLog({ progress: line, now }: CommandIo): RunLog {
     line.update(fields, fraction);
   };
   return {
-    note: (text) => line.line(text),
-    event: (event) => {
+    note: (text: string) => line.line(text),
+    event: (event: RunEvent) => {
       if (event.kind === "note") return line.line(event.text);
       if (event.kind === "saved") return;
       if (event.kind === "evaluated") {

@@ -20,6 +20,7 @@ const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
 
 const TASKS = Object.keys(tasks) as TaskName[];
 const someTasks = kind.someOf(TASKS, "names").meta({ alias: "--tasks" });
+const percents = kind.wholeNumbers(0, 100, "from 0 to 100");
 const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 
 export const command = defineCommand({
@@ -38,10 +39,7 @@ export const command = defineCommand({
       kind.wholeNumbers(1, 1 << 24, "of tokens"),
       "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
     ),
-    passkeyDepths: maybe(
-      kind.wholeNumbers(0, 100, "from 0 to 100"),
-      "percent of the text before the key (default: 0,25,50,75,100)",
-    ),
+    passkeyDepths: maybe(percents, "percent of the text before the key (default: 0,25,50,75,100)"),
     passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
     passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
     ...rowOptions,

@@ -23,15 +23,6 @@ import { cacheFolder, type CommandIo, places, staging } from "../io.ts";
 
 const { maybe, shared, wholeNumber } = kind;
 
-// Where one is not given, the model's generation_config.json counts.
-const sampled = {
-  temperature: maybe(kind.within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
-  topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
-  topP: maybe(kind.within(0, 1, "share"), "sample from the most probable of this share"),
-  repetitionPenalty: maybe(kind.above0(), "above 1: tokens of the text so far less probable"),
-  seed: maybe(wholeNumber(0), "makes sampling repeatable"),
-};
-
 const options = {
   model: shared.model,
   prompt: maybe(kind.text("text", 0), "text to continue; -: from standard input"),
@@ -42,7 +33,12 @@ const options = {
   adapter: shared.adapter,
   ...quantizeOptions,
   maxNewTokens: kind.preset(wholeNumber(1), 100, "tokens to add at most"),
-  ...sampled,
+  // Where one is not given, the model's generation_config.json counts.
+  temperature: maybe(kind.within(0, 100, "number"), "above 1 more varied, below 1 less; 0: greedy"),
+  topK: maybe(wholeNumber(1), "sample from the n most probable tokens"),
+  topP: maybe(kind.within(0, 1, "share"), "sample from the most probable of this share"),
+  repetitionPenalty: maybe(kind.above0(), "above 1: tokens of the text so far less probable"),
+  seed: maybe(wholeNumber(0), "makes sampling repeatable"),
   device: shared.device,
   refresh: shared.refresh,
 };
@@ -64,16 +60,14 @@ Example:
     const asked = promptsOf(given, io);
     const at = { ...places(io, given.refresh), signal };
     const folder = cacheFolder(io, "exports");
-    const generator = await openGenerator({
-      ...opening(at),
-      ...given,
-      provider: await providerOf(given.device, at.onChoice),
-      quantization: quantizationOf(given),
-      cacheFolder: folder,
-      sampling: { temperature, topK, topP, repetitionPenalty },
-      seed: seed ?? Math.floor(Math.random() * 2 ** 31),
-      onStage: staging(io, signal),
-    }).catch((error: unknown) => {
+    const sampling = { temperature, topK, topP, repetitionPenalty };
+    const drawn = { sampling, seed: seed ?? Math.floor(Math.random() * 2 ** 31) };
+    const provider = await providerOf(given.device, at.onChoice);
+    const quantization = quantizationOf(given);
+    const onStage = staging(io, signal);
+    const how = { ...drawn, provider, quantization, cacheFolder: folder, onStage };
+    const opened = openGenerator({ ...opening(at), ...given, ...how });
+    const generator = await opened.catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);
       throw new UserError(error.message, { hint: hints.join("; "), exitCode: 1 });

@@ -41,15 +41,11 @@ export function tokenLosses(plan: Plan, losses: Losses) {
 }
 
 /** Of tokens whose spelling nobody knows. */
-export const idsAsText = (ids: Iterable<number>) => Array.from(ids, (id) => ` #${id}`);
+export const asIds = (ids: Iterable<number>): readonly string[] =>
+  Array.from(ids, (id) => ` #${id}`);
 
 /** What became of tokens; `spell` writes them. */
-export function compareTokens(
-  plan: Plan,
-  before: TokenLosses,
-  after: TokenLosses,
-  spell: (ids: Iterable<number>) => readonly string[] = idsAsText,
-) {
+export function compareTokens(plan: Plan, before: TokenLosses, after: TokenLosses, spell = asIds) {
   const groups = after.places.map(() => ({ from: Infinity, to: 0, numTokens: 0 }));
   for (const { place } of scoredTokens(plan)) {
     const group = groups[groupOf(place)]!;

@@ -30,16 +30,14 @@ type PasskeyOptions = { readonly [key in "lengths" | "depths"]?: readonly number
   readonly [key in "trials" | "seed"]?: number | undefined;
 };
 
+type PlanOptions = CorpusOptions & EvaluateOptions;
+
 /** What can be measured of a model. */
 export interface Task<Result extends TaskResult = TaskResult> {
   /** What it measures on where no data is named, with the split that counts; null: it makes its texts itself. */
   readonly data?: string | null;
   /** Reads the data and chooses what is scored. */
-  plan(
-    opened: OpenedModel,
-    split: DataSplit,
-    options: CorpusOptions & EvaluateOptions,
-  ): Promise<EvaluationPlan<Result>>;
+  plan(opened: OpenedModel, split: DataSplit, how: PlanOptions): Promise<EvaluationPlan<Result>>;
   /** For people: lines of what it is and its value. */
   summary(result: Result): readonly (readonly [string, string | number])[];
 }

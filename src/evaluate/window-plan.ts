@@ -37,31 +37,25 @@ export function planWindows(opened: OpenedModel, corpus: Corpus, options: Evalua
   const mask = texts.some(({ isTarget }) => isTarget) ? "targets" : "all";
   const task = "perplexity" as const;
   const conditions = { task, convention, context, stride, mask, dataSha256, numTokens } as const;
-  return {
-    texts,
-    windows,
-    isPacked,
-    groups: [{ context, windows, isPacked }],
-    needsArgmax: false,
-    perplexityOf: "tokens" as const,
-    conditions,
-    resultOf(losses: Losses, modelSha256: string) {
-      const loss = estimate(losses);
-      const textNats = loss.lossNats * numTargets;
-      return {
-        ...conditions,
-        ...loss,
-        /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
-        bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
-        /** exp(summed nats / words of the original text); null but for conventions that count words. */
-        wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
-        /** Tokens of the scored windows, targets or not. */
-        windowTokens: windows.reduce((sum, { length }) => sum + length, 0),
-        /** Windows scored, and of how many. */
-        windows: windows.length,
-        windowsTotal: all.length,
-        modelSha256,
-      };
-    },
+  const resultOf = (losses: Losses, modelSha256: string) => {
+    const loss = estimate(losses);
+    const textNats = loss.lossNats * numTargets;
+    return {
+      ...conditions,
+      ...loss,
+      /** Summed nats of the text over ln 2 · UTF-8 bytes, unscored tokens at the mean; null for token files. */
+      bitsPerByte: utf8Bytes ? textNats / (Math.LN2 * utf8Bytes) : null,
+      /** exp(summed nats / words of the original text); null but for conventions that count words. */
+      wordPerplexity: numWords ? Math.exp(textNats / numWords) : null,
+      /** Tokens of the scored windows, targets or not. */
+      windowTokens: windows.reduce((sum, { length }) => sum + length, 0),
+      /** Windows scored, and of how many. */
+      windows: windows.length,
+      windowsTotal: all.length,
+      modelSha256,
+    };
   };
+  const groups = [{ context, windows, isPacked }];
+  const how = { needsArgmax: false, perplexityOf: "tokens" as const };
+  return { texts, windows, isPacked, groups, ...how, conditions, resultOf };
 }

@@ -125,6 +125,7 @@ function assignment(set: string): Given {
   return [path, value, "--set"];
 }
 
+type Origin = (...keys: readonly string[]) => string;
 const NO_FILE = { content: {} as JsonObject, originOf: () => "" };
 
 /** A file's keys and values, and where the value at a path is. */
@@ -152,11 +153,7 @@ export function readYaml({ path, text }: RecipeFile) {
 }
 
 /** What keys give, over `base` where what they give is not laid over other layers. */
-function givenBy(
-  content: JsonObject,
-  originOf: (...keys: readonly string[]) => string,
-  base?: JsonObject,
-): Given[] {
+function givenBy(content: JsonObject, originOf: Origin, base?: JsonObject): Given[] {
   const given = (value: unknown, ...keys: readonly string[]): Given => {
     return [keys.join("."), value, originOf(...keys), true];
   };

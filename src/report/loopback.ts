@@ -24,11 +24,10 @@ const HEADERS = {
 /** What is there under a name: a text, or a file as it lies on disk. */
 export type Served = Readonly<{ type: string } & ({ text: string } | { path: string })>;
 
+type Find = (name: string) => Promise<Served | undefined>;
+
 /** Serves until the process ends; `tell` gets the link, or why there is none. The page itself has the name "". */
-export function serveHere(
-  find: (name: string) => Promise<Served | undefined>,
-  tell: (url: string) => void,
-) {
+export function serveHere(find: Find, tell: (url: string) => void) {
   const token = randomBytes(16).toString("hex");
   let host = "";
   const server = createServer(({ url = "", headers }, response) => {

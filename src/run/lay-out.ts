@@ -10,7 +10,7 @@ import { planWindows, type WindowPlan } from "../evaluate/window-plan.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { Recipe } from "../options/schema.ts";
 
-interface TrainingText extends Pick<Corpus, "texts" | "isRendered"> {
+interface Source extends Pick<Corpus, "texts" | "isRendered"> {
   readonly tokenizer?: Pick<Tokenizer, "endOfText" | "prefix">;
   readonly path: string;
   readonly weight: number | null;
@@ -22,16 +22,11 @@ type LayOut = Pick<Recipe, "packing" | "reportWindows" | "evalWindows"> & {
   readonly context: number;
 };
 
-export function layOut(
-  opened: OpenedModel,
-  recipe: LayOut,
-  train: readonly TrainingText[],
-  evaluation: Corpus,
-) {
-  const { context } = recipe;
+export function layOut(opened: OpenedModel, how: LayOut, train: readonly Source[], scored: Corpus) {
+  const { context } = how;
   // One graph learns from all sources, so that one rule lays them in rows.
   const all = train.flatMap(({ texts }) => texts);
-  const packing = packingOf(recipe.packing, all);
+  const packing = packingOf(how.packing, all);
   const sources = train.map(({ texts, tokenizer, isRendered, path: name, weight, ...split }) => {
     const { prefix = [] } = tokenizer ?? {};
     const endOfText = isRendered ? undefined : tokenizer?.endOfText;
@@ -41,12 +36,12 @@ export function layOut(
     const [numRows, numTokens] = [training.facts.rows, training.stream.tokens.length];
     return { name, weight, numRows, numTokens, training };
   });
-  const mayPack = recipe.packing === "auto" || packing === "documents";
+  const mayPack = how.packing === "auto" || packing === "documents";
   const plan = (limit: number | "all") => {
     const windows = limit === "all" ? undefined : limit;
-    return planWindows(opened, evaluation, { context, windows, mayPack });
+    return planWindows(opened, scored, { context, windows, mayPack });
   };
-  const [reportPlan, evalPlan] = [plan(recipe.reportWindows), plan(recipe.evalWindows)];
+  const [reportPlan, evalPlan] = [plan(how.reportWindows), plan(how.evalWindows)];
   return {
     sources,
     /** Of the graphs that learn, and that score on the way, but for the size of a batch. */

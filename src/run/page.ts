@@ -3,8 +3,9 @@
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { arch, platform, version } from "node:process";
+import type { Window } from "../data/windows.ts";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
-import { compareTokens, idsAsText, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
+import { compareTokens, asIds, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
 import type { evaluate } from "../evaluate/evaluation.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
@@ -28,14 +29,14 @@ export async function leavePage(
   { observed, losses }: Pick<Evaluated, "observed" | "losses">,
   before: TokenLosses | undefined,
 ): Promise<void> {
-  const { runDir, reportPlan: plan, spell = idsAsText } = work;
+  const { runDir, reportPlan: plan, spell = asIds } = work;
   const details: RunDetails = {
     heads: observed.sites.map(({ layer, projection, heads }) => {
       const list = (of: "mean" | "deviation") => heads.map((head) => head[of]);
       return { layer, projection, mean: list("mean"), deviation: list("deviation") };
     }),
-    ...passageOf(plan, observed, spell),
-    ...(await attentionIn(work, model, observed, spell)),
+    ...passageOf(work, observed),
+    ...(await attentionIn(work, model, observed.firstWindow)),
     ...(before && compareTokens(plan, before, tokenLosses(plan, losses), spell)),
     machine: {
       processor: `${cpus()[0]?.model.trim() || arch}, ${cpus().length} threads`,
@@ -48,10 +49,7 @@ export async function leavePage(
 }
 
 type Evaluated = Awaited<ReturnType<typeof evaluate>>;
-type Plan = RunAtWork["reportPlan"];
-type Spell = NonNullable<RunAtWork["spell"]>;
-
-function passageOf({ texts }: Plan, observed: AttentionStatistics, spell: Spell) {
+function passageOf({ reportPlan, spell = asIds }: RunAtWork, observed: AttentionStatistics) {
   const { sites, firstWindow: window } = observed;
   if (!window || sites.length === 0) return {};
   const rows = sites.reduce((sum, { heads }) => sum + heads.length, 0);
@@ -61,21 +59,18 @@ function passageOf({ texts }: Plan, observed: AttentionStatistics, spell: Spell)
     return { layer, projection, taus: heads.map(({ kept }) => kept.slice(0, length).map(short)) };
   });
   const { text, start } = window;
-  const tokens = spell(texts[text]!.tokens.subarray(start, start + length));
+  const tokens = spell(reportPlan.texts[text]!.tokens.subarray(start, start + length));
   return { passage: { tokens, temperatures } };
 }
 
 /** How the passage's tokens attend before and after training; random weights are not kept. */
-async function attentionIn(
-  { engine, base, recipe, reportPlan: { texts } }: RunAtWork,
-  model: OpenedModel,
-  { firstWindow: window }: AttentionStatistics,
-  spell: Spell,
-) {
+async function attentionIn(work: RunAtWork, model: OpenedModel, window: Window | undefined) {
+  const { engine, base, recipe, reportPlan, spell = asIds } = work;
   const fitting = Math.floor(Math.sqrt(ATTENTION_BYTES / model.model.config.numLayers));
   const length = Math.min(window?.length ?? 0, ATTENTION_TOKENS, fitting);
   if (!window || length < 2 || recipe.init === "random") return {};
-  const tokens = texts[window.text]!.tokens.subarray(window.start, window.start + length);
+  const { tokens: all } = reportPlan.texts[window.text]!;
+  const tokens = all.subarray(window.start, window.start + length);
   const before = await attentionOn(engine, base, tokens);
   const after = await attentionOn(engine, model, tokens);
   // A byte each: steps of 0.4 %.

@@ -83,18 +83,10 @@ function sweepOf(
 ): Recipe {
   const { reportWindows: all } = recipe;
   const reportWindows = all === "all" ? MOST_WINDOWS : Math.min(all, MOST_WINDOWS);
-  return {
-    ...recipe,
-    seed: SEED,
-    steps,
-    warmupSteps: Math.ceil((recipe.warmupSteps * steps) / recipe.steps),
-    evalEvery: steps,
-    reportWindows,
-    evalWindows: reportWindows,
-    tasks: null,
-    earlyStopping: "off",
-    keepLast: 1,
-  };
+  const warmupSteps = Math.ceil((recipe.warmupSteps * steps) / recipe.steps);
+  const scored = { evalEvery: steps, reportWindows, evalWindows: reportWindows, tasks: null };
+  const trained = { seed: SEED, steps, warmupSteps, earlyStopping: "off", keepLast: 1 } as const;
+  return { ...recipe, ...trained, ...scored };
 }
 
 /** The lowest loss; of equals the lower rate. */

@@ -4,7 +4,7 @@ import { type OpenedModel, countParameters } from "../model/opened.ts";
 import { createRandom } from "../core/random.ts";
 import { UserError } from "../core/errors.ts";
 import { fixedShape, sizeOf, type Shape } from "../core/shape.ts";
-import type { TensorInfo } from "../files/safetensors.ts";
+import type { readFloats } from "../files/safetensors.ts";
 import type { WeightGroup } from "../models/index.ts";
 import type { Recipe, TuneGroup } from "../options/schema.ts";
 import { withInitialValues } from "../insertions/insertion.ts";
@@ -107,11 +107,7 @@ const shared = (length: number) =>
  * The tensors that train, in a fixed order, with their initial values, those of the base as `read` gives them; a group
  * that would train nothing is refused.
  */
-export async function trainedTensors(
-  opened: OpenedModel,
-  recipe: Recipe,
-  read: (weight: TensorInfo) => Promise<Float32Array>,
-) {
+export async function trainedTensors(opened: OpenedModel, recipe: Recipe, read: typeof readFloats) {
   const { folder, model, weights } = opened;
   const { tune, init, seed, weightDecay } = recipe;
   if (init === "random" && !tune.includes("all"))
@@ -140,15 +136,10 @@ export async function trainedTensors(
     used.add(group);
     const values = shared(sizeOf(shape));
     values.set(await initial());
-    tensors.push({
-      name,
-      shape: fixedShape(shape),
-      values,
-      mean: shared(values.length),
-      square: shared(values.length),
-      weightDecay: DECAYED.includes(kind) ? weightDecay : 0,
-      rate: tuneGroups[group].rate,
-    });
+    const moments = { mean: shared(values.length), square: shared(values.length) };
+    const decay = DECAYED.includes(kind) ? weightDecay : 0;
+    const how = { weightDecay: decay, rate: tuneGroups[group].rate };
+    tensors.push({ name, shape: fixedShape(shape), values, ...moments, ...how });
   }
   const bare = insertionsOf(opened).flatMap(([kind, { values }]) => (values.size ? [] : [kind]));
   if (tensors.length === 0 && bare.length > 0)

@@ -76,11 +76,8 @@ export function openHost(
   const shares = start && size >= MANY ? Math.max(1, Math.min(threads, chunks)) : 1;
   const bytes = (length: number) =>
     shares > 1 ? new SharedArrayBuffer(length) : new ArrayBuffer(length);
-  const arrays: HostArrays = {
-    tensors,
-    sums: tensors.map(({ values }) => new Float32Array(bytes(4 * values.length))),
-    squares: new Float64Array(bytes(8 * chunks)),
-  };
+  const sums = tensors.map(({ values }) => new Float32Array(bytes(4 * values.length)));
+  const arrays: HostArrays = { tensors, sums, squares: new Float64Array(bytes(8 * chunks)) };
   const helpers = Array.from({ length: shares - 1 }, (_, i) =>
     start!({ arrays, share: i + 1, shares }),
   );
@@ -101,6 +98,6 @@ export function openHost(
       return Math.sqrt(totalOf(arrays.squares));
     },
     update: (how: Omit<HostWork & { op: "update" }, "op">) => run({ op: "update", ...how }),
-    close: () => Promise.all(helpers.map((helper) => helper.close())),
+    close: () => helpers.forEach((helper) => void helper.close()),
   };
 }

@@ -106,11 +106,10 @@ export async function trainLoop(
     const batches = Array.from({ length: options.gradientAccumulationSteps }, nextBatch);
     const fail = (what: string) => failure(what, step);
     const how = { ...options, step, fail };
-    const metrics = await saving(trainStep(program, tensors, host, batches, how)).catch(
-      (error: unknown) => {
-        if (!shouldStop(error)) throw error;
-      },
-    );
+    const training = saving(trainStep(program, tensors, host, batches, how));
+    const metrics = await training.catch((error: unknown) => {
+      if (!shouldStop(error)) throw error;
+    });
     if (!metrics) return end("interrupted");
     await onStep(metrics);
     current = { ...current, step, ...(lossScale && { lossScale: { ...lossScale.state } }) };

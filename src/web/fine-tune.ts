@@ -95,8 +95,11 @@ export async function trainInPage(run: PageRun, engine: Engine, { signal, onEven
     };
     // Nothing is kept on the way that an earlier step could be brought back from.
     const how = { ...recipe, earlyStopping: "off" } as const;
-    const training = trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
-    await training.finally(() => step.dispose());
+    try {
+      await trainLoop(step, tensors, openHost(tensors), how, callbacks, INITIAL_STATE);
+    } finally {
+      await step.dispose();
+    }
     signal.throwIfAborted();
     const after = await score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));

@@ -56,15 +56,12 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
   const dataName = basename(source!.path);
   const own = { ...recipe, data: dataName, evalData: null, out: null };
   const offer: Offer = { recipe: own, dataName, modelFiles: names };
+  const self = "'self'";
   const page = await documentOf({
     title: "ssa: fine-tune in this browser",
     entry: join(import.meta.dirname, "page/main"),
     data: offer,
-    allows: {
-      "script-src": "'self' 'wasm-unsafe-eval'",
-      "worker-src": "'self'",
-      "connect-src": "'self'",
-    },
+    allows: { "script-src": "'self' 'wasm-unsafe-eval'", "worker-src": self, "connect-src": self },
   });
   const runtime = runtimeFolder();
   const files = Object.values(webDevices).flatMap((device) => device.files);

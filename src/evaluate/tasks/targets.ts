@@ -61,17 +61,11 @@ export function planTargets<Figures>(
   const groups = targetGroups(windows, context, mayPack);
   const places = new Map(groups.flatMap((group) => group.windows).map((window, i) => [window, i]));
   const conditions = { task, context, dataSha256, numTokens: numScored(windows) };
-  return {
-    texts,
-    groups,
-    needsArgmax,
-    perplexityOf,
-    conditions,
-    resultOf(losses: Losses, modelSha256: string) {
-      const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
-      return { ...conditions, ...figures, modelSha256 };
-    },
+  const resultOf = (losses: Losses, modelSha256: string) => {
+    const figures = figuresOf(windows.map((window) => losses[places.get(window)!]!));
+    return { ...conditions, ...figures, modelSha256 };
   };
+  return { texts, groups, needsArgmax, perplexityOf, conditions, resultOf };
 }
 
 /** Of documents: a target is right where each of its tokens is the likeliest, as greedy generation would write it. */

@@ -51,12 +51,10 @@ export function intervals(
 /** Where nothing changes. */
 export const zero = Plot.ruleX([0], { stroke: SOFT });
 
+type Metric = "loss" | "gradNorm" | "learningRate";
+
 /** A metric over the steps, as it was behind its running mean; of held-out text the dots. */
-export function curve(
-  label: string,
-  { points, evaluations }: RunPage["curves"],
-  y: "loss" | "gradNorm" | "learningRate",
-) {
+export function curve(label: string, { points, evaluations }: RunPage["curves"], y: Metric) {
   const line = { x: "step", y, stroke: ACCENT };
   return plot(label, {
     marks: [

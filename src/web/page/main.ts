@@ -95,18 +95,13 @@ async function chosenTexts(): Promise<Texts> {
 
 /** The recipe as `ssa finetune` resolves it with what the form says. */
 function asked() {
-  const { steps, context, learningRate, seed } = inputs;
-  return {
-    ...recipe,
-    steps: steps.valueAsNumber,
-    context: context.valueAsNumber,
-    learningRate: learningRate.valueAsNumber,
-    seed: seed.valueAsNumber,
-    // So that a shorter run reaches its peak.
-    ...(steps.valueAsNumber !== recipe.steps && {
-      warmupSteps: Math.min(recipe.warmupSteps, Math.floor(steps.valueAsNumber / 2)),
-    }),
-  };
+  const fields = [inputs.steps, inputs.context, inputs.learningRate, inputs.seed];
+  const numbers = fields.map(({ valueAsNumber }) => valueAsNumber);
+  const [steps, context, learningRate, seed] = numbers as [number, number, number, number];
+  // So that a shorter run reaches its peak.
+  const most = steps === recipe.steps ? Infinity : Math.floor(steps / 2);
+  const warmupSteps = Math.min(recipe.warmupSteps, most);
+  return { ...recipe, steps, context, learningRate, seed, warmupSteps };
 }
 
 /** Ends what holds the model of the run before. */
