@@ -82,6 +82,9 @@ function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
+const GIGABITS = [1, 10];
+const seconds = (bytes: number, gigabits: number) => ((8e-9 * bytes) / gigabits).toPrecision(2);
+
 export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): string {
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const { actual, asked } = data.heldOut ?? {};
@@ -98,6 +101,12 @@ export function planText(plan: RunPlan, run: Facts, { columns }: CommandIo): str
       "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
       epochs: `the data is read ${data.epochs.toFixed(2)} times`,
       device: plan.device,
+      network:
+        plan.network &&
+        `${format.bytes(plan.network.bytesPerStep)} a step: ` +
+          GIGABITS.map((g) => `${seconds(plan.network!.bytesPerStep, g)} s at ${g} Gbit/s`).join(
+            ", ",
+          ),
       memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
       ...Object.fromEntries(memory),
       "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,

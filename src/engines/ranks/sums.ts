@@ -17,6 +17,13 @@ export interface Part {
 export const startOf = (rank: number, ranks: number, length: number) =>
   Math.floor((length * rank) / ranks);
 
+/** Bytes that a step sends over the link that has most of them: rank 0's, or all alike where they share. */
+export function linkBytes(values: number, microBatches: number, ranks: number) {
+  const ofEach = Math.ceil(microBatches / ranks);
+  const times = values < SHARED_VALUES ? (ranks - 1) * (1 + ofEach) : ofEach + 2;
+  return 4 * values * times;
+}
+
 export type Sums = ReturnType<typeof openSums>;
 
 /** `send` gives another rank its part. */
