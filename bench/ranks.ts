@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { fileURLToPath } from "node:url";
 import { createRandom } from "../src/core/random.ts";
+import { SHARED_VALUES } from "../src/engines/ranks/sums.ts";
 import { readJson } from "../src/files/json.ts";
 import { readLines } from "../src/files/run-folder.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
@@ -22,12 +23,16 @@ const NETWORKS = {
 
 /**
  * Rank 0 sends every other rank the values and gets its gradients, one rank after another, while all compute:
- *     step = micro batch + (hosts - 1) · (2 · 4 · values · 8 / bits per second + 2 · latency + handling)
- * `handling` is what rank 0 takes to write as many values for a message, read as many from one, and add them.
+ *     step = micro batch + (hosts - 1) · (2 · 32 · values / bits per second + 2 · latency + handling)
+ * `handling` is what rank 0 takes to write as many values for a message, read as many from one, and add them. Many values
+ * go in parts, as gradients, as sums and as what changed:
+ *     step = micro batch + 3 · (32 · values / bits per second + latency) + handling
  */
-const stepOf = (of: Measured, hosts: number, bitsPerSecond: number, latency: number) =>
-  of.microBatchMs +
-  (hosts - 1) * (of.handlingMs + 1e3 * ((64 * of.values) / bitsPerSecond + 2 * latency));
+function stepOf(of: Measured, hosts: number, bitsPerSecond: number, latency: number) {
+  const once = 1e3 * ((32 * of.values) / bitsPerSecond + latency);
+  if (of.values >= SHARED_VALUES) return of.microBatchMs + 3 * once + of.handlingMs;
+  return of.microBatchMs + (hosts - 1) * (2 * once + of.handlingMs);
+}
 
 interface Measured {
   readonly values: number;

@@ -17,6 +17,8 @@ export async function onRanks(io: CommandIo, flags: RankFlags, work: () => Promi
   const { rankTimeout: timeout, logRanks } = flags;
   const launch = typeof timeout === "number" ? launchOf(io.env) : undefined;
   if (!launch || typeof timeout !== "number") return work();
+  // UCX, which MPICH uses, would replace the program's brk(), after which Node's heap was seen to break (UCX 1.13).
+  process.env["UCX_MEM_EVENTS"] ??= "n";
   const options = { timeout, version: versionIn(io.packageRoot) };
   const name = `rank ${launch.rank} of ${launch.size} on ${hostname()}`;
   const onNote = (text: string) => void (logRanks && io.stderr.write(`${name}: ${text}\n`));

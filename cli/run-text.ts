@@ -82,6 +82,14 @@ function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
+const GIGABITS = [1, 10];
+
+function networkText({ bytesPerStep }: NonNullable<RunPlan["network"]>): string {
+  const seconds = (rate: number) => ((8e-9 * bytesPerStep) / rate).toPrecision(2);
+  const times = GIGABITS.map((rate) => `${seconds(rate)} s at ${rate} Gbit/s`);
+  return `${format.bytes(bytesPerStep)} a step: ${times.join(", ")}`;
+}
+
 export function planFacts(plan: RunPlan, run: Facts): Facts {
   const { base, data, evaluation, memoryBytes, deviceBytes } = plan;
   const { actual, asked } = data.heldOut ?? {};
@@ -97,6 +105,7 @@ export function planFacts(plan: RunPlan, run: Facts): Facts {
     "micro batches": `${plan.gradientAccumulationSteps} a step, batch size ${plan.batchSize}, ${plan.precision}`,
     epochs: `the data is read ${data.epochs.toFixed(2)} times`,
     device: plan.device,
+    network: plan.network && networkText(plan.network),
     memory: `about ${format.bytes(plan.totalBytes)}${turns}`,
     ...Object.fromEntries(memory),
     "on the device": deviceBytes && `about ${format.bytes(deviceBytes)}`,

@@ -14,9 +14,17 @@ export type Weight =
   | { readonly file: string; readonly offset: number; readonly byteLength: number }
   | Uint8Array;
 
+/** Results that are added to those of the runs before, and the run's place among them, from 0. */
+export interface Adding {
+  readonly index: number;
+  readonly names: readonly string[];
+}
+
 export interface Program {
   /** As many runs at a time as the engine has lanes; results by output name. */
-  run(feeds: Feeds): Promise<Results>;
+  run(feeds: Feeds, adding?: Adding): Promise<Results>;
+  /** Where processes share large sums: those of all runs that were `adding`, which did not return them. */
+  readonly take?: ((names: readonly string[]) => Promise<Results>) | undefined;
   /** How many runs may be asked for, and be more than lanes, before the first one's results are taken. */
   readonly ahead?: number | undefined;
   /** Waits for a run in progress, then releases all that the program holds. */

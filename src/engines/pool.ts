@@ -3,7 +3,7 @@
 
 import { sizeOf } from "../core/shape.ts";
 import type { Outputs } from "../graph/tensor.ts";
-import type { Engine, Feeds, Program, Results } from "./engine.ts";
+import type { Engine, Program, Results } from "./engine.ts";
 
 /**
  * Engines of one kind: each compiles every program, and runs are dealt to their lanes. What they compute does not depend
@@ -39,11 +39,11 @@ export function pooled(
       const deal = dealer(lanes.map((engine) => programs[engine]!));
       const ahead = aheadFor(outputs, lanes.length);
       let runs = 0;
-      const run = (feeds: Feeds) =>
-        ahead > 1 ? deal.run(feeds) : programs[lanes[runs++ % lanes.length]!]!.run(feeds);
+      const run: Program["run"] = (...asked) =>
+        ahead > 1 ? deal.run(...asked) : programs[lanes[runs++ % lanes.length]!]!.run(...asked);
       return {
         ahead: ahead * lanes.length,
-        run: (feeds) => holding(run(feeds)).catch(deal.stop),
+        run: (...asked) => holding(run(...asked)).catch(deal.stop),
         dispose: async () => void (await all(programs.map((program) => program.dispose()))),
       };
     },
@@ -71,15 +71,15 @@ function dealer(programs: readonly Program[]) {
     return { program, isBusy: false, startedAt: 0, milliseconds: 1 };
   });
   type Turn = Readonly<{
-    feeds: Feeds;
+    asked: Parameters<Program["run"]>;
     resolve: (results: Results) => void;
     reject: (error: unknown) => void;
   }>;
   const waiting: Turn[] = [];
-  const start = async (lane: (typeof lanes)[number], { feeds, resolve, reject }: Turn) => {
+  const start = async (lane: (typeof lanes)[number], { asked, resolve, reject }: Turn) => {
     Object.assign(lane, { isBusy: true, startedAt: performance.now() });
     try {
-      const results = Object.entries(await lane.program.run(feeds));
+      const results = Object.entries(await lane.program.run(...asked));
       resolve(Object.fromEntries(results.map(([name, values]) => [name, values.slice()])));
     } catch (error) {
       reject(error);
@@ -102,9 +102,9 @@ function dealer(programs: readonly Program[]) {
     }
   };
   return {
-    run: (feeds: Feeds) =>
+    run: (...asked: Parameters<Program["run"]>) =>
       new Promise<Results>((resolve, reject) => {
-        waiting.push({ feeds, resolve, reject });
+        waiting.push({ asked, resolve, reject });
         deal();
       }),
     /** Nothing that waits goes on behind an error. */
@@ -168,12 +168,13 @@ export function takingTurns(engine: Engine): Engine {
         return (resident = release(last).then(() => engine.compile(outputs, weights)));
       };
       let own = enter();
-      const { ahead } = await own;
+      const { ahead, take } = await own;
       return {
         ahead,
-        run: async (feeds) => {
+        take: take && (async (names) => (await own).take!(names)),
+        run: async (...asked) => {
           if (resident !== own) own = enter();
-          return (await own).run(feeds);
+          return (await own).run(...asked);
         },
         dispose: async () => {
           if (resident !== own) return;

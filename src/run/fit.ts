@@ -4,6 +4,7 @@ import { freemem } from "node:os";
 import type { Precision } from "../core/dtype.ts";
 import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
+import { linkBytes } from "../engines/ranks/sums.ts";
 import { simplify } from "../graph/passes.ts";
 import { buildForward, natsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/opened.ts";
@@ -175,6 +176,7 @@ export const planRun = (run: Prepared) =>
     const { recipe, opened, parameters, context, heldOut, reportPlan, evalPlan, trainTokens } = run;
     const { base, trained, added, share } = parameters;
     const { steps, evalEvery } = recipe;
+    const hosts = run.places.ranks?.hosts ?? [];
     const sequences = sequencesOf(recipe);
     const tokensPerStep = sequences * context;
     const epochs = (steps * sequences) / run.sources.reduce((sum, of) => sum + of.numRows, 0);
@@ -191,6 +193,13 @@ export const planRun = (run: Prepared) =>
         evaluations: Math.ceil(steps / evalEvery),
       },
       device: engine.description,
+      /** Of several hosts. */
+      ...(new Set(hosts).size > 1 && {
+        network: {
+          hosts: new Set(hosts).size,
+          bytesPerStep: linkBytes(trained, fit.gradientAccumulationSteps, hosts.length),
+        },
+      }),
       ...fit,
     };
   });

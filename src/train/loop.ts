@@ -137,17 +137,18 @@ export async function sumGradients(
   onLoss: (nats: number, index: number) => void = () => undefined,
 ) {
   const values = Object.fromEntries(tensors.map(({ name, values }) => [name, values]));
-  const run = (batch: Batch) => program.run(batch, values);
+  const run = ([index, batch]: [number, Batch]) => program.run(batch, values, index);
   let [nats, numTokens, gradNorm] = [0, 0, 0];
   do {
     [nats, numTokens] = [0, 0];
     // In the order of the micro batches, so that the sums do not depend on how many devices there are.
-    await inOrder(batches, program.lanes, run, async (result, i) => {
+    await inOrder(batches.entries(), program.lanes, run, async (result, i) => {
       nats += result.nats;
       numTokens += result.numTokens;
-      await host.add(result.gradients, i === 0);
+      if (!program.take) await host.add(result.gradients, i === 0);
       onLoss(result.nats, i);
     });
+    if (program.take) await host.add(await program.take(), true);
     gradNorm = (await host.norm()) / numTokens;
   } while (program.lossScale?.shouldRetry(Number.isFinite(gradNorm)));
   return { nats, numTokens, gradNorm };

@@ -6,7 +6,7 @@ import type { OpenedModel } from "../model/opened.ts";
 import { UserError } from "../core/errors.ts";
 import type { Precision } from "../core/dtype.ts";
 import type { Batch, BatchShape } from "../data/windows.ts";
-import type { Engine } from "../engines/index.ts";
+import type { Engine, Results } from "../engines/index.ts";
 import { gradients } from "../graph/autodiff.ts";
 import { input, mul, reduceSum } from "../graph/build.ts";
 import { simplify } from "../graph/passes.ts";
@@ -75,20 +75,30 @@ export async function openTrainingStep(
   const { tiling } = engine;
   const outputs = buildTrainingGraph(opened, shape, names, { tiling, ...options });
   const program = await engine.compile(outputs, boundWeights(opened));
+  const outputNames = names.map((name) => GRADIENT + name);
+  const byName = (results: Results): ReadonlyMap<string, Float32Array> =>
+    new Map(names.map((name) => [name, results[GRADIENT + name]!]));
+  // What overflows in a sum of scaled gradients need not overflow otherwise.
+  const take = scale ? undefined : program.take;
   return {
     /** Sums over the micro batch's targets, so that micro batches of different sizes add up. */
-    run: async (batch: Batch, values: Readonly<Record<string, Float32Array>>) => {
+    run: async (batch: Batch, values: Readonly<Record<string, Float32Array>>, index?: number) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.state.value) };
-      const results = await program.run({ ...values, ...batchFeeds(batch), ...scaled });
+      const feeds = { ...values, ...batchFeeds(batch), ...scaled };
+      const isAdding = take && index !== undefined;
+      const results = await program.run(
+        feeds,
+        isAdding ? { index, names: outputNames } : undefined,
+      );
       const nats = totalNats(results["nats"]!);
       // Of the summed nats, by name; overwritten by the run that is as many later as there are lanes.
-      const gradients: ReadonlyMap<string, Float32Array> = new Map(
-        names.map((name) => [name, results[GRADIENT + name]!]),
-      );
+      const gradients: ReadonlyMap<string, Float32Array> = isAdding ? new Map() : byName(results);
       for (const gradient of scale ? gradients.values() : [])
         for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.state.value;
       return { nats, numTokens: batch.numTargets, gradients };
     },
+    /** Where runs that have an index, from 0, give no gradients: those of all, added in this order. */
+    ...(take && { take: async () => byName(await take(outputNames)) }),
     /** How many runs are asked for at a time. */
     lanes: program.ahead ?? engine.lanes,
     ...(scale && { lossScale: scale }),

@@ -6,8 +6,10 @@ import { invariant, messageOf, UserError } from "../../core/errors.ts";
 import { thisProcess } from "../../files/lock.ts";
 import { readBytes } from "../../files/safetensors.ts";
 import { flattened, leaves, type Outputs } from "../../graph/tensor.ts";
-import type { Engine, Feeds, Weight } from "../engine.ts";
+import type { Engine, Feeds, Program, Weight } from "../engine.ts";
+import { sizeOf } from "../../core/shape.ts";
 import { pooled } from "../pool.ts";
+import { openSums, SHARED_VALUES, startOf } from "./sums.ts";
 import { openLink, type Processes } from "./link.ts";
 import type { Launch } from "./mpi.ts";
 import {
@@ -37,7 +39,9 @@ export async function leadRanks(
   const stop = (error: unknown) => held.forEach((reject) => reject(error));
   const self = await thisProcess();
   const known: Processes = new Map();
-  const link = await openLink(launch, others, { piece: readBytes }, { known, timeout }, stop);
+  const sums = openSums(launch, (to, part) => ask(to, "add", part));
+  const served = { piece: readBytes, add: sums.add };
+  const link = await openLink(launch, others, served, { known, timeout }, stop);
   const ask: Ask = (to, op, ...asked) => link.ask(to, op, asked[0]) as never;
   /** The wait for work, which ends where a rank is lost, or all is to stop. */
   const holding = <T>(work: Promise<T>) =>
@@ -76,6 +80,60 @@ export async function leadRanks(
     await ask(rank, "need", [...files.values()]);
     return bound;
   };
+  let spreading: Promise<unknown> = Promise.resolve();
+  /** Of large feeds that changed, each other rank gets a part and hands it on: no link carries more than the whole. */
+  const spread = (feeds: Feeds) => {
+    const changed = Object.entries(feeds).filter(
+      ([name, feed]) => isShared(feed) && hasChanged(name, feed, 0),
+    );
+    const parts = changed.flatMap(([name, feed]) =>
+      others.map((rank, i) => {
+        const [from, to] = [i, i + 1].map((at) => startOf(at, others.length, feed.length));
+        const values = feed.subarray(from, to) as Float32Array;
+        const rest = others.filter((other) => other !== rank);
+        return { rank, feed: { name, length: feed.length, from: from!, values, others: rest } };
+      }),
+    );
+    if (parts.length > 0)
+      spreading = Promise.all(parts.map(({ rank, feed }) => ask(rank, "feed", feed)));
+    return spreading;
+  };
+  /** Rank 0's own engine, which adds its part of sums. */
+  const adding = (own: Engine): Engine => {
+    let programs = 0;
+    const compile: Engine["compile"] = async (...given) => {
+      const id = programs++;
+      const { run, dispose } = await own.compile(...given);
+      const added: Program["run"] = async (feeds, adding) => {
+        const results = await run(feeds);
+        return adding ? sums.share(id, results, adding) : results;
+      };
+      return { run: added, dispose };
+    };
+    return { ...own, compile };
+  };
+  /** A program whose large sums can be taken from all ranks. */
+  const takable = (program: Program, id: number, outputs: Outputs): Program => {
+    const sizes = new Map(
+      Object.entries(outputs).map(([name, { shape }]) => [name, sizeOf(shape)]),
+    );
+    const length = (names: readonly string[]) =>
+      names.reduce((sum, name) => sum + sizes.get(name)!, 0);
+    if (length([...sizes.keys()]) < SHARED_VALUES) return program;
+    const take = async (names: readonly string[]) => {
+      const theirs = others.map((rank) => ask(rank, "take", id));
+      const whole = new Float32Array(new SharedArrayBuffer(4 * length(names)));
+      let at = 0;
+      for (const part of await Promise.all([sums.take(id), ...theirs])) {
+        whole.set(part, at);
+        at += part.length;
+      }
+      at = 0;
+      const next = (name: string) => whole.subarray(at, (at += sizes.get(name)!));
+      return Object.fromEntries(names.map((name) => [name, next(name)]));
+    };
+    return { ...program, take };
+  };
   /** The engine of another rank, for graphs that are cut as rank 0's own wants them. */
   const remote = async (own: Engine, rank: number, device: string, threads: number) => {
     const ranksHere = ranksOn(known.get(rank)!.host);
@@ -85,12 +143,13 @@ export async function leadRanks(
       const id = programs++;
       const bound = await bind(rank, outputs, weights);
       await ask(rank, "compile", { id, graph: flattened(outputs), weights: bound });
-      const run = (feeds: Feeds) => {
+      const run: Program["run"] = async (feeds, adding) => {
         const names = Object.keys(feeds);
-        const changed = Object.entries(feeds).filter(([name, feed]) =>
-          hasChanged(name, feed, rank),
+        await spread(feeds);
+        const changed = Object.entries(feeds).filter(
+          ([name, feed]) => !isShared(feed) && hasChanged(name, feed, rank),
         );
-        return ask(rank, "run", { id, changed: new Map(changed), names });
+        return ask(rank, "run", { id, changed: new Map(changed), names, adding });
       };
       return { run, dispose: async () => ask(rank, "dispose", id) };
     };
@@ -107,9 +166,12 @@ export async function leadRanks(
       const theirs = await Promise.all(others.map((rank) => remote(own, rank, device, threads)));
       const onAbort = () => stop(signal!.reason);
       signal?.addEventListener("abort", onAbort);
-      const { dispose, ...engine } = pooled([own, ...theirs], { here: 1, holding });
+      const pool = pooled([adding(own), ...theirs], { here: 1, holding });
       const leave = () => signal?.removeEventListener("abort", onAbort);
-      return { ...engine, dispose: () => dispose().finally(leave) };
+      let programs = 0;
+      const compile: Engine["compile"] = async (outputs, weights) =>
+        takable(await pool.compile(outputs, weights), programs++, outputs);
+      return { ...pool, compile, dispose: () => pool.dispose().finally(leave) };
     },
     /** Ends all ranks, with the error where rank 0 failed. */
     close: async (error: unknown = link.lost()) => {
@@ -121,6 +183,9 @@ export async function leadRanks(
     },
   };
 }
+
+const isShared = (feed: Feeds[string]) =>
+  feed instanceof Float32Array && feed.length >= SHARED_VALUES;
 
 /** Whether a rank was sent other values than these: they are overwritten in place. */
 function changes() {

@@ -19,7 +19,9 @@ type Failure = Readonly<{ message: string; isOutOfMemory: boolean }>;
 /** Processes by rank, where they have said who they are. */
 export type Processes = Map<number, Awaited<ReturnType<typeof thisProcess>>>;
 
-/** Joins these ranks, and serves them; one that is silent for `timeout` seconds is lost, as `onLost` hears, once. */
+export type Link = Awaited<ReturnType<typeof openLink>>;
+
+/** Joins these ranks, and serves all; one of them that is silent for `timeout` seconds is lost, as `onLost` hears, once. */
 export async function openLink(
   launch: Launch,
   peers: readonly number[],
@@ -49,7 +51,7 @@ export async function openLink(
         (error: unknown) => ({ id, failure: failureFrom(error) }),
       ),
     );
-  const onPiece = (from: number) => void silent.set(from, 0);
+  const onPiece = (from: number) => void (silent.has(from) && silent.set(from, 0));
   const present = new Set(peers);
   let part: () => void;
   const parted = new Promise<void>((resolve) => (part = resolve));

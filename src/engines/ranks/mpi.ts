@@ -2,6 +2,7 @@
 // Nothing blocks but the start and the end: a message is begun, then asked for between turns of the event loop, so that
 // progress, signals and timers go on, and a silent network holds nobody.
 
+import { writeSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, orElse, UserError } from "../../core/errors.ts";
 import { inOrder } from "../pool.ts";
@@ -28,7 +29,10 @@ export function launchOf(env: Readonly<Record<string, string | undefined>>) {
   if (!rank) return undefined;
   /** A file instead of the library's usual names. */
   const path = env["SSA_MPI"] || undefined;
-  return { rank: Number(env[rank]), size: Number(env[size]), library, path };
+  // MPICH's Finalize may wait for ever for a rank that is further in its own (4.0, UCX over TCP). Its launcher, Hydra, can be
+  // told so without it: by PMI's line, through this descriptor. Slurm needs nothing.
+  const hydra = env["MPI_LOCALRANKID"] ? Number(env["PMI_FD"]) : 0;
+  return { rank: Number(env[rank]), size: Number(env[size]), library, path, hydra };
 }
 
 /** The functions in use with the types of their arguments, H being a handle. */
@@ -196,20 +200,18 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       // Copies, since the library takes no memory that threads share.
       await pass(large, (piece) => begin("Isend", Buffer.from(piece), to, tag));
     },
-    /**
-     * In order, when nothing is under way any more. Otherwise the launcher ends the others after this process; it does
-     * not with MPICH, whose Finalize may wait for ever for a rank that is further in its own (4.0, UCX over TCP).
-     */
+    /** In order, when nothing is under way any more. Otherwise the launcher ends the others after this process. */
     close: async (isOrderly: boolean) => {
       // But the wait for the next head.
-      for (let i = 0; isOrderly && pending.size > 1 && i < 1000; i++) await delay(1);
+      if (isOrderly) for (let i = 0; pending.size > 1 && i < 1000; i++) await delay(1);
       isOpen = false;
-      if (!isOrderly || !isOpenMpi) return;
-      for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
-        call("Cancel", request);
-        call("Wait", request, status);
-      }
-      call("Finalize");
+      if (isOrderly && isOpenMpi) {
+        for (const { request } of [...pending].filter(({ name }) => name === "Irecv")) {
+          call("Cancel", request);
+          call("Wait", request, status);
+        }
+        call("Finalize");
+      } else if (isOrderly && launch.hydra) writeSync(launch.hydra, "cmd=finalize\n");
     },
   };
 }

@@ -4,12 +4,13 @@ import { basename } from "node:path";
 import { UserError } from "../../core/errors.ts";
 import { replaceFile, statIfPresent } from "../../files/atomic.ts";
 import { thisProcess, withLock } from "../../files/lock.ts";
-import { sha256OfFile, type TensorInfo } from "../../files/safetensors.ts";
+import { sha256OfFile } from "../../files/safetensors.ts";
 import { type flattened, rebuilt } from "../../graph/tensor.ts";
-import type { Engine, Feeds, Program, Weight } from "../engine.ts";
+import type { Adding, Engine, Feeds, Program, Weight } from "../engine.ts";
 import { openEngine } from "../index.ts";
-import { openLink, type Processes } from "./link.ts";
+import { type Link, openLink, type Processes } from "./link.ts";
 import type { Launch } from "./mpi.ts";
+import { openSums, type Sums } from "./sums.ts";
 
 export interface ServeOptions {
   /** Seconds without a sign of life after which a rank counts as lost. */
@@ -31,11 +32,25 @@ export type SentWeight =
 
 /** Bytes of a file that are in memory at a time. */
 const PIECE = 2 ** 26;
-type Piece = Pick<TensorInfo, "file" | "name" | "offset" | "byteLength">;
-type Ask = (op: "piece", asked: Piece) => Promise<Uint8Array>;
 
 /** Of rank 0. */
 type Failure = Readonly<{ why: string; exitCode: 1 | 2 }>;
+
+interface Run {
+  readonly id: number;
+  /** Of the feeds, those that are others than before; and the names of all. */
+  readonly changed: ReadonlyMap<string, Feeds[string]>;
+  readonly names: readonly string[];
+  readonly adding: Adding | undefined;
+}
+
+interface Feed {
+  readonly name: string;
+  readonly length: number;
+  readonly from: number;
+  readonly values: Float32Array;
+  readonly others: readonly number[];
+}
 
 interface Compiled {
   readonly id: number;
@@ -61,7 +76,8 @@ export type Serving = ReturnType<typeof serving>;
 function serving(
   { version, visibleCards, blobs, onNote }: ServeOptions,
   ranks: Processes,
-  askLeader: Ask,
+  sums: Sums,
+  ask: Link["ask"],
 ) {
   const read = fileReader();
   const find = async ({ size, sha256 }: ModelFile, paths: readonly string[]) => {
@@ -79,7 +95,7 @@ function serving(
         for (let offset = 0; offset < size; offset += PIECE) {
           const byteLength = Math.min(PIECE, size - offset);
           const piece = { file: path, name: basename(path), offset, byteLength };
-          await handle.writeFile(await askLeader("piece", piece));
+          await handle.writeFile((await ask(0, "piece", piece)) as Uint8Array);
         }
       });
       if (await find(file, [kept])) return kept;
@@ -124,11 +140,22 @@ function serving(
       });
       programs.set(id, await engine!.compile(rebuilt(graph), new Map(bound)));
     },
-    /** Gets those of the feeds that are others than before, and the names of all. */
-    run: ({ id, changed, names }: { id: number; changed: typeof fed; names: string[] }) => {
+    run: async ({ id, changed, names, adding }: Run) => {
       for (const [name, value] of changed) fed.set(name, value);
       const feeds = names.map((name) => [name, fed.get(name)!] as const);
-      return programs.get(id)!.run(Object.fromEntries(feeds));
+      const results = await programs.get(id)!.run(Object.fromEntries(feeds));
+      return adding ? sums.share(id, results, adding) : results;
+    },
+    add: sums.add,
+    take: sums.take,
+    /** A part of a feed, which the first rank that gets it hands on. */
+    feed: async ({ name, length, from, values, others }: Feed) => {
+      const known = fed.get(name);
+      const whole = known?.length === length ? known : new Float32Array(length);
+      (whole as Float32Array).set(values, from);
+      fed.set(name, whole);
+      const next = { name, length, from, values, others: [] };
+      await Promise.all(others.map((to) => ask(to, "feed", next)));
     },
     dispose: async (id: number) => programs.get(id)?.dispose(),
     close: async () => engine?.dispose(),
@@ -141,10 +168,10 @@ function serving(
 /** Computes for rank 0 until that ends; throws where it is lost, or has failed. */
 export async function serveRank(launch: Launch, options: ServeOptions): Promise<void> {
   const known: Processes = new Map();
-  const { ended, lose, ...served } = serving(options, known, (op, asked) =>
-    link.ask(0, op, asked).then((bytes) => bytes as Uint8Array),
-  );
-  const link = await openLink(launch, [0], served, { ...options, known }, lose);
+  const ask: Link["ask"] = (...asked) => link.ask(...asked);
+  const sums = openSums(launch, (to, part) => ask(to, "add", part));
+  const { ended, lose, ...served } = serving(options, known, sums, ask);
+  const link: Link = await openLink(launch, [0], served, { ...options, known }, lose);
   const failure = await ended;
   await link.close(!failure);
   if (!failure) return;

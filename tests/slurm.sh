@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# By hand, as root, on Debian with slurmctld, slurmd, munge and mpich: two daemons as two nodes of one machine, on which srun
+# starts ranks; what they train is what one process trains.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+work="$(mktemp -d)"
+end() {
+  for file in "$work"/*.pid; do [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap end EXIT
+chmod 755 "$work"
+mkdir -p "$work/state" "$work/spool1" "$work/spool2" /run/munge
+chown -R munge: /run/munge 2>/dev/null || true
+if ! munge -n >/dev/null 2>&1; then
+  # Ended with the daemons: it was not there before.
+  runuser -u munge -- munged --force --pid-file=/run/munge/munged.pid
+  ln -s /run/munge/munged.pid "$work/munged.pid"
+fi
+host="$(hostname -s)"
+cat >"$work/slurm.conf" <<CONF
+ClusterName=ssa
+SlurmctldHost=$host(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+ReturnToService=2
+StateSaveLocation=$work/state
+SlurmdSpoolDir=$work/spool-%n
+SlurmctldPidFile=$work/ctld.pid
+SlurmdPidFile=$work/slurmd-%n.pid
+SlurmctldLogFile=$work/ctld.log
+SlurmdLogFile=$work/slurmd-%n.log
+SlurmctldPort=16817
+NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=16821 CPUs=1
+NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=16822 CPUs=1
+PartitionName=all Nodes=n1,n2 Default=YES State=UP
+CONF
+export SLURM_CONF="$work/slurm.conf"
+slurmctld
+for node in n1 n2; do slurmd -N "$node"; done
+ssa="node dist/cli/main.js"
+train="finetune --recipe recipes/demo.yaml --steps 4 --eval-every 4 --device cpu --threads 1 --gradient-accumulation-steps 3"
+$ssa $train --out "$work/one" >/dev/null 2>&1
+timeout 120 srun --mpi=pmi2 --nodes 2 --ntasks 2 --kill-on-bad-exit=1 $ssa $train --out "$work/two" --log-ranks
+cmp "$work/one/final/model.safetensors" "$work/two/final/model.safetensors"
+echo "two nodes of Slurm: the same weights"
