@@ -79,7 +79,7 @@ export async function sharesIn(
         }
       const losses = windows.map(({ numTargets: numTokens }, i) => {
         const { nats, argmax } = shares.find(({ nats }) => nats[i] !== null) ?? {};
-        const isArgmax = argmax?.[i] && { isArgmax: Uint8Array.from(argmax[i]!, Number) };
+        const isArgmax = argmax?.[i] && { isArgmax: Uint8Array.from(argmax[i], Number) };
         return { nats: nats?.[i] ?? Number.NaN, numTokens, ...isArgmax };
       });
       const devices = [...new Set(shares.map(({ device }) => device))].join(", ");
