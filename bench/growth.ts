@@ -20,12 +20,16 @@ export async function measureGrowth(folder: string, threads: number) {
   return { case: "growth", steps: 2000, earlyMb: early, lateMb: late, growth: late / early - 1 };
 }
 
-/** The peak of a run on 10^6 tokens, and on as many as asked. */
+/** The peak of a run on 10^6 tokens, on as many as asked, and on 10^9, of a file with holes for tokens. */
 export async function measureCorpus(folder: string, threads: number, most: number) {
   const rows = [];
-  for (const tokens of [1e6, most]) {
-    const [data, run] = [join(folder, `${tokens}.bin`), join(folder, `run-${tokens}`)];
-    await writeTokens(data, tokens);
+  for (const [name, tokens, write] of [
+    ["written", 1e6, writeTokens],
+    ["written", most, writeTokens],
+    ["sparse", 1e9, sparseTokens],
+  ] as const) {
+    const [data, run] = [join(folder, `${tokens}.npy`), join(folder, `run-${name}-${tokens}`)];
+    await write(data, tokens);
     const windows = ["--context", "256", "--report-windows", "20", "--eval-windows", "10"];
     const options = ["--base", "tiny-gpt2", "--data", data, "--steps", "50", ...windows];
     const started = performance.now();
@@ -34,21 +38,35 @@ export async function measureCorpus(folder: string, threads: number, most: numbe
     const report = JSON.parse(readFileSync(join(run, "report.json"), "utf8")) as {
       readonly peakRssBytes: number;
     };
-    rows.push({ case: "corpus", tokens, seconds, peakRssMb: report.peakRssBytes / 1e6 });
+    rows.push({ case: `corpus, ${name}`, tokens, seconds, peakRssMb: report.peakRssBytes / 1e6 });
     await rm(data);
   }
   return rows;
 }
 
+/** What NumPy's files of one row of uint16 begin with, 128 bytes. */
+function npyHeader(count: number): Uint8Array {
+  const what = `{'descr': '<u2', 'fortran_order': False, 'shape': (${count},), }`;
+  return Buffer.from(`\x93NUMPY\x01\0\x76\0${what.padEnd(117)}\n`, "latin1");
+}
+
 /** Ids that any model has, of two bytes each. */
 async function writeTokens(path: string, count: number): Promise<void> {
   await using file = await open(path, "w");
+  await file.writeFile(npyHeader(count));
   const random = createRandom(1);
   for (let done = 0; done < count; done += 1e6) {
     const length = Math.min(1e6, count - done);
     const ids = Uint16Array.from({ length }, () => random.uniform() * 200);
     await file.writeFile(new Uint8Array(ids.buffer));
   }
+}
+
+/** Zeros that take no room on a disk, and are read as any are. */
+async function sparseTokens(path: string, count: number): Promise<void> {
+  await using file = await open(path, "w");
+  await file.writeFile(npyHeader(count));
+  await file.truncate(128 + 2 * count);
 }
 
 /** `ssa finetune` to its end; told of its process each second. */

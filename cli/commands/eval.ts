@@ -67,9 +67,7 @@ export const command = defineCommand({
     const { shard, collect, out: folder } = given;
     checkDealt(given);
     if ((folder !== undefined) !== (shard !== undefined || collect))
-      throw new UserError(
-        "--shard i/n and --collect need --out, a folder for shards, which only they take",
-      );
+      throw new UserError("--shard and --collect need --out, a folder; nothing else takes it");
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
@@ -128,10 +126,8 @@ export const command = defineCommand({
     const about = ({ name, result }: (typeof done)[number]) => {
       const task: Task = tasks[name];
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
-      const [device, time] = [
-        [...devices].join(),
-        collect ? "" : format.duration(seconds.get(name) ?? 0),
-      ];
+      const device = [...devices].join();
+      const time = collect ? "" : format.duration(seconds.get(name) ?? 0);
       const head = several && { task: name };
       return { ...head, ...Object.fromEntries(lines), device, time };
     };

@@ -121,7 +121,8 @@ export function shuffledRows(set: TrainingSet, seed: number, epoch: number): Row
 
 /** So many numbers shuffled: four bytes each are all that grows with an epoch. */
 function orderOf(random: Random, length: number): Int32Array {
-  const order = new Int32Array(length).map((_, i) => i);
+  const order = new Int32Array(length);
+  for (let i = 0; i < length; i++) order[i] = i;
   random.shuffle(order);
   return order;
 }

@@ -33,15 +33,10 @@ export interface Windows extends Iterable<Window> {
   at(index: number): Window | undefined;
 }
 
-/** A text, the `text`th, or of it what is taken for one. */
-interface Stretch {
-  readonly of: TokenizedText;
-  readonly text: number;
-  readonly from: number;
-  readonly to: number;
-}
+/** Of a text, the `text`th, what is taken for one. */
+type Stretch = Readonly<{ of: TokenizedText; text: number; from: number; to: number }>;
 
-/** The windows over texts, as `windowsOver` lays them. */
+/** The windows over texts. */
 export const evaluationWindows = (texts: readonly TokenizedText[], rule: WindowRule): Windows =>
   windowsOver(texts.length, rule, (text) => {
     const of = texts[text]!;
@@ -54,44 +49,41 @@ export const evaluationWindows = (texts: readonly TokenizedText[], rule: WindowR
  */
 export function windowsOver(
   count: number,
-  rule: WindowRule,
+  { context, stride, hasFinalTarget, tail }: WindowRule,
   stretchAt: (index: number) => Stretch,
 ): Windows {
-  const { context, stride, hasFinalTarget, tail } = rule;
   if (!(stride >= 1 && stride <= context))
     throw new UserError(`a stride of ${stride} does not fit a context of ${context} tokens`, {
       hint: "the stride is at least 1 and at most the context",
     });
   const span = context + (hasFinalTarget ? 1 : 0);
-  const windowAt = ({ of, text, from, to }: Stretch, index: number): Window => {
-    const start = from + index * stride;
+  // A first token alone is no target.
+  const alone = span > stride ? 0 : 1;
+  let hasAllTargets = span > 1;
+  const starts = new Float64Array(count + 1);
+  for (let i = 0; i < count; i++) {
+    const { of, from, to } = stretchAt(i);
+    const further = to - from - span;
+    const whole = Math.max(0, Math.floor(further / stride) + 1);
+    const all = to - from > 1 ? 1 + Math.max(0, Math.ceil((further - alone) / stride)) : 0;
+    starts[i + 1] = starts[i]! + (tail === "drop" ? whole : all);
+    hasAllTargets &&= !of.isTarget;
+  }
+  const at = (index: number): Window => {
+    const part = partAt(starts, index);
+    const { of, text, from, to } = stretchAt(part);
+    const start = from + (index - starts[part]!) * stride;
     const end = Math.min(start + span, to);
-    const first = Math.max(index > 0 ? start - stride + span : from, start + 1);
+    const first = Math.max(start > from ? start - stride + span : from, start + 1);
     const begin = end - start < span && tail === "backfill" ? Math.max(from, end - span) : start;
     const numTargets = countTargets(of, first, end);
     return { text, start: begin, length: end - begin, scoreFrom: first - begin, numTargets };
   };
-  // Where all tokens are targets, only a last window can be without one.
-  let isEven = span > 1;
-  const starts = new Float64Array(count + 1);
-  for (let i = 0; i < count; i++) {
-    const stretch = stretchAt(i);
-    const { of, from, to } = stretch;
-    isEven &&= !of.isTarget;
-    let windows = to > from ? 1 + Math.max(0, Math.ceil((to - from - span) / stride)) : 0;
-    const last = windows > 0 && windowAt(stretch, windows - 1);
-    if (last && (last.numTargets === 0 || (tail === "drop" && last.length < span))) windows--;
-    starts[i + 1] = starts[i]! + windows;
-  }
   const length = starts[count]!;
-  const at = (index: number) => {
-    const part = partAt(starts, index);
-    return windowAt(stretchAt(part), index - starts[part]!);
-  };
   const all = function* () {
     for (let index = 0; index < length; index++) yield at(index);
   };
-  return isEven
+  return hasAllTargets
     ? { length, at, [Symbol.iterator]: all }
     : Array.from(all()).filter(({ numTargets }) => numTargets > 0);
 }

@@ -41,8 +41,7 @@ export function tokenLosses(plan: Plan, losses: Losses) {
 }
 
 /** Of tokens whose spelling nobody knows. */
-export const asIds = (ids: Iterable<number>): readonly string[] =>
-  Array.from(ids, (id) => ` #${id}`);
+export const asIds = (ids: Iterable<number>) => Array.from(ids, (id) => ` #${id}`);
 
 /** What became of tokens; `spell` writes them. */
 export function compareTokens(plan: Plan, before: TokenLosses, after: TokenLosses, spell = asIds) {

@@ -84,19 +84,14 @@ export async function evaluate<Result extends TaskResult>(
   return { result, losses, temperatures: observed.summary(), observed };
 }
 
-/** The SHA-256 of a model's weights, as results state it. */
-export const identityOf = async ({ checkpoint }: OpenedModel) =>
-  checkpoint.files.length > 0 ? modelSha256(checkpoint) : "random";
-
 /** What the losses of a plan's windows amount to. */
 export async function resultOf<Result extends TaskResult>(
-  opened: OpenedModel,
+  { checkpoint, quantized }: OpenedModel,
   plan: EvaluationPlan<Result>,
   losses: Losses,
 ) {
-  const { quantized } = opened;
-  const result = plan.resultOf(losses, await identityOf(opened));
-  return { ...result, ...(quantized && { quantized: quantized.spec }) };
+  const sha256 = checkpoint.files.length > 0 ? await modelSha256(checkpoint) : "random";
+  return { ...plan.resultOf(losses, sha256), ...(quantized && { quantized: quantized.spec }) };
 }
 
 /** Losses of a plan's windows, in the order of the groups, and what attention did there. */

@@ -133,9 +133,13 @@ export function checkComparable(measured: Conditions, baseline: Baseline): void 
 }
 
 /** What of two results was measured in different ways, in words. */
-export function differingConditions(measured: Conditions, other: Conditions): string[] {
-  const isKnown = (key: keyof Conditions) => key !== "mask" || other.mask !== undefined;
-  const differing = COMPARED.filter((key) => isKnown(key) && measured[key] !== other[key]);
+export function differingConditions<Of extends Conditions>(
+  measured: Of,
+  other: Partial<Of>,
+  keys: readonly (keyof Of & string)[] = COMPARED,
+): string[] {
+  const isKnown = (key: keyof Of) => key !== "mask" || other.mask !== undefined;
+  const differing = keys.filter((key) => isKnown(key) && measured[key] !== other[key]);
   const shown = (value: unknown) => String(value).slice(0, 12);
   return differing.map((key) => `${key} is ${shown(measured[key])}, was ${shown(other[key])}`);
 }

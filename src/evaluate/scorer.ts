@@ -31,6 +31,8 @@ export interface ScoreOptions {
   readonly signal?: AbortSignal | undefined;
   /** Scores every n-th run of the graph only, each with the windows that it has without shards. */
   readonly shard?: Shard | undefined;
+  /** Keeps of each window its sum, and not four bytes for each token. */
+  readonly sumsOnly?: boolean;
 }
 
 /** Of a window that is another shard's. */
@@ -61,8 +63,9 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
     async score(
       texts: readonly TokenizedText[],
       windows: readonly Window[],
-      { feeds, onBatch, signal, shard, done = { windows: 0, numTokens: 0 } }: ScoreOptions = {},
+      { feeds, onBatch, signal, shard, sumsOnly, ...given }: ScoreOptions = {},
     ) {
+      const { done = { windows: 0, numTokens: 0 } } = given;
       const losses = new Map<Window, WindowLoss>();
       const rows = isPacked ? packRows(windows, context) : windows.map((window) => [window]);
       const run = async (first: number) => {
@@ -80,7 +83,8 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
           for (const window of inRow) {
             const inputs = Array.from({ length: numInputs(window) }, (_, i) => at + i);
             const targets = inputs.filter((place) => batch.labels[place]! >= 0);
-            losses.set(window, lossOf(results, targets));
+            const { tokenNats, ...sum } = lossOf(results, targets);
+            losses.set(window, sumsOnly ? sum : { ...sum, tokenNats });
             at += inputs.length;
           }
           // A last token that fits is an input too.
@@ -97,7 +101,7 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
 }
 
 /** Of the tokens at these places of a batch. */
-function lossOf({ nats, ranks }: Results, targets: readonly number[]): WindowLoss {
+function lossOf({ nats, ranks }: Results, targets: readonly number[]) {
   const tokenNats = Float32Array.from(targets, (at) => nats![at]!);
   const loss = { nats: forward.totalNats(tokenNats), numTokens: targets.length, tokenNats };
   return ranks ? { ...loss, isArgmax: Uint8Array.from(targets, (at) => +(ranks[at] === 0)) } : loss;

@@ -103,7 +103,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
       return places.onNote?.(`shard ${shard.index}/${shard.count} of ${what} is there already`);
     const found = collects ? await shares!.collect() : undefined;
     options.onPlan?.(plan, found?.devices ?? on!.description, what);
-    const how = { ...options, batchSize, shard };
+    const how = { ...options, batchSize, shard, sumsOnly: true };
     const losses = found?.losses ?? (await scorePlan(on!, opened, plan, how)).losses;
     if (shard) return shares!.write(shard, losses, on!.description);
     return { losses, result: await resultOf(opened, plan, losses) };

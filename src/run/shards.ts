@@ -6,16 +6,18 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import type { Shard } from "../data/windows.ts";
-import { type EvaluationPlan, identityOf } from "../evaluate/evaluation.ts";
-import type { Losses } from "../evaluate/scorer.ts";
+import type { EvaluationPlan } from "../evaluate/evaluation.ts";
+import { type Conditions, differingConditions } from "../evaluate/results.ts";
+import type { Losses, WindowLoss } from "../evaluate/scorer.ts";
 import { makeFolder, writeFileAtomic } from "../files/atomic.ts";
-import { type JsonObject, readJsonIfSound } from "../files/json.ts";
+import { readJsonIfSound } from "../files/json.ts";
+import { modelSha256 } from "../files/safetensors.ts";
 import { insertionsOf } from "../insertions/kinds.ts";
 import { insertedTensors, type OpenedModel } from "../model/opened.ts";
 
 /** What losses are of, what computed them, and of each window what it gave; null where it is another shard's. */
 interface Share {
-  readonly of: JsonObject;
+  readonly of: Conditions;
   readonly device: string;
   readonly nats: readonly (number | null)[];
   /** Where a task asks: of each target 1 where it is the argmax, else 0. */
@@ -30,31 +32,33 @@ export async function sharesIn(
   batchSize: number,
 ) {
   const windows = groups.flatMap((group) => group.windows);
-  const inserted = insertionsOf(opened).flatMap(([kind, { insertion }]) => [
-    JSON.stringify(insertion.toJson(opened.model)),
-    ...insertedTensors(kind, opened).map(({ data }) => data as Uint8Array),
-  ]);
-  const of: JsonObject = {
+  const adapter = createHash("sha256");
+  for (const [kind, { insertion }] of insertionsOf(opened)) {
+    adapter.update(JSON.stringify(insertion.toJson(opened.model)));
+    for (const { data } of insertedTensors(kind, opened)) adapter.update(data as Uint8Array);
+  }
+  const of = {
     ...conditions,
     windows: windows.length,
-    modelSha256: await identityOf(opened),
-    adapter: inserted.length > 0 ? sha256Of(...inserted) : "none",
-    quantized: opened.quantized?.spec ?? "none",
+    modelSha256: await modelSha256(opened.checkpoint),
+    adapter: adapter.digest("hex"),
+    blocks: JSON.stringify(opened.quantized?.spec ?? "none"),
     batchSize,
-    rows: groups.map(({ context, isPacked }) => `${context}${isPacked ? " packed" : ""}`),
+    rows: groups.map(({ context, isPacked }) => context + (isPacked ? " packed" : "")).join(),
   };
   const { task } = conditions;
-  const stem = `${task}-${sha256Of(JSON.stringify(of)).slice(0, 16)}`;
+  const hash = createHash("sha256").update(JSON.stringify(of)).digest("hex");
+  const stem = `${task}-${hash.slice(0, 16)}`;
   const pathOf = ({ index, count }: Shard) => join(folder, `${stem}-${index}-of-${count}.json`);
-  const read = async (shard: Shard) => {
-    const share = (await readJsonIfSound(pathOf(shard))) as Share | undefined;
+  const read = async (path: string) => {
+    const share = (await readJsonIfSound(path)) as Share | undefined;
     return share?.nats?.length === windows.length ? share : undefined;
   };
   return {
-    isDone: async (shard: Shard) => Boolean(await read(shard)),
+    isDone: async (shard: Shard) => Boolean(await read(pathOf(shard))),
     /** Leaves a shard's losses: those that have tokens. */
     async write(shard: Shard, losses: Losses, device: string): Promise<void> {
-      const own = <T>(value: (loss: Losses[number]) => T) =>
+      const own = <T>(value: (loss: WindowLoss) => T) =>
         losses.map((loss) => (loss.numTokens > 0 ? value(loss) : null));
       const argmax = needsArgmax && { argmax: own(({ isArgmax }) => isArgmax!.join("")) };
       const share: Share = { of, device, nats: own(({ nats }) => nats), ...argmax };
@@ -64,25 +68,30 @@ export async function sharesIn(
     /** The losses of all shards, and what computed them. */
     async collect(): Promise<{ readonly losses: Losses; readonly devices: string }> {
       const names = existsSync(folder) ? readdirSync(folder) : [];
-      const ours = names.filter((name) => name.startsWith(`${stem}-`));
-      const counts = new Set(ours.map((name) => Number(/-of-(\d+)\.json$/.exec(name)?.[1] ?? 0)));
+      const ours = names.filter((name) => name.startsWith(stem));
+      const counts = new Set(ours.map((name) => Number(/(\d+)\.json$/.exec(name)?.[1])));
       const [shares, missing]: [Share[], string[]] = [[], []];
       for (const count of counts)
         for (let index = 1; index <= count; index++) {
-          const share = await read({ index, count });
+          const share = await read(pathOf({ index, count }));
           if (share) shares.push(share);
           else missing.push(`${index}/${count}`);
         }
       const losses = windows.map(({ numTargets: numTokens }, i) => {
         const { nats, argmax } = shares.find(({ nats }) => nats[i] !== null) ?? {};
-        const bits = argmax?.[i];
-        const isArgmax = bits && { isArgmax: Uint8Array.from(bits, Number) };
+        const isArgmax = argmax?.[i] && { isArgmax: Uint8Array.from(argmax[i], Number) };
         return { nats: nats?.[i] ?? Number.NaN, numTokens, ...isArgmax };
       });
-      if (losses.every(({ nats }) => Number.isFinite(nats)))
-        return { losses, devices: [...new Set(shares.map(({ device }) => device))].join(", ") };
-      const other = names.find((name) => name.startsWith(`${task}-`));
-      if (ours.length === 0 && other) throw await isOfOther(of, join(folder, other));
+      const devices = [...new Set(shares.map(({ device }) => device))].join(", ");
+      if (losses.every(({ nats }) => Number.isFinite(nats))) return { losses, devices };
+      const path = join(folder, names.find((name) => name.startsWith(`${task}-`)) ?? "");
+      const other = (await readJsonIfSound(path)) as Share | undefined;
+      if (ours.length === 0 && other?.of) {
+        const list = differingConditions(of, other.of, Object.keys(of) as (keyof typeof of)[]);
+        throw new UserError(`${path} is not of what is asked for: ${list.join("; ")}`, {
+          hint: "collect with the model, data and options that the shards were given",
+        });
+      }
       const which = missing.length > 0 ? `: ${missing.join(", ")}` : "";
       throw new UserError(`${folder}: shards of ${task} are missing or damaged${which}`, {
         hint: "run them, each by the same command with --shard i/n in the place of --collect",
@@ -90,23 +99,4 @@ export async function sharesIn(
       });
     },
   };
-}
-
-/** Says how what a share is of differs from what is asked for. */
-async function isOfOther(asked: JsonObject, path: string): Promise<UserError> {
-  const { of = {} } = ((await readJsonIfSound(path)) ?? {}) as Partial<Share>;
-  const shown = (value: unknown) => JSON.stringify(value)?.replaceAll('"', "").slice(0, 40);
-  const differing = Object.keys(asked)
-    .map((key) => [key, shown(asked[key]), shown(of[key])] as const)
-    .filter(([, now, then]) => now !== then)
-    .map(([key, now, then]) => `${key} is ${now}, was ${then ?? "unknown"}`);
-  return new UserError(`${path} is of something else: ${differing.join("; ")}`, {
-    hint: "collect with the model, data and options that the shards were given",
-  });
-}
-
-function sha256Of(...parts: readonly (string | Uint8Array)[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest("hex");
 }
