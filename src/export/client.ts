@@ -11,9 +11,12 @@ export type Past = Readonly<Record<string, Tensor>>;
 
 type Rows = readonly (readonly number[])[];
 
+/** Tokens of a long prompt that are read at a time: each sees all before it, so that squares of all would not fit. */
+const PROMPT_ROWS = 512;
+
 /** Loads the model of an exported folder as any user of the library does; the processor runs it by default. */
 export async function openClient(folder: string, provider?: Provider) {
-  const { AutoModelForCausalLM, Tensor } = await import("@huggingface/transformers");
+  const { AutoModelForCausalLM, DynamicCache, Tensor } = await import("@huggingface/transformers");
   const model = await loading(folder, (path) =>
     AutoModelForCausalLM.from_pretrained(path, {
       local_files_only: true,
@@ -22,9 +25,18 @@ export async function openClient(folder: string, provider?: Provider) {
   );
   const integers = (rows: Rows) =>
     new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0]!.length]);
-  return {
+  const client = {
     model,
     dispose: () => model.dispose(),
+    /** What `model.generate` takes beside a prompt that has been read up to its last thousand tokens. */
+    async read(ids: readonly number[]) {
+      let past: Past | undefined;
+      for (let end = PROMPT_ROWS; ids.length - end >= PROMPT_ROWS; end += PROMPT_ROWS) {
+        const seen = Array<number>(end).fill(1);
+        ({ past } = await client.forward([ids.slice(end - PROMPT_ROWS, end)], [seen], past));
+      }
+      return past && { past_key_values: new DynamicCache(past) };
+    },
     /** Logits [B, T, V] of new tokens, given an attention mask [B, S] and what an earlier call left. */
     async forward(ids: Rows, mask: Rows, past?: Past) {
       const outputs = (await model.forward({
@@ -39,6 +51,7 @@ export async function openClient(folder: string, provider?: Provider) {
       return { logits, past: Object.fromEntries(cache) as Past };
     },
   };
+  return client;
 }
 
 export async function openClientTokenizer(folder: string): Promise<PreTrainedTokenizer> {

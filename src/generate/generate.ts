@@ -117,8 +117,10 @@ export async function openGenerator(options: GeneratorOptions) {
     });
     random.seed(seed);
     try {
+      const past = await client.read(Array.from(inputs["input_ids"]!.data, Number));
       const sequences = (await client.model.generate({
         ...inputs,
+        ...past,
         ...endings,
         max_new_tokens: Math.min(maxNewTokens, room),
         num_beams: 1,
@@ -143,7 +145,7 @@ export async function openGenerator(options: GeneratorOptions) {
   return { answer, dispose: () => client.dispose() };
 }
 
-type Inputs = Record<string, { readonly dims: readonly number[] }>;
+type Inputs = Record<string, { readonly dims: readonly number[]; readonly data: BigInt64Array }>;
 
 /** Raised when what is written changes, so that no older export is used. */
 const EXPORT_VERSION = 1;
