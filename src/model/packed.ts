@@ -161,8 +161,9 @@ function joinedPart(
   const numShifts = zerosOf ? (8 * shifts.byteLength) / bits : sizeOf(shifts.shape);
   const factors = (["F16", "BF16", "F32"] as const).find((dtype) => dtype === scales.dtype);
   const name = `${module}.weight`;
-  // The rows of an embedding are read one by one, which those of 4 bits cannot be.
-  const kept = bits === 4 && model.canonicalName(name) !== model.inputEmbedding ? 4 : 8;
+  // The rows of embeddings are read one by one, which those of 4 bits cannot be.
+  const embeddings = [model.inputEmbedding, model.outputEmbedding];
+  const kept = bits === 4 && !embeddings.includes(model.canonicalName(name)!) ? 4 : 8;
   const block = K / numGroups;
   const kind = zerosOf ? "zeroPoints" : "biases";
   const info = factors && block % 8 === 0 && blocked({ name, shape }, kept, block, kind, factors);

@@ -91,6 +91,11 @@ test("what others have quantised trains, is put on again, and is written multipl
   assert.equal(again.lossNats, adapter.after.lossNats);
   assert.equal(again.modelSha256, adapter.before.modelSha256);
 
+  // MLX's are the same values, with embeddings in blocks as well.
+  const mlx = { base: join(fixtures, "packed", "mlx"), out: join(root, "mlx") };
+  const same = await fineTune({ ...of, final: "adapter", ...mlx });
+  assert.ok(Math.abs(same.after.lossNats - adapter.after.lossNats) < 1e-6);
+
   const model = await fineTune({ ...of, final: "model", out: join(root, "model") });
   assert.equal(model.after.lossNats, adapter.after.lossNats);
   const written = await evaluate({ model: join(root, "model", "final"), data: val, ...where });
