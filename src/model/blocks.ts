@@ -63,7 +63,7 @@ export function flagsOf(spec?: Quantization | null): { readonly quantized?: stri
 
 /** What final/ of `final: model` has in place of the blocks, of which `after` is. */
 export const describeFinal = ({ method }: Quantization) =>
-  `final/ has the base's weights ${method ? "multiplied out in half precision" : "as they were stored"}, with what was trained: it scores otherwise than after`;
+  `final/ has ${method ? "its blocks multiplied out" : "the original's matrices"}: it scores unlike after`;
 
 /** A tensor as it lies in blocks; undefined where its rows are no whole ones. */
 export function blocked(

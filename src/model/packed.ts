@@ -28,7 +28,7 @@ interface Layout {
   /** N and K by the shape of the words. */
   readonly sides: (a: number, b: number, perWord: number) => readonly [N: number, K: number];
   /** Bytes of the words as codes [N, K]. */
-  readonly codesOf: (bytes: Uint8Array, bits: 4 | 8, N: number, K: number) => Int8Array;
+  readonly codesOf: (bytes: Uint8Array, bits: 4 | 8, N: number) => Int8Array;
   readonly zerosOf?: (bytes: Uint8Array, bits: 4 | 8) => Int8Array;
 }
 
@@ -87,7 +87,6 @@ const layouts: Readonly<Record<Method, Layout>> = {
 };
 
 type Packing = Readonly<{ method: Method; json: JsonObject }>;
-
 type Parts = Readonly<Record<"codes" | "scales" | "shifts", TensorInfo>>;
 
 /** A matrix as blocks that are in no file yet, and what they are made of. */
@@ -161,8 +160,9 @@ function joinedPart(
   const numShifts = zerosOf ? (8 * shifts.byteLength) / bits : sizeOf(shifts.shape);
   const factors = (["F16", "BF16", "F32"] as const).find((dtype) => dtype === scales.dtype);
   const name = `${module}.weight`;
-  // The rows of an embedding are read one by one, which those of 4 bits cannot be.
-  const kept = bits === 4 && model.canonicalName(name) !== model.inputEmbedding ? 4 : 8;
+  // The rows of embeddings are read one by one, which those of 4 bits cannot be.
+  const embeddings = [model.inputEmbedding, model.outputEmbedding];
+  const kept = bits === 4 && !embeddings.includes(model.canonicalName(name)!) ? 4 : 8;
   const block = K / numGroups;
   const kind = zerosOf ? "zeroPoints" : "biases";
   const info = factors && block % 8 === 0 && blocked({ name, shape }, kept, block, kind, factors);
@@ -187,13 +187,13 @@ export function quantizedIn(weights: ReadonlyMap<string, TensorInfo>) {
 export async function* relaid(info: PackedTensor): AsyncGenerator<Uint8Array> {
   const { bits, codes, scales, shifts, method, json, groups } = info.from;
   const { codesOf, zerosOf } = layouts[method];
-  const [N, K] = info.shape as readonly [number, number];
+  const [N] = info.shape as readonly [number];
   const inGroups = groups && new Int32Array((await readBytes(groups)).buffer);
   if (inGroups?.some((group, k) => group !== Math.floor(k / info.block)))
     throw new UserError(`${groups!.file}: ${groups!.name} is of act-order: its groups are spread`, {
       hint: `take a checkpoint made with desc_act: false, or ${hint}`,
     });
-  yield packed(codesOf(await readBytes(codes), bits, N, K), info.bits);
+  yield packed(codesOf(await readBytes(codes), bits, N), info.bits);
   const half = 2 ** (bits - 1);
   const stored = await readFloats(scales);
   const factors = zerosOf ? transposed(stored, N) : stored;

@@ -44,6 +44,10 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
     throw new UserError(`${recipe.base}: its weights are not in one ${modelFiles.weights}`, {
       hint: "the page reads that file alone: offer a smaller model",
     });
+  if (opened.quantized)
+    throw new UserError(`${recipe.base} is quantised, which the page does not read`, {
+      hint: "offer the model that it was quantised from",
+    });
   if (insertionsOf(opened).length > 0)
     throw new UserError(`${recipe.base} has temperatures or LoRA already`, {
       hint: "offer its base",

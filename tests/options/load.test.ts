@@ -47,6 +47,7 @@ test("the defaults are the documented ones", () => {
     tune: ["temperatures"],
     quantize: "none",
     quantizeBlock: 32,
+    quantizeZeroPoints: false,
     quantizeHead: false,
     init: "pretrained",
     temperatures: {

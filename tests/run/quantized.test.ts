@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { writeRandomModel } from "../../bench/models.ts";
 import { convert } from "../../src/export/convert.ts";
+import { cachedExport } from "../../src/generate/generate.ts";
 import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
 import { openModel } from "../../src/model/open.ts";
 import { evaluate, type EvaluateModelOptions } from "../../src/run/evaluate.ts";
@@ -91,6 +92,11 @@ test("what others have quantised trains, is put on again, and is written multipl
   assert.equal(again.lossNats, adapter.after.lossNats);
   assert.equal(again.modelSha256, adapter.before.modelSha256);
 
+  // MLX's are the same values, with embeddings in blocks as well.
+  const mlx = { base: join(fixtures, "packed", "mlx"), out: join(root, "mlx") };
+  const same = await fineTune({ ...of, final: "adapter", ...mlx });
+  assert.ok(Math.abs(same.after.lossNats - adapter.after.lossNats) < 1e-6);
+
   const model = await fineTune({ ...of, final: "model", out: join(root, "model") });
   assert.equal(model.after.lossNats, adapter.after.lossNats);
   const written = await evaluate({ model: join(root, "model", "final"), data: val, ...where });
@@ -109,4 +115,17 @@ test("what others have quantised trains, is put on again, and is written multipl
   assert.ok(!("quantization_config" in configJson));
   for (const [name, info] of plain.weights)
     assert.deepEqual(await readBytes(weights.get(name)!), await readBytes(info), name);
+});
+
+test("what is generated from is the quantised base, checked against it, and kept apart", async (t) => {
+  const [root, model] = [await temporaryFolder(t), await temporaryFolder(t)];
+  await writeRandomModel(model, { ...config, vocab_size: 37 }, "F32");
+  const kept = { model, cacheFolder: join(root, "exports"), cacheDir: join(root, "cache") };
+  const quantization = { ...quantized, bits: 4, zeroPoints: true } as const;
+  // The conversion compares logits of what it has written with those of the blocks.
+  const [plain, blocks] = [await cachedExport(kept), await cachedExport({ ...kept, quantization })];
+  assert.notEqual(plain, blocks);
+  assert.equal(await cachedExport({ ...kept, quantization }), blocks);
+  const [of, other] = [plain, blocks].map((folder) => readFile(join(folder, "onnx", "model.onnx")));
+  assert.notDeepEqual(await of, await other);
 });
