@@ -5,10 +5,19 @@ import { type Conversion, convert, targetNamed } from "../../src/export/convert.
 import { TARGETS } from "../../src/export/verify.ts";
 import { opening } from "../../src/model/places.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
-import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
+import {
+  fileSize,
+  flag,
+  maybe,
+  needed,
+  numberFormat,
+  shared,
+  text,
+} from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { facts } from "../console.ts";
 import * as format from "../../src/core/format.ts";
+import { BLOCK_FORMATS } from "../../src/core/dtype.ts";
 import { places, print, staging } from "../io.ts";
 
 export const command = defineCommand({
@@ -21,7 +30,11 @@ export const command = defineCommand({
     fold: flag(
       "refuse what cannot become part of the weights, so that any client runs what is written",
     ),
-    dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
+    dtype: maybe(
+      numberFormat(BLOCK_FORMATS),
+      "of the base's weights (default: as stored; onnx: fp32); q8, q4 and q4f16: onnx in blocks of integers",
+    ),
+    maxShardSize: maybe(fileSize(), "largest file of weights (default: 5GB; onnx: 2GB)"),
     force: flag("replace an earlier export at --out"),
     refresh: shared.refresh,
     json: shared.json,
@@ -34,7 +47,7 @@ onnx         a folder that @huggingface/transformers runs, in Node and in browse
 
 Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
-  async run({ to, fold, force, refresh, json, ...given }, io, { signal }) {
+  async run({ to, fold, force, refresh, json, maxShardSize, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
     const conversion = await convert({
       ...opening({ ...places(io, refresh), signal }),
@@ -42,6 +55,7 @@ Example:
       target,
       mustFold: fold,
       isForced: force,
+      maxFileBytes: maxShardSize,
       onStage: staging(io, signal),
     });
     print(io, json, conversion, () => describe(conversion, io.columns));

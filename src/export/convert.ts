@@ -3,13 +3,15 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
-import type { Precision } from "../core/dtype.ts";
+import { BLOCK_FORMATS, type ExportFormat } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
+import { describeQuantization } from "../model/blocks.ts";
+import { planBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
 import {
@@ -19,7 +21,7 @@ import {
   writeAdapter,
   writeModelFolder,
 } from "./model-folder.ts";
-import { writeOnnx } from "./onnx.ts";
+import { formatOf, writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
 import { codeConfig, writeCode } from "./transformers.ts";
 import { type Target, TARGETS, verify } from "./verify.ts";
@@ -29,14 +31,14 @@ export interface ConvertOptions extends OpenOptions {
   readonly model: string;
   readonly target: Target;
   readonly out: string;
-  /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. */
-  readonly dtype?: Precision | undefined;
+  /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. Blocks of integers are ONNX's alone. */
+  readonly dtype?: ExportFormat | undefined;
   /** Refuses what cannot become part of the weights. */
   readonly mustFold?: boolean;
   /** Replaces an earlier export. */
   readonly isForced?: boolean;
   /** Largest file of weights, bytes; 5 GB (safetensors) or 2 GB (onnx) by default. */
-  readonly maxFileBytes?: number;
+  readonly maxFileBytes?: number | undefined;
   /** Told what begins. */
   readonly onStage?: (stage: string) => void;
 }
@@ -46,12 +48,7 @@ export type Conversion = Awaited<ReturnType<typeof convert>>;
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
 export async function convert(options: ConvertOptions) {
   const { target, dtype, onStage } = options;
-  if (target === "onnx" && dtype === "bf16")
-    throw new UserError("onnx with bf16 weights: the clients' providers do not compute with bf16", {
-      hint: "take --dtype f16 or f32",
-    });
-  if (target === "adapter" && dtype !== undefined)
-    throw new UserError("an adapter's tensors are always f32", { hint: "leave --dtype out" });
+  checkFormat(target, dtype);
   if (target === "adapter" && options.mustFold)
     throw new UserError("an adapter is what is not part of the weights", {
       hint: "--fold goes with another target: safetensors is a folder that needs no code",
@@ -71,21 +68,54 @@ export async function convert(options: ConvertOptions) {
     // What did not stay as it was, whole or in part.
     const kinds = INSERTION_KINDS.filter((kind) => made[kind] !== opened[kind]);
     const origin = isFolded ? { ...provenance, hasTrainedBase: true, folded: kinds } : provenance;
-    await writers[target](folder, made, origin, options);
+    const blocks = join(folder, "blocks");
+    const { bits, precision } = formatOf(dtype);
+    const written = bits ? await inBlocks(made, bits, blocks) : made;
+    await writers[target](folder, written, origin, options);
     onStage?.("checking what was written");
-    const verification = await verify(target, folder, made, dtype === "fp16");
-    await rm(foldedPath, { force: true });
-    const card = await modelCard(made, origin, folder, basename(out), target, verification);
+    const verification = await verify(target, folder, written, precision === "fp16");
+    for (const path of [foldedPath, blocks]) await rm(path, { recursive: true, force: true });
+    const card = await modelCard(written, origin, folder, basename(out), target, verification);
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
     const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
+    if (bits)
+      notes.push(
+        `matrices became blocks: ${describeQuantization(written.quantized!.spec)}; what that costs: ssa eval --quantize q${bits}`,
+      );
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     if (target === "transformers" && !made.temperatures)
       notes.push("nothing is left that needs code: transformers runs this folder as any other");
     return { out, target, files, verification, /** For its users. */ notes };
   });
+}
+
+function checkFormat(target: Target, dtype: ExportFormat | undefined) {
+  const refuse = (problem: string, hint: string): never => {
+    throw new UserError(problem, { hint });
+  };
+  if (target === "adapter" && dtype !== undefined)
+    refuse("an adapter's tensors are always f32", "leave --dtype out");
+  if (target === "onnx" && dtype === "bf16")
+    refuse(
+      "onnx with bf16 weights: the clients' providers do not compute with bf16",
+      "take --dtype f16, q4f16 or f32",
+    );
+  if (target !== "onnx" && BLOCK_FORMATS.some((name) => name === dtype))
+    refuse(
+      `${target} with ${dtype} weights: this program writes blocks of integers into onnx alone`,
+      "take --dtype f16, or --to onnx; ssa eval and finetune quantise a base themselves: --quantize",
+    );
+}
+
+/** The model with its matrices in blocks of 32, which `folder` holds. */
+async function inBlocks(opened: OpenedModel, bits: 4 | 8, folder: string) {
+  const planned = planBlocks(opened, { bits, block: 32, head: false }, "take --dtype f16");
+  await atomic.makeFolder(folder);
+  await writeBlocks(folder, planned);
+  return withBlocksOf(folder, planned);
 }
 
 /** A target by name; what cannot be one is refused with the reason. */

@@ -20,7 +20,11 @@ const FORMAT = "1";
 const SEAL = "seal.json";
 
 /** The model as it will be computed with, its blocks in no file yet. */
-export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): OpenedModel {
+export function planBlocks(
+  opened: OpenedModel,
+  spec: blocks.Quantization,
+  hint = "use a smaller --quantize-block, or leave the base as it is: --quantize none",
+): OpenedModel {
   const { model, folder } = opened;
   const weights = new Map<string, TensorInfo>();
   for (const [name, info] of opened.weights) {
@@ -32,9 +36,7 @@ export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): Open
   }
   if ([...weights.values()].some(blocks.isBlocked))
     return { ...opened, quantized: { spec, weights } };
-  throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, {
-    hint: "use a smaller --quantize-block, or leave the base as it is: --quantize none",
-  });
+  throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, { hint });
 }
 
 /** The model with its matrices in blocks, from the cache or made now; as it is where nothing is asked for. */
@@ -45,16 +47,21 @@ export async function withBlocks(
 ): Promise<OpenedModel> {
   if (!spec) return opened;
   const planned = planBlocks(opened, spec);
-  const plan = planned.quantized!.weights;
   const basis = JSON.stringify([FORMAT, await files.modelSha256(opened.checkpoint), spec]);
   const cache = join(cacheDir, "quantized");
   const folder = join(cache, createHash("sha256").update(basis).digest("hex"));
   if (!(await isSound(folder))) {
     onNote?.(`${opened.name} is quantised once, into ${folder}`);
     await makeFolder(cache);
-    await replaceFolder(folder, (made) => write(made, [...plan], opened));
+    await replaceFolder(folder, (made) => writeBlocks(made, planned));
   }
+  return withBlocksOf(folder, planned);
+}
+
+/** The planned model with the blocks that a folder holds. */
+export async function withBlocksOf(folder: string, planned: OpenedModel): Promise<OpenedModel> {
   const { tensors } = await files.openSafetensors(folder);
+  const { spec, weights: plan } = planned.quantized!;
   const weights = new Map<string, TensorInfo>();
   for (const [name, info] of plan) {
     const { file, offset } = tensors.get(name)!;
@@ -64,12 +71,8 @@ export async function withBlocks(
 }
 
 /** All weights, those that are not quantised as they are: what a session maps must lie in one folder. */
-async function write(
-  folder: string,
-  plan: readonly (readonly [string, TensorInfo])[],
-  { weights }: OpenedModel,
-): Promise<void> {
-  const sources = plan.map(([name, info]): TensorSource => {
+export async function writeBlocks(folder: string, { weights, quantized }: OpenedModel) {
+  const sources = [...quantized!.weights].map(([name, info]): TensorSource => {
     const source = weights.get(name)!;
     const dtype = weightDtype(source);
     if (!blocks.isBlocked(info))

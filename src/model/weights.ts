@@ -2,7 +2,7 @@
 
 import { decodeFloats, DTYPE_BYTES, type Dtype, encodeFloats } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
-import { readBytes, streamBytes, type TensorInfo } from "../files/safetensors.ts";
+import { streamBytes, type TensorInfo } from "../files/safetensors.ts";
 import { weightDtype } from "./graph.ts";
 
 /** Bytes of a source that are read at a time; a multiple of every element's size. */
@@ -12,10 +12,6 @@ const CHUNK_BYTES = 16 * 2 ** 20;
 export async function* streamAs(info: TensorInfo, dtype: Dtype): AsyncGenerator<Uint8Array> {
   for await (const chunk of streamBytes(info, CHUNK_BYTES)) yield converted(info, chunk, dtype);
 }
-
-/** All of streamAs at once. */
-export const bytesAs = async (info: TensorInfo, dtype: Dtype): Promise<Uint8Array> =>
-  converted(info, await readBytes(info), dtype);
 
 export const byteLengthAs = (info: TensorInfo, dtype: Dtype): number =>
   (info.byteLength / DTYPE_BYTES[weightDtype(info)]) * DTYPE_BYTES[dtype];
