@@ -84,7 +84,7 @@ export const fileSize = () => {
   const units: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, G: 1e9 };
   const bytes = (given: unknown) => {
     const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMG])B$/i.exec(String(given)) ?? [];
-    return number && unit ? Math.floor(Number(number) * units[unit.toUpperCase()]!) : given;
+    return number && unit ? Math.floor(Number(number) * units[unit.toUpperCase()]!) : String(given);
   };
   const kind = z.preprocess(bytes, z.int().positive());
   return worded(kind, "a size such as 2GB or 500MB", "size");
