@@ -71,15 +71,19 @@ export async function convert(options: ConvertOptions) {
     const blocks = join(folder, "blocks");
     const { bits, precision } = formatOf(dtype);
     const written = bits ? await inBlocks(made, bits, blocks) : made;
-    await writers[target](folder, written, origin, options);
+    const readBack = (await writers[target](folder, written, origin, options)) || undefined;
     onStage?.("checking what was written");
-    const verification = await verify(target, folder, written, precision === "fp16");
+    const verification = await verify(target, folder, written, precision === "fp16", readBack);
     for (const path of [foldedPath, blocks]) await rm(path, { recursive: true, force: true });
     const card = await modelCard(written, origin, folder, basename(out), target, verification);
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
     const notes = kinds.map((kind) => `${folding[kind]} became part of the weights`);
+    if (readBack && verification.what !== "logits")
+      notes.push(
+        "this machine has too little free memory to run it: its files were read back instead",
+      );
     if (bits)
       notes.push(
         `matrices became blocks: ${describeQuantization(written.quantized!.spec)}; what that costs: ssa eval --quantize q${bits}`,
@@ -93,21 +97,22 @@ export async function convert(options: ConvertOptions) {
 }
 
 function checkFormat(target: Target, dtype: ExportFormat | undefined) {
-  const refuse = (problem: string, hint: string): never => {
-    throw new UserError(problem, { hint });
-  };
-  if (target === "adapter" && dtype !== undefined)
-    refuse("an adapter's tensors are always f32", "leave --dtype out");
-  if (target === "onnx" && dtype === "bf16")
-    refuse(
-      "onnx with bf16 weights: the clients' providers do not compute with bf16",
+  const isBlocks = BLOCK_FORMATS.some((name) => name === dtype);
+  const lacks = `${target} with ${dtype} weights:`;
+  const problems = [
+    [target === "adapter" && dtype, "an adapter's tensors are always f32", "leave --dtype out"],
+    [
+      target === "onnx" && dtype === "bf16",
+      `${lacks} the clients' providers do not compute with bf16`,
       "take --dtype f16, q4f16 or f32",
-    );
-  if (target !== "onnx" && BLOCK_FORMATS.some((name) => name === dtype))
-    refuse(
-      `${target} with ${dtype} weights: this program writes blocks of integers into onnx alone`,
-      "take --dtype f16, or --to onnx; ssa eval and finetune quantise a base themselves: --quantize",
-    );
+    ],
+    [
+      target !== "onnx" && isBlocks,
+      `${lacks} blocks of integers are written into onnx alone`,
+      "take --dtype f16, or --to onnx; to quantise a base for a run: ssa finetune --quantize",
+    ],
+  ] as const;
+  for (const [isSo, problem, hint] of problems) if (isSo) throw new UserError(problem, { hint });
 }
 
 /** The model with its matrices in blocks of 32, which `folder` holds. */

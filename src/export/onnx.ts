@@ -4,7 +4,7 @@
 // token's position is what position_ids says, so it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
-import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import type { Dtype, ExportFormat, Precision } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
@@ -32,14 +32,8 @@ const MAX_FILES = 100;
 /** Of a tensor in a data file, so that it can be mapped into memory on every system. */
 const ALIGNMENT = 65536;
 
-interface Format {
-  /** What transformers.js appends to the file's name. */
-  readonly suffix: string;
-  /** Of activations, and of matrices that are in no blocks. */
-  readonly precision: Precision;
-  /** Of the codes of blocks. */
-  readonly bits?: 4 | 8;
-}
+/** What transformers.js appends to a file's name; of activations and of what is in no blocks; of the codes of blocks. */
+type Format = Readonly<{ suffix: string; precision: Precision; bits?: 4 | 8 }>;
 
 const formats = {
   fp32: { suffix: "", precision: "fp32" },
@@ -55,13 +49,14 @@ export const formatOf = (dtype: ExportFormat | undefined): Format =>
 
 /**
  * Writes the folder; with fp16, matrices and activations are, but vectors, norms, softmax, temperatures, logits and the
- * cache stay F32. Blocks of a quantised model stay what they are. Weights are read as they are written.
+ * cache stay F32. Blocks of a quantised model stay what they are. Weights are read as they are written. Gives what reads
+ * all files again, and says whether they hold what was to be written.
  */
 export async function writeOnnx(
   folder: string,
   opened: OpenedModel,
   { dtype = "fp32", maxFileBytes = MAX_FILE_BYTES }: Pick<ConvertOptions, "dtype" | "maxFileBytes">,
-): Promise<void> {
+): Promise<() => Promise<boolean>> {
   const { precision, suffix } = formatOf(dtype);
   const file = `model${suffix}.onnx`;
   const infos = [...(opened.quantized ?? opened).weights.values()].map((info): TensorInfo => {
@@ -79,43 +74,45 @@ export async function writeOnnx(
 
   const offsets = new Set<string>();
   const stored = infos.flatMap((info) => storedAs(opened, info, offsets));
-  const bytes = new Map<string, WeightBytes>();
-  for (const [name, weight] of boundWeights(opened))
-    if (weight instanceof Uint8Array) bytes.set(name, weight);
-  for (const weight of stored) bytes.set(weight.name, weight);
-  const isInline =
-    stored.reduce((sum, { byteLength }) => sum + byteLength, 0) <=
-    Math.min(maxFileBytes, MAX_FILE_BYTES);
-  const groups = isInline ? [] : dataFiles(stored, maxFileBytes);
-  if (groups.length > MAX_FILES)
-    throw new UserError(`${groups.length} files of weights, transformers.js takes ${MAX_FILES}`, {
+  const total = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const isInline = total <= Math.min(maxFileBytes, MAX_FILE_BYTES);
+  const { places, contents } = dataFiles(isInline ? [] : stored, file, maxFileBytes);
+  const numFiles = contents.size;
+  if (numFiles > MAX_FILES)
+    throw new UserError(`${numFiles} files of weights, transformers.js takes ${MAX_FILES}`, {
       hint: "choose a larger --max-shard-size",
     });
-  const locationOf = (i: number) => `${file}_data${i === 0 ? "" : `_${i}`}`;
-  for (const [i, group] of groups.entries())
-    for (const { name, offset, byteLength } of group)
-      bytes.set(name, { location: locationOf(i), offset, byteLength });
+  const inserted = [...boundWeights(opened)].filter(([, weight]) => weight instanceof Uint8Array);
+  const bytes = new Map([
+    ...(inserted as [string, Uint8Array][]),
+    ...stored.map((weight) => [weight.name, weight] as const),
+    ...places,
+  ]);
   const weightOf: WeightOf = (name, isOffset) => {
     if (isOffset) offsets.add(name);
     return bytes.get(name)!;
   };
   // Ops that the clients' processor and WebGPU both have: no FusedMatMul.
-  const pieces = encodePieces(lowered(outputs, weightOf, targets.portable));
-
+  contents.set(file, encodePieces(lowered(outputs, weightOf, targets.portable)));
   const data = join(folder, "onnx");
   await makeFolder(data);
-  await replaceFile(join(data, file), (handle) => writePieces(handle, pieces));
-  for (const [i, group] of groups.entries())
-    await replaceFile(join(data, locationOf(i)), async (handle) => {
-      let position = 0;
-      for (const weight of group) {
-        await writePieces(handle, [new Uint8Array(weight.offset - position), weight]);
-        position = weight.offset + weight.byteLength;
-      }
+  for (const [name, pieces] of contents)
+    await replaceFile(join(data, name), async (handle) => {
+      for await (const chunk of chunksOf(pieces)) await handle.writeFile(chunk); // unlike write, all of it
     });
-  const external = !isInline && { use_external_data_format: groups.length };
+  const external = !isInline && { use_external_data_format: numFiles };
   const settings = { "transformers.js_config": { dtype, ...external } };
   await writeCompanions(opened.folder, folder, { ...plainConfig(opened.configJson), ...settings });
+  return async () => {
+    for (const [name, pieces] of contents) {
+      await using handle = await open(join(data, name));
+      for await (const chunk of chunksOf(pieces)) {
+        const { buffer, bytesRead } = await handle.read(new Uint8Array(chunk.length));
+        if (bytesRead < chunk.length || Buffer.compare(buffer, chunk) !== 0) return false;
+      }
+    }
+    return true;
+  };
 }
 
 /** A parameter of the graph in the format in which it will be written. */
@@ -148,26 +145,31 @@ function storedAs(
   });
 }
 
-async function writePieces(handle: FileHandle, pieces: readonly (Uint8Array | LateBytes)[]) {
+async function* chunksOf(pieces: readonly (Uint8Array | LateBytes)[]) {
   for (const piece of pieces)
-    for await (const chunk of piece instanceof Uint8Array ? [piece] : piece.stream())
-      await handle.writeFile(chunk); // unlike write, goes on until all of the chunk is written
+    if (piece instanceof Uint8Array) yield piece;
+    else yield* piece.stream();
 }
 
-/** Distributes the weights over files, in order; a file holds at least one. */
-function dataFiles(weights: readonly Stored[], maxFileBytes: number) {
-  const files: (Stored & { readonly offset: number })[][] = [[]];
-  let end = 0;
+/** Distributes weights over files, in order; a file holds at least one. Gives where each lies, and what each file holds. */
+function dataFiles(weights: readonly Stored[], file: string, maxFileBytes: number) {
+  const places = new Map<string, WeightBytes>();
+  const contents = new Map<string, (Uint8Array | LateBytes)[]>();
+  let location = "";
+  let end = Infinity;
   for (const weight of weights) {
+    const { name, byteLength } = weight;
     let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    if (offset > 0 && offset + weight.byteLength > maxFileBytes) {
-      files.push([]);
-      offset = 0;
+    if (offset > 0 && offset + byteLength > maxFileBytes) {
+      location = `${file}_data${contents.size === 0 ? "" : `_${contents.size}`}`;
+      contents.set(location, []);
+      offset = end = 0;
     }
-    files.at(-1)!.push({ ...weight, offset });
-    end = offset + weight.byteLength;
+    contents.get(location)!.push(new Uint8Array(offset - end), weight);
+    places.set(name, { location, offset, byteLength });
+    end = offset + byteLength;
   }
-  return files;
+  return { places, contents };
 }
 
 // transformers.js makes the empty cache from these names: `batch_size` it knows, others are 0.
