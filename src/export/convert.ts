@@ -117,7 +117,7 @@ function checkFormat(target: Target, dtype: ExportFormat | undefined) {
 
 /** The model with its matrices in blocks of 32, which `folder` holds. */
 async function inBlocks(opened: OpenedModel, bits: 4 | 8, folder: string) {
-  const planned = planBlocks(opened, { bits, block: 32, head: false }, "take --dtype f16");
+  const planned = planBlocks(opened, { bits, block: 32, head: false });
   await atomic.makeFolder(folder);
   await writeBlocks(folder, planned);
   return withBlocksOf(folder, planned);

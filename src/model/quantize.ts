@@ -20,11 +20,7 @@ const FORMAT = "1";
 const SEAL = "seal.json";
 
 /** The model as it will be computed with, its blocks in no file yet. */
-export function planBlocks(
-  opened: OpenedModel,
-  spec: blocks.Quantization,
-  hint = "use a smaller --quantize-block, or leave the base as it is: --quantize none",
-): OpenedModel {
+export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): OpenedModel {
   const { model, folder } = opened;
   const weights = new Map<string, TensorInfo>();
   for (const [name, info] of opened.weights) {
@@ -36,7 +32,9 @@ export function planBlocks(
   }
   if ([...weights.values()].some(blocks.isBlocked))
     return { ...opened, quantized: { spec, weights } };
-  throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, { hint });
+  throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, {
+    hint: "use a smaller --quantize-block, or leave it as it is: --quantize none, --dtype fp16",
+  });
 }
 
 /** The model with its matrices in blocks, from the cache or made now; as it is where nothing is asked for. */

@@ -116,7 +116,7 @@ test("formats that a target has not, and files that a client does not take, are 
   await assert.rejects(inSafetensors, refused(/safetensors with q4 weights.*\n.*--to onnx/));
   await assert.rejects(
     made({ model: narrow, dtype: "q4" }),
-    refused(/no matrix .* blocks of 32\ntake --dtype f16/),
+    refused(/no matrix .* blocks of 32\n.*--dtype fp16/),
   );
   const long = await writeTiny(t, "llama", { num_hidden_layers: 12 });
   const inShards = made({ model: long, maxFileBytes: 1000 });
