@@ -130,9 +130,14 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
       [4, "blocks"],
     ] as const)
       rows.push(await peak(gpt2, { kind: "step", recompute: how, batchSize, context: 1024 }));
-    await writeRandomModel(root, GEOMETRIES["llama-3.2-1b"], "BF16");
-    const llama = { kind: "step", recompute: "blocks", batchSize: 1, context: 512 } as const;
-    return [...rows, await peak(root, llama), await peak(root, { ...llama, quantize: "q4" })];
+    // Few layers, since what counts is the largest matrix and the vocabulary; the other layers add what the plan says.
+    const config = { ...GEOMETRIES["llama-3.2-1b"], num_hidden_layers: 4 };
+    await writeRandomModel(root, config, "BF16");
+    const llama = { kind: "step", recompute: "blocks", batchSize: 1 } as const;
+    for (const context of [512, 2048, 4096])
+      for (const quantize of [undefined, "q8", "q4"] as const)
+        rows.push(await peak(root, { ...llama, context, ...(quantize && { quantize }) }));
+    return rows;
   },
   context: async (root) => {
     await writeRandomModel(root, GEOMETRIES["llama-narrow"]);

@@ -5,9 +5,18 @@ import { type Conversion, convert, targetNamed } from "../../src/export/convert.
 import { TARGETS } from "../../src/export/verify.ts";
 import { opening } from "../../src/model/places.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
-import { flag, maybe, needed, numberFormat, shared, text } from "../../src/options/values.ts";
+import {
+  fileSize,
+  flag,
+  maybe,
+  needed,
+  numberFormat,
+  shared,
+  text,
+} from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
+import { BLOCK_FORMATS } from "../../src/core/dtype.ts";
 import { places, print, staging } from "../io.ts";
 
 export const command = defineCommand({
@@ -20,7 +29,11 @@ export const command = defineCommand({
     fold: flag(
       "refuse what cannot become part of the weights, so that any client runs what is written",
     ),
-    dtype: maybe(numberFormat(), "of the base's weights (default: as stored; onnx: fp32)"),
+    dtype: maybe(
+      numberFormat(BLOCK_FORMATS),
+      "of the base's weights (default: as stored; onnx: fp32); q8, q4 and q4f16: onnx in blocks of integers",
+    ),
+    maxShardSize: maybe(fileSize(), "largest file of weights (default: 5GB; onnx: 2GB)"),
     force: flag("replace an earlier export at --out"),
     refresh: shared.refresh,
   },
@@ -32,11 +45,12 @@ onnx         a folder that @huggingface/transformers runs, in Node and in browse
 
 Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
-  async run({ to, fold, force, refresh, json, ...given }, io, { signal }) {
+  async run({ to, fold, force, refresh, json, maxShardSize, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
     const at = opening({ ...places(io, refresh), signal });
-    const how = { target, mustFold: fold, isForced: force, onStage: staging(io, signal) };
-    const conversion = await convert({ ...at, ...given, ...how });
+    const how = { target, mustFold: fold, isForced: force, maxFileBytes: maxShardSize };
+    const onStage = staging(io, signal);
+    const conversion = await convert({ ...at, ...given, ...how, onStage });
     print(io, json, conversion, () => describe(conversion));
     for (const note of conversion.notes)
       io.stderr.write(`${styleText("yellow", "note:")} ${note}\n`);

@@ -3,7 +3,8 @@
 import { existsSync } from "node:fs";
 import { lstat } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { availableParallelism, freemem, totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
+import { freeMemory } from "../../src/core/memory.ts";
 import { join } from "node:path";
 import { type CudaReport, surveyCuda, surveyDevices } from "../../src/engines/index.ts";
 import { filesBelow } from "../../src/files/atomic.ts";
@@ -32,7 +33,7 @@ async function examine(io: CommandIo) {
       platform: `${process.platform} ${process.arch}`,
       cores: availableParallelism(),
       memoryBytes: totalmem(),
-      freeMemoryBytes: freemem(),
+      freeMemoryBytes: freeMemory(),
     },
     devices: await surveyDevices(),
     /** The libraries of CUDA, each with its file or what it lacks; null where ONNX Runtime has no CUDA. */

@@ -23,6 +23,10 @@ export const precisions = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const sa
 >;
 export type Precision = keyof typeof precisions;
 
+/** Formats of exports whose matrices are blocks of integers, by transformers.js's names. */
+export const BLOCK_FORMATS = ["q8", "q4", "q4f16"] as const;
+export type ExportFormat = Precision | (typeof BLOCK_FORMATS)[number];
+
 /** Their other spellings, which users may write too: the short one, and PyTorch's in config.json. */
 export const spellings = {
   fp32: ["f32", "float32"],

@@ -8,6 +8,7 @@ import { isDataPath } from "../data/readers/files.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { PerplexityResult } from "../evaluate/window-plan.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
+import { describeQuantization } from "../model/blocks.ts";
 import { countParameters, type OpenedModel } from "../model/opened.ts";
 import { sourcesOf } from "../options/schema.ts";
 import { addedParameters } from "../train/groups.ts";
@@ -29,7 +30,7 @@ export async function modelCard(
   verification?: Verification,
 ): Promise<string> {
   const { base, report } = provenance;
-  const { temperatures } = opened;
+  const { temperatures, quantized } = opened;
   const licence = await licenceOf(opened);
   const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
@@ -60,6 +61,11 @@ export async function modelCard(
     CARD_MARK,
     `\n# ${title}\n`,
     ...description(opened, provenance),
+    ...(quantized
+      ? [
+          `\nIts matrices are ${describeQuantization(quantized.spec)}; what it scored is from before.`,
+        ]
+      : []),
     ...(insertionsOf(opened).length > 0 ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
     ...(verification ? [`\n## Checked\n\n${verified(verification)}`] : []),

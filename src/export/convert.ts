@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
-import type { Precision } from "../core/dtype.ts";
+import { BLOCK_FORMATS, type ExportFormat } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { isRunning } from "../files/lock.ts";
@@ -11,7 +11,7 @@ import { modelFiles } from "../files/names.ts";
 import { describeQuantization } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
-import { withBlocks } from "../model/quantize.ts";
+import { planBlocks, withBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
 import {
@@ -21,7 +21,7 @@ import {
   writeAdapter,
   writeModelFolder,
 } from "./model-folder.ts";
-import { writeOnnx } from "./onnx.ts";
+import { formatOf, writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
 import { codeConfig, writeCode } from "./transformers.ts";
 import { type Target, TARGETS, verify } from "./verify.ts";
@@ -31,14 +31,14 @@ export interface ConvertOptions extends OpenOptions {
   readonly model: string;
   readonly target: Target;
   readonly out: string;
-  /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. */
-  readonly dtype?: Precision | undefined;
+  /** Of the base's weights; as stored (safetensors) or fp32 (onnx) by default. Blocks of integers are ONNX's alone. */
+  readonly dtype?: ExportFormat | undefined;
   /** Refuses what cannot become part of the weights. */
   readonly mustFold?: boolean;
   /** Replaces an earlier export. */
   readonly isForced?: boolean;
   /** Largest file of weights, bytes; 5 GB (safetensors) or 2 GB (onnx) by default. */
-  readonly maxFileBytes?: number;
+  readonly maxFileBytes?: number | undefined;
   /** Told what begins. */
   readonly onStage?: (stage: string) => void;
 }
@@ -48,12 +48,7 @@ export type Conversion = Awaited<ReturnType<typeof convert>>;
 /** Writes `out` and compares it with its source; on any failure `out` is as it was before. */
 export async function convert(options: ConvertOptions) {
   const { target, dtype, quantization = null, onStage } = options;
-  if (target === "onnx" && dtype === "bf16")
-    throw new UserError("onnx with bf16 weights: the clients' providers do not compute with bf16", {
-      hint: "take --dtype f16 or f32",
-    });
-  if (target === "adapter" && dtype !== undefined)
-    throw new UserError("an adapter's tensors are always f32", { hint: "leave --dtype out" });
+  checkFormat(target, dtype);
   if (target === "adapter" && options.mustFold)
     throw new UserError("an adapter is what is not part of the weights", {
       hint: "--fold goes with another target: safetensors is a folder that needs no code",
@@ -62,8 +57,14 @@ export async function convert(options: ConvertOptions) {
   const named = await openModel(options.model, options);
   const provenance = await provenanceOf(named);
   const computed = target === "adapter" ? named : await withBlocks(named, quantization, options);
-  // An export has blocks multiplied out.
+  // An export has the blocks of its source multiplied out.
   const { quantized, ...plain } = computed;
+  const { bits, precision } = formatOf(dtype);
+  if (quantized && bits)
+    throw new UserError(
+      `${options.model} is quantised already: ${describeQuantization(quantized.spec)}`,
+      { hint: "take --dtype f16, which has its blocks multiplied out, or what it was made of" },
+    );
   const opened = { ...plain, weights: quantized?.weights ?? plain.weights };
   if (target === "adapter") checkAdapterSource(opened, provenance);
   if (options.mustFold) checkFolds(opened);
@@ -77,24 +78,64 @@ export async function convert(options: ConvertOptions) {
     // What did not stay as it was, whole or in part.
     const kinds = INSERTION_KINDS.filter((kind) => made[kind] !== opened[kind]);
     const origin = isFolded ? { ...provenance, hasTrainedBase: true, folded: kinds } : provenance;
-    await writers[target](folder, made, origin, options);
+    const blocks = join(folder, "blocks");
+    const written = bits ? await inBlocks(made, bits, blocks) : made;
+    const readBack = (await writers[target](folder, written, origin, options)) || undefined;
     onStage?.("checking what was written");
-    const verification = await verify(target, folder, made, dtype === "fp16");
-    await rm(foldedPath, { force: true });
-    const card = await modelCard(made, origin, folder, basename(out), target, verification);
+    const verification = await verify(target, folder, written, precision === "fp16", readBack);
+    for (const path of [foldedPath, blocks]) await rm(path, { recursive: true, force: true });
+    const card = await modelCard(written, origin, folder, basename(out), target, verification);
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
-    const blocks = target !== "adapter" && quantized && describeQuantization(quantized.spec);
+    const ofBlocks = target !== "adapter" && quantized && describeQuantization(quantized.spec);
     const kept = dtype ?? (target === "onnx" ? "fp32" : "the number format of their factors");
-    const notes = blocks ? [`its blocks (${blocks}) are multiplied out, in ${kept}`] : [];
+    const notes = ofBlocks ? [`its blocks (${ofBlocks}) are multiplied out, in ${kept}`] : [];
     notes.push(...kinds.map((kind) => `${folding[kind]} became part of the weights`));
+    if (readBack && verification.what !== "logits")
+      notes.push(
+        "this machine has too little free memory to run it: its files were read back instead",
+      );
+    if (bits)
+      notes.push(
+        `matrices became blocks: ${describeQuantization(asBlocks(bits))}; what that costs: ssa eval --quantize q${bits}`,
+      );
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
     if (target === "transformers" && !made.temperatures)
       notes.push("nothing is left that needs code: transformers runs this folder as any other");
     return { out, target, files, verification, /** For its users. */ notes };
   });
+}
+
+function checkFormat(target: Target, dtype: ExportFormat | undefined) {
+  const isBlocks = BLOCK_FORMATS.some((name) => name === dtype);
+  const lacks = `${target} with ${dtype} weights:`;
+  const problems = [
+    [target === "adapter" && dtype, "an adapter's tensors are always f32", "leave --dtype out"],
+    [
+      target === "onnx" && dtype === "bf16",
+      `${lacks} the clients' providers do not compute with bf16`,
+      "take --dtype f16, q4f16 or f32",
+    ],
+    [
+      target !== "onnx" && isBlocks,
+      `${lacks} blocks of integers are written into onnx alone`,
+      "take --dtype f16, or --to onnx; to quantise a base for a run: ssa finetune --quantize",
+    ],
+  ] as const;
+  for (const [isSo, problem, hint] of problems) if (isSo) throw new UserError(problem, { hint });
+}
+
+/** transformers.js's own. */
+const asBlocks = (bits: 4 | 8) => ({ bits, block: 32, head: false });
+
+/** The model with its matrices in blocks, which `folder` holds. */
+async function inBlocks(opened: OpenedModel, bits: 4 | 8, folder: string) {
+  const planned = planBlocks(opened, asBlocks(bits));
+  await atomic.makeFolder(folder);
+  await writeBlocks(folder, planned);
+  return withBlocksOf(folder, planned);
 }
 
 /** A target by name; what cannot be one is refused with the reason. */

@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { copyFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { encodeFloats, precisions, spellings } from "../core/dtype.ts";
+import { encodeFloats, precisionNamed, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { type JsonObject, writeJson } from "../files/json.ts";
@@ -35,8 +35,9 @@ export async function writeModelFolder(
 ): Promise<void> {
   const { weights, temperatures, configJson, model } = opened;
   const { config } = adapterFiles.temperatures;
+  const format = dtype && precisionNamed(dtype);
   const sources = [...weights].map(([name, info]): TensorSource => {
-    const target = dtype ? precisions[dtype] : weightDtype(info);
+    const target = format ? precisions[format] : weightDtype(info);
     return { name, dtype: target, shape: info.shape, data: () => streamAs(info, target) };
   });
   if (temperatures) await writeJson(join(folder, config), temperatures.insertion.toJson(model));
@@ -51,7 +52,7 @@ export async function writeModelFolder(
     ...(maxFileBytes && { maxShardBytes: maxFileBytes }),
   });
   const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
-  const changed = dtype && { [dtypeKey]: spellings[dtype][1] };
+  const changed = format && { [dtypeKey]: spellings[format][1] };
   await writeCompanions(opened.folder, folder, { ...plainConfig(configJson), ...changed, ...code });
 }
 

@@ -4,14 +4,18 @@
 // token's position is what position_ids says, so it is right behind a cache and behind left padding.
 // B = batch, T = sequence, P = past, S = P + T keys, K = key-value heads, H = head dim, V = vocabulary
 
+import { open } from "node:fs/promises";
 import { join } from "node:path";
-import type { Dtype, Precision } from "../core/dtype.ts";
-import { targets, toOnnx, type WeightBytes } from "../engines/onnx/onnx.ts";
-import { replaceFile, writeFileAtomic, makeFolder } from "../files/atomic.ts";
-import type { TensorInfo } from "../files/safetensors.ts";
+import type { Dtype, ExportFormat, Precision } from "../core/dtype.ts";
+import { UserError } from "../core/errors.ts";
+import { encodePieces, type LateBytes } from "../core/protobuf.ts";
+import { lowered, targets, type WeightBytes, type WeightOf } from "../engines/onnx/onnx.ts";
+import { makeFolder, replaceFile } from "../files/atomic.ts";
+import { streamBytes, type TensorInfo } from "../files/safetensors.ts";
 import * as g from "../graph/build.ts";
 import { simplify, verify } from "../graph/passes.ts";
 import type { Outputs, Tensor } from "../graph/tensor.ts";
+import { isBlocked, partsOf } from "../model/blocks.ts";
 import { boundWeights, buildForward, logitsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { AttentionHooks } from "../nn/attention.ts";
@@ -19,87 +23,156 @@ import { givenPositions, MASKED } from "../nn/positions.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { writeCompanions } from "./model-folder.ts";
 import { plainConfig } from "./transformers.ts";
-import { byteLengthAs, bytesAs, streamAs } from "../model/weights.ts";
+import { byteLengthAs, streamAs } from "../model/weights.ts";
 
 /** Of one file: a protobuf message ends at 2 GiB, and so do the buffers of browsers. */
 const MAX_FILE_BYTES = 2e9;
+/** transformers.js's own limit. */
+const MAX_FILES = 100;
 /** Of a tensor in a data file, so that it can be mapped into memory on every system. */
 const ALIGNMENT = 65536;
 
+/** What transformers.js appends to a file's name; of activations and of what is in no blocks; of the codes of blocks. */
+type Format = Readonly<{ suffix: string; precision: Precision; bits?: 4 | 8 }>;
+
+const formats = {
+  fp32: { suffix: "", precision: "fp32" },
+  fp16: { suffix: "_fp16", precision: "fp16" },
+  q8: { suffix: "_quantized", precision: "fp32", bits: 8 },
+  q4: { suffix: "_q4", precision: "fp32", bits: 4 },
+  q4f16: { suffix: "_q4f16", precision: "fp16", bits: 4 },
+} as const satisfies Record<Exclude<ExportFormat, "bf16">, Format>;
+
+/** F32 by default; bf16 no client computes with. */
+export const formatOf = (dtype: ExportFormat | undefined): Format =>
+  formats[dtype === undefined || dtype === "bf16" ? "fp32" : dtype];
+
 /**
  * Writes the folder; with fp16, matrices and activations are, but vectors, norms, softmax, temperatures, logits and the
- * cache stay F32.
+ * cache stay F32. Blocks of a quantised model stay what they are. Weights are read as they are written. Gives what reads
+ * all files again, and says whether they hold what was to be written.
  */
 export async function writeOnnx(
   folder: string,
   opened: OpenedModel,
-  { dtype: asked, maxFileBytes = MAX_FILE_BYTES }: Pick<ConvertOptions, "dtype" | "maxFileBytes">,
-): Promise<void> {
-  // transformers.js's names, of the format and of the file.
-  const precision = asked === "fp16" ? asked : "fp32";
-  const file = precision === "fp16" ? "model_fp16.onnx" : "model.onnx";
-  await makeFolder(join(folder, "onnx"));
-  const weights = [...opened.weights].map(([name, info]): Stored => {
+  { dtype = "fp32", maxFileBytes = MAX_FILE_BYTES }: Pick<ConvertOptions, "dtype" | "maxFileBytes">,
+): Promise<() => Promise<boolean>> {
+  const { precision, suffix } = formatOf(dtype);
+  const file = `model${suffix}.onnx`;
+  const { quantized } = opened;
+  const infos = [...(quantized ?? opened).weights.values()].map((info): TensorInfo => {
+    if (quantized && isBlocked(info)) return info;
     // Vectors (norms, biases) are too small to matter and the most sensitive.
     const dtype = precision === "fp16" && info.shape.length > 1 ? "F16" : "F32";
-    return { name, info, dtype, byteLength: byteLengthAs(info, dtype) };
+    const { name, shape, file, offset } = info;
+    return { name, shape, file, offset, dtype, byteLength: byteLengthAs(info, dtype) };
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
-  const stored = { file: "", offset: 0 };
-  const retyped = new Map(
-    weights.map((of) => [of.name, { ...of, ...stored, shape: of.info.shape }]),
-  );
-  const outputs = inferenceGraph({ ...opened, weights: retyped }, precision);
+  const weights = new Map(infos.map((info) => [info.name, info]));
+  const retyped = {
+    ...opened,
+    weights,
+    ...(quantized && { quantized: { ...quantized, weights } }),
+  };
+  const outputs = inferenceGraph(retyped, precision);
 
-  const bytes = new Map<string, WeightBytes>();
-  for (const [name, weight] of boundWeights(opened))
-    if (weight instanceof Uint8Array) bytes.set(name, weight);
-  const isInline = weights.reduce((sum, { byteLength }) => sum + byteLength, 0) <= maxFileBytes;
-  if (isInline)
-    for (const { name, info, dtype } of weights) bytes.set(name, await bytesAs(info, dtype));
-  const groups = isInline ? [] : dataFiles(weights, maxFileBytes);
-  for (const [i, group] of groups.entries()) {
-    const location = `${file}_data${i === 0 ? "" : `_${i}`}`;
-    await replaceFile(join(folder, "onnx", location), async (handle) => {
-      let position = 0;
-      for (const { name, info, dtype, offset, byteLength } of group) {
-        bytes.set(name, { location, offset, byteLength });
-        await handle.writeFile(new Uint8Array(offset - position));
-        for await (const chunk of streamAs(info, dtype)) await handle.writeFile(chunk);
-        position = offset + byteLength;
-      }
+  const offsets = new Set<string>();
+  const stored = infos.flatMap((info) => storedAs(opened, info, offsets));
+  const total = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const isInline = total <= Math.min(maxFileBytes, MAX_FILE_BYTES);
+  const { places, contents } = dataFiles(isInline ? [] : stored, file, maxFileBytes);
+  const numFiles = contents.size;
+  if (numFiles > MAX_FILES)
+    throw new UserError(`${numFiles} files of weights, transformers.js takes ${MAX_FILES}`, {
+      hint: "choose a larger --max-shard-size",
     });
-  }
-  // Plain ops only: the clients' WebGPU provider has no FusedMatMul.
-  const model = toOnnx(outputs, (name) => bytes.get(name)!, targets.portable);
-  await writeFileAtomic(join(folder, "onnx", file), model);
-  const external = !isInline && { use_external_data_format: groups.length };
-  const settings = { "transformers.js_config": { dtype: precision, ...external } };
+  const inserted = [...boundWeights(opened)].filter(([, weight]) => weight instanceof Uint8Array);
+  const bytes = new Map([
+    ...(inserted as [string, Uint8Array][]),
+    ...stored.map((weight) => [weight.name, weight] as const),
+    ...places,
+  ]);
+  const weightOf: WeightOf = (name, isOffset) => {
+    if (isOffset) offsets.add(name);
+    return bytes.get(name)!;
+  };
+  // Ops that the clients' processor and WebGPU both have: no FusedMatMul.
+  contents.set(file, encodePieces(lowered(outputs, weightOf, targets.portable)));
+  const data = join(folder, "onnx");
+  await makeFolder(data);
+  for (const [name, pieces] of contents)
+    await replaceFile(join(data, name), async (handle) => {
+      for await (const chunk of chunksOf(pieces)) await handle.writeFile(chunk); // unlike write, all of it
+    });
+  const external = !isInline && { use_external_data_format: numFiles };
+  const settings = { "transformers.js_config": { dtype, ...external } };
   await writeCompanions(opened.folder, folder, { ...plainConfig(opened.configJson), ...settings });
-}
-
-/** A weight in the format in which it will be written. */
-interface Stored {
-  readonly name: string;
-  readonly info: TensorInfo;
-  readonly dtype: Dtype;
-  readonly byteLength: number;
-}
-
-/** Distributes the weights over files, in order; a file holds at least one. */
-function dataFiles(weights: readonly Stored[], maxFileBytes: number) {
-  const files: (Stored & { readonly offset: number })[][] = [[]];
-  let end = 0;
-  for (const weight of weights) {
-    let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    if (offset > 0 && offset + weight.byteLength > maxFileBytes) {
-      files.push([]);
-      offset = 0;
+  return async () => {
+    for (const [name, pieces] of contents) {
+      await using handle = await open(join(data, name));
+      for await (const chunk of chunksOf(pieces)) {
+        const { buffer, bytesRead } = await handle.read(new Uint8Array(chunk.length));
+        if (bytesRead < chunk.length || Buffer.compare(buffer, chunk) !== 0) return false;
+      }
     }
-    files.at(-1)!.push({ ...weight, offset });
-    end = offset + weight.byteLength;
+    return true;
+  };
+}
+
+/** A parameter of the graph in the format in which it will be written. */
+interface Stored extends LateBytes {
+  readonly name: string;
+}
+
+/** What a weight becomes; codes of 4 or 8 bits whose name is among `offsets` as they are written begin at 0. */
+function storedAs(
+  { weights }: OpenedModel,
+  info: TensorInfo,
+  offsets: ReadonlySet<string>,
+): Stored[] {
+  const { name } = info;
+  if (!isBlocked(info)) {
+    const [source, dtype] = [weights.get(name)!, info.dtype as Dtype];
+    return [
+      { name, byteLength: byteLengthAs(source, dtype), stream: () => streamAs(source, dtype) },
+    ];
   }
-  return files;
+  // The highest bit of each code: two's complement plus half of its range.
+  const flip = info.bits === 4 ? 0x88 : 0x80;
+  return partsOf(info).map((part): Stored => {
+    const stream = async function* () {
+      for await (const chunk of streamBytes(part))
+        yield offsets.has(part.name) ? chunk.map((byte) => byte ^ flip) : chunk;
+    };
+    return { name: part.name, byteLength: part.byteLength, stream };
+  });
+}
+
+async function* chunksOf(pieces: readonly (Uint8Array | LateBytes)[]) {
+  for (const piece of pieces)
+    if (piece instanceof Uint8Array) yield piece;
+    else yield* piece.stream();
+}
+
+/** Distributes weights over files, in order; a file holds at least one. Gives where each lies, and what each file holds. */
+function dataFiles(weights: readonly Stored[], file: string, maxFileBytes: number) {
+  const places = new Map<string, WeightBytes>();
+  const contents = new Map<string, (Uint8Array | LateBytes)[]>();
+  let location = "";
+  let end = Infinity;
+  for (const weight of weights) {
+    const { name, byteLength } = weight;
+    let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+    if (offset > 0 && offset + byteLength > maxFileBytes) {
+      location = `${file}_data${contents.size === 0 ? "" : `_${contents.size}`}`;
+      contents.set(location, []);
+      offset = end = 0;
+    }
+    contents.get(location)!.push(new Uint8Array(offset - end), weight);
+    places.set(name, { location, offset, byteLength });
+    end = offset + byteLength;
+  }
+  return { places, contents };
 }
 
 // transformers.js makes the empty cache from these names: `batch_size` it knows, others are 0.

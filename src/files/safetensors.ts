@@ -39,14 +39,16 @@ export async function openSafetensors(path: string): Promise<Checkpoint> {
   throw noWeights(path, names);
 }
 
+type Stored = Pick<TensorInfo, "name" | "file" | "offset" | "byteLength">;
+
 /** The raw bytes of a tensor of any dtype. */
-export async function readBytes(info: TensorInfo): Promise<Uint8Array> {
+export async function readBytes(info: Stored): Promise<Uint8Array> {
   for await (const whole of streamBytes(info, info.byteLength)) return whole;
   return new Uint8Array();
 }
 
 /** The raw bytes of a tensor in pieces, each a new array, so that any size passes through little memory. */
-export async function* streamBytes(info: TensorInfo, chunkBytes = 16 * 2 ** 20) {
+export async function* streamBytes(info: Stored, chunkBytes = 16 * 2 ** 20) {
   const { file, name, offset, byteLength } = info;
   await using handle = await open(file, "r");
   for (let start = 0; start < byteLength; start += chunkBytes) {

@@ -41,7 +41,7 @@ export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): Open
   if ([...weights.values()].some(blocks.isBlocked))
     return { ...opened, quantized: { spec, weights } };
   throw new UserError(`no matrix of ${folder} has rows of whole blocks of ${spec.block}`, {
-    hint: "use a smaller --quantize-block, or leave the base as it is: --quantize none",
+    hint: "use a smaller --quantize-block, or leave it as it is: --quantize none, --dtype fp16",
   });
 }
 
@@ -65,24 +65,27 @@ export async function withBlocks(
   if (!(await isSound(folder))) {
     onNote?.(`${opened.name} is ${packed ? "laid out" : "quantised"} once, into ${folder}`);
     await makeFolder(cache);
-    await replaceFolder(folder, (made) => write(made, [...plan], opened));
+    await replaceFolder(folder, (made) => writeBlocks(made, planned));
   }
+  return withBlocksOf(folder, planned);
+}
+
+/** The planned model with the blocks that a folder holds. */
+export async function withBlocksOf(folder: string, planned: OpenedModel): Promise<OpenedModel> {
   const { tensors } = await files.openSafetensors(folder);
+  const { spec, weights: plan } = planned.quantized!;
   const weights = new Map<string, TensorInfo>();
   for (const [name, info] of plan) {
     const { file, offset } = tensors.get(name)!;
     weights.set(name, { ...info, file, offset });
   }
-  return { ...planned, ...(packed && { weights }), quantized: { spec: of, weights } };
+  // Where others have quantised it there is no original.
+  return { ...planned, ...(spec.method && { weights }), quantized: { spec, weights } };
 }
 
 /** All weights, those that are not quantised as they are: what a session maps must lie in one folder. */
-async function write(
-  folder: string,
-  plan: readonly (readonly [string, TensorInfo])[],
-  { weights }: OpenedModel,
-): Promise<void> {
-  const sources = plan.map(([name, info]): TensorSource => {
+export async function writeBlocks(folder: string, { weights, quantized }: OpenedModel) {
+  const sources = [...quantized!.weights].map(([name, info]): TensorSource => {
     const source = weights.get(name)!;
     const dtype = weightDtype(source);
     if (!blocks.isBlocked(info))

@@ -89,9 +89,22 @@ export const shard = () => {
   return worded(kind, "i/n with i from 1 to n", "i/n");
 };
 
-/** Number formats by any of their customary names: `f16` is `fp16`. */
-export const numberFormat = () => {
-  const names = Object.keys(precisions) as Precision[];
+/** Bytes, as `2GB` or `500MB`. */
+export const fileSize = () => {
+  const units: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, G: 1e9 };
+  const bytes = (given: unknown) => {
+    const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMG])B$/i.exec(String(given)) ?? [];
+    return number && unit ? Math.floor(Number(number) * units[unit.toUpperCase()]!) : String(given);
+  };
+  const kind = z.preprocess(bytes, z.int().positive());
+  return worded(kind, "a size such as 2GB or 500MB", "size");
+};
+
+/** Number formats by any of their customary names: `f16` is `fp16`; and others that a place has. */
+export const numberFormat = <T extends string = never>(
+  others: readonly T[] = [],
+): z.ZodType<Precision | T> => {
+  const names = [...(Object.keys(precisions) as Precision[]), ...others];
   const named = (given: unknown) => precisionNamed(String(given)) ?? given;
   return worded(z.preprocess(named, z.enum(names)), listed(names), "type", names);
 };

@@ -1,6 +1,6 @@
 // What a run would do, before it does it: whether it fits in memory, what it recomputes so that it does, and its plan.
 
-import { freemem } from "node:os";
+import { freeMemory } from "../core/memory.ts";
 import type { Precision } from "../core/dtype.ts";
 import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
@@ -54,7 +54,7 @@ export const onEngineOf =
       if (run.recipe.precision !== "auto") needPrecision(engine, run.recipe.precision);
       const chosen = await choose?.(engine);
       const programBytes = process.memoryUsage.rss();
-      return work(engine, fitRun(run, { programBytes, freeBytes: freemem(), engine }, chosen));
+      return work(engine, fitRun(run, { programBytes, freeBytes: freeMemory(), engine }, chosen));
     });
 
 /** The half precision that `auto` tries, since it is faster there: of a device with memory of its own. */

@@ -75,6 +75,10 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
       "convert --model base --to onxn --out x",
       /target "onxn" is not known\s+hint: did you mean "onnx"/,
     ],
+    [
+      "convert --model base --to onnx --out x --max-shard-size 5",
+      /--max-shard-size .* a size such as 2GB or 500MB/,
+    ],
     ["convert --model base --to onnx --out x --dtype fp17", /dtype .* did you mean fp16\?/],
     [`${evaluate} --adapter nothing`, /nothing is no adapter: it has neither/],
     [`${evaluate} --baseline none.json`, /cannot read none.json/],

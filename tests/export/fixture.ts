@@ -12,6 +12,7 @@ import type { OpenedModel } from "../../src/model/opened.ts";
 import { encodeFloats } from "../../src/core/dtype.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openEngine } from "../../src/engines/index.ts";
+import type { openClient } from "../../src/export/client.ts";
 import { writeModelFolder } from "../../src/export/model-folder.ts";
 import { provenanceOf } from "../../src/export/provenance.ts";
 import { openSafetensors, readFloats, writeSafetensors } from "../../src/files/safetensors.ts";
@@ -92,6 +93,25 @@ export async function greedyTokens(
   while (ids.length < length) ids.push(await greedy.next(ids));
   await greedy.dispose();
   return ids;
+}
+
+/** Greedy generation by the library, up to `length` tokens; the last row's first `numPadded` tokens are padding. */
+export async function generated(
+  client: Awaited<ReturnType<typeof openClient>>,
+  rows: readonly (readonly number[])[],
+  length: number,
+  numPadded = 0,
+): Promise<number[][]> {
+  const { Tensor } = await import("@huggingface/transformers");
+  const shape = [rows.length, rows[0]!.length];
+  const isPadding = (row: number, i: number) => row === rows.length - 1 && i < numPadded;
+  const mask = rows.flatMap((row, r) => row.map((_, i) => (isPadding(r, i) ? 0n : 1n)));
+  const sequences = (await client.model.generate({
+    inputs: new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), shape),
+    attention_mask: new Tensor("int64", BigInt64Array.from(mask), shape),
+    max_new_tokens: length - shape[1]!,
+  })) as { tolist(): bigint[][] };
+  return sequences.tolist().map((row) => row.map(Number));
 }
 
 /** Accepts a UserError with this in its message or hint. */

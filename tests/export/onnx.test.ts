@@ -10,7 +10,7 @@ import { openClient } from "../../src/export/client.ts";
 import { convert } from "../../src/export/convert.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { allClose } from "../helpers.ts";
-import { architectures, fixture, greedyTokens, openGreedy } from "./fixture.ts";
+import { architectures, fixture, generated, greedyTokens, openGreedy } from "./fixture.ts";
 
 const stories = sharedData("stories260k");
 
@@ -50,25 +50,6 @@ for (const [architecture, spec] of exported)
     const alone = await greedyTokens(source, short, length - 3);
     assert.deepEqual(padded[1]!.slice(3), alone);
   });
-
-/** Greedy generation by the library, up to `length` tokens; the last row's first `numPadded` tokens are padding. */
-async function generated(
-  client: Awaited<ReturnType<typeof openClient>>,
-  rows: readonly (readonly number[])[],
-  length: number,
-  numPadded = 0,
-): Promise<number[][]> {
-  const { Tensor } = await import("@huggingface/transformers");
-  const shape = [rows.length, rows[0]!.length];
-  const isPadding = (row: number, i: number) => row === rows.length - 1 && i < numPadded;
-  const mask = rows.flatMap((row, r) => row.map((_, i) => (isPadding(r, i) ? 0n : 1n)));
-  const sequences = (await client.model.generate({
-    inputs: new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), shape),
-    attention_mask: new Tensor("int64", BigInt64Array.from(mask), shape),
-    max_new_tokens: length - shape[1]!,
-  })) as { tolist(): bigint[][] };
-  return sequences.tolist().map((row) => row.map(Number));
-}
 
 test("a prefix of a prompt's cache goes on with several tokens at once", async (t) => {
   const source = fixture("llama");

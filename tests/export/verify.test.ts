@@ -8,6 +8,7 @@ import { openModel } from "../../src/model/open.ts";
 import type { OpenedModel } from "../../src/model/opened.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { convert } from "../../src/export/convert.ts";
+import { writeOnnx } from "../../src/export/onnx.ts";
 import { verify } from "../../src/export/verify.ts";
 import { openSafetensors } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
@@ -36,6 +37,22 @@ test("logits: one head's temperature that is off by a little", async (t) => {
   for (const name of [/query\.position/, /value\.bias/])
     await assert.rejects(verify("onnx", out, await altered(name)), isMismatch);
   await verify("onnx", out, await openModel(model, { adapter }));
+});
+
+test("files of an export that nobody has the memory to run: a single bit", async (t) => {
+  const folder = await temporaryFolder(t);
+  const source = await openModel(model, { adapter });
+  const readBack = await writeOnnx(folder, source, { dtype: "fp16", maxFileBytes: 5_000 });
+  assert.equal(await readBack(), true);
+  const file = await open(join(folder, "onnx", "model_fp16.onnx_data"), "r+");
+  const { buffer } = await file.read(new Uint8Array(1), 0, 1, 5);
+  await file.write(new Uint8Array([buffer[0]! ^ 1]), 0, 1, 5);
+  assert.equal(await readBack(), false);
+  await file.write(buffer, 0, 1, 5);
+  assert.equal(await readBack(), true);
+  await file.truncate((await file.stat()).size - 1);
+  await file.close();
+  assert.equal(await readBack(), false);
 });
 
 test("tensors: a temperature, a weight, a single bit", async (t) => {

@@ -65,6 +65,31 @@ export function productByParts(
     : parts.reduce((sum, part) => context.emit("Add", [sum, part]));
 }
 
+/** The product with a matrix in blocks as one node: the rows of the matrix are its outputs. */
+export function productOfBlocks(
+  context: Lowering,
+  { inputs: [x, matrix, ...more], attributes: { transposeA, transposeB, alpha } }: Tensor<"MatMul">,
+): string | undefined {
+  if (!context.target.productOfBlocks || !isLateCast(context, matrix!)) return undefined;
+  const isPlain = transposeB && !transposeA && alpha === 1 && more.length === 0;
+  if (!isOp(matrix, "Dequantize") || !isPlain) return undefined;
+  const [codes, factors, shifts] = matrix.inputs as [Tensor<"Parameter">, Tensor, Tensor?];
+  if (shifts) return undefined;
+  const { name, dtype } = codes.attributes;
+  const [N, K] = fixedShape(matrix.shape) as [number, number];
+  const [bits, numBlocks] = [dtype === "U8" ? 4 : 8, Number(factors.shape.at(-1))];
+  const block = K / numBlocks;
+  const shape = [N, numBlocks, (block * bits) / 8];
+  const stored = context.model.initializer(name, "U8", shape, context.weightOf(name, true));
+  const scales = context.nameOf(factors);
+  const operands = [
+    context.nameOf(x!),
+    stored,
+    factors.dtype === matrix.dtype ? scales : context.cast(scales, matrix.dtype),
+  ];
+  return context.emit("com.microsoft.MatMulNBits", operands, { K, N, bits, block_size: block });
+}
+
 /** Rows of a table; of a stored one, only they are widened. */
 export function gather(context: Lowering, { inputs }: Tensor, operands: readonly string[]): string {
   const [table, ids] = inputs;

@@ -26,6 +26,8 @@ export interface LoweringTarget {
   readonly int64: boolean;
   /** The shapes of parts of a long axis are known to the run alone (open.ts). */
   readonly opensShapes: boolean;
+  /** com.microsoft.MatMulNBits, a product with a matrix in blocks. */
+  readonly productOfBlocks: boolean;
   /** How graphs are cut for it. */
   readonly tiling: Tiling;
   /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
@@ -41,6 +43,7 @@ const common = {
   softmaxInF32: false,
   logSoftmax: false,
   opensShapes: false,
+  productOfBlocks: false,
   int64: true,
 };
 const little = { ...common, fusedMatMul: false, normStatistics: [], scatterAdd: false };
@@ -51,7 +54,7 @@ const everything: LoweringTarget = {
   scatterAdd: true,
 };
 
-/** By execution provider; `portable` keeps to standard ops that every runtime has. */
+/** By execution provider; `portable` keeps to ops that every runtime has. */
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, opensShapes: true, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
@@ -60,8 +63,11 @@ export const targets = {
   webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,
   coreml: little,
-  portable: { ...everything, fusedMatMul: false, normStatistics: [] },
+  portable: { ...everything, fusedMatMul: false, normStatistics: [], productOfBlocks: true },
 } as const satisfies Readonly<Record<string, LoweringTarget>>;
+
+/** Where a parameter's bytes are; `isOffset`: codes of blocks shifted to begin at 0, as MatMulNBits has them. */
+export type WeightOf = (name: string, isOffset?: boolean) => WeightBytes;
 
 /** Gives the name of the tensor's value, made of those of its operands. */
 export type Rule<Op extends OpType> = (
@@ -78,7 +84,7 @@ export const isCodes = (tensor: Tensor): tensor is Tensor<"Parameter"> =>
 export class Lowering {
   readonly model = new OnnxModel();
   readonly target: LoweringTarget;
-  readonly weightOf: (name: string) => WeightBytes;
+  readonly weightOf: WeightOf;
   /** Tensors whose slices together are all of their equal parts, and how many: outputs of one node. */
   readonly partsOf = new Map<Tensor, number>();
   /** An input of integers, and what has no shape before the run, with the length that it shares with others. */
@@ -89,7 +95,7 @@ export class Lowering {
   readonly #codes = new Set<string>();
   readonly #shared = new Map<string, readonly string[]>();
 
-  constructor(target: LoweringTarget, weightOf: (name: string) => WeightBytes) {
+  constructor(target: LoweringTarget, weightOf: WeightOf) {
     this.target = target;
     this.weightOf = weightOf;
   }
@@ -110,10 +116,10 @@ export class Lowering {
     const rowBytes = (sizeOf(dims) * DTYPE_BYTES[dtype]) / (end - start);
     const [from, byteLength] = [start * rowBytes, (end - start) * rowBytes];
     const stored = this.weightOf(name);
-    const bytes =
-      stored instanceof Uint8Array
-        ? stored.subarray(from, from + byteLength)
-        : { location: stored.location, offset: stored.offset + from, byteLength };
+    let bytes = stored;
+    if (stored instanceof Uint8Array) bytes = stored.subarray(from, from + byteLength);
+    else if ("location" in stored) bytes = { ...stored, offset: stored.offset + from, byteLength };
+    invariant(bytes.byteLength === byteLength, `rows of ${name}, which comes late`);
     if (dtype !== "U8") return this.model.initializer(label, dtype, dims, bytes);
     return this.model.initializer(label, "I4", [...dims.slice(0, -1), 2 * dims.at(-1)!], bytes);
   }

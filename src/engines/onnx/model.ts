@@ -1,7 +1,7 @@
 // ONNX messages (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), assembled node by node.
 
 import type { Dtype } from "../../core/dtype.ts";
-import { encode, type Message } from "../../core/protobuf.ts";
+import type { LateBytes, Message } from "../../core/protobuf.ts";
 import type { Shape } from "../../core/shape.ts";
 
 /** Opset 21 is the newest that onnxruntime-web runs as well. */
@@ -30,9 +30,10 @@ type Attribute = number | { readonly float: number } | string | readonly number[
 
 export type Attributes = Readonly<Record<string, Attribute>>;
 
-/** Little-endian: here, or in a file beside the model, by its name there. */
+/** Little-endian: here, once the model is written, or in a file beside it, by its name there. */
 export type WeightBytes =
   | Uint8Array
+  | LateBytes
   | { readonly location: string; readonly offset: number; readonly byteLength: number };
 
 interface OnnxNode extends Readonly<Record<"inputs" | "outputs", readonly string[]>> {
@@ -40,7 +41,7 @@ interface OnnxNode extends Readonly<Record<"inputs" | "outputs", readonly string
   readonly attributes: Attributes;
 }
 
-/** Collects nodes and initializers in order; `encode` gives the model's bytes. */
+/** Collects nodes and initializers in order; `message` gives the model. */
 export class OnnxModel {
   readonly #nodes: OnnxNode[] = [];
   readonly #aliases = new Map<string, string>();
@@ -79,7 +80,7 @@ export class OnnxModel {
     data: WeightBytes,
   ): string {
     const tensor = { 1: shape, 2: ONNX_TYPES[dtype], 8: name };
-    if (data instanceof Uint8Array) this.#initializers.push({ ...tensor, 9: data });
+    if (!("location" in data)) this.#initializers.push({ ...tensor, 9: data });
     else {
       const { location, offset, byteLength: length } = data;
       const entries = Object.entries({ location, offset, length });
@@ -111,7 +112,7 @@ export class OnnxModel {
     this.#outputs.push(valueInfo(name, dtype, shape));
   }
 
-  encode(): Uint8Array {
+  message(): Message {
     const named = (name: string) => this.#aliases.get(name) ?? name;
     const nodes = this.#nodes.map(({ op, inputs, outputs, attributes }, index) => {
       const dot = op.lastIndexOf(".");
@@ -125,7 +126,7 @@ export class OnnxModel {
         7: dot > 0 ? op.slice(0, dot) : [],
       };
     });
-    return encode({
+    return {
       1: IR_VERSION,
       2: "ssa",
       7: { 1: nodes, 2: "main", 5: this.#initializers, 11: this.#inputs, 12: this.#outputs },
@@ -133,7 +134,7 @@ export class OnnxModel {
         { 1: "", 2: OPSET },
         { 1: MICROSOFT, 2: 1 },
       ],
-    });
+    };
   }
 }
 

@@ -2,40 +2,40 @@
 
 import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
+import { encode, type Message } from "../../core/protobuf.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
 import { each, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
-import { dequantized, gather, isLateCast, operandsOf, productByParts } from "./casts.ts";
+import * as casts from "./casts.ts";
 import * as composed from "./composed.ts";
 import { orderOf } from "./order.ts";
 import { opened } from "./open.ts";
-import { isCodes, Lowering, type LoweringTarget, type Rule } from "./lowering.ts";
-import type { WeightBytes } from "./model.ts";
+import { isCodes, Lowering, type LoweringTarget, type Rule, type WeightOf } from "./lowering.ts";
 
-export { type LoweringTarget, targets } from "./lowering.ts";
+export { type LoweringTarget, targets, type WeightOf } from "./lowering.ts";
 export type { WeightBytes } from "./model.ts";
 
 /** The model's bytes; `weightOf` is asked for every parameter once. */
-export function toOnnx(
-  outputs: Outputs,
-  weightOf: (name: string) => WeightBytes,
-  target: LoweringTarget,
-): Uint8Array {
+export const toOnnx = (...of: Parameters<typeof lowered>): Uint8Array => encode(lowered(...of));
+
+/** The model as a message, in which weights may come late. */
+export function lowered(outputs: Outputs, weightOf: WeightOf, target: LoweringTarget): Message {
   const context = new Lowering(target, weightOf);
   const order = orderOf(outputs);
   if (target.fewLaunches) context.findParts(order);
   const ids = [...leaves(outputs, "Input").values()].find(({ dtype }) => dtype === "I64");
   context.anyIds = ids?.attributes.name ?? "";
   for (const tensor of order) {
-    if (isLateCast(context, tensor) || isCodes(tensor)) continue;
+    if (casts.isLateCast(context, tensor) || isCodes(tensor)) continue;
     const rule = rules[tensor.op] as Rule<OpType>;
     const lower = (inputs: readonly string[]) =>
       rule(context, inputs as Operands<string>, tensor.attributes, tensor);
-    const byParts = isOp(tensor, "MatMul")
-      ? productByParts(context, tensor, (...operands) => lower(operands))
+    const special = isOp(tensor, "MatMul")
+      ? (casts.productOfBlocks(context, tensor) ??
+        casts.productByParts(context, tensor, (...operands) => lower(operands)))
       : undefined;
-    const lowered = () => opened(context, tensor, operandsOf(context, tensor), lower);
-    context.names.set(tensor, byParts ?? lowered());
+    const lowered = () => opened(context, tensor, casts.operandsOf(context, tensor), lower);
+    context.names.set(tensor, special ?? lowered());
   }
   const named = new Set<Tensor>();
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -46,7 +46,7 @@ export function toOnnx(
     named.add(tensor);
     context.model.output(name, tensor.dtype, tensor.shape);
   }
-  return context.model.encode();
+  return context.model.message();
 }
 
 /** Ops that ONNX has under the same name, without attributes. */
@@ -92,7 +92,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
       ? context.cast(context.emit("Gelu", [context.cast(x, "F32")], { approximate }), dtype)
       : context.emit("Gelu", [x], { approximate }),
   Cast: (context, [x], { to }) => context.cast(x, to),
-  Dequantize: (context, parts, _, tensor) => dequantized(context, tensor, parts),
+  Dequantize: (context, parts, _, tensor) => casts.dequantized(context, tensor, parts),
   MatMul: (context, operands, attributes, tensor) => {
     if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
     const [a, b] = operands;
@@ -140,7 +140,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Pad: (context, [x], { axis, before, after }) =>
     context.emit("Pad", [x, [before, after], "", [axis]]),
   Concat: (context, inputs, { axis }) => context.emit("Concat", inputs, { axis }),
-  Gather: (context, names, _, tensor) => gather(context, tensor, names),
+  Gather: (context, names, _, tensor) => casts.gather(context, tensor, names),
   ScatterAdd: (context, operands, attributes, tensor) => {
     if (!context.target.scatterAdd)
       return composed.scatterAdd(context, operands, attributes, tensor);

@@ -1,12 +1,12 @@
 // The ONNX Runtime engine: lowers a graph, hands it to a worker that owns the session, and passes values to and fro.
 // The main thread stays free for progress and signals; results lie in shared memory that each run overwrites.
 
-import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Precision } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { openQueue } from "../../core/worker.ts";
+import { readBytes } from "../../files/safetensors.ts";
 import { leaves, type Outputs } from "../../graph/tensor.ts";
 import type { Engine, Program, Results, Weight } from "../engine.ts";
 import { failureOf } from "../failure.ts";
@@ -104,7 +104,7 @@ async function locate(names: Iterable<string>, weights: ReadonlyMap<string, Weig
     const { file, offset, byteLength } = weight;
     folder ??= dirname(file);
     if (dirname(file) === folder) bytes.set(name, { location: basename(file), offset, byteLength });
-    else bytes.set(name, (await readFile(file)).subarray(offset, offset + byteLength));
+    else bytes.set(name, await readBytes({ name, ...weight }));
   }
   return { folder, bytes };
 }

@@ -4,6 +4,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { type Dtype, type Precision, precisions } from "../../core/dtype.ts";
 import { messageOf, orElse } from "../../core/errors.ts";
+import { encode } from "../../core/protobuf.ts";
 import { ONNX_TYPES, OnnxModel } from "../onnx/model.ts";
 import { type CudaLibrary, examineCuda } from "./cuda-libraries.ts";
 
@@ -42,7 +43,7 @@ function doubling(dtype: Dtype): Uint8Array {
   model.node("Add", ["cast", "cast"], ["sum"]);
   model.node("Cast", ["sum"], ["y"], { to: ONNX_TYPES.F32 });
   model.output("y", "F32", [2]);
-  return model.encode();
+  return encode(model.message());
 }
 
 async function failure(model: Uint8Array, provider: InferenceSession.ExecutionProviderOption) {

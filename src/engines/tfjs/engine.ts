@@ -4,7 +4,7 @@
 import { setImmediate } from "node:timers/promises";
 import { decodeFloats } from "../../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../../core/errors.ts";
-import { fixedShape, sizeOf } from "../../core/shape.ts";
+import { sizeOf } from "../../core/shape.ts";
 import { readBytes } from "../../files/safetensors.ts";
 import type { Operands, OpType } from "../../graph/ops.ts";
 import { isOp, type Outputs, type Tensor, topologicalOrder } from "../../graph/tensor.ts";
@@ -148,13 +148,10 @@ function checkPrecision(order: readonly Tensor[], device: TfjsDevice): void {
 
 /** A parameter's values as float32, from its file or from memory; of codes the bytes as numbers. */
 async function load(tensor: Tensor<"Parameter">, weights: ReadonlyMap<string, Weight>) {
-  const { name, shape, dtype } = tensor.attributes;
+  const { name, dtype } = tensor.attributes;
   const weight = weights.get(name);
   invariant(weight, `parameter ${name} is not bound`);
-  const bytes =
-    weight instanceof Uint8Array
-      ? weight
-      : await readBytes({ name, dtype, shape: fixedShape(shape), ...weight });
+  const bytes = weight instanceof Uint8Array ? weight : await readBytes({ name, ...weight });
   if (dtype === "U8") return Float32Array.from(bytes);
   if (dtype === "I8") return Float32Array.from(bytes, (byte) => (byte << 24) >> 24);
   const values = decodeFloats(dtype, bytes);
