@@ -22,7 +22,6 @@ import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
-import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { ModelConfig } from "./config.ts";
 import type { AroundPart, Family, Settings } from "./family.ts";
 
@@ -40,8 +39,8 @@ export interface ForwardContext {
   readonly hooks: Hooks;
   /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
   readonly keep: (x: Tensor, part: KeptPart) => Tensor;
-  /** Of so many tokens, those whose feed-forward layer is computed at a time. */
-  readonly mlpRows: Tiling["mlpRows"];
+  /** Tokens whose feed-forward layer is computed at a time; all by default. */
+  readonly mlpRows?: number;
 }
 
 /**
@@ -70,15 +69,7 @@ export function decoder(family: Family, config: DecoderConfig) {
     };
     const ids = input("ids", [1, 1], "I64");
     const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
-    const { mlpRows } = smallTiles;
-    forward(family, config, {
-      weight,
-      ids,
-      positions: fixedPositions(1),
-      hooks: {},
-      keep,
-      mlpRows,
-    });
+    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
     const linears = new Map<string, readonly [number, number]>();
     for (const [name, shape] of weights) {
       const [D, F] = (family.layout === "FD" ? [...shape].reverse() : shape).map(Number);
@@ -161,7 +152,7 @@ export function decoder(family: Family, config: DecoderConfig) {
 }
 
 function forward(family: Family, config: DecoderConfig, context: ForwardContext): Tensor {
-  const { weight, ids, positions, hooks, keep, mlpRows } = context;
+  const { weight, ids, positions, hooks, keep, mlpRows = Infinity } = context;
   const { prefix, embeddings, mlp } = family;
   const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
   const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();
@@ -209,11 +200,10 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
     const fed = (x: Tensor) =>
       part(family.norms.mlp, x, (inner_BTD) => {
         const length = Number(inner_BTD.shape[1]);
-        const rows = mlpRows(length);
-        if (!(rows < length)) return feedForward(at, inner_BTD);
-        const chunks = Array.from({ length: Math.ceil(length / rows) }, (_, i) => {
-          const chunk = slice(inner_BTD, 1, i * rows, Math.min((i + 1) * rows, length));
-          return feedForward(at, keep(chunk, "stage"));
+        if (!(length > mlpRows)) return feedForward(at, inner_BTD); // nor where it is only named
+        const chunks = Array.from({ length: Math.ceil(length / mlpRows) }, (_, i) => {
+          const end = Math.min((i + 1) * mlpRows, length);
+          return feedForward(at, keep(slice(inner_BTD, 1, i * mlpRows, end), "stage"));
         });
         return concat(chunks, 1);
       });

@@ -5,9 +5,11 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { pipeline } from "@huggingface/transformers";
+import { writeRandomModel } from "../../bench/models.ts";
 import { openModel } from "../../src/model/open.ts";
 import { openClient } from "../../src/export/client.ts";
 import { convert } from "../../src/export/convert.ts";
+import { writeOnnx } from "../../src/export/onnx.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { allClose } from "../helpers.ts";
 import { architectures, fixture, generated, greedyTokens, openGreedy } from "./fixture.ts";
@@ -66,6 +68,25 @@ test("a prefix of a prompt's cache goes on with several tokens at once", async (
   const { past, logits: first } = await client.forward([ids.slice(0, 3)], [ones(3)]);
   const { logits: rest } = await client.forward([ids.slice(3)], [ones(8)], past);
   allClose([...first, ...rest], await greedy.logits(ids), { atol: 1e-4 });
+});
+
+test("a long prompt is read by parts, and goes on as if it had been read at once", async (t) => {
+  const folder = await temporaryFolder(t);
+  const shape = { hidden_size: 16, intermediate_size: 24, num_attention_heads: 2, vocab_size: 40 };
+  const llama = { ...shape, model_type: "llama", num_hidden_layers: 1, rms_norm_eps: 1e-5 };
+  await writeRandomModel(folder, { ...llama, max_position_embeddings: 2048 });
+  const out = join(folder, "export");
+  await writeOnnx(out, await openModel(folder), { dtype: "fp32" });
+  const client = await openClient(out);
+  t.after(() => client.dispose());
+  const ids = Array.from({ length: 1300 }, (_, i) => (i * 7) % 40);
+  assert.equal(await client.read(ids.slice(0, 1023)), undefined);
+  const { past_key_values: past } = (await client.read(ids))!;
+  assert.equal(past.get_seq_length(), 512);
+  const seen = ids.map(() => 1);
+  const { logits } = await client.forward([ids.slice(512)], [seen], past);
+  const { logits: whole } = await client.forward([ids], [seen]);
+  allClose(logits, whole.subarray(512 * 40), { atol: 1e-5 });
 });
 
 for (const variant of ["phi3-long", "starcoder2", "llama-yarn"])

@@ -5,6 +5,9 @@ import { test } from "node:test";
 import { createRandom } from "../../src/core/random.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { input, integers } from "../../src/graph/build.ts";
+import { configReader } from "../../src/models/config.ts";
+import { readModel } from "../../src/models/index.ts";
+import { readRotary } from "../../src/models/rotary.ts";
 import { fixedPositions, givenPositions } from "../../src/nn/positions.ts";
 import { frequencies, rotation, type RotaryConfig, steadyLength } from "../../src/nn/rotary.ts";
 import { allClose } from "../helpers.ts";
@@ -92,6 +95,77 @@ test("LongRoPE: a divisor for each pair, others in windows beyond the original l
   allClose(frequencies(config, 9), [0.25, 0.002], { rtol: 1e-15 });
   assert.equal(steadyLength(config), 8);
   assert.equal(steadyLength(plain(4, 10_000)), Infinity);
+});
+
+test("beyond the original length positions turn as the config says, by the formulas as published", async (t) => {
+  const [theta, width, original, factor, length] = [10_000, 16, 64, 4, 200];
+  const pairs = [...Array(width / 2).keys()];
+  const base = pairs.map((i) => theta ** ((-2 * i) / width));
+  const ramp = (x: number) => Math.min(1, Math.max(0, x));
+  const pairOf = (turns: number) =>
+    (width * Math.log(original / (2 * Math.PI * turns))) / (2 * Math.log(theta));
+  const [long, short] = [pairs.map((i) => 1.5 + i), pairs.map(() => 1)];
+  const scaled: Readonly<Record<string, readonly [object, number, readonly number[]]>> = {
+    linear: [{}, 1, base.map((f) => f / factor)],
+    llama3: [
+      { low_freq_factor: 1, high_freq_factor: 4 },
+      1,
+      base.map((f) => {
+        const smooth = ramp(((original * f) / (2 * Math.PI) - 1) / 3);
+        return (smooth + (1 - smooth) / factor) * f;
+      }),
+    ],
+    yarn: [
+      {},
+      0.1 * Math.log(factor) + 1,
+      base.map((f, i) => {
+        const [first, last] = [Math.max(0, Math.floor(pairOf(32))), Math.ceil(pairOf(1))];
+        const slow = ramp((i - first) / (last - first));
+        return f * (1 - slow + slow / factor);
+      }),
+    ],
+    longrope: [
+      { long_factor: long, short_factor: short },
+      Math.sqrt(1 + Math.log(factor) / Math.log(original)),
+      base.map((f, i) => f / long[i]!),
+    ],
+  };
+  const engine = await openEngine("cpu", { threads: 1 });
+  t.after(() => engine.dispose());
+  const x = input("x", [1, 1, length, width], "F32");
+  const values = Float32Array.from({ length: length * width }, (_, i) => Math.sin(i));
+  for (const [type, [more, gain, turns]] of Object.entries(scaled)) {
+    const json = {
+      model_type: "llama",
+      hidden_size: width,
+      intermediate_size: 8,
+      num_attention_heads: 1,
+      num_hidden_layers: 1,
+      vocab_size: 8,
+      rms_norm_eps: 1e-5,
+      max_position_embeddings: factor * original,
+      rope_theta: theta,
+      rope_scaling: {
+        rope_type: type,
+        factor,
+        ...(type !== "linear" && { original_max_position_embeddings: original }),
+        ...more,
+      },
+    };
+    const { config } = readModel("config.json", json);
+    const rotary = readRotary(configReader("config.json", json), config);
+    const y = rotation(rotary, fixedPositions(length))(x);
+    const program = await engine.compile({ y }, new Map());
+    const turned = (await program.run({ x: values }))["y"]!;
+    for (const at of [original, length - 1])
+      for (const pair of pairs) {
+        const [re, im] = [pair, pair + width / 2].map((i) => values[at * width + i]!);
+        const angle = at * turns[pair]!;
+        const expected = gain * (re! * Math.cos(angle) - im! * Math.sin(angle));
+        allClose([turned[at * width + pair]!], [expected], { atol: 3e-6 });
+      }
+    await program.dispose();
+  }
 });
 
 test("the halves of a head turn as complex numbers, and what is beyond rotaryDim stays", async () => {
