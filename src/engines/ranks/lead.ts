@@ -103,6 +103,7 @@ export async function leadRanks(
     let programs = 0;
     const compile: Engine["compile"] = async (...given) => {
       const id = programs++;
+      sums.begin(id);
       const { run, dispose } = await own.compile(...given);
       const added: Program["run"] = async (feeds, adding) => {
         const results = await run(feeds);
@@ -169,8 +170,10 @@ export async function leadRanks(
       const pool = pooled([adding(own), ...theirs], { here: 1, holding });
       const leave = () => signal?.removeEventListener("abort", onAbort);
       let programs = 0;
-      const compile: Engine["compile"] = async (outputs, weights) =>
-        takable(await pool.compile(outputs, weights), programs++, outputs);
+      const compile: Engine["compile"] = async (outputs, weights) => {
+        const id = programs++;
+        return takable(await pool.compile(outputs, weights), id, outputs);
+      };
       return { ...pool, compile, dispose: () => pool.dispose().finally(leave) };
     },
     /** Ends all ranks, with the error where rank 0 failed. */

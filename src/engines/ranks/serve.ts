@@ -138,6 +138,7 @@ function serving(
         const { sha256, offset, byteLength } = weight;
         return [name, { file: files.get(sha256)!, offset, byteLength }];
       });
+      sums.begin(id);
       programs.set(id, await engine!.compile(rebuilt(graph), new Map(bound)));
     },
     run: async ({ id, changed, names, adding }: Run) => {

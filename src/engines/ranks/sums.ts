@@ -51,6 +51,8 @@ export function openSums(
   };
   return {
     add,
+    /** A new program of this number has nothing of one whose step failed. */
+    begin: (id: number) => sums.delete(id),
     /** This rank's part of a sum, which ends with it. */
     take: async (id: number) => {
       const { sum } = sums.get(id)!;
