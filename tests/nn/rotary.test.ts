@@ -7,7 +7,7 @@ import { openEngine } from "../../src/engines/index.ts";
 import { input, integers } from "../../src/graph/build.ts";
 import { configReader } from "../../src/models/config.ts";
 import { readModel } from "../../src/models/index.ts";
-import { readRotary } from "../../src/models/rotary.ts";
+import { readRotary } from "../../src/models/settings.ts";
 import { fixedPositions, givenPositions } from "../../src/nn/positions.ts";
 import { frequencies, rotation, type RotaryConfig, steadyLength } from "../../src/nn/rotary.ts";
 import { allClose } from "../helpers.ts";
