@@ -1,13 +1,15 @@
 // The ONNX Runtime engine: lowers a graph, hands it to a worker that owns the session, and passes values to and fro.
 // The main thread stays free for progress and signals; results lie in shared memory that each run overwrites.
 
+import { cpus, totalmem } from "node:os";
 import { basename, dirname } from "node:path";
 import type { Precision } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { openQueue } from "../../core/worker.ts";
 import { readBytes } from "../../files/safetensors.ts";
-import { leaves, type Outputs } from "../../graph/tensor.ts";
+import { isOp, leaves, type Outputs, topologicalOrder } from "../../graph/tensor.ts";
+import { bytesOf } from "../counts.ts";
 import type { Engine, Program, Results, Weight } from "../engine.ts";
 import { failureOf } from "../failure.ts";
 import { type LoweringTarget, toOnnx, type WeightBytes } from "../onnx/onnx.ts";
@@ -71,7 +73,7 @@ async function compile(
       intraOpNumThreads: threads,
       extra: {
         session: {
-          ...sessionEntries(provider),
+          ...sessionEntries(provider, provider.name === "cpu" && prepacks(outputs)),
           ...(folder && { model_external_initializers_file_folder_path: folder }),
         },
       },
@@ -85,6 +87,22 @@ async function compile(
     },
     dispose: async () => void (await worker.ask({ program, feeds: null })),
   };
+}
+
+/** Of the machine's memory, for matrices that are packed: they are the process's own then, no longer pages of a file. */
+const MOST_PACKED = 1 / 8;
+
+/**
+ * Intel's Xeons compute a step in 17 % less time with packed matrices, AMD's in 0 to 5 %. Since packed products differ in the
+ * last digits, what decides is the same in all runs of a model on a machine: not what memory is free.
+ */
+function prepacks(outputs: Outputs): boolean {
+  const order = topologicalOrder(Object.values(outputs));
+  const products = order.filter((tensor) => isOp(tensor, "MatMul"));
+  const matrices = new Set(products.map(({ inputs }) => inputs[1]!));
+  const packed = [...matrices].filter((x) => isOp(x, "Parameter") && x.dtype === "F32");
+  const bytes = packed.reduce((sum, x) => sum + bytesOf(x), 0);
+  return /Intel/.test(cpus()[0]?.model ?? "") && bytes <= MOST_PACKED * totalmem();
 }
 
 /**

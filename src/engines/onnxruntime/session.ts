@@ -42,8 +42,9 @@ export const sessionOptions = (provider: Provider) =>
     enableMemPattern: false,
   }) as const;
 
-export const sessionEntries = (provider: Provider) => ({
-  disable_prepacking: "1",
+/** `prepacks`: whether the matrices of products are kept in the processor's own order. */
+export const sessionEntries = (provider: Provider, prepacks = false) => ({
+  disable_prepacking: prepacks ? "0" : "1",
   intra_op: { spin_duration_us: SPIN_MICROSECONDS },
   ...(!isHost(provider) && { disable_cpu_ep_fallback: "1" }),
 });
