@@ -77,7 +77,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ],
     [
       "convert --model base --to onnx --out x --max-shard-size 5",
-      /--max-shard-size .* a size such as 2GB or 500MB/,
+      /\(--max-shard-size\): expected a size such as 2GB or 500MB, found/,
     ],
     ["convert --model base --to onnx --out x --dtype fp17", /dtype .* did you mean fp16\?/],
     [`${evaluate} --adapter nothing`, /nothing is no adapter: it has neither/],
