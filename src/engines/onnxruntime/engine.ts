@@ -93,8 +93,8 @@ async function compile(
 const MOST_PACKED = 1 / 8;
 
 /**
- * Intel's Xeons compute a step in 17 % less time with packed matrices, AMD's in 0 to 5 %. Since packed products differ in the
- * last digits, what decides is the same in all runs of a model on a machine: not what memory is free.
+ * Intel's Xeons compute a step in 8 to 19 % less time with packed matrices, AMD's in 0 to 5 % (docs/scaling.md). Since packed
+ * products differ in the last digits, what decides is the same in all runs of a model on a machine: not what memory is free.
  */
 function prepacks(outputs: Outputs): boolean {
   const order = topologicalOrder(Object.values(outputs));
