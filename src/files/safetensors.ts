@@ -79,8 +79,17 @@ export async function hashOfFile(path: string, hash: Hash, length = Infinity): P
   return hash.digest("hex");
 }
 
+/** Of open checkpoints, whose files stay as they are: a large one takes minutes to read. */
+const identities = new WeakMap<Checkpoint, Promise<string>>();
+
 /** The identity of a model's weights: its only file's SHA-256, or that of the sorted lines `<shard name> <SHA-256>\n`. */
-export async function modelSha256({ files }: Checkpoint): Promise<string> {
+export function modelSha256(checkpoint: Checkpoint): Promise<string> {
+  const known = identities.get(checkpoint) ?? identityOf(checkpoint);
+  identities.set(checkpoint, known);
+  return known;
+}
+
+async function identityOf({ files }: Checkpoint): Promise<string> {
   const lines: string[] = [];
   for (const file of files) lines.push(`${basename(file)} ${await sha256OfFile(file)}\n`);
   if (files.length === 1) return lines[0]!.trimEnd().slice(-64);
