@@ -224,9 +224,11 @@ function ofWholes(x: Tensor): Tensor | undefined {
 /** A product of matrices and the row that is added to it. Of the product itself nothing else is made. */
 function withRow(x: Tensor): Tensor | undefined {
   const [product, row] = x.inputs;
-  if (!isOp(x, "Add") || !isOp(product!, "MatMul") || row!.shape.length !== 1) return undefined;
+  if (!isOp(x, "Add") || !isOp(product!, "MatMul")) return undefined;
   const isPlain =
-    product.inputs.length === 2 && product.inputs.every(({ shape }) => shape.length === 2);
+    sameShape(row!.shape, [product.shape.at(-1)!]) &&
+    product.inputs.length === 2 &&
+    product.inputs.every(({ shape }) => shape.length === 2);
   return isPlain ? node("MatMul", [...product.inputs, row!], product.attributes) : undefined;
 }
 
