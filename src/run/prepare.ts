@@ -7,7 +7,7 @@ import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
-import { quantizationOf } from "../model/blocks.ts";
+import { describeQuantization, quantizationOf } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import { contextOf, countParameters } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
@@ -49,6 +49,11 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
   const spec = quantizationOf(recipe);
   const plain = await openBase(recipe, where.opening(places));
+  if (plain.quantized && recipe.tune.includes("all"))
+    throw new UserError(
+      `tune: all trains matrices, which ${recipe.base} has only frozen: ${describeQuantization(plain.quantized.spec)}`,
+      { hint: "leave all out, or take the checkpoint that it was quantised from" },
+    );
   const splits = await splitsOf(recipe, places);
 
   // After all names, for it takes minutes.

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { writeRandomModel } from "../../bench/models.ts";
+import { UserError } from "../../src/core/errors.ts";
 import { convert } from "../../src/export/convert.ts";
 import { cachedExport } from "../../src/generate/generate.ts";
 import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
@@ -102,6 +103,13 @@ test("what others have quantised trains, is put on again, and is written multipl
   const written = await evaluate({ model: join(root, "model", "final"), data: val, ...where });
   assert.ok(Math.abs(written.lossNats - model.after.lossNats) < 1e-3, "rounded to half precision");
 
+  await assert.rejects(
+    fineTune({ ...of, tune: ["all"], out: join(root, "all") }),
+    (error: Error) => {
+      assert.match(error.message, /^tune: all trains matrices, which .* has only frozen: GPTQ, q4/);
+      return error instanceof UserError;
+    },
+  );
   const plain = await openModel(join(fixtures, "packed", "plain"));
   for (const target of ["safetensors", "onnx"] as const) {
     const out = join(root, target);
