@@ -32,13 +32,15 @@ export function openQueue<Answer extends (request: never) => Promise<unknown>>(
   const worker = new Worker(importOf(name, caller), { workerData, eval: true });
   const waiting: ((reply: Reply) => void)[] = [];
   let end: Reply | undefined;
+  let isClosing = false;
   const ask = (request: Parameters<Answer>[0] | null) =>
     new Promise((resolve, reject) => {
       const settle = ({ answer, error }: Reply) =>
         error === undefined ? resolve(answer) : reject(failed(error));
       if (end) return settle(end);
       worker.ref();
-      worker.postMessage(request);
+      // What is asked later waits for the end: begun, it would be torn down.
+      if (!isClosing) worker.postMessage(request);
       waiting.push(settle);
     }) as ReturnType<Answer>;
   const onEnd = (error: string) => {
@@ -58,7 +60,9 @@ export function openQueue<Answer extends (request: never) => Promise<unknown>>(
     numWaiting: () => waiting.length,
     /** After the last reply: a worker must not be torn down inside native code, nor while it loads it. */
     close: async () => {
-      await ask(null).catch(() => undefined);
+      const last = ask(null);
+      isClosing = true;
+      await last.catch(() => undefined);
       worker.ref();
       await worker.terminate();
     },
