@@ -2,7 +2,7 @@
 autograd. The geometry is a line of JSON.
 
 A line on stdin runs one step; a line of JSON on stdout says how long it took. Debian: apt-get install python3-torch
-Behind the geometry: `cuda`, `bf16` (autocast), `sdpa` (scaled-dot-product attention), `compile`, in any order.
+libopenblas0-pthread. Behind the geometry: `cuda`, `bf16` (autocast), `sdpa` (scaled-dot-product attention), `compile`, in any order.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ layers, heads, key_heads = work["numLayers"], work["numHeads"], work["numKeyValu
 hidden, head_dim, inner = work["hiddenSize"], work["headDim"], work["intermediateSize"]
 vocabulary, batch, tokens, threads = (work[name] for name in ["vocabSize", "batchSize", "context", "threads"])
 device = "cuda" if "cuda" in options else "cpu"
+with contextlib.suppress(FileNotFoundError), open("/proc/self/maps") as maps:
+    if "/blas/libblas" in maps.read():
+        sys.exit("PyTorch multiplies with the reference BLAS here, many times slower: apt-get install libopenblas0-pthread")
 if threads:
     torch.set_num_threads(threads)
 if device != "cpu":  # PyTorch 1 lacks the function

@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# By hand, as root, on Debian with slurmctld, slurmd, munge and mpich: two daemons as two nodes of one machine, on which srun
-# starts ranks; what they train is what one process trains.
+# As root, with Debian's slurmctld, slurmd, slurm-client, munge and mpich: two daemons as two nodes of one machine, on which
+# srun starts ranks; what they train is what one process trains.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+skip() {
+  echo "two nodes of Slurm: skipped, $1"
+  exit 0
+}
+[ "$(id -u)" = 0 ] || skip "they need root"
+for program in slurmctld slurmd srun munged mpirun.mpich; do
+  command -v "$program" >/dev/null || skip "$program is not here"
+done
 work="$(mktemp -d)"
 end() {
   for file in "$work"/*.pid; do [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null || true; done
@@ -14,7 +22,7 @@ mkdir -p "$work/state" "$work/spool1" "$work/spool2" /run/munge
 chown -R munge: /run/munge 2>/dev/null || true
 if ! munge -n >/dev/null 2>&1; then
   # Ended with the daemons: it was not there before.
-  runuser -u munge -- munged --force --pid-file=/run/munge/munged.pid
+  runuser -u munge -- munged --force --pid-file=/run/munge/munged.pid || skip "munged does not start here"
   ln -s /run/munge/munged.pid "$work/munged.pid"
 fi
 host="$(hostname -s)"
@@ -40,8 +48,8 @@ NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=16822 CPUs=1
 PartitionName=all Nodes=n1,n2 Default=YES State=UP
 CONF
 export SLURM_CONF="$work/slurm.conf"
-slurmctld
-for node in n1 n2; do slurmd -N "$node"; done
+{ slurmctld && slurmd -N n1 && slurmd -N n2 && srun --nodes 2 --ntasks 2 --immediate=30 true; } ||
+  skip "its daemons do not start jobs here"
 ssa="node dist/cli/main.js"
 train="finetune --recipe recipes/demo.yaml --steps 4 --eval-every 4 --device cpu --threads 1 --gradient-accumulation-steps 3"
 $ssa $train --out "$work/one" >/dev/null 2>&1
