@@ -21,23 +21,26 @@ const NETWORKS = {
   "100 Gbit/s": [1e11, 5e-6],
 } as const;
 
-/**
- * Rank 0 sends every other rank the values and gets its gradients, one rank after another, while all compute:
- *     step = micro batch + (hosts - 1) · (2 · 32 · values / bits per second + 2 · latency + handling)
- * `handling` is what rank 0 takes to write as many values for a message, read as many from one, and add them. Many values
- * go in parts, as gradients, as sums and as what changed:
- *     step = micro batch + 3 · (32 · values / bits per second + latency) + handling
- */
-function stepOf(of: Measured, hosts: number, bitsPerSecond: number, latency: number) {
-  const once = 1e3 * ((32 * of.values) / bitsPerSecond + latency);
-  if (of.values >= SHARED_VALUES) return of.microBatchMs + 3 * once + of.handlingMs;
-  return of.microBatchMs + (hosts - 1) * (2 * once + of.handlingMs);
-}
-
 interface Measured {
   readonly values: number;
   readonly microBatchMs: number;
+  /** What rank 0 does once a step, whatever the number of micro batches. */
+  readonly hostMs: number;
   readonly handlingMs: number;
+}
+
+/**
+ * Rank 0 sends every other rank the values and gets its gradients, one rank after another, while all compute:
+ *     step = micro batch + host + (hosts - 1) · (2 · 32 · values / bits per second + 2 · latency + handling)
+ * `handling` is what rank 0 takes to write as many values for a message, read as many from one, and add them. Many values
+ * go in parts, as gradients, as sums and as what changed:
+ *     step = micro batch + host + 3 · (32 · values / bits per second + latency) + handling
+ */
+function stepOf(of: Measured, hosts: number, bitsPerSecond: number, latency: number) {
+  const once = 1e3 * ((32 * of.values) / bitsPerSecond + latency);
+  const alone = of.microBatchMs + of.hostMs;
+  if (of.values >= SHARED_VALUES) return alone + 3 * once + of.handlingMs;
+  return alone + (hosts - 1) * (2 * once + of.handlingMs);
 }
 
 /** Steps of two micro batches, one each on two ranks. */
@@ -53,14 +56,18 @@ export async function measureRanks(folder: string, rounds: number, context: numb
   }
   const rows = [];
   for (const tuned of TUNED) {
-    const one = await stepMs(folder, tuned, rounds, context, "one", []);
-    const two = await stepMs(folder, tuned, rounds, context, "two", launcher);
+    const median = (microBatches: number, ...by: string[]) =>
+      stepMs(folder, { tuned, rounds, context, microBatches }, by);
+    const [single, one, two] = [await median(1), await median(2), await median(2, ...launcher)];
     const { values } = one;
-    const of = { values, microBatchMs: one.ms / 2, handlingMs: handlingMs(values) };
-    const here = { case: `${tuned}, ${values} values`, network: "shared memory" };
-    const predictedMs = stepOf(of, 2, Infinity, 0);
+    const microBatchMs = one.ms - single.ms;
+    const of = { values, microBatchMs, hostMs: single.ms - microBatchMs };
+    const measured = { ...of, handlingMs: handlingMs(values) };
+    const predictedMs = stepOf(measured, 2, Infinity, 0);
     rows.push({
-      ...here,
+      case: `${tuned}, ${values} values`,
+      network: "shared memory",
+      ...measured,
       oneProcessMs: one.ms,
       twoRanksMs: two.ms,
       predictedMs,
@@ -68,11 +75,13 @@ export async function measureRanks(folder: string, rounds: number, context: numb
       "efficiency of 2": one.ms / 2 / two.ms,
     });
     for (const [network, [bitsPerSecond, latency]] of Object.entries(NETWORKS)) {
+      /** Of so many hosts with a micro batch each, against one that computes them all. */
       const efficiency = (hosts: number) =>
-        of.microBatchMs / stepOf(of, hosts, bitsPerSecond, latency);
+        (microBatchMs + of.hostMs / hosts) / stepOf(measured, hosts, bitsPerSecond, latency);
       const each = HOSTS.map((hosts) => [`efficiency of ${hosts}`, efficiency(hosts)]);
       rows.push({ case: tuned, network, ...(Object.fromEntries(each) as Record<string, number>) });
     }
+    console.error(`${tuned}: ${[single, one, two].map(({ ms }) => Math.round(ms)).join(", ")} ms`);
   }
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const empty = Object.fromEntries(columns.map((name) => [name, null]));
@@ -82,15 +91,13 @@ export async function measureRanks(folder: string, rounds: number, context: numb
 /** The median of a run's steps but the first, which is slower. */
 async function stepMs(
   folder: string,
-  tuned: string,
-  rounds: number,
-  context: number,
-  name: string,
+  run: Readonly<{ tuned: string; rounds: number; context: number; microBatches: number }>,
   launcher: readonly string[],
 ) {
-  const out = join(folder, `${tuned}-${name}`);
+  const { tuned, rounds, context, microBatches } = run;
+  const out = join(folder, `${tuned}-${microBatches}-${launcher.length}`);
   const main = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
-  const steps = ["--steps", String(rounds + 1), "--gradient-accumulation-steps", "2"];
+  const steps = ["--steps", String(rounds + 1), "--gradient-accumulation-steps", `${microBatches}`];
   const scored = ["--report-windows", "2", "--eval-windows", "2", "--context", String(context)];
   const how = ["--base", folder, "--data", folder, "--tune", tuned, "--threads", "1"];
   const seldom = ["--device", "cpu", "--save-every", "1000000", "--out", out];

@@ -196,7 +196,11 @@ function changes() {
   return (name: string, { buffer, byteOffset, byteLength }: Feeds[string], rank: number) => {
     const bytes = Buffer.from(buffer, byteOffset, byteLength);
     let now = known.get(name);
-    if (!now?.bytes.equals(bytes)) now = { bytes: Buffer.from(bytes), seenBy: new Set() };
+    if (now?.bytes.length !== byteLength) now = { bytes: Buffer.from(bytes), seenBy: new Set() };
+    else if (!now.bytes.equals(bytes)) {
+      bytes.copy(now.bytes);
+      now.seenBy.clear();
+    }
     known.set(name, now);
     return now.seenBy.size < now.seenBy.add(rank).size;
   };

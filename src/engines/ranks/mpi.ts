@@ -197,8 +197,10 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       const head = new Float64Array(16);
       head.set([launch.rank, tag, bytes.length]);
       await Promise.all([begin("Isend", head, to, HEAD), begin("Isend", bytes, to, tag)]);
-      // Copies, since the library takes no memory that threads share.
-      await pass(large, (piece) => begin("Isend", Buffer.from(piece), to, tag));
+      // The library takes no memory that threads share.
+      const own = (piece: Uint8Array) =>
+        piece.buffer instanceof SharedArrayBuffer ? Buffer.from(piece) : piece;
+      await pass(large, (piece) => begin("Isend", own(piece), to, tag));
     },
     /** In order, when nothing is under way any more. Otherwise the launcher ends the others after this process. */
     close: async (isOrderly: boolean) => {
