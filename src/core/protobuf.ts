@@ -21,49 +21,94 @@ type Part = Uint8Array | LateBytes;
 
 const utf8 = new TextEncoder();
 
-function varint(value: number): Uint8Array {
-  let rest = BigInt.asUintN(64, BigInt(value));
-  const bytes: number[] = [];
-  do {
-    const low = Number(rest & 0x7fn);
-    rest >>= 7n;
-    bytes.push(rest ? low | 0x80 : low);
-  } while (rest);
-  return Uint8Array.from(bytes);
+/** Bytes that grow from their end to their start, so that a message's length is known where it is written. */
+class Writer {
+  /** What stands behind the bytes, last part first. */
+  readonly #behind: Part[] = [];
+  #bytes = new Uint8Array(2 ** 16);
+  #start = this.#bytes.length;
+  #lengthBehind = 0;
+
+  get length(): number {
+    return this.#bytes.length - this.#start + this.#lengthBehind;
+  }
+
+  varint(value: number): void {
+    let rest = value;
+    let big = value < 0 ? BigInt.asUintN(64, BigInt(value)) : 0n;
+    const groups = value < 0 ? 10 : Math.max(1, Math.ceil(Math.log2(value + 1) / 7));
+    const from = this.#room(groups);
+    for (let i = 0; i < groups; i++) {
+      const low = value < 0 ? Number(big & 127n) : rest % 128;
+      big >>= 7n;
+      rest = Math.floor(rest / 128);
+      this.#bytes[from + i] = i < groups - 1 ? low | 128 : low;
+    }
+  }
+
+  part(part: Part): void {
+    if (part instanceof Uint8Array) {
+      const from = this.#room(part.length);
+      this.#bytes.set(part, from);
+      return;
+    }
+    this.#lengthBehind = this.length + part.byteLength;
+    this.#behind.push(this.#bytes.subarray(this.#start), part);
+    this.#bytes = new Uint8Array(2 ** 10);
+    this.#start = this.#bytes.length;
+  }
+
+  /** In order, bytes and late parts by turns. */
+  pieces(): Part[] {
+    return [...this.#behind, this.#bytes.subarray(this.#start)].reverse();
+  }
+
+  /** Where so many bytes before the others begin. */
+  #room(length: number): number {
+    if (length > this.#start) {
+      const larger = new Uint8Array(2 * this.#bytes.length + length);
+      const moved = larger.length - this.#bytes.length;
+      larger.set(this.#bytes.subarray(this.#start), moved + this.#start);
+      [this.#bytes, this.#start] = [larger, moved + this.#start];
+    }
+    return (this.#start -= length);
+  }
 }
 
 const isList = (value: Value): value is readonly Value[] => Array.isArray(value);
-const isBytes = (value: object): value is Part =>
+const isPart = (value: object): value is Part =>
   value instanceof Uint8Array || typeof Reflect.get(value, "stream") === "function";
-const lengthOf = (parts: readonly Part[]) =>
-  parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
 
-const partsOf = (message: Message): Part[] =>
-  Object.entries(message).flatMap(([field, value]) => encodeField(Number(field), value as Value));
+function writeMessage(to: Writer, message: Message): void {
+  for (const [field, value] of Object.entries(message).reverse())
+    writeField(to, Number(field), value as Value);
+}
 
-function encodeField(number: number, value: Value): Part[] {
-  if (isList(value)) return value.flatMap((item) => encodeField(number, item));
-  const tag = (wireType: number) => varint((number << 3) | wireType);
-  if (typeof value === "number") return [tag(0), varint(value)];
-  if (value instanceof Float32Array) return [tag(5), new Uint8Array(value.buffer)];
-  if (value instanceof Float64Array) return [tag(1), new Uint8Array(value.buffer)];
-  const ofBytes = typeof value === "string" ? utf8.encode(value) : value;
-  const parts = isBytes(ofBytes) ? [ofBytes] : partsOf(ofBytes);
-  return [tag(2), varint(lengthOf(parts)), ...parts];
+function writeField(to: Writer, field: number, value: Value): void {
+  if (isList(value)) {
+    for (let i = value.length - 1; i >= 0; i--) writeField(to, field, value[i]!);
+    return;
+  }
+  const end = to.length;
+  let wireType = 2;
+  if (typeof value === "number") {
+    wireType = 0;
+    to.varint(value);
+  } else if (value instanceof Float32Array || value instanceof Float64Array) {
+    wireType = value instanceof Float32Array ? 5 : 1;
+    to.part(new Uint8Array(value.buffer));
+  } else if (typeof value === "string") to.part(utf8.encode(value));
+  else if (isPart(value)) to.part(value);
+  else writeMessage(to, value);
+  if (wireType === 2) to.varint(to.length - end);
+  to.varint((field << 3) | wireType);
 }
 
 /** The bytes of a top-level message in order, each late part by itself. */
 export function encodePieces(message: Message): Part[] {
-  const pieces: Part[] = [];
-  let small: Uint8Array[] = [];
-  for (const part of [...partsOf(message), undefined]) {
-    if (part instanceof Uint8Array) small.push(part);
-    else {
-      pieces.push(joined(small), ...(part ? [part] : []));
-      small = [];
-    }
-  }
-  return pieces;
+  const writer = new Writer();
+  writeMessage(writer, message);
+  return writer.pieces();
 }
 
 /** The bytes of a top-level message without late parts. */
@@ -71,14 +116,4 @@ export function encode(message: Message): Uint8Array {
   const [whole, ...late] = encodePieces(message);
   invariant(whole instanceof Uint8Array && late.length === 0, "a message with late parts");
   return whole;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const result = new Uint8Array(lengthOf(parts));
-  let offset = 0;
-  for (const part of parts) {
-    result.set(part, offset);
-    offset += part.byteLength;
-  }
-  return result;
 }

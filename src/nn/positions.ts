@@ -42,11 +42,15 @@ export function fixedPositions(length: number, { queryRows } = smallTiles) {
       return g.pad(g.constantAfter(causal(rows, rows, rows, rows), of), 1, keys - rows, 0);
     const visible = Math.min(window, keys); // one table for all windows that hide nothing
     const id = [rows, keys, visible].join();
-    const values = () =>
-      Float32Array.from({ length: rows * keys }, (_, i) => {
-        const distance = keys - rows + Math.floor(i / keys) - (i % keys);
-        return distance < 0 || distance >= visible ? MASKED : 0;
-      });
+    const values = () => {
+      const table = new Float32Array(rows * keys);
+      for (let row = 0, start = 0; row < rows; row++, start += keys) {
+        const own = keys - rows + row;
+        table.fill(MASKED, start, start + Math.max(0, own - visible + 1));
+        table.fill(MASKED, start + own + 1, start + keys);
+      }
+      return table;
+    };
     const table = masks.get(id) ?? g.constant(values(), [rows, keys]);
     masks.set(id, table);
     return table;

@@ -2,10 +2,11 @@
 // run, they would lie in memory twice over; here each use widens its own, when it comes to it.
 
 import { DTYPE_BYTES } from "../../core/dtype.ts";
-import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
+import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { ONNX_TYPES } from "./model.ts";
 import { isCodes, type Lowering } from "./lowering.ts";
+import { withoutShape } from "./open.ts";
 
 /** Whether a tensor is a stored matrix in another number format, and as such widened where it is used. */
 export function isLateCast(
@@ -126,7 +127,7 @@ function rowsAfter(context: Lowering, matrix: Tensor, activation: string) {
   const [stored, factors, shifts] = matrix.inputs as [Tensor<"Parameter">, Tensor?, Tensor?];
   // To delay the factors, which are small, delays their product with the codes.
   const small = factors ?? stored;
-  const late = delayed(context, context.nameOf(small), small.shape, activation);
+  const late = withoutShape(context, context.nameOf(small), small.shape, activation);
   return (...part: readonly [] | readonly [start: number, end: number]) => {
     const rowsOf = (x: string) => (part.length === 0 ? x : context.slice(x, 0, ...part));
     if (!factors) return context.cast(rowsOf(late), matrix.dtype);
@@ -135,17 +136,4 @@ function rowsAfter(context: Lowering, matrix: Tensor, activation: string) {
     else if (shifts) parts.push(rowsOf(context.nameOf(shifts)));
     return dequantized(context, matrix, parts);
   };
-}
-
-/**
- * The weight reshaped to its own shape plus a zero made of an activation's first value. That computes nothing, but
- * neither constant folding nor the scheduler can have the result before that value.
- */
-function delayed(context: Lowering, weight: string, shape: Shape, activation: string): string {
-  const [flat] = context.shared("Reshape", [activation, [-1]]);
-  const [first] = context.shared("Slice", [flat, [0], [1]]);
-  const [integer] = context.shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I64 });
-  const [zero] = context.shared("Mul", [integer, [0]]);
-  const [dims] = context.shared("Add", [fixedShape(shape), zero]);
-  return context.emit("Reshape", [weight, dims]);
 }

@@ -6,6 +6,7 @@
 import { type Dim, fixedShape, type Shape } from "../../core/shape.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import type { Lowering } from "./lowering.ts";
+import { ONNX_TYPES } from "./model.ts";
 
 /** Shorter parts take little. */
 const LEAST = 512;
@@ -37,11 +38,19 @@ export function opened(
   return lower([withoutShape(context, inputs[0]!, x.inputs[0]!.shape), ...inputs.slice(1)]);
 }
 
-/** The same bytes; not even how many axes the shape has is known: the integers that say it end where an id times zero says. */
-function withoutShape(context: Lowering, x: string, shape: Shape): string {
-  const shared = (op: string, inputs: Parameters<Lowering["shared"]>[1]) =>
-    context.shared(op, inputs)[0];
-  const first = shared("Slice", [shared("Reshape", [context.anyIds, [-1]]), [0], [1], [0]]);
-  const rank = shared("Add", [shared("Mul", [first, [0]]), [shape.length]]);
-  return shared("Reshape", [x, shared("Slice", [fixedShape(shape), [0], rank])]);
+/**
+ * The same bytes, once an input of integers or another tensor `from` is there: neither constant folding nor the scheduler
+ * can have the shape before a zero that is made of its first value. Where shapes are opened not even how many axes there
+ * are is known: the planner compares whatever has a shape with all that it has seen so far.
+ */
+export function withoutShape(context: Lowering, x: string, shape: Shape, from?: string): string {
+  const shared = (...of: Parameters<Lowering["shared"]>) => context.shared(...of)[0];
+  const flat = shared("Reshape", [from ?? context.anyIds, [-1]]);
+  const first = shared("Slice", [flat, [0], [1], [0]]);
+  const integer = from ? shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I64 }) : first;
+  const zero = shared("Mul", [integer, [0]]);
+  const dims = context.target.opensShapes
+    ? shared("Slice", [fixedShape(shape), [0], shared("Add", [zero, [shape.length]])])
+    : shared("Add", [fixedShape(shape), zero]);
+  return shared("Reshape", [x, dims]);
 }
