@@ -15,7 +15,6 @@ import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { formatOf, formats } from "../../src/data/readers/formats.ts";
 import type { RowOptions } from "../../src/data/readers/rows.ts";
 import { readJson } from "../../src/data/readers/text.ts";
-import { xxh64 } from "../../src/data/readers/xxh64.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { encode, kinds, writeTokenizer, plain } from "./tiny-tokenizers.ts";
 
@@ -333,30 +332,6 @@ test("Zstandard: the checksum of a frame is looked at, frames that hold no data 
       message: /sum\.txt\.zst is damaged: its checksum is of another content \(somewhere after/,
     });
   }
-});
-
-test("XXH64 as its specification has it, in whatever pieces the bytes come", () => {
-  // The vectors of XSUM_XXH64_testdata in xxHash's tests: bytes of a multiplicative generator, seed 0.
-  const bytes = new Uint8Array(222);
-  let generator = 2654435761n;
-  for (let i = 0; i < bytes.length; i++) {
-    bytes[i] = Number(generator >> 56n);
-    generator = BigInt.asUintN(64, generator * 11400714785074694797n);
-  }
-  const known = {
-    0: 0xef46db3751d8e999n,
-    1: 0xe934a84adb052768n,
-    4: 0x9136a0dca57457een,
-    14: 0x8282dcc4994e35c8n,
-    222: 0xb641ae8cb691c174n,
-  };
-  for (const [length, expected] of Object.entries(known))
-    for (const piece of [1, 7, 32, 222]) {
-      const hash = xxh64();
-      for (let at = 0; at < Number(length); at += piece)
-        hash.update(bytes.subarray(at, Math.min(at + piece, Number(length))));
-      assert.equal(hash.digest(), expected, `${length} bytes`);
-    }
 });
 
 const cases = join(import.meta.dirname, "../../../shared/cases/data");

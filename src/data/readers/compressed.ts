@@ -4,9 +4,9 @@ import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
+import xxhash from "xxhash-wasm";
 import { messageOf } from "../../core/errors.ts";
 import { readUpTo } from "../../files/safetensors.ts";
-import { xxh64 } from "./xxh64.ts";
 
 const stored = (path: string) => createReadStream(path, { highWaterMark: 1 << 20 });
 const decompressors = {
@@ -46,7 +46,7 @@ async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
       continue;
     }
     const flags = (await take(1))[0]!;
-    const hash = flags & 4 ? xxh64() : undefined;
+    const hash = flags & 4 ? (await xxhash()).create64() : undefined;
     const parts: Uint8Array[] = [];
     const stream = new Decompress((part) => parts.push(part));
     const push = (bytes: Uint8Array, isLast = false) => {
