@@ -8,6 +8,7 @@ import { basename, dirname, join } from "node:path";
 import { decodeFloats } from "../core/dtype.ts";
 import { invariant, messageOf, UserError } from "../core/errors.ts";
 import { isRecord, shown } from "../core/json.ts";
+import { openQueue } from "../core/worker.ts";
 import { checkFile, replaceFile, statIfPresent } from "./atomic.ts";
 import { writeJson } from "./json.ts";
 import { modelFiles } from "./names.ts";
@@ -27,7 +28,8 @@ export interface Checkpoint {
 }
 
 const { weights: singleName, index: indexName } = modelFiles;
-const useOriginal = "quantised checkpoints cannot be used: take the original one, in safetensors";
+const useOriginal =
+  "weights quantised in this way cannot be used: take the original ones, in safetensors";
 
 /** Opens a `.safetensors` file, an index of shards, or a model folder that holds either; reads headers only. */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
@@ -69,8 +71,16 @@ export async function readFloats(info: TensorInfo): Promise<Float32Array> {
   throw new UserError(`${file}: tensor "${name}" ${problem}`, { hint: useOriginal });
 }
 
+/** From so many bytes on a thread of its own hashes a file: half a second of work or more. */
+const LARGE_BYTES = 2 ** 27;
+
 /** SHA-256 of a file of any size, in hexadecimal. */
-export const sha256OfFile = (path: string) => hashOfFile(path, createHash("sha256"));
+export async function sha256OfFile(path: string): Promise<string> {
+  const { size = 0 } = (await statIfPresent(path)) ?? {};
+  if (size < LARGE_BYTES) return hashOfFile(path, createHash("sha256"));
+  const hasher = openQueue<(path: string) => Promise<string>>("./hash-worker", import.meta.url);
+  return hasher.ask(path).finally(hasher.close);
+}
 
 /** The hash of a file, or of so many bytes of it, after what it was given before. */
 export async function hashOfFile(path: string, hash: Hash, length = Infinity): Promise<string> {

@@ -230,6 +230,22 @@ test("5 GB of shards open in little memory and are read past 4 GiB", async (t) =
   }
 });
 
+test("a large file is hashed on a thread of its own, as OpenSSL hashes it", async (t) => {
+  const path = join(await temporaryFolder(t), "large");
+  await writeFile(path, "ssa");
+  await truncate(path, 2 ** 27 + 5);
+  let turns = 0;
+  const counting = setInterval(() => turns++, 1);
+  const hash = await sha256OfFile(path);
+  clearInterval(counting);
+  const whole = createHash("sha256")
+    .update("ssa")
+    .update(Buffer.alloc(2 ** 27 + 2));
+  assert.equal(hash, whole.digest("hex"));
+  assert.ok(turns > 20, `the main thread had ${turns} turns`);
+  await assert.rejects(sha256OfFile(`${path}r`), /ENOENT/);
+});
+
 test(
   "a real model has the tensors that its config.json tells",
   { skip: skipWithout(sharedData("stories260k")) },
