@@ -44,6 +44,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
   pino: ["cli"],
   tsx: ["src/core"], // workers in a development checkout
   undici: ["src/hub"],
+  "xxhash-wasm": ["src/data"],
   yaml: ["src/files", "src/options"],
   zod: ["src/data", "src/options"],
 };
