@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# As root, with Debian's slurmctld, slurmd, slurm-client, munge and mpich: two daemons as two nodes of one machine, on which
+# As root, with Debian's slurmctld, slurmd, slurm-client, munge, libpmix-dev, mpich and openmpi-bin: two daemons as two nodes of one machine, on which
 # srun starts ranks; what they train is what one process trains.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +18,7 @@ end() {
 }
 trap end EXIT
 chmod 755 "$work"
-mkdir -p "$work/state" "$work/spool1" "$work/spool2" /run/munge
+mkdir -p "$work"/{state,spool-n1,spool-n2,tmp-n1,tmp-n2} /run/munge
 chown -R munge: /run/munge 2>/dev/null || true
 if ! munge -n >/dev/null 2>&1; then
   # Ended with the daemons: it was not there before.
@@ -38,6 +38,7 @@ SelectType=select/cons_tres
 ReturnToService=2
 StateSaveLocation=$work/state
 SlurmdSpoolDir=$work/spool-%n
+TmpFS=$work/tmp-%n
 SlurmctldPidFile=$work/ctld.pid
 SlurmdPidFile=$work/slurmd-%n.pid
 SlurmctldLogFile=$work/ctld.log
@@ -53,6 +54,14 @@ export SLURM_CONF="$work/slurm.conf"
 ssa="node dist/cli/main.js"
 train="finetune --recipe recipes/demo.yaml --steps 4 --eval-every 4 --device cpu --threads 1 --gradient-accumulation-steps 3"
 $ssa $train --out "$work/one" >/dev/null 2>&1
-timeout 120 srun --mpi=pmi2 --nodes 2 --ntasks 2 --kill-on-bad-exit=1 $ssa $train --out "$work/two" --log-ranks
-cmp "$work/one/final/model.safetensors" "$work/two/final/model.safetensors"
-echo "two nodes of Slurm: the same weights"
+# MPICH's ranks speak PMI 2, those of Open MPI PMIx.
+for mpi in pmi2 pmix; do
+  if ! srun --mpi=$mpi true 2>/dev/null; then
+    echo "srun --mpi=$mpi: skipped, Slurm cannot load it here"
+    continue
+  fi
+  timeout 120 srun --mpi=$mpi --nodes 2 --ntasks 2 --kill-on-bad-exit=1 $ssa $train --out "$work/$mpi" --log-ranks >"$work/said" 2>&1 ||
+    { cat "$work/said" && exit 1; }
+  cmp "$work/one/final/model.safetensors" "$work/$mpi/final/model.safetensors"
+  echo "srun --mpi=$mpi on two nodes: the same weights"
+done
