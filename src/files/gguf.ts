@@ -7,7 +7,13 @@ import { UserError } from "../core/errors.ts";
 import { shown } from "../core/json.ts";
 import { sizeOf } from "../core/shape.ts";
 import { checkFile } from "./atomic.ts";
-import { decodeBlocks, type GgmlFormat, ggmlFormats, ggmlNames } from "./gguf-blocks.ts";
+import {
+  blockFormat,
+  decodeBlocks,
+  type GgmlFormat,
+  ggmlFormats,
+  ggmlNames,
+} from "./gguf-blocks.ts";
 import { readUpTo, streamBytes, type TensorInfo } from "./safetensors.ts";
 
 export interface GgufTensor extends TensorInfo {
@@ -124,19 +130,39 @@ function parse(path: string, bytes: Uint8Array, size: number) {
   return { metadata, tensors };
 }
 
+/** From the order of a file to that of a model: which row there each row is, or what becomes of the values as a whole. */
+export interface Order {
+  readonly rowOf?: (row: number) => number;
+  readonly arrange?: (values: Float32Array) => Float32Array;
+}
+
+/** A tensor's bytes as they are stored, whole blocks at a time; all at once where they are to be in another order. */
+export async function* storedBytes(tensor: GgufTensor, { rowOf, arrange }: Order) {
+  const { dtype, byteLength, shape } = tensor;
+  const chunkBytes = rowOf || arrange ? byteLength : ggmlFormats[dtype].bytes * 2 ** 16;
+  for await (const bytes of streamBytes(tensor, chunkBytes))
+    yield rowOf ? inRows(bytes, shape[0]!, rowOf) : bytes;
+}
+
+function inRows(bytes: Uint8Array, count: number, rowOf: (row: number) => number): Uint8Array {
+  const rows = new Uint8Array(bytes.length);
+  const width = bytes.length / count;
+  for (let row = 0; row < count; row++) {
+    const from = rowOf(row) * width;
+    rows.set(bytes.subarray(from, from + width), row * width);
+  }
+  return rows;
+}
+
 /** In which format a tensor's values are kept: as stored, but for blocks, whose values only F32 holds exactly. */
 export const keptDtype = ({ dtype }: GgufTensor): "F32" | "F16" | "BF16" =>
   dtype === "F16" || dtype === "BF16" ? dtype : "F32";
 
-/** A tensor's values in that format, piece by piece; all at once where they are to be arranged in another way. */
-export async function* keptValues(
-  tensor: GgufTensor,
-  arrange?: (values: Float32Array) => Float32Array,
-): AsyncGenerator<Uint8Array> {
-  const [format, dtype] = [ggmlFormats[tensor.dtype], keptDtype(tensor)];
-  const chunkBytes = arrange ? tensor.byteLength : format.bytes * 2 ** 16;
-  for await (const bytes of streamBytes(tensor, chunkBytes)) {
-    const values = "decode" in format ? decodeBlocks(format, bytes) : decodeFloats(dtype, bytes)!;
-    yield encodeFloats(dtype, arrange ? arrange(values) : values);
+/** A tensor's values in that format and order, piece by piece. */
+export async function* keptValues(tensor: GgufTensor, order: Order): AsyncGenerator<Uint8Array> {
+  const [blocks, dtype] = [blockFormat(tensor.dtype), keptDtype(tensor)];
+  for await (const bytes of storedBytes(tensor, order)) {
+    const values = blocks ? decodeBlocks(blocks, bytes) : decodeFloats(dtype, bytes)!;
+    yield encodeFloats(dtype, order.arrange?.(values) ?? values);
   }
 }

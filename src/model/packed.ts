@@ -10,6 +10,8 @@ import type { Model } from "../models/index.ts";
 import {
   type BlockedTensor,
   blocked,
+  isBlocked,
+  keptBits,
   type Method,
   methods,
   packed,
@@ -56,7 +58,8 @@ function transposed<Values extends Int8Array | Uint32Array | Float32Array>(
   return to;
 }
 
-const layouts: Readonly<Record<Method, Layout>> = {
+type Packer = Exclude<Method, "gguf">;
+const layouts: Readonly<Record<Packer, Layout>> = {
   gptq: {
     bits: [4, 8],
     form: ["checkpoint_format", "gptq", "gptq_v2"],
@@ -86,7 +89,7 @@ const layouts: Readonly<Record<Method, Layout>> = {
   },
 };
 
-type Packing = Readonly<{ method: Method; json: JsonObject }>;
+type Packing = Readonly<{ method: Packer; json: JsonObject }>;
 type Parts = Readonly<Record<"codes" | "scales" | "shifts", TensorInfo>>;
 
 /** A matrix as blocks that are in no file yet, and what they are made of. */
@@ -98,7 +101,8 @@ export const isPacked = (info: TensorInfo): info is PackedTensor => "from" in in
 
 const hint =
   "take the checkpoint that it was quantised from (F32, F16 or BF16), with --quantize q4 or q8";
-const names = Object.values(methods).join(", ");
+const packers = Object.keys(layouts) as Packer[];
+const names = packers.map((packer) => methods[packer]).join(", ");
 
 /** What a config says of packed weights, and the config without it; what is not read is refused by name. */
 export function packingOf(path: string, json: JsonObject) {
@@ -106,7 +110,7 @@ export function packingOf(path: string, json: JsonObject) {
   if (stated === undefined || stated === null) return { plain: json };
   const how = isRecord(stated) ? stated : {};
   const named = how["quant_method"] ?? (isRecord(quantization) ? "mlx" : undefined);
-  const method = (Object.keys(methods) as Method[]).find((known) => known === named);
+  const method = packers.find((known) => known === named);
   const by = `${path}: quantised weights of quant_method ${shown(named)}`;
   if (!method) throw new UserError(`${by} are not read; those of ${names} are`, { hint });
   const [key, ...values] = layouts[method].form;
@@ -160,11 +164,9 @@ function joinedPart(
   const numShifts = zerosOf ? (8 * shifts.byteLength) / bits : sizeOf(shifts.shape);
   const factors = (["F16", "BF16", "F32"] as const).find((dtype) => dtype === scales.dtype);
   const name = `${module}.weight`;
-  // The rows of embeddings are read one by one, which those of 4 bits cannot be.
-  const embeddings = [model.inputEmbedding, model.outputEmbedding];
-  const kept = bits === 4 && !embeddings.includes(model.canonicalName(name)!) ? 4 : 8;
   const block = K / numGroups;
   const kind = zerosOf ? "zeroPoints" : "biases";
+  const kept = keptBits(model, name, bits);
   const info = factors && block % 8 === 0 && blocked({ name, shape }, kept, block, kind, factors);
   if (!info || sizeOf(scales.shape) !== N * numGroups || numShifts !== N * numGroups)
     throw fail(
@@ -176,11 +178,14 @@ function joinedPart(
 
 /** How the matrices among a model's weights are quantised by others. */
 export function quantizedIn(weights: ReadonlyMap<string, TensorInfo>) {
-  const info = [...weights.values()].find(isPacked);
-  if (!info) return {};
-  const { block, from } = info;
-  const spec = { bits: from.bits, block, head: false, method: from.method };
-  return { quantized: { spec, weights } };
+  const all = [...weights.values()].filter(isBlocked);
+  const [least] = all.toSorted((a, b) => a.bits - b.bits);
+  if (!least) return {};
+  const packed = all.find(isPacked);
+  const { block, bits } = packed ? { ...packed, bits: packed.from.bits } : least;
+  const formats = [...new Set(all.flatMap(({ format }) => format ?? []))].sort();
+  const how = packed ? { method: packed.from.method } : { method: "gguf" as const, formats };
+  return { quantized: { spec: { bits, block, head: false, ...how }, weights } };
 }
 
 /** The bytes of the blocks. */

@@ -105,7 +105,7 @@ test("values and logits of quantised models are llama.cpp's", { skip }, async (t
   await llamaCpp(jobs);
   for (const { tensor, to } of jobs) {
     const pieces = [];
-    for await (const piece of keptValues(tensor)) pieces.push(piece);
+    for await (const piece of keptValues(tensor, {})) pieces.push(piece);
     const theirs = Buffer.from(await bytesOf(to));
     const isKept = !tensor.dtype.startsWith("Q");
     assert.ok(isKept || Buffer.concat(pieces).equals(theirs), `${tensor.dtype}: other values`);
