@@ -13,19 +13,17 @@ export interface Blocks {
 /** Reads what is stored together from a byte on; its first code is that of the number `out`. */
 type Read = (bytes: Uint8Array, at: number, to: Blocks, out: number) => void;
 
-/** Of bytes that are values themselves. */
-interface PlainFormat {
-  /** What is stored together. */
+/** Values that are stored together, and their bytes, which are these values where it is no BlockFormat. */
+interface Format {
   readonly values: number;
   readonly bytes: number;
 }
 
-interface BlockFormat extends PlainFormat {
-  /** That hold a code; a block's values; and in which format its factor is exact. */
+/** Bits that hold a code; values of a block; where its factor is exact. Codes begin at 0 where there are biases. */
+interface BlockFormat extends Format {
   readonly bits: 4 | 8;
   readonly block: number;
   readonly factors: "F16" | "F32";
-  /** Codes begin at 0 where there are biases. */
   readonly shift: "biases" | null;
   readonly read: Read;
 }
@@ -105,7 +103,7 @@ export const ggmlFormats = {
   Q4_K: { values: 256, bytes: 144, bits: 4, ...shifted, read: nested(16) },
   Q5_K: { values: 256, bytes: 176, bits: 8, ...shifted, read: nested(48, 16) },
   Q6_K: { values: 256, bytes: 210, bits: 8, block: 16, factors: "F32", shift: null, read: sixBits },
-} as const satisfies Record<string, PlainFormat | BlockFormat>;
+} as const satisfies Record<string, Format | BlockFormat>;
 
 export type GgmlFormat = keyof typeof ggmlFormats;
 

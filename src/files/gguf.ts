@@ -7,13 +7,7 @@ import { UserError } from "../core/errors.ts";
 import { shown } from "../core/json.ts";
 import { sizeOf } from "../core/shape.ts";
 import { checkFile } from "./atomic.ts";
-import {
-  blockFormat,
-  decodeBlocks,
-  type GgmlFormat,
-  ggmlFormats,
-  ggmlNames,
-} from "./gguf-blocks.ts";
+import { decodeBlocks, type GgmlFormat, ggmlFormats, ggmlNames } from "./gguf-blocks.ts";
 import { readUpTo, streamBytes, type TensorInfo } from "./safetensors.ts";
 
 export interface GgufTensor extends TensorInfo {
@@ -140,18 +134,14 @@ export interface Order {
 export async function* storedBytes(tensor: GgufTensor, { rowOf, arrange }: Order) {
   const { dtype, byteLength, shape } = tensor;
   const chunkBytes = rowOf || arrange ? byteLength : ggmlFormats[dtype].bytes * 2 ** 16;
-  for await (const bytes of streamBytes(tensor, chunkBytes))
-    yield rowOf ? inRows(bytes, shape[0]!, rowOf) : bytes;
-}
-
-function inRows(bytes: Uint8Array, count: number, rowOf: (row: number) => number): Uint8Array {
-  const rows = new Uint8Array(bytes.length);
-  const width = bytes.length / count;
-  for (let row = 0; row < count; row++) {
-    const from = rowOf(row) * width;
-    rows.set(bytes.subarray(from, from + width), row * width);
+  const width = byteLength / shape[0]!;
+  const inOrder = Array.from({ length: rowOf ? shape[0]! : 0 }, (_, row) => rowOf!(row) * width);
+  for await (const bytes of streamBytes(tensor, chunkBytes)) {
+    const rows = rowOf ? new Uint8Array(byteLength) : bytes;
+    for (const [row, from] of inOrder.entries())
+      rows.set(bytes.subarray(from, from + width), row * width);
+    yield rows;
   }
-  return rows;
 }
 
 /** In which format a tensor's values are kept: as stored, but for blocks, whose values only F32 holds exactly. */
@@ -160,9 +150,9 @@ export const keptDtype = ({ dtype }: GgufTensor): "F32" | "F16" | "BF16" =>
 
 /** A tensor's values in that format and order, piece by piece. */
 export async function* keptValues(tensor: GgufTensor, order: Order): AsyncGenerator<Uint8Array> {
-  const [blocks, dtype] = [blockFormat(tensor.dtype), keptDtype(tensor)];
+  const [format, dtype] = [ggmlFormats[tensor.dtype], keptDtype(tensor)];
   for await (const bytes of storedBytes(tensor, order)) {
-    const values = blocks ? decodeBlocks(blocks, bytes) : decodeFloats(dtype, bytes)!;
+    const values = "read" in format ? decodeBlocks(format, bytes) : decodeFloats(dtype, bytes)!;
     yield encodeFloats(dtype, order.arrange?.(values) ?? values);
   }
 }

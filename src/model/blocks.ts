@@ -8,7 +8,7 @@ import type { Model } from "../models/index.ts";
 import type { QuantizeOptions } from "../options/quantize.ts";
 
 /** Whose files hold blocks, and what they are called. */
-export const methods = { gptq: "GPTQ", awq: "AWQ", mlx: "MLX", gguf: "GGUF" } as const;
+export const methods = { gptq: "GPTQ", awq: "AWQ", mlx: "MLX" } as const;
 export type Method = keyof typeof methods;
 
 /** How a base is quantised. */
@@ -21,8 +21,8 @@ export interface Quantization {
   /** Whether each block has a zero point. */
   readonly zeroPoints?: true;
   /** By whom it was, where its own files hold blocks: there is no original then. */
-  readonly method?: Method;
-  /** Of a GGUF file, ggml's names of all formats of its blocks; bits and block are those of the smallest. */
+  readonly method?: Method | "gguf";
+  /** Of a GGUF file, ggml's names of its blocks; bits and block are those of the smallest. */
   readonly formats?: readonly string[];
 }
 
@@ -52,11 +52,11 @@ export function quantizationOf(options: Partial<QuantizeOptions>): Quantization 
 }
 
 /** In words, as `q4, blocks of 32`. */
-export function describeQuantization(spec: Quantization): string {
-  const { bits, block, head, zeroPoints, method, formats } = spec;
+export function describeQuantization({ method, formats, ...spec }: Quantization): string {
+  if (method === "gguf") return `GGUF, ${new Intl.ListFormat("en").format(formats ?? [])}`;
+  const { bits, block, head, zeroPoints } = spec;
   const points = zeroPoints ? " with zero points" : "";
   const of = method ? `${methods[method]}, ` : "";
-  if (formats) return of + new Intl.ListFormat("en").format(formats);
   return `${of}q${bits}, blocks of ${block}${points}${head ? ", embeddings q8" : ""}`;
 }
 
@@ -114,10 +114,10 @@ export function partsOf({ name, bits, block, shape, factors, shift, file, offset
 }
 
 /** The bytes of parts that come piece by piece together: all codes, then all factors, then what else there is. */
-export async function* inParts(pieces: AsyncIterable<readonly [Uint8Array, ...Uint8Array[]]>) {
+export async function* inParts(pieces: AsyncIterable<readonly Uint8Array[]>) {
   const rest: Uint8Array[][] = [];
   for await (const [codes, ...others] of pieces) {
-    yield codes;
+    yield codes!;
     for (const [i, other] of others.entries()) (rest[i] ??= []).push(other);
   }
   for (const part of rest) yield* part;

@@ -10,7 +10,8 @@ import { UserError } from "../core/errors.ts";
 import { tokenizerOfGguf } from "../data/tokenizer/gguf-tokenizer.ts";
 import { makeFolder, readIfPresent, replaceFolder, statIfPresent } from "../files/atomic.ts";
 import { blockFormat, blocksOf } from "../files/gguf-blocks.ts";
-import * as files from "../files/gguf.ts";
+import { keptDtype, keptValues, openGguf, storedBytes } from "../files/gguf.ts";
+import type { GgufTensor, Order } from "../files/gguf.ts";
 import { writeJson } from "../files/json.ts";
 import { modelFiles } from "../files/names.ts";
 import { hashOfFile, readFloats, writeSafetensors } from "../files/safetensors.ts";
@@ -30,7 +31,7 @@ const IN_BLOCKS = "ssa_gguf.";
 
 /** The folder of the file's model below `cache`. */
 export async function folderOfGguf(path: string, cache: string, onNote?: (note: string) => void) {
-  const { metadata, tensors } = await files.openGguf(path);
+  const { metadata, tensors } = await openGguf(path);
   const parts = Number(metadata.get("split.count") ?? 1);
   if (parts > 1)
     throw new UserError(`${path} is one of ${parts} files of a model`, {
@@ -56,12 +57,7 @@ export async function folderOfGguf(path: string, cache: string, onNote?: (note: 
       const { name, shape, ...order } = model.placeOf(tensor.name, tensor.shape);
       const info = keptBlocks(built, name, tensor.dtype, shape);
       if (!info)
-        return {
-          name,
-          shape,
-          dtype: files.keptDtype(tensor),
-          data: () => files.keptValues(tensor, order),
-        };
+        return { name, shape, dtype: keptDtype(tensor), data: () => keptValues(tensor, order) };
       described[IN_BLOCKS + name] = [tensor.dtype, ...shape].join(" ");
       const data = () => inParts(laidOut(info, tensor, order));
       return { name, shape: [info.byteLength], dtype: "U8", data };
@@ -101,23 +97,16 @@ export function asBlocks(checkpoint: Checkpoint, model: Model): Checkpoint {
   return { ...checkpoint, tensors: new Map(found) };
 }
 
-/** A tensor's blocks in the form of `info`, piece by piece. */
-async function* laidOut(
-  { bits, factors: dtype, shift }: BlockedTensor,
-  tensor: files.GgufTensor,
-  order: files.Order,
-) {
-  const format = blockFormat(tensor.dtype)!;
-  for await (const bytes of files.storedBytes(tensor, order)) {
-    const { codes, factors, biases } = blocksOf(format, bytes);
-    // Codes from 0 to 15 become -8 to 7, and the bias has 8 factors more: exact where d and dmin are of like size.
-    const least = bits === 4 && shift ? 8 : 0;
-    const integers = packed(
-      codes.map((code) => code - least),
-      bits,
-    );
-    const parts = [integers, encodeFloats(dtype, factors)] as const;
+/** The parts of a tensor's blocks in the form of `info`, piece by piece. */
+async function* laidOut(info: BlockedTensor, tensor: GgufTensor, order: Order) {
+  const { bits, factors: dtype, shift } = info;
+  // Codes from 0 to 15 become -8 to 7, and the bias has 8 factors more: exact where d and dmin are of like size.
+  const least = bits === 4 && shift ? 8 : 0;
+  for await (const bytes of storedBytes(tensor, order)) {
+    const { codes, factors, biases } = blocksOf(blockFormat(tensor.dtype)!, bytes);
+    const integers = codes.map((code) => code - least);
     const shifts = biases.map((bias, i) => bias + least * factors[i]!);
-    yield shift ? ([...parts, encodeFloats("F32", shifts)] as const) : parts;
+    const parts = [packed(integers, bits), encodeFloats(dtype, factors)];
+    yield shift ? [...parts, encodeFloats("F32", shifts)] : parts;
   }
 }

@@ -58,8 +58,7 @@ function transposed<Values extends Int8Array | Uint32Array | Float32Array>(
   return to;
 }
 
-type Packer = Exclude<Method, "gguf">;
-const layouts: Readonly<Record<Packer, Layout>> = {
+const layouts: Readonly<Record<Method, Layout>> = {
   gptq: {
     bits: [4, 8],
     form: ["checkpoint_format", "gptq", "gptq_v2"],
@@ -89,7 +88,7 @@ const layouts: Readonly<Record<Packer, Layout>> = {
   },
 };
 
-type Packing = Readonly<{ method: Packer; json: JsonObject }>;
+type Packing = Readonly<{ method: Method; json: JsonObject }>;
 type Parts = Readonly<Record<"codes" | "scales" | "shifts", TensorInfo>>;
 
 /** A matrix as blocks that are in no file yet, and what they are made of. */
@@ -101,8 +100,7 @@ export const isPacked = (info: TensorInfo): info is PackedTensor => "from" in in
 
 const hint =
   "take the checkpoint that it was quantised from (F32, F16 or BF16), with --quantize q4 or q8";
-const packers = Object.keys(layouts) as Packer[];
-const names = packers.map((packer) => methods[packer]).join(", ");
+const names = Object.values(methods).join(", ");
 
 /** What a config says of packed weights, and the config without it; what is not read is refused by name. */
 export function packingOf(path: string, json: JsonObject) {
@@ -110,7 +108,7 @@ export function packingOf(path: string, json: JsonObject) {
   if (stated === undefined || stated === null) return { plain: json };
   const how = isRecord(stated) ? stated : {};
   const named = how["quant_method"] ?? (isRecord(quantization) ? "mlx" : undefined);
-  const method = packers.find((known) => known === named);
+  const method = (Object.keys(methods) as Method[]).find((known) => known === named);
   const by = `${path}: quantised weights of quant_method ${shown(named)}`;
   if (!method) throw new UserError(`${by} are not read; those of ${names} are`, { hint });
   const [key, ...values] = layouts[method].form;

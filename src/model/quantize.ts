@@ -106,7 +106,7 @@ async function* encoded(source: TensorInfo, info: blocks.BlockedTensor) {
     const made = blocks.toBlocks(values, bits, block, source.name, shift !== null);
     const factors = new Uint8Array(made.factors.buffer);
     const shifts = () => blocks.shiftBytes(info, made.zeros, decodeFloats("F16", factors)!);
-    yield [made.codes, factors, ...(shift ? [shifts()] : [])] as const;
+    yield [made.codes, factors, ...(shift ? [shifts()] : [])];
   }
 }
 

@@ -154,6 +154,7 @@ function arranged(
   { norm, layout, projections }: Family,
   { turns, heads, H }: { readonly turns: boolean; readonly heads: number; readonly H: number },
 ): { readonly shape: readonly number[] } & Order {
+  const byRows = (rowOf: (row: number) => number) => ({ shape, rowOf });
   if (norm === "rmsPlusOne" && tensor.endsWith("norm.weight"))
     return { shape, arrange: (values) => values.map((value) => value - 1) };
   if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2) {
@@ -162,20 +163,14 @@ function arranged(
     return { shape: [D, F], arrange: (values) => values.map((_, i) => values[indexOf(i)]!) };
   }
   if (projections.split === "heads" && tensor.includes("attn_qkv"))
-    return {
-      shape,
-      rowOf: (row) => {
-        const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];
-        return (part * heads + head) * H + (row % H);
-      },
-    };
+    return byRows((row) => {
+      const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];
+      return (part * heads + head) * H + (row % H);
+    });
   if (turns && /attn_[qk]\.(weight|bias)$/.test(tensor))
-    return {
-      shape,
-      rowOf: (row) => {
-        const within = row % H;
-        return row - within + 2 * (within % (H / 2)) + Math.floor(within / (H / 2));
-      },
-    };
+    return byRows((row) => {
+      const within = row % H;
+      return row - within + 2 * (within % (H / 2)) + Math.floor(within / (H / 2));
+    });
   return { shape };
 }
