@@ -124,19 +124,35 @@ function parse(path: string, bytes: Uint8Array, size: number) {
   return { metadata, tensors };
 }
 
+/** From the order of a file to that of a model: which row there each row is, or what becomes of the values as a whole. */
+export interface Order {
+  readonly rowOf?: (row: number) => number;
+  readonly arrange?: (values: Float32Array) => Float32Array;
+}
+
+/** A tensor's bytes as they are stored, whole blocks at a time; all at once where they are to be in another order. */
+export async function* storedBytes(tensor: GgufTensor, { rowOf, arrange }: Order) {
+  const { dtype, byteLength, shape } = tensor;
+  const chunkBytes = rowOf || arrange ? byteLength : ggmlFormats[dtype].bytes * 2 ** 16;
+  const width = byteLength / shape[0]!;
+  const inOrder = Array.from({ length: rowOf ? shape[0]! : 0 }, (_, row) => rowOf!(row) * width);
+  for await (const bytes of streamBytes(tensor, chunkBytes)) {
+    const rows = rowOf ? new Uint8Array(byteLength) : bytes;
+    for (const [row, from] of inOrder.entries())
+      rows.set(bytes.subarray(from, from + width), row * width);
+    yield rows;
+  }
+}
+
 /** In which format a tensor's values are kept: as stored, but for blocks, whose values only F32 holds exactly. */
 export const keptDtype = ({ dtype }: GgufTensor): "F32" | "F16" | "BF16" =>
   dtype === "F16" || dtype === "BF16" ? dtype : "F32";
 
-/** A tensor's values in that format, piece by piece; all at once where they are to be arranged in another way. */
-export async function* keptValues(
-  tensor: GgufTensor,
-  arrange?: (values: Float32Array) => Float32Array,
-): AsyncGenerator<Uint8Array> {
+/** A tensor's values in that format and order, piece by piece. */
+export async function* keptValues(tensor: GgufTensor, order: Order): AsyncGenerator<Uint8Array> {
   const [format, dtype] = [ggmlFormats[tensor.dtype], keptDtype(tensor)];
-  const chunkBytes = arrange ? tensor.byteLength : format.bytes * 2 ** 16;
-  for await (const bytes of streamBytes(tensor, chunkBytes)) {
-    const values = "decode" in format ? decodeBlocks(format, bytes) : decodeFloats(dtype, bytes)!;
-    yield encodeFloats(dtype, arrange ? arrange(values) : values);
+  for await (const bytes of storedBytes(tensor, order)) {
+    const values = "read" in format ? decodeBlocks(format, bytes) : decodeFloats(dtype, bytes)!;
+    yield encodeFloats(dtype, order.arrange?.(values) ?? values);
   }
 }

@@ -4,6 +4,7 @@
 import { DTYPE_BYTES, type Dtype, f16ToF32, f32ToF16 } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import type { TensorInfo } from "../files/safetensors-header.ts";
+import type { Model } from "../models/index.ts";
 import type { QuantizeOptions } from "../options/quantize.ts";
 
 /** Whose files hold blocks, and what they are called. */
@@ -20,7 +21,9 @@ export interface Quantization {
   /** Whether each block has a zero point. */
   readonly zeroPoints?: true;
   /** By whom it was, where its own files hold blocks: there is no original then. */
-  readonly method?: Method;
+  readonly method?: Method | "gguf";
+  /** Of a GGUF file, ggml's names of its blocks; bits and block are those of the smallest. */
+  readonly formats?: readonly string[];
 }
 
 /** A matrix whose bytes in its file are its codes, row by row, the factors of their blocks, and what else these have. */
@@ -30,6 +33,8 @@ export interface BlockedTensor extends TensorInfo {
   readonly factors: "F16" | "BF16" | "F32";
   /** A zero point is of the codes' kind, and taken from them before the factor; a bias in F32 is added after it. */
   readonly shift: "zeroPoints" | "biases" | null;
+  /** What it is in a GGUF file, of which it comes. */
+  readonly format?: string;
 }
 
 export const isBlocked = (info: TensorInfo): info is BlockedTensor => "block" in info;
@@ -47,7 +52,9 @@ export function quantizationOf(options: Partial<QuantizeOptions>): Quantization 
 }
 
 /** In words, as `q4, blocks of 32`. */
-export function describeQuantization({ bits, block, head, zeroPoints, method }: Quantization) {
+export function describeQuantization({ method, formats, ...spec }: Quantization): string {
+  if (method === "gguf") return `GGUF, ${new Intl.ListFormat("en").format(formats ?? [])}`;
+  const { bits, block, head, zeroPoints } = spec;
   const points = zeroPoints ? " with zero points" : "";
   const of = method ? `${methods[method]}, ` : "";
   return `${of}q${bits}, blocks of ${block}${points}${head ? ", embeddings q8" : ""}`;
@@ -81,6 +88,12 @@ export function blocked(
   return { ...info, byteLength: partsOf(info).reduce((sum, part) => sum + part.byteLength, 0) };
 }
 
+/** Bits of a matrix's codes as they are kept: rows of embeddings are read one by one, which those of 4 bits cannot be. */
+export function keptBits(model: Model, name: string, bits: 4 | 8): 4 | 8 {
+  const embeddings = [model.inputEmbedding, model.outputEmbedding];
+  return embeddings.includes(model.canonicalName(name)!) ? 8 : bits;
+}
+
 /** Its parts as tensors of their own: codes, two of 4 bits in a byte, the first in the lower half; factors; the shift. */
 export function partsOf({ name, bits, block, shape, factors, shift, file, offset }: BlockedTensor) {
   const [rows, width] = shape as readonly [number, number];
@@ -98,6 +111,16 @@ export function partsOf({ name, bits, block, shape, factors, shift, file, offset
   if (shift === "zeroPoints") parts.push(part(shift, integers, blocks / perByte));
   if (shift === "biases") parts.push(part(shift, "F32", blocks));
   return parts;
+}
+
+/** The bytes of parts that come piece by piece together: all codes, then all factors, then what else there is. */
+export async function* inParts(pieces: AsyncIterable<readonly Uint8Array[]>) {
+  const rest: Uint8Array[][] = [];
+  for await (const [codes, ...others] of pieces) {
+    yield codes!;
+    for (const [i, other] of others.entries()) (rest[i] ??= []).push(other);
+  }
+  for (const part of rest) yield* part;
 }
 
 /** Signed integers as codes are stored. */

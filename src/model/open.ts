@@ -19,6 +19,7 @@ import { temperatures } from "../insertions/temperatures.ts";
 import { readModel } from "../models/index.ts";
 import { loadRecipe } from "../options/load.ts";
 import { flagsOf, type Quantization } from "./blocks.ts";
+import { asBlocks } from "./gguf.ts";
 import { kindsIn, readInserted, readInsertions } from "./inserted.ts";
 import { matchTensors } from "./match.ts";
 import { joinParts, packingOf, quantizedIn } from "./packed.ts";
@@ -70,7 +71,7 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   const opened = { ...place, configJson, model };
   if (withoutWeights) return { ...opened, checkpoint: noCheckpoint, weights: none };
   const stored = await openSafetensors(folder);
-  const checkpoint = packing ? await joinParts(stored, packing, model) : stored;
+  const checkpoint = packing ? await joinParts(stored, packing, model) : asBlocks(stored, model);
   const { weights, temperatures: inside } = await matchTensors(folder, model, checkpoint, (a, b) =>
     sameWeight(a, b, new DeviationMeter()),
   );

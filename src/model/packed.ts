@@ -10,6 +10,8 @@ import type { Model } from "../models/index.ts";
 import {
   type BlockedTensor,
   blocked,
+  isBlocked,
+  keptBits,
   type Method,
   methods,
   packed,
@@ -160,11 +162,9 @@ function joinedPart(
   const numShifts = zerosOf ? (8 * shifts.byteLength) / bits : sizeOf(shifts.shape);
   const factors = (["F16", "BF16", "F32"] as const).find((dtype) => dtype === scales.dtype);
   const name = `${module}.weight`;
-  // The rows of embeddings are read one by one, which those of 4 bits cannot be.
-  const embeddings = [model.inputEmbedding, model.outputEmbedding];
-  const kept = bits === 4 && !embeddings.includes(model.canonicalName(name)!) ? 4 : 8;
   const block = K / numGroups;
   const kind = zerosOf ? "zeroPoints" : "biases";
+  const kept = keptBits(model, name, bits);
   const info = factors && block % 8 === 0 && blocked({ name, shape }, kept, block, kind, factors);
   if (!info || sizeOf(scales.shape) !== N * numGroups || numShifts !== N * numGroups)
     throw fail(
@@ -176,11 +176,14 @@ function joinedPart(
 
 /** How the matrices among a model's weights are quantised by others. */
 export function quantizedIn(weights: ReadonlyMap<string, TensorInfo>) {
-  const info = [...weights.values()].find(isPacked);
-  if (!info) return {};
-  const { block, from } = info;
-  const spec = { bits: from.bits, block, head: false, method: from.method };
-  return { quantized: { spec, weights } };
+  const all = [...weights.values()].filter(isBlocked);
+  const [least] = all.toSorted((a, b) => a.bits - b.bits);
+  if (!least) return {};
+  const packed = all.find(isPacked);
+  const { block, bits } = packed ? { ...packed, bits: packed.from.bits } : least;
+  const formats = [...new Set(all.flatMap(({ format }) => format ?? []))].sort();
+  const how = packed ? { method: packed.from.method } : { method: "gguf" as const, formats };
+  return { quantized: { spec: { bits, block, head: false, ...how }, weights } };
 }
 
 /** The bytes of the blocks. */

@@ -23,10 +23,10 @@ const SEAL = "seal.json";
 
 /** The model as it will be computed with, its blocks in no file yet. */
 export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): OpenedModel {
-  const { model, folder, quantized } = opened;
+  const { model, name: base, folder, quantized } = opened;
   const by = quantized && blocks.describeQuantization(quantized.spec);
   if (by)
-    throw new UserError(`${folder} is quantised already: ${by}`, {
+    throw new UserError(`${base} is quantised already: ${by}`, {
       hint: "leave out --quantize, or take the checkpoint that it was quantised from",
     });
   const weights = new Map<string, TensorInfo>();
@@ -58,6 +58,7 @@ export async function withBlocks(
   if (!planned.quantized) return opened;
   const { spec: of, weights: plan } = planned.quantized;
   const packed = [...plan.values()].find(isPacked)?.from.json;
+  if (!spec && !packed) return opened; // a GGUF file's, which lie in blocks already
   const sha256 = await files.modelSha256(opened.checkpoint);
   const basis = JSON.stringify([FORMAT, sha256, of, ...(packed ? [packed] : [])]);
   const cache = join(cacheDir, "quantized");
@@ -90,7 +91,7 @@ export async function writeBlocks(folder: string, { weights, quantized }: Opened
     const dtype = weightDtype(source);
     if (!blocks.isBlocked(info))
       return { name, dtype, shape: info.shape, data: () => streamAs(source, dtype) };
-    const data = () => (isPacked(source) ? relaid(source) : encoded(source, info));
+    const data = () => (isPacked(source) ? relaid(source) : blocks.inParts(encoded(source, info)));
     return { name, dtype: "U8", shape: [info.byteLength], data };
   });
   const path = join(folder, modelFiles.weights);
@@ -100,17 +101,13 @@ export async function writeBlocks(folder: string, { weights, quantized }: Opened
 
 async function* encoded(source: TensorInfo, info: blocks.BlockedTensor) {
   const { bits, block, shift } = info;
-  const pieces: { readonly factors: Uint8Array; readonly zeros: Int8Array }[] = [];
   for await (const { buffer } of streamAs(source, "F32")) {
     const values = new Float32Array(buffer);
     const made = blocks.toBlocks(values, bits, block, source.name, shift !== null);
-    pieces.push({ factors: new Uint8Array(made.factors.buffer), zeros: made.zeros });
-    yield made.codes;
+    const factors = new Uint8Array(made.factors.buffer);
+    const shifts = () => blocks.shiftBytes(info, made.zeros, decodeFloats("F16", factors)!);
+    yield [made.codes, factors, ...(shift ? [shifts()] : [])];
   }
-  for (const { factors } of pieces) yield factors;
-  if (shift === null) return;
-  for (const { factors, zeros } of pieces)
-    yield blocks.shiftBytes(info, zeros, decodeFloats("F16", factors)!);
 }
 
 async function isSound(folder: string): Promise<boolean> {

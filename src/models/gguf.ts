@@ -3,6 +3,7 @@
 
 import { unsupported, UserError } from "../core/errors.ts";
 import { type JsonObject, shown } from "../core/json.ts";
+import type { Order } from "../files/gguf.ts";
 import type { Family } from "./family.ts";
 import { families } from "./index.ts";
 
@@ -86,7 +87,7 @@ export function modelOfGguf(path: string, { metadata, tensors, divisors }: Descr
   const turns = turningNeighbours.includes(named);
   return {
     config,
-    /** What a weight is called there, its shape, and how its values get into their order, where it is another. */
+    /** What a weight is called there, its shape, and how it gets into the order there, where it is another. */
     placeOf: (tensor: string, shape: readonly number[]) => ({
       name: nameOf(path, family, tensor),
       ...arranged(tensor, shape, family, { turns, heads, H: headDim }),
@@ -152,23 +153,15 @@ function arranged(
   shape: readonly number[],
   { norm, layout, projections }: Family,
   { turns, heads, H }: { readonly turns: boolean; readonly heads: number; readonly H: number },
-): { shape: readonly number[]; arrange?: (values: Float32Array) => Float32Array } {
-  const [, columns = 1] = shape;
-  /** indexOf: where the value of a place is stored. */
-  const moved = (shape: readonly number[], indexOf: (row: number, column: number) => number) => {
-    const width = shape[1] ?? 1;
-    return {
-      shape,
-      arrange: (values: Float32Array) =>
-        values.map((_, i) => values[indexOf(Math.floor(i / width), i % width)]!),
-    };
-  };
-  const byRows = (rowOf: (row: number) => number) =>
-    moved(shape, (row, column) => rowOf(row) * columns + column);
+): { readonly shape: readonly number[] } & Order {
+  const byRows = (rowOf: (row: number) => number) => ({ shape, rowOf });
   if (norm === "rmsPlusOne" && tensor.endsWith("norm.weight"))
     return { shape, arrange: (values) => values.map((value) => value - 1) };
-  if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2)
-    return moved(shape.toReversed(), (row, column) => column * columns + row);
+  if (layout === "DF" && tensor.startsWith("blk.") && shape.length === 2) {
+    const [F, D] = shape as [number, number];
+    const indexOf = (i: number) => (i % F) * D + Math.floor(i / F);
+    return { shape: [D, F], arrange: (values) => values.map((_, i) => values[indexOf(i)]!) };
+  }
   if (projections.split === "heads" && tensor.includes("attn_qkv"))
     return byRows((row) => {
       const [head, part] = [Math.floor(row / (3 * H)), Math.floor(row / H) % 3];

@@ -92,8 +92,13 @@ const heads = (config: Json) => number(config, "num_attention_heads", number(con
 const hidden = (config: Json) => number(config, "hidden_size", number(config, "n_embd"));
 const headDim = (config: Json) => number(config, "head_dim", hidden(config) / heads(config));
 
-/** Writes the model of a folder as one GGUF file. */
-export async function convert(folder: string, path: string, extra: Metadata = {}): Promise<void> {
+/** Writes the model of a folder as one GGUF file; each tensor as `stored` says, in F32 by default. */
+export async function convert(
+  folder: string,
+  path: string,
+  extra: Metadata = {},
+  stored = (_: string, tensor: GgufTensor) => tensor,
+): Promise<void> {
   const config = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as Json;
   const architecture = architectures[String(config["model_type"])]!;
   const tensors = new Map<string, GgufTensor>();
@@ -115,6 +120,7 @@ export async function convert(folder: string, path: string, extra: Metadata = {}
       Object.entries(own).map(([key, value]) => [`${architecture.name}.${key}`, value]),
     ),
   };
+  for (const [name, tensor] of tensors) tensors.set(name, stored(name, tensor));
   await writeGguf(path, { ...metadata, ...extra }, tensors);
 }
 

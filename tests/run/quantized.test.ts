@@ -1,19 +1,21 @@
 // A run on a quantised base: what is reported, what final/ holds, and that it is what `eval` measures again.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { writeRandomModel } from "../../bench/models.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { convert } from "../../src/export/convert.ts";
 import { cachedExport } from "../../src/generate/generate.ts";
-import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
+import { openSafetensors, readBytes, readFloats } from "../../src/files/safetensors.ts";
 import { openModel } from "../../src/model/open.ts";
+import { opening, placesOf } from "../../src/model/places.ts";
 import { evaluate, type EvaluateModelOptions } from "../../src/run/evaluate.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import { fixtures } from "../fixtures/variants.ts";
-import { temporaryFolder } from "../helpers.ts";
+import { allClose, temporaryFolder } from "../helpers.ts";
+import { writeRandomBlocks } from "../llama-cpp/random-blocks.ts";
 import { smallRecipe, writeTokens } from "./small-run.ts";
 
 const config = { model_type: "gpt2", n_layer: 1, n_head: 2, n_embd: 32, n_positions: 64 };
@@ -123,6 +125,59 @@ test("what others have quantised trains, is put on again, and is written multipl
   assert.ok(!("quantization_config" in configJson));
   for (const [name, info] of plain.weights)
     assert.deepEqual(await readBytes(weights.get(name)!), await readBytes(info), name);
+});
+
+test("a GGUF file trains in its blocks, and is written multiplied out", async (t) => {
+  const root = await temporaryFolder(t);
+  const [model, base, inF32] = ["model", "base.gguf", "f32.gguf"].map((name) => join(root, name));
+  await mkdir(model!);
+  await writeRandomModel(model!, {
+    model_type: "llama",
+    num_hidden_layers: 1,
+    hidden_size: 256,
+    intermediate_size: 256,
+    num_attention_heads: 4,
+    vocab_size: 37,
+    max_position_embeddings: 64,
+    rms_norm_eps: 1e-5,
+  });
+  await writeRandomBlocks(model!, [base!, inF32!], (name) =>
+    /attn_v|output/.test(name) ? "Q6_K" : "Q4_K",
+  );
+  const data = await writeTokens(join(root, "data"));
+  const where = { cacheDir: join(root, "cache"), device: "cpu", threads: 1 } as const;
+  const of = { data, ...smallRecipe, ...where, tune: ["temperatures", "lora"] as const };
+  const run = (base: string, out: string, more: object = {}) =>
+    fineTune({ base, out: join(root, out), ...of, ...more });
+  const adapter = await run(base!, "adapter", { final: "adapter" });
+  const spec = { bits: 4, block: 32, head: false, method: "gguf", formats: ["Q4_K", "Q6_K"] };
+  assert.deepEqual(adapter.quantized, { ...spec, original: null });
+  const plain = await run(inF32!, "plain", { final: "adapter" });
+  assert.equal(plain.quantized, undefined);
+  for (const when of ["before", "after"] as const)
+    assert.ok(Math.abs(adapter[when].lossNats - plain[when].lossNats) < 1e-5, when);
+  const put = { adapter: join(root, "adapter", "final"), data: join(data, "val.bin"), ...where };
+  assert.equal((await evaluate({ model: base!, ...put })).lossNats, adapter.after.lossNats);
+
+  await assert.rejects(run(base!, "all", { tune: ["all"] }), ({ message }: Error) =>
+    /^tune: all trains matrices, which .*base\.gguf has only frozen: GGUF, Q4_K and Q6_K$/.test(
+      message,
+    ),
+  );
+  const out = join(root, "out");
+  const { notes } = await convert({
+    model: base!,
+    target: "safetensors",
+    out,
+    ...opening(placesOf(where)),
+  });
+  const told =
+    "its blocks (GGUF, Q4_K and Q6_K) are multiplied out, in the number format of their factors";
+  assert.equal(notes[0], told);
+  const expected = await openModel(inF32!, opening(placesOf(where)));
+  const { weights } = await openModel(out);
+  for (const [name, info] of expected.weights)
+    allClose(await readFloats(weights.get(name)!), await readFloats(info)); // but for the sign of zeros
 });
 
 test("what is generated from is the quantised base, checked against it, and kept apart", async (t) => {

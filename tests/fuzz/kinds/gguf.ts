@@ -3,9 +3,9 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { loadTokenizer } from "../../../src/data/tokenizer/tokenizer.ts";
-import { readFloats } from "../../../src/files/safetensors.ts";
 import { folderOfGguf } from "../../../src/model/gguf.ts";
 import { openModel } from "../../../src/model/open.ts";
+import { floatsOf } from "../../../src/model/weights.ts";
 import { gguf, type GgufTensor } from "../../llama-cpp/gguf.ts";
 import { reading } from "../contract.ts";
 import { below, happens, mutateBytes } from "../mutate.ts";
@@ -65,7 +65,7 @@ export const ggufFiles: Prepare = async ({ folder }) => {
   const read = async () => {
     const made = await folderOfGguf(path, cache);
     const { weights, configJson } = await openModel(made);
-    const values = await Promise.all([...weights.values()].map((info) => readFloats(info)));
+    const values = await Promise.all([...weights.values()].map(floatsOf));
     const tokenizer = await loadTokenizer(made);
     const { ids } = tokenizer.encode([{ text: "abcab", isLast: true, isTarget: true }]);
     const bytes = values.map((each) => Buffer.from(each.buffer).toString("base64"));
