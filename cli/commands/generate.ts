@@ -45,7 +45,7 @@ const options = {
 
 export const command = defineCommand({
   options,
-  stops: "after this token",
+  stops: "after this token, or this piece of the prompt",
   examples: `Tokens are sampled as the model's generation_config.json says, or else at temperature 0.8 from the 40 most
 probable and 95 %. The model's ONNX export is made at the first call and kept; \`ssa doctor\` shows where.
 
@@ -86,7 +86,7 @@ Example:
       const { tokens, seed: drawn } = generation;
       const seconds = (io.now() - (begun ?? io.now())) / 1000 || 1;
       const repeat = drawn === undefined ? "" : `, seed ${drawn}`;
-      const told = `${format.counted(tokens.length, "token")}, ${format.rate((tokens.length - 1) / seconds)}${repeat}`;
+      const told = `${format.counted(tokens.length, "token")}, ${format.rate(Math.max(0, tokens.length - 1) / seconds)}${repeat}`;
       if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
       return generation;
     };

@@ -195,7 +195,7 @@ const conventionOf = ({ convention, context, stride }: PerplexityResult) =>
   `convention ${convention}, context ${context}, stride ${stride}`;
 
 /** `org/name` on the hub, also for a short name; undefined for paths and embedded names. */
-function hubId(name: string, parse: (name: string) => { readonly id: string }) {
+export function hubId(name: string, parse: (name: string) => { readonly id: string }) {
   // A path from elsewhere has none.
   const id = isDataPath(name) ? "" : orElse(() => parse(name).id, "");
   return id.includes("/") ? id : undefined;

@@ -3,6 +3,7 @@
 
 import type { PreTrainedTokenizer, Tensor } from "@huggingface/transformers";
 import { resolve } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../core/errors.ts";
 import type { Provider } from "../engines/index.ts";
 
@@ -28,10 +29,12 @@ export async function openClient(folder: string, provider?: Provider) {
   const client = {
     model,
     dispose: () => model.dispose(),
-    /** What `model.generate` takes beside a prompt that has been read up to its last thousand tokens. */
-    async read(ids: readonly number[]) {
+    /** What `model.generate` takes beside a prompt that has been read up to its last thousand tokens, or to an abort. */
+    async read(ids: readonly number[], signal?: AbortSignal) {
       let past: Past | undefined;
       for (let end = PROMPT_ROWS; ids.length - end >= PROMPT_ROWS; end += PROMPT_ROWS) {
+        await setImmediate(); // a run holds the thread, on which signals arrive
+        if (signal?.aborted) break;
         const seen = Array<number>(end).fill(1);
         ({ past } = await client.forward([ids.slice(end - PROMPT_ROWS, end)], [seen], past));
       }

@@ -1,16 +1,19 @@
 // A model or an adapter handed on: which files of a folder go to the hub, with a card where it has none, and which never do.
 
 import { existsSync, lstatSync } from "node:fs";
-import { join, relative } from "node:path";
+import { basename, isAbsolute, join, relative } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { filesBelow } from "../files/atomic.ts";
-import { modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
+import { readJson } from "../files/json.ts";
+import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun } from "../files/run-folder.ts";
 import { pushFiles, type Upload } from "../hub/push.ts";
 import { isName, parseModelName } from "../hub/repo-id.ts";
+import { INSERTION_KINDS, kindOf } from "../insertions/kinds.ts";
 import { openModel } from "../model/open.ts";
+import type { OpenedModel } from "../model/opened.ts";
 import { opening, type Places } from "../model/places.ts";
-import { modelCard } from "./card.ts";
+import { hubId, modelCard } from "./card.ts";
 import { provenanceOf } from "./provenance.ts";
 
 export interface PushOptions {
@@ -50,15 +53,38 @@ export async function push(name: string, places: Places, options: PushOptions) {
     const opened = await openModel(folder, opening(places));
     const target = has(modelFiles.config) ? "safetensors" : "adapter";
     const title = id.slice(id.indexOf("/") + 1);
-    const card = async () => modelCard(opened, await provenanceOf(opened), folder, title, target);
+    const isLocal = target === "adapter" && isAbsolute(opened.name);
+    const name = isLocal ? publicName(opened) : undefined;
+    if (name) {
+      for (const [i, file] of uploads.entries()) uploads[i] = await withBase(file, name);
+      places.onNote?.(`what is pushed names its base ${name}, not ${opened.name}`);
+    }
+    const card = async () => {
+      const known = await provenanceOf(opened);
+      const base = { ...known.base, ...(name && { name }) };
+      return modelCard(opened, { ...known, base }, folder, title, target);
+    };
     if (!has(modelFiles.card)) uploads.push({ name: modelFiles.card, text: await card() });
   }
   const { hub: settings, onProgress, signal } = places;
-  const pushed = pushFiles({ settings, repo, onProgress, signal }, uploads, {
+  const offlineWay = "list what there is to push: --dry-run with HF_HUB_OFFLINE=1";
+  const pushed = pushFiles({ settings, repo, onProgress, signal, offlineWay }, uploads, {
     message: message ?? "Upload with ssa",
     ...how,
   });
   return pushed.finally(() => onProgress?.(undefined));
+}
+
+/** What others may know a folder of this machine as: what its config says of itself, or its last part. */
+const publicName = ({ name, configJson }: OpenedModel) =>
+  hubId(String(configJson["_name_or_path"]), parseModelName) ?? basename(name);
+
+/** An adapter's config with another name of its base; any other file as it is. */
+async function withBase(upload: Upload, base: string): Promise<Upload> {
+  const kind = INSERTION_KINDS.find((each) => adapterFiles[each].config === upload.name);
+  if (!kind || !("path" in upload)) return upload;
+  const json = { ...(await readJson(upload.path)), [kindOf(kind).baseKeys.name]: base };
+  return { name: upload.name, text: `${JSON.stringify(json, null, 2)}\n` };
 }
 
 /** What nobody means to publish: checkpoints and figures of a run, the tokens of a text, and what a program was writing. */

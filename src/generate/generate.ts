@@ -48,7 +48,7 @@ export type Prompt = string | readonly Message[];
 interface AnswerOptions {
   /** Told the text as it comes. */
   readonly onText?: ((text: string) => void) | undefined;
-  /** Ends the generation after the present token. */
+  /** Ends the generation after the present token, or piece of a long prompt. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -64,14 +64,27 @@ export async function generate(options: GenerateOptions) {
   }
 }
 
+// The client reads no other form.
+const NO_TOKENIZER =
+  "put that of the model that it comes from beside config.json; of vocab.json and merges.txt " +
+  "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes one in Python";
+
 /** Loads a model's export to continue prompts, one after another. */
 export async function openGenerator(options: GeneratorOptions) {
   const { maxNewTokens, seed = 0, onStage, chatTemplate } = options;
-  const folder = await cachedExport(options);
+  let own = options.model; // the folder that messages speak of
+  const onSource = ({ name, folder }: OpenedModel) => {
+    own = folder;
+    if (existsSync(join(own, modelFiles.tokenizer))) return;
+    throw new UserError(`${name} holds no ${modelFiles.tokenizer}, which a prompt needs`, {
+      hint: NO_TOKENIZER,
+    });
+  };
+  const folder = await cachedExport(options, onSource);
   onStage?.("loading");
   const { InterruptableStoppingCriteria, random } = await import("@huggingface/transformers");
   const tokenizer = await openClientTokenizer(folder).catch(async (error: unknown) => {
-    await loadTokenizer(folder); // which says better what it lacks
+    await loadTokenizer(own); // which says better what it lacks
     throw error;
   });
   const configPath = join(folder, modelFiles.config);
@@ -99,7 +112,8 @@ export async function openGenerator(options: GeneratorOptions) {
       typeof prompt === "string" ? { text: prompt } : await chat(prompt);
     const add_special_tokens = typeof prompt === "string";
     const inputs = tokenizer(given, { add_special_tokens }) as Inputs;
-    const numPromptTokens = inputs["input_ids"]!.dims.at(-1)!;
+    const ids = inputs["input_ids"]!;
+    const numPromptTokens = ids.dims.at(-1)!;
     const room = maxCached - numPromptTokens;
     if (numPromptTokens === 0)
       throw new UserError("the prompt has no tokens", { hint: "write some text" });
@@ -117,21 +131,23 @@ export async function openGenerator(options: GeneratorOptions) {
     });
     random.seed(seed);
     try {
-      const past = await client.read(Array.from(inputs["input_ids"]!.data, Number));
-      const sequences = (await client.model.generate({
-        ...inputs,
-        ...past,
-        ...endings,
-        max_new_tokens: Math.min(maxNewTokens, room),
-        num_beams: 1,
-        do_sample: !isGreedy,
-        temperature: temperature || 1,
-        top_k: topK,
-        repetition_penalty: repetitionPenalty,
-        ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
-        stopping_criteria: interruption,
-        streamer,
-      })) as { readonly data: BigInt64Array };
+      const past = await client.read(Array.from(ids.data, Number), signal);
+      const continued = async () =>
+        client.model.generate({
+          ...inputs,
+          ...past,
+          ...endings,
+          max_new_tokens: Math.min(maxNewTokens, room),
+          num_beams: 1,
+          do_sample: !isGreedy,
+          temperature: temperature || 1,
+          top_k: topK,
+          repetition_penalty: repetitionPenalty,
+          ...(!isGreedy && topP < 1 && { logits_processor: await nucleus(topK, topP) }),
+          stopping_criteria: interruption,
+          streamer,
+        }) as Promise<{ readonly data: BigInt64Array }>;
+      const sequences = signal?.aborted ? ids : await continued();
       const tokens = Array.from(sequences.data.subarray(numPromptTokens), Number);
       const ends = { [room]: "context", [maxNewTokens]: "maxNewTokens" } as const;
       /** `end` is the model's own end-of-text token, `context` the end of its positions. */
@@ -150,12 +166,17 @@ type Inputs = Record<string, { readonly dims: readonly number[]; readonly data: 
 /** Raised when what is written changes, so that no older export is used. */
 const EXPORT_VERSION = 1;
 
-/** The folder of a model's ONNX export, made now if it is not in the cache yet. */
-export async function cachedExport(options: CacheOptions): Promise<string> {
+/** The folder of a model's ONNX export, made now if it is not in the cache yet; `onSource` may refuse what it is made of. */
+export async function cachedExport(
+  options: CacheOptions,
+  onSource?: (opened: OpenedModel) => void,
+): Promise<string> {
   const { model, adapter, quantization = null, cacheFolder, onStage } = options;
   if (!adapter && existsSync(join(model, "onnx"))) return model;
   onStage?.("looking for the model's export");
-  const out = join(cacheFolder, await keyOf(await openModel(model, options), quantization));
+  const opened = await openModel(model, options);
+  onSource?.(opened);
+  const out = join(cacheFolder, await keyOf(opened, quantization));
   const isThere = () => existsSync(join(out, modelFiles.config));
   if (isThere()) return out;
   try {

@@ -11,6 +11,8 @@ export type HubSettings = Readonly<ReturnType<typeof hubSettings>>;
 export interface HubContext {
   readonly settings: HubSettings;
   readonly repo: HubRepo;
+  /** What one can do without a network; by default take what lies here. */
+  readonly offlineWay?: string;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
   readonly onNote?: ((note: string) => void) | undefined;

@@ -184,6 +184,7 @@ const NO_ROUTE =
 /** The error for a request that brought no answer, or broke off. */
 export function networkFailure(error: unknown, context: HubContext, file?: string): UserError {
   const { endpoint, proxies } = context.settings;
+  const { offlineWay = "give a local folder or file instead" } = context;
   const what = file ?? nameOf(context.repo);
   let cause = error;
   while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
@@ -192,7 +193,7 @@ export function networkFailure(error: unknown, context: HubContext, file?: strin
   if (NO_ROUTE.test(`${code}: ${reason}`))
     return failed(
       `no network: cannot reach ${endpoint} for ${what} (${reason})`,
-      `check the connection${proxies ? ", the proxy" : ""} and HF_ENDPOINT, or give a local folder or file instead`,
+      `check the connection${proxies ? ", the proxy" : ""} and HF_ENDPOINT, or ${offlineWay}`,
       error,
     );
   return new TransientError(`the connection to ${endpoint} broke off at ${what} (${reason})`, {

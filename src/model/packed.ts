@@ -148,6 +148,8 @@ function joinedPart(
   const { method, json } = packing;
   const { bits: known, shift, sides, zerosOf } = layouts[method];
   const fail = (problem: string) => new UserError(`${codes.file}: ${module} ${problem}`, { hint });
+  if (model.layout === "DF")
+    throw fail("is of GPT-2, whose matrices lie the other way round: quantised they are not read");
   const own = json[module];
   const stated = (isRecord(own) ? own : json)["bits"];
   const bits = known.find((read) => read === stated);

@@ -117,16 +117,19 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
   const least = recompute === "auto" ? "blocks" : first;
   const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
-  const ways = lessBy(run, machine, how).map(([flags, fit]) => {
+  const now = by(first)[size];
+  const ways = lessBy(run, machine, how, (fit) => fit[size] < now).map(([flags, fit]) => {
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
   });
-  throw new UserError(`the run needs about ${why}`, { hint: `${ways.join("; ")}; or ${SMALLER}` });
+  throw new UserError(`the run needs about ${why}`, {
+    hint: [...ways, `or ${SMALLER}`].join("; "),
+  });
 }
 
 const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
 
 /** What a run would take otherwise: by each of the flags that take less, and by all of them. */
-function lessBy(run: Prepared, machine: Machine, how: How) {
+function lessBy(run: Prepared, machine: Machine, how: How, isLess: (fit: Size) => boolean) {
   const { opened, shapes, recipe, context } = run;
   const spec = { bits: 4, block: 32, head: false } as const;
   const isFree = !opened.quantized && !recipe.tune.includes("all");
@@ -139,7 +142,10 @@ function lessBy(run: Prepared, machine: Machine, how: How) {
   const planned = isFree ? orElse(() => planBlocks(opened, spec), undefined) : undefined;
   if (planned) changes.push(["--quantize q4", { opened: planned }]);
   if (half >= 2) changes.push([`--context ${half}`, { shapes: shorter }]);
-  const all = changes.reduce<Change>(
+  const fitOf = ([, change, also]: Change) =>
+    fitBy({ ...run, ...change }, machine, { ...how, ...also });
+  const useful = changes.filter((change) => isLess(fitOf(change)));
+  const all = useful.reduce<Change>(
     ([flags, run, how], [flag, ...of]) => [
       `${flags} ${flag}`.trim(),
       { ...run, ...of[0] },
@@ -147,10 +153,8 @@ function lessBy(run: Prepared, machine: Machine, how: How) {
     ],
     ["", {}],
   );
-  const tried = changes.length > 1 ? [...changes, all] : changes;
-  return tried.map(([flags, change, also]) => {
-    return [flags, fitBy({ ...run, ...change }, machine, { ...how, ...also })] as const;
-  });
+  const tried = useful.length > 1 ? [...useful, all] : useful;
+  return tried.map((change) => [change[0], fitOf(change)] as const);
 }
 
 /** What scoring a quantised base as it was before takes; of any other, nothing more. */

@@ -9,8 +9,7 @@ import { command as convertCommand } from "../../cli/commands/convert.ts";
 import { command as generateCommand } from "../../cli/commands/generate.ts";
 import { progress } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
-import { generate } from "../../src/generate/generate.ts";
-import { samplingOf } from "../../src/generate/generate.ts";
+import { generate, openGenerator, samplingOf } from "../../src/generate/generate.ts";
 import { maskTail } from "../../src/generate/streamer.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
 import { fixture, refused } from "../export/fixture.ts";
@@ -122,6 +121,33 @@ test("an abort ends the text after the present token", { skip }, async (t) => {
   });
   assert.equal(reason, "interrupted");
   assert.ok(tokens.length < 10);
+});
+
+test("a long prompt is read up to an abort; no token follows", { skip }, async (t) => {
+  const [cacheFolder, longer] = [await temporaryFolder(t), await temporaryFolder(t)];
+  await cp(model, longer, { recursive: true });
+  const path = join(longer, "config.json");
+  const config = JSON.parse(await readFile(path, "utf8")) as object;
+  const positions = { max_position_embeddings: 8192 };
+  await writeFile(path, JSON.stringify({ ...config, ...positions }));
+  const generator = await openGenerator({ model: longer, cacheFolder, sampling, maxNewTokens: 5 });
+  t.after(() => generator.dispose());
+  const prompt = "One day ".repeat(1500);
+  const stop = new AbortController();
+  // After the first piece: a piece holds the thread, so that a timer fires behind it.
+  setTimeout(() => stop.abort(), 1);
+  const { numPromptTokens, ...stopped } = await generator.answer(prompt, { signal: stop.signal });
+  assert.ok(numPromptTokens > 2500, `${numPromptTokens} tokens`);
+  assert.deepEqual([stopped.text, stopped.tokens, stopped.stop], ["", [], "interrupted"]);
+});
+
+test("a model without a tokenizer is refused by the name that it was given, before it is exported", async (t) => {
+  const cacheFolder = await temporaryFolder(t);
+  const { model } = fixture("gpt2");
+  const options = { model, cacheFolder, prompt: "Once", maxNewTokens: 2 };
+  const says = refused(/^\S+\/fixtures\/gpt2 holds no tokenizer\.json, which a prompt needs\n/);
+  await assert.rejects(generate(options), says);
+  assert.deepEqual(await readdir(cacheFolder), []);
 });
 
 test("the nucleus is the smallest set that reaches its share", () => {

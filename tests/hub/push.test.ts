@@ -32,8 +32,9 @@ async function pushed(
   options: Options = {},
   env = {},
 ) {
-  const sent: string[] = [];
+  const [sent, notes]: [string[], string[]] = [[], []];
   const places = placesOf({
+    onNote: (note) => notes.push(note),
     hub: settings({ HF_TOKEN, ...env }),
     onProgress: (at) => {
       if (at && "file" in at && at.receivedBytes === at.totalBytes) sent.push(at.file);
@@ -41,7 +42,7 @@ async function pushed(
   });
   const result = await push(folder, places, { repo, ...options });
   const states = Object.fromEntries(result.files.map(({ name, state }) => [name, state]));
-  return { ...result, states, sent };
+  return { ...result, states, sent, notes };
 }
 
 for (const transfer of ["basic", "multipart"] as const)
@@ -146,6 +147,8 @@ test("each refusal is a sentence", async (t) => {
     await refused(/no token: .* HF_TOKEN/, {}, { HF_TOKEN: "" });
     await refused(/refuses the token in use \(status 401\) for model/, {}, { HF_TOKEN: "other" });
     await refused(/offline: nothing can be pushed/, {}, { HF_HUB_OFFLINE: "1" });
+    const nowhere = { HF_ENDPOINT: "http://no-such-host.invalid" };
+    await refused(/no network: .*or list what there is to push: --dry-run with/, {}, nowhere);
     await refused(/"gpt2" cannot be a repository of the hub \| expected owner/, { repo: "gpt2" });
     await refused(/"a\/..\/b" cannot be/, { repo: "a/../b" });
     await refused(/exists and is public/, { repo: "some-org/public", isPrivate: true });
@@ -202,16 +205,36 @@ test("of a run its final adapter goes, with a card that says what it scored", as
   const folder = join(await temporaryFolder(t), "run");
   const engine = await openEngine("cpu", { threads: 1 });
   t.after(() => engine.dispose());
-  await smallRun({ engine, folder, recipe: { steps: 2, final: "adapter" } });
+  const tune = ["temperatures", "lora"];
+  const model = await modelFolder(join(folder, "../my-base"));
+  await smallRun({ engine, folder, model, recipe: { steps: 2, final: "adapter", tune } });
   await withHub({ models: {}, token: HF_TOKEN, writable: {} }, async (at) => {
-    await pushed(at, folder);
+    const { notes } = await pushed(at, folder);
     const files = at.hub.filesOf(repo)!;
     assert.deepEqual([...files.keys()].sort(), [
       ".gitattributes",
       "README.md",
+      "adapter_config.json",
+      "adapter_model.safetensors",
       "ssa_adapter.safetensors",
       "ssa_config.json",
     ]);
     assert.match(String(files.get("README.md")), /## Perplexity[^]*\| before \|[^]*## Recipe/);
+    // No path of this machine is published.
+    assert.deepEqual(notes, [`what is pushed names its base my-base, not ${model}`]);
+    for (const [name, bytes] of files) {
+      assert.doesNotMatch(Buffer.from(bytes).toString("latin1"), /\/[^ ]+\/my-base/, name);
+      if (!name.endsWith("config.json")) continue;
+      const { base_model_name_or_path: base } = JSON.parse(String(bytes)) as Record<string, string>;
+      assert.equal(base, "my-base");
+    }
+    assert.deepEqual((await pushed(at, folder)).sent, []);
+
+    const config = join(model, "config.json");
+    const json = JSON.parse(await readFile(config, "utf8")) as object;
+    await writeFile(config, JSON.stringify({ ...json, _name_or_path: "some-org/base" }));
+    const { states } = await pushed(at, folder);
+    assert.equal(states["ssa_config.json"], "changed");
+    assert.match(String(at.hub.filesOf(repo)!.get("README.md")), /base_model: "some-org\/base"/);
   });
 });

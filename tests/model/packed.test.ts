@@ -116,6 +116,21 @@ test("what is not read is refused in a sentence that says what to do", async (t)
       return error instanceof UserError;
     });
   }
+  for (const name of ["gptq", "awq"]) {
+    const shape = {
+      n_embd: 64,
+      n_head: 2,
+      n_layer: 1,
+      n_positions: 64,
+      vocab_size: 48,
+      rope_theta: undefined,
+    };
+    const folder = await edited(t, name, { model_type: "gpt2", ...shape });
+    await assert.rejects(openModel(folder), (error: UserError) => {
+      assert.match(error.message, /is of GPT-2, whose matrices lie the other way round/);
+      return /take the checkpoint that it was quantised from/.test(error.hint!);
+    });
+  }
   const spread = await edited(t, "gptq", {}, (tensors) => {
     const group = new Int32Array((tensors.get(`${query}.g_idx`)!.data as Uint8Array).buffer);
     group.reverse();
