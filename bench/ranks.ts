@@ -9,7 +9,9 @@ import { createRandom } from "../src/core/random.ts";
 import { SHARED_VALUES } from "../src/engines/ranks/sums.ts";
 import { readJson } from "../src/files/json.ts";
 import { readLines } from "../src/files/run-folder.ts";
+import { openHost } from "../src/train/host.ts";
 import { GEOMETRIES, writeRandomModel } from "./models.ts";
+import { medianOf } from "./processes.ts";
 
 const TUNED = ["temperatures", "lora", "all"] as const;
 const HOSTS = [2, 8, 64];
@@ -56,13 +58,12 @@ export async function measureRanks(folder: string, rounds: number, context: numb
   }
   const rows = [];
   for (const tuned of TUNED) {
-    const median = (microBatches: number, ...by: string[]) =>
-      stepMs(folder, { tuned, rounds, context, microBatches }, by);
-    const [single, one, two] = [await median(1), await median(2), await median(2, ...launcher)];
+    const one = await stepMs(folder, { tuned, rounds, context }, []);
+    const two = await stepMs(folder, { tuned, rounds, context }, launcher);
     const { values } = one;
-    const microBatchMs = one.ms - single.ms;
-    const of = { values, microBatchMs, hostMs: single.ms - microBatchMs };
-    const measured = { ...of, handlingMs: handlingMs(values) };
+    const host = await hostMs(values);
+    const microBatchMs = (one.ms - host) / 2;
+    const measured = { values, microBatchMs, hostMs: host, handlingMs: await handlingMs(values) };
     const predictedMs = stepOf(measured, 2, Infinity, 0);
     rows.push({
       case: `${tuned}, ${values} values`,
@@ -77,11 +78,11 @@ export async function measureRanks(folder: string, rounds: number, context: numb
     for (const [network, [bitsPerSecond, latency]] of Object.entries(NETWORKS)) {
       /** Of so many hosts with a micro batch each, against one that computes them all. */
       const efficiency = (hosts: number) =>
-        (microBatchMs + of.hostMs / hosts) / stepOf(measured, hosts, bitsPerSecond, latency);
+        (microBatchMs + host / hosts) / stepOf(measured, hosts, bitsPerSecond, latency);
       const each = HOSTS.map((hosts) => [`efficiency of ${hosts}`, efficiency(hosts)]);
       rows.push({ case: tuned, network, ...(Object.fromEntries(each) as Record<string, number>) });
     }
-    console.error(`${tuned}: ${[single, one, two].map(({ ms }) => Math.round(ms)).join(", ")} ms`);
+    console.error(`${tuned}: ${[one, two].map(({ ms }) => Math.round(ms)).join(" and ")} ms`);
   }
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const empty = Object.fromEntries(columns.map((name) => [name, null]));
@@ -91,13 +92,12 @@ export async function measureRanks(folder: string, rounds: number, context: numb
 /** The median of a run's steps but the first, which is slower. */
 async function stepMs(
   folder: string,
-  run: Readonly<{ tuned: string; rounds: number; context: number; microBatches: number }>,
+  { tuned, rounds, context }: Readonly<{ tuned: string; rounds: number; context: number }>,
   launcher: readonly string[],
 ) {
-  const { tuned, rounds, context, microBatches } = run;
-  const out = join(folder, `${tuned}-${microBatches}-${launcher.length}`);
+  const out = join(folder, `${tuned}-${launcher.length}`);
   const main = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
-  const steps = ["--steps", String(rounds + 1), "--gradient-accumulation-steps", `${microBatches}`];
+  const steps = ["--steps", String(rounds + 1), "--gradient-accumulation-steps", "2"];
   const scored = ["--report-windows", "2", "--eval-windows", "2", "--context", String(context)];
   const how = ["--base", folder, "--data", folder, "--tune", tuned, "--threads", "1"];
   const seldom = ["--device", "cpu", "--save-every", "1000000", "--out", out];
@@ -109,22 +109,42 @@ async function stepMs(
   const times = metrics
     .filter(({ kind }) => kind === "step")
     .slice(1)
-    .map((step) => (1e3 * Number(step["numTokens"])) / Number(step["tokensPerSecond"]))
-    .sort((a, b) => a - b);
+    .map((step) => (1e3 * Number(step["numTokens"])) / Number(step["tokensPerSecond"]));
   const { parameters } = (await readJson(join(out, "report.json"))) as {
     parameters: { trained: number };
   };
-  return { ms: times[times.length >> 1]!, values: parameters.trained };
+  return { ms: medianOf(times), values: parameters.trained };
 }
 
-function handlingMs(values: number): number {
+/** What the optimizer does of a step for so many values, on one thread. */
+async function hostMs(values: number): Promise<number> {
+  const [value, gradient, mean, square] = [0, 1, 0, 0].map((x) => new Float32Array(values).fill(x));
+  const tensor = { name: "x", shape: [values], values: value!, mean: mean!, square: square! };
+  const host = openHost([{ ...tensor, weightDecay: 0, rate: "learningRate" }]);
+  const options = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+  return median(async () => {
+    for (const isFirst of [true, false]) await host.add(new Map([["x", gradient!]]), isFirst);
+    await host.norm();
+    await host.update({ step: 1, factor: 1, learningRates: [1e-3], options });
+  });
+}
+
+function handlingMs(values: number): Promise<number> {
   const [sum, gradient] = [new Float32Array(values), new Float32Array(values).fill(1)];
-  const times = Array.from({ length: 5 }, () => {
-    const started = performance.now();
+  return median(() => {
     const message = serialize({ gradient });
     const { gradient: read } = deserialize(message) as { gradient: Float32Array };
     for (let i = 0; i < values; i++) sum[i]! += read[i]!;
-    return performance.now() - started;
   });
-  return times.sort((a, b) => a - b)[2]!;
+}
+
+/** Milliseconds. */
+async function median(work: () => void | Promise<void>): Promise<number> {
+  const times: number[] = [];
+  for (let round = 0; round < 5; round++) {
+    const started = performance.now();
+    await work();
+    times.push(performance.now() - started);
+  }
+  return medianOf(times);
 }

@@ -33,17 +33,15 @@ class Writer {
     return this.#bytes.length - this.#start + this.#lengthBehind;
   }
 
+  /** Of negative numbers all 64 bits. */
   varint(value: number): void {
-    let rest = value;
-    let big = value < 0 ? BigInt.asUintN(64, BigInt(value)) : 0n;
-    const groups = value < 0 ? 10 : Math.max(1, Math.ceil(Math.log2(value + 1) / 7));
+    let groups = value < 0 ? 10 : 1;
+    for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) groups++;
     const from = this.#room(groups);
-    for (let i = 0; i < groups; i++) {
-      const low = value < 0 ? Number(big & 127n) : rest % 128;
-      big >>= 7n;
-      rest = Math.floor(rest / 128);
-      this.#bytes[from + i] = i < groups - 1 ? low | 128 : low;
-    }
+    let rest = value;
+    for (let i = 0; i < groups; i++, rest = Math.floor(rest / 128))
+      this.#bytes[from + i] = (rest & 127) | 128;
+    this.#bytes[from + groups - 1]! &= value < 0 ? 1 : 127;
   }
 
   part(part: Part): void {

@@ -79,7 +79,11 @@ export async function sha256OfFile(path: string): Promise<string> {
   const { size = 0 } = (await statIfPresent(path)) ?? {};
   if (size < LARGE_BYTES) return hashOfFile(path, createHash("sha256"));
   const hasher = openQueue<(path: string) => Promise<string>>("./hash-worker", import.meta.url);
-  return hasher.ask(path).finally(hasher.close);
+  try {
+    return await hasher.ask(path);
+  } finally {
+    await hasher.close();
+  }
 }
 
 /** The hash of a file, or of so many bytes of it, after what it was given before. */

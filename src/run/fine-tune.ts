@@ -11,6 +11,7 @@ import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
 import { lockName } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import * as folders from "../files/run-folder.ts";
+import { modelSha256 } from "../files/safetensors.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import { loadRecipe, readRecipe, type RecipeSources, resumedRecipe } from "../options/load.ts";
 import { type Recipe, type RecipeSource, sequencesOf, sourcesOf } from "../options/schema.ts";
@@ -104,6 +105,8 @@ export async function trainRun(
     const here = { ...prepared, ...options, recipe: { ...recipe, out: runDir }, runDir };
     const report = isResumed && (await finishedReport(here.recipe));
     if (report) return { outcome: "finished", report, runDir };
+    // Begun while the run is planned, which asks for it before its first step; what fails is told there.
+    modelSha256(prepared.base.checkpoint).catch(() => undefined);
     return { ...(await trainOn(onEngine, here, onStart)), runDir };
   } catch (error) {
     if (isStop(error, signal)) return { outcome: "interrupted", step: null, runDir };

@@ -6,7 +6,6 @@ import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
-import { modelSha256 } from "../files/safetensors.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
 import { describeQuantization, quantizationOf } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
@@ -56,8 +55,6 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
       { hint: "leave all out, or take the checkpoint that it was quantised from" },
     );
   const splits = await splitsOf(recipe, places);
-  // Begun here, since the run asks for it before its first step; what fails is told there.
-  modelSha256(plain.checkpoint).catch(() => undefined);
 
   // After all names, for it takes minutes.
   const base = await withBlocks(plain, spec, places);
