@@ -82,7 +82,8 @@ test(
       await greedy.dispose();
       for (const [how, actual] of Object.entries(logits)) {
         t.diagnostic(`${source.model.split("/").at(-1)} ${how}`);
-        allClose(actual, expected, { atol: 1e-5, rtol: 1e-5 });
+        // F32's rounding, which depends on PyTorch's BLAS: up to 2.2e-6 of the largest with OpenBLAS.
+        allClose(actual, expected, { atol: 3e-6 * Math.max(...expected.map(Math.abs)) });
         actual.forEach((x, k) => (largest = Math.max(largest, Math.abs(x - expected[k]!))));
       }
       assert.match(type, /^Ssa.+(ForCausalLM|LMHeadModel)$/);
