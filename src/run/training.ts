@@ -47,7 +47,14 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const { recipe, runDir, parameters, reportPlan, onEvent } = work;
   const { batchSize, gradientAccumulationSteps, precision } = work.fit;
   await writeFileAtomic(join(runDir, runFiles.recipe), recipeToYaml(recipe));
-  const own = await identityOf(work.base);
+  const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);
+  const changes = added.flatMap(([, { insertion }]) => insertion.changes);
+  // Compiled while the base is hashed, where nothing else is scored before.
+  const isFirst = changes.length === 0 && !work.base.quantized;
+  const [own, first] = await Promise.all([
+    identityOf(work.base),
+    isFirst ? openHeldOut(work, work.opened) : null,
+  ]);
   const baseSha256 = own.sha256!;
   // What was inserted before belongs to the base that it was put on.
   const isPlain = insertionsOf(work.base).length === 0;
@@ -55,14 +62,12 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const origin = isPlain ? itself : await provenanceOf(work.base);
   const base = origin.hasTrainedBase === false ? origin.base : own;
   // In this order: what is scored before is the base, a checkpoint comes into the tensors after.
-  const added = insertionsOf(work.opened).filter(([kind]) => !work.base[kind]);
-  const changes = added.flatMap(([, { insertion }]) => insertion.changes);
   const original = await scoreOriginal(work, baseSha256);
   const plain = changes.length > 0 ? await openHeldOut(work, work.base) : null;
   const scoredPlain = plain && (await scoreOnce(work, "before", baseSha256, plain));
   await plain?.dispose();
   if (plain) onEvent({ kind: "note", text: `${changes.join(", ")}: not the base from the start` });
-  const heldOut = await openHeldOut(work, work.opened);
+  const heldOut = first ?? (await openHeldOut(work, work.opened));
   const inserted = await scoreOnce(work, plain ? "inserted" : "before", baseSha256, heldOut);
   const before = scoredPlain ?? inserted;
   const answers = await askBase(work, plain ? work.base : work.opened, baseSha256);
