@@ -50,6 +50,7 @@ def computed(folder, ids):
     plain = copy.deepcopy(model.config)
     del plain.ssa
     logits = {"whole": model(ids).logits, "cached": cached(model, ids), "copied": copy.deepcopy(model)(ids).logits}
+    logits["exact"] = copy.deepcopy(model).double()(ids).logits
     # GPT-Neo's attention is told no positions: there padding is counted.
     if model.config.model_type != "gpt_neo":
         logits["padded"] = padded(model, ids)
