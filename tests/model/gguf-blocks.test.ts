@@ -6,42 +6,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { randomIds, writeRandomModel } from "../../bench/models.ts";
-import { openEngine } from "../../src/engines/index.ts";
-import { targets } from "../../src/engines/onnx/onnx.ts";
-import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
 import { blockFormat, decodeBlocks } from "../../src/files/gguf-blocks.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { describeQuantization, isBlocked } from "../../src/model/blocks.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
-import type { OpenedModel } from "../../src/model/opened.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
 import { withBlocks } from "../../src/model/quantize.ts";
 import { floatsOf } from "../../src/model/weights.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import { convert } from "../llama-cpp/convert.ts";
 import { type Quantised, randomBlocks, writeRandomBlocks } from "../llama-cpp/random-blocks.ts";
+import { byParts, cpu, tfjs } from "./engines.ts";
+import { logits } from "./logits.ts";
 
-const cpu = await openEngine("cpu", { threads: 1 });
-const byParts = onnxRuntimeEngine({
-  description: "cpu",
-  precisions: ["fp32"],
-  target: { ...targets.cpu, castBytes: 8000 },
-  provider: { name: "cpu" },
-  threads: 1,
-});
-const tfjs = await openEngine("tfjs:cpu", { threads: 1 });
-after(() => Promise.all([cpu, byParts, tfjs].map((engine) => engine.dispose())));
-
-async function logits(engine: typeof cpu, opened: OpenedModel) {
-  const outputs = simplify({
-    logits: logitsOf(buildForward(opened, { batchSize: 1, context: 8 })),
-  });
-  const program = await engine.compile(outputs, boundWeights(opened));
-  const { logits } = await program.run({ ids: BigInt64Array.from(randomIds(8, 48), BigInt) });
-  await program.dispose();
-  return logits!;
-}
+const ids = randomIds(8, 48);
 
 /** Heads of a size of their own, and rows of whole blocks of every format. */
 const llama = {
@@ -93,9 +70,9 @@ for (const [formats, [formatOf, most]] of Object.entries(files))
     for (const [name, info] of plain.weights)
       allClose(await floatsOf(blocks.weights.get(name)!), await floatsOf(info));
     assert.equal(plain.quantized, undefined);
-    const expected = await logits(cpu, plain);
+    const expected = await logits(cpu, plain, ids);
     for (const engine of formatOf === mixed ? [cpu, byParts, tfjs] : [cpu])
-      allClose(await logits(engine, blocks), expected, { atol: 2e-5, rtol: 1e-5 });
+      allClose(await logits(engine, blocks, ids), expected, { atol: 2e-5, rtol: 1e-5 });
 
     const { size } = await stat(blocks.checkpoint.files[0]!);
     const numWeights = [...plain.weights.values()].reduce((sum, w) => sum + w.byteLength / 4, 0);

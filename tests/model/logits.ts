@@ -9,7 +9,7 @@ import type { OpenedModel } from "../../src/model/opened.ts";
 export async function logits(
   engine: Engine,
   opened: OpenedModel,
-  ids: readonly (number | bigint)[],
+  ids: ArrayLike<number | bigint>,
   batchSize = 1,
 ): Promise<Float32Array> {
   const graph = buildForward(opened, { batchSize, context: ids.length / batchSize });

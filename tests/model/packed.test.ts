@@ -3,49 +3,24 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, test, type TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { randomIds } from "../../bench/models.ts";
 import { UserError } from "../../src/core/errors.ts";
-import { openEngine } from "../../src/engines/index.ts";
-import { targets } from "../../src/engines/onnx/onnx.ts";
-import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
 import { openSafetensors, readBytes, writeSafetensors } from "../../src/files/safetensors.ts";
 import type { TensorSource } from "../../src/files/safetensors.ts";
-import { simplify } from "../../src/graph/passes.ts";
 import { isBlocked } from "../../src/model/blocks.ts";
-import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
-import type { OpenedModel } from "../../src/model/opened.ts";
 import { withBlocks } from "../../src/model/quantize.ts";
 import { floatsOf } from "../../src/model/weights.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
+import { byParts, cpu, tfjs } from "./engines.ts";
+import { logits } from "./logits.ts";
 
 const folderOf = (name: string) => join(fixtures, "packed", name);
-const cpu = await openEngine("cpu", { threads: 1 });
-const byParts = onnxRuntimeEngine({
-  description: "cpu",
-  precisions: ["fp32"],
-  target: { ...targets.cpu, castBytes: 8000 },
-  provider: { name: "cpu" },
-  threads: 1,
-});
-const tfjs = await openEngine("tfjs:cpu", { threads: 1 });
-after(() => Promise.all([cpu, byParts, tfjs].map((engine) => engine.dispose())));
-
-async function logits(engine: typeof cpu, opened: OpenedModel) {
-  const window = { batchSize: 2, context: 16 };
-  const outputs = simplify({ logits: logitsOf(buildForward(opened, window)) });
-  const program = await engine.compile(outputs, boundWeights(opened));
-  const ids = BigInt64Array.from(randomIds(32, 48), BigInt);
-  const result = await program.run({ ids });
-  const copy = result["logits"]!.slice();
-  await program.dispose();
-  return copy;
-}
-
 const plain = await openModel(folderOf("plain"));
-const expected = await logits(cpu, plain);
+const ids = randomIds(32, 48);
+const expected = await logits(cpu, plain, ids, 2);
 
 const shapes = {
   gptq: "GPTQ, q4, blocks of 32",
@@ -65,7 +40,7 @@ for (const name of Object.keys(shapes))
     for (const [weight, info] of plain.weights)
       assert.deepEqual(await floatsOf(opened.weights.get(weight)!), await floatsOf(info), weight);
     for (const engine of [cpu, byParts, tfjs])
-      allClose(await logits(engine, opened), expected, { atol: 1e-6, rtol: 1e-6 });
+      allClose(await logits(engine, opened, ids, 2), expected, { atol: 1e-6, rtol: 1e-6 });
     await withBlocks(await openModel(folderOf(name)), null, places);
     assert.deepEqual(notes.length, 1, "laid out once");
   });

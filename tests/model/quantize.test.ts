@@ -4,13 +4,10 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { copyFile, mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, test, type TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { openWithTemperatures, randomIds, writeRandomModel } from "../../bench/models.ts";
 import { f16ToF32 } from "../../src/core/dtype.ts";
 import { UserError } from "../../src/core/errors.ts";
-import { openEngine } from "../../src/engines/index.ts";
-import { targets } from "../../src/engines/onnx/onnx.ts";
-import { onnxRuntimeEngine } from "../../src/engines/onnxruntime/engine.ts";
 import {
   openSafetensors,
   readBytes,
@@ -32,19 +29,8 @@ import { openTrainingStep } from "../../src/train/step.ts";
 import { ssa } from "../cli/program.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
+import { byParts, cpu, tfjs } from "./engines.ts";
 import { gpt2, llama } from "./tiny-geometries.ts";
-
-const cpu = await openEngine("cpu", { threads: 1 });
-/** As if matrices were so large that they are widened by parts. */
-const byParts = onnxRuntimeEngine({
-  description: "cpu",
-  precisions: ["fp32"],
-  target: { ...targets.cpu, castBytes: 20_000 },
-  provider: { name: "cpu" },
-  threads: 1,
-});
-const tfjs = await openEngine("tfjs:cpu", { threads: 1 });
-after(() => Promise.all([cpu, byParts, tfjs].map((engine) => engine.dispose())));
 
 type Quantized = readonly ({ bits: 4 | 8; block: number } & Record<
   "codes" | "factors" | "zeros",
