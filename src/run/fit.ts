@@ -108,17 +108,16 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
         const original = { ...fit, ...scoringOf(run, machine, fit) };
         return { ...fit, scoresOriginal: fits(original) };
       }
-  const { deviceBytes, totalBytes, memoryBytes } = by(first);
-  const { weights, trained, training } = memoryBytes;
+  const now = by(first);
+  const { weights, trained, training } = now.memoryBytes;
   const why = isRoomy(fit!)
-    ? `${megabytes(deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
-    : `${megabytes(totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
+    ? `${megabytes(now.deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
+    : `${megabytes(now.totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
   const least = recompute === "auto" ? "blocks" : first;
   const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
-  const now = by(first)[size];
-  const ways = lessBy(run, machine, how, (fit) => fit[size] < now).map(([flags, fit]) => {
+  const ways = lessBy(run, machine, how, (fit) => fit[size] < now[size]).map(({ flags, fit }) => {
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
   });
   throw new UserError(`the run needs about ${why}`, {
@@ -142,19 +141,16 @@ function lessBy(run: Prepared, machine: Machine, how: How, isLess: (fit: Size) =
   const planned = isFree ? orElse(() => planBlocks(opened, spec), undefined) : undefined;
   if (planned) changes.push(["--quantize q4", { opened: planned }]);
   if (half >= 2) changes.push([`--context ${half}`, { shapes: shorter }]);
-  const fitOf = ([, change, also]: Change) =>
-    fitBy({ ...run, ...change }, machine, { ...how, ...also });
-  const useful = changes.filter((change) => isLess(fitOf(change)));
-  const all = useful.reduce<Change>(
-    ([flags, run, how], [flag, ...of]) => [
-      `${flags} ${flag}`.trim(),
-      { ...run, ...of[0] },
-      { ...how, ...of[1] },
-    ],
-    ["", {}],
-  );
-  const tried = useful.length > 1 ? [...useful, all] : useful;
-  return tried.map((change) => [change[0], fitOf(change)] as const);
+  const tryOut = ([flags, change, also]: Change) => {
+    const fit = fitBy({ ...run, ...change }, machine, { ...how, ...also });
+    return { flags, fit, change, also };
+  };
+  const useful = changes.map(tryOut).filter(({ fit }) => isLess(fit));
+  if (useful.length < 2) return useful;
+  const flags = useful.map((way) => way.flags).join(" ");
+  const change: Partial<Prepared> = Object.assign({}, ...useful.map((way) => way.change));
+  const also: Partial<How> = Object.assign({}, ...useful.map((way) => way.also));
+  return [...useful, tryOut([flags, change, also])];
 }
 
 /** What scoring a quantised base as it was before takes; of any other, nothing more. */
