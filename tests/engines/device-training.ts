@@ -1,8 +1,12 @@
 // Trains the fixture models' temperatures on a device (the first argument) and on the CPU side by side and prints, as a
 // line of JSON for each, how far the two are apart. A process of its own, so that a test can give it a Vulkan driver.
 
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DEFAULT_TEMPERATURES } from "../../src/insertions/parts.ts";
 import { openModel } from "../../src/model/open.ts";
+import { withBlocks } from "../../src/model/quantize.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { deviation, trainTemperatures } from "./train-temperatures.ts";
 
@@ -22,9 +26,20 @@ const [cpu, device] = [
   await openEngine("cpu", { threads: 1 }),
   await openEngine(process.argv[2]!, { threads: 1 }),
 ];
-for (const variant of ["gpt2", "llama", "gpt_neox"]) {
+const cacheDir = await mkdtemp(join(tmpdir(), "ssa-test-"));
+
+/** A fixture with trained temperatures, or in blocks: of 4 and 8 bits, with zero points, with biases and a table of them. */
+function open(variant: string) {
   const folder = join(import.meta.dirname, "../fixtures", variant);
-  const model = await openModel(folder, { adapter: join(folder, "ssa", "full") });
+  if (!variant.startsWith("packed/"))
+    return openModel(folder, { adapter: join(folder, "ssa", "full") });
+  const opened = openModel(folder, { temperatures: DEFAULT_TEMPERATURES });
+  return opened.then((model) => withBlocks(model, null, { cacheDir }));
+}
+
+const packed = ["packed/gptq", "packed/gptq-8", "packed/mlx"];
+for (const variant of ["gpt2", "llama", "gpt_neox", ...packed]) {
+  const model = await open(variant);
   const expected = await trainTemperatures(cpu, model, 10);
   const actual = await trainTemperatures(device, model, 10);
   // An adapter without half precision cannot run its graph, but tells whether every node has a kernel.
@@ -42,5 +57,6 @@ for (const variant of ["gpt2", "llama", "gpt_neox"]) {
   };
   process.stdout.write(`${JSON.stringify(found)}\n`);
 }
+await rm(cacheDir, { recursive: true });
 await cpu.dispose();
 await device.dispose();

@@ -27,7 +27,7 @@ test("training graphs run on WebGPU as on the CPU", { skip: skipWithoutVulkan },
     });
   }
   assert.equal(code, 0, stderr);
-  assert.equal(found.length, 3);
+  assert.equal(found.length, 6);
 });
 
 test("every op agrees on WebGPU with the CPU", { skip: skipWithoutVulkan }, async (t) => {

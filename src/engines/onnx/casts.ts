@@ -91,26 +91,34 @@ export function productOfBlocks(
   return context.emit("com.microsoft.MatMulNBits", operands, { K, N, bits, block_size: block });
 }
 
-/** Rows of a table; of a stored one, only they are widened. */
+/** Rows of a table; of a stored one, only they are widened where the target can pick them. */
 export function gather(context: Lowering, { inputs }: Tensor, operands: readonly string[]): string {
   const [table, ids] = inputs;
-  const rows = context.emit("Gather", operands, { axis: 0 });
-  if (!isLateCast(context, table!)) return rows;
-  if (!isOp(table, "Dequantize")) return context.cast(rows, table.dtype);
-  const ofBlocks = table.inputs
-    .slice(1)
-    .map((part) => context.emit("Gather", [context.nameOf(part), operands[1]!], { axis: 0 }));
-  return dequantized(context, table, [rows, ...ofBlocks], ids!.shape.length + 1);
+  const rowsOf = (x: string) => context.emit("Gather", [x, operands[1]!], { axis: 0 });
+  if (!isLateCast(context, table!)) return rowsOf(operands[0]!);
+  if (!isOp(table, "Dequantize")) return context.cast(rowsOf(operands[0]!), table.dtype);
+  const parts = table.inputs.map((part) => context.nameOf(part));
+  if (!context.target.gathersCodes)
+    return rowsOf(dequantized(context, table, parts, { after: operands[1]! }));
+  return dequantized(context, table, parts.map(rowsOf), { rank: ids!.shape.length + 1 });
 }
 
-/** Codes times the factors of their blocks, as the matrix `of` has them: zero points before, biases after. */
-export function dequantized(context: Lowering, of: Tensor, names: readonly string[], rank = 2) {
-  const [codes, factors, shift] = names;
+/**
+ * Codes times the factors of their blocks, as the matrix `of` has them, or rows of it in `rank` axes: zero points before,
+ * biases after; once the value `after` is there.
+ */
+export function dequantized(
+  context: Lowering,
+  of: Tensor,
+  [codes, factors, shift]: readonly string[],
+  { rank = 2, after }: { readonly rank?: number; readonly after?: string } = {},
+): string {
   const [, stored, shifts] = of.inputs;
   const block = Number(of.shape.at(-1)) / Number(stored!.shape.at(-1));
   const floats = (x: string, { dtype }: Tensor) =>
     dtype === of.dtype ? x : context.cast(x, of.dtype);
-  const parts = [codes!, floats(factors!, stored!)];
+  const wide = floats(factors!, stored!);
+  const parts = [codes!, after ? delayed(context, wide, of, after) : wide];
   const hasBiases = shifts && !isCodes(shifts);
   if (shifts && !hasBiases) parts.push(shift!);
   const scaled = context.emit("DequantizeLinear", parts, { axis: -1, block_size: block });
@@ -122,18 +130,31 @@ export function dequantized(context: Lowering, of: Tensor, names: readonly strin
   return context.emit("Reshape", [context.emit("Add", [blocks, biases]), [...rows, -1]]);
 }
 
+/** The same values, once an activation is there: to compute a shape from it, a device would wait for its host. */
+function delayed(context: Lowering, x: string, { dtype }: Tensor, activation: string): string {
+  const shared = (...of: Parameters<Lowering["shared"]>) => context.shared(...of)[0];
+  const flat = shared("Reshape", [activation, [-1]]);
+  const first = shared("Gather", [flat, context.integers([0], [1])], ["Gather"], { axis: 0 });
+  const finite = shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I32 });
+  const zero = shared("Mul", [finite, context.model.constant("I32", [], new Uint8Array(4))]);
+  return shared("Add", [x, shared("Cast", [zero], ["Cast"], { to: ONNX_TYPES[dtype] })]);
+}
+
 /** Widens a stored matrix, or some of its rows, once an activation is there. */
 function rowsAfter(context: Lowering, matrix: Tensor, activation: string) {
   const [stored, factors, shifts] = matrix.inputs as [Tensor<"Parameter">, Tensor?, Tensor?];
   // To delay the factors, which are small, delays their product with the codes.
   const small = factors ?? stored;
-  const late = withoutShape(context, context.nameOf(small), small.shape, activation);
+  const { opensShapes } = context.target;
+  const name = context.nameOf(small);
+  const late = opensShapes ? withoutShape(context, name, small.shape, activation) : name;
+  const after = opensShapes ? {} : { after: activation };
   return (...part: readonly [] | readonly [start: number, end: number]) => {
     const rowsOf = (x: string) => (part.length === 0 ? x : context.slice(x, 0, ...part));
     if (!factors) return context.cast(rowsOf(late), matrix.dtype);
     const parts = [context.codes(stored, ...part), rowsOf(late)];
     if (shifts && isCodes(shifts)) parts.push(context.codes(shifts, ...part));
     else if (shifts) parts.push(rowsOf(context.nameOf(shifts)));
-    return dequantized(context, matrix, parts);
+    return dequantized(context, matrix, parts, after);
   };
 }

@@ -26,6 +26,8 @@ export interface LoweringTarget {
   readonly int64: boolean;
   /** The shapes of parts of a long axis are known to the run alone (open.ts). */
   readonly opensShapes: boolean;
+  /** A Gather of integers of 4 and 8 bits; without it a table in blocks is widened whole. */
+  readonly gathersCodes: boolean;
   /** com.microsoft.MatMulNBits, a product with a matrix in blocks. */
   readonly productOfBlocks: boolean;
   /** How graphs are cut for it. */
@@ -44,9 +46,13 @@ const common = {
   logSoftmax: false,
   opensShapes: false,
   productOfBlocks: false,
+  gathersCodes: true,
   int64: true,
 };
-const little = { ...common, fusedMatMul: false, normStatistics: [], scatterAdd: false };
+const little = {
+  ...{ ...common, gathersCodes: false },
+  ...{ fusedMatMul: false, normStatistics: [], scatterAdd: false },
+};
 const everything: LoweringTarget = {
   ...common,
   fusedMatMul: true,
@@ -58,7 +64,10 @@ const everything: LoweringTarget = {
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, opensShapes: true, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
-  cuda: { ...everything, fewLaunches: true, softmaxInF32: true, logSoftmax: true },
+  cuda: {
+    ...{ ...everything, gathersCodes: false },
+    ...{ fewLaunches: true, softmaxInF32: true, logSoftmax: true },
+  },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,

@@ -40,8 +40,8 @@ export function opened(
 
 /**
  * The same bytes, once an input of integers or another tensor `from` is there: neither constant folding nor the scheduler
- * can have the shape before a zero that is made of its first value. Where shapes are opened not even how many axes there
- * are is known: the planner compares whatever has a shape with all that it has seen so far.
+ * can have the shape before a zero that is made of its first value. Not even how many axes there are is known: the planner
+ * compares whatever has a shape with all that it has seen so far.
  */
 export function withoutShape(context: Lowering, x: string, shape: Shape, from?: string): string {
   const shared = (...of: Parameters<Lowering["shared"]>) => context.shared(...of)[0];
@@ -49,8 +49,6 @@ export function withoutShape(context: Lowering, x: string, shape: Shape, from?: 
   const first = shared("Slice", [flat, [0], [1], [0]]);
   const integer = from ? shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I64 }) : first;
   const zero = shared("Mul", [integer, [0]]);
-  const dims = context.target.opensShapes
-    ? shared("Slice", [fixedShape(shape), [0], shared("Add", [zero, [shape.length]])])
-    : shared("Add", [fixedShape(shape), zero]);
+  const dims = shared("Slice", [fixedShape(shape), [0], shared("Add", [zero, [shape.length]])]);
   return shared("Reshape", [x, dims]);
 }
