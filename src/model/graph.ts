@@ -78,7 +78,7 @@ export function buildForward(
     positions,
     hooks: Object.assign({}, hooks, ...inserted.map(([, one]) => insertedHooks(one))) as Hooks,
     keep,
-    mlpRows: tiling.mlpRows,
+    tiling,
   });
   keep(hidden, "stream");
   return {

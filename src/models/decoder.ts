@@ -21,6 +21,7 @@ import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
 import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
+import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
 import type { ModelConfig } from "./config.ts";
 import type { AroundPart, Family, Settings } from "./family.ts";
@@ -39,15 +40,15 @@ export interface ForwardContext {
   readonly hooks: Hooks;
   /** Marks what the backward pass should find in memory, if activations are recomputed; gives it back. */
   readonly keep: (x: Tensor, part: KeptPart) => Tensor;
-  /** Tokens whose feed-forward layer is computed at a time; all by default. */
-  readonly mlpRows?: number;
+  readonly tiling: Tiling;
 }
 
 /**
  * A point of the residual stream, or the result of a matrix product that costs much to compute again; or rows of a long
- * window that are computed again one after another, each with what is made of it.
+ * window that are computed again one after another, each with what is made of it: of attention ("stage"), which costs
+ * little, or of a feed-forward layer ("piece").
  */
-export type KeptPart = "stream" | "product" | "stage";
+export type KeptPart = "stream" | "product" | "stage" | "piece";
 
 /** What older versions of the library saved beside the weights: masks and rotary tables. */
 const BUFFER = /\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.(inv_freq|(cos|sin)_cached)$/;
@@ -69,7 +70,8 @@ export function decoder(family: Family, config: DecoderConfig) {
     };
     const ids = input("ids", [1, 1], "I64");
     const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
-    forward(family, config, { weight, ids, positions: fixedPositions(1), hooks: {}, keep });
+    const [positions, tiling] = [fixedPositions(1), smallTiles];
+    forward(family, config, { weight, ids, positions, hooks: {}, keep, tiling });
     const linears = new Map<string, readonly [number, number]>();
     for (const [name, shape] of weights) {
       const [D, F] = (family.layout === "FD" ? [...shape].reverse() : shape).map(Number);
@@ -152,7 +154,7 @@ export function decoder(family: Family, config: DecoderConfig) {
 }
 
 function forward(family: Family, config: DecoderConfig, context: ForwardContext): Tensor {
-  const { weight, ids, positions, hooks, keep, mlpRows = Infinity } = context;
+  const { weight, ids, positions, hooks, keep, tiling } = context;
   const { prefix, embeddings, mlp } = family;
   const { hiddenSize, intermediateSize: F, headDim: H, hasMlpBias } = config;
   const rotations = new Map<RotaryConfig, ReturnType<typeof rotation>>();
@@ -199,11 +201,11 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
       times(normed(after, compute(normed(before, x))), config.residualScale);
     const fed = (x: Tensor) =>
       part(family.norms.mlp, x, (inner_BTD) => {
-        const length = Number(inner_BTD.shape[1]);
-        if (!(length > mlpRows)) return feedForward(at, inner_BTD); // nor where it is only named
-        const chunks = Array.from({ length: Math.ceil(length / mlpRows) }, (_, i) => {
-          const end = Math.min((i + 1) * mlpRows, length);
-          return feedForward(at, keep(slice(inner_BTD, 1, i * mlpRows, end), "stage"));
+        const [length, rows] = [Number(inner_BTD.shape[1]), tiling.mlpRows(F)];
+        if (!(length > rows)) return feedForward(at, inner_BTD); // nor where it is only named
+        const chunks = Array.from({ length: Math.ceil(length / rows) }, (_, i) => {
+          const end = Math.min((i + 1) * rows, length);
+          return feedForward(at, keep(slice(inner_BTD, 1, i * rows, end), "piece"));
         });
         return concat(chunks, 1);
       });

@@ -48,7 +48,8 @@ export function buildTrainingGraph(
   const wrt = names.map((name) => graph.trainable.get(name)!);
   const sum = reduceSum(nats, [0, 1]);
   const loss = precision === "fp16" ? mul(sum, input(LOSS_SCALE, [], "F32")) : sum;
-  const grads = gradients(loss, wrt, partsOf(kinds[recompute]), new Set(partsOf(["stage"])));
+  const staged = partsOf(recompute === "blocks" ? ["stage", "piece"] : ["stage"]);
+  const grads = gradients(loss, wrt, partsOf(kinds[recompute]), new Set(staged));
   const named = names.map((name, i) => [GRADIENT + name, grads[i]!] as const);
   return simplify({ nats, ...Object.fromEntries(named) });
 }

@@ -52,9 +52,13 @@ let engine: Engine;
 before(async () => (engine = await openEngine("cpu", { threads: 1 })));
 after(() => engine.dispose());
 
-const unblocked: Tiling = { ...smallTiles, queryRows: () => Infinity, mlpRows: Infinity };
+const unblocked: Tiling = { ...smallTiles, queryRows: () => Infinity, mlpRows: () => Infinity };
 /** So that 16 blocks and more are short; the last of each is shorter still. */
-const blocked: Tiling = { ...smallTiles, queryRows: () => 64, mlpRows: 500 };
+const blocked: Tiling = {
+  ...smallTiles,
+  queryRows: () => 64,
+  mlpRows: () => 500,
+};
 const LENGTH = 1100;
 
 /** With temperatures that are not zero. */
