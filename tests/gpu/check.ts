@@ -183,6 +183,15 @@ async function runs(device: string): Promise<void> {
   });
   await stage("two processes", device, () => pair(device));
   if (isSmall) return;
+  for (const blocks of ["q4", "q8"])
+    await stage(`demo, ${blocks}`, device, async () => {
+      const on = (where: string) =>
+        demoOn(where, `${blocks}-${where}-${device}`, ["--quantize", blocks]);
+      const [report, expected] = [await on(device), await on("cpu")];
+      const difference = Math.abs(report.before.lossNats - expected.before.lossNats);
+      need(difference < 1e-5, `differs by ${difference} from the CPU's`);
+      return `${change(report)}, before within ${difference.toExponential(1)} of the CPU's`;
+    });
   await stage("demo, all auto", device, async () => {
     const flags = "--precision auto --batch-size auto --gradient-accumulation-steps 16".split(" ");
     const report = await demoOn(device, `auto-${device}`, flags);
@@ -280,17 +289,8 @@ if (!isSmall)
     return "bench.json";
   });
 
-const text = table(
-  ["stage", "device", "outcome", "s", "found"],
-  rows.map(({ stage, device, outcome, seconds, found }) => [
-    stage,
-    device,
-    outcome,
-    String(seconds),
-    found,
-  ]),
-  200,
-);
+const cells = rows.map((row) => Object.values(row).map(String));
+const text = table(Object.keys(rows[0]!), cells, 200);
 writeFileSync(join(out, "check.txt"), `${card ?? "no NVIDIA card"}\n\n${text}\n`);
 console.log(readFileSync(join(out, "check.txt"), "utf8"));
 rmSync(work, { recursive: true, force: true });

@@ -14,5 +14,13 @@ export const byParts = onnxRuntimeEngine({
   provider: { name: "cpu" },
   threads: 1,
 });
+/** With the ops that CUDA's provider has, on the processor. */
+export const asOnCuda = onnxRuntimeEngine({
+  description: "cpu",
+  precisions: ["fp32"],
+  target: targets.cuda,
+  provider: { name: "cpu" },
+  threads: 1,
+});
 export const tfjs = await openEngine("tfjs:cpu", { threads: 1 });
-after(() => Promise.all([cpu, byParts, tfjs].map((engine) => engine.dispose())));
+after(() => Promise.all([cpu, byParts, asOnCuda, tfjs].map((engine) => engine.dispose())));

@@ -15,7 +15,7 @@ import { floatsOf } from "../../src/model/weights.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import { convert } from "../llama-cpp/convert.ts";
 import { type Quantised, randomBlocks, writeRandomBlocks } from "../llama-cpp/random-blocks.ts";
-import { byParts, cpu, tfjs } from "./engines.ts";
+import { asOnCuda, byParts, cpu, tfjs } from "./engines.ts";
 import { logits } from "./logits.ts";
 
 const ids = randomIds(8, 48);
@@ -71,7 +71,7 @@ for (const [formats, [formatOf, most]] of Object.entries(files))
       allClose(await floatsOf(blocks.weights.get(name)!), await floatsOf(info));
     assert.equal(plain.quantized, undefined);
     const expected = await logits(cpu, plain, ids);
-    for (const engine of formatOf === mixed ? [cpu, byParts, tfjs] : [cpu])
+    for (const engine of formatOf === mixed ? [cpu, byParts, asOnCuda, tfjs] : [cpu, asOnCuda])
       allClose(await logits(engine, blocks, ids), expected, { atol: 2e-5, rtol: 1e-5 });
 
     const { size } = await stat(blocks.checkpoint.files[0]!);

@@ -14,7 +14,7 @@ import { withBlocks } from "../../src/model/quantize.ts";
 import { floatsOf } from "../../src/model/weights.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
-import { byParts, cpu, tfjs } from "./engines.ts";
+import { asOnCuda, byParts, cpu, tfjs } from "./engines.ts";
 import { logits } from "./logits.ts";
 
 const folderOf = (name: string) => join(fixtures, "packed", name);
@@ -39,7 +39,7 @@ for (const name of Object.keys(shapes))
     assert.equal([...opened.weights.values()].filter(isBlocked).length, name === "mlx" ? 9 : 7);
     for (const [weight, info] of plain.weights)
       assert.deepEqual(await floatsOf(opened.weights.get(weight)!), await floatsOf(info), weight);
-    for (const engine of [cpu, byParts, tfjs])
+    for (const engine of [cpu, byParts, asOnCuda, tfjs])
       allClose(await logits(engine, opened, ids, 2), expected, { atol: 1e-6, rtol: 1e-6 });
     await withBlocks(await openModel(folderOf(name)), null, places);
     assert.deepEqual(notes.length, 1, "laid out once");

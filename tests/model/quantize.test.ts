@@ -29,7 +29,7 @@ import { openTrainingStep } from "../../src/train/step.ts";
 import { ssa } from "../cli/program.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
-import { byParts, cpu, tfjs } from "./engines.ts";
+import { asOnCuda, byParts, cpu, tfjs } from "./engines.ts";
 import { gpt2, llama } from "./tiny-geometries.ts";
 
 type Quantized = readonly ({ bits: 4 | 8; block: number } & Record<
@@ -151,6 +151,7 @@ for (const config of [gpt2, llama])
       for (const [engine, rtol] of [
         [cpu, 1e-6],
         [byParts, 1e-6],
+        [asOnCuda, 1e-6],
         [tfjs, 1e-5],
       ] as const) {
         const actual = await step(engine, opened);

@@ -1,7 +1,7 @@
 // Weights stored in half precision or as blocks of integers, and used in F32. Widened at load, or all at the start of a
 // run, they would lie in memory twice over; here each use widens its own, when it comes to it.
 
-import { DTYPE_BYTES } from "../../core/dtype.ts";
+import { type Dtype, DTYPE_BYTES } from "../../core/dtype.ts";
 import { fixedShape, sizeOf } from "../../core/shape.ts";
 import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { ONNX_TYPES } from "./model.ts";
@@ -113,31 +113,47 @@ export function dequantized(
   [codes, factors, shift]: readonly string[],
   { rank = 2, after }: { readonly rank?: number; readonly after?: string } = {},
 ): string {
-  const [, stored, shifts] = of.inputs;
+  const [integers, stored, shifts] = of.inputs;
   const block = Number(of.shape.at(-1)) / Number(stored!.shape.at(-1));
-  const floats = (x: string, { dtype }: Tensor) =>
-    dtype === of.dtype ? x : context.cast(x, of.dtype);
-  const wide = floats(factors!, stored!);
-  const parts = [codes!, after ? delayed(context, wide, of, after) : wide];
+  // No provider has it for bf16.
+  const dtype = of.dtype === "BF16" ? "F32" : of.dtype;
+  const floats = (x: string, from: Tensor) => (from.dtype === dtype ? x : context.cast(x, dtype));
+  const result = (x: string) => (dtype === of.dtype ? x : context.cast(x, of.dtype));
+  const late = (x: string, dtype: Dtype) => (after ? delayed(context, x, dtype, after) : x);
   const hasBiases = shifts && !isCodes(shifts);
-  if (shifts && !hasBiases) parts.push(shift!);
-  const scaled = context.emit("DequantizeLinear", parts, { axis: -1, block_size: block });
-  if (!hasBiases) return scaled;
   // A side of 0 is as it was.
   const rows = Array<number>(rank - 1).fill(0);
-  const biases = context.emit("Unsqueeze", [floats(shift!, shifts), [-1]]);
-  const blocks = context.emit("Reshape", [scaled, [...rows, -1, block]]);
-  return context.emit("Reshape", [context.emit("Add", [blocks, biases]), [...rows, -1]]);
+  const inBlocks = (x: string) => context.emit("Reshape", [x, [...rows, -1, block]]);
+  const ofBlock = (x: string, from: Tensor) => context.emit("Unsqueeze", [floats(x, from), [-1]]);
+  let blocks: string;
+  if (integers!.dtype === "I8" && !context.target.blocksOfBytes) {
+    // Alone they would be widened once, at load, and kept.
+    const all = late(context.below(Number(of.shape[0])), "I64");
+    const here = after ? context.emit("Gather", [codes!, all], { axis: 0 }) : codes!;
+    const numbers = inBlocks(context.cast(here, dtype));
+    const zeros = shifts && !hasBiases ? ofBlock(shift!, shifts) : undefined;
+    const shifted = zeros ? context.emit("Sub", [numbers, zeros]) : numbers;
+    blocks = context.emit("Mul", [shifted, ofBlock(factors!, stored!)]);
+  } else {
+    const parts = [codes!, late(floats(factors!, stored!), dtype)];
+    if (shifts && !hasBiases) parts.push(shift!);
+    const scaled = context.emit("DequantizeLinear", parts, { axis: -1, block_size: block });
+    if (!hasBiases) return result(scaled);
+    blocks = inBlocks(scaled);
+  }
+  if (hasBiases) blocks = context.emit("Add", [blocks, ofBlock(shift!, shifts)]);
+  return result(context.emit("Reshape", [blocks, [...rows, -1]]));
 }
 
 /** The same values, once an activation is there: to compute a shape from it, a device would wait for its host. */
-function delayed(context: Lowering, x: string, { dtype }: Tensor, activation: string): string {
+function delayed(context: Lowering, x: string, dtype: Dtype, activation: string): string {
   const shared = (...of: Parameters<Lowering["shared"]>) => context.shared(...of)[0];
   const flat = shared("Reshape", [activation, [-1]]);
   const first = shared("Gather", [flat, context.integers([0], [1])], ["Gather"], { axis: 0 });
   const finite = shared("Cast", [first], ["Cast"], { to: ONNX_TYPES.I32 });
   const zero = shared("Mul", [finite, context.model.constant("I32", [], new Uint8Array(4))]);
-  return shared("Add", [x, shared("Cast", [zero], ["Cast"], { to: ONNX_TYPES[dtype] })]);
+  const same = shared("Cast", [zero], ["Cast"], { to: ONNX_TYPES[context.dtypeOf(dtype)] });
+  return shared("Add", [x, same]);
 }
 
 /** Widens a stored matrix, or some of its rows, once an activation is there. */

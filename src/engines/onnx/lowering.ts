@@ -28,6 +28,8 @@ export interface LoweringTarget {
   readonly opensShapes: boolean;
   /** A Gather of integers of 4 and 8 bits; without it a table in blocks is widened whole. */
   readonly gathersCodes: boolean;
+  /** A DequantizeLinear of blocks of 8 bits, and not of 4 alone. */
+  readonly blocksOfBytes: boolean;
   /** com.microsoft.MatMulNBits, a product with a matrix in blocks. */
   readonly productOfBlocks: boolean;
   /** How graphs are cut for it. */
@@ -45,29 +47,31 @@ const common = {
   softmaxInF32: false,
   logSoftmax: false,
   opensShapes: false,
+  blocksOfBytes: true,
   productOfBlocks: false,
-  gathersCodes: true,
   int64: true,
 };
 const little = {
-  ...{ ...common, gathersCodes: false },
-  ...{ fusedMatMul: false, normStatistics: [], scatterAdd: false },
+  ...common,
+  fusedMatMul: false,
+  normStatistics: [],
+  scatterAdd: false,
+  gathersCodes: false,
 };
 const everything: LoweringTarget = {
   ...common,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
+  gathersCodes: true,
 };
+const cuda = { fewLaunches: true, gathersCodes: false, blocksOfBytes: false };
 
 /** By execution provider; `portable` keeps to ops that every runtime has. */
 export const targets = {
   cpu: { ...everything, tiling: smallTiles, opensShapes: true, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
-  cuda: {
-    ...{ ...everything, gathersCodes: false },
-    ...{ fewLaunches: true, softmaxInF32: true, logSoftmax: true },
-  },
+  cuda: { ...everything, ...cuda, softmaxInF32: true, logSoftmax: true },
   // The second output of its SimplifiedLayerNormalization stays unwritten.
   webgpu: { ...little, fewLaunches: true, normStatistics: ["LayerNormalization"], int64: false },
   dml: little,
@@ -102,6 +106,7 @@ export class Lowering {
   /** Of what is lowered. */
   readonly names = new Map<Tensor, string>();
   readonly #codes = new Set<string>();
+  readonly #counts = new Map<number, string>();
   readonly #shared = new Map<string, readonly string[]>();
 
   constructor(target: LoweringTarget, weightOf: WeightOf) {
@@ -179,6 +184,13 @@ export class Lowering {
         ? BigInt64Array.from(values as Iterable<bigint>, BigInt)
         : Int32Array.from(values as Iterable<number>, Number);
     return this.model.constant(dtype, shape, new Uint8Array(data.buffer));
+  }
+
+  /** The integers below a number. */
+  below(count: number): string {
+    const name = this.#counts.get(count) ?? this.integers(Array(count).keys(), [count]);
+    this.#counts.set(count, name);
+    return name;
   }
 
   /** A node whose outputs all share that ask for the same; `outputs` says what they are. */
