@@ -14,7 +14,8 @@ done
 work="$(mktemp -d)"
 end() {
   for file in "$work"/*.pid; do [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null || true; done
-  rm -rf "$work"
+  # Daemons write to the folder until they have ended.
+  for _ in $(seq 50); do rm -rf "$work" 2>/dev/null && return || sleep 0.2; done
 }
 trap end EXIT
 chmod 755 "$work"

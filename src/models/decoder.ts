@@ -21,8 +21,8 @@ import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
 import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
 import { activate, layerNorm, linear, rmsNorm } from "../nn/layers.ts";
 import { fixedPositions, type Positions } from "../nn/positions.ts";
-import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import { rotation, type RotaryConfig, steadyLength } from "../nn/rotary.ts";
+import { smallTiles, type Tiling } from "../nn/tiling.ts";
 import type { ModelConfig } from "./config.ts";
 import type { AroundPart, Family, Settings } from "./family.ts";
 
