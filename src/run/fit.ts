@@ -121,7 +121,7 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
   });
   throw new UserError(`the run needs about ${why}`, {
-    hint: [...ways, `or ${SMALLER}`].join("; "),
+    hint: [...ways, ways.length > 0 ? `or ${SMALLER}` : SMALLER].join("; "),
   });
 }
 

@@ -115,7 +115,7 @@ export function dequantized(
 ): string {
   const [integers, stored, shifts] = of.inputs;
   const block = Number(of.shape.at(-1)) / Number(stored!.shape.at(-1));
-  // No provider has it for bf16.
+  // DequantizeLinear: no provider has it for bf16.
   const dtype = of.dtype === "BF16" ? "F32" : of.dtype;
   const floats = (x: string, from: Tensor) => (from.dtype === dtype ? x : context.cast(x, dtype));
   const result = (x: string) => (dtype === of.dtype ? x : context.cast(x, of.dtype));
