@@ -86,22 +86,34 @@ export async function providerOf(name: string, onChoice?: OnChoice): Promise<Pro
   return deviceNamed(device).provider!;
 }
 
+const expected = new Map<string, ReturnType<typeof chosenDevice>>();
+
+/** Begins to look for a device, for who opens it next: that takes a process of its own, beside which there is else to do. */
+export function expectDevice(name: string): void {
+  if (devicesIn(name).length > 1 || expected.has(name)) return;
+  const choice = chosenDevice(name);
+  choice.catch(() => undefined); // told when it is opened
+  expected.set(name, choice);
+}
+
 async function chooseDevice(name: string, onChoice?: OnChoice) {
-  const choice = await chosenDevice(name, onChoice);
+  const choosing = expected.get(name) ?? chosenDevice(name);
+  expected.delete(name);
+  const { reports, ...choice } = await choosing;
+  if (reports) onChoice?.(reports);
   choice.found.libraries?.forEach(preload);
   return choice;
 }
 
-async function chosenDevice(name: string, onChoice?: OnChoice) {
+async function chosenDevice(name: string) {
   if (name !== "auto") {
     const found = await deviceNamed(name).check();
-    if (found.works) return { device: name, found };
+    if (found.works) return { device: name, found, reports: null };
     throw new UserError(`device ${name} cannot serve: ${found.reason}`, { hint: found.hint });
   }
   const { reports, chosen } = await survey(AUTO);
-  onChoice?.(reports);
   invariant(chosen, "no device, not even the processor");
-  return chosen;
+  return { ...chosen, reports };
 }
 
 /** Looks at every device, as `ssa doctor` shows; the one that `auto` takes is the chosen one. */

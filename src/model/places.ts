@@ -117,6 +117,8 @@ export const reading = (
 interface ReadOptions extends CorpusOptions {
   readonly chatTemplate?: string | null;
   readonly maxTokens?: number | null;
+  /** The model's own, where it has been loaded already. */
+  readonly tokenizer?: Tokenizer | undefined;
 }
 
 /**
@@ -126,7 +128,7 @@ interface ReadOptions extends CorpusOptions {
 export async function readCorpus(
   { folder, model }: OpenedModel,
   split: DataSplit,
-  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
+  { chatTemplate, maxTokens, tokenizer: known, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = model.config;
   const { format = "auto" } = others;
@@ -136,7 +138,7 @@ export async function readCorpus(
     });
   if (formats[split.format].holds === "tokens")
     return loadTokenCorpus({ ...split, limit: maxTokens ?? Infinity }, vocabSize);
-  const tokenizer = await loadTokenizer(folder);
+  const tokenizer = known ?? (await loadTokenizer(folder));
   const template = await loadChatTemplate(tokenizer, chatTemplate);
   const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
   const options = { template, instructTemplate, ...others };

@@ -13,7 +13,7 @@ import type { QuantizeOptions } from "../options/quantize.ts";
 import type { rowOptions } from "../options/rows.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
-import type { Engine } from "../engines/index.ts";
+import { type Engine, expectDevice } from "../engines/index.ts";
 import { quantizationOf } from "../model/blocks.ts";
 import { isGguf } from "../model/gguf.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
@@ -74,6 +74,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
   const base = saved ? await results.readBaseline(saved) : undefined;
   for (const { name, data } of options.tasks) dataOf(name, data);
+  if (!collects) expectDevice(device);
   // A mistyped name is told before the other one is fetched.
   await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
   const { adapter, temperatures } = options;

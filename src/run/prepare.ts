@@ -6,6 +6,7 @@ import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
+import { expectDevice } from "../engines/index.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
 import { describeQuantization, quantizationOf } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
@@ -44,6 +45,7 @@ export async function splitsOf(recipe: Recipe, places: where.Places) {
 
 /** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
 export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 0) {
+  expectDevice(recipe.device);
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
@@ -63,8 +65,13 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const how = { ...recipe, ...where.reading(places, recipe.threads) };
   const isDone = () => places.onProgress?.(undefined);
-  const read = (split: DataSplit, remake?: Remake) =>
-    where.readCorpus(opened, split, { ...how, remake }).finally(isDone);
+  let tokenizer: Tokenizer | undefined;
+  const read = async (split: DataSplit, remake?: Remake) => {
+    const options = { ...how, remake, tokenizer };
+    const corpus = await where.readCorpus(opened, split, options).finally(isDone);
+    tokenizer ??= corpus.tokenizer;
+    return corpus;
+  };
   const train: Awaited<ReturnType<typeof read>>[] = [];
   const evaluations: Corpus[] = [];
   for (const split of splits.learnt) {

@@ -8,19 +8,22 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
-import { type DeviceReport, openEngine, surveyDevices } from "../../src/engines/index.ts";
+import { type DeviceReport, expectDevice } from "../../src/engines/index.ts";
+import { openEngine, surveyDevices } from "../../src/engines/index.ts";
 import { holdsHardware } from "../../src/engines/onnxruntime/probe.ts";
 import { cudaNotInstalled, obstacleOf } from "../../src/engines/onnxruntime/provider-reasons.ts";
 import { runWithVulkan, skipWithoutVulkan } from "../software-vulkan.ts";
 
 const threads = 1;
 
-test("an unknown device is a usage error that lists the known ones", async () => {
-  await assert.rejects(
-    openEngine("gpu", { threads }),
-    (error) =>
-      error instanceof UserError && error.exitCode === 2 && /auto, cpu, cuda/.test(error.hint!),
-  );
+test("an unknown device is a usage error that lists the known ones, when it is opened", async () => {
+  expectDevice("gpu");
+  for (const _ of ["expected", "not"])
+    await assert.rejects(
+      openEngine("gpu", { threads }),
+      (error) =>
+        error instanceof UserError && error.exitCode === 2 && /auto, cpu, cuda/.test(error.hint!),
+    );
 });
 
 test("every device is chosen, available, or absent for a reason with a next step", async (t) => {
@@ -42,10 +45,19 @@ test("every device is chosen, available, or absent for a reason with a next step
   }
 });
 
-test("auto tells what it chose and why not the others", async () => {
+test("auto tells what it chose and why not the others, whether or not it was expected", async () => {
   let told: readonly DeviceReport[] = [];
-  const engine = await openEngine("auto", { threads, onChoice: (reports) => (told = reports) });
-  await engine.dispose();
+  const open = async () => {
+    const engine = await openEngine("auto", { threads, onChoice: (reports) => (told = reports) });
+    await engine.dispose();
+    return engine;
+  };
+  await open();
+  const before = told;
+  expectDevice("auto");
+  const engine = await open();
+  assert.notEqual(told, before);
+  assert.deepEqual(told, before);
   assert.deepEqual(
     told.map(({ device }) => device),
     ["cuda", "webgpu", "dml", "coreml", "cpu"],

@@ -126,8 +126,8 @@ export function readTokenizerJson(whole: JsonObject, configuration: JsonObject) 
       (!(Number.isInteger(id) && id >= 0 && id < 2 ** 26) && "which is no whole number < 2^26") ||
       (other !== piece && `which ${JSON.stringify(other)} has`) ||
       (before !== id && `and elsewhere ${before}`);
-    const given = `${where} gives ${JSON.stringify(piece)} the id ${JSON.stringify(id)}`;
-    if (problem) throw new Error(`${given}, ${problem}`);
+    const given = () => `${where} gives ${JSON.stringify(piece)} the id ${JSON.stringify(id)}`;
+    if (problem) throw new Error(`${given()}, ${problem}`);
     owners.set(id, piece);
     ids.set(piece, id);
   };
