@@ -171,22 +171,19 @@ export function toBlocks(
   for (let i = 0; i < factors.length; i++) {
     const start = i * block;
     const end = start + block;
-    let [extreme, magnitude, low, high] = [0, 0, 0, 0];
-    let difference = 0; // NaN of what is not finite
+    let [low, high] = [0, 0]; // NaN where a value is
     for (let at = start; at < end; at++) {
-      const value = values[at]!;
-      const size = value < 0 ? -value : value;
-      difference += value - value;
-      if (value < low) low = value;
-      if (value > high) high = value;
-      if (size <= magnitude) continue;
-      extreme = value;
-      magnitude = size;
+      // Without branches: which way they go nothing can predict.
+      low = Math.min(low, values[at]!);
+      high = Math.max(high, values[at]!);
     }
-    const step = bits === 4 ? extreme / -8 : magnitude / 127;
+    const larger = -low > high ? low : high;
+    // The first of the largest magnitude.
+    const extreme = -low === high ? firstOf(values, start, high) : larger;
+    const step = bits === 4 ? extreme / -8 : Math.abs(extreme) / 127;
     factors[i] = f32ToF16(hasZeros ? (high - low) / (most - least) : step);
     const factor = f16ToF32(factors[i]!);
-    if (difference !== 0 || !Number.isFinite(factor))
+    if (!Number.isFinite(factor))
       throw new UserError(`tensor "${name}" holds ${extreme}, which no block can hold`, {
         hint: "are the model's weights intact?",
         exitCode: 1,
@@ -198,6 +195,13 @@ export function toBlocks(
       codes[at] = nearest(values[at]! * inverse, least - zero, most - zero) + zero;
   }
   return { codes: packed(codes, bits), factors, zeros };
+}
+
+/** The first value of this magnitude from a place on. */
+function firstOf(values: Float32Array, start: number, magnitude: number): number {
+  let at = start;
+  while (Math.abs(values[at]!) !== magnitude) at++;
+  return values[at]! || 0; // and no -0
 }
 
 function nearest(value: number, least: number, most: number): number {
