@@ -2,11 +2,14 @@
 
 import { existsSync, lstatSync } from "node:fs";
 import { basename, isAbsolute, join, relative } from "node:path";
+import type { Dtype } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { filesBelow } from "../files/atomic.ts";
 import { readJson } from "../files/json.ts";
 import { adapterFiles, modelFiles, runFiles, snapshotFiles } from "../files/names.ts";
 import { isRun } from "../files/run-folder.ts";
+import { openSafetensors, type TensorSource } from "../files/safetensors.ts";
+import { headerBytes } from "../files/safetensors-header.ts";
 import { pushFiles, type Upload } from "../hub/push.ts";
 import { isName, parseModelName } from "../hub/repo-id.ts";
 import { INSERTION_KINDS, kindOf } from "../insertions/kinds.ts";
@@ -14,7 +17,7 @@ import { openModel } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import { opening, type Places } from "../model/places.ts";
 import { hubId, modelCard } from "./card.ts";
-import { provenanceOf } from "./provenance.ts";
+import { provenanceKeys, provenanceOf } from "./provenance.ts";
 
 export interface PushOptions {
   /** `owner/name`. */
@@ -53,11 +56,12 @@ export async function push(name: string, places: Places, options: PushOptions) {
     const opened = await openModel(folder, opening(places));
     const target = has(modelFiles.config) ? "safetensors" : "adapter";
     const title = id.slice(id.indexOf("/") + 1);
-    const isLocal = target === "adapter" && isAbsolute(opened.name);
-    const name = isLocal ? publicName(opened) : undefined;
+    const recorded = opened.checkpoint.metadata[provenanceKeys.name];
+    const base = target === "adapter" ? opened.name : recorded;
+    const name = base && isAbsolute(base) ? publicName(base, opened) : undefined;
     if (name) {
       for (const [i, file] of uploads.entries()) uploads[i] = await withBase(file, name);
-      places.onNote?.(`what is pushed names its base ${name}, not ${opened.name}`);
+      places.onNote?.(`what is pushed names its base ${name}, not ${base}`);
     }
     const card = async () => {
       const known = await provenanceOf(opened);
@@ -76,11 +80,22 @@ export async function push(name: string, places: Places, options: PushOptions) {
 }
 
 /** What others may know a folder of this machine as: what its config says of itself, or its last part. */
-const publicName = ({ name, configJson }: OpenedModel) =>
-  hubId(String(configJson["_name_or_path"]), parseModelName) ?? basename(name);
+const publicName = (path: string, { configJson }: OpenedModel) =>
+  hubId(String(configJson["_name_or_path"]), parseModelName) ?? basename(path);
 
-/** An adapter's config with another name of its base; any other file as it is. */
+/** An adapter's config, or weights whose metadata name one, with another name of the base; any other file as it is. */
 async function withBase(upload: Upload, base: string): Promise<Upload> {
+  if ("path" in upload && upload.name.endsWith(".safetensors")) {
+    const { tensors, metadata } = await openSafetensors(upload.path);
+    const [first] = tensors.values();
+    if (!first || !(provenanceKeys.name in metadata)) return upload;
+    // As our own writer has left it, so that the values stay where they are.
+    const written = [...tensors.values()].map(({ name, dtype, shape }): TensorSource => {
+      return { name, dtype: dtype as Dtype, shape, data: new Uint8Array() };
+    });
+    const bytes = headerBytes(written, { ...metadata, [provenanceKeys.name]: base });
+    return { ...upload, head: { bytes, inPlaceOf: first.offset } };
+  }
   const kind = INSERTION_KINDS.find((each) => adapterFiles[each].config === upload.name);
   if (!kind || !("path" in upload)) return upload;
   const json = { ...(await readJson(upload.path)), [kindOf(kind).baseKeys.name]: base };

@@ -86,9 +86,9 @@ export async function sha256OfFile(path: string): Promise<string> {
   }
 }
 
-/** The hash of a file, or of so many bytes of it, after what it was given before. */
-export async function hashOfFile(path: string, hash: Hash, length = Infinity): Promise<string> {
-  const chunks = createReadStream(path, { highWaterMark: 2 ** 20, end: length - 1 });
+/** The hash of a file, or of its bytes from `start` up to `end`, after what it was given before. */
+export async function hashOfFile(path: string, hash: Hash, end = Infinity, start = 0) {
+  const chunks = createReadStream(path, { highWaterMark: 2 ** 20, start, end: end - 1 });
   for await (const chunk of chunks) hash.update(chunk as Uint8Array);
   return hash.digest("hex");
 }

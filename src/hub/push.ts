@@ -1,6 +1,6 @@
 // Files to a model's repository through the hub's own client: what is there already, by checksum, is not sent again.
 
-import { statSync } from "node:fs";
+import { openAsBlob, statSync } from "node:fs";
 import { buffer } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
 import type { CommitOperation } from "@huggingface/hub";
@@ -11,9 +11,14 @@ import type { HubContext } from "./environment.ts";
 import { nameOf } from "./repo-id.ts";
 import * as requests from "./request.ts";
 
-/** A file by its name in the repository: one on this machine, or its text. */
-export type Upload = Readonly<{ name: string } & ({ path: string } | { text: string })>;
+/** A file by its name in the repository: one on this machine, or its text; `head` takes the place of its first bytes. */
+export type Upload = Readonly<
+  { name: string } & ({ path: string; head?: Head | undefined } | { text: string })
+>;
+export type Head = Readonly<{ bytes: Uint8Array; inPlaceOf: number }>;
 export type Pushed = Awaited<ReturnType<typeof pushFiles>>;
+
+const noHead: Head = { bytes: new Uint8Array(), inPlaceOf: 0 };
 
 interface PushOptions {
   readonly message: string;
@@ -48,8 +53,7 @@ export async function pushFiles(
       });
     const files = [];
     for (const upload of uploads) {
-      const sizeBytes =
-        "path" in upload ? statSync(upload.path).size : Buffer.byteLength(upload.text);
+      const sizeBytes = sizeOf(upload);
       const there = remote?.files.get(upload.name);
       const isSame =
         there?.size === sizeBytes && (await hashOf(upload, sizeBytes, there)) === there.hash;
@@ -71,11 +75,14 @@ export async function pushFiles(
     if (!remote) await hub.createRepo({ ...client, ...visibility }).catch(unlessThere);
     if (branch !== "main" && !remote?.hasBranch)
       await hub.createBranch({ ...client, branch }).catch(unlessThere);
-    const operations = uploads.flatMap((upload): CommitOperation[] => {
-      if (!sent.some(({ name }) => name === upload.name)) return [];
-      const content = "path" in upload ? pathToFileURL(upload.path) : new Blob([upload.text]);
-      return [{ operation: "addOrUpdate", path: upload.name, content }];
-    });
+    const operations: CommitOperation[] = [];
+    for (const upload of uploads)
+      if (sent.some(({ name }) => name === upload.name))
+        operations.push({
+          operation: "addOrUpdate",
+          path: upload.name,
+          content: await contentOf(upload),
+        });
     const how = { branch, title: message, useXet, ...(signal && { abortSignal: signal }) };
     const commit = hub.commitIter({ ...client, ...how, operations });
     for (;;) {
@@ -117,9 +124,24 @@ async function remoteOf(hub: Client, client: Parameters<Client["listFiles"]>[0],
   return { isPrivate, files, hasBranch };
 }
 
+function sizeOf(upload: Upload): number {
+  if ("text" in upload) return Buffer.byteLength(upload.text);
+  const { path, head = noHead } = upload;
+  return statSync(path).size - head.inPlaceOf + head.bytes.length;
+}
+
+async function contentOf(upload: Upload): Promise<Blob | URL> {
+  if ("text" in upload) return new Blob([upload.text]);
+  const { path, head } = upload;
+  if (!head) return pathToFileURL(path);
+  return new Blob([new Uint8Array(head.bytes), (await openAsBlob(path)).slice(head.inPlaceOf)]);
+}
+
 function hashOf(upload: Upload, sizeBytes: number, { isLarge }: { readonly isLarge: boolean }) {
   const hash = contentHash(isLarge, sizeBytes);
-  return "text" in upload ? hash.update(upload.text).digest("hex") : hashOfFile(upload.path, hash);
+  if ("text" in upload) return hash.update(upload.text).digest("hex");
+  const { path, head = noHead } = upload;
+  return hashOfFile(path, hash.update(head.bytes), Infinity, head.inPlaceOf);
 }
 
 class NoRepoError extends UserError {}

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { push } from "../../src/export/push.ts";
 import { placesOf } from "../../src/model/places.ts";
+import { openSafetensors, readBytes } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { fixture, smallRun } from "../run/small-run.ts";
@@ -238,3 +239,28 @@ test("of a run its final adapter goes, with a card that says what it scored", as
     assert.match(String(at.hub.filesOf(repo)!.get("README.md")), /base_model: "some-org\/base"/);
   });
 });
+
+for (const transfer of ["basic", "multipart"] as const)
+  test(`of a run's final model no path of this machine goes (${transfer})`, async (t) => {
+    const folder = join(await temporaryFolder(t), "run");
+    const engine = await openEngine("cpu", { threads: 1 });
+    t.after(() => engine.dispose());
+    const model = await modelFolder(join(folder, "../my-base"));
+    await smallRun({ engine, folder, model, recipe: { steps: 2 } });
+    await withHub({ models: {}, token: HF_TOKEN, writable: { transfer } }, async (at) => {
+      const { notes } = await pushed(at, folder);
+      assert.deepEqual(notes, [`what is pushed names its base my-base, not ${model}`]);
+      for (const [name, bytes] of at.hub.filesOf(repo)!)
+        assert.doesNotMatch(Buffer.from(bytes).toString("latin1"), /\/[^ ]+\/my-base/, name);
+      assert.deepEqual((await pushed(at, folder)).sent, []);
+
+      const [here, there] = [join(folder, "final"), (await resolveModel(repo, at.settings)).folder];
+      const [mine, theirs] = await Promise.all([here, there].map(openSafetensors));
+      assert.equal(mine!.metadata["ssa_base_model"], model);
+      const others = { ...mine!.metadata, ssa_base_model: "my-base" };
+      assert.deepEqual({ ...theirs!.metadata }, others);
+      assert.deepEqual([...theirs!.tensors.keys()], [...mine!.tensors.keys()]);
+      for (const [name, info] of mine!.tensors)
+        assert.deepEqual(await readBytes(theirs!.tensors.get(name)!), await readBytes(info), name);
+    });
+  });
