@@ -23,7 +23,7 @@ const phases: readonly (readonly Rewrite[])[] = [
  * Outputs and inputs are of the same names and values, but may be of other shapes of the same size. `softmaxInF32`: the
  * device's softmax of half precision computes in F32.
  */
-export function fewerLaunches(outputs: Outputs, target: { readonly softmaxInF32: boolean }) {
+export function fewerLaunches(outputs: Outputs, target: { readonly softmaxInF32?: boolean }) {
   let graph = bare(outputs);
   for (const rows of target.softmaxInF32 ? [narrowed, ...phases] : phases) {
     const firstOf = (x: Tensor) =>

@@ -63,7 +63,7 @@ export class OnnxModel {
     outputs: readonly string[],
     attributes: Attributes = {},
   ): readonly string[] {
-    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x)));
+    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x, [x.length])));
     this.#nodes.push({ op, inputs, outputs, attributes });
     return outputs;
   }
@@ -100,8 +100,9 @@ export class OnnxModel {
     return name;
   }
 
-  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
-    return this.constant("I64", shape, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+  integers(values: Iterable<number | bigint>, shape: readonly number[]): string {
+    const data = BigInt64Array.from(values as Iterable<bigint>, BigInt);
+    return this.constant("I64", shape, new Uint8Array(data.buffer));
   }
 
   input(name: string, dtype: Dtype, shape: Shape): void {

@@ -94,7 +94,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Cast: (context, [x], { to }) => context.cast(x, to),
   Dequantize: (context, parts, _, tensor) => casts.dequantized(context, tensor, parts),
   MatMul: (context, operands, attributes, tensor) => {
-    if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
+    if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes);
     const [a, b] = operands;
     const { transposeA, transposeB, alpha } = attributes;
     if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);
