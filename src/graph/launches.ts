@@ -181,10 +181,8 @@ function joinedHeads(x: Tensor): Tensor | undefined {
   const isRows = ({ shape }: Tensor, i: number) =>
     Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
   if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
-  const heads = g.concat(
-    parts.map((part) => part.inputs[0]!),
-    1,
-  );
+  const sources = parts.map((part) => part.inputs[0]!);
+  const heads = g.concat(sources, 1);
   return g.reshape(g.transpose(heads, HEADS_FIRST), x.shape);
 }
 

@@ -171,9 +171,7 @@ async function trainStep(
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);
   const rates = tensors.map(({ rate }) => rate);
-  const { beta1, beta2, epsilon } = options;
-  const adam = { beta1, beta2, epsilon };
-  await host.update({ step, factor, learningRates: rates.map(rateOf), options: adam });
+  await host.update({ step, factor, learningRates: rates.map(rateOf), options });
   return {
     step,
     /** Mean over the step's targets, before the update. */

@@ -72,10 +72,9 @@ const layerNorm = norm("LayerNormalization", ["norm", "mean", "invStd"]);
 const rmsNorm = norm("SimplifiedLayerNormalization", ["norm", "invStd"]);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
-  ...each(
-    DIRECT,
-    (op) => (context: Lowering, inputs: Operands<string>) => context.emit(op, inputs),
-  ),
+  ...each(DIRECT, (op): Rule<OpType> => {
+    return (context, inputs) => context.emit(op, inputs);
+  }),
   Input: (context, _, { name, shape, dtype }) => {
     context.model.input(name, context.dtypeOf(dtype), shape);
     return name;

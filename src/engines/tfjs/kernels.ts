@@ -115,11 +115,10 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x, [...permutation]),
   Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x, [...fixedShape(shape)]),
   Slice: ({ tf }, [x], { axis, start, end }) => slice(tf, x, axis, start, end),
-  Pad: ({ tf }, [x], { axis, before, after }) =>
-    tf.pad(
-      x,
-      x.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
-    ),
+  Pad: ({ tf }, [x], { axis, before, after }) => {
+    const sides = x.shape.map((_, i): [number, number] => (i === axis ? [before, after] : [0, 0]));
+    return tf.pad(x, sides);
+  },
   Concat: ({ tf }, inputs, { axis }) => tf.concat([...inputs], axis),
   ScatterAdd: ({ tf }, [indices, updates], _, { shape }) => {
     const [rows, ...row] = fixedShape(shape);
