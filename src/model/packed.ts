@@ -181,7 +181,6 @@ export function quantizedIn(weights: ReadonlyMap<string, TensorInfo>) {
   return { quantized: { spec: { bits, block, head: false, ...how }, weights } };
 }
 
-/** The bytes of the blocks. */
 export async function* relaid(info: PackedTensor): AsyncGenerator<Uint8Array> {
   const { bits, codes, scales, shifts, method, json, groups } = info.from;
   const { codesOf, zerosOf } = layouts[method];

@@ -34,7 +34,6 @@ const tuneGroups: Readonly<Record<TuneGroup, Group>> = {
 /** To these alone the recipe's weight decay applies. */
 const DECAYED: readonly Kind[] = ["embeddings", "matrices", "lora"];
 
-/** The learning rates that a recipe's groups take. */
 export const rateNames = ({ tune }: Pick<Recipe, "tune">) => [
   ...new Set(tune.map((group) => tuneGroups[group].rate)),
 ];

@@ -32,7 +32,6 @@ export interface LoweringTarget {
   readonly blocksOfBytes?: boolean;
   /** com.microsoft.MatMulNBits, a product with a matrix in blocks. */
   readonly productOfBlocks?: boolean;
-  /** How graphs are cut for it. */
   readonly tiling: Tiling;
   /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
   readonly castBytes?: number;

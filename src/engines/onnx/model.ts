@@ -7,7 +7,6 @@ import type { Shape } from "../../core/shape.ts";
 /** Opset 21 is the newest that onnxruntime-web runs as well. */
 const OPSET = 21;
 const IR_VERSION = 10;
-const MICROSOFT = "com.microsoft";
 
 /** TensorProto.DataType */
 export const ONNX_TYPES: Readonly<Record<Dtype | "I4", number>> = {
@@ -133,7 +132,7 @@ export class OnnxModel {
       7: { 1: nodes, 2: "main", 5: this.#initializers, 11: this.#inputs, 12: this.#outputs },
       8: [
         { 1: "", 2: OPSET },
-        { 1: MICROSOFT, 2: 1 },
+        { 1: "com.microsoft", 2: 1 },
       ],
     };
   }
