@@ -5,7 +5,8 @@ import type * as tensorflow from "@tensorflow/tfjs-core";
 import type { Dtype } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
-import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
+import { ARITHMETIC, each } from "../../graph/ops.ts";
+import type { OpAttributes, Operands, OpType } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import type { Feeds } from "../engine.ts";
 
@@ -36,15 +37,11 @@ const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }
   return upload(tf, values[name], fixedShape(shape));
 };
 
-/** Ops that TensorFlow.js has under the same name, without attributes. */
-const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
-  ...(["Softmax", "Where", "Gather"] as const),
-];
-
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   ...each(["Input", "Parameter"], () => bound),
-  ...each(DIRECT, (op) => direct(op.toLowerCase() as Lowercase<typeof op>)),
+  ...each([...ARITHMETIC, "Softmax", "Where", "Gather"], (op) =>
+    direct(op.toLowerCase() as Lowercase<typeof op>),
+  ),
   Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
   Gelu: ({ tf }, [x], { approximate }) => {
     const inner =
