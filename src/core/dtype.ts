@@ -34,7 +34,6 @@ export const spellings = {
   bf16: ["bf16", "bfloat16"],
 } as const satisfies Record<Precision, readonly [short: string, torch: string]>;
 
-/** A number format by any of its spellings. */
 export function precisionNamed(word: string): Precision | undefined {
   const lower = word.toLowerCase();
   const named = (name: Precision) => [name, ...spellings[name]].some((known) => known === lower);

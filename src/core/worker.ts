@@ -16,7 +16,6 @@ function importOf(name: string, caller: string): string {
   return `import("${loader}").then(({ register }) => (register(), ${load}))`;
 }
 
-/** An answer, or what went wrong instead. */
 type Reply = Readonly<{ answer?: unknown; error?: string }>;
 
 /**

@@ -20,6 +20,8 @@ export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Ha
   const { overwrites, castBytes } = habits;
   const isLate = (x: Tensor) =>
     isCastWeight(x) || (castBytes !== undefined && isOp(x, "Dequantize"));
+  const widenedBytes = (x: Tensor) =>
+    Math.min(bytesOf(x), castBytes || (isCastWeight(x) ? 0 : Infinity));
   const uses = new Map<Tensor, number>();
   for (const tensor of [...order.flatMap(({ inputs }) => inputs), ...Object.values(outputs)])
     uses.set(tensor, (uses.get(tensor) ?? 0) + 1);
@@ -39,13 +41,9 @@ export function peakBytes(order: readonly Tensor[], outputs: Outputs, habits: Ha
     if (!shared) held += buffer.bytes;
     buffer.values++;
     buffers.set(tensor, buffer);
-    const casts = tensor.inputs
-      .filter(isLate)
-      .reduce(
-        (sum, x) => sum + Math.min(bytesOf(x), castBytes || (isCastWeight(x) ? 0 : Infinity)),
-        0,
-      );
-    peak = Math.max(peak, held + casts);
+    let now = held;
+    for (const x of tensor.inputs) if (isLate(x)) now += widenedBytes(x);
+    peak = Math.max(peak, now);
     for (const x of tensor.inputs) {
       uses.set(x, uses.get(x)! - 1);
       const last = uses.get(x) === 0 ? buffers.get(x) : undefined;

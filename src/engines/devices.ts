@@ -111,13 +111,11 @@ function onnxRuntime(name: ProviderName, label: string, gpu?: string): Device {
       const description = `${label} (ONNX Runtime${adapter})`;
       const target = targets[name];
       const deviceFree = name === "cuda" ? await cardFree(gpu, visibleCards) : undefined;
-      const how = { description, precisions, target, provider, threads, deviceFree };
-      return onnxRuntimeEngine(how);
+      return onnxRuntimeEngine({ description, precisions, target, provider, threads, deviceFree });
     },
   };
 }
 
-/** One backend of TensorFlow.js, or the fastest that is installed. */
 const tfjs = (device?: TfjsDevice): Device => ({
   check: async () => {
     try {

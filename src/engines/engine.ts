@@ -44,7 +44,6 @@ export interface Engine {
   readonly precisions: readonly Precision[];
   /** Whether weights are used where their files are mapped, so that to compile again costs neither time nor memory for them. */
   readonly mapsWeights: boolean;
-  /** How graphs are cut that it runs. */
   readonly tiling: Tiling;
   /** How many runs go on at a time: one for each device. */
   readonly lanes: number;

@@ -22,7 +22,6 @@ const OUT_OF_MEMORY: Readonly<Record<string, RegExp>> = {
   tensorflow: /OOM when allocating|resource ?exhausted/i,
 };
 
-/** A failure of an engine at work, from what it said. */
 export function failureOf(said: string, engine = "ONNX Runtime"): DeviceError {
   const isOutOfMemory = Object.values(OUT_OF_MEMORY).some((pattern) => pattern.test(said));
   return new DeviceError(`${engine}: ${firstLine(said)}`, isOutOfMemory);

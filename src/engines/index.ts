@@ -19,13 +19,11 @@ export { type CudaReport, surveyCuda } from "./onnxruntime/cuda-libraries.ts";
 /** Told what `auto` chose and why not the others. */
 export type OnChoice = (reports: readonly DeviceReport[]) => void;
 
-/** What was found of a device. */
 export interface DeviceReport {
   readonly device: string;
   readonly isChosen: boolean;
   /** null: not looked at, since a faster one works. */
   readonly isAvailable: boolean | null;
-  /** Why it was chosen or not. */
   readonly reason: string;
   /** What a user can do about a device that is not available. */
   readonly hint?: string;

@@ -11,9 +11,9 @@ import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { describeQuantization } from "../model/blocks.ts";
 import { countParameters, type OpenedModel } from "../model/opened.ts";
 import { sourcesOf } from "../options/schema.ts";
-import { addedParameters } from "../train/groups.ts";
+import { addedParameters, isInserted } from "../train/groups.ts";
 import { SILENT_LOSS } from "./model-folder.ts";
-import { INSERTION_KINDS, insertionsOf } from "../insertions/kinds.ts";
+import { insertionsOf } from "../insertions/kinds.ts";
 import { licenceOf, type Provenance } from "./provenance.ts";
 import type { Target, Verification } from "./verify.ts";
 
@@ -31,6 +31,7 @@ export async function modelCard(
 ): Promise<string> {
   const { base, report } = provenance;
   const { temperatures, quantized } = opened;
+  const blocks = quantized && describeQuantization(quantized.spec);
   const licence = await licenceOf(opened);
   const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
@@ -61,11 +62,7 @@ export async function modelCard(
     CARD_MARK,
     `\n# ${title}\n`,
     ...description(opened, provenance),
-    ...(quantized
-      ? [
-          `\nIts matrices are ${describeQuantization(quantized.spec)}; what it scored is from before.`,
-        ]
-      : []),
+    ...(blocks ? [`\nIts matrices are ${blocks}; what it scored is from before.`] : []),
     ...(insertionsOf(opened).length > 0 ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
     ...(verification ? [`\n## Checked\n\n${verified(verification)}`] : []),
@@ -95,8 +92,7 @@ function description(opened: OpenedModel, provenance: Provenance): string[] {
   const isMerged = folded.includes("lora") || isMergedByRun;
   const name = base.name ? `\`${displayName(base.name)}\`` : "its base";
   const origin = `${name}${base.revision ? ` at revision \`${base.revision}\`` : ""}`;
-  const others =
-    report?.recipe.tune.filter((group) => !INSERTION_KINDS.some((kind) => kind === group)) ?? [];
+  const others = report?.recipe.tune.filter((group) => !isInserted(group)) ?? [];
   const also = others.length > 0 ? ` (and ${others.join(", ")} trained as well)` : "";
   const merged = `LoRA (Hu et al., 2021), merged: W + s · B A, rounded to the weights' number format${also}`;
   if (!temperatures) {

@@ -14,13 +14,8 @@ import type { OpenedModel } from "../model/opened.ts";
 import { planBlocks, withBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
-import {
-  checkAdapterSource,
-  checkFolds,
-  folded,
-  writeAdapter,
-  writeModelFolder,
-} from "./model-folder.ts";
+import { checkAdapterSource, checkFolds, folded } from "./model-folder.ts";
+import { writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { formatOf, writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
 import { codeConfig, writeCode } from "./transformers.ts";
@@ -60,11 +55,11 @@ export async function convert(options: ConvertOptions) {
   // An export has the blocks of its source multiplied out.
   const { quantized, ...plain } = computed;
   const { bits, precision } = formatOf(dtype);
-  if (quantized && bits)
-    throw new UserError(
-      `${options.model} is quantised already: ${describeQuantization(quantized.spec)}`,
-      { hint: "take --dtype f16, which has its blocks multiplied out, or what it was made of" },
-    );
+  const blocksNow = quantized && describeQuantization(quantized.spec);
+  if (blocksNow && bits)
+    throw new UserError(`${options.model} is quantised already: ${blocksNow}`, {
+      hint: "take --dtype f16, which has its blocks multiplied out, or what it was made of",
+    });
   const opened = { ...plain, weights: quantized?.weights ?? plain.weights };
   if (target === "adapter") checkAdapterSource(opened, provenance);
   if (options.mustFold) checkFolds(opened);
@@ -88,8 +83,8 @@ export async function convert(options: ConvertOptions) {
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
-    const ofBlocks = target !== "adapter" && quantized && describeQuantization(quantized.spec);
     const kept = dtype ?? (target === "onnx" ? "fp32" : "the number format of their factors");
+    const ofBlocks = target !== "adapter" && blocksNow;
     const notes = ofBlocks ? [`its blocks (${ofBlocks}) are multiplied out, in ${kept}`] : [];
     notes.push(...kinds.map((kind) => `${folding[kind]} became part of the weights`));
     if (readBack && verification.what !== "logits")
@@ -152,23 +147,20 @@ export function targetNamed(name: string): Target {
   throw new UserError(`target "${name}" is not known`, { hint });
 }
 
-const writers = {
+type Source = readonly [opened: OpenedModel, provenance: Provenance, options: ConvertOptions];
+/** May give what reads the files again. */
+type Write = (folder: string, ...of: Source) => Promise<void | (() => Promise<boolean>)>;
+
+const writers: Readonly<Record<Target, Write>> = {
   safetensors: writeModelFolder,
-  transformers: async (
-    folder: string,
-    opened: OpenedModel,
-    provenance: Provenance,
-    options: ConvertOptions,
-  ) => {
+  transformers: async (folder, opened, provenance, options) => {
     const code = opened.temperatures ? codeConfig(opened) : {};
     await writeModelFolder(folder, opened, provenance, options, code);
     if (opened.temperatures) await writeCode(folder);
   },
-  adapter: (folder: string, opened: OpenedModel, { base }: Provenance) =>
-    writeAdapter(folder, opened, base),
-  onnx: (folder: string, opened: OpenedModel, _: unknown, options: ConvertOptions) =>
-    writeOnnx(folder, opened, options),
-} satisfies Record<Target, unknown>;
+  adapter: (folder, opened, { base }) => writeAdapter(folder, opened, base),
+  onnx: (folder, opened, _, options) => writeOnnx(folder, opened, options),
+};
 
 /**
  * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the

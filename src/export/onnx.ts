@@ -59,7 +59,7 @@ export async function writeOnnx(
 ): Promise<() => Promise<boolean>> {
   const { precision, suffix } = formatOf(dtype);
   const file = `model${suffix}.onnx`;
-  const { quantized } = opened;
+  const { quantized, ...plain } = opened;
   const infos = [...(quantized ?? opened).weights.values()].map((info): TensorInfo => {
     if (quantized && isBlocked(info)) return info;
     // Vectors (norms, biases) are too small to matter and the most sensitive.
@@ -69,12 +69,7 @@ export async function writeOnnx(
   });
   // The graph takes a parameter's number format from its checkpoint: here, from what will be written.
   const weights = new Map(infos.map((info) => [info.name, info]));
-  const retyped = {
-    ...opened,
-    weights,
-    ...(quantized && { quantized: { ...quantized, weights } }),
-  };
-  const outputs = inferenceGraph(retyped, precision);
+  const outputs = inferenceGraph({ ...plain, weights }, precision);
 
   const offsets = new Set<string>();
   const stored = infos.flatMap((info) => storedAs(opened, info, offsets));
@@ -133,9 +128,7 @@ function storedAs(
   const { name } = info;
   if (!isBlocked(info)) {
     const [source, dtype] = [weights.get(name)!, info.dtype as Dtype];
-    return [
-      { name, byteLength: byteLengthAs(source, dtype), stream: () => streamAs(source, dtype) },
-    ];
+    return [{ name, byteLength: info.byteLength, stream: () => streamAs(source, dtype) }];
   }
   // The highest bit of each code: two's complement plus half of its range.
   const flip = info.bits === 4 ? 0x88 : 0x80;

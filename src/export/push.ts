@@ -39,15 +39,11 @@ export async function push(name: string, places: Places, options: PushOptions) {
       hint: "expected owner/name, of letters, digits, - _ and .",
     });
   const folder = isRun(name) ? join(name, runFiles.final) : name;
+  const unfinished = folder !== name && `the run ${name} is not finished: no final`;
   if (!existsSync(folder))
-    throw new UserError(
-      folder === name
-        ? `there is no folder "${name}"`
-        : `the run ${name} is not finished: no final`,
-      {
-        hint: `name a run or the folder of a model; ssa finetune --resume --out DIR finishes a run`,
-      },
-    );
+    throw new UserError(unfinished || `there is no folder "${name}"`, {
+      hint: `name a run or the folder of a model; ssa finetune --resume --out DIR finishes a run`,
+    });
   const uploads = await filesOf(folder);
   const has = (file: string) => uploads.some((upload) => upload.name === file);
   const isOnnx = uploads.some((upload) => /(^|\/)[^/]+\.onnx$/.test(upload.name));

@@ -43,12 +43,8 @@ export function gradients(
     if (tensor.inputs.length === 0) continue;
     const rule = vjps[tensor.op] as Vjp<OpType>;
     const values: readonly Tensor[] = tensor.inputs.map((x) => again(x, dy, tensor));
-    const grads = rule(
-      dy,
-      again(tensor, dy, tensor),
-      values as Operands<Tensor>,
-      tensor.attributes,
-    );
+    const value = again(tensor, dy, tensor);
+    const grads = rule(dy, value, values as Operands<Tensor>, tensor.attributes);
     invariant(grads.length === tensor.inputs.length, `${tensor.op}: ${grads.length} gradients`);
     tensor.inputs.forEach((x, i) => {
       if (!active.has(x) || x.dtype === "BOOL") return; // conditions are constant almost everywhere
@@ -61,7 +57,7 @@ export function gradients(
       contributions.set(x, sum);
     });
     if (!stages.has(tensor)) continue;
-    before.set(again(tensor, dy, tensor), behind!);
+    before.set(value, behind!);
     [behind, present] = [present, []];
   }
   const results = wrt.map((target, i) => {

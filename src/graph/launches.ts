@@ -23,7 +23,7 @@ const phases: readonly (readonly Rewrite[])[] = [
  * Outputs and inputs are of the same names and values, but may be of other shapes of the same size. `softmaxInF32`: the
  * device's softmax of half precision computes in F32.
  */
-export function fewerLaunches(outputs: Outputs, target: { readonly softmaxInF32: boolean }) {
+export function fewerLaunches(outputs: Outputs, target: { readonly softmaxInF32?: boolean }) {
   let graph = bare(outputs);
   for (const rows of target.softmaxInF32 ? [narrowed, ...phases] : phases) {
     const firstOf = (x: Tensor) =>
@@ -181,10 +181,8 @@ function joinedHeads(x: Tensor): Tensor | undefined {
   const isRows = ({ shape }: Tensor, i: number) =>
     Number(shape.at(-1)) * Number(shape.at(-2)) === x.inputs[i]!.shape.at(-1);
   if (!parts.every(isHeadsFirst) || !parts.every(isRows)) return undefined;
-  const heads = g.concat(
-    parts.map((part) => part.inputs[0]!),
-    1,
-  );
+  const sources = parts.map((part) => part.inputs[0]!);
+  const heads = g.concat(sources, 1);
   return g.reshape(g.transpose(heads, HEADS_FIRST), x.shape);
 }
 

@@ -12,10 +12,10 @@ type Leaf = { readonly name: string; readonly shape: Shape; readonly dtype: Dtyp
 type Reduction = { readonly axes: readonly number[] };
 type Norm = { readonly epsilon: number };
 
+/** Arithmetic that engines have under the same names. */
+export const ARITHMETIC = ["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const;
 /** Ops without attributes whose name says all. */
-type Plain =
-  | ("Add" | "Sub" | "Mul" | "Neg" | "Exp" | "Tanh" | "Sigmoid" | "Erf")
-  | ("LessOrEqual" | "And");
+type Plain = (typeof ARITHMETIC)[number] | "LessOrEqual" | "And";
 
 export interface OpAttributes extends Readonly<Record<Plain, None>> {
   /** Fed at each run. */

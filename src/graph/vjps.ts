@@ -155,6 +155,5 @@ function rowScaled(x: Tensor): readonly [Tensor | undefined, Tensor] {
 /** [.., n] as [rows, n] */
 function flatten(x: Tensor): Tensor {
   if (x.shape.length === 2) return x;
-  const last = fixedShape(x.shape).at(-1)!;
-  return g.reshape(x, [sizeOf(x.shape) / last, last]);
+  return g.reshape(x, [sizeOf(x.shape) / width(x), width(x)]);
 }

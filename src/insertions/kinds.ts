@@ -10,9 +10,13 @@ type Shapes = ReadonlyMap<string, Shape>;
 interface Kind {
   /** In messages. */
   readonly word: string;
+  /** Whether a checkpoint's tensor is its, by the name. */
   readonly owns: (tensor: string) => boolean;
+  /** Before the names of its tensors in files. */
   readonly prefix: string;
+  /** The keys of its config file that say which model it was put on: a Hugging Face id or a path. */
   readonly baseKeys: Readonly<{ name: string; revision: string; sha256?: string }>;
+  /** Reads and checks its config file, whose path is for messages. */
   readonly fromJson: (path: string, json: unknown, tensors: Shapes) => Insertion;
 }
 

@@ -29,11 +29,8 @@ const PARAMETER = /^(.*)\.lora_([AB])\.weight$/;
 
 export const lora = {
   word: "LoRA",
-  /** By which a checkpoint's tensors are recognised. */
   owns: (tensor: string) => PARAMETER.test(tensor),
-  /** Before the names of its tensors in files. */
   prefix: "base_model.model.",
-  /** The keys of its config file that say which model it was put on. */
   baseKeys: { name: "base_model_name_or_path", revision: "revision" },
   of: (given: LoraSpec): Insertion => {
     // In one order, whichever its names came in.
@@ -55,7 +52,7 @@ export const lora = {
     const ranks = Object.fromEntries(chosen(host, choice).map((module) => [module, choice.rank]));
     return lora.of({ alpha: choice.alpha, isStabilized: false, ranks });
   },
-  /** Reads PEFT's config file, whose path is for messages; the tensors say which modules have it, and their ranks. */
+  /** PEFT's; the tensors say which modules have it, and their ranks. */
   fromJson: (path: string, json: unknown, tensors: ReadonlyMap<string, Shape>): Insertion =>
     lora.of(specFromJson(path, json, tensors)),
 };

@@ -13,11 +13,8 @@ const NAME = new RegExp(`\\.ssa\\.(${PROJECTIONS.join("|")})\\.[a-z_]+$`);
 
 export const temperatures = {
   word: "temperatures",
-  /** By which a checkpoint's tensors are recognised. */
   owns: (tensor: string) => NAME.test(tensor),
-  /** Before the names of its tensors in files. */
   prefix: "",
-  /** The keys of its config file that say which model it was put on: a Hugging Face id or a path. */
   baseKeys: { name: "base_model_name_or_path", revision: "base_revision", sha256: "base_sha256" },
   of: (spec: TemperatureSpec): Insertion => ({
     spec,
@@ -39,7 +36,6 @@ export const temperatures = {
     hooks: (host, context) => ({ scale: scaling(spec, host, context) }),
     fold: (host, values) => fold(spec, host, values),
   }),
-  /** Reads the config file, whose path is for messages; every field is required and checked. */
   fromJson: (path: string, json: unknown) => temperatures.of(specFromJson(path, json)),
 };
 

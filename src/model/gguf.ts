@@ -37,10 +37,11 @@ export async function folderOfGguf(path: string, cache: string, onNote?: (note: 
     throw new UserError(`${path} is one of ${parts} files of a model`, {
       hint: "join them with llama.cpp: llama-gguf-split --merge FIRST OUT",
     });
+  const at = (name: string) => join(dirname(path), name);
   const own = [modelFiles.tokenizer, modelFiles.tokenizerConfig];
-  const beside = existsSync(join(dirname(path), modelFiles.tokenizer)) ? own : [];
+  const beside = existsSync(at(modelFiles.tokenizer)) ? own : [];
   const hash = createHash("sha256").update(FORMAT);
-  for (const name of beside) hash.update((await readIfPresent(join(dirname(path), name))) ?? "");
+  for (const name of beside) hash.update((await readIfPresent(at(name))) ?? "");
   const folder = join(cache, await hashOfFile(path, hash));
   if (existsSync(folder)) return folder;
 
@@ -68,9 +69,7 @@ export async function folderOfGguf(path: string, cache: string, onNote?: (note: 
     await writeJson(join(made, modelFiles.config), model.config);
     if (tokenizer) await writeJson(join(made, modelFiles.tokenizer), tokenizer.json);
     if (tokenizer) await writeJson(join(made, modelFiles.tokenizerConfig), tokenizer.config);
-    for (const name of beside)
-      if (existsSync(join(dirname(path), name)))
-        await copyFile(join(dirname(path), name), join(made, name));
+    for (const name of beside) if (existsSync(at(name))) await copyFile(at(name), join(made, name));
     await writeSafetensors(join(made, modelFiles.weights), sources, described);
   });
   return folder;

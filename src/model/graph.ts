@@ -117,7 +117,6 @@ export function batchFeeds({ ids, labels, positions }: Omit<Batch, "numTargets">
 /** Nats of all tokens together, in double precision. */
 export const totalNats = (nats: Float32Array) => nats.reduce((sum, nat) => sum + nat, 0);
 
-/** Of every label. */
 function scoresOf({ hidden, head, ids, tiling, logitCap }: ForwardGraph) {
   return tokenScores(hidden, head, input("labels", ids.shape, "I64"), tiling, logitCap);
 }

@@ -105,9 +105,7 @@ const noCheckpoint: Checkpoint = { files: [], tensors: none, metadata: {}, absen
  */
 async function findPlace(name: string, resolveName: OpenOptions["resolve"]) {
   const path = resolve(name);
-  const run = [path, dirname(path)].find(
-    (folder, i) => isRun(folder) && (i === 0 || basename(path) === runFiles.final),
-  );
+  const run = [path, ...(basename(path) === runFiles.final ? [dirname(path)] : [])].find(isRun);
   if (run) {
     const folder = join(run, runFiles.final);
     return { name: folder, folder, run };
@@ -198,7 +196,6 @@ export async function basesIn(adapter: string): Promise<BaseIdentity[]> {
   return Promise.all(kindsIn(adapter).map(read));
 }
 
-/** The name of an adapter's base. */
 async function baseOf(adapter: string): Promise<string> {
   const { name, revision } = Object.assign({}, ...(await basesIn(adapter))) as BaseIdentity;
   if (name === undefined)

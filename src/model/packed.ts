@@ -7,17 +7,8 @@ import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { sizeOf } from "../core/shape.ts";
 import { type Checkpoint, readBytes, readFloats, type TensorInfo } from "../files/safetensors.ts";
 import type { Model } from "../models/index.ts";
-import {
-  type BlockedTensor,
-  blocked,
-  isBlocked,
-  keptBits,
-  type Method,
-  methods,
-  packed,
-  shiftBytes,
-  unpacked,
-} from "./blocks.ts";
+import type { BlockedTensor, Method } from "./blocks.ts";
+import { blocked, isBlocked, keptBits, methods, packed, shiftBytes, unpacked } from "./blocks.ts";
 
 /** Of integers in 32-bit words, the first in the lowest bits: `perWord` of them; N outputs, K inputs, G groups of these. */
 interface Layout {
@@ -35,11 +26,13 @@ interface Layout {
 }
 
 /** Integers in their order, less half their range. */
-const signed = (bytes: Uint8Array, bits: 4 | 8) =>
-  unpacked(
-    bytes.map((byte) => byte ^ (bits === 4 ? 0x88 : 0x80)),
+function signed(bytes: Uint8Array, bits: 4 | 8): Int8Array {
+  const half = bits === 4 ? 0x88 : 0x80;
+  return unpacked(
+    bytes.map((byte) => byte ^ half),
     bits,
   );
+}
 
 /** AWQ's words hold each 8 neighbours in the order 0, 2, 4, 6, 1, 3, 5, 7. */
 function inOrder(bytes: Uint8Array): Int8Array {
@@ -188,7 +181,6 @@ export function quantizedIn(weights: ReadonlyMap<string, TensorInfo>) {
   return { quantized: { spec: { bits, block, head: false, ...how }, weights } };
 }
 
-/** The bytes of the blocks. */
 export async function* relaid(info: PackedTensor): AsyncGenerator<Uint8Array> {
   const { bits, codes, scales, shifts, method, json, groups } = info.from;
   const { codesOf, zerosOf } = layouts[method];

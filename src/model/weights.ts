@@ -44,30 +44,25 @@ export async function* streamAs(info: TensorInfo, dtype: Dtype): AsyncGenerator<
   for await (const piece of pieces(info)) yield converted(info, piece, dtype);
 }
 
-/** All of streamAs at once. */
-export async function bytesAs(info: TensorInfo, dtype: Dtype): Promise<Uint8Array> {
-  const bytes = new Uint8Array(byteLengthAs(info, dtype));
+/** All of a weight's values at once. */
+export async function floatsOf(info: TensorInfo): Promise<Float32Array> {
+  const bytes = new Uint8Array(byteLengthAs(info, "F32"));
   let at = 0;
-  for await (const piece of streamAs(info, dtype)) {
+  for await (const piece of streamAs(info, "F32")) {
     bytes.set(piece, at);
     at += piece.length;
   }
-  return bytes;
+  return new Float32Array(bytes.buffer);
 }
 
 export const byteLengthAs = ({ shape }: TensorInfo, dtype: Dtype): number =>
   sizeOf(shape) * DTYPE_BYTES[dtype];
-
-/** A weight's values. */
-export const floatsOf = async (info: TensorInfo) =>
-  new Float32Array((await bytesAs(info, "F32")).buffer);
 
 /** What rounding has done to a model's weights, or to its logits. */
 export type Deviation = ReturnType<DeviationMeter["result"]>;
 
 /** Collects the differences of a copy from its original. */
 export class DeviationMeter {
-  /** Values compared. */
   numValues = 0;
   /** The largest |copy - original|, and |original|. */
   largest = 0;

@@ -63,12 +63,10 @@ export function configReader(path: string, json: JsonObject, aliases: Family["al
     (key: string, fallback?: Value): Value => {
       const { name, value } = find(key);
       if (value !== null && accepts(value)) return value as Value;
-      if (value === null && fallback !== undefined) return fallback;
-      throw new UserError(
-        value === null
-          ? `${path}: "${name}" is missing, ${expected} is needed`
-          : `${path}: "${name}" must be ${expected}, found ${shown(value)}`,
-      );
+      if (value !== null)
+        throw new UserError(`${path}: "${name}" must be ${expected}, found ${shown(value)}`);
+      if (fallback !== undefined) return fallback;
+      throw new UserError(`${path}: "${name}" is missing, ${expected} is needed`);
     };
   const upTo = (most: number) => (value: unknown) =>
     Number.isInteger(value) && Number(value) > 0 && Number(value) <= most;

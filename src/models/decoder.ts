@@ -3,19 +3,7 @@
 
 import type { Random } from "../core/random.ts";
 import type { Shape } from "../core/shape.ts";
-import {
-  add,
-  concat,
-  gather,
-  input,
-  mul,
-  parameter,
-  reshape,
-  scalar,
-  scale,
-  slice,
-  transpose,
-} from "../graph/build.ts";
+import * as g from "../graph/build.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { attention, PROJECTIONS, splitHeads } from "../nn/attention.ts";
 import type { Hooks, Projection, ProjectionPlace } from "../nn/attention.ts";
@@ -66,10 +54,10 @@ export function decoder(family: Family, config: DecoderConfig) {
     const weight = (name: string, shape: Shape, group: WeightGroup) => {
       weights.set(name, shape);
       groups.set(name, group);
-      return parameter(name, shape);
+      return g.parameter(name, shape);
     };
-    const ids = input("ids", [1, 1], "I64");
-    const keep = (x: Tensor) => input("kept", x.shape, x.dtype); // so that no graph of all layers is held
+    const ids = g.input("ids", [1, 1], "I64");
+    const keep = (x: Tensor) => g.input("kept", x.shape, x.dtype); // so that no graph of all layers is held
     const [positions, tiling] = [fixedPositions(1), smallTiles];
     forward(family, config, { weight, ids, positions, hooks: {}, keep, tiling });
     const linears = new Map<string, readonly [number, number]>();
@@ -172,9 +160,9 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
     const gain = weight(`${name}.weight`, width, "norms");
     if (family.norm === "layer")
       return layerNorm(x, gain, weight(`${name}.bias`, width, "norms"), config.normEpsilon);
-    return rmsNorm(x, family.norm === "rms" ? gain : add(gain, scalar(1)), config.normEpsilon);
+    return rmsNorm(x, family.norm === "rms" ? gain : g.add(gain, g.scalar(1)), config.normEpsilon);
   };
-  const times = (x: Tensor, factor: number) => (factor === 1 ? x : scale(x, factor));
+  const times = (x: Tensor, factor: number) => (factor === 1 ? x : g.scale(x, factor));
   const dense = (name: string, x: Tensor, size: number, hasBias: boolean) => {
     const shape = family.layout === "FD" ? [size, x.shape.at(-1)!] : [x.shape.at(-1)!, size];
     const matrix = weight(`${name}.weight`, shape, "matrices");
@@ -183,12 +171,12 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
     return hooks.linear?.(name, x, y) ?? y;
   };
 
-  const embedded_BTD = gather(table(embeddings.input, config.vocabSize), ids);
+  const embedded_BTD = g.gather(table(embeddings.input, config.vocabSize), ids);
   let x_BTD = times(embedded_BTD, config.embeddingScale);
   if (embeddings.positions) {
     const { positions: name, firstRow: first = 0 } = embeddings;
     const end = first + config.maxPositions;
-    x_BTD = add(x_BTD, positions.rows(slice(table(name, end), 0, first, end)));
+    x_BTD = g.add(x_BTD, positions.rows(g.slice(table(name, end), 0, first, end)));
   }
   for (let layer = 0; layer < config.numLayers; layer++)
     x_BTD = block(layer, keep(x_BTD, "stream"));
@@ -205,26 +193,26 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
         if (!(length > rows)) return feedForward(at, inner_BTD); // nor where it is only named
         const chunks = Array.from({ length: Math.ceil(length / rows) }, (_, i) => {
           const end = Math.min((i + 1) * rows, length);
-          return feedForward(at, keep(slice(inner_BTD, 1, i * rows, end), "piece"));
+          return feedForward(at, keep(g.slice(inner_BTD, 1, i * rows, end), "piece"));
         });
-        return concat(chunks, 1);
+        return g.concat(chunks, 1);
       });
     const attended_BTD = part(family.norms.attention, x_BTD, (inner_BTD) =>
       attended(layer, `${at}.${family.attention.name}`, inner_BTD),
     );
-    if (config.isParallel) return add(add(attended_BTD, fed(x_BTD)), x_BTD);
-    const middle_BTD = keep(add(x_BTD, attended_BTD), "stream");
-    return add(middle_BTD, fed(middle_BTD));
+    if (config.isParallel) return g.add(g.add(attended_BTD, fed(x_BTD)), x_BTD);
+    const middle_BTD = keep(g.add(x_BTD, attended_BTD), "stream");
+    return g.add(middle_BTD, fed(middle_BTD));
   }
 
   function feedForward(at: string, x_BTD: Tensor): Tensor {
     const product = (name: string, size: number) =>
       keep(dense(`${at}.${name}`, x_BTD, size, hasMlpBias), "product");
     const fused = mlp.gate === mlp.up ? product(mlp.up, 2 * F) : null;
-    const gate_BTF = fused ? slice(fused, -1, 0, F) : product(mlp.gate ?? mlp.up, F);
+    const gate_BTF = fused ? g.slice(fused, -1, 0, F) : product(mlp.gate ?? mlp.up, F);
     const active_BTF = activate(gate_BTF, config.activation);
-    const up_BTF = fused ? slice(fused, -1, F, 2 * F) : mlp.gate ? product(mlp.up, F) : null;
-    const inner_BTF = up_BTF ? mul(active_BTF, up_BTF) : active_BTF;
+    const up_BTF = fused ? g.slice(fused, -1, F, 2 * F) : mlp.gate ? product(mlp.up, F) : null;
+    const inner_BTF = up_BTF ? g.mul(active_BTF, up_BTF) : active_BTF;
     return dense(`${at}.${mlp.down}`, inner_BTF, hiddenSize, hasMlpBias);
   }
 
@@ -268,13 +256,12 @@ function forward(family: Family, config: DecoderConfig, context: ForwardContext)
     if (split === "modules") return counts.map((heads, i) => product(project(i, heads), heads, i));
     const fused = project(0, N + 2 * K);
     const part = (x: Tensor, start: number, heads: number) =>
-      slice(x, x.shape.length - 1, start * H, (start + heads) * H);
+      g.slice(x, -1, start * H, (start + heads) * H);
+    const starts = [0, N, N + K];
     if (split === "parts")
-      return [0, N, N + K].map((start, i) =>
-        product(part(fused, start, counts[i]!), counts[i]!, i),
-      );
+      return counts.map((heads, i) => product(part(fused, starts[i]!, heads), heads, i));
     // Each head's query, key and value side by side.
-    const perHead = reshape(keep(fused, "product"), [...fused.shape.slice(0, 2), N, 3 * H]);
-    return counts.map((_, i) => transpose(part(perHead, i, 1), [0, 2, 1, 3]));
+    const perHead = g.reshape(keep(fused, "product"), [...fused.shape.slice(0, 2), N, 3 * H]);
+    return counts.map((_, i) => g.transpose(part(perHead, i, 1), [0, 2, 1, 3]));
   }
 }

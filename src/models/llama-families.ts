@@ -2,14 +2,8 @@
 
 import { UserError } from "../core/errors.ts";
 import { everyLayer, type Family, normsBefore, unbiased } from "./family.ts";
-import {
-  attentionBias,
-  gemma,
-  gemmaRotary,
-  layerWindows,
-  readRotary,
-  slidingWindow,
-} from "./settings.ts";
+import { attentionBias, layerWindows, readRotary, slidingWindow } from "./settings.ts";
+import { gemma, gemmaRotary } from "./settings.ts";
 
 /** Touvron et al., 2023: RMS norm, rotary positions, grouped-query attention, SwiGLU. */
 export const llama: Family = {

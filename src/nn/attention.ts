@@ -85,7 +85,7 @@ export function attention(projections: Projections, options: AttentionOptions): 
   const y_BNTH =
     "given" in mask
       ? attend({ query, key, value }, mask.given(window), options)
-      : concat(causalBlocks({ query, key, value }, mask, window, options), 2);
+      : concat(causalBlocks({ query, key, value }, mask, options), 2);
   const [batch, heads, length, headDim] = y_BNTH.shape;
   const merged = Number(heads) * Number(headDim);
   return reshape(transpose(y_BNTH, [0, 2, 1, 3]), [batch!, length!, merged]);
@@ -95,12 +95,13 @@ export function attention(projections: Projections, options: AttentionOptions): 
 const STAGED_BLOCKS = 16;
 
 /** By blocks of queries that share their keys: what is later than a block or before its window is never computed. */
-function causalBlocks(all: Projections, mask: CausalMask, window: number, form: Form): Tensor[] {
+function causalBlocks(all: Projections, mask: CausalMask, options: AttentionOptions): Tensor[] {
   const { query, key, value } = all;
+  const { window = Infinity } = options;
   const length = Number(query.shape[2]);
   const rows = Math.min(mask.queryRows, length);
   const numBlocks = Math.ceil(length / rows);
-  const stage = numBlocks >= STAGED_BLOCKS ? form.stage : undefined;
+  const stage = numBlocks >= STAGED_BLOCKS ? options.stage : undefined;
   return Array.from({ length: numBlocks }, (_, block) => {
     const start = block * rows;
     const end = Math.min(start + rows, length);
@@ -108,19 +109,17 @@ function causalBlocks(all: Projections, mask: CausalMask, window: number, form: 
     const visible = { key: slice(key, 2, from, end), value: slice(value, 2, from, end) };
     const asking = slice(query, 2, start, end);
     const own = mask.causal(end - start, end - from, window, end, stage?.(asking));
-    return attend({ query: asking, ...visible }, own, form);
+    return attend({ query: asking, ...visible }, own, options);
   });
 }
-
-type Form = Pick<AttentionOptions, "scale" | "cap" | "hooks" | "stage" | "layer">;
 
 /**
  * softmax(scale · q kᵀ + mask) v, the logits capped before the mask, the softmax in F32. Queries of a group share their
  * keys: they are rows of one product.
  */
-function attend(projections: Projections, mask: Tensor, form: Form): Tensor {
+function attend(projections: Projections, mask: Tensor, options: AttentionOptions): Tensor {
   const { query: q_BNTH, key: k_BKSH, value: v_BKSH } = projections;
-  const { scale, cap = null, hooks, layer } = form;
+  const { scale, cap = null, hooks, layer } = options;
   const [batch, heads, rows, headDim] = q_BNTH.shape;
   const [, groups, keys] = k_BKSH.shape;
   const perGroup = Number(heads) / Number(groups);

@@ -11,11 +11,9 @@ export function linear(x_BTD: Tensor, weight: Tensor, bias?: Tensor, layout: "FD
   return bias ? g.add(product_BTF, bias) : product_BTF;
 }
 
-/** Over the last axis, computed in F32, in the format of x. */
+/** Norms over the last axis, computed in F32, in the format of x. */
 export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, epsilon: number) =>
   g.cast(g.layerNorm(g.cast(x, "F32"), weight, bias, epsilon), x.dtype);
-
-/** Over the last axis, computed in F32, in the format of x. */
 export const rmsNorm = (x: Tensor, weight: Tensor, epsilon: number) =>
   g.cast(g.rmsNorm(g.cast(x, "F32"), weight, epsilon), x.dtype);
 

@@ -30,28 +30,21 @@ export const MASKED = -1e9;
 /** Tokens 0 to length - 1 of a window. */
 export function fixedPositions(length: number, { queryRows } = smallTiles) {
   const masks = new Map<string, Tensor>();
-  const causal = (
-    rows: number,
-    keys: number,
-    window: number,
-    _end: number,
-    of?: Tensor,
-  ): Tensor => {
+  const causal: CausalMask["causal"] = (rows, keys, window, _end, of) => {
     // What is before the rows themselves hides nothing.
     if (of && window >= keys && keys > rows)
       return g.pad(g.constantAfter(causal(rows, rows, rows, rows), of), 1, keys - rows, 0);
     const visible = Math.min(window, keys); // one table for all windows that hide nothing
     const id = [rows, keys, visible].join();
-    const values = () => {
-      const table = new Float32Array(rows * keys);
-      for (let row = 0, start = 0; row < rows; row++, start += keys) {
-        const own = keys - rows + row;
-        table.fill(MASKED, start, start + Math.max(0, own - visible + 1));
-        table.fill(MASKED, start + own + 1, start + keys);
-      }
-      return table;
-    };
-    const table = masks.get(id) ?? g.constant(values(), [rows, keys]);
+    const known = masks.get(id);
+    if (known) return known;
+    const values = new Float32Array(rows * keys);
+    for (let row = 0, start = 0; row < rows; row++, start += keys) {
+      const own = keys - rows + row;
+      values.fill(MASKED, start, start + Math.max(0, own - visible + 1));
+      values.fill(MASKED, start + own + 1, start + keys);
+    }
+    const table = g.constant(values, [rows, keys]);
     masks.set(id, table);
     return table;
   };

@@ -44,11 +44,8 @@ export type RotaryScaling =
       readonly long: readonly number[];
     });
 
-type Slowed<Scaling> = (
-  scaling: Scaling,
-  pair: Omit<RotaryConfig, "scaling"> & { readonly i: number; readonly frequency: number },
-  numPositions: number,
-) => number;
+type Pair = Omit<RotaryConfig, "scaling"> & Record<"i" | "frequency" | "numPositions", number>;
+type Slowed<Scaling> = (scaling: Scaling, pair: Pair) => number;
 
 /** The frequency of pair i under each scaling. */
 const slowed: {
@@ -73,7 +70,7 @@ const slowed: {
     const share = Math.min(1, Math.max(0, (i - first) / width));
     return (frequency / factor) * share + frequency * (1 - share);
   },
-  longrope: ({ short, long, originalMaxPositions }, { i, frequency }, numPositions) =>
+  longrope: ({ short, long, originalMaxPositions }, { i, frequency, numPositions }) =>
     frequency / (numPositions > originalMaxPositions ? long : short)[i]!,
 };
 
@@ -83,7 +80,7 @@ export function frequencies(config: RotaryConfig, numPositions = 1): number[] {
   const slow = slowed[scaling.type] as Slowed<RotaryScaling>;
   return Array.from({ length: rotaryDim / 2 }, (_, i) => {
     const frequency = theta ** ((-2 * i) / rotaryDim);
-    return slow(scaling, { rotaryDim, theta, i, frequency }, numPositions);
+    return slow(scaling, { rotaryDim, theta, i, frequency, numPositions });
   });
 }
 

@@ -34,7 +34,6 @@ const tuneGroups: Readonly<Record<TuneGroup, Group>> = {
 /** To these alone the recipe's weight decay applies. */
 const DECAYED: readonly Kind[] = ["embeddings", "matrices", "lora"];
 
-/** The learning rates that a recipe's groups take. */
 export const rateNames = ({ tune }: Pick<Recipe, "tune">) => [
   ...new Set(tune.map((group) => tuneGroups[group].rate)),
 ];
@@ -44,7 +43,7 @@ export const changesBase = ({ tune, init, final }: Recipe) =>
   init === "random" ||
   tune.some((group) => !isInserted(group) || (group === "lora" && final === "model"));
 
-const isInserted = (name: Kind | TuneGroup) => INSERTION_KINDS.some((kind) => kind === name);
+export const isInserted = (name: Kind | TuneGroup) => INSERTION_KINDS.some((kind) => kind === name);
 
 /** Random streams of the seed that no epoch's order of data takes. */
 const INITIAL_WEIGHTS = -1;
@@ -52,12 +51,13 @@ const INITIAL_INSERTION = -2;
 
 /** The base with what the recipe inserts: as long as that has its initial values, it gives the base's logits bit for bit. */
 export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
-  const present = insertionsOf(base);
-  if (present.length > 0 && recipe.final === "adapter")
-    throw new UserError(
-      `${base.folder} has ${present.map(([kind]) => kindOf(kind).word).join(" and ")} already; an adapter needs a plain base`,
-      { hint: "use final: model" },
-    );
+  const present = insertionsOf(base)
+    .map(([kind]) => kindOf(kind).word)
+    .join(" and ");
+  if (present && recipe.final === "adapter")
+    throw new UserError(`${base.folder} has ${present} already; an adapter needs a plain base`, {
+      hint: "use final: model",
+    });
   const random = createRandom(recipe.seed, INITIAL_INSERTION);
   const asked: Insertions = Object.fromEntries(
     INSERTION_KINDS.filter((kind) => recipe.tune.includes(kind)).map((kind) => {

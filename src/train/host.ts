@@ -30,7 +30,6 @@ const CHUNK = 2 ** 20;
 /** Values from which on threads are worth their start. */
 const MANY = 2 ** 22;
 
-const numChunks = ({ values }: TrainedTensor) => Math.ceil(values.length / CHUNK);
 const totalOf = (numbers: Iterable<number>) => [...numbers].reduce((sum, x) => sum + x, 0);
 
 /** Does one of so many equal shares of the work. */
@@ -72,7 +71,7 @@ export function openHost(
   { threads = 1, start }: { threads?: number; start?: typeof startHelper } = {},
 ) {
   const size = totalOf(tensors.map(({ values }) => values.length));
-  const chunks = totalOf(tensors.map(numChunks));
+  const chunks = totalOf(tensors.map(({ values }) => Math.ceil(values.length / CHUNK)));
   const shares = start && size >= MANY ? Math.max(1, Math.min(threads, chunks)) : 1;
   const bytes = (length: number) =>
     shares > 1 ? new SharedArrayBuffer(length) : new ArrayBuffer(length);

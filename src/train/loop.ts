@@ -38,7 +38,6 @@ export interface LoopCallbacks {
   readonly onStep: (metrics: StepMetrics) => void | Promise<void>;
   /** Mean nats per token on held-out windows; null where it was stopped on the way. */
   readonly evaluate: (step: number) => Promise<number | null>;
-  /** Saves the state after a step. */
   readonly save: (state: LoopState) => Promise<void>;
   /** True to save and return; asked between steps, and of an error, whether it only says so. */
   readonly shouldStop: (error?: unknown) => boolean;
@@ -116,7 +115,6 @@ export async function trainLoop(
   }
 }
 
-/** The state after an evaluation. */
 function judged(state: LoopState, lossNats: number): LoopState {
   const { step, bestLossNats, evaluationsSinceBest } = state;
   const evaluated = { ...state, evaluatedStep: step };
@@ -171,9 +169,7 @@ async function trainStep(
   const factor = clipFactor(gradNorm, options.maxGradNorm) / numTokens;
   const rateOf = (rate: TrainedTensor["rate"]) => learningRateAt(step, options, options[rate]);
   const rates = tensors.map(({ rate }) => rate);
-  const { beta1, beta2, epsilon } = options;
-  const adam = { beta1, beta2, epsilon };
-  await host.update({ step, factor, learningRates: rates.map(rateOf), options: adam });
+  await host.update({ step, factor, learningRates: rates.map(rateOf), options });
   return {
     step,
     /** Mean over the step's targets, before the update. */

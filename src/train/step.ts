@@ -86,14 +86,11 @@ export async function openTrainingStep(
     run: async (batch: Batch, values: Readonly<Record<string, Float32Array>>, index?: number) => {
       const scaled = scale && { [LOSS_SCALE]: Float32Array.of(scale.state.value) };
       const feeds = { ...values, ...batchFeeds(batch), ...scaled };
-      const isAdding = take && index !== undefined;
-      const results = await program.run(
-        feeds,
-        isAdding ? { index, names: outputNames } : undefined,
-      );
+      const adding = take && index !== undefined ? { index, names: outputNames } : undefined;
+      const results = await program.run(feeds, adding);
       const nats = totalNats(results["nats"]!);
       // Of the summed nats, by name; overwritten by the run that is as many later as there are lanes.
-      const gradients: ReadonlyMap<string, Float32Array> = isAdding ? new Map() : byName(results);
+      const gradients: ReadonlyMap<string, Float32Array> = adding ? new Map() : byName(results);
       for (const gradient of scale ? gradients.values() : [])
         for (let i = 0; i < gradient.length; i++) gradient[i]! /= scale!.state.value;
       return { nats, numTokens: batch.numTargets, gradients };

@@ -10,8 +10,7 @@ export const matMul: Rule<"MatMul"> = (context, operands, attributes, tensor) =>
   const [a, b] = operands;
   const [x, y] = tensor.inputs as [Tensor, Tensor];
   // Gemm transposes on every provider, but takes matrices only.
-  if (x.shape.length === 2 && y.shape.length === 2)
-    return gemm(context, operands, attributes, tensor);
+  if (x.shape.length === 2 && y.shape.length === 2) return gemm(context, operands, attributes);
   const { transposeA, transposeB, alpha } = attributes;
   // Of three products with attention's squares two scale the same rows.
   const scalesRows = context.target.fewLaunches && alpha !== 1;
@@ -34,8 +33,8 @@ export const scaling = ({ transposeA, transposeB, alpha }: OpAttributes["MatMul"
   alpha: { float: alpha },
 });
 
-export const gemm: Rule<"MatMul"> = (context, operands, attributes) =>
-  context.emit("Gemm", operands, scaling(attributes));
+export const gemm = (context: Lowering, operands: readonly string[], of: OpAttributes["MatMul"]) =>
+  context.emit("Gemm", operands, scaling(of));
 
 function swapLast(context: Lowering, x: string, rank: number): string {
   const perm = Array.from({ length: rank }, (_, i) => i);

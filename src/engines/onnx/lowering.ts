@@ -8,31 +8,30 @@ import { isOp, type Tensor } from "../../graph/tensor.ts";
 import { largeTiles, smallTiles, type Tiling } from "../../nn/tiling.ts";
 import { type Attributes, ONNX_TYPES, OnnxModel, type Operand, type WeightBytes } from "./model.ts";
 
-/** What a provider has; what it lacks is composed of ops that every provider has. */
+/** What a provider has; what it lacks, as what is absent here, is composed of ops that every provider has. */
 export interface LoweringTarget {
   /** com.microsoft.FusedMatMul, which transposes and scales as it multiplies. */
-  readonly fusedMatMul: boolean;
+  readonly fusedMatMul?: boolean;
   /** Which normalizations give their statistics as further outputs. */
   readonly normStatistics: readonly ("LayerNormalization" | "SimplifiedLayerNormalization")[];
   /** Each node is the launch of a kernel, so that fewer, larger ones are worth what they copy. */
-  readonly fewLaunches: boolean;
+  readonly fewLaunches?: boolean;
   /** Its softmax of half precision computes in F32. */
-  readonly softmaxInF32: boolean;
+  readonly softmaxInF32?: boolean;
   /** A LogSoftmax in one kernel, and faster than the largest of a row. */
-  readonly logSoftmax: boolean;
+  readonly logSoftmax?: boolean;
   /** A ScatterND that adds. */
-  readonly scatterAdd: boolean;
+  readonly scatterAdd?: boolean;
   /** Arithmetic with 64-bit integers; without it ids and positions are 32-bit, and fed so. */
   readonly int64: boolean;
   /** The shapes of parts of a long axis are known to the run alone (open.ts). */
-  readonly opensShapes: boolean;
+  readonly opensShapes?: boolean;
   /** A Gather of integers of 4 and 8 bits; without it a table in blocks is widened whole. */
-  readonly gathersCodes: boolean;
+  readonly gathersCodes?: boolean;
   /** A DequantizeLinear of blocks of 8 bits, and not of 4 alone. */
-  readonly blocksOfBytes: boolean;
+  readonly blocksOfBytes?: boolean;
   /** com.microsoft.MatMulNBits, a product with a matrix in blocks. */
-  readonly productOfBlocks: boolean;
-  /** How graphs are cut for it. */
+  readonly productOfBlocks?: boolean;
   readonly tiling: Tiling;
   /** Casts stored matrices where they are used, not at load, and at most so many bytes at once; absent: at load, whole. */
   readonly castBytes?: number;
@@ -41,25 +40,9 @@ export interface LoweringTarget {
 /** Far more than a product needs to run at full speed, far less than the output embedding of a large vocabulary. */
 export const CAST_BYTES = 128 * 1024 ** 2;
 
-const common = {
-  tiling: largeTiles,
-  fewLaunches: false,
-  softmaxInF32: false,
-  logSoftmax: false,
-  opensShapes: false,
-  blocksOfBytes: true,
-  productOfBlocks: false,
-  int64: true,
-};
-const little = {
-  ...common,
-  fusedMatMul: false,
-  normStatistics: [],
-  scatterAdd: false,
-  gathersCodes: false,
-};
+const little = { tiling: largeTiles, normStatistics: [], blocksOfBytes: true, int64: true };
 const everything: LoweringTarget = {
-  ...common,
+  ...little,
   fusedMatMul: true,
   normStatistics: ["LayerNormalization", "SimplifiedLayerNormalization"],
   scatterAdd: true,
@@ -67,8 +50,10 @@ const everything: LoweringTarget = {
 };
 const cuda = { fewLaunches: true, gathersCodes: false, blocksOfBytes: false };
 
+type TargetName = "cpu" | "cuda" | "webgpu" | "dml" | "coreml" | "portable";
+
 /** By execution provider; `portable` keeps to ops that every runtime has. */
-export const targets = {
+export const targets: Readonly<Record<TargetName, LoweringTarget>> = {
   cpu: { ...everything, tiling: smallTiles, opensShapes: true, castBytes: CAST_BYTES },
   // Its ReduceMax takes 5 ms for 512 MiB on an H200, its LogSoftmax half a millisecond.
   cuda: { ...everything, ...cuda, softmaxInF32: true, logSoftmax: true },
@@ -77,7 +62,7 @@ export const targets = {
   dml: little,
   coreml: little,
   portable: { ...everything, fusedMatMul: false, normStatistics: [], productOfBlocks: true },
-} as const satisfies Readonly<Record<string, LoweringTarget>>;
+};
 
 /** Where a parameter's bytes are; `isOffset`: codes of blocks shifted to begin at 0, as MatMulNBits has them. */
 export type WeightOf = (name: string, isOffset?: boolean) => WeightBytes;
@@ -178,12 +163,9 @@ export class Lowering {
 
   /** Values of the graph's integers, in the target's format. */
   integers(values: Iterable<number | bigint>, shape: readonly number[]): string {
-    const dtype = this.dtypeOf("I64");
-    const data =
-      dtype === "I64"
-        ? BigInt64Array.from(values as Iterable<bigint>, BigInt)
-        : Int32Array.from(values as Iterable<number>, Number);
-    return this.model.constant(dtype, shape, new Uint8Array(data.buffer));
+    if (this.target.int64) return this.model.integers(values, shape);
+    const data = Int32Array.from(values as Iterable<number>, Number);
+    return this.model.constant("I32", shape, new Uint8Array(data.buffer));
   }
 
   /** The integers below a number. */

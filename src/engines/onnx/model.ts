@@ -7,7 +7,6 @@ import type { Shape } from "../../core/shape.ts";
 /** Opset 21 is the newest that onnxruntime-web runs as well. */
 const OPSET = 21;
 const IR_VERSION = 10;
-const MICROSOFT = "com.microsoft";
 
 /** TensorProto.DataType */
 export const ONNX_TYPES: Readonly<Record<Dtype | "I4", number>> = {
@@ -63,7 +62,7 @@ export class OnnxModel {
     outputs: readonly string[],
     attributes: Attributes = {},
   ): readonly string[] {
-    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x)));
+    const inputs = operands.map((x) => (typeof x === "string" ? x : this.integers(x, [x.length])));
     this.#nodes.push({ op, inputs, outputs, attributes });
     return outputs;
   }
@@ -100,8 +99,9 @@ export class OnnxModel {
     return name;
   }
 
-  integers(values: readonly number[], shape: readonly number[] = [values.length]): string {
-    return this.constant("I64", shape, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+  integers(values: Iterable<number | bigint>, shape: readonly number[]): string {
+    const data = BigInt64Array.from(values as Iterable<bigint>, BigInt);
+    return this.constant("I64", shape, new Uint8Array(data.buffer));
   }
 
   input(name: string, dtype: Dtype, shape: Shape): void {
@@ -132,7 +132,7 @@ export class OnnxModel {
       7: { 1: nodes, 2: "main", 5: this.#initializers, 11: this.#inputs, 12: this.#outputs },
       8: [
         { 1: "", 2: OPSET },
-        { 1: MICROSOFT, 2: 1 },
+        { 1: "com.microsoft", 2: 1 },
       ],
     };
   }

@@ -4,7 +4,7 @@ import { encodeFloats } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { encode, type Message } from "../../core/protobuf.ts";
 import { fixedShape, type Shape, sizeOf } from "../../core/shape.ts";
-import { each, type Operands, type OpType } from "../../graph/ops.ts";
+import { ARITHMETIC, each, type Operands, type OpType } from "../../graph/ops.ts";
 import { isOp, leaves, type Outputs, type Tensor } from "../../graph/tensor.ts";
 import * as casts from "./casts.ts";
 import * as composed from "./composed.ts";
@@ -49,12 +49,6 @@ export function lowered(outputs: Outputs, weightOf: WeightOf, target: LoweringTa
   return context.model.message();
 }
 
-/** Ops that ONNX has under the same name, without attributes. */
-const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
-  ...(["LessOrEqual", "And", "Where"] as const),
-];
-
 type Compose = (context: Lowering, x: string, tensor: Tensor, epsilon: number) => string;
 
 /** One output of a normalization: the values themselves, or a statistic, composed where the provider gives none. */
@@ -72,10 +66,9 @@ const layerNorm = norm("LayerNormalization", ["norm", "mean", "invStd"]);
 const rmsNorm = norm("SimplifiedLayerNormalization", ["norm", "invStd"]);
 
 const rules: { readonly [Op in OpType]: Rule<Op> } = {
-  ...each(
-    DIRECT,
-    (op) => (context: Lowering, inputs: Operands<string>) => context.emit(op, inputs),
-  ),
+  ...each([...ARITHMETIC, "LessOrEqual", "And", "Where"], (op): Rule<OpType> => {
+    return (context, inputs) => context.emit(op, inputs);
+  }),
   Input: (context, _, { name, shape, dtype }) => {
     context.model.input(name, context.dtypeOf(dtype), shape);
     return name;
@@ -94,7 +87,7 @@ const rules: { readonly [Op in OpType]: Rule<Op> } = {
   Cast: (context, [x], { to }) => context.cast(x, to),
   Dequantize: (context, parts, _, tensor) => casts.dequantized(context, tensor, parts),
   MatMul: (context, operands, attributes, tensor) => {
-    if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes, tensor);
+    if (tensor.inputs.length === 3) return composed.gemm(context, operands, attributes);
     const [a, b] = operands;
     const { transposeA, transposeB, alpha } = attributes;
     if (!transposeA && !transposeB && alpha === 1) return context.emit("MatMul", [a, b]);

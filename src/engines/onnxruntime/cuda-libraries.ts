@@ -92,9 +92,8 @@ export function preload(path: string): string | null {
 /** What the loader says that a library is linked to, and where it finds each, as `ldd` prints it. */
 function linkedTo(library: string): readonly Linked[] {
   const loader = "/lib64/ld-linux-x86-64.so.2";
-  const lines = said("env", ["LD_TRACE_LOADED_OBJECTS=1", loader, library]).matchAll(
-    /(lib(?:cu|nv)\S+) => (\/.*(?= \()|not found)/g,
-  );
+  const link = /(lib(?:cu|nv)\S+) => (\/.*(?= \()|not found)/g;
+  const lines = said("env", ["LD_TRACE_LOADED_OBJECTS=1", loader, library]).matchAll(link);
   return [...lines].map(([, file, path]) => (path!.startsWith("/") ? [file!, path!] : [file!]));
 }
 

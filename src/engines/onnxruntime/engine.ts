@@ -28,7 +28,6 @@ export interface OnnxRuntimeOptions {
   readonly threads: number;
 }
 
-/** The thread that owns the sessions. */
 type Ask = (request: WorkerRequest) => Promise<number>;
 const openWorker = () => openQueue<Ask>("./worker", import.meta.url, undefined, failureOf);
 

@@ -11,7 +11,6 @@ import { type CudaLibrary, examineCuda } from "./cuda-libraries.ts";
 export interface Probe {
   /** Why it cannot compute; absent where it can. */
   readonly error?: string | undefined;
-  /** The number formats in which it computes. */
   readonly precisions: readonly Precision[];
   /** Whether a hardware driver is in use, judged from the files that this process holds. */
   readonly usesHardware: boolean;

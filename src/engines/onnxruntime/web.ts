@@ -70,13 +70,15 @@ export async function openWebEngine(
     estimate: (outputs) => estimate(shapedFor(outputs, target), like),
     compile: (outputs, weights) => {
       const shaped = shapedFor(outputs, target);
-      return compile(ort, shaped, weights, files, { name, target }).catch((error: unknown) => {
-        throw failureOf(messageOf(error));
-      });
+      return compile(ort, shaped, weights, files, { name, target }).catch(fail);
     },
     dispose: () => Promise.resolve(),
   };
 }
+
+const fail = (error: unknown): never => {
+  throw failureOf(messageOf(error));
+};
 
 async function compile(
   ort: typeof OnnxRuntime,
@@ -105,9 +107,7 @@ async function compile(
     run: async (feeds: Feeds) => {
       const tensors = Object.entries(feeds).map(([name, data]) => [name, tensorOf(name, data)]);
       const fed = Object.fromEntries(tensors) as Record<string, OnnxRuntime.Tensor>;
-      const results = await session.run(fed).catch((error: unknown) => {
-        throw failureOf(messageOf(error));
-      });
+      const results = await session.run(fed).catch(fail);
       const values = Object.entries(results).map(([name, { data }]) => [name, data]);
       return Object.fromEntries(values) as Record<string, Float32Array>;
     },

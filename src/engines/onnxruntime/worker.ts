@@ -35,12 +35,10 @@ answerQueue(async (request: WorkerRequest) => {
 async function compile({ model, options, inputs, outputs }: Compile) {
   const session = await InferenceSession.create(model, options);
   // Buffers of the outputs' sizes: ONNX Runtime writes to them directly, but takes no shared memory.
-  const fetches = Object.fromEntries(
-    [...outputs].map(([name, { data, shape }]) => [
-      name,
-      new Tensor("float32", new Float32Array(data.length), shape),
-    ]),
-  );
+  const buffers = Array.from(outputs, ([name, { data, shape }]) => {
+    return [name, new Tensor("float32", new Float32Array(data.length), shape)] as const;
+  });
+  const fetches = Object.fromEntries(buffers);
   /** Of inputs in shared memory, which is as little taken. */
   const copies = new Map<string, Float32Array>();
   const unshared = (name: string, data: Float32Array) => {

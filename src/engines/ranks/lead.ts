@@ -12,13 +12,8 @@ import { pooled } from "../pool.ts";
 import { openSums, SHARED_VALUES, startOf } from "./sums.ts";
 import { openLink, type Processes } from "./link.ts";
 import type { Launch } from "./mpi.ts";
-import {
-  fileReader,
-  type ModelFile,
-  type SentWeight,
-  type ServeOptions,
-  type Serving,
-} from "./serve.ts";
+import { fileReader } from "./serve.ts";
+import type { ModelFile, SentWeight, ServeOptions, Serving } from "./serve.ts";
 
 export type Ranks = Awaited<ReturnType<typeof leadRanks>>;
 
@@ -115,12 +110,9 @@ export async function leadRanks(
   };
   /** A program whose large sums can be taken from all ranks. */
   const takable = (program: Program, id: number, outputs: Outputs): Program => {
-    const sizes = new Map(
-      Object.entries(outputs).map(([name, { shape }]) => [name, sizeOf(shape)]),
-    );
-    const length = (names: readonly string[]) =>
-      names.reduce((sum, name) => sum + sizes.get(name)!, 0);
-    if (length([...sizes.keys()]) < SHARED_VALUES) return program;
+    const size = (name: string) => sizeOf(outputs[name]!.shape);
+    const length = (names: readonly string[]) => names.reduce((sum, name) => sum + size(name), 0);
+    if (length(Object.keys(outputs)) < SHARED_VALUES) return program;
     const take = async (names: readonly string[]) => {
       const theirs = others.map((rank) => ask(rank, "take", id));
       const whole = new Float32Array(new SharedArrayBuffer(4 * length(names)));
@@ -130,7 +122,7 @@ export async function leadRanks(
         at += part.length;
       }
       at = 0;
-      const next = (name: string) => whole.subarray(at, (at += sizes.get(name)!));
+      const next = (name: string) => whole.subarray(at, (at += size(name)));
       return Object.fromEntries(names.map((name) => [name, next(name)]));
     };
     return { ...program, take };

@@ -43,14 +43,10 @@ export async function openLink(
     const { host, pid } = known.get(rank) ?? {};
     return `rank ${rank}${pid ? ` (process ${pid} on ${host})` : ""}`;
   };
-  const answer = async (to: number, id: number, work: Promise<unknown>) =>
-    send(
-      to,
-      await work.then(
-        (answer) => ({ id, answer }),
-        (error: unknown) => ({ id, failure: failureFrom(error) }),
-      ),
-    );
+  const answer = async (to: number, id: number, work: Promise<unknown>) => {
+    const failing = (error: unknown) => ({ id, failure: failureFrom(error) });
+    await send(to, await work.then((answer) => ({ id, answer }), failing));
+  };
   const onPiece = (from: number) => void (silent.has(from) && silent.set(from, 0));
   const present = new Set(peers);
   let part: () => void;

@@ -1,12 +1,8 @@
 // Messages as bytes: what is large in them stays where it is and follows in pieces, so that nobody copies or waits for a
 // whole model at once. In the message an array leaves its kind and its size.
 
-import {
-  DefaultDeserializer,
-  DefaultSerializer,
-  type Deserializer,
-  type Serializer,
-} from "node:v8";
+import { DefaultDeserializer, DefaultSerializer } from "node:v8";
+import type { Deserializer, Serializer } from "node:v8";
 import { invariant } from "../../core/errors.ts";
 
 /** Arrays of more bytes come after the message. */

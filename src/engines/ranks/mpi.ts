@@ -106,6 +106,13 @@ interface Listener {
   readonly fail: (error: unknown) => void;
 }
 
+/** Of large arrays: messages of other tags go between. */
+function* piecesOf(large: readonly Uint8Array[]) {
+  for (const bytes of large)
+    for (let start = 0; start < bytes.length; start += PIECE)
+      yield bytes.subarray(start, start + PIECE);
+}
+
 /** Joins the other ranks. */
 export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener) {
   const { call, handle, isOpen: isOpenMpi, anySource } = await load(launch);
@@ -133,31 +140,12 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       call(name, memory, memory.byteLength, byte, peer, tag, world, request);
       pending.add({ name, request, memory, done });
     });
-  /** Large arrays, piece by piece: messages of other tags go between. */
-  const pass = (
-    large: readonly Uint8Array[],
-    each: (piece: Uint8Array) => Promise<void>,
-    done: () => void = () => undefined,
-  ) =>
-    inOrder(
-      large.flatMap((bytes) =>
-        Array.from({ length: Math.ceil(bytes.length / PIECE) }, (_, i) =>
-          bytes.subarray(i * PIECE, (i + 1) * PIECE),
-        ),
-      ),
-      AHEAD,
-      each,
-      done,
-    );
   const receive = async (from: number, tag: number, length: number) => {
     const bytes = Buffer.allocUnsafeSlow(Math.max(64, length)).subarray(0, length);
     await begin("Irecv", bytes, from, tag);
     const { message, large } = unpacked(bytes);
-    await pass(
-      large,
-      (piece) => begin("Irecv", piece, from, tag),
-      () => onPiece(from),
-    );
+    const fill = (piece: Uint8Array) => begin("Irecv", piece, from, tag);
+    await inOrder(piecesOf(large), AHEAD, fill, () => onPiece(from));
     hear(from, message);
   };
   const listen = async () => {
@@ -200,7 +188,8 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       // The library takes no memory that threads share.
       const own = (piece: Uint8Array) =>
         piece.buffer instanceof SharedArrayBuffer ? Buffer.from(piece) : piece;
-      await pass(large, (piece) => begin("Isend", own(piece), to, tag));
+      const pass = (piece: Uint8Array) => begin("Isend", own(piece), to, tag);
+      await inOrder(piecesOf(large), AHEAD, pass, () => undefined);
     },
     /** In order, when nothing is under way any more. Otherwise the launcher ends the others after this process. */
     close: async (isOrderly: boolean) => {

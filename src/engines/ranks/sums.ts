@@ -73,11 +73,9 @@ export function openSums(
           return cut.length > 0 ? [cut] : [];
         });
       };
-      await Promise.all(
-        Array.from({ length: size }, (_, to) =>
-          (to === rank ? add : (of: Part) => send(to, of))({ id, index, values: part(to) }),
-        ),
-      );
+      const give = (to: number, of: Part) => (to === rank ? add(of) : send(to, of));
+      const ranks = Array.from({ length: size }, (_, to) => to);
+      await Promise.all(ranks.map((to) => give(to, { id, index, values: part(to) })));
       return Object.fromEntries(Object.entries(results).filter(([name]) => !names.includes(name)));
     },
   };

@@ -47,9 +47,8 @@ const LIBRARY_BYTES = 150e6;
 function estimate(outputs: Outputs): Room {
   const order = topologicalOrder(Object.values(outputs));
   const widened = order.filter((tensor) => isOp(tensor, "Parameter"));
-  const host =
-    widened.reduce((sum, x) => sum + 4 * sizeOf(x.shape) - bytesOf(x), 0) +
-    peakBytes(order, outputs, { overwrites: false });
+  const peak = peakBytes(order, outputs, { overwrites: false });
+  const host = widened.reduce((sum, x) => sum + 4 * sizeOf(x.shape) - bytesOf(x), peak);
   return { host, device: 0 };
 }
 

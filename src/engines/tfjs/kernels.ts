@@ -5,7 +5,8 @@ import type * as tensorflow from "@tensorflow/tfjs-core";
 import type { Dtype } from "../../core/dtype.ts";
 import { invariant } from "../../core/errors.ts";
 import { fixedShape, sameShape } from "../../core/shape.ts";
-import { each, type OpAttributes, type Operands, type OpType } from "../../graph/ops.ts";
+import { ARITHMETIC, each } from "../../graph/ops.ts";
+import type { OpAttributes, Operands, OpType } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import type { Feeds } from "../engine.ts";
 
@@ -36,15 +37,11 @@ const bound: Kernel<"Input" | "Parameter"> = ({ tf, values }, _, { name, shape }
   return upload(tf, values[name], fixedShape(shape));
 };
 
-/** Ops that TensorFlow.js has under the same name, without attributes. */
-const DIRECT = [
-  ...(["Add", "Sub", "Mul", "Neg", "Exp", "Tanh", "Sigmoid", "Erf"] as const),
-  ...(["Softmax", "Where", "Gather"] as const),
-];
-
 export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   ...each(["Input", "Parameter"], () => bound),
-  ...each(DIRECT, (op) => direct(op.toLowerCase() as Lowercase<typeof op>)),
+  ...each([...ARITHMETIC, "Softmax", "Where", "Gather"], (op) =>
+    direct(op.toLowerCase() as Lowercase<typeof op>),
+  ),
   Constant: ({ tf }, _, { data, shape }) => upload(tf, data, fixedShape(shape)),
   Gelu: ({ tf }, [x], { approximate }) => {
     const inner =
@@ -115,11 +112,10 @@ export const kernels: { readonly [Op in OpType]: Kernel<Op> } = {
   Transpose: ({ tf }, [x], { permutation }) => tf.transpose(x, [...permutation]),
   Expand: ({ tf }, [x], { shape }) => tf.broadcastTo(x, [...fixedShape(shape)]),
   Slice: ({ tf }, [x], { axis, start, end }) => slice(tf, x, axis, start, end),
-  Pad: ({ tf }, [x], { axis, before, after }) =>
-    tf.pad(
-      x,
-      x.shape.map((_, i) => (i === axis ? [before, after] : [0, 0])),
-    ),
+  Pad: ({ tf }, [x], { axis, before, after }) => {
+    const sides = x.shape.map((_, i): [number, number] => (i === axis ? [before, after] : [0, 0]));
+    return tf.pad(x, sides);
+  },
   Concat: ({ tf }, inputs, { axis }) => tf.concat([...inputs], axis),
   ScatterAdd: ({ tf }, [indices, updates], _, { shape }) => {
     const [rows, ...row] = fixedShape(shape);
