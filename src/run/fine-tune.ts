@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
-import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
+import { failing, makeFolder, temporaryOwner } from "../files/atomic.ts";
 import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
 import { lockName } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
@@ -93,9 +93,7 @@ export async function trainRun(
   const { recipe } = prepared;
   const { isResumed, signal } = options;
   const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
-  await makeFolder(runDir).catch((error: unknown) => {
-    throw writeFailure(runDir, error);
-  });
+  await makeFolder(runDir).catch(failing(runDir));
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
   const lock = await folders.lockRun(runDir);
   try {

@@ -5,14 +5,13 @@ import type { Precision } from "../core/dtype.ts";
 import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
 import { linkBytes } from "../engines/ranks/sums.ts";
-import { simplify } from "../graph/passes.ts";
-import { buildForward, natsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import { planBlocks } from "../model/quantize.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";
-import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
+import { needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
+import { graphsOf } from "./work.ts";
 
 type Recompute = NonNullable<TrainingOptions["recompute"]>;
 type Size = ReturnType<typeof fitBy>;
@@ -235,21 +234,5 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
     totalBytes: program + weights + trained + sessions,
     /** On each device with memory of its own; 0 without one. */
     deviceBytes: engine.room.device + together(training.device, scoring.device),
-  };
-}
-
-/** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
-export function graphsOf(
-  { opened, tensors, shapes }: Prepared,
-  { tiling }: Pick<Engine, "tiling">,
-  { batchSize, precision, recompute }: How,
-) {
-  const names = tensors.map(({ name }) => name);
-  const [training, scoring] = [shapes.training, shapes.scoring].map((of) => ({ ...of, batchSize }));
-  const nats = natsOf(buildForward(opened, scoring!, { trainable: new Set(names), tiling }));
-  const options = { precision, recompute, tiling };
-  return {
-    training: buildTrainingGraph(opened, training!, names, options),
-    scoring: simplify({ nats }),
   };
 }
