@@ -46,9 +46,7 @@ async function examine(io: CommandIo) {
   };
 }
 
-type Health = Awaited<ReturnType<typeof examine>>;
-
-function describe(health: Health) {
+function describe(health: Awaited<ReturnType<typeof examine>>) {
   const { versions, machine, devices, cuda, caches, hub } = health;
   const cached = Object.entries(caches).map(([name, { path, sizeBytes }]) => {
     return [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const;

@@ -12,10 +12,8 @@ import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
 import { quantizationOf } from "../../src/model/blocks.ts";
 import { opening } from "../../src/model/places.ts";
-import { quantizeOptions } from "../../src/options/quantize.ts";
-import { rowOptions } from "../../src/options/rows.ts";
+import { quantizeOptions, rowOptions } from "../../src/options/common.ts";
 import * as kind from "../../src/options/values.ts";
-import type { Values } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { converse } from "../converse.ts";
 import * as format from "../../src/core/format.ts";
@@ -105,7 +103,7 @@ Example:
   },
 });
 
-type Given = Values<typeof options> & { readonly json: boolean };
+type Given = kind.Values<typeof options> & { readonly json: boolean };
 
 /** Each prompt as it was given, and as the model gets it; undefined where somebody will type them. */
 function promptsOf({ prompt, promptFile, prompts, chat, json }: Given, io: CommandIo) {
