@@ -201,7 +201,6 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     render,
     /** And what of it counts: answers, each with what ends its turn, without the header before and the space behind. */
     learn,
-    /** What ends an answer. */
     endOfTurn: () => {
       const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));
       const tail = render({ messages: turn }).split(probe)[2] ?? "";

@@ -2,8 +2,7 @@
 // code, and so is training; several windows may lie in one row, of which none sees another.
 
 import { UserError } from "../core/errors.ts";
-import { countTargets, joinedBy, partAt } from "./document.ts";
-import type { Remake, TokenizedText } from "./document.ts";
+import { countTargets, joinedBy, partAt, type Remake, type TokenizedText } from "./document.ts";
 import { wikitextPages } from "./readers/wikitext.ts";
 
 export interface WindowRule {

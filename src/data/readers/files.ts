@@ -143,7 +143,6 @@ async function filesByCard(root: string, config?: string): Promise<Found> {
   return found;
 }
 
-/** Paths in a folder like a pattern. */
 async function filesLike(folder: string, pattern: string): Promise<string[]> {
   const recursive = /\/|\*\*/.test(pattern);
   const names = await readdir(folder || ".", { recursive }).catch(() => []);

@@ -50,7 +50,7 @@ export async function tokenize(
   let [emitted, textStart] = [0, 0];
   const end = () => emitted + tokens.length;
   const underway: { readonly job: Job; readonly result: Promise<EncodedPieces> }[] = [];
-  let helpers: Helper[] = [];
+  let helpers: ReturnType<typeof startHelper>[] = [];
   let numJobs = 0;
   /** Appends the oldest job's tokens. */
   const collectFirst = async (): Promise<void> => {
@@ -122,8 +122,6 @@ function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
   for (let at = text.length - 2; at > 0; at--) if (cuts?.isCut(text, at)) return at;
   return undefined;
 }
-
-type Helper = ReturnType<typeof startHelper>;
 
 /** A thread that encodes beside this one. */
 const startHelper = (folder: string) =>
