@@ -114,7 +114,6 @@ export async function readBaseline(path: string): Promise<Baseline> {
   throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
 }
 
-/** Writes what `readBaseline` reads. */
 export async function writeBaseline(path: string, result: TaskResult): Promise<void> {
   if (result.outcomes ?? Number.isFinite(result.perplexity)) return writeJson(path, result);
   throw new UserError(`a perplexity of ${result.perplexity} is no baseline: ${path} not written`, {
@@ -163,8 +162,7 @@ export function compareWithBaseline(result: TaskResult, baseline: Baseline, maxI
   const { perplexity: baselinePerplexity = Number.NaN } = baseline;
   const percent = 100 * (perplexity / baselinePerplexity - 1);
   const hasRegressed = !(percent <= maxIncrease + ROUNDING_PERCENT);
-  const maxIncreasePercent = maxIncrease;
-  return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
+  return { hasRegressed, percent, maxIncreasePercent: maxIncrease, baselinePerplexity, perplexity };
 }
 
 export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;

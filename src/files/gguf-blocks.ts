@@ -118,7 +118,6 @@ export function blockFormat(name: string): BlockFormat | undefined {
   return format && "read" in format ? format : undefined;
 }
 
-/** What whole blocks hold. */
 export function blocksOf({ values, bytes, block, read }: BlockFormat, stored: Uint8Array): Blocks {
   const count = (stored.length / bytes) * values;
   const [factors, biases] = [new Float32Array(count / block), new Float32Array(count / block)];

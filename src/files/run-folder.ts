@@ -151,7 +151,6 @@ export async function claimRunFolder(checkpointsDir: string, stem: string): Prom
   }
 }
 
-/** Where a run keeps the snapshot of a step. */
 export const snapshotDir = (runDir: string, step: number): string =>
   join(runDir, `step-${String(step).padStart(6, "0")}`);
 

@@ -6,7 +6,7 @@ import { UserError } from "../core/errors.ts";
 import { evenSubset } from "../data/windows.ts";
 import type { Site } from "../evaluate/attention.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
-import type { EvaluationDetails } from "../evaluate/details.ts";
+import { type EvaluationDetails, rounded } from "../evaluate/details.ts";
 import { readLosses, readReport, type RunReport } from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
@@ -39,8 +39,6 @@ export type PageData = RunPage | ArmsPage;
 
 /** More points than a screen has columns show nothing. */
 const MOST_POINTS = 1000;
-
-const rounded = (value: number) => Number(value.toPrecision(5));
 
 /** A run's folder, finished or not; the report is the one there by default. */
 export async function readRun(folder: string, given?: RunReport) {

@@ -28,7 +28,6 @@ export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>,
   readonly data: string | readonly (string | RecipeSource)[];
   /** Continues the run at `out`, or the newest under checkpoints/. */
   readonly resume?: boolean;
-  /** After each optimizer step. */
   readonly onStep?: (step: Extract<RunEvent, { kind: "step" }>) => void;
   readonly onEvent?: (event: RunEvent) => void;
 }
@@ -184,7 +183,6 @@ async function deviceFailure(error: DeviceError, { device, fit }: Begun, run: No
   return failed(what, fewer === undefined ? other : smaller);
 }
 
-/** Refuses a folder that a new run cannot have. */
 async function refuseUsed(runDir: string): Promise<void> {
   if (!existsSync(runDir)) return;
   if (!(await stat(runDir)).isDirectory())

@@ -100,8 +100,9 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
     fitBy(run, machine, { batchSize, precision, recompute });
   const first: Recompute = recompute === true ? "blocks" : "cheap";
+  const least: Recompute = recompute === false ? "cheap" : "blocks";
   let fit: Size | undefined;
-  for (const how of recompute === "auto" ? (["cheap", "blocks"] as const) : [first])
+  for (const how of new Set([first, least]))
     for (const size of sizes)
       if (fits((fit = by(how, size)))) {
         const original = { ...fit, ...scoringOf(run, machine, fit) };
@@ -114,7 +115,6 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
     : `${megabytes(now.totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
-  const least = recompute === "auto" ? "blocks" : first;
   const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
   const ways = lessBy(run, machine, how, (fit) => fit[size] < now[size]).map(({ flags, fit }) => {
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
@@ -192,7 +192,6 @@ export const planRun = (run: Prepared) =>
         evaluations: Math.ceil(steps / evalEvery),
       },
       device: engine.description,
-      /** Of several hosts. */
       ...(new Set(hosts).size > 1 && {
         network: {
           hosts: new Set(hosts).size,
@@ -208,11 +207,8 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
   const graphs = graphsOf(run, engine, how);
   const [training, scoring] = [engine.estimate(graphs.training), engine.estimate(graphs.scoring)];
   const memoryBytes = {
-    /** The program with the data and the engine. */
     program: programBytes + engine.room.host,
-    /** Mapped from their file. */
     weights: weightBytes(run.opened),
-    /** Values, moments and gradients of what trains. */
     trained: 4 * (COPIES_OF_TRAINED + COPIES_OF_A_LANE * engine.lanes) * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */
     training: training.host,

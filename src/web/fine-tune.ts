@@ -37,10 +37,8 @@ export async function preparePageRun(of: PageModel, texts: Texts, recipe: Recipe
   return { recipe, opened, context, batchSize, ...laidOut, tensors, feeds, trainTokens };
 }
 
-type Room = Pick<Engine, "estimate" | "room" | "tiling">;
-
 /** What the run takes of the page's memory, or of a device's; more than WebAssembly's addresses reach is refused. */
-export function bytesFor(run: PageRun, engine: Room): number {
+export function bytesFor(run: PageRun, engine: Pick<Engine, "estimate" | "room" | "tiling">) {
   const { opened, batchSize } = run;
   const graphs = Object.values(graphsOf(run, engine, { batchSize }));
   const rooms = graphs.map((graph) => engine.estimate(graph));
