@@ -11,7 +11,7 @@ import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { answerSpans, close, endOfTurn, open, probe, RowProblem } from "./chat-answers.ts";
 import type { Message, Span } from "./chat-answers.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/read-tokenizer.ts";
 
 export interface Conversation {
   readonly messages: readonly Message[];

@@ -10,7 +10,8 @@ import { type EvaluationDetails, rounded } from "../evaluate/details.ts";
 import { readLosses, readReport, type RunReport } from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
-import { isRun, runFiles } from "../files/run-folder.ts";
+import { isRun } from "../files/run-folder.ts";
+import { runFiles } from "../files/names.ts";
 import { loadRecipe, readRecipe, recipeToYaml } from "../options/load.ts";
 import { sourcesOf } from "../options/schema.ts";
 
@@ -24,11 +25,8 @@ export interface RunDetails extends Partial<EvaluationDetails> {
     readonly temperatures: readonly (Site & { readonly taus: readonly (readonly number[])[] })[];
   };
   /** How its tokens attend: mean entropy by layer before and after, and weights as bytes of 1 / 250, a layer each, rows in order. */
-  readonly attention?: {
-    readonly tokens: readonly string[];
+  readonly attention?: Readonly<Record<"tokens" | "before" | "after", readonly string[]>> & {
     readonly entropy: readonly (readonly [before: number, after: number])[];
-    readonly before: readonly string[];
-    readonly after: readonly string[];
   };
   readonly machine: Readonly<Record<string, string>>;
 }

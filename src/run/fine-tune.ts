@@ -8,7 +8,7 @@ import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
 import { failing, makeFolder, temporaryOwner } from "../files/atomic.ts";
 import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
-import { lockName } from "../files/lock.ts";
+import { lockName, lockRun } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import * as folders from "../files/run-folder.ts";
 import { modelSha256 } from "../files/safetensors.ts";
@@ -94,7 +94,7 @@ export async function trainRun(
   const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
   await makeFolder(runDir).catch(failing(runDir));
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
-  const lock = await folders.lockRun(runDir);
+  const lock = await lockRun(runDir);
   try {
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);

@@ -5,7 +5,7 @@ import { type Corpus, cutCorpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
-import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer/read-tokenizer.ts";
 import { expectDevice } from "../engines/index.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
 import { describeQuantization, quantizationOf } from "../model/blocks.ts";

@@ -5,7 +5,7 @@ import { setImmediate } from "node:timers/promises";
 import { openQueue } from "../../core/worker.ts";
 import { createTokens, type DocumentStream, type Piece, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
-import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
+import type { EncodedPieces, Tokenizer } from "./read-tokenizer.ts";
 
 export interface TokenizeOptions {
   /** What is put in front of each text. */
@@ -123,6 +123,5 @@ function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
   return undefined;
 }
 
-/** A thread that encodes beside this one. */
 const startHelper = (folder: string) =>
   openQueue<(job: Job) => Promise<EncodedPieces>>("./tokenize-worker", import.meta.url, folder);
