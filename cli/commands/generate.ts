@@ -65,7 +65,7 @@ Example:
     const onStage = staging(io, signal);
     const how = { ...drawn, provider, quantization, cacheFolder: folder, onStage };
     const opened = openGenerator({ ...opening(at), ...given, ...how });
-    const generator = await opened.catch((error: unknown) => {
+    await using generator = await opened.catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);
       throw new UserError(error.message, { hint: hints.join("; "), exitCode: 1 });
@@ -88,17 +88,13 @@ Example:
       if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
       return generation;
     };
-    try {
-      if (!asked) return await converse(io, signal, answer);
-      for await (const [said, prompt] of asked) {
-        const generation = await answer(prompt);
-        if (generation.stop === "interrupted") io.exitCode = 130;
-        if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
-        else if (json) io.stdout.write(`${JSON.stringify({ ...said, ...generation }, null, 2)}\n`);
-        if (signal.aborted) break;
-      }
-    } finally {
-      await generator.dispose();
+    if (!asked) return await converse(io, signal, answer);
+    for await (const [said, prompt] of asked) {
+      const generation = await answer(prompt);
+      if (generation.stop === "interrupted") io.exitCode = 130;
+      if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
+      else if (json) io.stdout.write(`${JSON.stringify({ ...said, ...generation }, null, 2)}\n`);
+      if (signal.aborted) break;
     }
   },
 });

@@ -123,10 +123,9 @@ export async function attentionOn(engine: Engine, opened: OpenedModel, tokens: T
   const { length } = tokens;
   const observe = new AttentionStatistics(length);
   const how = { batchSize: 1, context: length, observe, needsEntropy: true };
-  const scorer = await openScorer(engine, opened, how);
+  await using scorer = await openScorer(engine, opened, how);
   const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
   const [loss] = await scorer.score([{ tokens }], [window]);
-  await scorer.dispose();
   const { sites, attention } = observe;
   return { sites, attention, entropies: observe.entropies(), nats: loss!.tokenNats! };
 }
