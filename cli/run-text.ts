@@ -81,11 +81,9 @@ function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
-const GIGABITS = [1, 10];
-
 function networkText({ bytesPerStep }: NonNullable<RunPlan["network"]>): string {
   const seconds = (rate: number) => ((8e-9 * bytesPerStep) / rate).toPrecision(2);
-  const times = GIGABITS.map((rate) => `${seconds(rate)} s at ${rate} Gbit/s`);
+  const times = [1, 10].map((rate) => `${seconds(rate)} s at ${rate} Gbit/s`);
   return `${format.bytes(bytesPerStep)} a step: ${times.join(", ")}`;
 }
 

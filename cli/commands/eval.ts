@@ -116,8 +116,7 @@ export const command = defineCommand({
       return print(io, json, { out: folder, shard }, () => [
         `scored in ${folder}; next: --collect`,
       ]);
-    const [{ result: first }] = done as [(typeof done)[number]];
-    if (saveBaseline) await regression.writeBaseline(saveBaseline, first);
+    if (saveBaseline) await regression.writeBaseline(saveBaseline, done[0]!.result);
     const documents = done.map(({ name, result, comparison }) => {
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });

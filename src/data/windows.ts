@@ -35,7 +35,6 @@ export interface Windows extends Iterable<Window> {
 /** Of a text, the `text`th, what is taken for one. */
 type Stretch = Readonly<{ of: TokenizedText; text: number; from: number; to: number }>;
 
-/** The windows over texts. */
 export const evaluationWindows = (texts: readonly TokenizedText[], rule: WindowRule): Windows =>
   windowsOver(texts.length, rule, (text) => {
     const of = texts[text]!;

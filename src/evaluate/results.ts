@@ -170,8 +170,7 @@ export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
 /** Compares answers to the same questions: more of them lost than chance explains are a regression. */
 export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
-  const { outcomes: now = "" } = result;
-  const { outcomes: then = "" } = baseline;
+  const [now = "", then = ""] = [result.outcomes, baseline.outcomes];
   const reason = "not comparable with the baseline: it has no outcomes of these questions";
   const hint = "save a new one with --save-baseline";
   if (now.length !== then.length) throw new UserError(reason, { hint });

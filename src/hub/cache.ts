@@ -43,7 +43,6 @@ export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
   }
 }
 
-/** The commit that a revision meant when it was last asked for. */
 async function cachedCommit(settings: HubSettings, repo: HubRepo) {
   if (isCommit(repo.revision)) return repo.revision;
   const ref = await atomic.readIfPresent(join(folderOf(settings, repo), "refs", repo.revision));

@@ -18,7 +18,6 @@ export interface HubContext {
   readonly onNote?: ((note: string) => void) | undefined;
 }
 
-/** How far one file is. */
 export type DownloadProgress = Readonly<{
   file: string;
   receivedBytes: number;

@@ -94,6 +94,5 @@ export async function openHeldOut(
   };
 }
 
-/** Whether work ended because its signal stopped it. */
 export const isStop = (error: unknown, signal: AbortSignal) =>
   signal.aborted && error === signal.reason;
