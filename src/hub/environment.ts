@@ -29,7 +29,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** A function, so that no log, JSON or inspection shows the value. */
 type Secret<T> = { readonly reveal: () => T } | undefined;
 
-/** The settings that `huggingface_hub` would use, and the proxies, whose names may be in small letters too. */
+/** The settings that `huggingface_hub` would use; and HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in small letters too. */
 export function hubSettings(env: Environment, homeDir: string) {
   const path = (name: string) => env[name]?.replace(/^~(?=[\\/]|$)/, homeDir) || undefined;
   const milliseconds = (name: string) => {
