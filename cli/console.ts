@@ -64,7 +64,6 @@ export function progress(
   };
 }
 
-/** Columns of text do not get narrower than this. */
 const narrowest = 8;
 
 /**

@@ -22,7 +22,6 @@ export type CommandIo = ReturnType<typeof processIo> & {
 /** Ctrl+C, kill, a closed terminal, and Slurm's notice before the time is up (which Node would take for a debugger's). */
 export const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const;
 
-/** The real process. */
 export function processIo() {
   const { env, stderr } = process;
   // What a CI job shows is read later, line by line, even where it gives its programs a terminal.
@@ -98,7 +97,6 @@ export async function recipeSources(io: CommandIo, given: RecipeFlags, flags: Js
 }
 type RecipeFlags = { readonly recipe?: string | undefined; readonly set?: string[] | undefined };
 
-/** The version of the package in a folder. */
 export function versionIn(folder: string): string {
   const text = readFileSync(join(folder, "package.json"), "utf8");
   return (JSON.parse(text) as { readonly version: string }).version;

@@ -9,8 +9,7 @@ import { runFiles } from "../src/files/names.ts";
 import { insertionsOf } from "../src/insertions/kinds.ts";
 import { isRecord } from "../src/core/json.ts";
 import { describeFinal, describeQuantization } from "../src/model/blocks.ts";
-import { quantizeOptions } from "../src/options/quantize.ts";
-import { rowOptions } from "../src/options/rows.ts";
+import { quantizeOptions, rowOptions } from "../src/options/common.ts";
 import { flagName, oneOf, optionsOf, preset } from "../src/options/values.ts";
 import type { RunPlan } from "../src/run/fit.ts";
 import { sequencesOf, sourcesOf } from "../src/options/schema.ts";
@@ -82,11 +81,9 @@ function sourceRows(sources: NonNullable<RunReport["sources"]>): Facts {
   return sources.length < 2 ? {} : (Object.fromEntries(rows) as Facts);
 }
 
-const GIGABITS = [1, 10];
-
 function networkText({ bytesPerStep }: NonNullable<RunPlan["network"]>): string {
   const seconds = (rate: number) => ((8e-9 * bytesPerStep) / rate).toPrecision(2);
-  const times = GIGABITS.map((rate) => `${seconds(rate)} s at ${rate} Gbit/s`);
+  const times = [1, 10].map((rate) => `${seconds(rate)} s at ${rate} Gbit/s`);
   return `${format.bytes(bytesPerStep)} a step: ${times.join(", ")}`;
 }
 

@@ -1,13 +1,12 @@
 // `ssa doctor`: what this machine offers, and why what is missing is missing.
 
 import { existsSync } from "node:fs";
-import { lstat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, totalmem } from "node:os";
 import { freeMemory } from "../../src/core/memory.ts";
 import { join } from "node:path";
 import { type CudaReport, surveyCuda, surveyDevices } from "../../src/engines/index.ts";
-import { filesBelow } from "../../src/files/atomic.ts";
+import { bytesBelow } from "../../src/files/atomic.ts";
 import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
 import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
@@ -26,7 +25,7 @@ export const command = defineCommand({
 async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = places(io).hub;
   const libraries = Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)]));
-  const cache = async (path: string) => ({ path, sizeBytes: await sizeOf(path) });
+  const cache = async (path: string) => ({ path, sizeBytes: await bytesBelow(path) });
   return {
     versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraries },
     machine: {
@@ -47,9 +46,7 @@ async function examine(io: CommandIo) {
   };
 }
 
-type Health = Awaited<ReturnType<typeof examine>>;
-
-function describe(health: Health) {
+function describe(health: Awaited<ReturnType<typeof examine>>) {
   const { versions, machine, devices, cuda, caches, hub } = health;
   const cached = Object.entries(caches).map(([name, { path, sizeBytes }]) => {
     return [`${name} cache`, `${path} (${format.bytes(sizeBytes)})`] as const;
@@ -87,10 +84,4 @@ function installedVersion(name: string): string {
   const paths = createRequire(import.meta.url).resolve.paths(name) ?? [];
   const folder = paths.map((path) => join(path, name)).find(existsSync);
   return folder === undefined ? "not installed" : versionIn(folder);
-}
-
-/** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
-async function sizeOf(folder: string): Promise<number> {
-  const states = await Promise.all((await filesBelow(folder)).map((path) => lstat(path)));
-  return states.reduce((sum, { size }) => sum + size, 0);
 }

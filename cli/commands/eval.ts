@@ -7,8 +7,7 @@ import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
-import { quantizeOptions } from "../../src/options/quantize.ts";
-import { rowOptions } from "../../src/options/rows.ts";
+import { quantizeOptions, rowOptions } from "../../src/options/common.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
@@ -117,8 +116,7 @@ export const command = defineCommand({
       return print(io, json, { out: folder, shard }, () => [
         `scored in ${folder}; next: --collect`,
       ]);
-    const [{ result: first }] = done as [(typeof done)[number]];
-    if (saveBaseline) await regression.writeBaseline(saveBaseline, first);
+    if (saveBaseline) await regression.writeBaseline(saveBaseline, done[0]!.result);
     const documents = done.map(({ name, result, comparison }) => {
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });

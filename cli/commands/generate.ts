@@ -12,10 +12,8 @@ import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
 import { quantizationOf } from "../../src/model/blocks.ts";
 import { opening } from "../../src/model/places.ts";
-import { quantizeOptions } from "../../src/options/quantize.ts";
-import { rowOptions } from "../../src/options/rows.ts";
+import { quantizeOptions, rowOptions } from "../../src/options/common.ts";
 import * as kind from "../../src/options/values.ts";
-import type { Values } from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
 import { converse } from "../converse.ts";
 import * as format from "../../src/core/format.ts";
@@ -67,7 +65,7 @@ Example:
     const onStage = staging(io, signal);
     const how = { ...drawn, provider, quantization, cacheFolder: folder, onStage };
     const opened = openGenerator({ ...opening(at), ...given, ...how });
-    const generator = await opened.catch((error: unknown) => {
+    await using generator = await opened.catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);
       throw new UserError(error.message, { hint: hints.join("; "), exitCode: 1 });
@@ -90,22 +88,18 @@ Example:
       if (isShown && io.isTty) io.stderr.write(`${styleText("dim", told)}\n`);
       return generation;
     };
-    try {
-      if (!asked) return await converse(io, signal, answer);
-      for await (const [said, prompt] of asked) {
-        const generation = await answer(prompt);
-        if (generation.stop === "interrupted") io.exitCode = 130;
-        if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
-        else if (json) io.stdout.write(`${JSON.stringify({ ...said, ...generation }, null, 2)}\n`);
-        if (signal.aborted) break;
-      }
-    } finally {
-      await generator.dispose();
+    if (!asked) return await converse(io, signal, answer);
+    for await (const [said, prompt] of asked) {
+      const generation = await answer(prompt);
+      if (generation.stop === "interrupted") io.exitCode = 130;
+      if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
+      else if (json) io.stdout.write(`${JSON.stringify({ ...said, ...generation }, null, 2)}\n`);
+      if (signal.aborted) break;
     }
   },
 });
 
-type Given = Values<typeof options> & { readonly json: boolean };
+type Given = kind.Values<typeof options> & { readonly json: boolean };
 
 /** Each prompt as it was given, and as the model gets it; undefined where somebody will type them. */
 function promptsOf({ prompt, promptFile, prompts, chat, json }: Given, io: CommandIo) {

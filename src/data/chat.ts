@@ -11,7 +11,7 @@ import { readIfPresent } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
 import { answerSpans, close, endOfTurn, open, probe, RowProblem } from "./chat-answers.ts";
 import type { Message, Span } from "./chat-answers.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/read-tokenizer.ts";
 
 export interface Conversation {
   readonly messages: readonly Message[];
@@ -201,7 +201,6 @@ export function chatTemplate({ source, forTools, tokens, added }: TemplateParts)
     render,
     /** And what of it counts: answers, each with what ends its turn, without the header before and the space behind. */
     learn,
-    /** What ends an answer. */
     endOfTurn: () => {
       const turn = ["user", "assistant"].map((role) => ({ role, content: probe }));
       const tail = render({ messages: turn }).split(probe)[2] ?? "";

@@ -13,7 +13,7 @@ import type { RowOptions } from "./readers/rows.ts";
 import { countWords } from "./readers/wikitext.ts";
 import { throughCache } from "./tokenizer/token-cache.ts";
 import { type EmitTokens, tokenize, type TokenizeOptions } from "./tokenizer/tokenize.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/read-tokenizer.ts";
 
 export interface Corpus {
   /** The tokens of each text, the prefix in front; of a token file, one text of exactly its tokens. */

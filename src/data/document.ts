@@ -129,7 +129,6 @@ export function firstFrom(least: number, ids: Stretches<Tokens | BigUint64Array>
   return undefined;
 }
 
-/** How many tokens from `start` to `end` are targets. */
 export function countTargets({ tokens, isTarget }: TokenizedText, start = 0, end = tokens.length) {
   if (!isTarget) return end - start;
   let count = 0;

@@ -6,7 +6,7 @@ import { type CorpusOptions, readDocuments } from "./corpus.ts";
 import type { DocumentStream, Piece } from "./document.ts";
 import type { DataSplit } from "./readers/files.ts";
 import { tokenizingJobs } from "./tokenizer/tokenize.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/read-tokenizer.ts";
 
 /** Where a long text may end is looked for this often. */
 const sliceCharacters = 1024;

@@ -4,7 +4,7 @@
 import { invariant, UserError } from "../core/errors.ts";
 import { createRandom, type Random } from "../core/random.ts";
 import { joined, Stretched, sum, type TokenizedText, type Tokens } from "./document.ts";
-import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/read-tokenizer.ts";
 import { evenSubset, numInputs, packRows, packWindows, windowsOver } from "./windows.ts";
 import type { Batch, Window } from "./windows.ts";
 

@@ -2,8 +2,7 @@
 // code, and so is training; several windows may lie in one row, of which none sees another.
 
 import { UserError } from "../core/errors.ts";
-import { countTargets, joinedBy, partAt } from "./document.ts";
-import type { Remake, TokenizedText } from "./document.ts";
+import { countTargets, joinedBy, partAt, type Remake, type TokenizedText } from "./document.ts";
 import { wikitextPages } from "./readers/wikitext.ts";
 
 export interface WindowRule {
@@ -36,7 +35,6 @@ export interface Windows extends Iterable<Window> {
 /** Of a text, the `text`th, what is taken for one. */
 type Stretch = Readonly<{ of: TokenizedText; text: number; from: number; to: number }>;
 
-/** The windows over texts. */
 export const evaluationWindows = (texts: readonly TokenizedText[], rule: WindowRule): Windows =>
   windowsOver(texts.length, rule, (text) => {
     const of = texts[text]!;

@@ -26,7 +26,6 @@ export interface SearchPoint {
   readonly lossNats: number | null;
 }
 
-/** How an arm's learning rate was found. */
 export interface RateSearch {
   readonly chosen: SearchPoint;
   readonly steps: number;
@@ -35,7 +34,6 @@ export interface RateSearch {
 }
 
 export type ArmsCompared = Readonly<ReturnType<typeof compareArms>>;
-type Pair = ReturnType<typeof pairOf>;
 
 const METHOD =
   "differences of loss by window, averaged over seeds; variance: over windows (each a cluster) plus over seeds; " +
@@ -148,7 +146,7 @@ function reached(runs: readonly ScoredRun[], others: readonly ScoredRun[]) {
   return { arm: runs[0]!.arm, against: others[0]!.arm, step, of, ratio: of / step };
 }
 
-function verdictOf({ lossNats, percent }: Pair, pHolm: number): Verdict {
+function verdictOf({ lossNats, percent }: ReturnType<typeof pairOf>, pHolm: number): Verdict {
   if (pHolm >= SIGNIFICANCE || Math.abs(percent) <= ROUNDING_PERCENT) return "cannot tell";
   return lossNats < 0 ? "better" : "worse";
 }

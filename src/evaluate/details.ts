@@ -14,7 +14,7 @@ export type TokenChange = EvaluationDetails["gained"][number];
 
 type Plan = Pick<WindowPlan, "texts" | "windows" | "conditions">;
 
-const rounded = (value: number) => Number(value.toPrecision(5));
+export const rounded = (value: number) => Number(value.toPrecision(5));
 /** Of places in a window, from 1: each is longer than the one before by √2. */
 const groupOf = (place: number) => Math.floor(2 * Math.log2(place));
 

@@ -36,7 +36,6 @@ type PlanOptions = CorpusOptions & EvaluateOptions;
 export interface Task<Result extends TaskResult = TaskResult> {
   /** What it measures on where no data is named, with the split that counts; null: it makes its texts itself. */
   readonly data?: string | null;
-  /** Reads the data and chooses what is scored. */
   plan(opened: OpenedModel, split: DataSplit, how: PlanOptions): Promise<EvaluationPlan<Result>>;
   /** For people: lines of what it is and its value. */
   summary(result: Result): readonly (readonly [string, string | number])[];
@@ -72,7 +71,6 @@ export function checkFinite(losses: Losses, windows: readonly Window[]): void {
 
 type HowToScore = Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">;
 
-/** Scores a model as planned. */
 export async function evaluate<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
@@ -106,14 +104,10 @@ export async function scorePlan(
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
     const how = { ...shape, batchSize, trainable, observe: observed, needsArgmax };
-    const scorer = await openScorer(engine, opened, how);
-    try {
-      const found = await scorer.score(texts, windows, { ...options, done });
-      checkFinite(found, windows);
-      for (const loss of found) losses.push(loss);
-    } finally {
-      await scorer.dispose();
-    }
+    await using scorer = await openScorer(engine, opened, how);
+    const found = await scorer.score(texts, windows, { ...options, done });
+    checkFinite(found, windows);
+    for (const loss of found) losses.push(loss);
   }
   return { losses, observed };
 }

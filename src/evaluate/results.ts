@@ -114,7 +114,6 @@ export async function readBaseline(path: string): Promise<Baseline> {
   throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
 }
 
-/** Writes what `readBaseline` reads. */
 export async function writeBaseline(path: string, result: TaskResult): Promise<void> {
   if (result.outcomes ?? Number.isFinite(result.perplexity)) return writeJson(path, result);
   throw new UserError(`a perplexity of ${result.perplexity} is no baseline: ${path} not written`, {
@@ -163,8 +162,7 @@ export function compareWithBaseline(result: TaskResult, baseline: Baseline, maxI
   const { perplexity: baselinePerplexity = Number.NaN } = baseline;
   const percent = 100 * (perplexity / baselinePerplexity - 1);
   const hasRegressed = !(percent <= maxIncrease + ROUNDING_PERCENT);
-  const maxIncreasePercent = maxIncrease;
-  return { hasRegressed, percent, maxIncreasePercent, baselinePerplexity, perplexity };
+  return { hasRegressed, percent, maxIncreasePercent: maxIncrease, baselinePerplexity, perplexity };
 }
 
 export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
@@ -172,8 +170,7 @@ export type AnswerComparison = Readonly<ReturnType<typeof compareAnswers>>;
 /** Compares answers to the same questions: more of them lost than chance explains are a regression. */
 export function compareAnswers(result: TaskResult, baseline: Baseline) {
   checkComparable(result, baseline);
-  const { outcomes: now = "" } = result;
-  const { outcomes: then = "" } = baseline;
+  const [now = "", then = ""] = [result.outcomes, baseline.outcomes];
   const reason = "not comparable with the baseline: it has no outcomes of these questions";
   const hint = "save a new one with --save-baseline";
   if (now.length !== then.length) throw new UserError(reason, { hint });

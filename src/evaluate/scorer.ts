@@ -58,6 +58,7 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
   outputs["nats"] = forward.natsOf(graph);
   if (needsArgmax) outputs["ranks"] = forward.ranksOf(graph);
   const program = await engine.compile(simplify(outputs), forward.boundWeights(opened));
+  const dispose = () => program.dispose();
   return {
     /** Losses in the order of the windows; those that a shard leaves to others have no tokens. */
     async score(
@@ -96,7 +97,8 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
       });
       return windows.map((window) => losses.get(window) ?? UNSCORED);
     },
-    dispose: () => program.dispose(),
+    dispose,
+    [Symbol.asyncDispose]: dispose,
   };
 }
 

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, existsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pid, platform } from "node:process";
@@ -109,6 +109,12 @@ export async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
   const files = entries.filter((entry) => !entry.isDirectory());
   return files.map(({ parentPath, name }) => join(parentPath, name)).sort();
+}
+
+/** Bytes of all files below a folder, links not followed; 0 where there is none, nor of what goes in the meantime. */
+export async function bytesBelow(folder: string): Promise<number> {
+  const states = (await filesBelow(folder)).map((path) => lstat(path).catch(absentAsUndefined));
+  return (await Promise.all(states)).reduce((sum, state) => sum + (state?.size ?? 0), 0);
 }
 
 /** For `catch`: undefined where an error says that a path leads to nothing; any other error is thrown again. */

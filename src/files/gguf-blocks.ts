@@ -4,20 +4,13 @@
 import { f16ToF32 } from "../core/dtype.ts";
 
 /** Integers, and for each block of them a factor and what is added after it: -0, which changes nothing, where nothing is. */
-export interface Blocks {
-  readonly codes: Int8Array;
-  readonly factors: Float32Array;
-  readonly biases: Float32Array;
-}
+export type Blocks = Readonly<{ codes: Int8Array } & Record<"factors" | "biases", Float32Array>>;
 
 /** Reads what is stored together from a byte on; its first code is that of the number `out`. */
 type Read = (bytes: Uint8Array, at: number, to: Blocks, out: number) => void;
 
 /** Values that are stored together, and their bytes, which are these values where it is no BlockFormat. */
-interface Format {
-  readonly values: number;
-  readonly bytes: number;
-}
+type Format = Readonly<Record<"values" | "bytes", number>>;
 
 /** Bits that hold a code; values of a block; where its factor is exact. Codes begin at 0 where there are biases. */
 interface BlockFormat extends Format {
@@ -118,7 +111,6 @@ export function blockFormat(name: string): BlockFormat | undefined {
   return format && "read" in format ? format : undefined;
 }
 
-/** What whole blocks hold. */
 export function blocksOf({ values, bytes, block, read }: BlockFormat, stored: Uint8Array): Blocks {
   const count = (stored.length / bytes) * values;
   const [factors, biases] = [new Float32Array(count / block), new Float32Array(count / block)];

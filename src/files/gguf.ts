@@ -10,9 +10,7 @@ import { checkFile } from "./atomic.ts";
 import { decodeBlocks, type GgmlFormat, ggmlFormats, ggmlNames } from "./gguf-blocks.ts";
 import { readUpTo, streamBytes, type TensorInfo } from "./safetensors.ts";
 
-export interface GgufTensor extends TensorInfo {
-  readonly dtype: GgmlFormat;
-}
+export type GgufTensor = TensorInfo & { readonly dtype: GgmlFormat };
 
 /** The longest header that is read: large vocabularies take some 20 MB. */
 const maxHeaderBytes = 2 ** 26;

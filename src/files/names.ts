@@ -13,7 +13,6 @@ export const splitOf = (name: string): string | undefined =>
 /** What the name of a split means: "valid" is validation, but "train_sft" is a split of its own. */
 export const splitNamed = (name: string) => (/^[a-z]+$/i.test(name) && splitOf(name)) || name;
 
-/** In a model's folder. */
 export const modelFiles = {
   config: "config.json",
   weights: "model.safetensors",
@@ -31,7 +30,6 @@ export const adapterFiles = {
   lora: { config: "adapter_config.json", weights: "adapter_model.safetensors" },
 } as const;
 
-/** In a run's folder. */
 export const runFiles = {
   recipe: "recipe.yaml",
   metrics: "metrics.jsonl",

@@ -12,10 +12,6 @@ import { isRunning, lockName } from "./lock.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
 
-export { appendLine, readLines } from "./json.ts";
-export { runFiles, snapshotFiles } from "./names.ts";
-export { lockRun } from "./lock.ts";
-
 const tensorKinds = ["adapter", "lora", "trained", "optimizer"] as const;
 type TensorKind = (typeof tensorKinds)[number];
 
@@ -151,7 +147,6 @@ export async function claimRunFolder(checkpointsDir: string, stem: string): Prom
   }
 }
 
-/** Where a run keeps the snapshot of a step. */
 export const snapshotDir = (runDir: string, step: number): string =>
   join(runDir, `step-${String(step).padStart(6, "0")}`);
 

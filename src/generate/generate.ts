@@ -56,12 +56,8 @@ type GenerateOptions = GeneratorOptions & AnswerOptions & { readonly prompt: Pro
 
 /** Continues a prompt. */
 export async function generate(options: GenerateOptions) {
-  const generator = await openGenerator(options);
-  try {
-    return await generator.answer(options.prompt, options);
-  } finally {
-    await generator.dispose();
-  }
+  await using generator = await openGenerator(options);
+  return await generator.answer(options.prompt, options);
 }
 
 // The client reads no other form.
@@ -158,7 +154,8 @@ export async function openGenerator(options: GeneratorOptions) {
       signal?.removeEventListener("abort", interrupt);
     }
   };
-  return { answer, dispose: () => client.dispose() };
+  const dispose = async () => void (await client.dispose());
+  return { answer, dispose, [Symbol.asyncDispose]: dispose };
 }
 
 type Inputs = Record<string, { readonly dims: readonly number[]; readonly data: BigInt64Array }>;
@@ -179,11 +176,9 @@ export async function cachedExport(
   const out = join(cacheFolder, await keyOf(opened, quantization));
   const isThere = () => existsSync(join(out, modelFiles.config));
   if (isThere()) return out;
-  try {
-    await convert({ ...options, target: "onnx", out });
-  } catch (error) {
+  await convert({ ...options, target: "onnx", out }).catch((error: unknown) => {
     if (!isThere()) throw error; // else another process was faster
-  }
+  });
   return out;
 }
 

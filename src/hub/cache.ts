@@ -7,7 +7,6 @@ import { copyFile, rename, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { codeOf, didYouMean, messageOf, orElse, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
-import { filesBelow, readIfPresent, statIfPresent, makeFolder } from "../files/atomic.ts";
 import { staysInside } from "../files/safetensors.ts";
 import type { HubContext, HubSettings } from "./environment.ts";
 import { isCommit, nameOf, namesOf, type HubRepo } from "./repo-id.ts";
@@ -44,10 +43,9 @@ export async function* cachedSnapshots(settings: HubSettings, repo: HubRepo) {
   }
 }
 
-/** The commit that a revision meant when it was last asked for. */
 async function cachedCommit(settings: HubSettings, repo: HubRepo) {
   if (isCommit(repo.revision)) return repo.revision;
-  const ref = await readIfPresent(join(folderOf(settings, repo), "refs", repo.revision));
+  const ref = await atomic.readIfPresent(join(folderOf(settings, repo), "refs", repo.revision));
   const commit = String(ref).trim();
   return isCommit(commit) ? commit : undefined;
 }
@@ -80,7 +78,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
 
     /** True if the file is there, in its full length where that is known. */
     async has(file: string): Promise<boolean> {
-      const info = await statIfPresent(pathOf(file));
+      const info = await atomic.statIfPresent(pathOf(file));
       return info?.isFile() === true && (listing?.get(file)?.size ?? info.size) === info.size;
     },
 
@@ -91,7 +89,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
     /** All files where they are known, else those that are here. */
     async files(): Promise<string[]> {
       if (listing) return [...listing.keys()];
-      const paths = await filesBelow(folder);
+      const paths = await atomic.filesBelow(folder);
       return paths.map((path) => relative(folder, path).replaceAll("\\", "/"));
     },
 
@@ -101,7 +99,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
       const texts = { [tree]: JSON.stringify(content, undefined, 1) };
       if (!isCommit(repo.revision)) texts[join(root, "refs", repo.revision)] = commit;
       for (const [path, text] of Object.entries(texts)) {
-        await makeFolder(dirname(path));
+        await atomic.makeFolder(dirname(path));
         await atomic.writeFileAtomic(path, text);
       }
     },
@@ -117,7 +115,7 @@ export function openSnapshot(settings: HubSettings, repo: HubRepo, commit: strin
     async place(file: string, blob: string, isNewBlob: boolean): Promise<void> {
       const pointer = pathOf(file);
       const beside = atomic.temporaryName(pointer);
-      await makeFolder(dirname(pointer));
+      await atomic.makeFolder(dirname(pointer));
       // A blob that was here before may have links to it.
       const move = () => (isNewBlob ? rename : copyFile)(blob, beside);
       const link = () => symlink(relative(dirname(pointer), blob), beside);

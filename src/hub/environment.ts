@@ -18,7 +18,6 @@ export interface HubContext {
   readonly onNote?: ((note: string) => void) | undefined;
 }
 
-/** How far one file is. */
 export type DownloadProgress = Readonly<{
   file: string;
   receivedBytes: number;
@@ -30,12 +29,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** A function, so that no log, JSON or inspection shows the value. */
 type Secret<T> = { readonly reveal: () => T } | undefined;
 
-/**
- * The settings that `huggingface_hub` would use: HF_HOME, HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE), XDG_CACHE_HOME,
- * HF_ENDPOINT, HF_TOKEN (HUGGING_FACE_HUB_TOKEN), HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_OFFLINE
- * (TRANSFORMERS_OFFLINE), HF_HUB_ETAG_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_SYMLINKS,
- * HF_HUB_DISABLE_XET; and HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in small letters too.
- */
+/** The settings that `huggingface_hub` would use; and HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in small letters too. */
 export function hubSettings(env: Environment, homeDir: string) {
   const path = (name: string) => env[name]?.replace(/^~(?=[\\/]|$)/, homeDir) || undefined;
   const milliseconds = (name: string) => {

@@ -5,7 +5,7 @@ import { DTYPE_BYTES, type Dtype, f16ToF32, f32ToF16 } from "../core/dtype.ts";
 import { invariant, UserError } from "../core/errors.ts";
 import type { TensorInfo } from "../files/safetensors-header.ts";
 import type { Model } from "../models/index.ts";
-import type { QuantizeOptions } from "../options/quantize.ts";
+import type { QuantizeOptions } from "../options/common.ts";
 
 /** Whose files hold blocks, and what they are called. */
 export const methods = { gptq: "GPTQ", awq: "AWQ", mlx: "MLX" } as const;

@@ -12,7 +12,8 @@ import { EMBEDDED_DATA, embeddedData, findDataFiles, isDataPath } from "../data/
 import type { DataFiles, DataSplit } from "../data/readers/files.ts";
 import { formats } from "../data/readers/formats.ts";
 import type { TokenizeProgress } from "../data/tokenizer/tokenize.ts";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer/read-tokenizer.ts";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type Engine, type OnChoice, openEngine } from "../engines/index.ts";
 import type { Ranks } from "../engines/ranks/lead.ts";
 import { packageRoot } from "../files/package-root.ts";

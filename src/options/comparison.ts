@@ -1,9 +1,8 @@
 // A comparison: a recipe, arms that each change some of it, and the seeds with which each is trained.
 
 import * as z from "zod";
+import { quantizeOptions, rowOptions } from "./common.ts";
 import { loadRecipe, readYaml, type RecipeFile, type RecipeSources } from "./load.ts";
-import { quantizeOptions } from "./quantize.ts";
-import { rowOptions } from "./rows.ts";
 import type { DeepReadonly, RecipeKey } from "./schema.ts";
 import { fromFlags, mistakes, maybe, needed, oneOf, readOptions, wholeNumbers } from "./values.ts";
 
@@ -24,11 +23,12 @@ const arms = z
 const lr = maybe(oneOf(["search", "given"], "how"), "where the learning rate is from");
 const comparisonShape = { arms: needed(arms, "what is compared"), seeds: seedsOption, lr };
 
+const shared = { ...rowOptions, ...quantizeOptions };
+
 /** What arms must have alike, so that they are scored on the same windows by the same base; `seeds` gives seeds. */
 const ALIKE = [
   ...(["base", "data", "evalData", "holdOut", "maxTokens", "context", "reportWindows"] as const),
-  ...(Object.keys(rowOptions) as (keyof typeof rowOptions)[]),
-  ...(Object.keys(quantizeOptions) as (keyof typeof quantizeOptions)[]),
+  ...(Object.keys(shared) as (keyof typeof shared)[]),
   ...(["seed", "out"] as const),
 ] satisfies readonly RecipeKey[];
 

@@ -16,7 +16,6 @@ export type RecipeFile = Readonly<{ path: string; text: string }>;
 
 export interface RecipeSources {
   readonly file?: RecipeFile | undefined;
-  /** Environment variables. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** `path=value` each, e.g. `temperatures.key.token=true`; the value is YAML. */
   readonly sets?: readonly string[];
@@ -165,7 +164,6 @@ function givenBy(content: JsonObject, originOf: Origin, base?: JsonObject): Give
   });
 }
 
-/** Checks of keys against each other. */
 function conflicts(recipe: Recipe): Problem[] {
   const { steps, warmupSteps, learningRate, minLearningRate, temperatures, tune } = recipe;
   const parts = Object.values(temperatures).flatMap((of) => Object.values(of));

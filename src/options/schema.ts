@@ -4,8 +4,7 @@ import { PACKING_CHOICES } from "../data/training.ts";
 import { LORA_MODULES } from "../insertions/lora.ts";
 import { choiceOf, DEFAULT_TEMPERATURES, formsOf, PARTS } from "../insertions/parts.ts";
 import { type Projection, PROJECTIONS } from "../nn/attention.ts";
-import { quantizeOptions } from "./quantize.ts";
-import { rowOptions } from "./rows.ts";
+import { quantizeOptions, rowOptions } from "./common.ts";
 import * as kind from "./values.ts";
 
 const { needed, oneOf, orNull, preset, share, shared, text, wholeNumber, wholeNumberOr } = kind;
@@ -61,7 +60,6 @@ const events = z
 const gigabytes = () => kind.autoOr(kind.above0());
 const SCHEDULES = ["constant", "linear", "cosine"] as const;
 
-/** One of these for each key. */
 const forEach = <K extends string, T>(keys: readonly K[], make: (key: K) => T) =>
   Object.fromEntries(keys.map((key) => [key, make(key)])) as Record<K, T>;
 
@@ -164,7 +162,6 @@ export type RecipeSource = z.input<typeof source>;
 export const sourcesOf = ({ data }: Pick<Recipe, "data">) =>
   typeof data === "string" ? [{ path: data, weight: null, split: null }] : data;
 
-/** Every key in the schema's order. */
 export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind.optionsOf(recipeSchema.shape);
 
 /** Sequences of an optimizer step, however many a micro batch has. */

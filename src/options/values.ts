@@ -123,13 +123,10 @@ export const device = () => {
   return worded(z.string().refine(isDeviceName), expected, "device", names);
 };
 
-/** An option that must be named. */
 export const needed = <T extends z.ZodType>(kind: T, description: string): T =>
   kind.meta({ description });
-/** An option that may be left out. */
 export const maybe = <T extends z.ZodType>(kind: T, description: string): z.ZodOptional<T> =>
   kind.optional().meta({ description });
-/** An option with a default. */
 export const preset = <T extends z.ZodType>(
   kind: T,
   initial: NonNullable<z.output<T>>,
@@ -140,7 +137,6 @@ export const orNull = <T extends z.ZodType>(kind: T, description: string) => {
   const words = { ...kind.meta(), description };
   return kind.nullable().default(null).meta(words);
 };
-/** A flag without a value. */
 export const flag = (description: string) =>
   preset(worded(z.boolean(), "true or false", ""), false, description);
 
@@ -148,11 +144,9 @@ export function listed(words: readonly string[]): string {
   return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
 }
 
-/** Options that several commands have. */
 export const shared = {
   model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
   adapter: maybe(text("folder"), "adapter to put on the model: temperatures, or LoRA of PEFT"),
-  data: needed(text("data"), "file, folder, pattern, id[:config][@split] or name"),
   device: preset(device(), "auto", "where to compute"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
   rankTimeout: preset(wholeNumber(2), 30, "seconds after which a silent rank of MPI is lost"),
@@ -162,7 +156,6 @@ export const shared = {
 } as const;
 
 export type Shape = z.ZodRawShape;
-/** The values of options. */
 export type Values<S extends Shape> = z.output<z.ZodObject<S>>;
 
 export interface Option<Key extends string = string> extends Wording {

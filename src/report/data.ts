@@ -6,11 +6,12 @@ import { UserError } from "../core/errors.ts";
 import { evenSubset } from "../data/windows.ts";
 import type { Site } from "../evaluate/attention.ts";
 import type { ArmsCompared } from "../evaluate/comparison.ts";
-import type { EvaluationDetails } from "../evaluate/details.ts";
+import { type EvaluationDetails, rounded } from "../evaluate/details.ts";
 import { readLosses, readReport, type RunReport } from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import { readJson, readJsonIfSound, readLines } from "../files/json.ts";
-import { isRun, runFiles } from "../files/run-folder.ts";
+import { isRun } from "../files/run-folder.ts";
+import { runFiles } from "../files/names.ts";
 import { loadRecipe, readRecipe, recipeToYaml } from "../options/load.ts";
 import { sourcesOf } from "../options/schema.ts";
 
@@ -24,11 +25,8 @@ export interface RunDetails extends Partial<EvaluationDetails> {
     readonly temperatures: readonly (Site & { readonly taus: readonly (readonly number[])[] })[];
   };
   /** How its tokens attend: mean entropy by layer before and after, and weights as bytes of 1 / 250, a layer each, rows in order. */
-  readonly attention?: {
-    readonly tokens: readonly string[];
+  readonly attention?: Readonly<Record<"tokens" | "before" | "after", readonly string[]>> & {
     readonly entropy: readonly (readonly [before: number, after: number])[];
-    readonly before: readonly string[];
-    readonly after: readonly string[];
   };
   readonly machine: Readonly<Record<string, string>>;
 }
@@ -39,8 +37,6 @@ export type PageData = RunPage | ArmsPage;
 
 /** More points than a screen has columns show nothing. */
 const MOST_POINTS = 1000;
-
-const rounded = (value: number) => Number(value.toPrecision(5));
 
 /** A run's folder, finished or not; the report is the one there by default. */
 export async function readRun(folder: string, given?: RunReport) {

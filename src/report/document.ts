@@ -10,11 +10,9 @@ import { style } from "./style.ts";
 /** The bundles, made by the build; in a checkout once in a process, when one is first asked for. */
 const bundled = new Map<string, Promise<string>>();
 
-const isSource = import.meta.filename.endsWith(".ts");
-
 /** As package.json's build does. */
 async function bundle(entry: string): Promise<string> {
-  if (!isSource) return readFile(`${entry}.min.js`, "utf8");
+  if (!import.meta.filename.endsWith(".ts")) return readFile(`${entry}.min.js`, "utf8");
   const { build } = await import("esbuild");
   const how = { bundle: true, minify: true, write: false } as const;
   const made = await build({ entryPoints: [`${entry}.ts`], ...how });

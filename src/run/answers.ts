@@ -26,7 +26,6 @@ export async function askBase(work: RunAtWork, base: OpenedModel, sha256: string
   return answers;
 }
 
-/** What became of the base's answers. */
 export async function compareAnswered(work: RunAtWork, model: OpenedModel, base: Answers) {
   const results: Record<string, NonNullable<RunReport["tasks"]>[string]> = {};
   for (const [name, before] of Object.entries(base)) {

@@ -9,8 +9,7 @@ import type { EvaluateOptions, EvaluationPlan, Task } from "../evaluate/evaluati
 import * as results from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
-import type { QuantizeOptions } from "../options/quantize.ts";
-import type { rowOptions } from "../options/rows.ts";
+import type { QuantizeOptions, rowOptions } from "../options/common.ts";
 import type { Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { type Engine, expectDevice } from "../engines/index.ts";
@@ -164,7 +163,6 @@ export async function planTask(
   return measured.plan(model, split, how).finally(() => places.onProgress?.(undefined));
 }
 
-/** Refuses models that do not see the same tokens in the same windows. */
 function checkSameTokens(plan: EvaluationPlan, other: EvaluationPlan, refusal: string): void {
   const windowsOf = ({ groups }: EvaluationPlan) => groups.flatMap(({ windows }) => windows);
   const [ours, theirs] = [windowsOf(plan), windowsOf(other)];

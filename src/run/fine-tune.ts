@@ -6,9 +6,9 @@ import { basename, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { DeviceError, type Engine, takingTurns } from "../engines/index.ts";
 import { readReport, type RunReport } from "../evaluate/results.ts";
-import { makeFolder, temporaryOwner, writeFailure } from "../files/atomic.ts";
+import { failing, makeFolder, temporaryOwner } from "../files/atomic.ts";
 import { appendLine, readJsonIfSound, writeJson } from "../files/json.ts";
-import { lockName } from "../files/lock.ts";
+import { lockName, lockRun } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import * as folders from "../files/run-folder.ts";
 import { modelSha256 } from "../files/safetensors.ts";
@@ -28,7 +28,6 @@ export interface FineTuneOptions extends Partial<Omit<Recipe, "base" | "data">>,
   readonly data: string | readonly (string | RecipeSource)[];
   /** Continues the run at `out`, or the newest under checkpoints/. */
   readonly resume?: boolean;
-  /** After each optimizer step. */
   readonly onStep?: (step: Extract<RunEvent, { kind: "step" }>) => void;
   readonly onEvent?: (event: RunEvent) => void;
 }
@@ -93,11 +92,9 @@ export async function trainRun(
   const { recipe } = prepared;
   const { isResumed, signal } = options;
   const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
-  await makeFolder(runDir).catch((error: unknown) => {
-    throw writeFailure(runDir, error);
-  });
+  await makeFolder(runDir).catch(failing(runDir));
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
-  const lock = await folders.lockRun(runDir);
+  const lock = await lockRun(runDir);
   try {
     // Again, now that nobody else can: another process may have been here since.
     if (!isResumed) await refuseUsed(runDir);
@@ -186,7 +183,6 @@ async function deviceFailure(error: DeviceError, { device, fit }: Begun, run: No
   return failed(what, fewer === undefined ? other : smaller);
 }
 
-/** Refuses a folder that a new run cannot have. */
 async function refuseUsed(runDir: string): Promise<void> {
   if (!existsSync(runDir)) return;
   if (!(await stat(runDir)).isDirectory())

@@ -5,14 +5,13 @@ import type { Precision } from "../core/dtype.ts";
 import { orElse, UserError } from "../core/errors.ts";
 import type { Engine } from "../engines/index.ts";
 import { linkBytes } from "../engines/ranks/sums.ts";
-import { simplify } from "../graph/passes.ts";
-import { buildForward, natsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import { planBlocks } from "../model/quantize.ts";
 import { withEngine } from "../model/places.ts";
 import { type Recipe, sequencesOf } from "../options/schema.ts";
-import { buildTrainingGraph, needPrecision, type TrainingOptions } from "../train/step.ts";
+import { needPrecision, type TrainingOptions } from "../train/step.ts";
 import { type Prepared, sourceFacts } from "./prepare.ts";
+import { graphsOf } from "./work.ts";
 
 type Recompute = NonNullable<TrainingOptions["recompute"]>;
 type Size = ReturnType<typeof fitBy>;
@@ -101,8 +100,9 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
     fitBy(run, machine, { batchSize, precision, recompute });
   const first: Recompute = recompute === true ? "blocks" : "cheap";
+  const least: Recompute = recompute === false ? "cheap" : "blocks";
   let fit: Size | undefined;
-  for (const how of recompute === "auto" ? (["cheap", "blocks"] as const) : [first])
+  for (const how of new Set([first, least]))
     for (const size of sizes)
       if (fits((fit = by(how, size)))) {
         const original = { ...fit, ...scoringOf(run, machine, fit) };
@@ -115,7 +115,6 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
     : `${megabytes(now.totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
       `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
-  const least = recompute === "auto" ? "blocks" : first;
   const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
   const ways = lessBy(run, machine, how, (fit) => fit[size] < now[size]).map(({ flags, fit }) => {
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
@@ -193,7 +192,6 @@ export const planRun = (run: Prepared) =>
         evaluations: Math.ceil(steps / evalEvery),
       },
       device: engine.description,
-      /** Of several hosts. */
       ...(new Set(hosts).size > 1 && {
         network: {
           hosts: new Set(hosts).size,
@@ -209,11 +207,8 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
   const graphs = graphsOf(run, engine, how);
   const [training, scoring] = [engine.estimate(graphs.training), engine.estimate(graphs.scoring)];
   const memoryBytes = {
-    /** The program with the data and the engine. */
     program: programBytes + engine.room.host,
-    /** Mapped from their file. */
     weights: weightBytes(run.opened),
-    /** Values, moments and gradients of what trains. */
     trained: 4 * (COPIES_OF_TRAINED + COPIES_OF_A_LANE * engine.lanes) * run.parameters.trained,
     /** Activations and what else its session holds: of a training step, and of scoring. */
     training: training.host,
@@ -235,21 +230,5 @@ function fitBy(run: Prepared, { programBytes, engine }: Machine, how: How) {
     totalBytes: program + weights + trained + sessions,
     /** On each device with memory of its own; 0 without one. */
     deviceBytes: engine.room.device + together(training.device, scoring.device),
-  };
-}
-
-/** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
-export function graphsOf(
-  { opened, tensors, shapes }: Prepared,
-  { tiling }: Pick<Engine, "tiling">,
-  { batchSize, precision, recompute }: How,
-) {
-  const names = tensors.map(({ name }) => name);
-  const [training, scoring] = [shapes.training, shapes.scoring].map((of) => ({ ...of, batchSize }));
-  const nats = natsOf(buildForward(opened, scoring!, { trainable: new Set(names), tiling }));
-  const options = { precision, recompute, tiling };
-  return {
-    training: buildTrainingGraph(opened, training!, names, options),
-    scoring: simplify({ nats }),
   };
 }

@@ -42,7 +42,6 @@ export async function inspectModel(name: string, options: OpenOptions = {}) {
     config: model.config,
     /** Of the base; a tied output embedding counts once. */
     parameters: { total, groups: sums(groups) },
-    /** Number of stored tensors by number format. */
     dtypes: sums(stored.map(({ dtype }) => [dtype, 1])),
     files: checkpoint.files,
     sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
@@ -56,7 +55,6 @@ export async function inspectModel(name: string, options: OpenOptions = {}) {
   };
 }
 
-/** The amounts of each key together. */
 function sums(amounts: Iterable<readonly [string, number]>): Record<string, number> {
   const all: Record<string, number> = {};
   for (const [key, amount] of amounts) all[key] = (all[key] ?? 0) + amount;
@@ -125,10 +123,9 @@ export async function attentionOn(engine: Engine, opened: OpenedModel, tokens: T
   const { length } = tokens;
   const observe = new AttentionStatistics(length);
   const how = { batchSize: 1, context: length, observe, needsEntropy: true };
-  const scorer = await openScorer(engine, opened, how);
+  await using scorer = await openScorer(engine, opened, how);
   const window = { text: 0, start: 0, length, scoreFrom: 1, numTargets: length - 1 };
   const [loss] = await scorer.score([{ tokens }], [window]);
-  await scorer.dispose();
   const { sites, attention } = observe;
   return { sites, attention, entropies: observe.entropies(), nats: loss!.tokenNats! };
 }

@@ -3,7 +3,7 @@
 import { UserError } from "../core/errors.ts";
 import type { Corpus } from "../data/corpus.ts";
 import { packingOf, trainingSet } from "../data/training.ts";
-import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer/read-tokenizer.ts";
 import type { Window } from "../data/windows.ts";
 import type { Losses } from "../evaluate/scorer.ts";
 import { planWindows, type WindowPlan } from "../evaluate/window-plan.ts";

@@ -26,7 +26,7 @@ export async function leavePage(
   work: RunAtWork,
   model: OpenedModel,
   report: RunReport,
-  { observed, losses }: Pick<Evaluated, "observed" | "losses">,
+  { observed, losses }: Pick<Awaited<ReturnType<typeof evaluate>>, "observed" | "losses">,
   before: TokenLosses | undefined,
 ): Promise<void> {
   const { runDir, reportPlan: plan, spell = asIds } = work;
@@ -48,7 +48,6 @@ export async function leavePage(
   await writePage(join(runDir, runFiles.page), await readRun(runDir, report));
 }
 
-type Evaluated = Awaited<ReturnType<typeof evaluate>>;
 function passageOf({ reportPlan, spell = asIds }: RunAtWork, observed: AttentionStatistics) {
   const { sites, firstWindow: window } = observed;
   if (!window || sites.length === 0) return {};

@@ -38,7 +38,6 @@ export async function choosePrecision(run: Prepared, engine: Engine) {
 
 const percent = (share: number) => `${Number((100 * share).toPrecision(2))} %`;
 
-/** Loss and summed gradients of the first sequences. */
 async function gradientsOf(run: Prepared, engine: Engine, precision: Precision) {
   const { opened, tensors, shapes, sources, recipe } = run;
   const host = openHost(tensors);

@@ -5,11 +5,11 @@ import { type Corpus, cutCorpus, joinCorpora } from "../data/corpus.ts";
 import type { Remake, TokenizedText } from "../data/document.ts";
 import { sharesOf } from "../data/training.ts";
 import { type DataSplit, selectSplit } from "../data/readers/files.ts";
-import type { Tokenizer } from "../data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer/read-tokenizer.ts";
 import { expectDevice } from "../engines/index.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
 import { describeQuantization, quantizationOf } from "../model/blocks.ts";
-import { openModel, type OpenOptions } from "../model/open.ts";
+import { openModel } from "../model/open.ts";
 import { contextOf, countParameters } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
 import { floatsOf } from "../model/weights.ts";
@@ -20,10 +20,6 @@ import { planTask } from "./evaluate.ts";
 import { layOut } from "./lay-out.ts";
 
 export type Prepared = Awaited<ReturnType<typeof prepareRun>>;
-
-/** A recipe's base, without weights where they are to be random. */
-export const openBase = ({ base, init }: Recipe, options: OpenOptions = {}) =>
-  openModel(base, { ...options, withoutWeights: init === "random" });
 
 /** What a recipe learns, of each source, and what is held out. */
 export async function splitsOf(recipe: Recipe, places: where.Places) {
@@ -50,7 +46,8 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   const asked = sourcesOf(recipe);
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
   const spec = quantizationOf(recipe);
-  const plain = await openBase(recipe, where.opening(places));
+  const withoutWeights = recipe.init === "random";
+  const plain = await openModel(recipe.base, { ...where.opening(places), withoutWeights });
   if (plain.quantized && recipe.tune.includes("all"))
     throw new UserError(
       `tune: all trains matrices, which ${recipe.base} has only frozen: ${describeQuantization(plain.quantized.spec)}`,
@@ -135,6 +132,7 @@ export const sourceFacts = ({ sources }: Pick<Prepared, "sources">) =>
   sources.map(({ name, numTokens, share, training }) => {
     return { name, tokens: numTokens, share, packing: training.facts };
   });
+
 /** Tokens that are seen at once: how they are written, and whether they count. */
 function exampleOf({ tokens, isTarget }: TokenizedText, { spell }: Tokenizer, context: number) {
   const end = Math.min(context, tokens.length);

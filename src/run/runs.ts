@@ -4,7 +4,7 @@ import { existsSync, lstatSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readReport } from "../evaluate/results.ts";
-import { filesBelow, removeFolder } from "../files/atomic.ts";
+import { bytesBelow, removeFolder } from "../files/atomic.ts";
 import { isLocked, lockRun } from "../files/lock.ts";
 import { runFiles } from "../files/names.ts";
 import { isRun, runsIn, writtenAt } from "../files/run-folder.ts";
@@ -31,7 +31,6 @@ async function describeRun(within: string, folder: string) {
   // A damaged recipe hides no other run.
   const recipe = report?.recipe ?? (await read().catch(() => undefined));
   const isFinished = report?.steps !== undefined && existsSync(join(folder, runFiles.final));
-  const sizes = (await filesBelow(folder)).map((file) => sizeOf(file));
   return {
     name: relative(within, folder).replaceAll("\\", "/") || folder,
     folder,
@@ -43,13 +42,10 @@ async function describeRun(within: string, folder: string) {
     before: report?.before.perplexity ?? null,
     after: report?.after.perplexity ?? null,
     percent: report?.delta.percent ?? null,
-    sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
+    sizeBytes: await bytesBelow(folder),
     state: (await isLocked(folder)) ? "running" : isFinished ? "finished" : "unfinished",
   } as const;
 }
-
-/** None where it has gone in the meantime. */
-const sizeOf = (file: string) => lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
 
 /** The folders that are named, as paths or under checkpoints/; refuses what is no run. */
 export const findRuns = (names: readonly string[]): string[] =>

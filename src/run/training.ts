@@ -10,9 +10,8 @@ import { numScored } from "../data/windows.ts";
 import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
-import { type Losses, openScorer } from "../evaluate/scorer.ts";
+import type { Losses } from "../evaluate/scorer.ts";
 import { estimate, pairedDelta } from "../evaluate/statistics.ts";
-import type { WindowPlan } from "../evaluate/window-plan.ts";
 import { folded, writeAdapter, writeModelFolder } from "../export/model-folder.ts";
 import { identityOf, type Provenance, provenanceOf } from "../export/provenance.ts";
 import { replaceFolder, writeFileAtomic } from "../files/atomic.ts";
@@ -21,7 +20,7 @@ import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
 import { flagsOf } from "../model/blocks.ts";
 import { openModel, withSnapshot } from "../model/open.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/opened.ts";
+import { adapterJson, type BaseIdentity } from "../model/opened.ts";
 import { readInsertions } from "../model/inserted.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
@@ -36,7 +35,7 @@ import { subset } from "./lay-out.ts";
 import { openMetrics } from "./metrics.ts";
 import { leavePage } from "./page.ts";
 import { sourceFacts } from "./prepare.ts";
-import { isStop, keptIn, present, type RunAtWork, scoring } from "./work.ts";
+import { type HeldOut, isStop, keptIn, openHeldOut, type RunAtWork, scoring } from "./work.ts";
 
 export type Outcome =
   | { readonly outcome: "finished"; readonly report: RunReport }
@@ -248,22 +247,6 @@ async function train(work: RunAtWork, base: BaseIdentity, heldOut: HeldOut, inse
   const { outcome, state: loop } = await training.finally(host.close);
   await step.dispose();
   return { outcome, loop, tokensPerSecond: numTokens / trainSeconds, elapsedSeconds };
-}
-
-type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
-
-/** The held-out text, scored with the present values of the tensors that train. */
-async function openHeldOut(work: RunAtWork, opened: OpenedModel) {
-  const { fit, shapes } = work;
-  const { feeds, trainable } = present(work, opened);
-  const shape = { ...shapes.scoring, batchSize: fit.batchSize, trainable };
-  const scorer = await openScorer(work.engine, opened, shape);
-  return {
-    /** Throws the signal's reason where it is stopped on the way. */
-    score: (phase: string, plan: WindowPlan) =>
-      scorer.score(plan.texts, plan.windows, { feeds, ...scoring(work, phase, plan) }),
-    dispose: () => scorer.dispose(),
-  };
 }
 
 /** The run's state: of its last checkpoint, which is put into the tensors, or at step 0. */

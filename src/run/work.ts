@@ -2,9 +2,13 @@
 
 import type { Engine } from "../engines/index.ts";
 import type { EvaluationPlan } from "../evaluate/evaluation.ts";
-import { boundWeights } from "../model/graph.ts";
+import { openScorer } from "../evaluate/scorer.ts";
+import type { WindowPlan } from "../evaluate/window-plan.ts";
+import { simplify } from "../graph/passes.ts";
+import { boundWeights, buildForward, natsOf } from "../model/graph.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { StepMetrics } from "../train/loop.ts";
+import { buildTrainingGraph, type TrainingOptions } from "../train/step.ts";
 import type { Fit } from "./fit.ts";
 import type { Prepared } from "./prepare.ts";
 
@@ -39,8 +43,23 @@ export interface RunAtWork extends Prepared, Listener {
 export const keptIn = ({ runDir, sharedBase = runDir }: RunAtWork, baseSha256: string) =>
   baseSha256 === "random" ? [runDir] : [...new Set([runDir, sharedBase])];
 
+/** What a run computes for each micro batch, training and scoring held-out text, cut as the engine wants it. */
+export function graphsOf(
+  { opened, tensors, shapes }: Pick<Prepared, "opened" | "tensors" | "shapes">,
+  { tiling }: Pick<Engine, "tiling">,
+  { batchSize, ...options }: { readonly batchSize: number } & TrainingOptions,
+) {
+  const names = tensors.map(({ name }) => name);
+  const [training, scoring] = [shapes.training, shapes.scoring].map((of) => ({ ...of, batchSize }));
+  const nats = natsOf(buildForward(opened, scoring!, { trainable: new Set(names), tiling }));
+  return {
+    training: buildTrainingGraph(opened, training!, names, { ...options, tiling }),
+    scoring: simplify({ nats }),
+  };
+}
+
 /** What of a model trains, with the values that it has when it is fed. */
-export function present({ tensors }: RunAtWork, opened: OpenedModel) {
+export function present({ tensors }: Pick<RunAtWork, "tensors">, opened: OpenedModel) {
   const known = new Set([...opened.model.weights.keys(), ...boundWeights(opened).keys()]);
   const fed = tensors.filter(({ name }) => known.has(name));
   const feeds = Object.fromEntries(fed.map(({ name, values }) => [name, values]));
@@ -55,6 +74,25 @@ export function scoring({ onEvent, signal }: Listener, phase: string, plan: Eval
   return { signal, onBatch };
 }
 
-/** Whether work ended because its signal stopped it. */
+export type HeldOut = Awaited<ReturnType<typeof openHeldOut>>;
+
+/** The held-out text, scored with the present values of the tensors that train. */
+export async function openHeldOut(
+  work: Pick<RunAtWork, "engine" | "shapes" | "tensors"> & {
+    fit: Pick<Fit, "batchSize">;
+  } & Listener,
+  opened: OpenedModel,
+) {
+  const { feeds, trainable } = present(work, opened);
+  const shape = { ...work.shapes.scoring, batchSize: work.fit.batchSize, trainable };
+  const scorer = await openScorer(work.engine, opened, shape);
+  return {
+    /** Throws the signal's reason where it is stopped on the way. */
+    score: (phase: string, plan: WindowPlan) =>
+      scorer.score(plan.texts, plan.windows, { feeds, ...scoring(work, phase, plan) }),
+    dispose: () => scorer.dispose(),
+  };
+}
+
 export const isStop = (error: unknown, signal: AbortSignal) =>
   signal.aborted && error === signal.reason;

@@ -5,22 +5,18 @@ import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/training.ts";
 import type { Engine } from "../engines/engine.ts";
 import { WASM_BYTES } from "../engines/onnxruntime/web.ts";
-import { openScorer } from "../evaluate/scorer.ts";
 import { estimate, pairedDelta } from "../evaluate/statistics.ts";
-import type { WindowPlan } from "../evaluate/window-plan.ts";
 import { headerBytes, inFileOrder } from "../files/safetensors-header.ts";
 import { adapterFiles } from "../files/names.ts";
-import { simplify } from "../graph/passes.ts";
-import { buildForward, natsOf } from "../model/graph.ts";
 import { adapterJson, BASE_SHA256, contextOf, insertedTensors } from "../model/opened.ts";
 import type { BaseIdentity, OpenedModel } from "../model/opened.ts";
 import type { Recipe } from "../options/schema.ts";
 import { layOut, subset } from "../run/lay-out.ts";
-import { type Listener, scoring } from "../run/work.ts";
+import { graphsOf, type Listener, openHeldOut } from "../run/work.ts";
 import { augment, trainedTensors } from "../train/groups.ts";
 import { openHost } from "../train/host.ts";
 import { INITIAL_STATE, type LoopCallbacks, trainLoop } from "../train/loop.ts";
-import { buildTrainingGraph, openTrainingStep } from "../train/step.ts";
+import { openTrainingStep } from "../train/step.ts";
 import { corpusOf, type PageModel, type Texts } from "./folder.ts";
 
 export type PageRun = Awaited<ReturnType<typeof preparePageRun>>;
@@ -41,18 +37,10 @@ export async function preparePageRun(of: PageModel, texts: Texts, recipe: Recipe
   return { recipe, opened, context, batchSize, ...laidOut, tensors, feeds, trainTokens };
 }
 
-type Room = Pick<Engine, "estimate" | "room" | "tiling">;
-
 /** What the run takes of the page's memory, or of a device's; more than WebAssembly's addresses reach is refused. */
-export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: Room): number {
-  const names = Object.keys(feeds);
-  const { tiling } = engine;
-  const how = { trainable: new Set(names), tiling };
-  const nats = natsOf(buildForward(opened, { ...shapes.scoring, batchSize }, how));
-  const graphs = [
-    buildTrainingGraph(opened, { ...shapes.training, batchSize }, names, { tiling }),
-    simplify({ nats }),
-  ];
+export function bytesFor(run: PageRun, engine: Pick<Engine, "estimate" | "room" | "tiling">) {
+  const { opened, batchSize } = run;
+  const graphs = Object.values(graphsOf(run, engine, { batchSize }));
   const rooms = graphs.map((graph) => engine.estimate(graph));
   const sum = (key: "host" | "device") =>
     rooms.reduce((total, room) => total + room[key], engine.room[key]);
@@ -68,14 +56,12 @@ export function bytesFor({ opened, batchSize, shapes, feeds }: PageRun, engine: 
 
 /** Trains the prepared tensors in place: perplexity before and after, and their difference. */
 export async function trainInPage(run: PageRun, engine: Engine, { signal, onEvent }: Listener) {
-  const { recipe, opened, tensors, feeds, batchSize, shapes, reportPlan, evalPlan } = run;
-  const names = Object.keys(feeds);
-  const trainable = new Set(names);
-  const scorer = await openScorer(engine, opened, { ...shapes.scoring, batchSize, trainable });
-  const score = (phase: string, plan: WindowPlan) =>
-    scorer.score(plan.texts, plan.windows, { feeds, ...scoring({ signal, onEvent }, phase, plan) });
+  const { recipe, opened, tensors, batchSize, shapes, reportPlan, evalPlan } = run;
+  const work = { ...run, engine, fit: { batchSize }, signal, onEvent };
+  const heldOut = await openHeldOut(work, opened);
   try {
-    const before = await score("before", reportPlan);
+    const before = await heldOut.score("before", reportPlan);
+    const names = tensors.map(({ name }) => name);
     const step = await openTrainingStep(engine, opened, { ...shapes.training, batchSize }, names);
     const batches = mixedBatches(run.sources, { seed: recipe.seed, epoch: 0, index: 0 });
     const callbacks: LoopCallbacks = {
@@ -86,7 +72,7 @@ export async function trainInPage(run: PageRun, engine: Engine, { signal, onEven
       },
       evaluate: async (at) => {
         const known = at === 0 ? subset(before, reportPlan, evalPlan) : undefined;
-        const { lossNats } = estimate(known ?? (await score("on the way", evalPlan)));
+        const { lossNats } = estimate(known ?? (await heldOut.score("on the way", evalPlan)));
         onEvent({ kind: "evaluated", step: at, lossNats });
         return lossNats;
       },
@@ -101,11 +87,11 @@ export async function trainInPage(run: PageRun, engine: Engine, { signal, onEven
       await step.dispose();
     }
     signal.throwIfAborted();
-    const after = await score("after", reportPlan);
+    const after = await heldOut.score("after", reportPlan);
     const [from, to] = [before, after].map((losses) => reportPlan.resultOf(losses, ""));
     return { before: from!, after: to!, delta: pairedDelta(before, after) };
   } finally {
-    await scorer.dispose();
+    await heldOut.dispose();
   }
 }
 

@@ -2,7 +2,6 @@
 
 import { existsSync } from "node:fs";
 import { copyFile, readdir } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { readDocuments } from "../data/corpus.ts";
@@ -11,6 +10,7 @@ import { TOKENIZER_FILES } from "../data/tokenizer/read-tokenizer.ts";
 import { webDevices } from "../engines/onnxruntime/web.ts";
 import { makeFolder, replaceFolder, writeFileAtomic } from "../files/atomic.ts";
 import { modelFiles } from "../files/names.ts";
+import { installedFolder } from "../files/package-root.ts";
 import { insertionsOf } from "../insertions/kinds.ts";
 import { openModel } from "../model/open.ts";
 import { opening, type Places } from "../model/places.ts";
@@ -67,7 +67,7 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
     data: offer,
     allows: { "script-src": "'self' 'wasm-unsafe-eval'", "worker-src": self, "connect-src": self },
   });
-  const runtime = runtimeFolder();
+  const runtime = installedFolder("onnxruntime-web", "with which the page computes");
   const files = Object.values(webDevices).flatMap((device) => device.files);
   const texts = JSON.stringify(await textsOf(recipe, places));
   const typeOf = (name: string) =>
@@ -80,15 +80,6 @@ export async function siteOf(recipe: Recipe, places: Places): Promise<Site> {
     ...names.map(file("model", folder)),
     ...files.map(file("runtime", runtime)),
   ]);
-}
-
-function runtimeFolder(): string {
-  try {
-    return dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
-  } catch (cause) {
-    const problem = "onnxruntime-web, with which the page computes, is missing";
-    throw new UserError(problem, { hint: "npm install onnxruntime-web", cause });
-  }
 }
 
 const TYPES = {

@@ -9,7 +9,8 @@ import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
 import { joinedBy } from "../../src/data/document.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { windowRule } from "../../src/data/windows.ts";
-import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../../src/data/tokenizer/read-tokenizer.ts";
+import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
 import { decode, encode, kinds, plain, writeTokenizer } from "./tiny-tokenizers.ts";
 

@@ -8,7 +8,7 @@ import * as library from "@huggingface/tokenizers";
 import type { Corpus } from "../../src/data/corpus.ts";
 import type { DocumentStream } from "../../src/data/document.ts";
 import { tokenize, type TokenizeOptions } from "../../src/data/tokenizer/tokenize.ts";
-import type { Tokenizer } from "../../src/data/tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../../src/data/tokenizer/read-tokenizer.ts";
 
 /** The tokens of a text by itself. */
 export function encode(tokenizer: Tokenizer, text: string) {

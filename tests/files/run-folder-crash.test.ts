@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { latestSnapshot, readLines, runFiles } from "../../src/files/run-folder.ts";
+import { latestSnapshot } from "../../src/files/run-folder.ts";
+import { readLines } from "../../src/files/json.ts";
+import { runFiles } from "../../src/files/names.ts";
 import { openSafetensors, readFloats } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 

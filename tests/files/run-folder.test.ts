@@ -15,18 +15,17 @@ import { basename, join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import {
-  appendLine,
   latestSnapshot,
   newestRun,
   claimRunFolder,
   pruneSnapshots,
-  readLines,
   removeLeftovers,
-  runFiles,
   saveSnapshot,
   truncateMetrics,
   type Snapshot,
 } from "../../src/files/run-folder.ts";
+import { appendLine, readLines } from "../../src/files/json.ts";
+import { runFiles } from "../../src/files/names.ts";
 import { openSafetensors, readFloats, type TensorSource } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { float32Bytes, folderOf } from "./safetensors-files.ts";

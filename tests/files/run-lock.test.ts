@@ -8,7 +8,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
-import { lockRun } from "../../src/files/run-folder.ts";
+import { lockRun } from "../../src/files/lock.ts";
 import { temporaryFolder } from "../helpers.ts";
 
 /** A process id of this machine that is free: that of a process which has ended. */

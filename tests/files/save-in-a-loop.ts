@@ -2,15 +2,15 @@
 
 import { join } from "node:path";
 import {
-  appendLine,
   latestSnapshot,
-  lockRun,
   pruneSnapshots,
   removeLeftovers,
-  runFiles,
   saveSnapshot,
   truncateMetrics,
 } from "../../src/files/run-folder.ts";
+import { appendLine } from "../../src/files/json.ts";
+import { lockRun } from "../../src/files/lock.ts";
+import { runFiles } from "../../src/files/names.ts";
 import type { TensorSource } from "../../src/files/safetensors.ts";
 
 const runDir = process.argv[2]!;

@@ -19,7 +19,6 @@ import type { OpenedModel } from "../../src/model/opened.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
 import { recipeSchema } from "../../src/options/schema.ts";
 import { inspectModel } from "../../src/run/inspect.ts";
-import { openBase } from "../../src/run/prepare.ts";
 import { fixture, refused } from "../export/fixture.ts";
 
 const root = await mkdtemp(join(tmpdir(), "ssa-kinds-"));
@@ -117,7 +116,8 @@ for (const [kind, { model, adapter }] of Object.entries(kinds))
       isUnfinished ? [`the run ${model} is not finished: step-000002 is taken`] : [],
     );
     const recipe = recipeSchema.parse({ base: model, data: "text.txt" });
-    assertSame(await openBase(recipe, given)); // finetune
+    const withoutWeights = recipe.init === "random";
+    assertSame(await openModel(recipe.base, { ...given, withoutWeights })); // finetune
     const { isAugmented, temperatures } = await inspectModel(model, given);
     assert.ok(isAugmented);
     assert.deepEqual(temperatures!.spec, expected.temperatures!.insertion.spec);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadComparison } from "../../src/options/comparison.ts";
 import { findRecipe } from "../../src/options/load.ts";
-import { readLines } from "../../src/files/run-folder.ts";
+import { readLines } from "../../src/files/json.ts";
 import { compare, type CompareOptions, compareRuns } from "../../src/run/compare.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import type { ArmsCompared } from "../../src/evaluate/comparison.ts";

@@ -8,7 +8,7 @@ import { after, test, type TestContext } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
 import { failureOf } from "../../src/engines/failure.ts";
-import { readLines } from "../../src/files/run-folder.ts";
+import { readLines } from "../../src/files/json.ts";
 import { leaves } from "../../src/graph/tensor.ts";
 import type { RunEvent } from "../../src/run/work.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";

@@ -7,7 +7,7 @@ import { after, test } from "node:test";
 import { openModel } from "../../src/model/open.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { readLines } from "../../src/files/run-folder.ts";
+import { readLines } from "../../src/files/json.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { evaluate } from "../../src/evaluate/evaluation.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";

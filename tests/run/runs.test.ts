@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { openEngine } from "../../src/engines/index.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { lockRun } from "../../src/files/run-folder.ts";
+import { lockRun } from "../../src/files/lock.ts";
 import { deleteRun, findRuns, listRuns } from "../../src/run/runs.ts";
 import { temporaryFolder } from "../helpers.ts";
 import { readJson, smallRun, writeTokens } from "./small-run.ts";

@@ -4,14 +4,14 @@
 import { open } from "node:fs/promises";
 import { UserError } from "../../core/errors.ts";
 import { readUpTo } from "../../files/safetensors.ts";
-import { columnsToRead, guardedReader, type TableRequest, unreadable } from "./guarded.ts";
+import { columnsToRead, guardedReader, unreadable } from "./guarded.ts";
+import type { TableRequest, TableRows } from "./guarded.ts";
 import { decompressLz4 } from "./lz4.ts";
-import type { Row } from "./rows.ts";
 
 export const readArrow = guardedReader("./arrow", "recordBatches", "Arrow");
 
 /** Runs in the guard's process. */
-export async function* recordBatches([path, options]: TableRequest): AsyncGenerator<Row[]> {
+export async function* recordBatches([path, options]: TableRequest): AsyncGenerator<TableRows> {
   const arrow = await import("apache-arrow");
   const { decompress } = await import("fzstd");
   const { compressionRegistry, CompressionType, DataType } = arrow;
@@ -48,15 +48,11 @@ export async function* recordBatches([path, options]: TableRequest): AsyncGenera
     const isList = (type: unknown) => DataType.isList(type) || DataType.isLargeList(type);
     const columns = { texts: namesOf(isText), lists: namesOf(isList), all: namesOf(() => true) };
     const { textColumn, fields } = columnsToRead(columns, options);
-    let rowStart = 0;
     for await (const batch of reader) {
       const values = fields.map((name) => batch.getChild(name)!);
       const valueAt = (i: number) =>
         Object.fromEntries(fields.map((name, at) => [name, plain(values[at]!.get(i))]));
-      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
-      const rows = Array.from({ length: batch.numRows }, (_, i) => i);
-      yield rows.map((i) => ({ value: valueAt(i), textColumn, place: placeOf(i) }));
-      rowStart += batch.numRows;
+      yield Array.from({ length: batch.numRows }, (_, i) => ({ value: valueAt(i), textColumn }));
     }
   } catch (error) {
     throw unreadable(error, path, "Arrow");

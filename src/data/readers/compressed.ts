@@ -1,12 +1,11 @@
 // The bytes of files, also behind gzip or Zstandard, as they come.
 
 import { createReadStream } from "node:fs";
-import { open } from "node:fs/promises";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import xxhash from "xxhash-wasm";
 import { messageOf } from "../../core/errors.ts";
-import { readUpTo } from "../../files/safetensors.ts";
+import { OpenFile } from "../../files/open-file.ts";
 
 const stored = (path: string) => createReadStream(path, { highWaterMark: 1 << 20 });
 const decompressors = {
@@ -30,22 +29,21 @@ const failure = (problem: string, code = "ZSTD") => Object.assign(new Error(prob
  */
 async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
   const { Decompress } = await import("fzstd");
-  await using file = await open(path);
-  const { size } = await file.stat();
+  const file = new OpenFile(path);
   let at = 0;
-  const take = async (count: number) => {
-    if (at + count > size) throw failure("it ends too early");
+  const take = (count: number) => {
+    if (at + count > file.size) throw failure("it ends too early");
     at += count;
-    return Buffer.from(await readUpTo(file, at - count, count));
+    return Buffer.from(file.read(at - count, count));
   };
-  while (at !== size) {
-    const magic = await take(4);
+  while (at !== file.size) {
+    const magic = take(4);
     if (magic.readUInt32LE() >>> 4 === 0x184d2a5) {
-      const length = (await take(4)).readUInt32LE();
+      const length = take(4).readUInt32LE();
       at += length; // a frame to be skipped
       continue;
     }
-    const flags = (await take(1))[0]!;
+    const flags = take(1)[0]!;
     const hash = flags & 4 ? (await xxhash()).create64() : undefined;
     const parts: Uint8Array[] = [];
     const stream = new Decompress((part) => parts.push(part));
@@ -60,17 +58,15 @@ async function* unzstd(path: string): AsyncGenerator<Uint8Array> {
     };
     const [isSingle, sizeForm] = [(flags >> 5) & 1, flags >> 6];
     const sizes = [1 - isSingle, [0, 1, 2, 4][flags & 3]!, [isSingle, 2, 4, 8][sizeForm]!];
-    yield* push(
-      Buffer.concat([magic, Buffer.of(flags), await take(sizes.reduce((a, b) => a + b))]),
-    );
+    yield* push(Buffer.concat([magic, Buffer.of(flags), take(sizes.reduce((a, b) => a + b))]));
     for (let isLast = false; !isLast;) {
-      const head = await take(3);
+      const head = take(3);
       const word = head.readUIntLE(0, 3);
       isLast = (word & 1) === 1;
       const isRepeated = ((word >> 1) & 3) === 1;
-      yield* push(Buffer.concat([head, await take(isRepeated ? 1 : word >> 3)]));
+      yield* push(Buffer.concat([head, take(isRepeated ? 1 : word >> 3)]));
     }
-    const checksum = await take(flags & 4);
+    const checksum = take(flags & 4);
     yield* push(checksum, true);
     if (hash && BigInt(checksum.readUInt32LE()) !== BigInt.asUintN(32, hash.digest()))
       throw failure("its checksum is of other bytes", "CHECKSUM");

@@ -3,13 +3,13 @@
 
 import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import { configsOf, defaultConfig, likePattern } from "../../files/card.ts";
 import { readJsonIfSound } from "../../files/json.ts";
 import { splitNamed, splitOf } from "../../files/names.ts";
+import { installedFolder } from "../../files/package-root.ts";
 import { staysInside } from "../../files/safetensors.ts";
 import type { Side } from "../held-out.ts";
 import { type DataFormat, expected, formatOf } from "./formats.ts";
@@ -48,7 +48,7 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
     ? await filesByName(start, [pattern])
     : !info.isDirectory() && !config
       ? ([["train", path]] as const)
-      : await filesInFolder(path, config);
+      : (!config && (await filesSaved(path))) || (await filesByCard(path, config));
   const splits: Record<string, string[]> = {};
   for (const [split, file] of found) if (split) (splits[split] ??= []).push(file);
   const files = Object.values(splits).flat();
@@ -69,13 +69,6 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
 
 /** Files in the order of their rows, with the split of each; undefined for those that are not read. */
 type Found = readonly (readonly [split: string | undefined, file: string])[];
-
-/** The files of a folder's data, or of one of its configs. */
-async function filesInFolder(folder: string, config?: string): Promise<Found> {
-  const saved = config ? undefined : await filesSaved(folder);
-  const told = saved ?? (await filesByCard(folder, config));
-  return told ?? filesByName(folder, inFolder);
-}
 
 /** What `save_to_disk` wrote: a data set whose state lists its files, or a folder of those for each split. */
 async function filesSaved(folder: string): Promise<Found | undefined> {
@@ -122,11 +115,11 @@ function splitIn(path: string): string | undefined {
   return parts.map(splitOf).find(Boolean);
 }
 
-/** The files of a config, where a README.md has `configs` in its front matter. */
-async function filesByCard(root: string, config?: string) {
+/** The files of a config, where a README.md has `configs` in its front matter; else those of the folder by their names. */
+async function filesByCard(root: string, config?: string): Promise<Found> {
   const card = await readFile(join(root, "README.md"), "utf8").catch(() => "");
   const known = configsOf(card);
-  if (known.length === 0 && !config) return undefined;
+  if (known.length === 0 && !config) return filesByName(root, inFolder);
   const names = known.map(({ name }) => name);
   const chosen = config ? known[names.indexOf(config)] : defaultConfig(known);
   if (!chosen) {
@@ -150,7 +143,6 @@ async function filesByCard(root: string, config?: string) {
   return found;
 }
 
-/** Paths in a folder like a pattern. */
 async function filesLike(folder: string, pattern: string): Promise<string[]> {
   const recursive = /\/|\*\*/.test(pattern);
   const names = await readdir(folder || ".", { recursive }).catch(() => []);
@@ -176,23 +168,15 @@ export const EMBEDDED_DATA: readonly string[] = Object.keys(packages);
 /** The files of an embedded text: chapters or addresses, each a text of its own. */
 export async function embeddedData(name: string): Promise<DataFiles> {
   const { from, files } = packages[name]!;
-  const folder = join(packageFolder(from), "data");
+  // The packages' own entry points load all their data at once; only their folder is wanted.
+  const root = installedFolder(from, "the package with this text", `${from}/package.json`);
+  const folder = join(root, "data");
   const names = (await readdir(folder)).filter((file) => files.test(file));
   const splits: Record<"train" | "validation", string[]> = { train: [], validation: [] };
   // Of the texts in order, every tenth is held out for validation.
   for (const [i, file] of names.sort(new Intl.Collator("en", { numeric: true }).compare).entries())
     splits[(i + 1) % 10 === 0 ? "validation" : "train"].push(join(folder, file));
   return { name, splits };
-}
-
-// The packages' own entry points load all their data at once; only their folder is wanted.
-function packageFolder(name: string): string {
-  try {
-    return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
-  } catch (cause) {
-    const hint = `npm install ${name}`;
-    throw new UserError(`${name}, the package with this text, is missing`, { hint, cause });
-  }
 }
 
 export interface DataSplit {

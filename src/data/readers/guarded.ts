@@ -14,6 +14,9 @@ const slowBytesPerSecond = 5_000_000;
 /** What a parser beside this file is called with, in the guard's process. */
 export type TableRequest = readonly [path: string, options: ColumnOptions];
 
+/** What it gives at a time; the reader says where each row is. */
+export type TableRows = Omit<Row, "place">[];
+
 /** A reader by the generator `functionName` of the module `name`, which gives many rows at a time. */
 export const guardedReader = (name: string, functionName: string, format: string) =>
   async function* (
@@ -26,8 +29,9 @@ export const guardedReader = (name: string, functionName: string, format: string
       seconds: patienceSeconds + size / slowBytesPerSecond,
       task: `reading ${path} as ${format}`,
     };
-    for await (const rows of guarded<Row[]>(name, functionName, given, import.meta.url, limit))
-      yield* rows;
+    let number = 0;
+    for await (const rows of guarded<TableRows>(name, functionName, given, import.meta.url, limit))
+      for (const row of rows) yield { ...row, place: `${path}, row ${number++}` };
   };
 
 type Columns = Readonly<Record<"texts" | "lists" | "all", readonly string[]>>;

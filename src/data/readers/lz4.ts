@@ -1,11 +1,9 @@
 // LZ4 frames, as Arrow compresses its buffers (lz4_Frame_format.md and lz4_Block_format.md of the LZ4 project). Blocks
 // may refer to what earlier ones gave, so all go into one output. Checksums are passed over: Arrow writes none.
 
-const magic = 0x184d2204;
-
 export function decompressLz4(frame: Uint8Array): Uint8Array {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-  if (view.getUint32(0, true) !== magic) throw new Error("its LZ4 has another form");
+  if (view.getUint32(0, true) !== 0x184d2204) throw new Error("its LZ4 has another form");
   const flags = frame[4]!;
   const [hasBlockChecksum, hasSize, hasDictionary] = [0x10, 0x08, 0x01].map((bit) => flags & bit);
   let at = 7 + (hasSize ? 8 : 0) + (hasDictionary ? 4 : 0);

@@ -1,12 +1,12 @@
 // The text columns of a parquet file, one row group in memory at a time.
 
-import { columnsToRead, guardedReader, type TableRequest, unreadable } from "./guarded.ts";
-import type { Row } from "./rows.ts";
+import { columnsToRead, guardedReader, unreadable } from "./guarded.ts";
+import type { TableRequest, TableRows } from "./guarded.ts";
 
 export const readParquet = guardedReader("./parquet", "rowGroups", "parquet");
 
 /** Runs in the guard's process. Without a name, an only text column is taken whatever it is called. */
-export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<Row[]> {
+export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<TableRows> {
   const hyparquet = await import("hyparquet");
   const { compressors } = await import("hyparquet-compressors");
   try {
@@ -23,8 +23,7 @@ export async function* rowGroups([path, options]: TableRequest): AsyncGenerator<
       rowEnd += Number(group.num_rows);
       const range = { file, metadata, compressors, columns: fields, rowStart, rowEnd };
       const values = rowEnd > rowStart ? await hyparquet.parquetReadObjects(range) : [];
-      const placeOf = (i: number) => `${path}, row ${rowStart + i}`;
-      yield values.map((value, i) => ({ value, textColumn, place: placeOf(i) }));
+      yield values.map((value) => ({ value, textColumn }));
     }
   } catch (error) {
     throw unreadable(error, path, "parquet");

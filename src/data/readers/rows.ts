@@ -32,7 +32,6 @@ type Field = (typeof ROW_FIELDS)[number];
 export interface ColumnOptions {
   /** What rows are, where their keys are not to say it. */
   readonly format?: RowFormat | "auto" | undefined;
-  /** The column that holds the text. */
   readonly textColumn?: string | null | undefined;
   /** Names of columns by those of fields. */
   readonly columns?: { readonly [name in Field]?: string | undefined } | null | undefined;

@@ -2,10 +2,7 @@
 
 import type { Piece, Remake } from "../document.ts";
 
-/**
- * Takes all texts for lines of one file and cuts it at the level-one headings (" = Title = ") into pages. The text of
- * a page is detokenized; its `original` is what words and bytes are counted on.
- */
+/** Takes all texts for lines of one file, and cuts it at the level-one headings (" = Title = ") into pages. */
 export const wikitextPages: Remake = {
   name: "WikiText pages",
   async *of(rows) {

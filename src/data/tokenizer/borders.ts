@@ -38,7 +38,6 @@ export const bordersOf = (encoder: Encoder) => (text: string, at: number, isOfFi
   return count;
 };
 
-/** Where in the surface each token ends. */
 function tokenEnds({ surface, ids }: Part, { model, pieceOf }: Encoder): readonly number[] {
   const { continuing_subword_prefix: prefix, end_of_word_suffix: suffix } = model;
   const continuing = prefix ?? (model.type === "WordPiece" ? "##" : "");

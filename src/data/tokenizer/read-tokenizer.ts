@@ -158,7 +158,6 @@ function withTokens(tokens: readonly (readonly [string, AddedToken])[], encode: 
 
 type WordEncoder = (word: string) => readonly number[];
 
-/** Encodes each distinct word once. */
 function remembering(encode: WordEncoder): WordEncoder {
   const known = new Map<string, readonly number[]>();
   return (word) => {

@@ -23,10 +23,7 @@ function byteCharacters(text: string): string {
   return result;
 }
 
-/**
- * What each of the vocabulary's pieces stands for, for people to read: bytes that begin a character are told with those
- * that end it.
- */
+/** What pieces stand for, for people to read: bytes that begin a character are told with those that end it. */
 export function spelled(isByteLevel: boolean, pieces: readonly (string | undefined)[]): string[] {
   const decoder = new TextDecoder();
   const bytesOf = (piece: string) =>

@@ -5,7 +5,7 @@ import { setImmediate } from "node:timers/promises";
 import { openQueue } from "../../core/worker.ts";
 import { createTokens, type DocumentStream, type Piece, type Tokens } from "../document.ts";
 import type { CutRule } from "./cuts.ts";
-import type { EncodedPieces, Tokenizer } from "./tokenizer.ts";
+import type { EncodedPieces, Tokenizer } from "./read-tokenizer.ts";
 
 export interface TokenizeOptions {
   /** What is put in front of each text. */
@@ -50,7 +50,7 @@ export async function tokenize(
   let [emitted, textStart] = [0, 0];
   const end = () => emitted + tokens.length;
   const underway: { readonly job: Job; readonly result: Promise<EncodedPieces> }[] = [];
-  let helpers: Helper[] = [];
+  let helpers: ReturnType<typeof startHelper>[] = [];
   let numJobs = 0;
   /** Appends the oldest job's tokens. */
   const collectFirst = async (): Promise<void> => {
@@ -123,8 +123,5 @@ function lastCut(text: string, cuts: CutRule | undefined): number | undefined {
   return undefined;
 }
 
-type Helper = ReturnType<typeof startHelper>;
-
-/** A thread that encodes beside this one. */
 const startHelper = (folder: string) =>
   openQueue<(job: Job) => Promise<EncodedPieces>>("./tokenize-worker", import.meta.url, folder);

@@ -20,7 +20,6 @@ export function expressionOf(pattern: object = {}): RegExp {
   return new SplitPreTokenizer({ pattern }).pattern;
 }
 
-/** Optional fields of one type. */
 function optional<T extends z.ZodType, Name extends string>(type: T, ...names: readonly Name[]) {
   const entries = names.map((name) => [name, type.optional()]);
   return Object.fromEntries(entries) as Record<Name, z.ZodOptional<T>>;

@@ -6,8 +6,6 @@ import { createContext, Script } from "node:vm";
 import { readIfPresent } from "../../files/atomic.ts";
 import { readTokenizer } from "./read-tokenizer.ts";
 
-export type { EncodedPieces, Tokenizer } from "./read-tokenizer.ts";
-
 /** Loads a folder's tokenizer; never asks a network. */
 export const loadTokenizer = (folder: string) =>
   readTokenizer({

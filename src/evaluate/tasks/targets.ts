@@ -85,10 +85,7 @@ export function accuracyOf(losses: Losses) {
 /** Tokens of a row that holds several windows: enough for a device, few enough that attention costs little. */
 const PACKED_CONTEXT = 512;
 
-/**
- * Windows side by side in rows where that saves most of the rows, else in at most four groups of similar length, each as
- * long as its longest needs.
- */
+/** Windows side by side in rows where that saves most of the rows, else in at most four groups of similar length. */
 function targetGroups(windows: readonly Window[], context: number, mayPack = true) {
   const sorted = windows.toSorted((a, b) => a.length - b.length);
   const all = windows.reduce((sum, window) => sum + numInputs(window), 0);

@@ -6,7 +6,6 @@ import { comparisonTables } from "../tables.ts";
 import { element, section, table } from "./dom.ts";
 import * as plots from "./plots.ts";
 
-/** How each table is to be read. */
 const HOW = {
   Results: "Perplexities are means over seeds; the change is of each arm against its own base.",
   Cost: "Means over seeds; the last two are for each percent by which perplexity fell.",

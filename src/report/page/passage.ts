@@ -19,6 +19,10 @@ function controlsOf(selects: Readonly<Record<string, HTMLSelectElement>>, change
   return element("div", { class: "controls" }, ...labels);
 }
 
+/** Whether a value is chosen, by itself or in the mean of all. */
+const isIn = (select: HTMLSelectElement, value: string | number) =>
+  ["mean", String(value)].includes(select.value);
+
 function paint(span: HTMLElement, hue: string, strength: number): void {
   const percent = Math.round(STRONGEST_PERCENT * strength);
   span.style.background = `color-mix(in srgb, ${hue} ${percent}%, transparent)`;
@@ -33,17 +37,13 @@ export function passageSection({ tokens, temperatures }: NonNullable<RunDetails[
     Layer: choice(["mean", ...temperatures.map(({ layer }) => layer)]),
     Head: choice(["mean", ...Array(numHeads).keys()]),
   };
-  const isChosen = (name: keyof typeof selects, value: string | number) =>
-    ["mean", String(value)].includes(selects[name].value);
   const color = () => {
     const rows = temperatures
-      .filter(({ layer, projection }) => {
-        return isChosen("Layer", layer) && isChosen("Projection", projection);
-      })
+      .filter((of) => isIn(selects.Layer, of.layer) && isIn(selects.Projection, of.projection))
       // Heads that share a key and value are shown with them.
       .flatMap(({ taus }) => {
         const shared = numHeads / taus.length;
-        const numbers = [...Array(numHeads).keys()].filter((head) => isChosen("Head", head));
+        const numbers = [...Array(numHeads).keys()].filter((head) => isIn(selects.Head, head));
         return numbers.map((head) => taus[Math.floor(head / shared)]!);
       });
     const taus = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
@@ -76,10 +76,10 @@ export function attentionSection(attention: NonNullable<RunDetails["attention"]>
   selects.Token.selectedIndex = tokens.length >> 1;
   const show = () => {
     const from = selects.Token.selectedIndex;
-    const isChosen = (_: unknown, layer: number) =>
-      ["mean", String(layer)].includes(selects.Layer.value);
     const rows = sides.map(({ layers }) => {
-      const chosen = layers.filter(isChosen).map((of) => of.subarray((from * (from + 1)) / 2));
+      const chosen = layers
+        .filter((_, i) => isIn(selects.Layer, i))
+        .map((of) => of.subarray((from * (from + 1)) / 2));
       const share = (to: number) =>
         chosen.reduce((sum, of) => sum + of[to]!, 0) / chosen.length / 250;
       return tokens.map((_, to) => (to > from ? 0 : share(to)));

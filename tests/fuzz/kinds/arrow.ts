@@ -14,7 +14,7 @@ export const arrow: Prepare = async ({ folder, isGuarded }) => {
   const path = join(folder, "data.arrow");
   const rows = async (isHere = !isGuarded) => {
     const texts: unknown[] = [];
-    const add = ({ value }: Row) => texts.push((value as { text: unknown }).text);
+    const add = ({ value }: Pick<Row, "value">) => texts.push((value as { text: unknown }).text);
     if (isHere) for await (const batch of recordBatches([path, {}])) batch.forEach(add);
     else for await (const row of readArrow(path, {})) add(row);
     return texts;

@@ -32,7 +32,8 @@ export const parquet: Prepare = async ({ folder, isGuarded }) => {
   const rows = async () => {
     const found: string[] = [];
     const unguarded = async function* () {
-      for await (const group of rowGroups([path, {}])) yield* group;
+      for await (const group of rowGroups([path, {}]))
+        for (const row of group) yield { ...row, place: path };
     };
     const read = textsOf(isGuarded ? readParquet : unguarded);
     for await (const { text } of read(path, {})) found.push(text);

@@ -5,13 +5,12 @@ import { join, relative } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readFloats } from "../../../src/files/safetensors.ts";
 import {
-  appendLine,
   latestSnapshot,
-  readLines,
   removeLeftovers,
   saveSnapshot,
   truncateMetrics,
 } from "../../../src/files/run-folder.ts";
+import { appendLine, readLines } from "../../../src/files/json.ts";
 import { openModel } from "../../../src/model/open.ts";
 import { recipeToYaml } from "../../../src/options/load.ts";
 import { recipeSchema } from "../../../src/options/schema.ts";

@@ -1,9 +1,9 @@
-// How rows of data are read: options that finetune and eval share.
+// Options that commands share: how rows of data are read, and how a base is quantised.
 
 import * as z from "zod";
 import { BUILT_IN_TEMPLATES, LOSS_ON } from "../data/chat.ts";
 import { ROW_FIELDS, ROW_FORMATS } from "../data/readers/rows.ts";
-import { listed, oneOf, orNull, preset, text, worded } from "./values.ts";
+import { flag, listed, oneOf, orNull, preset, text, type Values, worded } from "./values.ts";
 
 /** Fields by the columns that hold them; `prompt=question,completion=answer` for the same. */
 const columns = () => {
@@ -32,3 +32,15 @@ export const rowOptions = {
   badRows: preset(orSkip, "error", "what rows that cannot be read do"),
   nullRows: preset(errorOrSkip, "error", "what rows without a text do"),
 } as const;
+
+const block = worded(z.literal([32, 64, 128]), "32, 64 or 128", "n");
+
+/** How a base is quantised. */
+export const quantizeOptions = {
+  quantize: preset(oneOf(["none", "q4", "q8"], "type"), "none", "blocks of integers for matrices"),
+  quantizeBlock: preset(block, 32, "values of a row that have a factor in common"),
+  quantizeZeroPoints: flag("a zero point for each block, for values that are not around zero"),
+  quantizeHead: flag("quantise the embeddings as well, with 8 bits"),
+} as const;
+
+export type QuantizeOptions = Values<typeof quantizeOptions>;
