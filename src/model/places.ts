@@ -118,8 +118,16 @@ export const reading = (
 interface ReadOptions extends CorpusOptions {
   readonly chatTemplate?: string | null;
   readonly maxTokens?: number | null;
-  /** The model's own, where it has been loaded already. */
-  readonly tokenizer?: Tokenizer | undefined;
+}
+
+/** Of open models, whose files stay as they are: a large vocabulary takes half a second to read. */
+const tokenizers = new WeakMap<OpenedModel["model"], Promise<Tokenizer>>();
+
+/** A model's own tokenizer, read once. */
+export function tokenizerOf({ model, folder }: OpenedModel): Promise<Tokenizer> {
+  const tokenizer = tokenizers.get(model) ?? loadTokenizer(folder);
+  tokenizers.set(model, tokenizer);
+  return tokenizer;
 }
 
 /**
@@ -127,11 +135,11 @@ interface ReadOptions extends CorpusOptions {
  * vocabulary is refused where it occurs.
  */
 export async function readCorpus(
-  { folder, model }: OpenedModel,
+  opened: OpenedModel,
   split: DataSplit,
-  { chatTemplate, maxTokens, tokenizer: known, ...others }: ReadOptions = {},
+  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
-  const { vocabSize } = model.config;
+  const { vocabSize } = opened.model.config;
   const { format = "auto" } = others;
   if (["txt", "bin"].includes(split.format) && !["auto", "text"].includes(format))
     throw new UserError(`${split.description} has no rows, which could be of the kind ${format}`, {
@@ -139,7 +147,7 @@ export async function readCorpus(
     });
   if (formats[split.format].holds === "tokens")
     return loadTokenCorpus({ ...split, limit: maxTokens ?? Infinity }, vocabSize);
-  const tokenizer = known ?? (await loadTokenizer(folder));
+  const tokenizer = await tokenizerOf(opened);
   const template = await loadChatTemplate(tokenizer, chatTemplate);
   const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
   const options = { template, instructTemplate, ...others };
@@ -155,7 +163,7 @@ export async function readCorpus(
   if (unknown === undefined) return read;
   const token = JSON.stringify(tokenizer.pieceOf(unknown));
   const given = `the tokenizer gives ${token} the id ${unknown}`;
-  throw new UserError(`${folder}: ${given}, and the model knows ${vocabSize} ids`, {
+  throw new UserError(`${opened.folder}: ${given}, and the model knows ${vocabSize} ids`, {
     hint: "tokenizer and config.json are not of the same model, or its embedding was not resized",
   });
 }

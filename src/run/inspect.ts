@@ -6,14 +6,13 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { sizeOf } from "../core/shape.ts";
 import type { Tokens } from "../data/document.ts";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import type { Engine } from "../engines/index.ts";
 import { AttentionStatistics } from "../evaluate/attention.ts";
 import { openScorer } from "../evaluate/scorer.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
 import { countParameters, type OpenedModel } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
-import { opening, type Places, placesOf, withEngine } from "../model/places.ts";
+import { opening, type Places, placesOf, tokenizerOf, withEngine } from "../model/places.ts";
 import type { Projection } from "../nn/attention.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
@@ -84,7 +83,7 @@ export async function inspectText(name: string, text: string, options: InspectTe
     if (at >= count)
       throw new UserError(`${what} ${at} is not there: the model has ${what}s 0 to ${count - 1}`);
   }
-  const tokenizer = await loadTokenizer(opened.folder);
+  const tokenizer = await tokenizerOf(opened);
   const { ids } = tokenizer.encode([{ text, isTarget: true, isLast: true }]);
   const tokens = Uint32Array.from([...tokenizer.prefix, ...ids]);
   if (tokens.length < 2 || tokens.length > maxPositions)

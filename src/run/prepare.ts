@@ -62,13 +62,8 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
   const context = contextOf(opened, recipe.context === "auto" ? undefined : recipe.context);
   const how = { ...recipe, ...where.reading(places, recipe.threads) };
   const isDone = () => places.onProgress?.(undefined);
-  let tokenizer: Tokenizer | undefined;
-  const read = async (split: DataSplit, remake?: Remake) => {
-    const options = { ...how, remake, tokenizer };
-    const corpus = await where.readCorpus(opened, split, options).finally(isDone);
-    tokenizer ??= corpus.tokenizer;
-    return corpus;
-  };
+  const read = (split: DataSplit, remake?: Remake) =>
+    where.readCorpus(opened, split, { ...how, remake }).finally(isDone);
   const train: Awaited<ReturnType<typeof read>>[] = [];
   const evaluations: Corpus[] = [];
   for (const split of splits.learnt) {

@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { packageRoot } from "../../src/files/package-root.ts";
 import { openModel } from "../../src/model/open.ts";
+import { tokenizerOf } from "../../src/model/places.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { openSafetensors, readBytes, writeSafetensors } from "../../src/files/safetensors.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
@@ -213,3 +215,17 @@ for (const name of ["index-lists-absent-inv-freq", "index-lists-absent-tied-head
     },
   );
 }
+
+test("a model's tokenizer is read once for all that asks, and of its own folder", async (t) => {
+  const { folder } = await openModel(join(packageRoot(), "checkpoints/tiny-gpt2"));
+  const other = await temporaryFolder(t);
+  for (const name of ["config.json", "tokenizer.json"])
+    await copyFile(join(folder, name), join(other, name));
+  // Neither has weights, so nothing else that would tell them apart.
+  const [one, two] = await Promise.all(
+    [folder, other].map((path) => openModel(path, { withoutWeights: true })),
+  );
+  const first = await tokenizerOf(one!);
+  assert.equal(await tokenizerOf({ ...one! }), first);
+  assert.deepEqual([first.folder, (await tokenizerOf(two!)).folder], [folder, other]);
+});

@@ -4,8 +4,7 @@
 import { createRandom } from "../../core/random.ts";
 import { UserError } from "../../core/errors.ts";
 import type { Piece } from "../../data/document.ts";
-import { loadTokenizer } from "../../data/tokenizer/tokenizer.ts";
-import { readCorpus } from "../../model/places.ts";
+import { readCorpus, tokenizerOf } from "../../model/places.ts";
 import { contextOf } from "../../model/opened.ts";
 import type { Task } from "../evaluation.ts";
 import type { TaskResult } from "../results.ts";
@@ -47,7 +46,7 @@ export const passkey: Task<PasskeyResult> = {
     const { depths = DEPTHS, trials = TRIALS, seed = 0 } = asked;
     const longest = Math.max(...(asked.lengths ?? [contextOf(opened, options.context)]));
     const context = wholeContext("passkey", opened, { ...options, context: longest });
-    const tokenizer = await loadTokenizer(opened.folder);
+    const tokenizer = await tokenizerOf(opened);
     const count = (trial: Trial, numFiller: number) =>
       tokenizer.prefix.length + tokenizer.encode(piecesOf(trial, numFiller)).ids.length;
     const any = { length: 0, depth: 0, key: 99_999, first: 0 };
