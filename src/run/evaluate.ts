@@ -73,7 +73,6 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
   const base = saved ? await results.readBaseline(saved) : undefined;
   for (const { name, data } of options.tasks) dataOf(name, data);
-  if (!collects) expectDevice(device);
   // A mistyped name is told before the other one is fetched.
   await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
   const { adapter, temperatures } = options;
@@ -81,6 +80,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   const how = { adapter, temperatures, quantization: spec };
   const model = await openModel(options.model, { ...where.opening(places), ...how });
   const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
+  if (!collects) expectDevice(device);
   const planned: (readonly [TaskName, EvaluationPlan, against?: EvaluationPlan | undefined])[] = [];
   for (const { name, data } of options.tasks) {
     const plan = await planTask(name, model, data, places, options);

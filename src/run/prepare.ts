@@ -41,7 +41,6 @@ export async function splitsOf(recipe: Recipe, places: where.Places) {
 
 /** Opens and reads what a recipe names; `heldIn` holds out that share of the training text instead of what is held out. */
 export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 0) {
-  expectDevice(recipe.device);
   // A mistyped name is told before another one is fetched.
   const asked = sourcesOf(recipe);
   await where.checkNames(recipe.base, ...asked.map(({ path }) => path), recipe.evalData);
@@ -53,6 +52,7 @@ export async function prepareRun(recipe: Recipe, places: where.Places, heldIn = 
       `tune: all trains matrices, which ${recipe.base} has only frozen: ${describeQuantization(plain.quantized.spec)}`,
       { hint: "leave all out, or take the checkpoint that it was quantised from" },
     );
+  expectDevice(recipe.device);
   const splits = await splitsOf(recipe, places);
 
   // After all names, for it takes minutes.

@@ -160,8 +160,8 @@ function serving(
     },
     dispose: async (id: number) => programs.get(id)?.dispose(),
     close: async () => engine?.dispose(),
-    /** Once the answer has left. */
-    end: async (failure?: Failure) => void setTimeout(end, 5, failure),
+    /** Once the answer has left; after a failure when rank 0 has told it, for some launchers end all ranks with the first. */
+    end: async (failure?: Failure) => void setTimeout(end, failure ? 300 : 5, failure),
   };
   return { ...answers, ended, lose: ({ message }: Error) => end({ why: message, exitCode: 1 }) };
 }
