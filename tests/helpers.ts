@@ -1,7 +1,7 @@
 // Helpers of many tests: temporary folders, the real models outside the repository, comparison of numbers.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +13,17 @@ export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "ssa-test-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   return folder;
+}
+
+let processFolder: string | undefined;
+
+/** A new folder for what tests of a file share; it goes when their process ends. */
+export function sharedFolder(): string {
+  if (processFolder === undefined) {
+    const folder = (processFolder = mkdtempSync(join(tmpdir(), "ssa-test-")));
+    process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  }
+  return mkdtempSync(join(processFolder, "folder-"));
 }
 
 /** A path in the folder of real models and text, which lies beside a checkout but not beside every one. */

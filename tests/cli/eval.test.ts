@@ -1,22 +1,20 @@
 // `ssa eval` and `ssa inspect`: results, and the gate of a CI job with its exit codes.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import { fixture, readJson, smallRecipe, writeTokens } from "../run/small-run.ts";
-import { allClose, sharedCase, sharedData, skipWithout } from "../helpers.ts";
+import { allClose, sharedCase, sharedData, sharedFolder, skipWithout } from "../helpers.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";
 
 let cwd = "";
 const args = ["eval", "--model", fixture(), "--data", ".", "--device", "cpu"];
 before(async () => {
-  cwd = await mkdtemp(join(tmpdir(), "ssa-eval-"));
+  cwd = sharedFolder();
   await writeTokens(cwd);
 });
-after(() => rm(cwd, { recursive: true, force: true }));
 
 test("--json prints one document; a table otherwise; both the same whatever the batch size", async () => {
   const { code, stdout, stderr } = await ssa([...args, "--json", "--save-baseline", "base.json"], {

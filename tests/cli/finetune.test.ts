@@ -1,14 +1,14 @@
 // `ssa finetune` as a person and a script see it: what goes to which stream, where runs are, how they are resumed.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 import type { RunReport } from "../../src/evaluate/results.ts";
 import { fixture, readJson, writeTokens } from "../run/small-run.ts";
 import { assertRefused, jsonLines, onlyJson, ssa } from "./program.ts";
+import { sharedFolder } from "../helpers.ts";
 
 type Ended = Pick<RunReport, "steps" | "before" | "after">;
 
@@ -26,10 +26,9 @@ const args = [
   "2",
 ];
 before(async () => {
-  cwd = await mkdtemp(join(tmpdir(), "ssa-finetune-"));
+  cwd = sharedFolder();
   await writeTokens(join(cwd, "corpus"));
 });
-after(() => rm(cwd, { recursive: true, force: true }));
 
 test("--json: the report on stdout, JSON lines on stderr; --resume tells it again", async () => {
   const { code, stdout, stderr } = await ssa([...args, "--json", "--log-format", "json"], {

@@ -2,19 +2,18 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { createRandom } from "../../src/core/random.ts";
 import { fixture, outcomeOf, writeTokens } from "../run/small-run.ts";
 import { jsonLines, ssa } from "./program.ts";
+import { sharedFolder } from "../helpers.ts";
 
 let folder = "";
 let args: string[] = [];
 const steps = 40;
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), "ssa-interrupt-"));
+  folder = sharedFolder();
   const data = await writeTokens(join(folder, "data"));
   args = ["finetune", "--base", fixture(), "--data", data, "--device", "cpu", "--threads", "1"];
   args.push("--steps", String(steps), "--gradient-accumulation-steps", "60", "--save-every", "5");
@@ -31,7 +30,6 @@ before(async () => {
   const { code, stderr } = await ssa([...args, "--out", join(folder, "whole")]);
   assert.equal(code, 0, stderr);
 });
-after(() => rm(folder, { recursive: true, force: true }));
 
 /** The last step that stderr tells of. */
 const stepIn = (stderr: string) =>

@@ -4,14 +4,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { messageOf, orElse } from "../../src/core/errors.ts";
 import { fixture, outcomeOf, writeTokens } from "../run/small-run.ts";
 import { openHosts } from "./hosts.ts";
 import { assertRefused, ssa } from "./program.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const has = (command: string, args = ["--version"]) => spawnSync(command, args).status === 0;
 const launchers = {
@@ -41,7 +41,7 @@ let folder = "";
 let train: string[] = [];
 let evaluate: string[] = [];
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), "ssa-ranks-"));
+  folder = sharedFolder();
   const data = await writeTokens(join(folder, "data"));
   const how = ["--data", data, "--device", "cpu", "--threads", "1"];
   train = ["finetune", "--base", fixture(), ...how, "--max-added-share", "0.5", "--steps", "12"];
@@ -51,7 +51,6 @@ before(async () => {
   const { code, stderr } = await ssa([...train, "--out", join(folder, "one")]);
   assert.equal(code, 0, stderr);
 });
-after(() => rm(folder, { recursive: true, force: true }));
 
 for (const [name, ranks] of [
   ["openmpi", 2],

@@ -3,20 +3,19 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { orElse } from "../../src/core/errors.ts";
 import { fixture, readJson, writeTokens } from "../run/small-run.ts";
 import { assertRefused, onlyJson, ssa } from "./program.ts";
+import { sharedFolder } from "../helpers.ts";
 
 let cwd = "";
 before(async () => {
-  cwd = await mkdtemp(join(tmpdir(), "ssa-shards-"));
+  cwd = sharedFolder();
   await writeTokens(cwd);
 });
-after(() => rm(cwd, { recursive: true, force: true }));
 
 const how = ["--device", "cpu", "--threads", "1"];
 const perplexity = ["eval", "--model", fixture(), "--data", "val.bin", ...how];

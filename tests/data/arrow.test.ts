@@ -1,7 +1,6 @@
 // Arrow and Feather files as pyarrow and `datasets` write them (tests/fixtures/make_arrow.py).
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { Builder } from "flatbuffers";
@@ -13,9 +12,10 @@ import type { Piece } from "../../src/data/document.ts";
 import { recordBatches } from "../../src/data/readers/arrow.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { Row, RowOptions } from "../../src/data/readers/rows.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures/arrow");
-const folder = await mkdtemp(join(tmpdir(), "ssa-arrow-"));
+const folder = sharedFolder();
 
 async function textsOf(path: string, options?: RowOptions, use = "evaluation") {
   const pieces: Piece[] = [];

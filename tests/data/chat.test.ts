@@ -1,7 +1,6 @@
 // Conversations: the text that a template makes, and exactly which of its tokens count, against texts marked by hand.
 import assert from "node:assert/strict";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
@@ -13,6 +12,7 @@ import type { RowOptions } from "../../src/data/readers/rows.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { families, type Family } from "./chat-templates.ts";
 import { kinds, withIds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const { json: plain } = kinds["byte-level with Llama 3's expression"]!;
 
@@ -35,7 +35,7 @@ async function familyFolder({ template, tokens, added }: Family) {
 }
 
 async function fileOf(...rows: readonly unknown[]): Promise<string> {
-  const path = join(await mkdtemp(join(tmpdir(), "ssa-chat-")), "rows.jsonl");
+  const path = join(sharedFolder(), "rows.jsonl");
   await writeFile(path, rows.map((row) => JSON.stringify(row)).join("\n"));
   return path;
 }
@@ -339,7 +339,7 @@ test("columns that are named have to be there, and of use", async () => {
 });
 
 test("parquet: lists of messages are a column like any other", async () => {
-  const path = join(await mkdtemp(join(tmpdir(), "ssa-chat-")), "rows.parquet");
+  const path = join(sharedFolder(), "rows.parquet");
   const columnData = [{ name: "messages", data: [talk, talk.slice(0, 2)], type: "JSON" as const }];
   parquetWriteFile({ filename: path, columnData });
   const { folder } = await familyFolder(families.gemma);

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type ConventionName, windowRule } from "../../src/data/windows.ts";
@@ -12,6 +11,7 @@ import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { countWords, detokenize, wikitextPages } from "../../src/data/readers/wikitext.ts";
 import { evaluationWindows } from "../../src/data/windows.ts";
 import { decode, encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
 
@@ -22,7 +22,7 @@ async function rowsByConvention(
   maxContext: number,
   own: Partial<Tokenizer> = {},
 ) {
-  const folder = await mkdtemp(join(tmpdir(), "ssa-conventions-"));
+  const folder = sharedFolder();
   await writeFile(join(folder, "a.jsonl"), rows.map((text) => JSON.stringify({ text })).join("\n"));
   const split = selectSplit(await findDataFiles(join(folder, "a.jsonl")), "evaluation");
   const corpus = await loadCorpus(split, { ...tokenizer, ...own }, { convention: name });

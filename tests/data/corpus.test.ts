@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
@@ -13,6 +12,7 @@ import type { Tokenizer } from "../../src/data/tokenizer/read-tokenizer.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { evaluationWindows, numScored } from "../../src/data/windows.ts";
 import { decode, encode, kinds, plain, writeTokenizer } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const shared = join(import.meta.dirname, "../../../shared/data");
 const skip = existsSync(shared) ? false : `${shared} is absent`;
@@ -29,7 +29,7 @@ const withoutEncoding = (tokenizer: Tokenizer): Tokenizer => ({
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 
 async function splitOf(name: string, content: string) {
-  const folder = await mkdtemp(join(tmpdir(), "ssa-corpus-"));
+  const folder = sharedFolder();
   await writeFile(join(folder, name), content);
   return selectSplit(await findDataFiles(join(folder, name)), "evaluation");
 }
@@ -74,7 +74,7 @@ test("rows are texts, or one text by a separator", async () => {
 });
 
 test("the cache gives the same corpus; content, tokenizer and options each have their own", async () => {
-  const cacheFolder = join(await mkdtemp(join(tmpdir(), "ssa-cache-")), "deep", "cache");
+  const cacheFolder = join(sharedFolder(), "deep", "cache");
   const rows = ["the hen", "the dog"]
     .map((text) => JSON.stringify({ text, other: text }))
     .join("\n");
@@ -99,7 +99,7 @@ test("the cache gives the same corpus; content, tokenizer and options each have 
 });
 
 test("a damaged cache is made anew; a folder that cannot be written is done without", async () => {
-  const cacheFolder = await mkdtemp(join(tmpdir(), "ssa-cache-"));
+  const cacheFolder = sharedFolder();
   const split = await splitOf("a.txt", "the hen and the dog");
   const load = async (folder = cacheFolder, tokenizer = byteLevel) =>
     plain(await loadCorpus(split, await tokenizer, { cacheFolder: folder }));
@@ -122,7 +122,7 @@ test("a damaged cache is made anew; a folder that cannot be written is done with
 });
 
 test("GPT-2's counts hold through a cache, from one thread and from two", { skip }, async () => {
-  const cacheFolder = await mkdtemp(join(tmpdir(), "ssa-cache-"));
+  const cacheFolder = sharedFolder();
   const data = await findDataFiles(join(shared, "wikitext-2"));
   const tokenizer = await loadTokenizer(join(shared, "tokenizer-gpt2"));
   const train = selectSplit(data, "train");

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { plain } from "./tiny-tokenizers.ts";
@@ -10,9 +9,10 @@ import { loadTokenCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit, type DataSplit } from "../../src/data/readers/files.ts";
 import { readDocuments } from "../../src/data/corpus.ts";
 import { joinedBy, type DocumentStream } from "../../src/data/document.ts";
+import { sharedFolder } from "../helpers.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "ssa-data-"));
+  const folder = sharedFolder();
   for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), content);
   return folder;
 }

@@ -1,8 +1,7 @@
 // Every kind of data file gives the same rows; what cannot be read is named with its place.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -17,8 +16,9 @@ import type { RowOptions } from "../../src/data/readers/rows.ts";
 import { readJson } from "../../src/data/readers/text.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { encode, kinds, writeTokenizer, plain } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
-const folder = await mkdtemp(join(tmpdir(), "ssa-formats-"));
+const folder = sharedFolder();
 
 async function read(name: string, content: string | Uint8Array, options?: RowOptions) {
   await writeFile(join(folder, name), content);
@@ -191,7 +191,7 @@ test("a twentieth of all the data is held out, whatever they are cut into", asyn
 });
 
 test("of several files the share is of all; files about the folder, and others than splits, are told", async () => {
-  const many = await mkdtemp(join(tmpdir(), "ssa-chapters-"));
+  const many = sharedFolder();
   const chapter = (i: number) => `Chapter ${i}, a line of it.\n`.repeat(100 + 7 * i);
   for (let i = 10; i < 50; i++) await writeFile(join(many, `chapter_${i}.txt`), chapter(i));
   await writeFile(join(many, "requirements.txt"), "numpy\n");

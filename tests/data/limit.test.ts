@@ -1,7 +1,6 @@
 // The first documents of large data: which they are, and what is fetched for them.
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
@@ -12,8 +11,9 @@ import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { findData, placesOf } from "../../src/model/places.ts";
 import { withHub } from "../hub/fixture.ts";
 import { encode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
-const folder = await mkdtemp(join(tmpdir(), "ssa-limit-"));
+const folder = sharedFolder();
 const tokenizer = await loadTokenizer(await writeTokenizer(kinds["byte-level (GPT-2)"]!.json));
 const cacheFolder = join(folder, "cache");
 const tokensIn = (text: string) => encode(tokenizer, text).length;

@@ -1,7 +1,6 @@
 // What --data can name besides a file: patterns, clones of data sets; and how rows without a text are left out.
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -11,9 +10,10 @@ import { readDocuments } from "../../src/data/corpus.ts";
 import { findDataFiles, isDataPath, selectSplit } from "../../src/data/readers/files.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { decode, kinds, writeTokenizer } from "./tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
 async function folderOf(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "ssa-places-"));
+  const folder = sharedFolder();
   for (const [name, content] of Object.entries(files)) {
     await mkdir(dirname(join(folder, name)), { recursive: true });
     await writeFile(join(folder, name), content);

@@ -1,14 +1,14 @@
 // Small BPE tokenizers of each kind, with merges learnt from a sentence, written as Hugging Face folders.
 
 import { readFileSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as library from "@huggingface/tokenizers";
 import type { Corpus } from "../../src/data/corpus.ts";
 import type { DocumentStream } from "../../src/data/document.ts";
 import { tokenize, type TokenizeOptions } from "../../src/data/tokenizer/tokenize.ts";
 import type { Tokenizer } from "../../src/data/tokenizer/read-tokenizer.ts";
+import { sharedFolder } from "../helpers.ts";
 
 /** The tokens of a text by itself. */
 export function encode(tokenizer: Tokenizer, text: string) {
@@ -337,7 +337,7 @@ export function withIds(json: object) {
 
 /** Writes the tokenizer into a new folder. */
 export async function writeTokenizer(json: object, config?: object): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "ssa-tokenizer-"));
+  const folder = sharedFolder();
   await writeFile(join(folder, "tokenizer.json"), JSON.stringify(json));
   if (config) await writeFile(join(folder, "tokenizer_config.json"), JSON.stringify(config));
   return folder;

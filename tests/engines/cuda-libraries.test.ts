@@ -2,21 +2,20 @@
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, lstatSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import type { CudaReport } from "../../src/engines/onnxruntime/cuda-libraries.ts";
 import { cudaProvider, surveyCuda } from "../../src/engines/onnxruntime/cuda-libraries.ts";
 import { obstacleOf, withoutProvider } from "../../src/engines/onnxruntime/provider-reasons.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 const hasCompiler = spawnSync("cc", ["--version"]).status === 0;
 const skip = isHere ? (hasCompiler ? false : "no C compiler") : "CUDA is for Linux x64";
-const folder = mkdtempSync(join(tmpdir(), "ssa-cuda-"));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = sharedFolder();
 
 // Names that no machine has installed: the loader must not find real ones.
 const [blas, runtime] = ["libcublas.so.97", "libcudart.so.97"];

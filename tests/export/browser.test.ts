@@ -1,13 +1,12 @@
 // The same exported folder in a web page: onnxruntime-web under @huggingface/transformers gives the same tokens.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type * as transformers from "@huggingface/transformers";
 import { convert } from "../../src/export/convert.ts";
-import { sharedData, skipWithout } from "../helpers.ts";
+import { sharedData, sharedFolder, skipWithout } from "../helpers.ts";
 import { architectures, fixture, greedyTokens } from "./fixture.ts";
 import { type OpenPage, openPage, skipWithoutBrowser } from "./page.ts";
 
@@ -17,12 +16,11 @@ type Library = { readonly transformers: typeof transformers };
 let folder: string;
 let open: OpenPage | undefined;
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), "ssa-test-"));
+  folder = sharedFolder();
   if (!skipWithoutBrowser) open = await openPage(folder);
 });
 after(async () => {
   await open?.close();
-  await rm(folder, { recursive: true, force: true });
 });
 
 for (const device of ["wasm", "webgpu"] as const)

@@ -1,8 +1,7 @@
 // Conversations in the hands of @huggingface/transformers: the same texts and tokens as ours; prompts from everywhere.
 
 import assert from "node:assert/strict";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
@@ -15,6 +14,7 @@ import { openClientTokenizer } from "../../src/export/client.ts";
 import { jsonLines, onlyJson, ssa } from "../cli/program.ts";
 import { families } from "../data/chat-templates.ts";
 import { encode, kinds, withIds, writeTokenizer } from "../data/tiny-tokenizers.ts";
+import { sharedFolder } from "../helpers.ts";
 
 const talk: readonly Message[] = [
   { role: "user", content: "The hen?" },
@@ -71,7 +71,7 @@ test("a conversation on a terminal: each answer is to all that was said, until /
 });
 
 test("prompts from files and lines of JSON, by the same template as the data", async () => {
-  const home = await mkdtemp(join(tmpdir(), "ssa-prompts-"));
+  const home = sharedFolder();
   const write = async (name: string, text: string) => {
     await writeFile(join(home, name), text);
     return name;

@@ -1,8 +1,7 @@
 // Settings from the environment, and names as people type them.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { inspect } from "node:util";
@@ -11,6 +10,7 @@ import { openSnapshot } from "../../src/hub/cache.ts";
 import { hubSettings } from "../../src/hub/environment.ts";
 import { parquetFiles } from "../../src/hub/dataset.ts";
 import { parseDatasetName, parseModelName, suggestion } from "../../src/hub/repo-id.ts";
+import { sharedFolder } from "../helpers.ts";
 
 test("the cache folder follows the variables of huggingface_hub, the more exact one first", () => {
   const cases: [Record<string, string>, string][] = [
@@ -42,7 +42,7 @@ test("endpoint, offline state and timeouts are read, and nonsense in them is ref
 });
 
 test("the token comes from HF_TOKEN, else from its file, and shows nowhere", () => {
-  const home = mkdtempSync(join(tmpdir(), "ssa-token-"));
+  const home = sharedFolder();
   writeFileSync(join(home, "token"), "hf_fromfile\n");
   const reveal = (env: Record<string, string>) =>
     hubSettings({ HF_HOME: home, ...env }, "/").token?.reveal();
@@ -61,7 +61,6 @@ test("the token comes from HF_TOKEN, else from its file, and shows nowhere", () 
     () => hubSettings({ HF_TOKEN: "hf_se cret" }, "/"),
     (error: UserError) => !inspect(error).includes("cret"),
   );
-  rmSync(home, { recursive: true });
 });
 
 test("short names become ids, and revisions, configs and splits are split off", () => {

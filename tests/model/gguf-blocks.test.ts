@@ -1,10 +1,9 @@
 // Blocks of GGUF files as a run has them: the values that ggml's formats say, on every engine, in about the file's size.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { after, test, type TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { randomIds, writeRandomModel } from "../../bench/models.ts";
 import { blockFormat, decodeBlocks } from "../../src/files/gguf-blocks.ts";
 import { describeQuantization, isBlocked } from "../../src/model/blocks.ts";
@@ -12,7 +11,7 @@ import { openModel } from "../../src/model/open.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
 import { withBlocks } from "../../src/model/quantize.ts";
 import { floatsOf } from "../../src/model/weights.ts";
-import { allClose, temporaryFolder } from "../helpers.ts";
+import { allClose, sharedFolder, temporaryFolder } from "../helpers.ts";
 import { convert } from "../llama-cpp/convert.ts";
 import { type Quantised, randomBlocks, writeRandomBlocks } from "../llama-cpp/random-blocks.ts";
 import { asOnCuda, byParts, cpu, tfjs } from "./engines.ts";
@@ -34,8 +33,7 @@ const llama = {
   tie_word_embeddings: false,
 };
 
-const model = await mkdtemp(join(tmpdir(), "ssa-test-"));
-after(() => rm(model, { recursive: true }));
+const model = sharedFolder();
 await writeRandomModel(model, llama);
 
 async function opened(t: TestContext, formatOf: (name: string) => Quantised | undefined) {

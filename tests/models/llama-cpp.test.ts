@@ -1,8 +1,7 @@
 // The fixtures' models against llama.cpp, which has its own code for each family: logits to 1e-4, mean nats to 1e-5.
 
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Engine, openEngine } from "../../src/engines/index.ts";
@@ -18,6 +17,7 @@ import { openModel } from "../../src/model/open.ts";
 import { fixtures, variants } from "../fixtures/variants.ts";
 import { architectures, convert } from "../llama-cpp/convert.ts";
 import { type Job, llamaCpp, skipWithoutLlamaCpp } from "../llama-cpp/libraries.ts";
+import { sharedFolder } from "../helpers.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -86,7 +86,7 @@ let engine: Engine;
 let root: string;
 before(async () => {
   engine = await openEngine("cpu", { threads: 1 });
-  root = await mkdtemp(join(tmpdir(), "ssa-test-"));
+  root = sharedFolder();
   const jobs: Job[] = [];
   for (const variant of compared) {
     const folder = join(root, variant);
@@ -106,7 +106,6 @@ before(async () => {
 });
 after(async () => {
   await engine.dispose();
-  await rm(root, { recursive: true, force: true });
 });
 
 /** Mean nats of every token but the first of each sequence. */

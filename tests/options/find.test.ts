@@ -1,15 +1,14 @@
 // Recipes by path and by name, and what is said of a typing mistake.
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { findRecipe, shippedRecipes } from "../../src/options/load.ts";
+import { sharedFolder } from "../helpers.ts";
 
-test("a recipe is found by path or by name; a mistyped one gets the nearest", async (t) => {
-  const root = await mkdtemp(join(tmpdir(), "ssa-recipes-"));
-  t.after(() => rm(root, { recursive: true }));
+test("a recipe is found by path or by name; a mistyped one gets the nearest", async () => {
+  const root = sharedFolder();
   await mkdir(join(root, "recipes"));
   const [demo, mine] = [join(root, "recipes", "demo.yaml"), join(root, "mine.yml")];
   await writeFile(demo, "");

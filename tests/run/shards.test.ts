@@ -2,25 +2,24 @@
 // task; and nothing else is put together.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { DEFAULT_TEMPERATURES } from "../../src/insertions/parts.ts";
 import { evaluateTasks } from "../../src/run/evaluate.ts";
 import { fixture, readJson, writeTokens } from "./small-run.ts";
+import { sharedFolder } from "../helpers.ts";
 
 type Options = Parameters<typeof evaluateTasks>[0];
 
 let root = "";
 let options: Options;
 before(async () => {
-  root = await mkdtemp(join(tmpdir(), "ssa-shards-"));
+  root = sharedFolder();
   const data = join(await writeTokens(root), "val.bin");
   const tasks = [{ name: "perplexity", data }] as const;
   options = { model: fixture(), tasks, device: "cpu", threads: 1, cacheDir: join(root, "cache") };
 });
-after(() => rm(root, { recursive: true, force: true }));
 
 const share = (of: Options, out: string, index: number, count: number) =>
   evaluateTasks({ ...of, dealt: { folder: join(root, out), shard: { index, count } } });
