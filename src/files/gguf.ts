@@ -12,6 +12,14 @@ import { readUpTo, streamBytes, type TensorInfo } from "./safetensors.ts";
 
 export type GgufTensor = TensorInfo & { readonly dtype: GgmlFormat };
 
+/** All files of a model of which one is named: llama.cpp numbers them, as in `model-00002-of-00005.gguf`. */
+export function partsOf(path: string): string[] {
+  const [, stem = path, count = ""] = /^(.*-)\d{5}-of-(\d{5})\.gguf$/i.exec(path) ?? [];
+  if (!count) return [path];
+  const numbers = Array.from({ length: Number(count) }, (_, i) => String(i + 1).padStart(5, "0"));
+  return numbers.map((number) => `${stem}${number}-of-${count}.gguf`);
+}
+
 /** The longest header that is read: large vocabularies take some 20 MB. */
 const maxHeaderBytes = 2 ** 26;
 

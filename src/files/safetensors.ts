@@ -260,7 +260,7 @@ const others: readonly (readonly [name: RegExp, problem: string, hint: string])[
   [
     /\.(gguf|ggml|llamafile)$/i,
     "quantised weights (%), not safetensors",
-    "a GGUF file on this machine is a model by its path; else take the original, in safetensors",
+    "a GGUF file is a model by its path, one on the hub as org/name/FILE.gguf; else take the original",
   ],
   [
     /^(?!train|val|test|optimizer|scheduler|training_args).*\.(bin|pth?|ckpt|pkl)$/i,

@@ -1,8 +1,9 @@
-// A model by folder or by name: its folder on this machine, filled from the hub where it must be.
+// A model by folder or by name: its folder or file on this machine, brought from the hub where it must be.
 
-import { join } from "node:path";
-import { UserError } from "../core/errors.ts";
+import { join, posix } from "node:path";
+import { didYouMean, UserError } from "../core/errors.ts";
 import { statIfPresent } from "../files/atomic.ts";
+import { partsOf } from "../files/gguf.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { noWeights, readIndex } from "../files/safetensors.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
@@ -14,7 +15,9 @@ import { offlineFailure } from "./request.ts";
 export type ResolveOptions = Pick<HubContext, "onProgress" | "onNote" | "signal">;
 
 // Without these no run can start, unless the repository is known not to have one.
-const ESSENTIAL = ["config.json", "tokenizer_config.json", "tokenizer.json"];
+const CONFIG = "config.json";
+const TOKENIZER = ["tokenizer_config.json", "tokenizer.json"];
+const ESSENTIAL = [CONFIG, ...TOKENIZER];
 /** A tokenizer of the time before tokenizer.json. */
 const OLD_TOKENIZER = ["vocab.json", "merges.txt"];
 // The last two are for the card and the licence of what is made of it.
@@ -24,7 +27,7 @@ const USEFUL =
 const { weights: WEIGHTS, index: INDEX } = modelFiles;
 
 /**
- * The folder of a model. An existing folder wins; `hf:name` always means the hub, `./name` never.
+ * The folder of a model, or its GGUF file. An existing folder wins; `hf:name` always means the hub, `./name` never.
  * What is cached in full is used without a request; else the files that are needed are fetched, pickles never. A folder
  * in the cache has the commit for a name, and links for files.
  */
@@ -35,31 +38,42 @@ export async function resolveModel(
 ): Promise<string> {
   if (!nameOrPath.startsWith("hf:") && (await isFolder(nameOrPath))) return nameOrPath;
   const repo = parseModelName(nameOrPath);
+  const { file } = repo;
   let missing: string | undefined;
   for await (const snapshot of cachedSnapshots(settings, repo)) {
-    const lost = await missingFrom(snapshot);
-    if (lost === undefined) return snapshot.folder;
+    const lost = await missingFrom(snapshot, file);
+    if (lost === undefined) return join(snapshot.folder, file ?? "");
     missing ??= lost;
   }
-  if (settings.offline) throw offlineFailure(repo, missing ?? "config.json", settings.cacheDir);
+  if (settings.offline) throw offlineFailure(repo, missing ?? file ?? CONFIG, settings.cacheDir);
   const context = { settings, repo, ...options };
   const snapshot = await fetchSnapshot(context);
   const files = await snapshot.files();
-  if (!files.includes("config.json"))
+  const isSharded = !files.includes(WEIGHTS) && files.includes(INDEX);
+  if (!file && !isSharded && !files.includes(WEIGHTS)) throw noWeights(nameOf(repo), files);
+  if (!file && !files.includes(CONFIG))
     throw new UserError(`${nameOf(repo)} has no config.json, so it is not a transformers model`, {
       hint: "look for the original that it was converted from",
     });
-  const isSharded = !files.includes(WEIGHTS) && files.includes(INDEX);
-  if (!isSharded && !files.includes(WEIGHTS)) throw noWeights(nameOf(repo), files);
+  const useful = file
+    ? TOKENIZER.map((name) => posix.join(posix.dirname(file), name))
+    : [...ESSENTIAL, ...OLD_TOKENIZER, ...USEFUL, ...(isSharded ? [INDEX] : [])];
   // The weights last: a snapshot that has them has the rest, so an interrupted one is never taken for whole.
-  const small = [...ESSENTIAL, ...OLD_TOKENIZER, ...USEFUL].filter((file) => files.includes(file));
-  await downloadFiles(context, snapshot, isSharded ? [...small, INDEX] : small);
-  const shards = isSharded ? await shardsOf(snapshot) : [WEIGHTS];
-  const lost = shards.find((shard) => !files.includes(shard));
+  const small = useful.filter((name) => files.includes(name));
+  await downloadFiles(context, snapshot, small);
+  const weights = await weightsOf(snapshot, file, isSharded);
+  const lost = weights.find((name) => !files.includes(name));
+  if (lost !== undefined && file)
+    throw new UserError(`${nameOf(repo)} has no file "${lost}"`, {
+      hint: didYouMean(
+        lost,
+        files.filter((name) => name.endsWith(".gguf")),
+      ),
+    });
   if (lost !== undefined)
     throw new UserError(`${nameOf(repo)} names "${lost}" in ${INDEX} but does not have it`);
-  await downloadFiles(context, snapshot, shards);
-  return snapshot.folder;
+  await downloadFiles(context, snapshot, weights);
+  return join(snapshot.folder, file ?? "");
 }
 
 /** Whether the path is a model's folder, false where it can be a name only; throws where it is neither. */
@@ -81,16 +95,19 @@ async function isFolder(path: string): Promise<boolean> {
   return fail(`the folder "${path}" has no config.json, so it is not a model`, hint);
 }
 
-/** The first file that a cached snapshot lacks of those that it needs. */
-async function missingFrom(snapshot: Snapshot): Promise<string | undefined> {
+/** The first file that a cached snapshot lacks of those that a model, or its `file`, needs. */
+async function missingFrom(snapshot: Snapshot, file?: string): Promise<string | undefined> {
   const tokenizer = snapshot.expects("tokenizer.json") ? [] : OLD_TOKENIZER;
-  const needed = [...ESSENTIAL, ...tokenizer].filter((file) => snapshot.expects(file));
+  const small = file ? [] : [...ESSENTIAL, ...tokenizer].filter(snapshot.expects);
   const isSharded = !(await snapshot.has(WEIGHTS)) && (await snapshot.has(INDEX));
-  for (const file of [...needed, ...(isSharded ? await shardsOf(snapshot) : [WEIGHTS])])
-    if (!(await snapshot.has(file))) return file;
+  for (const name of [...small, ...(await weightsOf(snapshot, file, isSharded))])
+    if (!(await snapshot.has(name))) return name;
   return undefined;
 }
 
-/** The files that a snapshot's index names; it refuses those outside its folder. */
-const shardsOf = async (snapshot: Snapshot): Promise<string[]> =>
-  [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();
+/** The files of a model's weights: all parts of `file`, or what its index names, which refuses those outside its folder. */
+async function weightsOf(snapshot: Snapshot, file: string | undefined, isSharded: boolean) {
+  if (file) return partsOf(file);
+  if (!isSharded) return [WEIGHTS];
+  return [...new Set((await readIndex(snapshot.pathOf(INDEX))).values())].toSorted();
+}

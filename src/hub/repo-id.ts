@@ -1,4 +1,5 @@
-// Names of models and data sets as people type them: short names, `org/name@revision`, `org/name:config@split`.
+// Names of models and data sets as people type them: short names, `org/name@revision`, `org/name/file.gguf`,
+// `org/name:config@split`.
 
 import { nearest, UserError } from "../core/errors.ts";
 
@@ -9,6 +10,8 @@ export interface HubRepo {
   readonly id: string;
   /** A branch, a tag, or a commit of 40 hexadecimal digits. */
   readonly revision: string;
+  /** Of a model that is one file of the repository. */
+  readonly file?: string;
 }
 
 export type DatasetSpec = Pick<HubRepo, "id"> &
@@ -49,16 +52,18 @@ const KNOWN: Record<Kind, readonly string[]> = {
     EleutherAI/wikitext_document_level EleutherAI/lambada_openai roneneldan/TinyStories`),
 };
 
-/** `gpt2`, `org/name`, `org/name@revision`, each also after `hf:`. */
+/** `gpt2`, `org/name`, `org/name/folder/file.gguf`, each also with `@revision` and after `hf:`. */
 export function parseModelName(text: string): HubRepo {
-  const [, name = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
+  const [, whole = "", revision = "main"] = /^(?:hf:)?([^@]*)(?:@(.*))?$/s.exec(text) ?? [];
+  const [, name = whole, file] =
+    /^([^/]+\/[^/]+)\/((?:[^./][^/]*\/)*[^./][^/]*\.gguf)$/i.exec(whole) ?? [];
   const id = idOf("model", name);
   // A revision becomes a path under refs/.
   if (!/^\w[\w./+-]*$/.test(revision) || /\.\.|\/\/|\/\.|\/$/.test(revision))
     throw new UserError(`"${revision}" cannot be a revision of model "${name}"`, {
       hint: "name a branch, a tag or a commit after @, for instance gpt2@main",
     });
-  return { type: "model", id, revision };
+  return { type: "model", id, revision, ...(file && { file }) };
 }
 
 /** `wikitext`, `org/name`, `org/name:config`, `org/name:config@split`, each also after `hf:`. */

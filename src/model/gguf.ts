@@ -1,4 +1,4 @@
-// A GGUF file as a model folder in the cache: made once, of the file's content and the tokenizer beside it. Its matrices
+// A GGUF file, or all parts of one, as a model folder in the cache: made once, of the content and the tokenizer beside it. Its matrices
 // stay in blocks, laid out as a run maps them; the metadata of their file says which, and what they were.
 
 import { createHash } from "node:crypto";
@@ -7,10 +7,11 @@ import { copyFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { encodeFloats } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
+import { shown } from "../core/json.ts";
 import { tokenizerOfGguf } from "../data/tokenizer/gguf-tokenizer.ts";
 import { makeFolder, readIfPresent, replaceFolder, statIfPresent } from "../files/atomic.ts";
 import { blockFormat, blocksOf } from "../files/gguf-blocks.ts";
-import { keptDtype, keptValues, openGguf, storedBytes } from "../files/gguf.ts";
+import { keptDtype, keptValues, openGguf, partsOf, storedBytes } from "../files/gguf.ts";
 import type { GgufTensor, Order } from "../files/gguf.ts";
 import { writeJson } from "../files/json.ts";
 import { modelFiles } from "../files/names.ts";
@@ -31,18 +32,32 @@ const IN_BLOCKS = "ssa_gguf.";
 
 /** The folder of the file's model below `cache`. */
 export async function folderOfGguf(path: string, cache: string, onNote?: (note: string) => void) {
-  const { metadata, tensors } = await openGguf(path);
+  const [first, ...others] = partsOf(path) as [string, ...string[]];
+  const { metadata, tensors: ofFirst } = await openGguf(first);
   const parts = Number(metadata.get("split.count") ?? 1);
-  if (parts > 1)
-    throw new UserError(`${path} is one of ${parts} files of a model`, {
-      hint: "join them with llama.cpp: llama-gguf-split --merge FIRST OUT",
+  if (parts !== 1 + others.length)
+    throw new UserError(`${path} is one of ${parts} files of a model, by its content`, {
+      hint: "keep llama.cpp's names of them, such as model-00001-of-00003.gguf",
     });
+  const opened = await Promise.all(others.map(openGguf));
+  const tensors = [...ofFirst, ...opened.flatMap((part) => part.tensors)];
+  const names = new Set(tensors.map(({ name }) => name));
+  const count = metadata.get("split.tensors.count") ?? tensors.length;
+  if (names.size !== count)
+    throw new UserError(
+      `${first} and its other parts have ${names.size} tensors of ${shown(count)}`,
+      {
+        hint: "are they parts of one model? fetch them again from one source",
+      },
+    );
   const at = (name: string) => join(dirname(path), name);
   const own = [modelFiles.tokenizer, modelFiles.tokenizerConfig];
   const beside = existsSync(at(modelFiles.tokenizer)) ? own : [];
   const hash = createHash("sha256").update(FORMAT);
   for (const name of beside) hash.update((await readIfPresent(at(name))) ?? "");
-  const folder = join(cache, await hashOfFile(path, hash));
+  let key = await hashOfFile(first, hash);
+  for (const part of others) key = await hashOfFile(part, createHash("sha256").update(key));
+  const folder = join(cache, key);
   if (existsSync(folder)) return folder;
 
   const divisors = new Map<string, readonly number[]>();

@@ -64,10 +64,10 @@ export async function checkNames(model: string, ...data: readonly (string | null
 export function opening(places: Places, root = packageRoot()): OpenOptions {
   const { hub, cacheDir, onNote, onProgress, signal } = places;
   const resolve = async (name: string) => {
-    if (await isGguf(name)) return folderOfGguf(name, join(cacheDir, "gguf"), onNote);
-    return EMBEDDED_MODELS.includes(name) && !existsSync(name)
-      ? join(root, "checkpoints", name)
-      : resolveModel(name, hub, { onProgress, onNote, signal });
+    if (EMBEDDED_MODELS.includes(name) && !existsSync(name)) return join(root, "checkpoints", name);
+    const isHere = await isGguf(name);
+    const path = isHere ? name : await resolveModel(name, hub, { onProgress, onNote, signal });
+    return (await isGguf(path)) ? folderOfGguf(path, join(cacheDir, "gguf"), onNote) : path;
   };
   return {
     resolve: (name) => resolve(name).finally(() => onProgress?.(undefined)),

@@ -40,6 +40,57 @@ test("only the files that are needed are fetched, in the layout of huggingface_h
     assert.deepEqual(await readdir(join(cacheDir, ".locks/models--some-org--tiny")), []);
   }));
 
+const GGUF_FILES = {
+  "README.md": "# several quantisations",
+  "tiny-Q8_0.gguf": content(5000),
+  "Q4_0/tiny-Q4_0-00001-of-00002.gguf": content(3000),
+  "Q4_0/tiny-Q4_0-00002-of-00002.gguf": content(2000),
+  "Q4_0/tokenizer.json": '{"version":"1.0"}',
+};
+
+test("one GGUF file of a repository is fetched, with all its parts and the tokenizer beside it", () =>
+  withHub(
+    { models: { "some-org/tiny-GGUF": GGUF_FILES } },
+    async ({ hub, settings, requested, with: settingsFor }) => {
+      const base = "some-org/tiny-GGUF";
+      const commit = hub.commitOf(base);
+      const fetched = () =>
+        requested().flatMap((path) => /resolve\/[^/]+\/(.*)/.exec(path)?.[1] ?? []);
+      const one = await resolveModel(`${base}/tiny-Q8_0.gguf`, settings);
+      assert.equal(
+        one.folder,
+        join(settings.cacheDir, `models--some-org--tiny-GGUF/snapshots/${commit}/tiny-Q8_0.gguf`),
+      );
+      assert.deepEqual(new Uint8Array(await readFile(one.folder)), content(5000));
+      assert.deepEqual(fetched(), ["tiny-Q8_0.gguf"]);
+      const named = `hf:${base}/Q4_0/tiny-Q4_0-00001-of-00002.gguf@main`;
+      const { folder } = await resolveModel(named, settings);
+      const beside = Object.keys(GGUF_FILES).filter((name) => name.startsWith("Q4_0/"));
+      assert.deepEqual(fetched().toSorted(), beside.toSorted());
+      assert.deepEqual(
+        (await readdir(dirname(folder))).toSorted(),
+        beside.map((name) => name.slice(5)).toSorted(),
+      );
+      const offline = settingsFor({ HF_HUB_OFFLINE: "1" });
+      assert.equal((await resolveModel(named, offline)).folder, folder);
+      assert.deepEqual(requested(), []);
+      await rm(join(dirname(folder), "tiny-Q4_0-00002-of-00002.gguf"));
+      await assert.rejects(resolveModel(named, offline), saying(/tiny-Q4_0-00002-of-00002.gguf/));
+      await assert.rejects(
+        resolveModel(`${base}/tiny-Q8_1.gguf`, settings),
+        saying(
+          /"some-org\/tiny-GGUF" has no file "tiny-Q8_1.gguf" \| did you mean "tiny-Q8_0.gguf"/,
+        ),
+      );
+      await assert.rejects(
+        resolveModel(base, settings),
+        saying(
+          /holds quantised weights \(.*gguf\), not safetensors \| .* on the hub as org\/name\/FILE.gguf/,
+        ),
+      );
+    },
+  ));
+
 test("what is cached is used without a request, offline too", () =>
   withHub({}, async ({ settings, requested, with: settingsFor }) => {
     const first = await resolveModel("some-org/tiny", settings);

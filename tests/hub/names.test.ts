@@ -73,6 +73,8 @@ test("short names become ids, and revisions, configs and splits are split off", 
   assert.deepEqual(parseModelName("hf:openai-community/gpt2"), gpt2);
   assert.equal(parseModelName("EleutherAI/pythia-70m@step3000").revision, "step3000");
   assert.equal(parseModelName("org/name@refs/pr/1").revision, "refs/pr/1");
+  const file = { type: "model", id: "org/name-GGUF", revision: "v1", file: "Q4 0/a.b-Q4_0.gguf" };
+  assert.deepEqual(parseModelName("hf:org/name-GGUF/Q4 0/a.b-Q4_0.gguf@v1"), file);
   const named = ({ id, config, split }: ReturnType<typeof parseDatasetName>) => [id, config, split];
   assert.deepEqual(named(parseDatasetName("wikitext")), [
     "Salesforce/wikitext",
@@ -107,6 +109,10 @@ test("what cannot be a name is refused in one sentence", () => {
   for (const name of [
     "",
     "a/b/c",
+    "a/b/../c.gguf",
+    "a/b/.gguf",
+    "a/b//c.gguf",
+    "../b/c.gguf",
     "../x",
     "a..b",
     "-a",

@@ -99,6 +99,13 @@ export async function convert(
   extra: Metadata = {},
   stored = (_: string, tensor: GgufTensor) => tensor,
 ): Promise<void> {
+  const [metadata, tensors] = await converted(folder);
+  for (const [name, tensor] of tensors) tensors.set(name, stored(name, tensor));
+  await writeGguf(path, { ...metadata, ...extra }, tensors);
+}
+
+/** What such a file has, in F32. */
+export async function converted(folder: string): Promise<[Metadata, Map<string, GgufTensor>]> {
   const config = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as Json;
   const architecture = architectures[String(config["model_type"])]!;
   const tensors = new Map<string, GgufTensor>();
@@ -120,8 +127,7 @@ export async function convert(
       Object.entries(own).map(([key, value]) => [`${architecture.name}.${key}`, value]),
     ),
   };
-  for (const [name, tensor] of tensors) tensors.set(name, stored(name, tensor));
-  await writeGguf(path, { ...metadata, ...extra }, tensors);
+  return [metadata, tensors];
 }
 
 const parts: readonly (readonly [RegExp, string])[] = [

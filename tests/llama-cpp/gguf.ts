@@ -7,9 +7,10 @@ export type Value =
   | string
   | boolean
   | readonly string[]
+  | { readonly u16: number }
   | { readonly u32: number }
-  | { readonly f32: number }
-  | { readonly i32: readonly number[] };
+  | { readonly f32: number | readonly number[] }
+  | { readonly i32: number | readonly number[] };
 
 export interface GgufTensor {
   /** As PyTorch has it: GGUF lists the dimensions the other way round. */
@@ -53,11 +54,23 @@ export function gguf(metadata: Metadata, tensors: ReadonlyMap<string, GgufTensor
 function encoded(value: Value): Buffer[] {
   if (typeof value === "string") return [u32(8), text(value)];
   if (typeof value === "boolean") return [u32(7), Buffer.from([Number(value)])];
+  if ("u16" in value) return [u32(2), Buffer.from(Uint16Array.of(value.u16).buffer)];
   if ("u32" in value) return [u32(4), u32(value.u32)];
-  if ("f32" in value) return [u32(6), f32(value.f32)];
-  if ("i32" in value)
-    return [u32(9), u32(5), u64(value.i32.length), Buffer.from(Int32Array.from(value.i32).buffer)];
+  if ("f32" in value) return numbers(6, Float32Array, value.f32);
+  if ("i32" in value) return numbers(5, Int32Array, value.i32);
   return [u32(9), u32(8), u64(value.length), ...value.map(text)];
+}
+
+/** One number or a list of them. */
+function numbers(
+  type: number,
+  Values: Float32ArrayConstructor | Int32ArrayConstructor,
+  value: number | readonly number[],
+): Buffer[] {
+  const bytes = (list: readonly number[]) => Buffer.from(Values.from(list).buffer);
+  return typeof value === "number"
+    ? [u32(type), bytes([value])]
+    : [u32(9), u32(type), u64(value.length), bytes(value)];
 }
 
 function u32(value: number): Buffer {
@@ -72,5 +85,4 @@ function u64(value: number): Buffer {
   return bytes;
 }
 
-const f32 = (value: number) => Buffer.from(Float32Array.of(value).buffer);
 const text = (value: string) => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);

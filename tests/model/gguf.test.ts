@@ -1,7 +1,7 @@
 // GGUF files as models: numbers and tokens as llama.cpp has them, what names the file, and what is wrong with a damaged one.
 
 import assert from "node:assert/strict";
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
@@ -17,9 +17,9 @@ import { openModel } from "../../src/model/open.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { floatsOf } from "../../src/model/weights.ts";
-import { allClose, temporaryFolder } from "../helpers.ts";
-import { convert } from "../llama-cpp/convert.ts";
-import { gguf, type Metadata } from "../llama-cpp/gguf.ts";
+import { allClose, sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
+import { convert, converted } from "../llama-cpp/convert.ts";
+import { gguf, type Metadata, writeGguf } from "../llama-cpp/gguf.ts";
 import { llamaCpp, skipWithoutLlamaCpp } from "../llama-cpp/libraries.ts";
 
 let engine: Engine;
@@ -156,11 +156,11 @@ async function vocabulary(pre: string): Promise<Metadata> {
 
 test("tokens are llama.cpp's, by each rule for cuts between words", { skip }, async (t) => {
   const folder = await temporaryFolder(t);
-  const jobs = ["gpt-2", "smollm", "llama-bpe", "qwen2"].map(async (pre) => {
+  const jobs = ["gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-r1-qwen"].map(async (pre) => {
     const tokens = join(folder, `${pre}.gguf`);
     await convert(join(fixtures, "gpt2-tanh"), tokens, await vocabulary(pre));
     // Qwen's tokenizer.json composes characters first, llama.cpp does not.
-    const text = pre === "qwen2" ? nasty.normalize("NFC") : nasty;
+    const text = pre.endsWith("qwen2") || pre.endsWith("qwen") ? nasty.normalize("NFC") : nasty;
     return { tokens, text, to: join(folder, `${pre}.ids`) };
   });
   const made = await Promise.all(jobs);
@@ -172,6 +172,52 @@ test("tokens are llama.cpp's, by each rule for cuts between words", { skip }, as
     assert.deepEqual([...tokenizer.prefix, ...ids], theirs, tokens);
   }
 });
+
+const stories = sharedData("stories260k");
+
+/** SentencePiece's BPE of 512 pieces, the better scores first, with a token of the user's besides. */
+async function markedVocabulary(hasPrefix: boolean): Promise<[Metadata, merges: unknown]> {
+  const { model } = JSON.parse(await readFile(join(stories, "tokenizer.json"), "utf8")) as {
+    model: { vocab: Record<string, number>; merges: string[] };
+  };
+  const tokens = Object.keys(model.vocab).sort((a, b) => model.vocab[a]! - model.vocab[b]!);
+  const types = tokens.map((token, id) => [2, 3, 3][id] ?? (/^<0x..>$/.test(token) ? 6 : 1));
+  const metadata: Metadata = {
+    "general.architecture": "gpt2",
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": [...tokens, "<user>"],
+    "tokenizer.ggml.token_type": { i32: [...types, 4] },
+    "tokenizer.ggml.scores": { f32: types.map((type, id) => (type === 1 ? -id : 0)).concat(-1000) },
+    "tokenizer.ggml.bos_token_id": { u32: 1 },
+    "tokenizer.ggml.eos_token_id": { u32: 2 },
+    "tokenizer.ggml.unknown_token_id": { u32: 0 },
+    "tokenizer.ggml.add_space_prefix": hasPrefix,
+  };
+  return [metadata, model.merges.map((pair) => pair.split(" "))];
+}
+
+test(
+  "SentencePiece's tokens are llama.cpp's, its merges those of the tokenizer.json",
+  { skip: skip || skipWithout(stories) },
+  async (t) => {
+    const folder = await temporaryFolder(t);
+    const text = `${nasty} <s>Once <unk> upon<user> a time</s> the   end\u2581of it`;
+    for (const hasPrefix of [true, false]) {
+      const [tokens, to] = [join(folder, `${hasPrefix}.gguf`), join(folder, "ids")];
+      const [metadata, merges] = await markedVocabulary(hasPrefix);
+      await convert(join(fixtures, "gpt2-tanh"), tokens, metadata);
+      await llamaCpp([{ tokens, text, to }]);
+      const made = await folderOfGguf(tokens, join(folder, "cache"));
+      const tokenizer = await loadTokenizer(made);
+      const { ids } = tokenizer.encode([{ text, isLast: true, isTarget: true }]);
+      assert.deepEqual([...tokenizer.prefix, ...ids], [...new Int32Array(await bytesOf(to))]);
+      const json = JSON.parse(await readFile(join(made, "tokenizer.json"), "utf8")) as {
+        model: { merges: unknown };
+      };
+      assert.deepEqual(json.model.merges, merges);
+    }
+  },
+);
 
 test("a GGUF file is a model by its path, and converted once", async (t) => {
   const folder = await temporaryFolder(t);
@@ -189,6 +235,49 @@ test("a GGUF file is a model by its path, and converted once", async (t) => {
   assert.notEqual(other.folder, opened.folder);
   assert.equal((await loadTokenizer(other.folder)).vocabSize, 1257);
 });
+
+test(
+  "a model in several files is one by the name of any, as llama.cpp has it",
+  { skip },
+  async (t) => {
+    const folder = await temporaryFolder(t);
+    const at = (name: string) => join(folder, name);
+    const [metadata, tensors] = await converted(join(fixtures, "llama"));
+    await writeGguf(at("whole.gguf"), metadata, tensors);
+    const names = [1, 2, 3].map((number) => at(`model-0000${number}-of-00003.gguf`));
+    const entries = [...tensors];
+    const third = Math.ceil(entries.length / 3);
+    for (const [i, name] of names.entries()) {
+      const part = {
+        ...(i === 0 && metadata),
+        "split.no": { u16: i },
+        "split.count": { u16: 3 },
+        "split.tensors.count": { i32: entries.length },
+      };
+      await writeGguf(name, part, new Map(entries.slice(i * third, (i + 1) * third)));
+    }
+    const made = await folderOfGguf(names[1]!, at("cache"));
+    assert.equal(await folderOfGguf(names[0]!, at("cache")), made);
+    const weights = (path: string) => readFile(join(path, "model.safetensors"));
+    const whole = await folderOfGguf(at("whole.gguf"), at("cache"));
+    assert.notEqual(whole, made);
+    assert.deepEqual(await weights(made), await weights(whole));
+    const ids = [[1, 2, 3, 4]];
+    const [a, b] = [at("a.logits"), at("b.logits")];
+    await llamaCpp([
+      { logits: names[0]!, ids, to: a },
+      { logits: at("whole.gguf"), ids, to: b },
+    ]);
+    assert.deepEqual(await readFile(a), await readFile(b));
+    await copyFile(names[1]!, names[2]!);
+    await assert.rejects(
+      folderOfGguf(names[0]!, at("cache")),
+      /its other parts have \d+ tensors of/,
+    );
+    await rm(names[2]!);
+    await assert.rejects(folderOfGguf(names[0]!, at("cache")), /model-00003-of-00003.gguf/);
+  },
+);
 
 test("what is wrong with a GGUF file is said in a sentence", async (t) => {
   const folder = await temporaryFolder(t);
@@ -223,10 +312,24 @@ test("what is wrong with a GGUF file is said in a sentence", async (t) => {
     [typed(99), /"token_embd.weight" is of the unknown type 99/],
     [typed(14), /has rows of no whole blocks of 256/],
     [gguf({ "general.architecture": "mamba" }, new Map()), /the architecture "mamba" is not supp/],
-    [gguf({ ...metadata, "split.count": { u32: 3 } }, new Map()), /is one of 3 files of a model/],
     [
-      gguf({ ...metadata, "tokenizer.ggml.model": "llama" }, new Map()),
-      /its tokenizer is of the kind "llama".*\nput the tokenizer.json/,
+      gguf({ ...metadata, "split.count": { u16: 3 } }, new Map()),
+      /is one of 3 files of a model, by its content\nkeep llama.cpp's names/,
+    ],
+    [
+      gguf({ ...metadata, "tokenizer.ggml.model": "rwkv" }, new Map()),
+      /its tokenizer is of the kind "rwkv".*\nput the tokenizer.json/,
+    ],
+    [
+      gguf(
+        {
+          ...metadata,
+          "tokenizer.ggml.model": "llama",
+          "tokenizer.ggml.tokens": ["a"],
+        },
+        new Map(),
+      ),
+      /its tokenizer has no score for each piece/,
     ],
     [
       gguf({ ...metadata, "tokenizer.ggml.model": "gpt2" }, new Map()),

@@ -85,7 +85,8 @@ function isMarkedBpe({ model, normalizer, pre_tokenizer: steps }: TokenizerJson)
 }
 
 const space = 32;
-const wordMark = "\u2581";
+/** What SentencePiece has for a space. */
+export const wordMark = "\u2581";
 
 /** Words of GPT-4's kind, with so many digits in a row at most. */
 export const wordsWith = (mostDigits: "{1,3}" | "") =>
