@@ -26,7 +26,7 @@ export const isGguf = async (path: string) =>
   /\.gguf$/i.test(path) && (await statIfPresent(path))?.isFile() === true;
 
 /** Another text where the same file would become another folder. */
-const FORMAT = "2";
+const FORMAT = "3";
 /** In a file's metadata, before the name of a tensor whose bytes are blocks: their format and the matrix's sides. */
 const IN_BLOCKS = "ssa_gguf.";
 

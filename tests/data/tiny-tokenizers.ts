@@ -16,19 +16,28 @@ export function encode(tokenizer: Tokenizer, text: string) {
 }
 
 // Its types name files without their endings, which is to say: none.
-const { Tokenizer: Decoder } = library as unknown as {
+const { Tokenizer: HuggingFace } = library as unknown as {
   Tokenizer: new (
     json: object,
     config: object,
-  ) => { decode: (ids: readonly number[], options: object) => string };
+  ) => {
+    decode: (ids: readonly number[], options: object) => string;
+    encode: (text: string) => { readonly ids: readonly number[] };
+  };
 };
+
+/** The tokens of a text, with what goes around it, as Hugging Face's JavaScript library has it from tokenizer.json alone. */
+export const encodedElsewhere = ({ folder }: Tokenizer, text: string) =>
+  new HuggingFace(jsonIn(folder), {}).encode(text).ids;
+
+const jsonIn = (folder: string) =>
+  JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8")) as object;
 
 /** The text of tokens, as Hugging Face's JavaScript library has it. */
 export function decode({ folder }: Tokenizer, ids: Iterable<number>): string {
-  const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8")) as object;
   const list = [...ids];
   const options = { clean_up_tokenization_spaces: false };
-  return list.length === 0 ? "" : new Decoder(json, {}).decode(list, options);
+  return list.length === 0 ? "" : new HuggingFace(jsonIn(folder), {}).decode(list, options);
 }
 
 export const llama3Split = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;

@@ -15,6 +15,7 @@ import { folderOfGguf } from "../../src/model/gguf.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
 import { opening, placesOf } from "../../src/model/places.ts";
+import { encode, encodedElsewhere } from "../data/tiny-tokenizers.ts";
 import { fixtures } from "../fixtures/variants.ts";
 import { floatsOf } from "../../src/model/weights.ts";
 import { allClose, sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
@@ -161,15 +162,21 @@ test("tokens are llama.cpp's, by each rule for cuts between words", { skip }, as
     await convert(join(fixtures, "gpt2-tanh"), tokens, await vocabulary(pre));
     // Qwen's tokenizer.json composes characters first, llama.cpp does not.
     const text = pre.endsWith("qwen2") || pre.endsWith("qwen") ? nasty.normalize("NFC") : nasty;
-    return { tokens, text, to: join(folder, `${pre}.ids`) };
+    return { pre, tokens, text, to: join(folder, `${pre}.ids`) };
   });
   const made = await Promise.all(jobs);
   await llamaCpp(made);
-  for (const { tokens, text, to } of made) {
+  for (const { pre, tokens, text, to } of made) {
     const theirs = [...new Int32Array(await bytesOf(to))];
     const tokenizer = await loadTokenizer(await folderOfGguf(tokens, join(folder, "cache")));
     const { ids } = tokenizer.encode([{ text, isLast: true, isTarget: true }]);
     assert.deepEqual([...tokenizer.prefix, ...ids], theirs, tokens);
+    assert.equal(tokenizer.prefix.length, pre === "llama-bpe" ? 1 : 0);
+    const words = "Hello world and more";
+    assert.deepEqual(encodedElsewhere(tokenizer, words), [
+      ...tokenizer.prefix,
+      ...encode(tokenizer, words),
+    ]);
   }
 });
 
@@ -211,6 +218,8 @@ test(
       const tokenizer = await loadTokenizer(made);
       const { ids } = tokenizer.encode([{ text, isLast: true, isTarget: true }]);
       assert.deepEqual([...tokenizer.prefix, ...ids], [...new Int32Array(await bytesOf(to))]);
+      const words = "Once upon a time";
+      assert.deepEqual(encodedElsewhere(tokenizer, words), [1, ...encode(tokenizer, words)]);
       const json = JSON.parse(await readFile(join(made, "tokenizer.json"), "utf8")) as {
         model: { merges: unknown };
       };

@@ -82,6 +82,31 @@ function mergesByScore(vocab: ReadonlyMap<string, number>, scores: readonly unkn
   return merges.sort((a, b) => b.score - a.score).map(({ left, right }) => [left, right]);
 }
 
+type Border = { readonly token: string | undefined; readonly isAdded: unknown };
+
+/** What adds tokens before and after a text for those who do not read the configuration. */
+function around(vocab: ReadonlyMap<string, number>, ...borders: readonly [Border, Border]) {
+  const [before, after] = borders.map(({ token, isAdded }) =>
+    isAdded === true && token !== undefined ? [token] : [],
+  ) as [string[], string[]];
+  const part = (id: "A" | "B") => {
+    const place = (token: string) => ({ SpecialToken: { id: token, type_id: 0 } });
+    return [...before.map(place), { Sequence: { id, type_id: 0 } }, ...after.map(place)];
+  };
+  const special = [...before, ...after].map((id) => [
+    id,
+    { id, ids: [vocab.get(id)], tokens: [id] },
+  ]);
+  return special.length === 0
+    ? null
+    : {
+        type: "TemplateProcessing",
+        single: part("A"),
+        pair: [...part("A"), ...part("B")],
+        special_tokens: Object.fromEntries(special),
+      };
+}
+
 const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
@@ -126,19 +151,21 @@ export function tokenizerOfGguf(path: string, metadata: ReadonlyMap<string, unkn
     return ofWords(cuts[pre]!, list("merges"));
   };
   const { addsBos, ...whole } = read();
+  const bos = { token: named("bos"), isAdded: at("add_bos_token") ?? addsBos };
+  const eos = { token: named("eos"), isAdded: at("add_eos_token") ?? false };
   const json: JsonObject = {
     version: "1.0",
     added_tokens: added,
     ...whole,
-    post_processor: null,
+    post_processor: around(vocab, bos, eos),
     model: { type: "BPE", vocab: Object.fromEntries(vocab), ...whole.model },
   };
   const config: JsonObject = {
     tokenizer_class: "PreTrainedTokenizerFast",
-    bos_token: named("bos"),
-    eos_token: named("eos"),
-    add_bos_token: at("add_bos_token") ?? addsBos,
-    add_eos_token: at("add_eos_token") ?? false,
+    bos_token: bos.token,
+    eos_token: eos.token,
+    add_bos_token: bos.isAdded,
+    add_eos_token: eos.isAdded,
     chat_template: metadata.get("tokenizer.chat_template"),
   };
   return { json, config };
