@@ -32,6 +32,7 @@ export async function modelCard(
   const { base, report } = provenance;
   const { temperatures, quantized } = opened;
   const blocks = quantized && describeQuantization(quantized.spec);
+  const since = quantized?.spec.method ? "" : "; what it scored is from before";
   const licence = await licenceOf(opened);
   const file = (await readdir(folder)).find((name) => /^licen[cs]e/i.test(name));
   if (licence.length === 0 && file) licence.push("license: other", `license_link: ${file}`);
@@ -62,7 +63,7 @@ export async function modelCard(
     CARD_MARK,
     `\n# ${title}\n`,
     ...description(opened, provenance),
-    ...(blocks ? [`\nIts matrices are ${blocks}; what it scored is from before.`] : []),
+    ...(blocks ? [`\nIts matrices are ${blocks}${since}.`] : []),
     ...(insertionsOf(opened).length > 0 ? ["", usage[target]] : []),
     ...(report ? [perplexity(report)] : []),
     ...(verification ? [`\n## Checked\n\n${verified(verification)}`] : []),

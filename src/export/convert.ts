@@ -52,13 +52,13 @@ export async function convert(options: ConvertOptions) {
   const named = await openModel(options.model, options);
   const provenance = await provenanceOf(named);
   const computed = target === "adapter" ? named : await withBlocks(named, quantization, options);
-  // An export has the blocks of its source multiplied out.
+  // An export has the blocks of its source multiplied out, unless it has blocks itself.
   const { quantized, ...plain } = computed;
   const { bits, precision } = formatOf(dtype);
   const blocksNow = quantized && describeQuantization(quantized.spec);
-  if (blocksNow && bits)
-    throw new UserError(`${options.model} is quantised already: ${blocksNow}`, {
-      hint: "take --dtype f16, which has its blocks multiplied out, or what it was made of",
+  if (blocksNow && bits && bits !== quantized.spec.bits)
+    throw new UserError(`${options.model} is quantised already, otherwise: ${blocksNow}`, {
+      hint: `take --dtype ${bits === 4 ? "q8" : "q4f16"}, which keeps its blocks, or f16, which has them multiplied out`,
     });
   const opened = { ...plain, weights: quantized?.weights ?? plain.weights };
   if (target === "adapter") checkAdapterSource(opened, provenance);
@@ -74,7 +74,8 @@ export async function convert(options: ConvertOptions) {
     const kinds = INSERTION_KINDS.filter((kind) => made[kind] !== opened[kind]);
     const origin = isFolded ? { ...provenance, hasTrainedBase: true, folded: kinds } : provenance;
     const blocks = join(folder, "blocks");
-    const written = bits ? await inBlocks(made, bits, blocks) : made;
+    const kept = quantized && !isFolded && { ...made, quantized };
+    const written = bits ? kept || (await inBlocks(made, bits, blocks)) : made;
     const readBack = (await writers[target](folder, written, origin, options)) || undefined;
     onStage?.("checking what was written");
     const verification = await verify(target, folder, written, precision === "fp16", readBack);
@@ -83,17 +84,20 @@ export async function convert(options: ConvertOptions) {
     await atomic.writeFileAtomic(join(folder, modelFiles.card), card);
     const files = await listFiles(folder);
     const folding = { temperatures: "constant temperatures", lora: "LoRA" };
-    const kept = dtype ?? (target === "onnx" ? "fp32" : "the number format of their factors");
-    const ofBlocks = target !== "adapter" && blocksNow;
-    const notes = ofBlocks ? [`its blocks (${ofBlocks}) are multiplied out, in ${kept}`] : [];
+    const format = dtype ?? (target === "onnx" ? "fp32" : "the number format of their factors");
+    const multiplied = `are multiplied out, in ${format}`;
+    const staying = `stay what they are${kept ? "" : ", where nothing became part of them"}`;
+    const notes: string[] = [];
+    if (target !== "adapter" && blocksNow)
+      notes.push(`its blocks (${blocksNow}) ${bits ? staying : multiplied}`);
     notes.push(...kinds.map((kind) => `${folding[kind]} became part of the weights`));
     if (readBack && verification.what !== "logits")
       notes.push(
         "this machine has too little free memory to run it: its files were read back instead",
       );
-    if (bits)
+    if (bits && !kept)
       notes.push(
-        `matrices became blocks: ${describeQuantization(asBlocks(bits))}; what that costs: ssa eval --quantize q${bits}`,
+        `${blocksNow ? "these" : "matrices"} became blocks: ${describeQuantization(asBlocks(bits))}; what that costs: ssa eval --quantize q${bits}`,
       );
     if (target !== "adapter" && !files.some(({ name }) => name === modelFiles.tokenizer))
       notes.push("the source has no tokenizer.json: its users will have to bring one");
@@ -125,7 +129,7 @@ function checkFormat(target: Target, dtype: ExportFormat | undefined) {
 /** transformers.js's own. */
 const asBlocks = (bits: 4 | 8) => ({ bits, block: 32, head: false });
 
-/** The model with its matrices in blocks, which `folder` holds. */
+/** The model with its matrices in blocks, those that are none yet in blocks of `bits`, all of which `folder` holds. */
 async function inBlocks(opened: OpenedModel, bits: 4 | 8, folder: string) {
   const planned = planBlocks(opened, asBlocks(bits));
   await atomic.makeFolder(folder);

@@ -35,7 +35,7 @@ export function planBlocks(opened: OpenedModel, spec: blocks.Quantization): Open
     const isHead = spec.head && [model.inputEmbedding, model.outputEmbedding].includes(name);
     const bits = group === "matrices" ? spec.bits : 8;
     const shift = spec.zeroPoints ? "zeroPoints" : null;
-    const isPlanned = group === "matrices" || isHead;
+    const isPlanned = !blocks.isBlocked(info) && (group === "matrices" || isHead);
     weights.set(name, (isPlanned && blocks.blocked(info, bits, spec.block, shift)) || info);
   }
   if ([...weights.values()].some(blocks.isBlocked))
@@ -91,7 +91,9 @@ export async function writeBlocks(folder: string, { weights, quantized }: Opened
     const dtype = weightDtype(source);
     if (!blocks.isBlocked(info))
       return { name, dtype, shape: info.shape, data: () => streamAs(source, dtype) };
-    const data = () => (isPacked(source) ? relaid(source) : blocks.inParts(encoded(source, info)));
+    const made = () => blocks.inParts(encoded(source, info));
+    const kept = () => (blocks.isBlocked(source) ? files.streamBytes(source) : made());
+    const data = () => (isPacked(source) ? relaid(source) : kept());
     return { name, dtype: "U8", shape: [info.byteLength], data };
   });
   const path = join(folder, modelFiles.weights);

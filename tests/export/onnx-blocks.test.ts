@@ -9,8 +9,11 @@ import { encodeFloats, f16ToF32, f32ToF16 } from "../../src/core/dtype.ts";
 import { openClient } from "../../src/export/client.ts";
 import { convert } from "../../src/export/convert.ts";
 import { openSafetensors, readFloats, writeSafetensors } from "../../src/files/safetensors.ts";
-import { openModel } from "../../src/model/open.ts";
+import { openModel, type OpenOptions } from "../../src/model/open.ts";
+import { opening, placesOf } from "../../src/model/places.ts";
+import { fixtures } from "../fixtures/variants.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { writeRandomBlocks } from "../llama-cpp/random-blocks.ts";
 import { gpt2, llama } from "../model/tiny-geometries.ts";
 import { generated, greedyTokens, openGreedy, refused } from "./fixture.ts";
 
@@ -52,6 +55,30 @@ async function multipliedOut(t: TestContext, model: string, bits: 4 | 8): Promis
   return out;
 }
 
+/** The client of an export, whose logits are those of another model, within `bound` of the largest. */
+async function compareWithClient(
+  t: TestContext,
+  out: string,
+  expected: string,
+  bound: number,
+  options: OpenOptions = {},
+) {
+  const client = await openClient(out);
+  const ids = [7, 3, 9, 12, 5, 21, 8, 2];
+  const greedy = await openGreedy(await openModel(expected, options), ids.length);
+  t.after(async () => {
+    await client.dispose();
+    await greedy.dispose();
+  });
+  const logits = await greedy.logits(ids);
+  const actual = await client.forward([ids], [ids.map(() => 1)]);
+  const scale = Math.max(...logits.map(Math.abs));
+  const largest = Math.max(...logits.map((x, i) => Math.abs(x - actual.logits[i]!)));
+  t.diagnostic(`logits differ by ${largest / scale} of the largest`);
+  assert.ok(largest <= bound * scale, `${largest} of ${scale}`);
+  return client;
+}
+
 // Logits are compared with the largest of them: F32 sums in another order, half precision rounds activations as well.
 const cases = [
   ["llama", "q4f16", 4, "model_q4f16.onnx", 2e-3],
@@ -75,19 +102,7 @@ for (const [family, dtype, bits, file, bound] of cases)
     ]);
 
     const expected = await multipliedOut(t, model, bits);
-    const client = await openClient(out);
-    const ids = [7, 3, 9, 12, 5, 21, 8, 2];
-    const greedy = await openGreedy(await openModel(expected), ids.length);
-    t.after(async () => {
-      await client.dispose();
-      await greedy.dispose();
-    });
-    const logits = await greedy.logits(ids);
-    const actual = await client.forward([ids], [ids.map(() => 1)]);
-    const scale = Math.max(...logits.map(Math.abs));
-    const largest = Math.max(...logits.map((x, i) => Math.abs(x - actual.logits[i]!)));
-    t.diagnostic(`${dtype}: logits differ by ${largest / scale} of the largest`);
-    assert.ok(largest <= bound * scale, `${largest} of ${scale}`);
+    const client = await compareWithClient(t, out, expected, bound);
     const prompt = [3, 1, 4, 1, 5];
     const tokens = await greedyTokens({ model: expected }, prompt, 20);
     assert.deepEqual(await generated(client, [prompt], 20), [tokens]);
@@ -104,6 +119,53 @@ test("a file of q4f16 is what its blocks are, whole in one file where that is sm
   assert.ok(size > weights && size < 1.1 * weights, `${size} of ${weights}`);
   assert.ok(notes.some((note) => /q4, blocks of 32.*--quantize q4/.test(note)));
   assert.match(await readFile(join(out, "README.md"), "utf8"), /q4, blocks of 32/);
+});
+
+const bounds = { q4: 1e-5, q8: 1e-5, q4f16: 2e-3 } as const;
+const packed = { gptq: "q4f16", "gptq-8": "q8", awq: "q4", mlx: "q4f16" } as const;
+for (const [name, dtype] of Object.entries(packed))
+  test(`blocks of ${name} stay what they are in ${dtype}: the logits of what NumPy packed`, async (t) => {
+    const [model, plain] = [name, "plain"].map((each) => join(fixtures, "packed", each));
+    const folder = await temporaryFolder(t);
+    const [out, cacheDir] = [join(folder, "out"), join(folder, "cache")];
+    const options = { model: model!, target: "onnx", cacheDir } as const;
+    const { notes } = await convert({ ...options, out, dtype });
+    assert.match(
+      notes.join(),
+      /^its blocks \((GPTQ|AWQ|MLX), q[48], blocks of 32\) stay what they are/,
+    );
+    assert.deepEqual(await readdir(out), [
+      "README.md",
+      "config.json",
+      "generation_config.json",
+      "onnx",
+    ]);
+    await compareWithClient(t, out, plain!, bounds[dtype]);
+    const others = dtype === "q8" ? "q4f16" : "q8";
+    await assert.rejects(
+      convert({ ...options, out: join(folder, "other"), dtype: others }),
+      refused(
+        new RegExp(
+          `is quantised already, otherwise: .*\ntake --dtype ${dtype === "q8" ? "q8" : "q4f16"}`,
+        ),
+      ),
+    );
+  });
+
+test("a GGUF file's blocks of several kinds stay, an embedding that is the head as well among them", async (t) => {
+  const sizes = { hidden_size: 256, intermediate_size: 256, max_position_embeddings: 64 };
+  const more = { rms_norm_eps: 1e-5, tie_word_embeddings: true };
+  const model = await writeTiny(t, "llama", { ...sizes, ...more });
+  const folder = await temporaryFolder(t);
+  const [path, inF32] = ["blocks.gguf", "f32.gguf"].map((name) => join(folder, name));
+  const formatOf = (name: string) => (/token_embd|attn_v/.test(name) ? "Q6_K" : "Q4_K");
+  await writeRandomBlocks(model, [path!, inF32!], formatOf);
+  const places = opening(placesOf({ cacheDir: join(folder, "cache") }));
+  for (const dtype of ["q4", "q4f16"] as const) {
+    const out = join(folder, dtype);
+    await convert({ ...places, model: path!, target: "onnx", out, dtype });
+    await compareWithClient(t, out, inF32!, bounds[dtype], places);
+  }
 });
 
 test("formats that a target has not, and files that a client does not take, are refused", async (t) => {

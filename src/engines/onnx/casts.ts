@@ -66,29 +66,39 @@ export function productByParts(
     : parts.reduce((sum, part) => context.emit("Add", [sum, part]));
 }
 
+/** Whether a product with a matrix in blocks of this length is one node: MatMulNBits takes powers of 2 from 16 to 256. */
+const isProductOfBlocks = ({ target }: Lowering, { shape, inputs }: Tensor): boolean =>
+  target.productOfBlocks === true &&
+  [16, 32, 64, 128, 256].includes(Number(shape.at(-1)) / Number(inputs[1]!.shape.at(-1)));
+
 /** The product with a matrix in blocks as one node: the rows of the matrix are its outputs. */
 export function productOfBlocks(
   context: Lowering,
   { inputs: [x, matrix, ...more], attributes: { transposeA, transposeB, alpha } }: Tensor<"MatMul">,
 ): string | undefined {
-  if (!context.target.productOfBlocks || !isLateCast(context, matrix!)) return undefined;
   const isPlain = transposeB && !transposeA && alpha === 1 && more.length === 0;
-  if (!isOp(matrix, "Dequantize") || !isPlain) return undefined;
+  if (!isOp(matrix!, "Dequantize") || !isPlain || !isLateCast(context, matrix)) return undefined;
+  if (!isProductOfBlocks(context, matrix)) return undefined;
   const [codes, factors, shifts] = matrix.inputs as [Tensor<"Parameter">, Tensor, Tensor?];
-  if (shifts) return undefined;
-  const { name, dtype } = codes.attributes;
   const [N, K] = fixedShape(matrix.shape) as [number, number];
-  const [bits, numBlocks] = [dtype === "U8" ? 4 : 8, Number(factors.shape.at(-1))];
-  const block = K / numBlocks;
-  const shape = [N, numBlocks, (block * bits) / 8];
-  const stored = context.model.initializer(name, "U8", shape, context.weightOf(name, true));
-  const scales = context.nameOf(factors);
-  const operands = [
-    context.nameOf(x!),
-    stored,
-    factors.dtype === matrix.dtype ? scales : context.cast(scales, matrix.dtype),
-  ];
-  return context.emit("com.microsoft.MatMulNBits", operands, { K, N, bits, block_size: block });
+  const [bits, numBlocks] = [codes.attributes.dtype === "U8" ? 4 : 8, Number(factors.shape.at(-1))];
+  const floats = (of: Tensor) => {
+    const stored = context.nameOf(of);
+    return of.dtype === matrix.dtype ? stored : context.cast(stored, matrix.dtype);
+  };
+  const left = context.nameOf(x!);
+  const operands = [left, context.offsetCodes(codes, numBlocks), floats(factors)];
+  const hasBiases = shifts && !isCodes(shifts);
+  if (shifts && !hasBiases) operands.push(context.offsetCodes(shifts));
+  const form = { K, N, bits, block_size: K / numBlocks };
+  const product = context.emit("com.microsoft.MatMulNBits", operands, form);
+  if (!hasBiases) return product;
+  // A block's bias meets the sum of what the block is multiplied with.
+  const rows = Array<number>(x!.shape.length - 1).fill(0);
+  const inBlocks = context.emit("Reshape", [left, [...rows, numBlocks, K / numBlocks]]);
+  const sums = context.emit("ReduceSum", [inBlocks, [-1]], { keepdims: 0 });
+  const biases = context.emit("Transpose", [floats(shifts)], { perm: [1, 0] });
+  return context.emit("Add", [product, context.emit("MatMul", [sums, biases])]);
 }
 
 /** Rows of a table; of a stored one, only they are widened where the target can pick them. */
@@ -97,21 +107,34 @@ export function gather(context: Lowering, { inputs }: Tensor, operands: readonly
   const rowsOf = (x: string) => context.emit("Gather", [x, operands[1]!], { axis: 0 });
   if (!isLateCast(context, table!)) return rowsOf(operands[0]!);
   if (!isOp(table, "Dequantize")) return context.cast(rowsOf(operands[0]!), table.dtype);
-  const parts = table.inputs.map((part) => context.nameOf(part));
+  // Of one that is a product's matrix as well there is one copy, whose codes begin at 0.
+  const isOffset = isProductOfBlocks(context, table) && table.inputs[0]!.dtype === "I8";
+  const parts = table.inputs.map((part, i) =>
+    isOffset && isCodes(part)
+      ? context.offsetCodes(part, i === 0 ? Number(table.inputs[1]!.shape.at(-1)) : undefined)
+      : context.nameOf(part),
+  );
+  if (isOffset)
+    return dequantized(context, table, parts.map(rowsOf), {
+      rank: ids!.shape.length + 1,
+      isOffset,
+    });
   if (!context.target.gathersCodes)
     return rowsOf(dequantized(context, table, parts, { after: operands[1]! }));
   return dequantized(context, table, parts.map(rowsOf), { rank: ids!.shape.length + 1 });
 }
 
+type DequantizeOptions = Readonly<{ rank?: number; after?: string; isOffset?: boolean }>;
+
 /**
  * Codes times the factors of their blocks, as the matrix `of` has them, or rows of it in `rank` axes: zero points before,
- * biases after; once the value `after` is there.
+ * biases after; once the value `after` is there. With `isOffset` codes and zero points begin at 0.
  */
 export function dequantized(
   context: Lowering,
   of: Tensor,
   [codes, factors, shift]: readonly string[],
-  { rank = 2, after }: { readonly rank?: number; readonly after?: string } = {},
+  { rank = 2, after, isOffset = false }: DequantizeOptions = {},
 ): string {
   const [integers, stored, shifts] = of.inputs;
   const block = Number(of.shape.at(-1)) / Number(stored!.shape.at(-1));
@@ -126,12 +149,13 @@ export function dequantized(
   const inBlocks = (x: string) => context.emit("Reshape", [x, [...rows, -1, block]]);
   const ofBlock = (x: string, from: Tensor) => context.emit("Unsqueeze", [floats(x, from), [-1]]);
   let blocks: string;
-  if (integers!.dtype === "I8" && !context.target.blocksOfBytes) {
+  if (isOffset || (integers!.dtype === "I8" && !context.target.blocksOfBytes)) {
     // Alone they would be widened once, at load, and kept.
     const all = late(context.below(Number(of.shape[0])), "I64");
     const here = after ? context.emit("Gather", [codes!, all], { axis: 0 }) : codes!;
     const numbers = inBlocks(context.cast(here, dtype));
-    const zeros = shifts && !hasBiases ? ofBlock(shift!, shifts) : undefined;
+    const half = isOffset ? context.scalar(128, dtype) : undefined;
+    const zeros = shifts && !hasBiases ? ofBlock(shift!, shifts) : half;
     const shifted = zeros ? context.emit("Sub", [numbers, zeros]) : numbers;
     blocks = context.emit("Mul", [shifted, ofBlock(factors!, stored!)]);
   } else {

@@ -123,6 +123,15 @@ export class Lowering {
     return this.model.initializer(label, "I4", [...dims.slice(0, -1), 2 * dims.at(-1)!], bytes);
   }
 
+  /** A matrix of codes that begin at 0, [rows, blocks, bytes of a block], or of zero points, [rows, bytes]. */
+  offsetCodes({ attributes: { name, shape } }: Tensor<"Parameter">, numBlocks?: number): string {
+    const [rows, bytes] = fixedShape(shape) as [number, number];
+    const dims = numBlocks === undefined ? [rows, bytes] : [rows, numBlocks, bytes / numBlocks];
+    if (!this.#codes.has(name)) this.model.initializer(name, "U8", dims, this.weightOf(name, true));
+    this.#codes.add(name);
+    return name;
+  }
+
   findParts(order: readonly Tensor[]): void {
     const slices = new Map<Tensor, Tensor<"Slice">[]>();
     for (const x of order)
