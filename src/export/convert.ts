@@ -14,7 +14,7 @@ import type { OpenedModel } from "../model/opened.ts";
 import { planBlocks, withBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
-import { checkAdapterSource, checkFolds, folded } from "./model-folder.ts";
+import { checkAdapterSource, checkFolds, folded, isExported } from "./model-folder.ts";
 import { writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { formatOf, writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
@@ -193,6 +193,9 @@ async function prepareOut(
     const card = await readFile(join(out, modelFiles.card), "utf8").catch(() => "");
     const stays = "was not written by `ssa convert`, so --force does not remove it";
     if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
+    const foreign = (await readdir(out)).find((name) => !isExported(name));
+    if (foreign !== undefined)
+      refuse(`also holds ${foreign}, which \`ssa convert\` did not write`, ", or move that away");
   }
   await atomic.makeFolder(dirname(out)).catch((error: unknown) => {
     throw atomic.writeFailure(out, error);

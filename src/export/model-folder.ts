@@ -141,6 +141,12 @@ const COMPANIONS = [
   /^(LICEN[CS]E|NOTICE|COPYING)(\.(md|txt))?$/i,
 ];
 
+/** Whether an export may have written what is called so in its folder. */
+export const isExported = (name: string): boolean =>
+  /^onnx$|^(README|config|ssa_config|adapter_config)\.(md|json)$|\.safetensors(\.index\.json)?$|_ssa\.py$/.test(
+    name,
+  ) || COMPANIONS.some((pattern) => pattern.test(name));
+
 /** The small files of a model folder that go along with its weights, sorted, config.json aside. */
 export async function companionsOf(folder: string): Promise<string[]> {
   const names = await readdir(folder);

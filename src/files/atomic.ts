@@ -150,6 +150,7 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
   EPERM: ["permission denied", permissions],
   ENOENT: ["its folder does not exist", "create the folder first"],
   ENOTDIR: ["a part of its path is a file", "choose another place"],
+  EEXIST: ["a file is in its place", "choose another place"],
   EISDIR: ["it is a folder", "choose another name"],
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };

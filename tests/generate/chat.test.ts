@@ -132,6 +132,15 @@ test("prompts from files and lines of JSON, by the same template as the data", a
   const asked = await write("prompt.txt", "The hen?\n");
   const answer = await ssa([...greedy, ...named, "--chat", "--prompt-file", asked], options);
   assert.equal(answer.stdout, `${String(chat!["text"])}\n`);
+  const mistyped = await write("mistyped.jsonl", '{"prompt":"The hen"}\n{"promt":"The"}');
+  const none = await ssa([...greedy, ...named, "--prompts", mistyped], options);
+  assert.deepEqual([none.code, none.stdout], [2, ""]);
+  assert.match(none.stderr, /mistyped.jsonl:2: expected {"prompt"/);
+  const latin = join(home, "latin.txt");
+  await writeFile(latin, Uint8Array.of(0xe9, 0xff));
+  const bytes = await ssa([...greedy, "--prompt-file", latin], options);
+  assert.deepEqual([bytes.code, bytes.stdout], [2, ""]);
+  assert.match(bytes.stderr, /latin.txt is not UTF-8 text/);
   const nothing = await ssa([...greedy, "--chat"], options);
   assert.deepEqual([nothing.code, nothing.stdout], [2, ""]);
   assert.match(nothing.stderr, /there is nothing to continue\nhint: give --prompt TEXT/);
