@@ -6,7 +6,6 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { BLOCK_FORMATS, type ExportFormat } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
-import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { describeQuantization } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
@@ -168,7 +167,7 @@ const writers: Readonly<Record<Target, Write>> = {
 
 /**
  * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the
- * source; then clears away what killed conversions to the same place have left.
+ * source.
  */
 async function prepareOut(
   out: string,
@@ -200,13 +199,6 @@ async function prepareOut(
   await atomic.makeFolder(dirname(out)).catch((error: unknown) => {
     throw atomic.writeFailure(out, error);
   });
-  for (const name of await readdir(dirname(out))) {
-    const owner = name.startsWith(`${basename(out)}.tmp-`)
-      ? atomic.temporaryOwner(name)
-      : undefined;
-    if (owner !== undefined && !isRunning(owner))
-      await rm(join(dirname(out), name), { recursive: true, force: true });
-  }
 }
 
 async function listFiles(folder: string) {

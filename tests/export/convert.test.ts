@@ -171,7 +171,7 @@ test("a killed conversion leaves no folder that looks finished; the next one cle
   await killedConversion(t, out);
   const left = await readdir(folder);
   assert.equal(left.length, 1);
-  assert.match(left[0]!, /^out\.tmp-\d+-[0-9a-f]{8}$/);
+  assert.match(left[0]!, /^out\.tmp-\d+-[0-9a-f]{16}$/);
   await convert({ ...fixture("llama"), target: "safetensors", out });
   assert.deepEqual(await readdir(folder), ["out"]);
 });
