@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { encodeFloats, precisionNamed, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
-import { type JsonObject, writeJson } from "../files/json.ts";
+import { type JsonObject, readJson, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { openSafetensors, writeSafetensors, writeSharded } from "../files/safetensors.ts";
 import type { TensorSource } from "../files/safetensors.ts";
@@ -158,7 +158,7 @@ export async function writeCompanions(from: string, to: string, config: JsonObje
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
   await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
-  if (existsSync(generation)) return;
+  if (existsSync(generation)) return void (await readJson(join(from, modelFiles.generationConfig)));
   const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
   const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
   await writeJson(generation, { _from_model_config: true, ...values });
