@@ -64,6 +64,40 @@ test("a pattern is a choice of files, of any folder where it says so", async () 
   });
 });
 
+test("what a folder holds besides is told, and how folders below are read", async () => {
+  const folder = await folderOf({
+    "notes/a.txt": "A",
+    "notes/2024/b.txt": "B",
+    "notes/2025/c.md": "C",
+    "notes/d.pdf": "",
+    "notes/e.docx": "",
+    "notes/LICENSE": "",
+    "notes/.git/f.txt": "",
+    "split/train.txt": "A",
+    "split/val.txt": "B",
+    "split/more/c.txt": "C",
+    "clone/data/train.txt": "A",
+    "clone/figure.png": "",
+    "apart/x/a.txt": "A",
+  });
+  const note = async (name: string) => (await findDataFiles(join(folder, name))).note;
+  const all = join(folder, "notes", "**");
+  assert.equal(
+    await note("notes/"),
+    `notes: reading a.txt as train; not read: 2 folders, 2 files of other kinds; --data '${all}' reads folders too`,
+  );
+  assert.deepEqual((await textsOf(all)).sort(), ["A", "B", "C"]);
+  assert.match((await note("notes/**"))!, /; not read: 2 files of other kinds$/);
+  // There the pattern would give up the splits.
+  assert.match((await note("split"))!, /val\.txt as validation; not read: 1 folder$/);
+  assert.match((await note("clone"))!, /: reading train\.txt as train; not read: 1 file of other/);
+  assert.equal(await note("notes/2024"), undefined);
+  await assert.rejects(findDataFiles(join(folder, "apart")), {
+    message: /^no data at /,
+    hint: /^--data '.*\*\*' reads folders too$/,
+  });
+});
+
 test("a pattern's files are told apart where each says its split, and are all read where one does not", async () => {
   const folder = await folderOf({
     "train-1.txt": "",
