@@ -182,8 +182,18 @@ export function reportText(report: RunReport, runDir: string): Section[] {
 }
 
 /** The commands that use what was made. */
-export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { evalData } = recipe;
+export function whatNext(report: RunReport, runDir: string, io: CommandIo): string[] {
+  const { recipe, after, heldOut } = report;
+  const data = recipe.evalData ?? sourcesOf(recipe)[0]!.path;
+  const { context, maxTokens, reportWindows } = recipe;
+  // What is scored, as the report's own figures have it; of data with a split in its name, the run's own choice too.
+  const isHeldOut = heldOut || (!recipe.evalData && /@[\w.+-]+$/.test(data));
+  const scored = [
+    ...(isHeldOut ? [`--hold-out ${recipe.holdOut}`] : []),
+    ...(maxTokens === null ? [] : [`--max-tokens ${maxTokens}`]),
+    ...(context === "auto" ? [] : [`--context ${context}`]),
+    ...(reportWindows === "all" ? [] : [`--windows ${reportWindows}`]),
+  ].map((flag) => ` ${flag}`);
   const said = (value: unknown) => {
     const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
     return pairs ? pairs.join() : String(value);
@@ -198,7 +208,7 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
   const talks = recipe.format === "chat" || recipe.chatTemplate !== null;
   const start = talks ? "--chat" : '--prompt "Once upon a time"';
   const commands = [
-    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${rows}`,
+    `eval ${model} --data ${word(data)}${scored.join("")}${rows}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} ${start}`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

@@ -26,6 +26,11 @@ export const command = defineCommand({
   options: {
     model: shared.model,
     data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
+    holdOut: maybe(
+      kind.share(),
+      "score what a run holds out: the validation part, else this share",
+    ),
+    maxTokens: maybe(wholeNumber(1), "most tokens read of the data, as of finetune (default: all)"),
     adapter: shared.adapter,
     temperatures: temperaturesOption,
     context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
@@ -56,9 +61,11 @@ export const command = defineCommand({
     logRanks: shared.logRanks,
   },
   stops: "after this window",
-  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
-  $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
-      --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
+  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 % over a run's,
+with what the run said of its data (--hold-out where none had a validation part):
+  $ ssa eval --model checkpoints/gpt2-notes-1/final --data notes.txt \\
+      --hold-out 0.05 --context 256 \\
+      --baseline checkpoints/gpt2-notes-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
     const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
@@ -77,6 +84,9 @@ export const command = defineCommand({
       throw new UserError("--passkey-… is of a task that is not asked for", {
         hint: "ask for it: --task passkey",
       });
+    const isPart = (given.holdOut ?? given.maxTokens) !== undefined;
+    if (isPart && !(given.data && names.join() === "perplexity"))
+      throw new UserError("--hold-out and --max-tokens are of --data and of perplexity alone");
     const several = names.length > 1;
     if (several && (saveBaseline || baseline?.endsWith(".json")))
       throw new UserError("a baseline is of one task", { hint: "name one: --task" });
@@ -121,12 +131,12 @@ export const command = defineCommand({
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });
     const document = several ? { results: Object.fromEntries(documents) } : documents[0]![1];
-    const about = ({ name, result }: (typeof done)[number]) => {
+    const about = ({ name, data, result }: (typeof done)[number]) => {
       const task: Task = tasks[name];
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
       const device = [...devices].join();
       const time = collect ? "" : format.duration(seconds.get(name) ?? 0);
-      const head = several && { task: name };
+      const head = { task: several ? name : null, data };
       return { ...head, ...Object.fromEntries(lines), device, time };
     };
     print(io, json, document, () => done.map(about));

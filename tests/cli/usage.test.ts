@@ -83,6 +83,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     [`${evaluate} --adapter nothing`, /nothing is no adapter: it has neither/],
     [`${evaluate} --baseline none.json`, /cannot read none.json/],
     [`${evaluate} --baseline base/config.json`, /neither a report.json nor a saved baseline/],
+    [`${evaluate} --task piqa --hold-out 0.1`, /--hold-out and --max-tokens are of --data and of/],
     [`${evaluate} --max-increase 1%`, /--max-increase needs a --baseline/],
     [`${evaluate} --save-baseline nowhere/b.json`, /there is no folder nowhere/],
     ["generate --model base --prompt a --device abacus", /device \(--device\): expected auto, cpu/],
