@@ -158,6 +158,7 @@ test("inspect tells what a folder holds", async () => {
   assert.deepEqual([modelType, isAugmented, tokenizer], ["llama", false, null]);
   const text = await ssa(["inspect", fixture("llama"), "--tensors"], { cwd });
   assert.match(text.stdout, /^architecture +llama$/m);
+  assert.match(text.stdout, /^layers +\d+, hidden size \d+\nheads +\d+ of size \d+$/m);
   assert.match(text.stdout, /^model\.embed_tokens\.weight +F32 +43 × \d+$/m);
 });
 

@@ -146,6 +146,9 @@ test("what comes next works as it is printed, with the words that called the pro
     const result = onlyJson(ended.stdout);
     if (words[0] === "eval") assert.deepEqual(result, (await readJson(report))["after"]);
   }
+  // No legend of colours where there are none.
+  const seen = await ssa(["inspect", "small run", "--text", "The nation"], { cwd });
+  assert.match(seen.stdout, /^token +nats/);
 });
 
 test("the environment names a device under the command line's and over the recipe's", async () => {
