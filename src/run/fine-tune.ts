@@ -67,6 +67,13 @@ export async function resolveRun(
         hint: "name its folder: --resume --out DIR",
       });
     const path = join(out, runFiles.recipe);
+    // A job that may be the first one resumes with all that a new run needs.
+    const { file, sets = [], flags, values } = sources;
+    const isNamed = file ?? sets[0] ?? flags?.["base"] ?? values?.["base"];
+    if (!existsSync(path) && isNamed === undefined)
+      throw new UserError(`there is no run at ${out} to resume: no ${path}`, {
+        hint: "ssa runs lists those that are there",
+      });
     const recipe = existsSync(path)
       ? resumedRecipe(await readRecipe(path), sources)
       : loadRecipe(sources);
