@@ -30,6 +30,10 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
   const cases: readonly (readonly [command: string, message: RegExp, code?: number])[] = [
     ["", /Usage: ssa/],
     ["finetun", /unknown command 'finetun'\s+\(Did you mean finetune\?\)/],
+    ["train", /unknown command 'train'\s+\(Did you mean finetune\?\)/],
+    ["finetune --lr=0.1", /unknown option '--lr.*'\s+\(Did you mean --learning-rate\?\)/],
+    ["finetune --frobnicate", /unknown option '--frobnicate'\s+hint: see ssa finetune --help/],
+    ["serve --tensorboard", /unknown option '--tensorboard'\s+hint: see ssa serve --help/],
     [`${evaluate} --contxt 8`, /unknown option '--contxt'\s+\(Did you mean --context\?\)/],
     ["eval --model base", /perplexity needs data to measure on\s+hint: .*--data/],
     ["inspect", /missing required argument 'model'/],
@@ -89,10 +93,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["generate --model base --prompt a --device abacus", /device \(--device\): expected auto, cpu/],
     ["generate --model base --prompt a --device tfjs", /only ONNX Runtime runs an exported model/],
     ["generate --model base --promt a", /unknown option '--promt'\s+\(Did you mean --prompt\?\)/],
-    [
-      "finetune",
-      /base: missing[^]*hint: give --base and --data, e\.g\. ssa finetune --base .*demo/,
-    ],
+    ["finetune", /base: missing[^]*hint: give --base and --data, e\.g\. --base .*demo/],
     ["finetune --base base", /data: missing[^]*hint: give --base and --data/],
     ["finetune --resume --out nothing/zzz", /no run at nothing\/zzz to resume.*\s+hint: ssa runs/],
     ["inspect nothing/zzz", /no nothing\/zzz in the folder nothing.*\s+hint: ssa runs nothing/],
