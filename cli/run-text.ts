@@ -185,15 +185,17 @@ export function reportText(report: RunReport, runDir: string): Section[] {
 export function whatNext(report: RunReport, runDir: string, io: CommandIo): string[] {
   const { recipe, after, heldOut } = report;
   const data = recipe.evalData ?? sourcesOf(recipe)[0]!.path;
-  const { context, maxTokens, reportWindows } = recipe;
-  // What is scored, as the report's own figures have it; of data with a split in its name, the run's own choice too.
+  // Of data with a split in its name the run took its own choice.
   const isHeldOut = heldOut || (!recipe.evalData && /@[\w.+-]+$/.test(data));
-  const scored = [
-    ...(isHeldOut ? [`--hold-out ${recipe.holdOut}`] : []),
-    ...(maxTokens === null ? [] : [`--max-tokens ${maxTokens}`]),
-    ...(context === "auto" ? [] : [`--context ${context}`]),
-    ...(reportWindows === "all" ? [] : [`--windows ${reportWindows}`]),
-  ].map((flag) => ` ${flag}`);
+  const { maxTokens, context, reportWindows: windows } = recipe;
+  const scored = Object.entries({
+    holdOut: isHeldOut && recipe.holdOut,
+    maxTokens,
+    context,
+    windows,
+  })
+    .filter(([, value]) => typeof value === "number")
+    .map(([key, value]) => ` ${flagName(key)} ${value}`);
   const said = (value: unknown) => {
     const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
     return pairs ? pairs.join() : String(value);

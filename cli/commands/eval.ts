@@ -26,10 +26,7 @@ export const command = defineCommand({
   options: {
     model: shared.model,
     data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
-    holdOut: maybe(
-      kind.share(),
-      "score what a run holds out: the validation part, else this share",
-    ),
+    holdOut: maybe(kind.share(), "score what finetune with this share holds out of the data"),
     maxTokens: maybe(wholeNumber(1), "most tokens read of the data, as of finetune (default: all)"),
     adapter: shared.adapter,
     temperatures: temperaturesOption,
@@ -61,10 +58,8 @@ export const command = defineCommand({
     logRanks: shared.logRanks,
   },
   stops: "after this window",
-  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 % over a run's,
-with what the run said of its data (--hold-out where none had a validation part):
-  $ ssa eval --model checkpoints/gpt2-notes-1/final --data notes.txt \\
-      --hold-out 0.05 --context 256 \\
+  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 % over a run's:
+  $ ssa eval --model checkpoints/gpt2-notes-1/final --data notes.txt --hold-out 0.05 \\
       --baseline checkpoints/gpt2-notes-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;

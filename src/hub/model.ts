@@ -45,14 +45,10 @@ export async function resolveModel(
     if (lost === undefined) return join(snapshot.folder, file ?? "");
     missing ??= lost;
   }
-  const [first, ...below] = nameOrPath.split("/");
-  if (
-    below.length > 0 &&
-    !nameOrPath.startsWith("hf:") &&
-    (await statIfPresent(first!))?.isDirectory()
-  )
-    throw new UserError(`there is no ${nameOrPath} in the folder ${first}, which is here`, {
-      hint: `ssa runs ${first} lists its runs; hf:${nameOrPath} is a name on the hub`,
+  const [, folder] = /^(?!hf:)([^/]+)\//.exec(nameOrPath) ?? [];
+  if (folder && (await statIfPresent(folder))?.isDirectory())
+    throw new UserError(`there is no ${nameOrPath} in the folder ${folder}, which is here`, {
+      hint: `ssa runs ${folder} lists its runs; hf:${nameOrPath} is a name on the hub`,
     });
   if (settings.offline) throw offlineFailure(repo, missing ?? file ?? CONFIG, settings.cacheDir);
   const context = { settings, repo, ...options };

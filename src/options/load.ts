@@ -30,8 +30,7 @@ export interface RecipeSources {
 }
 
 const hint = "ssa recipes show reference explains every key";
-const names =
-  "give --base and --data, e.g. ssa finetune --base tiny-gpt2 --data notes.txt, or a --recipe: --recipe demo";
+const names = "give --base and --data, e.g. --base tiny-gpt2 --data notes.txt, or --recipe demo";
 const defaults = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key, initial]));
 
 /**

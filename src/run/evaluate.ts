@@ -26,9 +26,8 @@ type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R
 
 interface PlanOptions
   extends EvaluateOptions, Partial<Values<typeof rowOptions> & QuantizeOptions> {
-  /** Scores of named data what a run holds out of it: its validation part, else this share of its end. */
+  /** Of named data what a run holds out and reads of it: its validation part, else this share of its end. */
   readonly holdOut?: number | undefined;
-  /** Of named data, as a run reads it. */
   readonly maxTokens?: number | undefined;
 }
 type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
@@ -163,8 +162,8 @@ export async function planTask(
   const name = dataOf(task, given);
   const { holdOut, maxTokens } = options;
   const needed = holdOut === undefined ? undefined : ["train", "validation"];
-  const isPart = maxTokens !== undefined;
-  const data = name === null ? undefined : await where.findData(name, places, needed, isPart);
+  const find = (name: string) => where.findData(name, places, needed, maxTokens !== undefined);
+  const data = name === null ? undefined : await find(name);
   const how = { ...options, ...where.reading(places, threads), remake: data?.remake };
   const usual = measured.data?.split("@")[1] ?? "evaluation";
   const asked = holdOut === undefined ? data?.split : "validation";

@@ -5,7 +5,6 @@ import { existsSync, statSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join, relative, sep } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
-import { counted } from "../../core/format.ts";
 import { checkFile } from "../../files/atomic.ts";
 import { configsOf, defaultConfig, likePattern } from "../../files/card.ts";
 import { readJsonIfSound } from "../../files/json.ts";
@@ -69,22 +68,13 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
     return names.join(", ");
   };
   const unread = found.flatMap(([split, file]) => (split ? [] : [file]));
-  const others = unread.filter((file) => !formatOf(file));
-  const folders = others.filter((path) => statSync(path, quietly)?.isDirectory()).length;
-  const counts = [
-    listed(unread.filter(formatOf)),
-    folders && counted(folders, "folder"),
-    others.length > folders && `${counted(others.length - folders, "file")} of other kinds`,
-  ];
   const read = Object.entries(splits).map(([split, files]) => `${listed(files)} as ${split}`);
-  const left = [
-    counts.filter(Boolean).join(", "),
-    ...(folders && below && read.length === 1 ? [below] : []),
-  ];
-  const note = `${name}: reading ${read.join("; ")}; not read: ${left.join("; ")}`;
+  const isFolder = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory();
+  // A pattern gives splits up.
+  const advice = below && read.length === 1 && unread.some(isFolder) ? `; ${below}` : "";
+  const note = `${name}: reading ${read.join("; ")}; not read: ${listed(unread)}${advice}`;
   return { name, splits, split, ...(unread.length > 0 && { note }) };
 }
-const quietly = { throwIfNoEntry: false };
 
 /** Files in the order of their rows, with the split of each; undefined for those that are not read. */
 type Found = readonly (readonly [split: string | undefined, file: string])[];
