@@ -25,7 +25,10 @@ const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 export const command = defineCommand({
   options: {
     model: shared.model,
-    data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
+    data: maybe(
+      text("data"),
+      "text to measure on, as of finetune (default: the task's own, if any)",
+    ),
     holdOut: maybe(kind.share(), "score what finetune with this share holds out of the data"),
     maxTokens: maybe(wholeNumber(1), "most tokens read of the data, as of finetune (default: all)"),
     adapter: shared.adapter,
@@ -34,7 +37,7 @@ export const command = defineCommand({
     stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
     windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
     batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-    task: preset(someTasks, ["perplexity"], "what to measure (default: perplexity)"),
+    task: preset(someTasks, ["perplexity"], "what to measure"),
     convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
     passkeyLengths: maybe(
       kind.wholeNumbers(1, 1 << 24, "of tokens"),
