@@ -45,13 +45,17 @@ export const defineCommand =
   (target, io) => {
     const options = { ...of, json: (of["json"] ?? shared.json) as Json["json"] };
     const own = optionsOf(options);
-    const checkedLater = recipe.map((option) => ({ ...option, isNeeded: false }));
-    for (const option of [...own, ...checkedLater.filter(({ flag }) => flag)]) {
+    const checkedLater = recipe.map(({ isNeeded, description: about, ...option }) => {
+      return { ...option, isNeeded: false, description: isNeeded ? `${about} (needed)` : about };
+    });
+    // What a run cannot do without comes first.
+    for (const option of [...checkedLater.filter(({ flag }) => flag), ...own]) {
       const { key, flag, short, value, description } = option;
       if (key !== argument) target.addOption(flagOf(option));
       else target.argument(option.isList ? `[${value}...]` : `<${value}>`, description);
       if (!short) continue;
       const made = new Flag(short[0], `${flag!.split(" ")[0]} ${short[1]}`);
+      if (option.group) made.helpGroup(option.group);
       target.addOption(made.implies({ [key]: short[1] }));
     }
     target
@@ -73,12 +77,14 @@ export const defineCommand =
 export const choicesOf = new WeakMap<Flag, readonly string[]>();
 
 function flagOf({ flag, alias, description, choices, ...option }: Option): Flag {
-  const { initial, isNeeded, isList } = option;
+  const { isNeeded, isList } = option;
+  const initial = Array.isArray(option.initial) ? option.initial.join() : option.initial;
   const words = description + (choices ? `: ${choices.join(", ")}` : "");
   const isShown = typeof initial === "number" || typeof initial === "string";
   const names = [alias, flag].filter(Boolean).join(", ");
   const made = new Flag(names, isShown ? `${words} (default: ${initial})` : words);
   if (choices) choicesOf.set(made, choices);
+  if (option.group) made.helpGroup(option.group);
   const collect = (value: string, before: readonly string[] = []) => [...before, value];
   return (isList ? made.argParser(collect) : made).makeOptionMandatory(isNeeded);
 }

@@ -1,4 +1,4 @@
-// What a person sees: one progress line, tables within 80 columns, and nothing from outside that moves the cursor.
+// What a person sees: one progress line, tables within the terminal's columns, and nothing from outside that moves the cursor.
 
 import { styleText } from "node:util";
 import { printable } from "../src/core/errors.ts";
@@ -68,7 +68,7 @@ const narrowest = 8;
 
 /**
  * Rows under a header (empty: none), in columns two spaces apart; columns of numbers are set to the right. The widest
- * columns of text give way until the table fits.
+ * columns of text give way until the table fits, but names, which other commands take, stay whole.
  */
 export function table(header: Table[0], rows: Table[1], columns = defaultColumns): string {
   const lines = header.length > 0 ? [header, ...rows] : rows;
@@ -79,14 +79,15 @@ export function table(header: Table[0], rows: Table[1], columns = defaultColumns
   );
   let excess = widths.reduce((sum, width) => sum + width, 2 * (indices.length - 1)) - columns;
   for (; excess > 0; excess--) {
-    const texts = indices.filter((i) => !isNumeric[i] && widths[i]! > narrowest);
+    const mayShrink = (i: number) => !isNumeric[i] && header[i] !== "name";
+    const texts = indices.filter((i) => mayShrink(i) && widths[i]! > narrowest);
     const [widest] = texts.toSorted((a, b) => widths[b]! - widths[a]!);
     if (widest === undefined) break;
     widths[widest]!--;
   }
   const cells = (line: readonly string[]) =>
     indices.map((i) => {
-      const text = shortened(line[i] ?? "", widths[i]!);
+      const text = shortened(line[i] ?? "", widths[i]!, header.length === 0);
       return isNumeric[i] ? text.padStart(widths[i]!) : text.padEnd(widths[i]!);
     });
   return lines.map((line) => cells(line).join("  ").trimEnd()).join("\n");
@@ -124,9 +125,11 @@ function fitting(fields: readonly string[], columns: number): string {
   return lines.findLast((line) => line.length <= columns) ?? shortened(lines[0] ?? "", columns);
 }
 
-// The end of a path or name says more than its middle.
-function shortened(text: string, columns: number): string {
+// The end of a path or name says more than its middle; a sentence loses whole words at its end.
+function shortened(text: string, columns: number, isSentence = false): string {
   if (text.length <= columns) return text;
+  const start = isSentence && text.slice(0, columns - 1).replace(/\S*$/, "");
+  if (start) return `${start}…`;
   const letters = Array.from(text);
   const head = Math.ceil((columns - 1) / 2);
   const tail = letters.length - (columns - 1 - head);

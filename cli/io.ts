@@ -39,7 +39,7 @@ export function processIo() {
     /** Logs and progress. */
     stderr: filtered(stderr),
     isTty,
-    columns: process.stdout.isTTY ? Math.max(60, process.stdout.columns) : 80,
+    columns: process.stdout.isTTY ? Math.max(60, process.stdout.columns) : Infinity,
     /** Milliseconds. */
     now,
     /** How far the work is, on stderr; a command that logs JSON lines replaces it. */

@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import { styleText } from "node:util";
 import { Command as Commander, CommanderError } from "commander";
 import { codeOf, nearest, UserError } from "../src/core/errors.ts";
+import type { JsonObject } from "../src/core/json.ts";
 import type { Command } from "./command.ts";
 import { type CommandIo, processIo, versionIn } from "./io.ts";
 
@@ -65,10 +66,19 @@ async function buildProgram(io: CommandIo): Promise<Commander> {
   return program;
 }
 
+/** What other programs call it. */
+const MEANT: JsonObject = { "--lr": "--learning-rate", "--epochs": "--steps", train: "finetune" };
+
 /** Commander misses a required flag before it sees that it was mistyped: the word that it may be. */
 function adviceOn(error: string): string {
   if (error.includes("too many arguments") && words.includes("--data"))
     return "hint: quote a pattern, so that the shell leaves it as it is, or name the folder\n";
+  const unknown = /^error: unknown \w+ '([^'=]+)[^]*'$/m.exec(error)?.[1];
+  if (unknown && !error.includes("Did you mean")) {
+    const command = words.filter((word) => Object.hasOwn(commands, word)).slice(0, 1);
+    const help = `hint: see ${["ssa", ...command, "--help"].join(" ")}\n`;
+    return Object.hasOwn(MEANT, unknown) ? `(Did you mean ${String(MEANT[unknown])}?)\n` : help;
+  }
   const missing = /required option '(--[\w-]+)/.exec(error)?.[1];
   const flags = words.filter((given) => given.startsWith("--"));
   const word = missing && nearest(missing, flags);

@@ -182,8 +182,20 @@ export function reportText(report: RunReport, runDir: string): Section[] {
 }
 
 /** The commands that use what was made. */
-export function whatNext({ recipe, after }: RunReport, runDir: string, io: CommandIo): string[] {
-  const { evalData } = recipe;
+export function whatNext(report: RunReport, runDir: string, io: CommandIo): string[] {
+  const { recipe, after, heldOut } = report;
+  const data = recipe.evalData ?? sourcesOf(recipe)[0]!.path;
+  // Of data with a split in its name the run took its own choice.
+  const isHeldOut = heldOut || (!recipe.evalData && /@[\w.+-]+$/.test(data));
+  const { maxTokens, context, reportWindows: windows } = recipe;
+  const scored = Object.entries({
+    holdOut: isHeldOut && recipe.holdOut,
+    maxTokens,
+    context,
+    windows,
+  })
+    .filter(([, value]) => typeof value === "number")
+    .map(([key, value]) => ` ${flagName(key)} ${value}`);
   const said = (value: unknown) => {
     const pairs = isRecord(value) && Object.entries(value).map((pair) => pair.join("="));
     return pairs ? pairs.join() : String(value);
@@ -198,7 +210,7 @@ export function whatNext({ recipe, after }: RunReport, runDir: string, io: Comma
   const talks = recipe.format === "chat" || recipe.chatTemplate !== null;
   const start = talks ? "--chat" : '--prompt "Once upon a time"';
   const commands = [
-    `eval ${model} --data ${word(evalData ?? sourcesOf(recipe)[0]!.path)}${rows}`,
+    `eval ${model} --data ${word(data)}${scored.join("")}${rows}`,
     // Bits per byte are known where there is text, so that the model has a tokenizer.
     ...(after.bitsPerByte === null ? [] : [`generate ${model} ${start}`]),
     `convert ${model} --to onnx --out ${word(`${runDir}-onnx`)}`,

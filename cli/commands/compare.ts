@@ -14,6 +14,8 @@ import * as format from "../../src/core/format.ts";
 import { checkDealt, places, print, recipeSources } from "../io.ts";
 import { logFormat, openLog } from "../run-text.ts";
 
+const RUNS = "folder of the runs (default: checkpoints/<name of the recipe>)";
+
 export const command = defineCommand({
   options: {
     runs: maybe(texts("run"), "folders of finished runs to compare, instead of a recipe"),
@@ -30,7 +32,9 @@ export const command = defineCommand({
   },
   argument: "runs",
   // Each run has its own; --out is the folder that they are in.
-  recipe: recipeOptions.filter(({ key }) => key !== "seed"),
+  recipe: recipeOptions
+    .filter(({ key }) => key !== "seed")
+    .map((option) => ({ ...option, ...(option.key === "out" && { description: RUNS }) })),
   stops: "after this step",
   examples: `Examples, the second one of runs that are there:
   $ ssa compare --recipe compare --seeds 0,1,2

@@ -23,14 +23,19 @@ const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 export const command = defineCommand({
   options: {
     model: shared.model,
-    data: maybe(text("data"), "as of finetune (default: what the task is known by, on the hub)"),
+    data: maybe(
+      text("data"),
+      "text to measure on, as of finetune (default: the task's own, if any)",
+    ),
+    holdOut: maybe(kind.share(), "score what finetune with this share holds out of the data"),
+    maxTokens: maybe(wholeNumber(1), "most tokens read of the data, as of finetune (default: all)"),
     adapter: shared.adapter,
     temperatures: temperaturesOption,
     context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
     stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
     windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
     batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-    task: preset(someTasks, ["perplexity"], "what to measure (default: perplexity)"),
+    task: preset(someTasks, ["perplexity"], "what to measure"),
     convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
     passkeyLengths: maybe(
       kind.wholeNumbers(1, 1 << 24, "of tokens"),
@@ -54,9 +59,9 @@ export const command = defineCommand({
     logRanks: shared.logRanks,
   },
   stops: "after this window",
-  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 %:
-  $ ssa eval --model checkpoints/tiny-gpt2-moby-dick-1/final --data moby-dick \\
-      --baseline checkpoints/tiny-gpt2-moby-dick-1/report.json --max-increase 0.5%`,
+  examples: `Example, a CI job that fails when perplexity rises by more than 0.5 % over a run's:
+  $ ssa eval --model checkpoints/gpt2-notes-1/final --data notes.txt --hold-out 0.05 \\
+      --baseline checkpoints/gpt2-notes-1/report.json --max-increase 0.5%`,
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
     const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
@@ -74,6 +79,9 @@ export const command = defineCommand({
       throw new UserError("--passkey-… is of a task that is not asked for", {
         hint: "ask for it: --task passkey",
       });
+    const isPart = (given.holdOut ?? given.maxTokens) !== undefined;
+    if (isPart && !(given.data && names.join() === "perplexity"))
+      throw new UserError("--hold-out and --max-tokens are of --data and of perplexity alone");
     const several = names.length > 1;
     if (several && (saveBaseline || baseline?.endsWith(".json")))
       throw new UserError("a baseline is of one task", { hint: "name one: --task" });
@@ -117,12 +125,12 @@ export const command = defineCommand({
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });
     const document = several ? { results: Object.fromEntries(documents) } : documents[0]![1];
-    const about = ({ name, result }: (typeof done)[number]) => {
+    const about = ({ name, data, result }: (typeof done)[number]) => {
       const task: Task = tasks[name];
       const lines = task.summary(result).map(([what, value]) => [what, shown(value)] as const);
       const device = [...devices].join();
       const time = collect ? "" : format.duration(seconds.get(name) ?? 0);
-      const head = several && { task: name };
+      const head = { task: several ? name : null, data };
       return { ...head, ...Object.fromEntries(lines), device, time };
     };
     print(io, json, document, () => done.map(about));

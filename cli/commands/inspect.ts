@@ -50,7 +50,8 @@ function describe(model: Inspection, listTensors: boolean): Section[] {
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${dtype} × ${count}`);
   const facts = {
     architecture: model.modelType,
-    layers: `${config.numLayers} of ${config.hiddenSize}, ${config.numHeads} heads of ${config.headDim}`,
+    layers: `${config.numLayers}, hidden size ${config.hiddenSize}`,
+    heads: `${config.numHeads} of size ${config.headDim}`,
     "key-value heads": String(config.numKeyValueHeads),
     vocabulary: format.integer(config.vocabSize),
     context: `${format.integer(config.maxPositions)} tokens`,
@@ -78,6 +79,8 @@ function describeText({ layer, head, tokens, entropy }: TextInspection): Section
       const level = Math.round(2 + (2 * (tau[projection]! - 1)) / farthest);
       return level === 2 ? text : styleText(COLORS[level]!, text);
     });
+    // Without colours they would be the bare text.
+    if (styleText("blue", "x") === "x") return "";
     const scale = `blue 1 - ${farthest.toFixed(2)}, red 1 + ${farthest.toFixed(2)}`;
     return `${projection} τ, layer ${layer}, head ${head}: ${scale}\n${colored.join("")}`;
   });

@@ -14,6 +14,10 @@ const OFFERED = {
   text: "{base: tiny-gpt2, data: moby-dick, steps: 50, context: 128, reportWindows: 64}",
 };
 
+/** What only the command line does, or nothing on the page. */
+const ELSEWHERE =
+  /^(out|maxTokens|tune|init|quantize.*|l.*LearningRate|b.*LearningRate|tasks|earlyStopping|saveEvery|keepLast|tensorboard|final|device.*|precision|maxMemory|recompute|threads)$/;
+
 export const command = defineCommand({
   options: {
     recipe: maybe(text("file"), "recipe file, or the name of a shipped one"),
@@ -21,7 +25,7 @@ export const command = defineCommand({
     export: maybe(text("folder"), "write the page as files for any web server, and serve nothing"),
     refresh: shared.refresh,
   },
-  recipe: recipeOptions,
+  recipe: recipeOptions.filter(({ key }) => !ELSEWHERE.test(key)),
   stops: "now",
   examples: `Examples:
   $ ssa serve

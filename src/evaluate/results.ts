@@ -58,6 +58,8 @@ export interface RunReport {
   readonly recipe: Recipe;
   /** What was learnt, with each one's share of the sequences; early reports lack it. */
   readonly sources?: readonly { readonly name: string; tokens: number; share: number }[];
+  /** Shares of the data's tokens, asked for and actual; null where no end of them was held out. Early reports lack it. */
+  readonly heldOut?: { readonly asked: number; readonly actual: number } | null;
   readonly device: string;
   /** What the recipe's `auto` became; early reports lack it. */
   readonly chosen?: {
@@ -147,7 +149,7 @@ export function checkComparable(measured: Conditions, baseline: Baseline): void 
   const list = differingConditions(measured, baseline);
   if (list.length === 0) return;
   throw new UserError(`not comparable with the baseline: ${list.join("; ")}`, {
-    hint: `evaluate as the baseline was${flagsOf(baseline)}, on the same data, or save a new baseline`,
+    hint: `evaluate as the baseline was${flagsOf(baseline)}, on the same data (what a run held out of its text: --hold-out), or save a new baseline`,
   });
 }
 

@@ -45,6 +45,11 @@ export async function resolveModel(
     if (lost === undefined) return join(snapshot.folder, file ?? "");
     missing ??= lost;
   }
+  const [, folder] = /^(?!hf:)([^/]+)\//.exec(nameOrPath) ?? [];
+  if (folder && (await statIfPresent(folder))?.isDirectory())
+    throw new UserError(`there is no ${nameOrPath} in the folder ${folder}, which is here`, {
+      hint: `ssa runs ${folder} lists its runs; hf:${nameOrPath} is a name on the hub`,
+    });
   if (settings.offline) throw offlineFailure(repo, missing ?? file ?? CONFIG, settings.cacheDir);
   const context = { settings, repo, ...options };
   const snapshot = await fetchSnapshot(context);

@@ -107,7 +107,7 @@ export function namesOf({ type, id }: HubRepo): string[] {
 function idOf(type: Kind, name: string): string {
   if (!isName(name))
     throw new UserError(`"${name}" is neither an existing path nor the name of a ${KINDS[type]}`, {
-      hint: suggestion({ type, id: name }) ?? "check the path; a name is org/name",
+      hint: suggestion({ type, id: name }) ?? "check the path (see ssa runs); a name is org/name",
     });
   return ALIASES[type].get(name)?.id ?? name;
 }

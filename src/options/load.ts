@@ -29,7 +29,8 @@ export interface RecipeSources {
   readonly arm?: string | null;
 }
 
-const hint = "recipes/reference.yaml explains every key";
+const hint = "ssa recipes show reference explains every key";
+const names = "give --base and --data, e.g. --base tiny-gpt2 --data notes.txt, or --recipe demo";
 const defaults = Object.fromEntries(recipeOptions.map(({ key, initial }) => [key, initial]));
 
 /**
@@ -62,7 +63,9 @@ export function loadRecipe(sources: RecipeSources): Recipe {
     return isAsked ? recipe : { ...recipe, warmupSteps: Math.min(recipe.warmupSteps, most) };
   };
   const check = (recipe: Recipe) => conflicts(settled(recipe));
-  return settled(readOptions(recipeSchema.shape, given, { base, conflicts: check, hint }));
+  const isNamed = ["base", "data"].every((key) => base[key] ?? given.some(([at]) => at === key));
+  const how = { base, conflicts: check, hint: isNamed ? hint : names };
+  return settled(readOptions(recipeSchema.shape, given, how));
 }
 
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */

@@ -51,7 +51,7 @@ const sources = z
 
 const recompute = z
   .union([z.literal("auto"), z.boolean()])
-  .meta({ expected: "auto, true or false", value: "[when]" });
+  .meta({ expected: "auto, true or false", value: "[when]", choices: ["auto", "true", "false"] });
 
 const events = z
   .union([z.boolean(), z.string().min(1)])
@@ -162,7 +162,20 @@ export type RecipeSource = z.input<typeof source>;
 export const sourcesOf = ({ data }: Pick<Recipe, "data">) =>
   typeof data === "string" ? [{ path: data, weight: null, split: null }] : data;
 
-export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind.optionsOf(recipeSchema.shape);
+/** Headings of the help, each by the first key below it. */
+const headings: { readonly [key in RecipeKey]?: string } = {
+  base: "Model and data:",
+  tune: "What trains:",
+  steps: "Training:",
+  evalEvery: "Evaluation and what is left:",
+  device: "Machine:",
+};
+export const recipeOptions: readonly kind.Option<RecipeKey>[] = kind
+  .optionsOf(recipeSchema.shape)
+  .map((option, i, all) => {
+    const first = all.slice(0, i + 1).findLast(({ key }) => headings[key]);
+    return { ...option, group: first && headings[first.key] };
+  });
 
 /** Sequences of an optimizer step, however many a micro batch has. */
 export const sequencesOf = ({ batchSize, gradientAccumulationSteps }: Recipe) =>

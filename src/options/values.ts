@@ -147,7 +147,7 @@ export function listed(words: readonly string[]): string {
 export const shared = {
   model: needed(text("model"), "folder of a model, run or adapter, id[@revision] or name"),
   adapter: maybe(text("folder"), "adapter to put on the model: temperatures, or LoRA of PEFT"),
-  device: preset(device(), "auto", "where to compute"),
+  device: preset(device(), "auto", "where to compute (on several: cuda:0,cuda:1)"),
   threads: preset(wholeNumberOr("auto", 1), "auto", "processor threads; auto: the physical cores"),
   rankTimeout: preset(wholeNumber(2), 30, "seconds after which a silent rank of MPI is lost"),
   logRanks: flag("let ranks other than the first tell what they do"),
@@ -163,6 +163,8 @@ export interface Option<Key extends string = string> extends Wording {
   /** Undefined where there is none. */
   readonly initial: unknown;
   readonly isNeeded: boolean;
+  /** The heading under which the help has it. */
+  readonly group?: string | undefined;
   /** As commander wants it, e.g. `--learning-rate <number>`; undefined for keys that only `--set` reaches. */
   readonly flag: string | undefined;
 }

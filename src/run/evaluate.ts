@@ -24,7 +24,12 @@ import { sharesIn } from "./shards.ts";
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
-type PlanOptions = EvaluateOptions & Partial<Values<typeof rowOptions> & QuantizeOptions>;
+interface PlanOptions
+  extends EvaluateOptions, Partial<Values<typeof rowOptions> & QuantizeOptions> {
+  /** Of named data what a run holds out and reads of it: its validation part, else this share of its end. */
+  readonly holdOut?: number | undefined;
+  readonly maxTokens?: number | undefined;
+}
 type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
 
 export interface EvaluateModelOptions<Name extends TaskName> extends PlanOptions, Reported {
@@ -81,7 +86,8 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
   const model = await openModel(options.model, { ...where.opening(places), ...how });
   const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
   if (!collects) expectDevice(device);
-  const planned: (readonly [TaskName, EvaluationPlan, against?: EvaluationPlan | undefined])[] = [];
+  type Plan = Awaited<ReturnType<typeof planTask>>;
+  const planned: (readonly [TaskName, Plan, against?: Plan | undefined])[] = [];
   for (const { name, data } of options.tasks) {
     const plan = await planTask(name, model, data, places, options);
     if (options.maxIncrease !== undefined && !plan.perplexityOf)
@@ -124,7 +130,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
         ...results.compareResults(result, than, maxIncrease, each),
         ...(before && { baseline: before.result }),
       };
-      done.push({ name, result, comparison });
+      done.push({ name, data: plan.scored, result, comparison });
     }
     return done;
   };
@@ -151,16 +157,21 @@ export async function planTask(
   given: string | undefined,
   places: where.Places,
   { threads = "auto", ...options }: PlanOptions & Pick<EvaluateTasksOptions, "threads">,
-): Promise<EvaluationPlan> {
+): Promise<EvaluationPlan & { readonly scored: string }> {
   const measured: Task = tasks[task];
   const name = dataOf(task, given);
-  const data = name === null ? undefined : await where.findData(name, places);
+  const { holdOut, maxTokens } = options;
+  const needed = holdOut === undefined ? undefined : ["train", "validation"];
+  const find = (name: string) => where.findData(name, places, needed, maxTokens !== undefined);
+  const data = name === null ? undefined : await find(name);
   const how = { ...options, ...where.reading(places, threads), remake: data?.remake };
   const usual = measured.data?.split("@")[1] ?? "evaluation";
+  const asked = holdOut === undefined ? data?.split : "validation";
   const split = data
-    ? selectSplit(data, data.split ?? (data.splits[usual] ? usual : "evaluation"))
-    : ({ description: "nothing", format: "txt", files: [] } as const);
-  return measured.plan(model, split, how).finally(() => places.onProgress?.(undefined));
+    ? selectSplit(data, asked ?? (data.splits[usual] ? usual : "evaluation"), holdOut)
+    : ({ description: "", format: "txt", files: [] } as const);
+  const plan = await measured.plan(model, split, how).finally(() => places.onProgress?.(undefined));
+  return { ...plan, scored: split.description };
 }
 
 function checkSameTokens(plan: EvaluationPlan, other: EvaluationPlan, refusal: string): void {

@@ -67,10 +67,14 @@ export async function resolveRun(
         hint: "name its folder: --resume --out DIR",
       });
     const path = join(out, runFiles.recipe);
-    const recipe = existsSync(path)
-      ? resumedRecipe(await readRecipe(path), sources)
-      : loadRecipe(sources);
-    return { ...recipe, out };
+    if (existsSync(path)) return { ...resumedRecipe(await readRecipe(path), sources), out };
+    // A job that may be the first one resumes with all that a new run needs.
+    const { file, sets = [], flags, values } = sources;
+    const isNamed = file ?? sets[0] ?? flags?.["base"] ?? values?.["base"];
+    const hint = "ssa runs lists those that are there";
+    if (isNamed === undefined)
+      throw new UserError(`there is no run at ${out} to resume: no ${path}`, { hint });
+    return { ...loadRecipe(sources), out };
   }
   const recipe = loadRecipe(sources);
   if (recipe.out) await refuseUsed(recipe.out);

@@ -121,8 +121,9 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const ways = lessBy(run, machine, how, (fit) => fit[size] < now[size]).map(({ flags, fit }) => {
     return `${flags} takes ${megabytes(fit[size])}${fits(fit) ? "" : ", too much as well"}`;
   });
+  if (how.batchSize > 1) ways.push(ways.length > 0 ? `or ${SMALLER}` : SMALLER);
   throw new UserError(`the run needs about ${why}`, {
-    hint: [...ways, ways.length > 0 ? `or ${SMALLER}` : SMALLER].join("; "),
+    hint: ways.join("; ") || "it takes a smaller model, or a machine with more memory",
   });
 }
 

@@ -97,6 +97,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
     ...(recipe.tasks && { tasks }),
     recipe,
     sources: sourceFacts(work),
+    heldOut: work.heldOut,
     device: work.engine.description,
     chosen: { batchSize, gradientAccumulationSteps, precision },
     steps: loop.step,

@@ -45,6 +45,20 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
   assert.deepEqual(complete("finetune", "--recipe", "demo-n"), ["demo-notes/"]);
 });
 
+test("help begins with what is needed, under headings, and says defaults and values", async () => {
+  const { stdout } = await ssa(["finetune", "--help"]);
+  const words = stdout.replace(/\s+/g, " ");
+  assert.match(
+    words,
+    /Model and data: --base <model> [^<]*\(needed\) --data <data> [^<]*\(needed\)/,
+  );
+  assert.match(words, /Machine: --device <device> .* Options: --recipe <file> /);
+  assert.match(words, /--tune <groups> [^<]*\(default: temperatures\)/);
+  assert.match(words, /--recompute \[when\] [^<]*: auto, true, false \(default: auto\)/);
+  const compare = (await ssa(["compare", "--help"])).stdout.replace(/\s+/g, " ");
+  assert.match(compare, /--out <folder> [^:]*\(default: checkpoints\/<name of the recipe>\)/);
+});
+
 test("recipes are listed, shown and copied, and no file is overwritten; runs need a word to go", async (t) => {
   const cwd = await temporaryFolder(t);
   const listed = await ssa(["recipes"], { cwd });

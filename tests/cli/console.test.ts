@@ -121,6 +121,22 @@ test("tables: numbers to the right, text to the left", () => {
   assert.equal(shown.table([], []), "");
 });
 
+test("a name stays whole, and no number is cut in two", () => {
+  const header = ["name", "state"];
+  assert.equal(
+    shown.table(header, [["compared-runs-seed0", "finished"]], 20).split("\n")[1],
+    "compared-runs-seed0  finished",
+  );
+  const long = {
+    longer: "121 texts than the context: 1 (4,500), 2 (4,883)",
+    model: "a/path/of/it",
+  };
+  assert.deepEqual(shown.facts(long, 40).split("\n"), [
+    "longer  121 texts than the context: 1 …",
+    "model   a/path/of/it",
+  ]);
+});
+
 test("a table gives way to the terminal's width", () => {
   const text = shown.table(["tensor", "shape"], [["model.layers.0.self_attn.q", "2,048"]], 24);
   assert.deepEqual(text.split("\n"), ["tensor             shape", "model.la…f_attn.q  2,048"]);

@@ -31,7 +31,7 @@ test("--json prints one document; a table otherwise; both the same whatever the 
   assert.match(String(result["modelSha256"]), /^[0-9a-f]{64}$/);
 
   const table = await ssa([...args, "--batch-size", "8", "--windows", "5"], { cwd });
-  assert.match(table.stdout, /^perplexity +[\d.]+$/m);
+  assert.match(table.stdout, /^data +\., validation\nperplexity +[\d.]+$/m);
   assert.match(table.stdout, /^windows +5 of 16 tokens, an even subset of 13$/m);
   const wide = onlyJson((await ssa([...args, "--batch-size", "8", "--json"], { cwd })).stdout);
   allClose([Number(wide["lossNats"])], [Number(result["lossNats"])], { rtol: 1e-6 });
@@ -158,6 +158,7 @@ test("inspect tells what a folder holds", async () => {
   assert.deepEqual([modelType, isAugmented, tokenizer], ["llama", false, null]);
   const text = await ssa(["inspect", fixture("llama"), "--tensors"], { cwd });
   assert.match(text.stdout, /^architecture +llama$/m);
+  assert.match(text.stdout, /^layers +\d+, hidden size \d+\nheads +\d+ of size \d+$/m);
   assert.match(text.stdout, /^model\.embed_tokens\.weight +F32 +43 × \d+$/m);
 });
 

@@ -127,6 +127,7 @@ test("what comes next works as it is printed, with the words that called the pro
   await writeFile(join(cwd, "it's.txt"), story);
   const names = ["finetune", "--base", "tiny-gpt2", "--data", "it's.txt", "--out", "small run"];
   const sizes = ["--steps", "1", "--context", "16", "--hold-out", "0.3", "--device", "cpu"];
+  sizes.push("--report-windows", "5", "--max-tokens", "500");
   const { stderr } = await ssa([...names, ...sizes], { cwd, env: { npm_command: "exec" } });
   const lines = stderr.split("\n").filter((line) => /^(next)? +npx ssa /.test(line));
   const commands = lines.map((line) => line.slice("next      npx ssa ".length));
@@ -135,14 +136,19 @@ test("what comes next works as it is printed, with the words that called the pro
     ["eval", "generate", "convert"],
     stderr,
   );
+  const report = join(cwd, "small run", "report.json");
   for (const command of commands) {
     const words = [...command.matchAll(/(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\])+/g)].map(([text]) =>
       text.replace(/'([^']*)'|"([^"]*)"|\\(.)/g, "$1$2$3"),
     );
     const ended = await ssa([...words, "--json"], { cwd, env: { SSA_CACHE: join(cwd, "cache") } });
     assert.equal(ended.code, 0, `${command}: ${ended.stderr}`);
-    onlyJson(ended.stdout);
+    const result = onlyJson(ended.stdout);
+    if (words[0] === "eval") assert.deepEqual(result, (await readJson(report))["after"]);
   }
+  // No legend of colours where there are none.
+  const seen = await ssa(["inspect", "small run", "--text", "The nation"], { cwd });
+  assert.match(seen.stdout, /^token +nats/);
 });
 
 test("the environment names a device under the command line's and over the recipe's", async () => {

@@ -64,6 +64,39 @@ test("a pattern is a choice of files, of any folder where it says so", async () 
   });
 });
 
+test("what a folder holds besides is told, and how folders below are read", async () => {
+  const folder = await folderOf({
+    "notes/a.txt": "A",
+    "notes/2024/b.txt": "B",
+    "notes/2025/c.md": "C",
+    "notes/d.pdf": "",
+    "notes/e.docx": "",
+    "notes/LICENSE": "",
+    "notes/.git/f.txt": "",
+    "split/train.txt": "A",
+    "split/val.txt": "B",
+    "split/more/c.txt": "C",
+    "clone/data/train.txt": "A",
+    "clone/figure.png": "",
+    "apart/x/a.txt": "A",
+  });
+  const note = async (name: string) => (await findDataFiles(join(folder, name))).note;
+  const all = join(folder, "notes", "**");
+  assert.equal(
+    await note("notes/"),
+    `notes: reading a.txt as train; not read: 2024, 2025, d.pdf, e.docx; --data '${all}' reads folders too`,
+  );
+  assert.deepEqual((await textsOf(all)).sort(), ["A", "B", "C"]);
+  assert.match((await note("notes/**"))!, /as train; not read: d\.pdf, e\.docx$/);
+  assert.match((await note("split"))!, /val\.txt as validation; not read: more$/);
+  assert.match((await note("clone"))!, /: reading train\.txt as train; not read: figure\.png$/);
+  assert.equal(await note("notes/2024"), undefined);
+  await assert.rejects(findDataFiles(join(folder, "apart")), {
+    message: /^no data at /,
+    hint: /^--data '.*\*\*' reads folders too$/,
+  });
+});
+
 test("a pattern's files are told apart where each says its split, and are all read where one does not", async () => {
   const folder = await folderOf({
     "train-1.txt": "",

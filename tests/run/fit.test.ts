@@ -87,6 +87,10 @@ test("training and scoring take turns where an engine maps its weights and much 
   assert.equal(byTurns.totalBytes, together.totalBytes - together.memoryBytes.scoring);
   const small = await prepared(t, {});
   assert.equal(small("auto", 1e12, true).takesTurns, false);
+  assert.throws(
+    () => small("auto", 1e3, true),
+    ({ hint }: UserError) => !hint!.includes("lower --batch-size"),
+  );
 });
 
 test("a run on a card is planned by the card's graph, whose values lie there", async (t) => {

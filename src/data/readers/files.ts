@@ -1,9 +1,9 @@
 // Data on this machine: where its files lie, of which split they are - as `datasets` saved them, as a README.md says, or by
 // their names - and which of them a use reads.
 
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, join, relative } from "node:path";
+import { basename, join, relative, sep } from "node:path";
 import { didYouMean, UserError } from "../../core/errors.ts";
 import { checkFile } from "../../files/atomic.ts";
 import { configsOf, defaultConfig, likePattern } from "../../files/card.ts";
@@ -54,16 +54,25 @@ export async function findDataFiles(given: string): Promise<DataFiles> {
   const files = Object.values(splits).flat();
   const unknown = files.find((file) => !formatOf(file));
   if (unknown) throw new UserError(`${unknown}: unknown kind of data, ${expected}`);
-  if (files.length === 0)
-    throw new UserError(`no data at ${given}, ${expected}`, {
-      hint: "give a file, a folder or a name",
-    });
+  const below = info?.isDirectory() && `--data '${path.replace(/\/+$/, "")}/**' reads folders too`;
+  if (files.length === 0) {
+    const isBelow = below && (await filesLike(path, "**")).some(formatOf);
+    const hint = isBelow ? below : "give a file, a folder or a name";
+    throw new UserError(`no data at ${given}, ${expected}`, { hint });
+  }
   for (const file of files) await checkFile(file);
   const name = basename(path);
-  const listed = (paths: readonly string[]) => paths.map((path) => basename(path)).join(", ");
+  const listed = (paths: readonly string[]) => {
+    const names = paths.map((path) => basename(path));
+    if (names.length > 9) names.splice(1, names.length - 2, `${names.length - 2} more`);
+    return names.join(", ");
+  };
   const unread = found.flatMap(([split, file]) => (split ? [] : [file]));
   const read = Object.entries(splits).map(([split, files]) => `${listed(files)} as ${split}`);
-  const note = `${name}: reading ${read.join("; ")}; not read: ${listed(unread)}`;
+  const isFolder = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory();
+  // A pattern gives splits up.
+  const advice = below && read.length === 1 && unread.some(isFolder) ? `; ${below}` : "";
+  const note = `${name}: reading ${read.join("; ")}; not read: ${listed(unread)}${advice}`;
   return { name, splits, split, ...(unread.length > 0 && { note }) };
 }
 
@@ -93,16 +102,21 @@ async function filesSaved(folder: string): Promise<Found | undefined> {
 /** In a folder itself, in `data` below it, else in any below it that is named as a split. */
 const inFolder = ["*", "data/*", "**"];
 
-/** Told apart where a name in a folder, or every name that another pattern gives, says its split. */
+/** Told apart where a name in a folder, or every name that another pattern gives, says its split; with what is no data. */
 async function filesByName(folder: string, patterns: readonly string[]): Promise<Found> {
   for (const pattern of patterns) {
-    const files = (await filesLike(folder, pattern)).filter(formatOf);
+    const paths = await filesLike(folder, pattern);
+    const files = paths.filter(formatOf);
     const isDeep = pattern === "**" && patterns === inFolder;
     const named = files.map((file) => splitIn(isDeep ? relative(folder, file) : basename(file)));
     const isNamed = patterns === inFolder ? named.some(Boolean) : named.every(Boolean);
     const splitFor = (file: string) => (isAbout(file) ? undefined : "train");
-    if (!files.every(isAbout) && (isNamed || !isDeep))
-      return files.map((file, i) => [isNamed ? named[i] : splitFor(file), file] as const);
+    if (files.every(isAbout) || (isDeep && !isNamed)) continue;
+    const beside = patterns === inFolder ? await filesLike(folder, "*") : paths;
+    const isOther = (path: string) =>
+      !formatOf(path) && !isAbout(path) && !files.some((file) => file.startsWith(path + sep));
+    const given = files.map((file, i) => [isNamed ? named[i] : splitFor(file), file] as const);
+    return [...given, ...beside.filter(isOther).map((path) => [undefined, path] as const)];
   }
   return [];
 }
