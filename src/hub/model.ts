@@ -5,6 +5,7 @@ import { didYouMean, UserError } from "../core/errors.ts";
 import { statIfPresent } from "../files/atomic.ts";
 import { partsOf } from "../files/gguf.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
+import { runsIn } from "../files/run-folder.ts";
 import { noWeights, readIndex } from "../files/safetensors.ts";
 import { cachedSnapshots, fetchSnapshot, type Snapshot } from "./cache.ts";
 import { downloadFiles } from "./download.ts";
@@ -46,9 +47,10 @@ export async function resolveModel(
     missing ??= lost;
   }
   const [, folder] = /^(?!hf:)([^/]+)\//.exec(nameOrPath) ?? [];
-  if (folder && (await statIfPresent(folder))?.isDirectory())
-    throw new UserError(`there is no ${nameOrPath} in the folder ${folder}, which is here`, {
-      hint: `ssa runs ${folder} lists its runs; hf:${nameOrPath} is a name on the hub`,
+  const runs = folder ? await runsIn(folder).catch(() => []) : [];
+  if (runs.length > 0)
+    throw new UserError(`there is no ${nameOrPath} among the runs in the folder ${folder}`, {
+      hint: `ssa runs ${folder} lists them; hf:${nameOrPath} is a name on the hub`,
     });
   if (settings.offline) throw offlineFailure(repo, missing ?? file ?? CONFIG, settings.cacheDir);
   const context = { settings, repo, ...options };

@@ -24,6 +24,8 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
   await truncate(join(cwd, "cut", "model.safetensors"), 3000);
   await writeFile(join(cwd, "bert", "config.json"), '{"model_type":"bert"}');
   await mkdir(join(cwd, "nothing"));
+  await mkdir(join(cwd, "runs", "one"), { recursive: true });
+  await writeFile(join(cwd, "runs", "one", "recipe.yaml"), "base: base\ndata: text.txt\n");
   await symlink("loop.bin", join(cwd, "loop.bin"));
 
   const evaluate = "eval --model base --data val.bin --device cpu";
@@ -105,7 +107,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["finetune", /base: missing[^]*hint: give --base and --data, e\.g\. --base .*demo/],
     ["finetune --base base", /data: missing[^]*hint: give --base and --data/],
     ["finetune --resume --out nothing/zzz", /no run at nothing\/zzz to resume.*\s+hint: ssa runs/],
-    ["inspect nothing/zzz", /no nothing\/zzz in the folder nothing.*\s+hint: ssa runs nothing/],
+    ["inspect runs/zzz", /no runs\/zzz among the runs in the folder runs\s+hint: ssa runs runs/],
     ["finetune --recipe compare", /compare.yaml is a comparison.*\s+hint: ssa compare --recipe/],
     ["compare", /expected a --recipe with arms, or the folders of finished runs/],
     ["compare --recipe demo", /arms: missing; expected names/],
