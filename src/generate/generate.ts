@@ -8,10 +8,11 @@ import { loadChatTemplate, noTemplate } from "../data/chat.ts";
 import type { Message } from "../data/chat-answers.ts";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
-import { adapterFiles, modelFiles } from "../files/names.ts";
-import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { modelFiles } from "../files/names.ts";
+import { sha256OfFile } from "../files/safetensors.ts";
 import type { Quantization } from "../model/blocks.ts";
 import { openModel, type OpenOptions } from "../model/open.ts";
+import { fingerprintOf } from "../model/fingerprint.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { Provider } from "../engines/index.ts";
 import { configReader } from "../models/config.ts";
@@ -182,19 +183,13 @@ export async function cachedExport(
   return out;
 }
 
-async function keyOf(
-  { folder, checkpoint, adapter }: OpenedModel,
-  quantization: Quantization | null,
-): Promise<string> {
-  const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
-  const names = [modelFiles.config, ...(await companionsOf(folder))];
-  const own = names.map((name) => join(folder, name));
-  const added = Object.values(adapterFiles)
-    .flatMap(({ config, weights }) => [config, weights])
-    .map((name) => join(adapter ?? folder, name));
-  for (const file of [...own, ...added.filter(existsSync)])
-    hash.update(` ${await sha256OfFile(file)}`);
-  if (quantization) hash.update(JSON.stringify(quantization));
+/** Of the model and of its folder's small files, which an export has copies of. */
+async function keyOf(opened: OpenedModel, spec: Quantization | null): Promise<string> {
+  const { folder } = opened;
+  const hash = createHash("sha256").update(`${EXPORT_VERSION} `);
+  hash.update(JSON.stringify(await fingerprintOf(opened, spec ?? opened.quantized?.spec)));
+  for (const name of [modelFiles.config, ...(await companionsOf(folder))])
+    hash.update(` ${await sha256OfFile(join(folder, name))}`);
   return hash.digest("hex").slice(0, 32);
 }
 
