@@ -185,11 +185,12 @@ export async function cachedExport(
 
 /** Of the model and of its folder's small files, which an export has copies of. */
 async function keyOf(opened: OpenedModel, spec: Quantization | null): Promise<string> {
-  const { folder } = opened;
+  const { folder, chatTemplate } = opened;
   const hash = createHash("sha256").update(`${EXPORT_VERSION} `);
   hash.update(JSON.stringify(await fingerprintOf(opened, spec ?? opened.quantized?.spec)));
-  for (const name of [modelFiles.config, ...(await companionsOf(folder))])
-    hash.update(` ${await sha256OfFile(join(folder, name))}`);
+  const names = [modelFiles.config, ...(await companionsOf(folder))];
+  for (const path of [...names.map((name) => join(folder, name)), chatTemplate ?? []].flat())
+    hash.update(` ${await sha256OfFile(path)}`);
   return hash.digest("hex").slice(0, 32);
 }
 

@@ -137,9 +137,10 @@ export function tokenizerOf({ model, folder }: OpenedModel): Promise<Tokenizer> 
 export async function readCorpus(
   opened: OpenedModel,
   split: DataSplit,
-  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
+  { chatTemplate: asked, maxTokens, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = opened.model.config;
+  const chatTemplate = asked ?? opened.chatTemplate;
   const { format = "auto" } = others;
   if (["txt", "bin"].includes(split.format) && !["auto", "text"].includes(format))
     throw new UserError(`${split.description} has no rows, which could be of the kind ${format}`, {
