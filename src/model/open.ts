@@ -40,7 +40,7 @@ export interface OpenOptions {
   /** Where blocks of integers are kept, for what goes on to compute; this user's own cache by default. */
   readonly cacheDir?: string;
   /** Told which checkpoint of an unfinished run is taken. */
-  readonly onNote?: (note: string) => void;
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** Opens what a user calls a model: a name, a folder of any kind, or a base with `adapter`. */
