@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/training.ts";
 import { numScored } from "../data/windows.ts";
-import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { checkFinite, evaluatePlan } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { Losses } from "../evaluate/scorer.ts";
@@ -83,7 +83,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const model = await writeFinal(work, finalStep, origin);
   const how = { batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
-  const scored = await evaluate(work.engine, model, reportPlan, how);
+  const scored = await evaluatePlan(work.engine, model, reportPlan, how);
   const { result, losses, temperatures } = scored;
   const tasks = await compareAnswered(work, model, answers);
   const spec = work.base.quantized?.spec;
