@@ -45,14 +45,8 @@ export const command = defineCommand({
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
     const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
-    const {
-      passkeyTrials: trials,
-      passkeySeed: seed,
-      rankTimeout: _,
-      logRanks: __,
-      ...more
-    } = rest;
-    const { shard, collect, out: folder, data, ...given } = more;
+    const { passkeyTrials: trials, passkeySeed: seed, data, ...more } = rest;
+    const { shard, collect, out: folder, rankTimeout: _, logRanks: __, ...given } = more;
     checkDealt(more);
     if ((folder !== undefined) !== (shard !== undefined || collect))
       throw new UserError("--shard and --collect need --out, a folder; nothing else takes it");

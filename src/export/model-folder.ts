@@ -85,11 +85,8 @@ export async function writeAdapter(folder: string, opened: OpenedModel, base: Ba
     await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
     await writeJson(join(folder, config), adapterJson(kind, opened, base));
   }
-  await copyTemplate(opened, folder);
-}
-
-async function copyTemplate({ chatTemplate }: OpenedModel, to: string): Promise<void> {
-  if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));
+  const { chatTemplate } = opened;
+  if (chatTemplate) await copyFile(chatTemplate, join(folder, modelFiles.chatTemplate));
 }
 
 /**
@@ -154,9 +151,9 @@ export async function companionsOf(folder: string): Promise<string[]> {
 
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
 export async function writeCompanions(opened: OpenedModel, to: string, config: JsonObject) {
-  const { folder: from } = opened;
+  const { folder: from, chatTemplate } = opened;
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
-  await copyTemplate(opened, to);
+  if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));
   await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
   if (existsSync(generation)) return;

@@ -91,11 +91,9 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
     options.onNote?.(`${adapter} was trained on its base with ${trained}, here it is on ${now}`);
   const inserted = await readInsertions(adapter, model);
   const template = resolve(adapter, modelFiles.chatTemplate);
-  const own = {
-    adapter: resolve(adapter),
-    ...(existsSync(template) && { chatTemplate: template }),
-  };
-  if (insertionsOf(inserted).length > 0) return { ...augmented, ...inserted, ...own };
+  const own = existsSync(template) && { chatTemplate: template };
+  if (insertionsOf(inserted).length > 0)
+    return { ...augmented, ...inserted, ...own, adapter: resolve(adapter) };
   const names = INSERTION_KINDS.map((kind) => adapterFiles[kind].weights);
   throw new UserError(`${adapter} is no adapter: it has neither ${names.join(" nor ")}`);
 }

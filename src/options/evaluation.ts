@@ -6,7 +6,7 @@ import { quantizeOptions, rowOptions } from "./common.ts";
 import { maybe, oneOf, percentage, preset, shared, text, wholeNumber } from "./values.ts";
 import { wholeNumberOr, wholeNumbers } from "./values.ts";
 
-const CONVENTIONS = Object.keys(conventions) as ConventionName[];
+const names = Object.keys(conventions) as ConventionName[];
 
 export const evaluationOptions = {
   adapter: shared.adapter,
@@ -14,7 +14,7 @@ export const evaluationOptions = {
   stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
   windows: preset(wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
   batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
-  convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
+  convention: maybe(oneOf(names, "name"), "a published way to measure"),
   ...rowOptions,
   ...quantizeOptions,
   device: shared.device,
@@ -36,12 +36,11 @@ export const passkeyOptions = {
   seed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
 } as const;
 
+const passkey = z.strictObject(passkeyOptions).optional();
+
 /** Of a program, which has passkey's in an object. */
 export const evaluationShape = {
   model: shared.model,
   ...evaluationOptions,
-  passkey: z
-    .strictObject(passkeyOptions)
-    .optional()
-    .meta({ expected: "{lengths, depths, trials, seed}" }),
+  passkey: passkey.meta({ expected: "{lengths, depths, trials, seed}" }),
 } as const;

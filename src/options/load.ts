@@ -7,7 +7,7 @@ import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
-import { PLACE, recipeOptions, recipeSchema, sequencesOf, sourcesOf } from "./schema.ts";
+import { partedByPlace, recipeOptions, recipeSchema, sequencesOf, sourcesOf } from "./schema.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
@@ -76,9 +76,9 @@ export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe 
   const saved = loadRecipe({ file });
   const given = loadRecipe({ ...sources, env: {}, saved });
   const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
+  const { place } = partedByPlace(saved);
   const isFree = (key: RecipeKey) =>
-    (PLACE.some((place) => place === key) &&
-      (key !== "device" || kindOf(given) === kindOf(saved))) ||
+    (key in place && (key !== "device" || kindOf(given) === kindOf(saved))) ||
     (key === "steps" && given.steps > saved.steps) ||
     (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));
   const changes = recipeOptions.flatMap(({ key }) => {

@@ -153,15 +153,10 @@ export type Recipe = DeepReadonly<z.output<typeof recipeSchema>>;
 export type RecipeKey = keyof Recipe;
 
 /** Where a run computes, what it may take there, and where it leaves things: what comes of it does not depend on that. */
-export const PLACE = [
-  ...(["device", "deviceMemory", "maxMemory", "threads", "out", "tensorboard"] as const),
-] satisfies RecipeKey[];
-
-/** A recipe without that. */
-export const placeless = (recipe: Recipe) =>
-  Object.fromEntries(
-    Object.entries(recipe).filter(([key]) => !PLACE.some((place) => place === key)),
-  ) as Omit<Recipe, (typeof PLACE)[number]>;
+export function partedByPlace(recipe: Recipe) {
+  const { device, deviceMemory, maxMemory, threads, out, tensorboard, ...others } = recipe;
+  return { place: { device, deviceMemory, maxMemory, threads, out, tensorboard }, others };
+}
 
 export type DeepReadonly<T> = T extends object
   ? { readonly [K in keyof T]: DeepReadonly<T[K]> }

@@ -14,7 +14,7 @@ import { isRun } from "../files/run-folder.ts";
 import { runFiles } from "../files/names.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
-import { placeless, type Recipe } from "../options/schema.ts";
+import { partedByPlace, type Recipe } from "../options/schema.ts";
 import { pageOfArms } from "../report/data.ts";
 import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
@@ -60,7 +60,7 @@ export async function compare(
     const reason = reasons.get(arm.name);
     const rates = ratesAt(arm.recipe, searches.get(arm.name)?.chosen.halfDecades ?? 0);
     // Where runs are collected does not matter, as long as nothing trains there.
-    const values = { ...(collect ? placeless(arm.recipe) : arm.recipe), ...rates, seed };
+    const values = { ...(collect ? partedByPlace(arm.recipe).others : arm.recipe), ...rates, seed };
     if (reason !== undefined) failed.push({ ...run, reason });
     else runs.push({ ...run, recipe: await resolveRun({ values }, run.folder, true) });
   }
@@ -177,7 +177,7 @@ export async function compareRuns(folders: readonly string[]): Promise<ArmsCompa
   const recipes = new Map<string, string>();
   for (const [i, folder] of folders.entries()) {
     const run = await readScored(folder);
-    const { seed, ...recipe } = placeless(run.report.recipe);
+    const { seed, ...recipe } = partedByPlace(run.report.recipe).others;
     const key = JSON.stringify(recipe);
     const isOf = (arm: string) =>
       recipes.get(arm) === key && !runs.some((run) => run.arm === arm && run.seed === seed);

@@ -28,31 +28,22 @@ type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R
 type PlanOptions = EvaluateOptions & Partial<Values<typeof rowOptions> & QuantizeOptions>;
 type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
 
-type Asked = Omit<PlanOptions, "windows"> & Reported;
+type Checked = Partial<Values<typeof evaluationShape>>;
 
-export interface EvaluateModelOptions<Name extends TaskName> extends Asked {
+export interface EvaluateModelOptions<Name extends TaskName> extends Checked, Reported {
   readonly model: string;
   /** What the task measures on by default; perplexity needs it. */
   readonly data?: string | undefined;
-  /** Of them an even, fixed subset; all by default. */
-  readonly windows?: number | "all" | undefined;
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
-  readonly adapter?: string | undefined;
   readonly temperatures?: OpenOptions["temperatures"];
-  readonly device?: string;
-  readonly threads?: number | "auto";
-  readonly batchSize?: number;
+  readonly mayPack?: EvaluateOptions["mayPack"];
   /** Told what will be scored, on which device, and of which task. */
   readonly onPlan?: (plan: EvaluationPlan, device: string, what: string) => void;
 }
 
 interface EvaluateTasksOptions extends Omit<EvaluateModelOptions<TaskName>, "task" | "data"> {
   readonly tasks: readonly { readonly name: TaskName; readonly data?: string | undefined }[];
-  /** A saved result or a report.json, or another model, which is scored on the same windows. */
-  readonly baseline?: string | undefined;
-  /** How much perplexity may rise, in percent of the baseline's. */
-  readonly maxIncrease?: number | undefined;
   /** A folder in which jobs leave their shares of the work: this one its own, or, without a shard, it takes all. */
   readonly dealt?: { readonly folder: string; readonly shard?: Shard | undefined } | undefined;
 }
@@ -71,7 +62,7 @@ export async function evaluate<Name extends TaskName = "perplexity">(
  * shard of the work has no results.
  */
 export async function evaluateTasks(options: EvaluateTasksOptions) {
-  const { tasks: asked, dealt, onPlan, onBatch, mayPack, temperatures, ...given } = options;
+  const { tasks: asked, dealt, onPlan, onBatch: _, mayPack, temperatures, ...given } = options;
   const places = where.placesOf(given);
   const own = Object.entries(given).filter(([key]) => !Object.hasOwn(places, key));
   const from = fromFlags(Object.fromEntries(own), () => "options");
@@ -113,13 +104,7 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
       return places.onNote?.(`shard ${shard.index}/${shard.count} of ${what} is there already`);
     const found = collects ? await shares!.collect() : undefined;
     onPlan?.(plan, found?.devices ?? on!.description, what);
-    const scoring = {
-      ...(onBatch && { onBatch }),
-      signal: places.signal,
-      batchSize,
-      shard,
-      sumsOnly: true,
-    };
+    const scoring = { ...options, batchSize, shard, sumsOnly: true };
     const losses = found?.losses ?? (await scorePlan(on!, opened, plan, scoring)).losses;
     if (shard) return shares!.write(shard, losses, on!.description);
     return { losses, result: await resultOf(opened, plan, losses) };

@@ -8,7 +8,7 @@ import { NotFiniteError, UserError } from "../core/errors.ts";
 import type { RateSearch, SearchPoint } from "../evaluate/comparison.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import type { Comparison } from "../options/comparison.ts";
-import { placeless, type Recipe } from "../options/schema.ts";
+import { partedByPlace, type Recipe } from "../options/schema.ts";
 import { rateNames } from "../train/groups.ts";
 
 /** Half decades from the recipe's own rate, in the order in which they are tried, and how far a best one at an end leads. */
@@ -32,7 +32,7 @@ export async function searchRate(
 ): Promise<RateSearch> {
   const path = join(folder, `${name}.json`);
   // What may differ: how long it trains, and where.
-  const basis = { ...placeless(recipe), steps: 0, warmupSteps: 0 };
+  const basis = { ...partedByPlace(recipe).others, steps: 0, warmupSteps: 0 };
   const of = createHash("sha256").update(JSON.stringify(basis)).digest("hex");
   for (;;) {
     // Read each time: other shards may look for the same.

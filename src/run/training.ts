@@ -20,11 +20,10 @@ import { modelFiles, runFiles } from "../files/names.ts";
 import * as snapshots from "../files/run-folder.ts";
 import { flagsOf } from "../model/blocks.ts";
 import { openModel, withSnapshot } from "../model/open.ts";
-import { adapterJson, type BaseIdentity, type OpenedModel } from "../model/opened.ts";
+import { adapterJson, type BaseIdentity } from "../model/opened.ts";
 import { readInsertions } from "../model/inserted.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
 import { recipeToYaml } from "../options/load.ts";
-import type { Recipe } from "../options/schema.ts";
 import { changesBase } from "../train/groups.ts";
 import { startHelper } from "../train/helper.ts";
 import { openHost } from "../train/host.ts";
@@ -169,15 +168,22 @@ async function scoreOnce(work: RunAtWork, when: Phase, base: string, heldOut: He
 }
 
 /** Writes a step's weights to final/, and opens it. */
-async function writeFinal(work: RunAtWork, step: number, origin: Provenance) {
+async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase }: Provenance) {
   const { recipe, runDir } = work;
   const path = join(runDir, runFiles.final);
   const isAdapter = recipe.final === "adapter";
   const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
   await replaceFolder(path, async (folder) => {
     const flags = flagsOf(work.base.quantized?.spec);
-    if (isAdapter) await writeAdapter(folder, trained, { ...origin.base, ...flags });
-    else await writeMerged(recipe, folder, trained, origin);
+    if (isAdapter) await writeAdapter(folder, trained, { ...base, ...flags });
+    else {
+      // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
+      const mergedPath = join(folder, "merged.safetensors");
+      const merged = await folded(trained, mergedPath, ["lora"]);
+      const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
+      await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
+      await rm(mergedPath, { force: true });
+    }
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });
@@ -185,20 +191,6 @@ async function writeFinal(work: RunAtWork, step: number, origin: Provenance) {
   const model = await openModel(path);
   // What is trained on a quantised base is scored on it, although the folder has the weights as they were.
   return work.base.quantized ? { ...trained, checkpoint: model.checkpoint } : model;
-}
-
-/** LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well. */
-async function writeMerged(
-  recipe: Recipe,
-  folder: string,
-  trained: OpenedModel,
-  { base, hasTrainedBase }: Provenance,
-) {
-  const path = join(folder, "merged.safetensors");
-  const merged = await folded(trained, path, ["lora"]);
-  const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
-  await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
-  await rm(path, { force: true });
 }
 
 /** Trains the prepared tensors in place; adapters say that they belong to `base`. */
