@@ -13,5 +13,7 @@ if (major! < 20 || (major === 20 && minor! < 19)) {
   // Read by the loader in the processes that try the devices; what they found is loaded here by its path.
   const { SSA_CUDA_PATH: cuda, LD_LIBRARY_PATH: others } = process.env;
   if (cuda) process.env["LD_LIBRARY_PATH"] = others ? `${cuda}:${others}` : cuda;
+  // Slurm's notice that the time is up: until a command listens itself, Node would open its debugger.
+  process.on("SIGUSR1", () => process.listenerCount("SIGUSR1") === 1 && process.exit(130));
   void import("./program.ts").then(({ main }) => main());
 }

@@ -4,7 +4,7 @@
 import { basename } from "node:path";
 import { styleText } from "node:util";
 import { Command as Commander, CommanderError } from "commander";
-import { nearest, UserError } from "../src/core/errors.ts";
+import { codeOf, nearest, UserError } from "../src/core/errors.ts";
 import type { Command } from "./command.ts";
 import { type CommandIo, processIo, versionIn } from "./io.ts";
 
@@ -75,6 +75,14 @@ function adviceOn(error: string): string {
   return word ? `(Is ${word} it?)\n` : "";
 }
 
+/** What a path is at which the system refuses to read or to begin, by the codes of its errors. */
+const refusals: Readonly<Record<string, readonly [problem: string, hint: string]>> = {
+  EACCES: ["permission denied", "change its permissions, or name another"],
+  EPERM: ["permission denied", "change its permissions, or name another"],
+  ELOOP: ["its links lead in a circle", "name what they should lead to"],
+  ENAMETOOLONG: ["its name is too long", "choose a shorter one"],
+};
+
 /** One clear sentence, and for a mistake of ours where it happened; a stack only where it is asked for. The exit code. */
 function report(error: unknown, { stderr }: CommandIo): number {
   // Commander has printed its own message, with a suggestion.
@@ -89,6 +97,11 @@ function report(error: unknown, { stderr }: CommandIo): number {
   }
   const { name, message, stack = "" } = error instanceof Error ? error : new Error(String(error));
   // The system refused a file: its message names it.
+  const [problem, hint] = refusals[codeOf(error) ?? ""] ?? [];
+  if (error instanceof Error && problem && "path" in error) {
+    tell(`${String(error.path)}: ${problem}`, hint);
+    return 2;
+  }
   if (error instanceof Error && "syscall" in error) tell(message);
   else {
     const [, file = "?", line = "?"] = /([^\s(]+):(\d+):\d+\)?$/m.exec(stack) ?? [];

@@ -12,6 +12,8 @@ import * as format from "../../src/core/format.ts";
 import { cacheFolder, type CommandIo, isPlausible, places, print, versionIn } from "../io.ts";
 
 const LIBRARIES = ["onnxruntime-node", "@huggingface/transformers", "hyparquet"];
+/** Whose copies of models not every machine has. */
+const CACHES = ["quantized", "gguf", "ranks"];
 
 export const command = defineCommand({
   options: {},
@@ -26,6 +28,8 @@ async function examine(io: CommandIo) {
   const { cacheDir, endpoint, offline, token } = places(io).hub;
   const libraries = Object.fromEntries(LIBRARIES.map((name) => [name, installedVersion(name)]));
   const cache = async (path: string) => ({ path, sizeBytes: await bytesBelow(path) });
+  const own = CACHES.filter((name) => existsSync(cacheFolder(io, name)));
+  const sized = own.map(async (name) => [name, await cache(cacheFolder(io, name))] as const);
   return {
     versions: { ssa: versionIn(io.packageRoot), node: process.version, ...libraries },
     machine: {
@@ -41,6 +45,7 @@ async function examine(io: CommandIo) {
       models: await cache(cacheDir),
       tokens: await cache(cacheFolder(io, "tokens")),
       exports: await cache(cacheFolder(io, "exports")),
+      ...Object.fromEntries(await Promise.all(sized)),
     },
     hub: { endpoint, offline, hasToken: token !== undefined },
   };

@@ -1,7 +1,5 @@
 // `ssa eval`: perplexity or other tasks of a model on data, with their uncertainty, and the gate of a CI job.
 
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
 import { UserError } from "../../src/core/errors.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
@@ -53,8 +51,7 @@ export const command = defineCommand({
     // What can be refused is refused before the work.
     if (maxIncrease !== undefined && !baseline)
       throw new UserError("--max-increase needs a --baseline to compare with");
-    if (saveBaseline && !existsSync(dirname(saveBaseline)))
-      throw new UserError(`there is no folder ${dirname(saveBaseline)} to save the baseline in`);
+    if (saveBaseline) await regression.checkBaselinePlace(saveBaseline);
     const passkey = { lengths, depths, trials, seed };
     if (!names.includes("passkey") && Object.values(passkey).some((value) => value !== undefined))
       throw new UserError("--passkey-… is of a task that is not asked for", {
@@ -98,7 +95,6 @@ export const command = defineCommand({
       return print(io, json, { out: folder, shard }, () => [
         `scored in ${folder}; next: --collect`,
       ]);
-    if (saveBaseline) await regression.writeBaseline(saveBaseline, done[0]!.result);
     const documents = done.map(({ name, result, comparison }) => {
       return [name, { ...result, ...(comparison && { comparison }) }] as const;
     });
@@ -112,6 +108,7 @@ export const command = defineCommand({
       return { ...head, ...Object.fromEntries(lines), device, time };
     };
     print(io, json, document, () => done.map(about));
+    if (saveBaseline) await regression.writeBaseline(saveBaseline, done[0]!.result);
     for (const { name, comparison } of done) {
       if (!comparison) continue;
       const line = `${several ? `${name}: ` : ""}${verdict(comparison)}`;

@@ -1,12 +1,11 @@
 // `ssa generate`: continues a prompt with @huggingface/transformers on the model's exported graph.
 
-import { readFile } from "node:fs/promises";
 import { text as textOf } from "node:stream/consumers";
 import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
-import { isRecord } from "../../src/core/json.ts";
+import { isRecord, type JsonObject } from "../../src/core/json.ts";
 import type { Message } from "../../src/data/chat-answers.ts";
-import { readJsonLines } from "../../src/data/readers/text.ts";
+import { readJsonLines, readWhole } from "../../src/data/readers/text.ts";
 import { providerOf } from "../../src/engines/index.ts";
 import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
@@ -54,7 +53,8 @@ Example:
       throw new UserError("greedy generation has no use for --seed, --top-k and --top-p", {
         hint: "sample with a --temperature above 0, or leave them out",
       });
-    const asked = promptsOf(given, io);
+    // All of them, before anything is loaded for the first.
+    const asked = await promptsOf(given, io);
     const at = { ...places(io, given.refresh), signal };
     const folder = cacheFolder(io, "exports");
     const sampling = { temperature, topK, topP, repetitionPenalty };
@@ -88,7 +88,7 @@ Example:
       return generation;
     };
     if (!asked) return await converse(io, signal, answer);
-    for await (const [said, prompt] of asked) {
+    for (const [said, prompt] of asked) {
       const generation = await answer(prompt);
       if (generation.stop === "interrupted") io.exitCode = 130;
       if (prompts) io.stdout.write(`${JSON.stringify({ ...said, text: generation.text })}\n`);
@@ -120,23 +120,27 @@ function promptsOf({ prompt, promptFile, prompts, chat, json }: Given, io: Comma
 const message = (text: string, chat: boolean): Prompt =>
   chat ? [{ role: "user", content: text }] : text;
 
-async function* readPrompt(io: CommandIo, chat: boolean, given?: string, file = "") {
+type Asked = readonly [said: JsonObject, prompt: Prompt];
+
+async function readPrompt(io: CommandIo, chat: boolean, given?: string, file = "") {
   if (given === undefined) await checkFile(file);
   const isTyped = given !== undefined && given !== "-";
-  const read = () => (given === undefined ? readFile(file, "utf8") : textOf(io.stdin));
+  const read = () => (given === undefined ? readWhole(file) : textOf(io.stdin));
   // An editor and echo end a file with a line; what is to be continued seldom does.
   const prompt = isTyped ? given : (await read()).replace(/\r?\n$/, "");
-  yield [{ prompt }, message(prompt, chat)] as const;
+  return [[{ prompt }, message(prompt, chat)] satisfies Asked];
 }
 
-async function* readPrompts(path: string, chat: boolean) {
+async function readPrompts(path: string, chat: boolean) {
   await checkFile(path);
+  const asked: Asked[] = [];
   for await (const { value, problem, place } of readJsonLines(path)) {
     const row = isRecord(value) ? value : {};
     const { prompt, messages } = row;
     const reason = problem?.message ?? 'expected {"prompt": "…"} or {"messages": […]}';
-    if (typeof prompt === "string") yield [row, message(prompt, chat)] as const;
+    if (typeof prompt === "string") asked.push([row, message(prompt, chat)]);
     else if (!Array.isArray(messages)) throw new UserError(`${place}: ${reason}`);
-    else yield [row, messages as Message[]] as const;
+    else asked.push([row, messages as Message[]]);
   }
+  return asked;
 }

@@ -1,12 +1,13 @@
 // `ssa report`: a run, finished or not, several runs, or a comparison as one page for a browser.
 
 import { spawn } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../src/core/errors.ts";
 import { runFiles } from "../../src/files/names.ts";
 import { type PageData, pageOfArms, readComparison, readRun } from "../../src/report/data.ts";
-import { writePage } from "../../src/report/document.ts";
+import { isPage, writePage } from "../../src/report/document.ts";
 import { flag, maybe, text, texts } from "../../src/options/values.ts";
 import { compareRuns } from "../../src/run/compare.ts";
 import { defineCommand } from "../command.ts";
@@ -34,6 +35,10 @@ export const command = defineCommand({
     if (first === undefined)
       throw new UserError("expected the folder of a run or of a comparison, found none", {
         hint: "ssa report checkpoints/NAME",
+      });
+    if (output && existsSync(output) && !(statSync(output).isFile() && (await isPage(output))))
+      throw new UserError(`${output} exists and is no page of ssa's, so it stays as it is`, {
+        hint: "name another file, or leave --output out",
       });
     const data: PageData =
       others.length > 0

@@ -31,6 +31,9 @@ export function parseObject(text: string, where: string, options: UserErrorOptio
 /** A JSON value for a message: cut where it is long, left out where it is nested deeper than can be written. */
 export function shown(value: unknown, most = 200): string {
   const deep = "a value nested too deep to show";
-  const text = orElse(() => JSON.stringify(value), deep) ?? "(absent)";
+  const isInfinite = typeof value === "number" && !Number.isFinite(value); // JSON has null for it
+  const text = isInfinite
+    ? String(value)
+    : (orElse(() => JSON.stringify(value), deep) ?? "(absent)");
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }

@@ -2,8 +2,8 @@
 
 export type Random = ReturnType<typeof createRandom>;
 
-/** A generator for one purpose: the same seed with another stream number gives unrelated values. */
-export function createRandom(seed: number, stream = 0) {
+/** A generator for one purpose: the same seed with another stream number, or with one more, gives unrelated values. */
+export function createRandom(seed: number, stream = 0, ...more: readonly number[]) {
   // Splitmix-style hashing turns small, similar seeds into unrelated states.
   let hash = 0;
   const next = (): number => {
@@ -13,7 +13,7 @@ export function createRandom(seed: number, stream = 0) {
     z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
     return (z ^ (z >>> 15)) >>> 0;
   };
-  for (const word of [seed, Math.floor(seed / 2 ** 32), stream]) hash = next() ^ word;
+  for (const word of [seed, Math.floor(seed / 2 ** 32), stream, ...more]) hash = next() ^ word;
   return xoshiro([next(), next(), next(), next()]);
 }
 

@@ -59,15 +59,18 @@ export const BUILT_IN_TEMPLATES = Object.keys(templates) as readonly string[];
 
 export type ChatTemplate = ReturnType<typeof chatTemplate>;
 
+/** What templates write as the date in what is learnt or scored, so that data are the same every day: Llama 3's own default. */
+const LEARNT = new Date(2024, 6, 26);
+
 /**
  * The template of a tokenizer's folder, or another: one of the folder's by its name, a built-in one, or a file's.
- * Undefined where none is asked for and the folder has none.
+ * Undefined where none is asked for and the folder has none. `now` is the time that it writes.
  */
-export async function loadChatTemplate(tokenizer: Tokenizer, asked?: string | null) {
+export async function loadChatTemplate(tokenizer: Tokenizer, asked?: string | null, now = LEARNT) {
   const own = await templatesIn(tokenizer.folder);
   const tokens = await specialTokens(tokenizer);
   const make = (source: string, forTools?: string) =>
-    chatTemplate({ source, forTools, tokens, added: tokenizer.specialTokens });
+    chatTemplate({ source, forTools, tokens, added: tokenizer.specialTokens, now });
   const { default: usual, tool_use: forTools } = own;
   if (asked == null) return usual === undefined ? undefined : make(usual, forTools);
   const known = own[asked] ?? builtIn(asked, tokenizer);
@@ -150,19 +153,20 @@ interface TemplateParts {
   readonly tokens: JsonObject;
   /** Contents of the special tokens, one of which ends an answer. */
   readonly added: readonly string[];
+  readonly now: Date;
 }
 
-export function chatTemplate({ source, forTools, tokens, added }: TemplateParts) {
+export function chatTemplate({ source, forTools, tokens, added, now }: TemplateParts) {
   // Read when the first messages come: data of plain text has no use for it.
   const templates = new Map<string, Template>();
   const templateOf = (text: string) =>
     templates.get(text) ?? templates.set(text, parsed(text)).get(text)!;
-  const isDated = /strftime_now/.test(source + (forTools ?? ""));
-  const facts = [source, forTools, tokens, isDated && strftime("%Y-%m-%d")];
+  const time = (format: string) => strftime(now, format);
+  const facts = [source, forTools, tokens, time("%Y-%m-%d")];
 
   const rendered = ({ messages, variables }: Conversation, addsPrompt = false): string => {
     const template = templateOf((variables?.["tools"] ? forTools : undefined) ?? source);
-    const usual = { tools: null, documents: null, strftime_: strftime };
+    const usual = { tools: null, documents: null, strftime_: time };
     const given = { ...usual, ...tokens, ...variables, messages };
     try {
       return template.render({ ...given, add_generation_prompt: addsPrompt });
@@ -215,9 +219,8 @@ export const noTemplate = (whose = "the model") =>
     hint: `choose one: --chat-template ${BUILT_IN_TEMPLATES.join(", ")}, or a file`,
   });
 
-/** The present time as Python writes it in English, whatever the language of the machine. */
-function strftime(format: string): string {
-  const now = new Date();
+/** A time as Python writes it in English, whatever the language of the machine. */
+function strftime(now: Date, format: string): string {
   const [a = "", b = "", d = "", Y = "", time = ""] = now.toString().split(" ");
   const [H = "", M = "", S = ""] = time.split(":");
   const m = String(now.getMonth() + 1).padStart(2, "0");

@@ -197,7 +197,8 @@ async function basis(
   for (const path of files) hashes.push(await sha256OfFile(path));
   const { format, textColumn, columns, lossOn, badRows, nullRows } = options;
   const rows = { format, textColumn, columns, lossOn, badRows, nullRows };
-  const templates = [options.template?.sha256, options.instructTemplate?.sha256];
+  const used = file === "txt" ? [] : [options.template, options.instructTemplate];
+  const templates = used.map((template) => template?.sha256);
   return { file, hashes, part, limit, prefix, rows, templates, remade: remake?.name, tokenizer };
 }
 

@@ -107,11 +107,11 @@ export function rowsFrom<Row>(start: DataCursor, rowsOf: (epoch: number) => Rows
   };
 }
 
-/** The windows of each row of an epoch. */
-export function shuffledRows(set: TrainingSet, seed: number, epoch: number): Rows<Window[]> {
+/** The windows of each row in the order that a seed and `of` give: the epoch, and of a later source its place behind. */
+export function shuffledRows(set: TrainingSet, seed: number, ...of: number[]): Rows<Window[]> {
   const { stream, windows, context, isPacked } = set;
   invariant(windows.length > 0, `${stream.tokens.length} tokens make no training window`);
-  const random = createRandom(seed, epoch);
+  const random = createRandom(seed, ...of);
   const order = orderOf(random, windows.length);
   const shuffled = { length: order.length, at: (i: number) => windows.at(order[i]!) };
   if (!isPacked) return { length: order.length, at: (i) => [shuffled.at(i)!] };
@@ -201,7 +201,7 @@ export function mixedBatches(sources: readonly Source[], start: DataCursor) {
     const order = new Int32Array(sum(shares));
     let at = 0;
     for (const [i, length] of shares.entries()) order.fill(i, at, (at += length));
-    createRandom(seed, ~epoch).shuffle(order);
+    createRandom(seed, epoch, 0).shuffle(order);
     return order;
   };
   const order = rowsFrom(start, orderOf);
@@ -209,7 +209,7 @@ export function mixedBatches(sources: readonly Source[], start: DataCursor) {
   for (const i of orderOf(epoch).subarray(0, index)) given[i]!++;
   const rows = sources.map(({ numRows, training }, i) => {
     const at = { seed, epoch: Math.floor(given[i]! / numRows), index: given[i]! % numRows };
-    return rowsFrom(at, (epoch) => shuffledRows(training, seed, epoch));
+    return rowsFrom(at, (epoch) => shuffledRows(training, seed, epoch, ...(i > 0 ? [i] : [])));
   });
   const streams = sources.map(({ training }) => training.stream);
   const nextRow = () => {

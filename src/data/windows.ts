@@ -172,6 +172,10 @@ export function windowRule(name: ConventionName | undefined, maxContext: number,
     throw new UserError(`${name} has a stride of ${stride}, and the context is ${context} tokens`, {
       hint: "hf-disjoint is for shorter models too, or name a --stride of at most the context",
     });
+  if (name && name !== "hf-stride" && asked !== undefined && asked !== stride)
+    throw new UserError(`${name} has a stride of ${stride} here, found ${asked}`, {
+      hint: "leave out --stride or --convention; a stride of one's own is of hf-stride",
+    });
   return { context, stride: asked ?? stride, hasFinalTarget, tail };
 }
 
@@ -201,6 +205,19 @@ export interface BatchShape {
   readonly context: number;
   /** Whether a row may hold several windows, of which none sees another. */
   readonly isPacked?: boolean;
+}
+
+/** Tokens of a batch beyond which even to plan it takes minutes. */
+const MOST_TOKENS = 2 ** 20;
+
+/** Refuses a batch that nobody computes at once. */
+export function checkBatch({ batchSize, context }: BatchShape): void {
+  const tokens = batchSize * context;
+  if (tokens > MOST_TOKENS)
+    throw new UserError(
+      `a batch of ${batchSize} windows of ${context} tokens has ${tokens} of them, at most ${MOST_TOKENS} are computed at once`,
+      { hint: "lower --batch-size; a training step of more has --gradient-accumulation-steps" },
+    );
 }
 
 /**

@@ -104,7 +104,9 @@ export async function scorePlan(
   const losses: WindowLoss[] = [];
   const done = { windows: 0, numTokens: 0 };
   for (const { windows, ...shape } of groups) {
-    const how = { ...shape, batchSize, trainable, observe: observed, needsArgmax };
+    // In a batch that no window needs whole, the rest would be computed for nothing.
+    const rows = Math.max(1, Math.min(batchSize, windows.length));
+    const how = { ...shape, batchSize: rows, trainable, observe: observed, needsArgmax };
     await using scorer = await openScorer(engine, opened, how);
     const found = await scorer.score(texts, windows, { ...options, done });
     checkFinite(found, windows);

@@ -2,9 +2,12 @@
 // uncertainty, the paired difference of two models on the same windows, and the gate of a CI job: a result against a
 // saved one, comparable or refused.
 
-import { join } from "node:path";
+import { existsSync } from "node:fs";
+import { access, constants } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { Precision } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
+import { failing } from "../files/atomic.ts";
 import { readJson, readJsonIfSound, writeJson } from "../files/json.ts";
 import { runFiles } from "../files/names.ts";
 import type { TemperatureSummary } from "./attention.ts";
@@ -107,11 +110,28 @@ export async function readBaseline(path: string): Promise<Baseline> {
   const record = await readJson(path, hint);
   // Before there were other tasks, perplexity was not named.
   const result = { task: "perplexity", ...((record["after"] ?? record) as Partial<Baseline>) };
-  const { perplexity, outcomes, lossNats } = result;
-  const isResult = (typeof perplexity === "number" && lossNats !== null) || Boolean(outcomes);
+  const { perplexity, outcomes, lossNats = Math.log(perplexity ?? NaN) } = result;
+  // One is the exponential of the other.
+  const apart = Math.abs(Number(perplexity) / Math.exp(lossNats) - 1);
+  const isPerplexity = [perplexity, lossNats].every(Number.isFinite) && apart < 1e-9;
+  const isResult = isPerplexity || /^[01]+$/.test(outcomes ?? "");
   if (isResult && (["context", "dataSha256", "numTokens"] as const).every((key) => key in result))
     return result as Baseline;
   throw new UserError(`${path} is neither a report.json nor a saved baseline`, { hint });
+}
+
+/** Refuses a place where a baseline could not be written, or where something else lies. */
+export async function checkBaselinePlace(path: string): Promise<void> {
+  const folder = dirname(path);
+  if (!existsSync(folder))
+    throw new UserError(`there is no folder ${folder} to save the baseline in`);
+  await access(folder, constants.W_OK).catch(failing(path));
+  if (!existsSync(path)) return;
+  const isReport = "after" in ((await readJsonIfSound(path)) ?? {});
+  if (!isReport && (await readBaseline(path).catch(() => undefined))) return;
+  throw new UserError(`${path} exists and is no saved baseline, so it stays as it is`, {
+    hint: "name another file",
+  });
 }
 
 export async function writeBaseline(path: string, result: TaskResult): Promise<void> {

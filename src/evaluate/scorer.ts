@@ -1,8 +1,8 @@
 // A compiled model that scores windows of tokens: nats of each token, and summed per window in double precision.
 
 import type { TokenizedText } from "../data/document.ts";
-import { type BatchShape, numInputs, ofShard, packRows, packWindows } from "../data/windows.ts";
-import type { Shard, Window } from "../data/windows.ts";
+import { checkBatch, numInputs, ofShard, packRows, packWindows } from "../data/windows.ts";
+import type { BatchShape, Shard, Window } from "../data/windows.ts";
 import type { Engine, Feeds, Results } from "../engines/engine.ts";
 import { inOrder } from "../engines/pool.ts";
 import { simplify } from "../graph/passes.ts";
@@ -53,6 +53,7 @@ export async function openScorer(engine: Engine, opened: OpenedModel, options: S
   const outputs: Record<string, Tensor> = {};
   const { tiling } = engine;
   const { batchSize, context, isPacked } = shape;
+  checkBatch(shape);
   const watched = statistics?.watch(outputs, needsEntropy);
   const graph = forward.buildForward(opened, shape, { tiling, trainable, ...watched });
   outputs["nats"] = forward.natsOf(graph);

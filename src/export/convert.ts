@@ -6,7 +6,6 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { BLOCK_FORMATS, type ExportFormat } from "../core/dtype.ts";
 import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
-import { isRunning } from "../files/lock.ts";
 import { modelFiles } from "../files/names.ts";
 import { describeQuantization } from "../model/blocks.ts";
 import type { OpenOptions } from "../model/open.ts";
@@ -15,7 +14,7 @@ import { openNamed, type Places } from "../model/places.ts";
 import { planBlocks, withBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
-import { checkAdapterSource, checkFolds, folded } from "./model-folder.ts";
+import { checkAdapterSource, checkFolds, folded, isExported } from "./model-folder.ts";
 import { writeAdapter, writeModelFolder } from "./model-folder.ts";
 import { formatOf, writeOnnx } from "./onnx.ts";
 import { type Provenance, provenanceOf } from "./provenance.ts";
@@ -169,7 +168,7 @@ const writers: Readonly<Record<Target, Write>> = {
 
 /**
  * Refuses (exit 2) an output that exists, unless it is empty, or an earlier export and `isForced`, and what holds the
- * source; then clears away what killed conversions to the same place have left.
+ * source.
  */
 async function prepareOut(
   out: string,
@@ -194,17 +193,13 @@ async function prepareOut(
     const card = await readFile(join(out, modelFiles.card), "utf8").catch(() => "");
     const stays = "was not written by `ssa convert`, so --force does not remove it";
     if (!isEmpty && !card.includes(CARD_MARK)) refuse(stays, ", or remove the folder yourself");
+    const foreign = (await readdir(out)).find((name) => !isExported(name));
+    if (foreign !== undefined)
+      refuse(`also holds ${foreign}, which \`ssa convert\` did not write`, ", or move that away");
   }
   await atomic.makeFolder(dirname(out)).catch((error: unknown) => {
     throw atomic.writeFailure(out, error);
   });
-  for (const name of await readdir(dirname(out))) {
-    const owner = name.startsWith(`${basename(out)}.tmp-`)
-      ? atomic.temporaryOwner(name)
-      : undefined;
-    if (owner !== undefined && !isRunning(owner))
-      await rm(join(dirname(out), name), { recursive: true, force: true });
-  }
 }
 
 async function listFiles(folder: string) {

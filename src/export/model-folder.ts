@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { encodeFloats, precisionNamed, precisions, spellings } from "../core/dtype.ts";
 import { UserError } from "../core/errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
-import { type JsonObject, writeJson } from "../files/json.ts";
+import { type JsonObject, readJson, writeJson } from "../files/json.ts";
 import { adapterFiles, modelFiles } from "../files/names.ts";
 import { openSafetensors, writeSafetensors, writeSharded } from "../files/safetensors.ts";
 import type { TensorSource } from "../files/safetensors.ts";
@@ -143,6 +143,12 @@ const COMPANIONS = [
   /^(LICEN[CS]E|NOTICE|COPYING)(\.(md|txt))?$/i,
 ];
 
+/** Whether an export may have written what is called so in its folder. */
+export const isExported = (name: string): boolean =>
+  /^onnx$|^(README|config|ssa_config|adapter_config)\.(md|json)$|\.safetensors(\.index\.json)?$|_ssa\.py$/.test(
+    name,
+  ) || COMPANIONS.some((pattern) => pattern.test(name));
+
 /** The small files of a model folder that go along with its weights, sorted, config.json aside. */
 export async function companionsOf(folder: string): Promise<string[]> {
   const names = await readdir(folder);
@@ -150,13 +156,17 @@ export async function companionsOf(folder: string): Promise<string[]> {
 }
 
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
-export async function writeCompanions(opened: OpenedModel, to: string, config: JsonObject) {
+export async function writeCompanions(
+  opened: OpenedModel,
+  to: string,
+  config: JsonObject,
+): Promise<void> {
   const { folder: from, chatTemplate } = opened;
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
   if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));
   await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
-  if (existsSync(generation)) return;
+  if (existsSync(generation)) return void (await readJson(join(from, modelFiles.generationConfig)));
   const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
   const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
   await writeJson(generation, { _from_model_config: true, ...values });

@@ -101,7 +101,7 @@ async function withBase(upload: Upload, base: string): Promise<Upload> {
 /** What nobody means to publish: checkpoints and figures of a run, the tokens of a text, and what a program was writing. */
 const STRAY = new RegExp(
   `(^|/)(step-\\d{6,}/|(${[snapshotFiles.state, snapshotFiles.optimizer, runFiles.metrics].join("|")})$)` +
-    String.raw`|\.(tokens|part|incomplete|lock)$|\.tmp-\d+-[0-9a-f]{8}(/|$)`,
+    String.raw`|\.(tokens|part|incomplete|lock)$|\.tmp-\d+-[0-9a-f]{8,16}(/|$)`,
 );
 
 /** All that goes along; hidden files stay here. */

@@ -111,6 +111,12 @@ async function compareLogits(
   });
   const windows = rows.map(({ window }) => window);
   const expected = await windowLogits(source, windows);
+  const odd = expected.find((logit) => !Number.isFinite(logit));
+  if (odd !== undefined)
+    throw new UserError(`a logit of ${source.name} is ${odd}`, {
+      hint: "are the model's weights intact, and its numbers within its number format?",
+      exitCode: 1,
+    });
   const client = await openClient(folder);
   /** Runs some columns of the first rows behind what an earlier call left, and compares what is no padding. */
   const check = async (numRows: number, start: number, stop: number, past?: Past) => {

@@ -1,12 +1,13 @@
 // Files and folders that are either wholly there or not at all: written beside, flushed to the disk, renamed into place.
 
-import { randomBytes } from "node:crypto";
-import { accessSync, constants, existsSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { accessSync, constants, existsSync, readlinkSync } from "node:fs";
 import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { hostname } from "node:os";
 import { dirname, join } from "node:path";
-import { pid, platform } from "node:process";
-import { codeOf, messageOf, UserError } from "../core/errors.ts";
+import { kill, pid, platform } from "node:process";
+import { codeOf, messageOf, orElse, UserError } from "../core/errors.ts";
 
 /** For `catch`: throws what `writeFailure` makes of an error. */
 export const failing = (path: string) => (error: unknown) => {
@@ -38,6 +39,7 @@ export async function replaceFolder<T>(path: string, fill: (folder: string) => P
     return await replace(path, async (folder) => {
       await mkdir(folder);
       const result = await fill(folder);
+      await settleReplacement(path); // a killed process's
       if (existsSync(path)) await rename(path, path + replacedSuffix);
       await rename(folder, path);
       return result;
@@ -65,6 +67,7 @@ export async function removeFolder(path: string): Promise<void> {
 /** Has `build` make `path` under another name and rename it; where it fails, nothing is left of that. */
 async function replace<T>(path: string, build: (temporary: string) => Promise<T>): Promise<T> {
   const temporary = temporaryName(path);
+  await removeAbandoned(dirname(path));
   try {
     const result = await build(temporary);
     await flush(dirname(path));
@@ -124,12 +127,39 @@ function absentAsUndefined(error: unknown): undefined {
 
 /** A name beside `path` that says who writes there, so that a killed writer's leftovers can be told apart. */
 export const temporaryName = (path: string): string =>
-  `${path}.tmp-${pid}-${randomBytes(4).toString("hex")}`;
+  `${path}.tmp-${pid}-${hostMark()}${randomBytes(4).toString("hex")}`;
+
+const TEMPORARY = /\.tmp-(\d+)-([0-9a-f]{8})([0-9a-f]{8})?$/;
+
+/** Whose a process id is: a disk may be that of several machines, and of containers in them that count from 1 each. */
+function hostMark(): string {
+  const space = orElse(() => readlinkSync("/proc/self/ns/pid"), "");
+  return createHash("sha256").update(`${hostname()} ${space}`).digest("hex").slice(0, 8);
+}
 
 /** The process id in a name made by temporaryName; undefined for any other name. */
 export function temporaryOwner(name: string): number | undefined {
-  const match = /\.tmp-(\d+)-[0-9a-f]{8}$/.exec(name);
-  return match ? Number(match[1]) : undefined;
+  const [, owner] = TEMPORARY.exec(name) ?? [];
+  return owner === undefined ? undefined : Number(owner);
+}
+
+/** Takes away what processes of this machine that are no more have left unfinished in a folder. */
+async function removeAbandoned(folder: string): Promise<void> {
+  const here = hostMark();
+  for (const name of await readdir(folder).catch(() => [])) {
+    const [, owner, host] = TEMPORARY.exec(name) ?? [];
+    if (host !== here || isRunning(Number(owner))) continue;
+    await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+/** Whether a process of this machine exists. */
+export function isRunning(pid: number): boolean {
+  try {
+    return kill(pid, 0);
+  } catch (error) {
+    return codeOf(error) === "EPERM"; // another user's
+  }
 }
 
 /** Flushes a file, or a folder's entries: without that a rename may not outlive a power cut. */
@@ -150,6 +180,7 @@ const circumstances: Readonly<Record<string, readonly [what: string, hint: strin
   EPERM: ["permission denied", permissions],
   ENOENT: ["its folder does not exist", "create the folder first"],
   ENOTDIR: ["a part of its path is a file", "choose another place"],
+  EEXIST: ["a file is in its place", "choose another place"],
   EISDIR: ["it is a folder", "choose another name"],
   EIO: ["the disk reports an input/output error", "check the disk, or use another"],
 };

@@ -4,10 +4,17 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
-import { kill, pid as ownPid } from "node:process";
+import { pid as ownPid } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { codeOf, orElse, UserError } from "../core/errors.ts";
-import { readIfPresent, statIfPresent, temporaryName, writeFailure, makeFolder } from "./atomic.ts";
+import {
+  isRunning,
+  readIfPresent,
+  statIfPresent,
+  temporaryName,
+  writeFailure,
+  makeFolder,
+} from "./atomic.ts";
 
 /** Every file of a run folder's lock begins with this name. */
 export const lockName = "run.lock";
@@ -53,15 +60,6 @@ export async function withLock<T>(path: string, work: () => Promise<T>, signal?:
   } finally {
     clearInterval(heartbeat);
     await lock.release();
-  }
-}
-
-/** Whether a process of this machine exists. */
-export function isRunning(pid: number): boolean {
-  try {
-    return kill(pid, 0);
-  } catch (error) {
-    return codeOf(error) === "EPERM"; // another user's
   }
 }
 

@@ -8,7 +8,7 @@ import { pid } from "node:process";
 import { codeOf, invariant, messageOf, UserError } from "../core/errors.ts";
 import * as atomic from "./atomic.ts";
 import { isRecord, readJsonIfSound, readLines, writeJson } from "./json.ts";
-import { isRunning, lockName } from "./lock.ts";
+import { lockName } from "./lock.ts";
 import { modelFiles, runFiles, snapshotFiles } from "./names.ts";
 import { sha256OfFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
 
@@ -98,7 +98,7 @@ export async function removeLeftovers(runDir: string): Promise<void> {
     if (name.endsWith(replaced)) await atomic.settleReplacement(path.slice(0, -replaced.length));
     const owner = atomic.temporaryOwner(name);
     // A process that is just trying to lock this folder still needs its file; the lock's claims count no more.
-    const isTrying = owner !== undefined && owner !== pid && isRunning(owner);
+    const isTrying = owner !== undefined && owner !== pid && atomic.isRunning(owner);
     const isLock = name.startsWith(lockName);
     const isLeft = isLock ? name !== lockName && !isTrying : owner !== undefined;
     if (isLeft) await rm(path, { recursive: true, force: true });

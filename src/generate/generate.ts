@@ -43,6 +43,8 @@ export interface GeneratorOptions extends CacheOptions {
   readonly seed?: number;
   /** Of conversations, as `loadChatTemplate` takes it. */
   readonly chatTemplate?: string | null;
+  /** The time that it writes; the present one by default. */
+  readonly now?: Date;
 }
 
 /** A text, or messages that a chat template makes one of. */
@@ -70,7 +72,7 @@ const NO_TOKENIZER =
 
 /** Loads a model's export to continue prompts, one after another. */
 export async function openGenerator(options: GeneratorOptions) {
-  const { maxNewTokens = 100, seed = 0, onStage, chatTemplate } = options;
+  const { maxNewTokens = 100, seed = 0, onStage, chatTemplate, now = new Date() } = options;
   let own = options.model; // the folder that messages speak of
   const onSource = ({ name, folder }: OpenedModel) => {
     own = folder;
@@ -98,7 +100,7 @@ export async function openGenerator(options: GeneratorOptions) {
   /** As it was trained: the text of our own template, and the token that ends an answer in it. */
   const chat = async (messages: readonly Message[]) => {
     const own = await loadTokenizer(folder);
-    const template = await loadChatTemplate(own, chatTemplate);
+    const template = await loadChatTemplate(own, chatTemplate, now);
     if (!template) throw noTemplate(options.model);
     const text = template.render({ messages }, true);
     const end = own.encode([{ text: template.endOfTurn(), isTarget: true, isLast: true }]).ids;

@@ -38,6 +38,7 @@ export async function request<T>(
   // A redirect to another host loses this header too: fetch sees to that.
   if (settings.token && new URL(url).origin === new URL(settings.endpoint).origin)
     headers.set("authorization", `Bearer ${settings.token.reveal()}`);
+  const { send, close } = await sender(settings); // which refuses a wrong proxy
   const controller = new AbortController();
   const { signal } = controller;
   const readingMs = file === undefined ? settings.metadataTimeoutMs : settings.downloadTimeoutMs;
@@ -63,7 +64,6 @@ export async function request<T>(
       yield part.value;
     }
   }
-  const { send, close } = await sender(settings);
   try {
     const { body } = init;
     const told = (numBytes: number) => [timer.refresh(), onSent?.(numBytes)];

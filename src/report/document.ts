@@ -1,7 +1,7 @@
 // A page as one file: style, data and script in it, and a policy under which it loads and runs nothing else.
 
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../files/atomic.ts";
 import type { PageData } from "./data.ts";
@@ -62,10 +62,19 @@ export async function documentOf({ title, entry, data, allows }: Page): Promise<
 `;
 }
 
+const title = "ssa report";
+
+/** Whether a file is such a page, of which only the beginning is looked at. */
+export async function isPage(path: string): Promise<boolean> {
+  await using handle = await open(path, "r");
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(4096));
+  return buffer.subarray(0, bytesRead).includes(`<title>${title}</title>`);
+}
+
 /** A live page asks where it came from, and nobody else, for data as they come. */
 export const pageOf = (data: PageData, isLive = false) =>
   documentOf({
-    title: "ssa report",
+    title,
     entry: join(import.meta.dirname, "page/main"),
     data: { ...data, isLive },
     allows: { "connect-src": isLive ? "'self'" : "'none'" },

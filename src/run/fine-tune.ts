@@ -92,7 +92,9 @@ export async function trainRun(
   const { recipe } = prepared;
   const { isResumed, signal } = options;
   const runDir = recipe.out ?? (await folders.claimRunFolder(CHECKPOINTS, runStem(recipe)));
-  await makeFolder(runDir).catch(failing(runDir));
+  // What cannot be a folder is told before anything is computed.
+  for (const folder of [recipe.tensorboard, runDir])
+    if (typeof folder === "string") await makeFolder(folder).catch(failing(folder));
   // Before an engine starts: who finds the folder in use has nothing that must be ended.
   const lock = await lockRun(runDir);
   try {

@@ -3,6 +3,7 @@
 import { freeMemory } from "../core/memory.ts";
 import type { Precision } from "../core/dtype.ts";
 import { orElse, UserError } from "../core/errors.ts";
+import { checkBatch } from "../data/windows.ts";
 import type { Engine } from "../engines/index.ts";
 import { linkBytes } from "../engines/ranks/sums.ts";
 import type { OpenedModel } from "../model/opened.ts";
@@ -97,6 +98,7 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
   const isRoomy = ({ totalBytes }: Size) => totalBytes - programBytes <= free;
   const fits = (fit: Size) => isRoomy(fit) && fit.deviceBytes <= (deviceFree ?? Infinity);
   const sizes = microBatches(run.recipe, engine, { ...chosen, deviceFree });
+  checkBatch({ batchSize: sizes.at(-1)!, context: run.context });
   const by = (recompute: Recompute, batchSize = sizes.at(-1)!) =>
     fitBy(run, machine, { batchSize, precision, recompute });
   const first: Recompute = recompute === true ? "blocks" : "cheap";

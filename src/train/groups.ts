@@ -45,7 +45,7 @@ export const changesBase = ({ tune, init, final }: Recipe) =>
 
 export const isInserted = (name: Kind | TuneGroup) => INSERTION_KINDS.some((kind) => kind === name);
 
-/** Random streams of the seed that no epoch's order of data takes. */
+/** Random streams of the seed that no epoch's order of data takes: those are from 0 on. */
 const INITIAL_WEIGHTS = -1;
 const INITIAL_INSERTION = -2;
 

@@ -90,6 +90,17 @@ test("doctor and the choice of a device tell of no device that this machine cann
   assert.ok(devices.length >= 9, "all of them for machines");
 });
 
+test("doctor shows what each cache takes, those of large copies where they are there", async (t) => {
+  const cache = await temporaryFolder(t);
+  await mkdir(join(cache, "quantized", "abc"), { recursive: true });
+  await writeFile(join(cache, "quantized", "abc", "x"), "12345");
+  await mkdir(join(cache, "gguf"));
+  const { stdout } = await ssa(["doctor", "--json"], { env: { SSA_CACHE: cache } });
+  const caches = onlyJson(stdout)["caches"] as Record<string, { sizeBytes: number }>;
+  assert.deepEqual(Object.keys(caches), ["models", "tokens", "exports", "quantized", "gguf"]);
+  assert.equal(caches["quantized"]!.sizeBytes, 5);
+});
+
 test("an older Node is refused in one line", async () => {
   const pretend =
     'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.18.3" } })';

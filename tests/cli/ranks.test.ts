@@ -8,6 +8,7 @@ import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { messageOf, orElse } from "../../src/core/errors.ts";
+import { readLines } from "../../src/files/json.ts";
 import { fixture, outcomeOf, writeTokens } from "../run/small-run.ts";
 import { openHosts } from "./hosts.ts";
 import { assertRefused, ssa } from "./program.ts";
@@ -70,6 +71,27 @@ for (const [name, ranks] of [
       assert.deepEqual(await outcomeOf(out), await outcomeOf(join(folder, "one")));
     },
   );
+
+test(
+  "ranks with two devices each train a whole model to the bits of one device",
+  { skip: lacks("mpich") },
+  async () => {
+    // Of its tensors some follow their message, and are too small to be shared out.
+    const whole = [...train, "--base", "checkpoints/tiny-gpt2", "--tune", "all"];
+    whole.push("--context", "16", "--batch-size", "1", "--steps", "1", "--eval-windows", "4");
+    const [one, two] = [join(folder, "whole-1"), join(folder, "whole-2")];
+    const alone = await ssa([...whole, "--out", one]);
+    assert.equal(alone.code, 0, alone.stderr);
+    const among = ["--device", "cpu,cpu", "--out", two];
+    const { code, stderr } = await ssa([...whole, ...among], onRanks("mpich", 2));
+    assert.equal(code, 0, stderr);
+    const weights = (out: string) => readFileSync(join(out, "final/model.safetensors"));
+    assert.ok(weights(two).equals(weights(one)));
+    const losses = (out: string) =>
+      readLines(join(out, "metrics.jsonl")).then((lines) => lines.map(({ lossNats }) => lossNats));
+    assert.deepEqual(await losses(two), await losses(one));
+  },
+);
 
 test(
   "an evaluation is that of one process, and so is all that is printed",

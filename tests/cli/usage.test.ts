@@ -1,6 +1,6 @@
 // Mistakes of every kind: exit 2 (1 for work that failed), a sentence that says what to do, never a stack.
 
-import { copyFile, mkdir, truncate, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { temporaryFolder } from "../helpers.ts";
@@ -24,6 +24,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
   await truncate(join(cwd, "cut", "model.safetensors"), 3000);
   await writeFile(join(cwd, "bert", "config.json"), '{"model_type":"bert"}');
   await mkdir(join(cwd, "nothing"));
+  await symlink("loop.bin", join(cwd, "loop.bin"));
 
   const evaluate = "eval --model base --data val.bin --device cpu";
   const finetune = "finetune --base base --data . --device cpu --max-added-share 0.5 --out run";
@@ -53,6 +54,14 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["eval --model base --data none.bin", /no data at none.bin/],
     [`${evaluate} --context 17`, /context of 17 .* does not fit .*\s+hint: .* takes 2 to 16/],
     [`${evaluate} --context 8 --stride 9`, /a stride of 9 does not fit a context of 8/],
+    [`${evaluate} --convention gptq --stride 3`, /gptq has a stride of 16 here, found 3/],
+    [`${evaluate} --save-baseline text.txt`, /text.txt exists and is no saved baseline/],
+    ["eval --model base --data loop.bin", /loop.bin: its links lead in a circle/],
+    [
+      `${finetune} --context 16 --batch-size 100000`,
+      /batch of 100000 windows of 16 tokens has 1600000 of them.*\s+hint: lower --batch-size/,
+    ],
+    [`${finetune} --tensorboard text.txt`, /cannot write text.txt: a file is in its place/, 1],
     [`${evaluate} --device cdua`, /device \(--device\): .*found "cdua"; did you mean cuda\?/],
     [`${evaluate} --convention hf-strde`, /convention .* did you mean hf-stride\?/],
     [`${evaluate} --context ten --windows 0`, /2 mistakes:\s+context .*"ten"\s+windows .*found 0/],
@@ -97,6 +106,7 @@ test("mistakes end with one sentence and exit code 2", { timeout: 300_000 }, asy
     ["compare base", /base is not the folder of a finished run/],
     ["compare base --recipe compare", /expected the folders of runs or a --recipe, found both/],
     ["report", /expected the folder of a run or of a comparison, found none/],
+    ["report base --output text.txt", /text.txt exists and is no page of ssa's/],
     ["report base", /base is not the folder of a run: no recipe.yaml\s+hint: name a folder/],
     ["report base base", /base is not the folder of a finished run/],
     ["finetune --resume", /no run under checkpoints\/ to resume/],

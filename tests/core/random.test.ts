@@ -22,8 +22,10 @@ test("seeds and streams differ, also above 32 bits", () => {
     createRandom(0, 1),
     createRandom(2 ** 32),
     createRandom(1, 0),
+    createRandom(0, 1, 0),
+    createRandom(0, 1, 1),
   ].map((random) => random.uniform());
-  assert.equal(new Set(first).size, 4);
+  assert.equal(new Set(first).size, 6);
   assert.equal(first[1], first[4]);
 });
 

@@ -1,12 +1,12 @@
 // Conversations: the text that a template makes, and exactly which of its tokens count, against texts marked by hand.
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parquetWriteFile } from "hyparquet-writer";
 import { Tokenizer as Reference } from "tokenizers";
 import { loadChatTemplate } from "../../src/data/chat.ts";
-import { loadCorpus } from "../../src/data/corpus.ts";
+import { type CorpusOptions, loadCorpus } from "../../src/data/corpus.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import type { RowOptions } from "../../src/data/readers/rows.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
@@ -40,7 +40,7 @@ async function fileOf(...rows: readonly unknown[]): Promise<string> {
   return path;
 }
 
-async function read(folder: string, path: string, options: RowOptions = {}, asked?: string) {
+async function read(folder: string, path: string, options: CorpusOptions = {}, asked?: string) {
   const tokenizer = await loadTokenizer(folder);
   const template = await loadChatTemplate(tokenizer, asked);
   const instructTemplate = await loadChatTemplate(tokenizer, "alpaca");
@@ -357,25 +357,34 @@ test("templates in files of their own win, and one for tools is taken where ther
   const tokenizer = await loadTokenizer(folder);
   const messages = [{ role: "user", content: "x" }];
   const variables = { tools: [{ name: "t" }] };
-  const rendered = async (asked?: string) => (await loadChatTemplate(tokenizer, asked))!;
+  const rendered = async (asked?: string, now?: Date) =>
+    (await loadChatTemplate(tokenizer, asked, now))!;
   assert.equal((await rendered()).render({ messages }), "Dx");
   assert.equal((await rendered()).render({ messages, variables }), "Tt");
   assert.equal((await rendered("default")).render({ messages, variables }), "Dx");
   const dated = "{{ strftime_now('%d %b %Y') }}{{ [1, 'é'] | tojson }}{{ tools is none }}";
   await writeFile(join(folder, "chat_template.jinja"), dated);
-  const day = new Date().toLocaleDateString("en-GB", {
-    day: "2-digit",
-    month: "short",
-    year: "numeric",
-  });
-  assert.equal(
-    (await rendered()).render({ messages }),
-    `${day.replace("Sept", "Sep")}[1, "é"]true`,
-  );
+  const now = new Date(2031, 8, 3);
+  assert.equal((await rendered(undefined, now)).render({ messages }), `03 Sep 2031[1, "é"]true`);
+  assert.equal((await rendered()).render({ messages }), `26 Jul 2024[1, "é"]true`);
   await writeFile(join(folder, "chat_template.jinja"), "{% if %}");
   const unread = await rendered();
   assert.throws(() => unread.render({ messages }), {
     name: "UserError",
     message: /cannot be read/,
   });
+});
+
+test("a template that writes the date makes the same data every day, from one cache", async (t) => {
+  const { folder } = await familyFolder(families.chatml);
+  const dated = `{{ strftime_now('%d %b %Y') }}${families.chatml.template}`;
+  await writeFile(join(folder, "chat_template.jinja"), dated);
+  const path = await fileOf({ messages: talk });
+  const cacheFolder = sharedFolder();
+  t.mock.timers.enable({ apis: ["Date"], now: new Date(2026, 10, 28) });
+  const first = await read(folder, path, { cacheFolder });
+  t.mock.timers.setTime(new Date(2026, 10, 29).getTime());
+  const next = await read(folder, path, { cacheFolder });
+  assert.equal(next.dataSha256, first.dataSha256);
+  assert.equal((await readdir(cacheFolder)).length, 1);
 });

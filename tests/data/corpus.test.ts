@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { loadChatTemplate } from "../../src/data/chat.ts";
 import { loadCorpus, type CorpusOptions } from "../../src/data/corpus.ts";
 import { joinedBy } from "../../src/data/document.ts";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
@@ -96,6 +97,11 @@ test("the cache gives the same corpus; content, tokenizer and options each have 
   ];
   assert.equal((await readdir(cacheFolder)).length, 1 + others.length);
   assert.deepEqual(await load({ prefix: [5] }, cached), others[2]);
+  const plainText = await splitOf("a.txt", "the hen");
+  const template = await loadChatTemplate(await byteLevel, "alpaca");
+  const untouched = await load({}, byteLevel, plainText);
+  assert.deepEqual(await load({ template }, cached, plainText), untouched);
+  await assert.rejects(load({ template }, cached), /encoded again/);
 });
 
 test("a damaged cache is made anew; a folder that cannot be written is done without", async () => {

@@ -110,6 +110,12 @@ test("what is no row is named with its place and what wrote it", async () => {
     ["two.json", '{"a":[],"b":[]}', /two\.json: expected an array of rows/],
     ["open.csv", 'text\n"abc\n', /open\.csv cannot be read as CSV or TSV .*line/, /quotation/],
     ["wide.csv", "text\na,b\n", /wide\.csv cannot be read as CSV or TSV .*line 2/],
+    [
+      "twice.csv",
+      "text,text\na,b\n",
+      /twice\.csv: two columns are called "text"/,
+      /name of its own/,
+    ],
     ["cut.jsonl.gz", gzipSync(lines).subarray(0, 40), /cut\.jsonl\.gz is not gzip, or not all/],
     ["no.txt.gz", "plain", /no\.txt\.gz is not gzip/],
   ];

@@ -84,6 +84,16 @@ test("the same seed mixes the same, another another, and any cursor goes on as i
   }
 });
 
+test("sources of one length are each in an order of their own, the first as if it were alone", () => {
+  const sources = [source(12, null, 0), source(12, null, 1), source(12, null, 2)];
+  const rows = rowsOf(sources, 36);
+  const orders = [0, 1, 2].map((s) =>
+    rows.filter((row) => Math.floor(row / 1000) === s).map((row) => row % 1000),
+  );
+  assert.deepEqual(orders[0], rowsOf([sources[0]!], 12));
+  assert.equal(new Set(orders.map(String)).size, 3);
+});
+
 test("one source alone comes in its own order", () => {
   const one = source(12, null, 0);
   const own = rowsFrom(start, (epoch) => shuffledRows(one.training, start.seed, epoch));

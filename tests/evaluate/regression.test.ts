@@ -8,6 +8,7 @@ import { test } from "node:test";
 import {
   checkComparable,
   compareWithBaseline,
+  checkBaselinePlace,
   readBaseline,
   writeBaseline,
 } from "../../src/evaluate/results.ts";
@@ -85,6 +86,19 @@ test("a baseline that could not be read back is not written", async (t) => {
   assert.ok(!existsSync(`${path}2`));
 });
 
+test("a baseline replaces nothing but a baseline", async (t) => {
+  const folder = await temporaryFolder(t);
+  const [saved, report] = ["baseline.json", "report.json"].map((name) => join(folder, name));
+  await writeBaseline(saved!, result);
+  await checkBaselinePlace(saved!);
+  await checkBaselinePlace(join(folder, "new.json"));
+  await writeFile(report!, JSON.stringify({ before: risen(9), after: result }));
+  const others = [report!, folder, import.meta.filename];
+  for (const path of others)
+    await assert.rejects(checkBaselinePlace(path), /exists and is no saved baseline/);
+  await assert.rejects(checkBaselinePlace(join(folder, "no", "b.json")), /there is no folder/);
+});
+
 test("another task's result is refused; one saved before there were tasks is of perplexity", async (t) => {
   const path = join(await temporaryFolder(t), "baseline.json");
   const { task: _, mask: __, ...old } = result;
@@ -119,6 +133,9 @@ test("a baseline is a saved result or a report's after; nothing else", async (t)
     { after: null },
     { after: { perplexity: 3 } },
     { ...result, lossNats: null },
+    { ...result, lossNats: "2" },
+    { ...result, perplexity: result.perplexity * 1.01 },
+    { ...result, perplexity: undefined, lossNats: undefined, outcomes: "yes" },
   ])
     await assert.rejects(
       read(wrong),

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -119,9 +119,15 @@ test("an existing folder stays, unless it is an earlier export and --force is gi
   const options = { ...fixture("llama"), target: "adapter", out } as const;
   await convert(options);
   await assert.rejects(convert(options), refused(/exists already[^]*--force/));
-  await writeFile(join(out, "old"), "");
+  await writeFile(join(out, "model.safetensors"), ""); // of an export to another target
+  await mkdir(join(out, "run1"));
+  await assert.rejects(
+    convert({ ...options, isForced: true }),
+    refused(/also holds run1, which `ssa convert` did not write/),
+  );
+  await rm(join(out, "run1"), { recursive: true });
   await convert({ ...options, isForced: true });
-  assert.ok(!(await readdir(out)).includes("old"));
+  assert.ok(!(await readdir(out)).includes("model.safetensors"));
   assert.deepEqual(await readdir(folder), ["out"]);
 
   const foreign = join(folder, "foreign");
@@ -135,6 +141,16 @@ test("an existing folder stays, unless it is an earlier export and --force is gi
   const itself = { model: join(folder, "model"), target: "onnx", isForced: true } as const;
   await assert.rejects(convert({ ...itself, out: itself.model }), refused(/is to be converted/));
   await assert.rejects(convert({ ...itself, out: folder }), refused(/is to be converted/));
+});
+
+test("a weight that is no number is the source's fault, not the export's", async (t) => {
+  const folder = await temporaryFolder(t);
+  const model = join(folder, "model");
+  await rewrite(fixture("llama").model, model, (values) => values.fill(NaN, 0, 1));
+  await assert.rejects(
+    convert({ model, target: "onnx", out: join(folder, "out") }),
+    refused(/a logit of .*model is NaN\nare the model's weights intact/, 1),
+  );
 });
 
 test("a failure leaves nothing: a weight beyond f16", async (t) => {
@@ -155,7 +171,7 @@ test("a killed conversion leaves no folder that looks finished; the next one cle
   await killedConversion(t, out);
   const left = await readdir(folder);
   assert.equal(left.length, 1);
-  assert.match(left[0]!, /^out\.tmp-\d+-[0-9a-f]{8}$/);
+  assert.match(left[0]!, /^out\.tmp-\d+-[0-9a-f]{16}$/);
   await convert({ ...fixture("llama"), target: "safetensors", out });
   assert.deepEqual(await readdir(folder), ["out"]);
 });

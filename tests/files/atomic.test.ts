@@ -2,14 +2,16 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../../src/core/errors.ts";
 import { findDataFiles } from "../../src/data/readers/files.ts";
 import {
   readIfPresent,
   replaceFile,
+  replaceFolder,
   temporaryName,
   temporaryOwner,
   writeFileAtomic,
@@ -17,6 +19,7 @@ import {
 import { readJson } from "../../src/files/json.ts";
 import { openSafetensors } from "../../src/files/safetensors.ts";
 import { temporaryFolder } from "../helpers.ts";
+import { folderOf } from "./safetensors-files.ts";
 
 test("a file is written and replaced", async (t) => {
   const folder = await temporaryFolder(t);
@@ -39,6 +42,27 @@ test("a failure on the way leaves the old file and nothing beside it", async (t)
   await assert.rejects(failing, /^Error: on the way$/);
   assert.equal(await readFile(path, "utf8"), "old");
   assert.deepEqual(await readdir(folder), ["a.json"]);
+});
+
+test("what a killed writer left is settled by the next one, what another writes or another machine stays", async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, "blocks");
+  const of = (pid: number, name = temporaryName(path)) => name.replace(/tmp-\d+/, `tmp-${pid}`);
+  const dead = [of(99_999_999), of(99_999_999, temporaryName(join(folder, "other.tokens")))];
+  const elsewhere = `${path}.tmp-99999999-0123abcd0123abcd`;
+  const alive = [temporaryName(path), of(process.ppid), elsewhere];
+  for (const each of [path, `${path}.replaced`, dead[0]!, ...alive])
+    await folderOf(each, { content: "damaged" });
+  await writeFile(dead[1]!, "half");
+  await replaceFolder(path, (made) => writeFile(join(made, "content"), "whole"));
+  assert.equal(await readFile(join(path, "content"), "utf8"), "whole");
+  assert.deepEqual(
+    (await readdir(folder)).sort(),
+    [path, ...alive].map((each) => basename(each)).sort(),
+  );
+  await writeFile(dead[1]!, "half");
+  await writeFileAtomic(join(folder, "a.tokens"), "");
+  assert.equal(existsSync(dead[1]!), false);
 });
 
 test("what the system refuses is told as a user's matter, exit code 1", async (t) => {

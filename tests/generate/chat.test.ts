@@ -138,6 +138,24 @@ test("prompts from files and lines of JSON, by the same template as the data", a
   const asked = await write("prompt.txt", "The hen?\n");
   const answer = await ssa([...greedy, ...named, "--chat", "--prompt-file", asked], options);
   assert.equal(answer.stdout, `${String(chat!["text"])}\n`);
+  const mistyped = await write("mistyped.jsonl", '{"prompt":"The hen"}\n{"promt":"The"}');
+  const none = await ssa([...greedy, ...named, "--prompts", mistyped], options);
+  assert.deepEqual([none.code, none.stdout], [2, ""]);
+  assert.match(none.stderr, /mistyped.jsonl:2: expected {"prompt"/);
+  const latin = join(home, "latin.txt");
+  await writeFile(latin, Uint8Array.of(0xe9, 0xff));
+  const bytes = await ssa([...greedy, "--prompt-file", latin], options);
+  assert.deepEqual([bytes.code, bytes.stdout], [2, ""]);
+  assert.match(bytes.stderr, /latin.txt is not UTF-8 text/);
+
+  const choice = "{{ 'The whale' if strftime_now('%Y') == '2024' else 'A ship and his' }}";
+  const dated = await write("dated.jinja", choice);
+  const asks = [{ prompt: "A ship and his" }, { prompt: "The whale" }, { messages: talk }];
+  const days = await write("days.jsonl", asks.map((each) => JSON.stringify(each)).join("\n"));
+  const said = await ssa([...greedy, "--chat-template", dated, "--prompts", days], options);
+  const [today, then, now] = jsonLines(said.stdout).map(({ text }) => text);
+  assert.equal(now, today);
+  assert.notEqual(now, then);
   const nothing = await ssa([...greedy, "--chat"], options);
   assert.deepEqual([nothing.code, nothing.stdout], [2, ""]);
   assert.match(nothing.stderr, /there is nothing to continue\nhint: give --prompt TEXT/);

@@ -85,4 +85,13 @@ test("a proxy that is not there, and an address that is none, are told; no passw
       (error: Error) =>
         /http_proxy holds no address/.test(error.message) && !/secret/.test(inspect(error)),
     );
+  const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
+  const before = timers();
+  await withHub({}, ({ with: settingsFor }) =>
+    assert.rejects(
+      resolveModel("some-org/tiny", settingsFor({ HTTP_PROXY: "http://" })),
+      saying(/http_proxy holds no address/),
+    ),
+  );
+  assert.equal(timers(), before, "nothing holds up the end of the program");
 });

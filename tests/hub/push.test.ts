@@ -160,7 +160,12 @@ test("each refusal is a sentence", async (t) => {
     const bytes = await readFile(join(cut, "model.safetensors"));
     await writeFile(join(cut, "model.safetensors"), bytes.subarray(0, -4));
     await refused(/model.safetensors/, {}, {}, cut);
-    const strays = ["step-000200/state.json", "a.tokens", "metrics.jsonl", "x.tmp-12-0a0a0a0a"];
+    const strays = [
+      "step-000200/state.json",
+      "a.tokens",
+      "metrics.jsonl",
+      "x.tmp-12-0a0a0a0a0a0a0a0a",
+    ];
     for (const [i, stray] of strays.entries()) {
       const path = await modelFolder(join(root, `stray${i}`));
       await mkdir(join(path, "step-000200"), { recursive: true });

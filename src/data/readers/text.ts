@@ -3,7 +3,7 @@
 
 import { pipeline } from "node:stream";
 import { codeOf, messageOf, UserError } from "../../core/errors.ts";
-import { isRecord } from "../../core/json.ts";
+import { isRecord, shown } from "../../core/json.ts";
 import { RowProblem } from "../chat-answers.ts";
 import type { Piece } from "../document.ts";
 import { readBytes } from "./compressed.ts";
@@ -13,6 +13,13 @@ import type { Row } from "./rows.ts";
 export async function* readPlainText(path: string): AsyncGenerator<Piece> {
   for await (const text of readCharacters(path)) yield { text, isTarget: true, isLast: false };
   yield { text: "", isTarget: true, isLast: true };
+}
+
+/** A file's text as a whole. */
+export async function readWhole(path: string): Promise<string> {
+  let whole = "";
+  for await (const text of readCharacters(path)) whole += text;
+  return whole;
 }
 
 async function* readLines(path: string): AsyncGenerator<string> {
@@ -87,7 +94,7 @@ export async function* readJson(path: string): AsyncGenerator<Row> {
     const { value, problem } = parseJson(text, "JSON");
     if (problem) throw new UserError(`${path}: ${problem.message}`, problem);
     for (const [i, row] of arrayIn(value, path).entries())
-      yield { value: row, place: `${path}, row ${i}` };
+      yield { value: row, place: `${path}, row ${i + 1}` };
   }
 }
 
@@ -122,7 +129,14 @@ function parseJson(text: string, expected: string): Pick<Row, "value" | "problem
 export async function* readCsv(path: string): AsyncGenerator<Row> {
   const { parse } = await import("csv-parse");
   const delimiter = /\.tsv\b[^/]*$/i.test(path) ? "\t" : ",";
-  const parser = parse({ columns: true, bom: true, info: true, delimiter });
+  const columns = (names: string[]) => {
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice === undefined) return names;
+    throw new UserError(`${path}: two columns are called ${shown(twice)}`, {
+      hint: "give each column a name of its own in the first line",
+    });
+  };
+  const parser = parse({ columns, bom: true, info: true, delimiter });
   try {
     for await (const { record, info } of pipeline(readCharacters(path), parser, () => undefined))
       yield { value: record, place: `${path}:${info.lines}` };

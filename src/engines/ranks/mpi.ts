@@ -140,12 +140,15 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       call(name, memory, memory.byteLength, byte, peer, tag, world, request);
       pending.add({ name, request, memory, done });
     });
-  const receive = async (from: number, tag: number, length: number) => {
+  /** Of each sender's last message, when it was heard: a small one does not overtake a large one that it builds on. */
+  const heard = new Map<number, Promise<void>>();
+  const receive = async (from: number, tag: number, length: number, earlier?: Promise<void>) => {
     const bytes = Buffer.allocUnsafeSlow(Math.max(64, length)).subarray(0, length);
     await begin("Irecv", bytes, from, tag);
     const { message, large } = unpacked(bytes);
     const fill = (piece: Uint8Array) => begin("Irecv", piece, from, tag);
     await inOrder(piecesOf(large), AHEAD, fill, () => onPiece(from));
+    await earlier;
     hear(from, message);
   };
   const listen = async () => {
@@ -153,7 +156,8 @@ export async function openWire(launch: Launch, { hear, onPiece, fail }: Listener
       const head = new Float64Array(16);
       await begin("Irecv", head, anySource, HEAD);
       const [from, tag, length] = head;
-      receive(from!, tag!, length!).catch(fail);
+      heard.set(from!, receive(from!, tag!, length!, heard.get(from!)));
+      heard.get(from!)!.catch(fail);
     }
   };
   let sent = 0;

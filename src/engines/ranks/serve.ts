@@ -158,7 +158,10 @@ function serving(
       const next = { name, length, from, values, others: [] };
       await Promise.all(others.map((to) => ask(to, "feed", next)));
     },
-    dispose: async (id: number) => programs.get(id)?.dispose(),
+    dispose: async (id: number) => {
+      await programs.get(id)?.dispose();
+      programs.delete(id);
+    },
     close: async () => engine?.dispose(),
     /** Once the answer has left; after a failure when rank 0 has told it, for some launchers end all ranks with the first. */
     end: async (failure?: Failure) => void setTimeout(end, failure ? 300 : 5, failure),
