@@ -8,7 +8,7 @@ import { findDataFiles, selectSplit } from "../src/data/readers/files.ts";
 import { loadTokenizer } from "../src/data/tokenizer/tokenizer.ts";
 import { numInputs } from "../src/data/windows.ts";
 import { openEngine } from "../src/engines/index.ts";
-import { evaluate, type EvaluationPlan } from "../src/evaluate/evaluation.ts";
+import { evaluatePlan, type EvaluationPlan } from "../src/evaluate/evaluation.ts";
 import { tasks } from "../src/evaluate/tasks/index.ts";
 import { planWindows } from "../src/evaluate/window-plan.ts";
 import { packageRoot } from "../src/files/package-root.ts";
@@ -56,7 +56,7 @@ export async function measureAnswers(folder: string, rounds: number, threads: nu
       let [begun, ended] = [0, 0];
       // From the first batch on: compiling is the same for all.
       let first = 0;
-      await evaluate(engine, opened, plan, {
+      await evaluatePlan(engine, opened, plan, {
         batchSize: 1,
         onBatch: ({ windows }) => {
           ended = performance.now();

@@ -3,11 +3,11 @@
 
 /** One call each, from the names of a model and of data to what comes of them. */
 export { fineTune, type FineTuneOptions } from "./run/fine-tune.ts";
-export { evaluate, type EvaluateModelOptions } from "./run/evaluate.ts";
+export { evaluate, type EvaluateModelOptions, evaluateTasks } from "./run/evaluate.ts";
 export { compare, type CompareOptions, compareRuns } from "./run/compare.ts";
 export { generate, openGenerator } from "./generate/generate.ts";
 export { convert } from "./export/convert.ts";
-export { inspectModel, type Inspection } from "./run/inspect.ts";
+export { inspectModel, type Inspection, inspectText, type TextInspection } from "./run/inspect.ts";
 
 /** What comes back: perplexities with their uncertainty, events on the way, and mistakes that the caller can mend. */
 export type { RunReport } from "./evaluate/results.ts";
@@ -40,5 +40,5 @@ export { trainRun } from "./run/fine-tune.ts";
 export { type ConventionName, conventions } from "./data/windows.ts";
 export { tasks } from "./evaluate/tasks/index.ts";
 export { planWindows } from "./evaluate/window-plan.ts";
-export { evaluate as scorePlan } from "./evaluate/evaluation.ts";
+export { evaluatePlan } from "./evaluate/evaluation.ts";
 export { compareAnswers, compareWithBaseline, readBaseline } from "./evaluate/results.ts";

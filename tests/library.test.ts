@@ -18,6 +18,7 @@ const execute = promisify(execFile);
 async function run(cwd: string, program: string, ...args: string[]): Promise<string> {
   const env = {
     ...process.env,
+    HOME: cwd, // what is cached goes with the folder
     npm_config_update_notifier: "false",
     npm_config_offline: "true",
     npm_config_ignore_scripts: "false",
@@ -93,7 +94,8 @@ async function checkContent(installed: string, bytes: number): Promise<void> {
 test("the documented program runs from a tarball, and its types are right", async (t) => {
   const folder = await temporaryFolder(t);
   const page = await readFile(join(root, "docs", "library.md"), "utf8");
-  const example = /```js\n([^]*?)```/.exec(page)![1]!;
+  const [example, others] = Array.from(page.matchAll(/```js\n([^]*?)```/g), ([, code]) => code!);
+  assert.ok(example && others);
   const bytes = await installPacked(folder);
   await checkContent(join(folder, "node_modules", "@selective-attention", "ssa"), bytes);
   await writeFile(join(folder, "example.mjs"), example);
@@ -105,6 +107,9 @@ test("the documented program runs from a tarball, and its types are right", asyn
   const options = "--noEmit --strict --module nodenext --target es2023 --types node".split(" ");
   const check = (file: string) => run(folder, process.execPath, tsc, ...options, file);
   await check("example.mts");
+  const sound = others.replaceAll("result.", "result!.").replaceAll("pairs[0].", "pairs[0]!.");
+  await writeFile(join(folder, "others.mts"), sound);
+  await check("others.mts");
   await assert.rejects(check("wrong.mts"), /wrong\.mts.*'string' is not assignable/);
 
   const printed = await run(folder, process.execPath, "example.mjs");
@@ -112,6 +117,11 @@ test("the documented program runs from a tarball, and its types are right", asyn
   assert.equal(lines.filter((line) => /^step \d+: \d\.\d{4} nats$/.test(line)).length, 20);
   const [before, after] = /^([\d.]+) before, ([\d.]+) after 20 steps$/m.exec(printed)!.slice(1);
   assert.ok(Number(after) < Number(before), printed);
+  await writeFile(join(folder, "others.mjs"), others);
+  const told = await run(folder, process.execPath, "others.mjs");
+  assert.match(told, /^\d+ parameters, without temperatures\nThe nation.*\n/);
+  assert.match(told, /\nexported: .*onnx\/model\.onnx/);
+  assert.match(told, /\nnorms against temperatures: -?[\d.e-]+ %\n$/);
   // What evaluate finds is what the report says, as the commands promise.
   assert.ok(lines.at(-1)!.startsWith(`${after} ± `), printed);
 });

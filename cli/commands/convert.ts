@@ -3,7 +3,6 @@
 import { styleText } from "node:util";
 import { type Conversion, convert, targetNamed } from "../../src/export/convert.ts";
 import { TARGETS } from "../../src/export/verify.ts";
-import { opening } from "../../src/model/places.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import {
   fileSize,
@@ -47,7 +46,7 @@ Example:
   $ ssa convert --model checkpoints/tiny-gpt2-moby-dick-1 --to onnx --out exported`,
   async run({ to, fold, force, refresh, json, maxShardSize, ...given }, io, { signal }) {
     const target = targetNamed(to); // what can be refused is refused before a download
-    const at = opening({ ...places(io, refresh), signal });
+    const at = { ...places(io, refresh), signal };
     const how = { target, mustFold: fold, isForced: force, maxFileBytes: maxShardSize };
     const onStage = staging(io, signal);
     const conversion = await convert({ ...at, ...given, ...how, onStage });

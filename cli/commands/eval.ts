@@ -1,11 +1,10 @@
 // `ssa eval`: perplexity or other tasks of a model on data, with their uncertainty, and the gate of a CI job.
 
 import { UserError } from "../../src/core/errors.ts";
-import { type ConventionName, conventions } from "../../src/data/windows.ts";
 import type { Task } from "../../src/evaluate/evaluation.ts";
 import * as regression from "../../src/evaluate/results.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
-import { quantizeOptions, rowOptions } from "../../src/options/common.ts";
+import { evaluationOptions, passkeyOptions } from "../../src/options/evaluation.ts";
 import { temperaturesOption } from "../../src/options/schema.ts";
 import * as kind from "../../src/options/values.ts";
 import { evaluateTasks, type TaskName } from "../../src/run/evaluate.ts";
@@ -13,12 +12,10 @@ import { defineCommand } from "../command.ts";
 import * as format from "../../src/core/format.ts";
 import { checkDealt, places, print } from "../io.ts";
 
-const { maybe, oneOf, preset, shared, text, wholeNumber } = kind;
+const { maybe, preset, shared, text } = kind;
 
 const TASKS = Object.keys(tasks) as TaskName[];
 const someTasks = kind.someOf(TASKS, "names").meta({ alias: "--tasks" });
-const percents = kind.wholeNumbers(0, 100, "from 0 to 100");
-const CONVENTIONS = Object.keys(conventions) as ConventionName[];
 
 export const command = defineCommand({
   options: {
@@ -27,29 +24,13 @@ export const command = defineCommand({
       text("data"),
       "text to measure on, as of finetune (default: the task's own, if any)",
     ),
-    holdOut: maybe(kind.share(), "score what finetune with this share holds out of the data"),
-    maxTokens: maybe(wholeNumber(1), "most tokens read of the data, as of finetune (default: all)"),
-    adapter: shared.adapter,
     temperatures: temperaturesOption,
-    context: maybe(wholeNumber(2), "tokens of a window (default: the model's, at most 1024)"),
-    stride: maybe(wholeNumber(1), "tokens between windows (default: the context)"),
-    windows: preset(kind.wholeNumberOr("all", 1), "all", "score an even, fixed subset, or all"),
-    batchSize: preset(wholeNumber(1), 1, "windows at a time; the result does not depend on it"),
+    ...evaluationOptions,
     task: preset(someTasks, ["perplexity"], "what to measure"),
-    convention: maybe(oneOf(CONVENTIONS, "name"), "a published way to measure"),
-    passkeyLengths: maybe(
-      kind.wholeNumbers(1, 1 << 24, "of tokens"),
-      "of passkey's documents (default: the context, 1/2, 1/4 and 1/8 of it)",
-    ),
-    passkeyDepths: maybe(percents, "percent of the text before the key (default: 0,25,50,75,100)"),
-    passkeyTrials: maybe(wholeNumber(1), "documents of each length and depth (default: 10)"),
-    passkeySeed: maybe(wholeNumber(0), "seed of passkey's keys (default: 0)"),
-    ...rowOptions,
-    ...quantizeOptions,
-    device: shared.device,
-    threads: shared.threads,
-    baseline: maybe(text("what"), "compare with a model, a report.json or a saved baseline"),
-    maxIncrease: maybe(kind.percentage(), "allowed rise of perplexity (default: 0%)"),
+    passkeyLengths: passkeyOptions.lengths,
+    passkeyDepths: passkeyOptions.depths,
+    passkeyTrials: passkeyOptions.trials,
+    passkeySeed: passkeyOptions.seed,
     saveBaseline: maybe(text("file"), "write the result for later comparisons"),
     shard: maybe(kind.shard(), "score only every n-th run from the i-th on, as one of n jobs"),
     collect: kind.flag("print what all that --shard scored amounts to; score nothing"),
@@ -65,9 +46,9 @@ export const command = defineCommand({
   async run(values, io, { signal }) {
     const { saveBaseline, baseline, maxIncrease, refresh, json, task: names, ...others } = values;
     const { passkeyLengths: lengths, passkeyDepths: depths, ...rest } = others;
-    const { passkeyTrials: trials, passkeySeed: seed, ...given } = rest;
-    const { shard, collect, out: folder } = given;
-    checkDealt(given);
+    const { passkeyTrials: trials, passkeySeed: seed, data, ...more } = rest;
+    const { shard, collect, out: folder, rankTimeout: _, logRanks: __, ...given } = more;
+    checkDealt(more);
     if ((folder !== undefined) !== (shard !== undefined || collect))
       throw new UserError("--shard and --collect need --out, a folder; nothing else takes it");
     // What can be refused is refused before the work.
@@ -80,14 +61,14 @@ export const command = defineCommand({
         hint: "ask for it: --task passkey",
       });
     const isPart = (given.holdOut ?? given.maxTokens) !== undefined;
-    if (isPart && !(given.data && names.join() === "perplexity"))
+    if (isPart && !(data && names.join() === "perplexity"))
       throw new UserError("--hold-out and --max-tokens are of --data and of perplexity alone");
     const several = names.length > 1;
     if (several && (saveBaseline || baseline?.endsWith(".json")))
       throw new UserError("a baseline is of one task", { hint: "name one: --task" });
     // One that has data of its own gets other data only where it is alone.
     const isAlone = (name: TaskName) => !several || !("data" in tasks[name]);
-    if (given.data && !names.some(isAlone))
+    if (data && !names.some(isAlone))
       throw new UserError("--data is of one task", { hint: "name one, or leave --data out" });
     const [seconds, devices] = [new Map<string, number>(), new Set<string>()];
     let [total, begun, at] = [0, 0, ""];
@@ -97,9 +78,8 @@ export const command = defineCommand({
       baseline,
       maxIncrease,
       signal,
-      tasks: names.map((name) => ({ name, data: isAlone(name) ? given.data : undefined })),
+      tasks: names.map((name) => ({ name, data: isAlone(name) ? data : undefined })),
       passkey,
-      windows: given.windows === "all" ? undefined : given.windows,
       dealt: folder === undefined ? undefined : { folder, shard },
       onPlan: ({ groups }, device, what) => {
         const all = groups.reduce((sum, { windows }) => sum + windows.length, 0);

@@ -10,7 +10,6 @@ import { providerOf } from "../../src/engines/index.ts";
 import { checkFile } from "../../src/files/atomic.ts";
 import { openGenerator, type Prompt } from "../../src/generate/generate.ts";
 import { quantizationOf } from "../../src/model/blocks.ts";
-import { opening } from "../../src/model/places.ts";
 import { quantizeOptions, rowOptions } from "../../src/options/common.ts";
 import * as kind from "../../src/options/values.ts";
 import { defineCommand } from "../command.ts";
@@ -64,7 +63,7 @@ Example:
     const quantization = quantizationOf(given);
     const onStage = staging(io, signal);
     const how = { ...drawn, provider, quantization, cacheFolder: folder, onStage };
-    const opened = openGenerator({ ...opening(at), ...given, ...how });
+    const opened = openGenerator({ ...at, ...given, ...how });
     await using generator = await opened.catch((error: unknown) => {
       if (!(error instanceof UserError && error.message.includes(folder))) throw error;
       const hints = ["SSA_CACHE=DIR keeps exports elsewhere", error.hint].filter(Boolean);

@@ -2,7 +2,6 @@
 
 import { styleText } from "node:util";
 import { UserError } from "../../src/core/errors.ts";
-import { opening } from "../../src/model/places.ts";
 import { PROJECTIONS } from "../../src/nn/attention.ts";
 import { flag, maybe, shared, text as words, wholeNumber } from "../../src/options/values.ts";
 import type { Inspection, TextInspection } from "../../src/run/inspect.ts";
@@ -35,7 +34,7 @@ export const command = defineCommand({
     }
     if (how.layer !== undefined || how.head !== undefined)
       throw new UserError("--layer and --head are of a text", { hint: "give one: --text" });
-    const inspection = await inspectModel(model, { ...opening(places(io, refresh)), adapter });
+    const inspection = await inspectModel(model, { ...places(io, refresh), adapter });
     print(io, json, inspection, () => describe(inspection, tensors));
   },
 });

@@ -168,6 +168,10 @@ export function windowRule(name: ConventionName | undefined, maxContext: number,
   const convention: Convention = name === undefined ? joinedRows : conventions[name];
   const context = Math.min(maxContext, convention.maxContext);
   const { stride = context, hasFinalTarget, tail } = convention;
+  if (asked === undefined && stride > context)
+    throw new UserError(`${name} has a stride of ${stride}, and the context is ${context} tokens`, {
+      hint: "hf-disjoint is for shorter models too, or name a --stride of at most the context",
+    });
   if (name && name !== "hf-stride" && asked !== undefined && asked !== stride)
     throw new UserError(`${name} has a stride of ${stride} here, found ${asked}`, {
       hint: "leave out --stride or --convention; a stride of one's own is of hf-stride",

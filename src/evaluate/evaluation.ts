@@ -71,7 +71,8 @@ export function checkFinite(losses: Losses, windows: readonly Window[]): void {
 
 type HowToScore = Omit<ScoreOptions, "done"> & Pick<ScorerOptions, "batchSize" | "trainable">;
 
-export async function evaluate<Result extends TaskResult>(
+/** Scores a plan of windows: what `planWindows` or a task chose. */
+export async function evaluatePlan<Result extends TaskResult>(
   engine: Engine,
   opened: OpenedModel,
   plan: EvaluationPlan<Result>,

@@ -8,8 +8,9 @@ import { didYouMean, UserError } from "../core/errors.ts";
 import * as atomic from "../files/atomic.ts";
 import { modelFiles } from "../files/names.ts";
 import { describeQuantization } from "../model/blocks.ts";
-import { openModel, type OpenOptions } from "../model/open.ts";
+import type { OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
+import { openNamed, type Places } from "../model/places.ts";
 import { planBlocks, withBlocks, withBlocksOf, writeBlocks } from "../model/quantize.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
 import { CARD_MARK, modelCard } from "./card.ts";
@@ -20,7 +21,7 @@ import { type Provenance, provenanceOf } from "./provenance.ts";
 import { codeConfig, writeCode } from "./transformers.ts";
 import { type Target, TARGETS, verify } from "./verify.ts";
 
-export interface ConvertOptions extends OpenOptions {
+export interface ConvertOptions extends OpenOptions, Partial<Places> {
   /** As `openModel` takes it. */
   readonly model: string;
   readonly target: Target;
@@ -48,7 +49,7 @@ export async function convert(options: ConvertOptions) {
       hint: "--fold goes with another target: safetensors is a folder that needs no code",
     });
   onStage?.("reading the source");
-  const named = await openModel(options.model, options);
+  const named = await openNamed(options.model, options);
   const provenance = await provenanceOf(named);
   const computed = target === "adapter" ? named : await withBlocks(named, quantization, options);
   // An export has the blocks of its source multiplied out, unless it has blocks itself.

@@ -53,7 +53,7 @@ export async function writeModelFolder(
   });
   const dtypeKey = "dtype" in configJson ? "dtype" : "torch_dtype"; // the older name
   const changed = format && { [dtypeKey]: spellings[format][1] };
-  await writeCompanions(opened.folder, folder, { ...plainConfig(configJson), ...changed, ...code });
+  await writeCompanions(opened, folder, { ...plainConfig(configJson), ...changed, ...code });
 }
 
 /** Refuses a model of which what is inserted is not the whole difference from its base. */
@@ -85,6 +85,8 @@ export async function writeAdapter(folder: string, opened: OpenedModel, base: Ba
     await writeSafetensors(join(folder, weights), insertedTensors(kind, opened), metadata);
     await writeJson(join(folder, config), adapterJson(kind, opened, base));
   }
+  const { chatTemplate } = opened;
+  if (chatTemplate) await copyFile(chatTemplate, join(folder, modelFiles.chatTemplate));
 }
 
 /**
@@ -154,8 +156,14 @@ export async function companionsOf(folder: string): Promise<string[]> {
 }
 
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
-export async function writeCompanions(from: string, to: string, config: JsonObject): Promise<void> {
+export async function writeCompanions(
+  opened: OpenedModel,
+  to: string,
+  config: JsonObject,
+): Promise<void> {
+  const { folder: from, chatTemplate } = opened;
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
+  if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));
   await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
   if (existsSync(generation)) return void (await readJson(join(from, modelFiles.generationConfig)));

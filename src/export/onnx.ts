@@ -101,7 +101,7 @@ export async function writeOnnx(
     });
   const external = !isInline && { use_external_data_format: numFiles };
   const settings = { "transformers.js_config": { dtype, ...external } };
-  await writeCompanions(opened.folder, folder, { ...plainConfig(opened.configJson), ...settings });
+  await writeCompanions(opened, folder, { ...plainConfig(opened.configJson), ...settings });
   return async () => {
     for (const [name, pieces] of contents) {
       await using handle = await open(join(data, name));

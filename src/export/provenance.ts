@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type RunReport, readReport } from "../evaluate/results.ts";
+import { frontMatterOf } from "../files/card.ts";
 import { adapterFiles, modelFiles, snapshotFiles } from "../files/names.ts";
 import { modelSha256 } from "../files/safetensors.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
@@ -75,6 +76,6 @@ export async function identityOf({ name, folder, checkpoint }: OpenedModel): Pro
 export async function licenceOf({ folder, checkpoint }: OpenedModel): Promise<string[]> {
   const recorded = checkpoint.metadata[provenanceKeys.licence];
   const card = recorded ?? (await readFile(join(folder, modelFiles.card), "utf8").catch(() => ""));
-  const front = recorded ?? /^---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";
+  const front = recorded ?? frontMatterOf(card);
   return front.split(/\r?\n/).filter((line) => /^license(_name|_link)?:\s*[^\s|>[]/.test(line));
 }

@@ -1,4 +1,4 @@
-// What the front matter of a data set's README.md says: its configs, and the files of each split of theirs.
+// The front matter of a README.md; and what that of a data set says: its configs, and the files of each split of theirs.
 
 import { parseDocument } from "yaml";
 import { orElse } from "../core/errors.ts";
@@ -15,11 +15,14 @@ export type CardConfigs = readonly Readonly<{
 
 const textOr = (value: unknown, other: string) => (typeof value === "string" ? value : other);
 
+/** The front matter of a README.md; empty where it has none. */
+export const frontMatterOf = (card: string) =>
+  /^\uFEFF?---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";
+
 /** The configs of a README.md; none where it has no such list, or something else in its place. */
 export function configsOf(card: string): CardConfigs {
-  const text = /^\uFEFF?---\r?\n([^]*?)\r?\n---/.exec(card)?.[1] ?? "";
   // Aliases may have no end.
-  const front = orElse(() => parseDocument(text).toJS() as unknown, undefined);
+  const front = orElse(() => parseDocument(frontMatterOf(card)).toJS() as unknown, undefined);
   const configs = isRecord(front) ? [front["configs"]].flat() : [];
   return configs.filter(isRecord).flatMap(({ config_name, data_files, data_dir, ...config }) => {
     const name = textOr(config_name, "default");

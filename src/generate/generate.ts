@@ -8,11 +8,13 @@ import { loadChatTemplate, noTemplate } from "../data/chat.ts";
 import type { Message } from "../data/chat-answers.ts";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.ts";
 import { type JsonObject, readJson, readJsonIfSound } from "../files/json.ts";
-import { adapterFiles, modelFiles } from "../files/names.ts";
-import { modelSha256, sha256OfFile } from "../files/safetensors.ts";
+import { modelFiles } from "../files/names.ts";
+import { sha256OfFile } from "../files/safetensors.ts";
 import type { Quantization } from "../model/blocks.ts";
-import { openModel, type OpenOptions } from "../model/open.ts";
+import { fingerprintOf } from "../model/fingerprint.ts";
+import type { OpenOptions } from "../model/open.ts";
 import type { OpenedModel } from "../model/opened.ts";
+import { openNamed, type Places, placesOf } from "../model/places.ts";
 import type { Provider } from "../engines/index.ts";
 import { configReader } from "../models/config.ts";
 import { readModel } from "../models/index.ts";
@@ -21,17 +23,18 @@ import { convert } from "../export/convert.ts";
 import { companionsOf } from "../export/model-folder.ts";
 import { continuationStreamer, nucleus } from "./streamer.ts";
 
-export interface CacheOptions extends OpenOptions {
+export interface CacheOptions extends OpenOptions, Partial<Places> {
   /** As `openModel` takes it, or an ONNX export, which is used as it is. */
   readonly model: string;
-  /** Where exports are kept, each in a folder named by its checksum. */
-  readonly cacheFolder: string;
+  /** Where exports are kept, each in a folder named by its checksum; a folder of `cacheDir` by default. */
+  readonly cacheFolder?: string;
   /** Told what begins. */
   readonly onStage?: (stage: string) => void;
 }
 
 export interface GeneratorOptions extends CacheOptions {
-  readonly maxNewTokens: number;
+  /** 100 by default. */
+  readonly maxNewTokens?: number | undefined;
   /** Runs the graph; the processor by default. */
   readonly provider?: Provider;
   /** What is not given is as the model's generation_config.json says. */
@@ -69,7 +72,7 @@ const NO_TOKENIZER =
 
 /** Loads a model's export to continue prompts, one after another. */
 export async function openGenerator(options: GeneratorOptions) {
-  const { maxNewTokens, seed = 0, onStage, chatTemplate, now = new Date() } = options;
+  const { maxNewTokens = 100, seed = 0, onStage, chatTemplate, now = new Date() } = options;
   let own = options.model; // the folder that messages speak of
   const onSource = ({ name, folder }: OpenedModel) => {
     own = folder;
@@ -170,10 +173,18 @@ export async function cachedExport(
   options: CacheOptions,
   onSource?: (opened: OpenedModel) => void,
 ): Promise<string> {
-  const { model, adapter, quantization = null, cacheFolder, onStage } = options;
-  if (!adapter && existsSync(join(model, "onnx"))) return model;
+  const { model, adapter, temperatures, quantization = null, onStage } = options;
+  const { cacheFolder = join(placesOf(options).cacheDir, "exports") } = options;
+  const has = (name: string) => existsSync(join(model, name));
+  if (has("onnx")) {
+    if (!adapter && !temperatures && !quantization) return model;
+    if (!has(modelFiles.weights) && !has(modelFiles.index))
+      throw new UserError(`${model} is an ONNX export, which runs only as it is`, {
+        hint: "leave out what is put on it (--quantize, --adapter), or name the model that it was made of",
+      });
+  }
   onStage?.("looking for the model's export");
-  const opened = await openModel(model, options);
+  const opened = await openNamed(model, options);
   onSource?.(opened);
   const out = join(cacheFolder, await keyOf(opened, quantization));
   const isThere = () => existsSync(join(out, modelFiles.config));
@@ -184,19 +195,14 @@ export async function cachedExport(
   return out;
 }
 
-async function keyOf(
-  { folder, checkpoint, adapter }: OpenedModel,
-  quantization: Quantization | null,
-): Promise<string> {
-  const hash = createHash("sha256").update(`${EXPORT_VERSION} ${await modelSha256(checkpoint)}`);
+/** Of the model and of its folder's small files, which an export has copies of. */
+async function keyOf(opened: OpenedModel, spec: Quantization | null): Promise<string> {
+  const { folder, chatTemplate } = opened;
+  const hash = createHash("sha256").update(`${EXPORT_VERSION} `);
+  hash.update(JSON.stringify(await fingerprintOf(opened, spec ?? opened.quantized?.spec)));
   const names = [modelFiles.config, ...(await companionsOf(folder))];
-  const own = names.map((name) => join(folder, name));
-  const added = Object.values(adapterFiles)
-    .flatMap(({ config, weights }) => [config, weights])
-    .map((name) => join(adapter ?? folder, name));
-  for (const file of [...own, ...added.filter(existsSync)])
-    hash.update(` ${await sha256OfFile(file)}`);
-  if (quantization) hash.update(JSON.stringify(quantization));
+  for (const path of [...names.map((name) => join(folder, name)), chatTemplate ?? []].flat())
+    hash.update(` ${await sha256OfFile(path)}`);
   return hash.digest("hex").slice(0, 32);
 }
 

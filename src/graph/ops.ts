@@ -31,8 +31,9 @@ export interface OpAttributes extends Readonly<Record<Plain, None>> {
   Gelu: { readonly approximate: "none" | "tanh" };
   Cast: { readonly to: Dtype };
   /**
-   * (codes, factors): integers, each times the factor of its block, which are equal parts of the last axis. Codes are I8, or
-   * U8 of two signed ones of 4 bits, the lower bits first.
+   * (codes, factors, shifts?): integers, each times the factor of its block, which are equal parts of the last axis. Codes are
+   * I8, or U8 of two signed ones of 4 bits, the lower bits first. The third operand, where there is one, shifts each
+   * block: zero points of the codes' kind, taken from them before the factor, or biases in F32, added after it.
    */
   Dequantize: { readonly to: Dtype };
   /** Where(condition, a, b). */

@@ -40,7 +40,7 @@ export interface OpenOptions {
   /** Where blocks of integers are kept, for what goes on to compute; this user's own cache by default. */
   readonly cacheDir?: string;
   /** Told which checkpoint of an unfinished run is taken. */
-  readonly onNote?: (note: string) => void;
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** Opens what a user calls a model: a name, a folder of any kind, or a base with `adapter`. */
@@ -90,8 +90,10 @@ export async function openModel(name: string, options: OpenOptions = {}): Promis
   if (trained && trained !== now)
     options.onNote?.(`${adapter} was trained on its base with ${trained}, here it is on ${now}`);
   const inserted = await readInsertions(adapter, model);
+  const template = resolve(adapter, modelFiles.chatTemplate);
+  const own = existsSync(template) && { chatTemplate: template };
   if (insertionsOf(inserted).length > 0)
-    return { ...augmented, ...inserted, adapter: resolve(adapter) };
+    return { ...augmented, ...inserted, ...own, adapter: resolve(adapter) };
   const names = INSERTION_KINDS.map((kind) => adapterFiles[kind].weights);
   throw new UserError(`${adapter} is no adapter: it has neither ${names.join(" nor ")}`);
 }

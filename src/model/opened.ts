@@ -28,6 +28,8 @@ export interface OpenedModel extends Insertions {
   };
   /** The folder of the adapter, or of the checkpoint of a run, that was put on the base. */
   readonly adapter?: string;
+  /** The file of the chat template that its adapter was trained with, which wins over the folder's. */
+  readonly chatTemplate?: string;
   /** The folder of the run that made it. */
   readonly run?: string;
 }

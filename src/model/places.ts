@@ -22,7 +22,7 @@ import { type DownloadProgress, type HubSettings, hubSettings } from "../hub/env
 import { resolveModel } from "../hub/model.ts";
 import { parseDatasetName, parseModelName } from "../hub/repo-id.ts";
 import { folderOfGguf, isGguf } from "./gguf.ts";
-import type { OpenOptions } from "./open.ts";
+import { openModel, type OpenOptions } from "./open.ts";
 import type { OpenedModel } from "./opened.ts";
 
 /** Where what is named is found and kept, and who is told meanwhile. */
@@ -75,6 +75,10 @@ export function opening(places: Places, root = packageRoot()): OpenOptions {
     ...(onNote && { onNote }),
   };
 }
+
+/** Opens a model by any name, unless `resolve` says what names are. */
+export const openNamed = async (name: string, options: OpenOptions & Partial<Places> = {}) =>
+  openModel(name, { ...opening(placesOf(options)), ...options });
 
 const WIKITEXT = "Salesforce/wikitext";
 
@@ -137,9 +141,10 @@ export function tokenizerOf({ model, folder }: OpenedModel): Promise<Tokenizer> 
 export async function readCorpus(
   opened: OpenedModel,
   split: DataSplit,
-  { chatTemplate, maxTokens, ...others }: ReadOptions = {},
+  { chatTemplate: asked, maxTokens, ...others }: ReadOptions = {},
 ): Promise<Corpus & { readonly tokenizer?: Tokenizer; readonly chatTemplate?: string }> {
   const { vocabSize } = opened.model.config;
+  const chatTemplate = asked ?? opened.chatTemplate;
   const { format = "auto" } = others;
   if (["txt", "bin"].includes(split.format) && !["auto", "text"].includes(format))
     throw new UserError(`${split.description} has no rows, which could be of the kind ${format}`, {

@@ -7,7 +7,7 @@ import { devicesIn } from "../engines/devices.ts";
 import { messageOf, nearest, UserError } from "../core/errors.ts";
 import { isRecord, type JsonObject, shown } from "../core/json.ts";
 import { INSERTION_KINDS } from "../insertions/kinds.ts";
-import { recipeOptions, recipeSchema, sequencesOf, sourcesOf } from "./schema.ts";
+import { partedByPlace, recipeOptions, recipeSchema, sequencesOf, sourcesOf } from "./schema.ts";
 import type { Recipe, RecipeKey } from "./schema.ts";
 import { fromEnvironment, fromFlags, mistakes, readOptions } from "./values.ts";
 import type { Given, Problem } from "./values.ts";
@@ -71,20 +71,18 @@ export function loadRecipe(sources: RecipeSources): Recipe {
 /** The resolved recipe as YAML that `loadRecipe` reads back to the same values. */
 export const recipeToYaml = (recipe: Recipe) => stringify(recipe, { lineWidth: 0 });
 
-const FREE: readonly RecipeKey[] = ["out", "tensorboard", "deviceMemory", "maxMemory"];
-
 /**
- * The recipe that a run began with, which may get more steps; what else is given otherwise is refused, but for the run
- * folder, which may have moved.
+ * The recipe that a run began with, which may get more steps and another place, its device one of the same kind; what
+ * else is given otherwise is refused.
  */
 export function resumedRecipe(file: RecipeFile, sources: RecipeSources): Recipe {
   const saved = loadRecipe({ file });
   const given = loadRecipe({ ...sources, env: {}, saved });
   const kindOf = ({ device }: Recipe) => device.split(/[:,]/)[0];
+  const { place } = partedByPlace(saved);
   const isFree = (key: RecipeKey) =>
-    FREE.includes(key) ||
+    (key in place && (key !== "device" || kindOf(given) === kindOf(saved))) ||
     (key === "steps" && given.steps > saved.steps) ||
-    (key === "device" && kindOf(given) === kindOf(saved)) ||
     (/^(batchSize|gradientAcc)/.test(key) && sequencesOf(given) === sequencesOf(saved));
   const changes = recipeOptions.flatMap(({ key }) => {
     const [was, now] = [saved[key], given[key]].map((value) => JSON.stringify(value));

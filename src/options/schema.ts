@@ -152,6 +152,12 @@ export const recipeSchema = z.strictObject({
 export type Recipe = DeepReadonly<z.output<typeof recipeSchema>>;
 export type RecipeKey = keyof Recipe;
 
+/** Where a run computes, what it may take there, and where it leaves things: what comes of it does not depend on that. */
+export function partedByPlace(recipe: Recipe) {
+  const { device, deviceMemory, maxMemory, threads, out, tensorboard, ...others } = recipe;
+  return { place: { device, deviceMemory, maxMemory, threads, out, tensorboard }, others };
+}
+
 export type DeepReadonly<T> = T extends object
   ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
   : T;

@@ -10,7 +10,7 @@ import { style } from "./style.ts";
 /** The bundles, made by the build; in a checkout once in a process, when one is first asked for. */
 const bundled = new Map<string, Promise<string>>();
 
-/** As package.json's build does. */
+/** As scripts/build.ts does. */
 async function bundle(entry: string): Promise<string> {
   if (!import.meta.filename.endsWith(".ts")) return readFile(`${entry}.min.js`, "utf8");
   const { build } = await import("esbuild");

@@ -1,7 +1,7 @@
 // What a run's model answers before and after it trains: the tasks of its recipe, and which answers were won or lost.
 
 import { join } from "node:path";
-import { evaluate } from "../evaluate/evaluation.ts";
+import { evaluatePlan } from "../evaluate/evaluation.ts";
 import { compareAnswers, differingConditions } from "../evaluate/results.ts";
 import type { RunReport, TaskResult } from "../evaluate/results.ts";
 import { runFiles } from "../files/names.ts";
@@ -42,5 +42,5 @@ async function ask(work: RunAtWork, name: string, model: OpenedModel, when: "bef
   const batchSize = Math.max(1, Math.floor((work.fit.batchSize * work.context) / longest));
   const values = when === "before" ? present(work, model) : {};
   const how = { batchSize, ...scoring(work, `${name} ${when}`, plan), ...values };
-  return (await evaluate(work.engine, model, plan, how)).result;
+  return (await evaluatePlan(work.engine, model, plan, how)).result;
 }

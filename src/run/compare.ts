@@ -14,7 +14,7 @@ import { isRun } from "../files/run-folder.ts";
 import { runFiles } from "../files/names.ts";
 import { type Places, placesOf } from "../model/places.ts";
 import type { Comparison } from "../options/comparison.ts";
-import type { Recipe } from "../options/schema.ts";
+import { partedByPlace, type Recipe } from "../options/schema.ts";
 import { pageOfArms } from "../report/data.ts";
 import { writePage } from "../report/document.ts";
 import { finishedReport, resolveRun, trainRun } from "./fine-tune.ts";
@@ -60,9 +60,7 @@ export async function compare(
     const reason = reasons.get(arm.name);
     const rates = ratesAt(arm.recipe, searches.get(arm.name)?.chosen.halfDecades ?? 0);
     // Where runs are collected does not matter, as long as nothing trains there.
-    const { device, threads, deviceMemory, maxMemory, ...others } = { ...arm.recipe, ...rates };
-    const place = { device, threads, deviceMemory, maxMemory };
-    const values = { ...others, ...(!collect && place), seed };
+    const values = { ...(collect ? partedByPlace(arm.recipe).others : arm.recipe), ...rates, seed };
     if (reason !== undefined) failed.push({ ...run, reason });
     else runs.push({ ...run, recipe: await resolveRun({ values }, run.folder, true) });
   }
@@ -173,13 +171,13 @@ async function checkPlans(runs: readonly Pick<PlannedRun, "arm" | "recipe">[], p
   }
 }
 
-/** Compares finished runs: those that differ in nothing but the seed are an arm, named after the first one's folder. */
+/** Compares finished runs: those that differ in nothing but the seed and where they ran are an arm, named after the first one's folder. */
 export async function compareRuns(folders: readonly string[]): Promise<ArmsCompared> {
   const runs: ScoredRun[] = [];
   const recipes = new Map<string, string>();
   for (const [i, folder] of folders.entries()) {
     const run = await readScored(folder);
-    const { seed, out: _, ...recipe } = run.report.recipe;
+    const { seed, ...recipe } = partedByPlace(run.report.recipe).others;
     const key = JSON.stringify(recipe);
     const isOf = (arm: string) =>
       recipes.get(arm) === key && !runs.some((run) => run.arm === arm && run.seed === seed);

@@ -1,7 +1,7 @@
 // An evaluation from names to its results: what `ssa eval` does, without a word.
 
 import { statSync } from "node:fs";
-import { UserError } from "../core/errors.ts";
+import { unsupported, UserError } from "../core/errors.ts";
 import { selectSplit } from "../data/readers/files.ts";
 import type { Shard, Window } from "../data/windows.ts";
 import { resultOf, scorePlan } from "../evaluate/evaluation.ts";
@@ -10,7 +10,8 @@ import * as results from "../evaluate/results.ts";
 import { differencesOf } from "../evaluate/statistics.ts";
 import type { ScoreOptions } from "../evaluate/scorer.ts";
 import type { QuantizeOptions, rowOptions } from "../options/common.ts";
-import type { Values } from "../options/values.ts";
+import { evaluationShape } from "../options/evaluation.ts";
+import { fromFlags, readOptions, type Values } from "../options/values.ts";
 import { tasks } from "../evaluate/tasks/index.ts";
 import { type Engine, expectDevice } from "../engines/index.ts";
 import { quantizationOf } from "../model/blocks.ts";
@@ -24,35 +25,27 @@ import { sharesIn } from "./shards.ts";
 export type TaskName = keyof typeof tasks;
 type ResultOf<Name extends TaskName> = (typeof tasks)[Name] extends Task<infer R> ? R : never;
 
-interface PlanOptions
-  extends EvaluateOptions, Partial<Values<typeof rowOptions> & QuantizeOptions> {
-  /** Of named data what a run holds out and reads of it: its validation part, else this share of its end. */
-  readonly holdOut?: number | undefined;
-  readonly maxTokens?: number | undefined;
-}
+type Checked = Partial<Values<typeof evaluationShape>>;
+/** `holdOut`: what a run holds out of named data, its validation part, else this share of its end. */
+type PlanOptions = EvaluateOptions &
+  Partial<Values<typeof rowOptions> & QuantizeOptions> &
+  Pick<Checked, "holdOut" | "maxTokens" | "threads">;
 type Reported = Partial<where.Places> & Pick<ScoreOptions, "onBatch">;
 
-export interface EvaluateModelOptions<Name extends TaskName> extends PlanOptions, Reported {
+export interface EvaluateModelOptions<Name extends TaskName> extends Checked, Reported {
   readonly model: string;
   /** What the task measures on by default; perplexity needs it. */
   readonly data?: string | undefined;
   /** What to measure: the perplexity by default. */
   readonly task?: Name;
-  readonly adapter?: string | undefined;
   readonly temperatures?: OpenOptions["temperatures"];
-  readonly device?: string;
-  readonly threads?: number | "auto";
-  readonly batchSize?: number;
+  readonly mayPack?: EvaluateOptions["mayPack"];
   /** Told what will be scored, on which device, and of which task. */
   readonly onPlan?: (plan: EvaluationPlan, device: string, what: string) => void;
 }
 
 interface EvaluateTasksOptions extends Omit<EvaluateModelOptions<TaskName>, "task" | "data"> {
   readonly tasks: readonly { readonly name: TaskName; readonly data?: string | undefined }[];
-  /** A saved result or a report.json, or another model, which is scored on the same windows. */
-  readonly baseline?: string | undefined;
-  /** How much perplexity may rise, in percent of the baseline's. */
-  readonly maxIncrease?: number | undefined;
   /** A folder in which jobs leave their shares of the work: this one its own, or, without a shard, it takes all. */
   readonly dealt?: { readonly folder: string; readonly shard?: Shard | undefined } | undefined;
 }
@@ -71,32 +64,37 @@ export async function evaluate<Name extends TaskName = "perplexity">(
  * shard of the work has no results.
  */
 export async function evaluateTasks(options: EvaluateTasksOptions) {
-  const { batchSize = 1, device = "auto", threads = "auto", baseline, maxIncrease = 0 } = options;
-  const { folder, shard } = options.dealt ?? {};
+  const { tasks: asked, dealt, onPlan, onBatch: _, mayPack, temperatures, ...given } = options;
+  const places = where.placesOf(given);
+  const own = Object.entries(given).filter(([key]) => !Object.hasOwn(places, key));
+  const from = fromFlags(Object.fromEntries(own), () => "options");
+  const { windows: most, ...checked } = readOptions(evaluationShape, from);
+  const { batchSize, device, threads, baseline, maxIncrease = 0, adapter } = checked;
+  const windows = most === "all" ? undefined : most;
+  const how = { ...checked, windows, ...(mayPack !== undefined && { mayPack }) };
+  const { folder, shard } = dealt ?? {};
   const collects = folder !== undefined && !shard;
-  const places = where.placesOf(options);
   const saved = baseline !== undefined && (await isSaved(baseline)) && baseline;
   const base = saved ? await results.readBaseline(saved) : undefined;
-  for (const { name, data } of options.tasks) dataOf(name, data);
+  for (const { name, data } of asked) dataOf(name, data);
   // A mistyped name is told before the other one is fetched.
-  await where.checkNames(options.model, ...options.tasks.map(({ data = null }) => data));
-  const { adapter, temperatures } = options;
-  const spec = quantizationOf(options);
-  const how = { adapter, temperatures, quantization: spec };
-  const model = await openModel(options.model, { ...where.opening(places), ...how });
+  await where.checkNames(checked.model, ...asked.map(({ data = null }) => data));
+  const spec = quantizationOf(checked);
+  const inserted = { adapter, temperatures, quantization: spec };
+  const model = await openModel(checked.model, { ...where.opening(places), ...inserted });
   const other = baseline && !saved ? await openModel(baseline, where.opening(places)) : undefined;
   if (!collects) expectDevice(device);
   type Plan = Awaited<ReturnType<typeof planTask>>;
   const planned: (readonly [TaskName, Plan, against?: Plan | undefined])[] = [];
-  for (const { name, data } of options.tasks) {
-    const plan = await planTask(name, model, data, places, options);
-    if (options.maxIncrease !== undefined && !plan.perplexityOf)
+  for (const { name, data } of asked) {
+    const plan = await planTask(name, model, data, places, how);
+    if (checked.maxIncrease !== undefined && !plan.perplexityOf)
       throw new UserError("--max-increase is of perplexity; of answers, chance decides");
     if (base) results.checkComparable(plan.conditions, base);
     const { context } = plan.conditions;
-    const against = other && (await planTask(name, other, data, places, { ...options, context }));
+    const against = other && (await planTask(name, other, data, places, { ...how, context }));
     if (against)
-      checkSameTokens(plan, against, `${baseline} does not compare with ${options.model}`);
+      checkSameTokens(plan, against, `${baseline} does not compare with ${checked.model}`);
     planned.push([name, plan, against]);
   }
   // What is collected is computed with no more.
@@ -108,9 +106,9 @@ export async function evaluateTasks(options: EvaluateTasksOptions) {
     if (shard && (await shares!.isDone(shard)))
       return places.onNote?.(`shard ${shard.index}/${shard.count} of ${what} is there already`);
     const found = collects ? await shares!.collect() : undefined;
-    options.onPlan?.(plan, found?.devices ?? on!.description, what);
-    const how = { ...options, batchSize, shard, sumsOnly: true };
-    const losses = found?.losses ?? (await scorePlan(on!, opened, plan, how)).losses;
+    onPlan?.(plan, found?.devices ?? on!.description, what);
+    const scoring = { ...options, batchSize, shard, sumsOnly: true };
+    const losses = found?.losses ?? (await scorePlan(on!, opened, plan, scoring)).losses;
     if (shard) return shares!.write(shard, losses, on!.description);
     return { losses, result: await resultOf(opened, plan, losses) };
   };
@@ -144,6 +142,8 @@ const isSaved = async (name: string) =>
 
 /** What a task measures on: null where it makes that itself. */
 function dataOf(name: TaskName, given?: string): string | null {
+  if (!Object.hasOwn(tasks, name))
+    throw unsupported(`the task ${JSON.stringify(name)}`, name, Object.keys(tasks));
   const { data = given }: Task = tasks[name];
   if (data === undefined)
     throw new UserError(`${name} needs data to measure on`, { hint: "name it: --data" });
@@ -156,7 +156,7 @@ export async function planTask(
   model: OpenedModel,
   given: string | undefined,
   places: where.Places,
-  { threads = "auto", ...options }: PlanOptions & Pick<EvaluateTasksOptions, "threads">,
+  { threads = "auto", ...options }: PlanOptions,
 ): Promise<EvaluationPlan & { readonly scored: string }> {
   const measured: Task = tasks[task];
   const name = dataOf(task, given);

@@ -9,10 +9,10 @@ import type { Tokens } from "../data/document.ts";
 import type { Engine } from "../engines/index.ts";
 import { AttentionStatistics } from "../evaluate/attention.ts";
 import { openScorer } from "../evaluate/scorer.ts";
-import { openModel, type OpenOptions } from "../model/open.ts";
+import type { OpenOptions } from "../model/open.ts";
 import { countParameters, type OpenedModel } from "../model/opened.ts";
 import { withBlocks } from "../model/quantize.ts";
-import { opening, type Places, placesOf, tokenizerOf, withEngine } from "../model/places.ts";
+import { openNamed, type Places, placesOf, tokenizerOf, withEngine } from "../model/places.ts";
 import type { Projection } from "../nn/attention.ts";
 import type { Inserted } from "../insertions/insertion.ts";
 import { type InsertionKind, insertionsOf } from "../insertions/kinds.ts";
@@ -21,8 +21,8 @@ import { addedParameters } from "../train/groups.ts";
 export type Inspection = Awaited<ReturnType<typeof inspectModel>>;
 
 /** Reads headers and configs only (and an augmented model's temperatures): instant at any size. */
-export async function inspectModel(name: string, options: OpenOptions = {}) {
-  const opened = await openModel(name, options);
+export async function inspectModel(name: string, options: OpenOptions & Partial<Places> = {}) {
+  const opened = await openNamed(name, options);
   const { model, configJson, checkpoint, temperatures, lora, folder } = opened;
   const stored = [...checkpoint.tensors.values()];
   const total = countParameters(model);
@@ -75,7 +75,7 @@ export type TextInspection = Awaited<ReturnType<typeof inspectText>>;
 export async function inspectText(name: string, text: string, options: InspectTextOptions = {}) {
   const { adapter, layer, head, device = "auto", threads = "auto" } = options;
   const places = placesOf(options);
-  const named = await openModel(name, { ...opening(places), adapter });
+  const named = await openNamed(name, { ...places, adapter });
   const opened = await withBlocks(named, null, places);
   const { numLayers, numHeads, maxPositions } = opened.model.config;
   for (const [what, count] of [["layer", numLayers] as const, ["head", numHeads] as const]) {

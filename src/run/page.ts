@@ -6,7 +6,7 @@ import { arch, platform, version } from "node:process";
 import type { Window } from "../data/windows.ts";
 import type { AttentionStatistics } from "../evaluate/attention.ts";
 import { compareTokens, asIds, tokenLosses, type TokenLosses } from "../evaluate/details.ts";
-import type { evaluate } from "../evaluate/evaluation.ts";
+import type { evaluatePlan } from "../evaluate/evaluation.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { runFiles } from "../files/names.ts";
@@ -26,7 +26,7 @@ export async function leavePage(
   work: RunAtWork,
   model: OpenedModel,
   report: RunReport,
-  { observed, losses }: Pick<Awaited<ReturnType<typeof evaluate>>, "observed" | "losses">,
+  { observed, losses }: Pick<Awaited<ReturnType<typeof evaluatePlan>>, "observed" | "losses">,
   before: TokenLosses | undefined,
 ): Promise<void> {
   const { runDir, reportPlan: plan, spell = asIds } = work;

@@ -8,7 +8,7 @@ import { NotFiniteError, UserError } from "../core/errors.ts";
 import type { RateSearch, SearchPoint } from "../evaluate/comparison.ts";
 import { readJsonIfSound, writeJson } from "../files/json.ts";
 import type { Comparison } from "../options/comparison.ts";
-import type { Recipe } from "../options/schema.ts";
+import { partedByPlace, type Recipe } from "../options/schema.ts";
 import { rateNames } from "../train/groups.ts";
 
 /** Half decades from the recipe's own rate, in the order in which they are tried, and how far a best one at an end leads. */
@@ -20,7 +20,6 @@ const SEED = 20_000;
 export const HELD_IN = 0.05;
 const MOST_WINDOWS = 64;
 const LEAST_STEPS = 50;
-const WHERE = { device: "", threads: 0, deviceMemory: 0, out: "" };
 
 /**
  * Finds the rates of an arm, by half decades around the recipe's: the lowest loss after a quarter of the steps. `train`
@@ -33,7 +32,7 @@ export async function searchRate(
 ): Promise<RateSearch> {
   const path = join(folder, `${name}.json`);
   // What may differ: how long it trains, and where.
-  const basis = { ...recipe, steps: 0, warmupSteps: 0, ...WHERE };
+  const basis = { ...partedByPlace(recipe).others, steps: 0, warmupSteps: 0 };
   const of = createHash("sha256").update(JSON.stringify(basis)).digest("hex");
   for (;;) {
     // Read each time: other shards may look for the same.

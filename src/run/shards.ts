@@ -11,9 +11,8 @@ import { type Conditions, differingConditions } from "../evaluate/results.ts";
 import type { Losses, WindowLoss } from "../evaluate/scorer.ts";
 import { makeFolder, writeFileAtomic } from "../files/atomic.ts";
 import { readJsonIfSound } from "../files/json.ts";
-import { modelSha256 } from "../files/safetensors.ts";
-import { insertionsOf } from "../insertions/kinds.ts";
-import { insertedTensors, type OpenedModel } from "../model/opened.ts";
+import { fingerprintOf } from "../model/fingerprint.ts";
+import type { OpenedModel } from "../model/opened.ts";
 
 /** What losses are of, what computed them, and of each window what it gave; null where it is another shard's. */
 interface Share {
@@ -32,17 +31,10 @@ export async function sharesIn(
   batchSize: number,
 ) {
   const windows = groups.flatMap((group) => group.windows);
-  const adapter = createHash("sha256");
-  for (const [kind, { insertion }] of insertionsOf(opened)) {
-    adapter.update(JSON.stringify(insertion.toJson(opened.model)));
-    for (const { data } of insertedTensors(kind, opened)) adapter.update(data as Uint8Array);
-  }
   const of = {
     ...conditions,
     windows: windows.length,
-    modelSha256: await modelSha256(opened.checkpoint),
-    adapter: adapter.digest("hex"),
-    blocks: JSON.stringify(opened.quantized?.spec ?? "none"),
+    ...(await fingerprintOf(opened)),
     batchSize,
     rows: groups.map(({ context, isPacked }) => context + (isPacked ? " packed" : "")).join(),
   };

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { mixedBatches } from "../data/training.ts";
 import { numScored } from "../data/windows.ts";
-import { checkFinite, evaluate } from "../evaluate/evaluation.ts";
+import { checkFinite, evaluatePlan } from "../evaluate/evaluation.ts";
 import { type TokenLosses, tokenLosses } from "../evaluate/details.ts";
 import type { RunReport } from "../evaluate/results.ts";
 import type { Losses } from "../evaluate/scorer.ts";
@@ -82,7 +82,7 @@ export async function trainAndReport(work: RunAtWork): Promise<Outcome> {
   const model = await writeFinal(work, finalStep, origin);
   const how = { batchSize, ...scoring(work, "after", reportPlan) };
   // As `ssa eval` does: from the files, so that the report says what they give.
-  const scored = await evaluate(work.engine, model, reportPlan, how);
+  const scored = await evaluatePlan(work.engine, model, reportPlan, how);
   const { result, losses, temperatures } = scored;
   const tasks = await compareAnswered(work, model, answers);
   const spec = work.base.quantized?.spec;
@@ -176,13 +176,15 @@ async function writeFinal(work: RunAtWork, step: number, { base, hasTrainedBase 
   const trained = await withSnapshot(work.opened, snapshots.snapshotDir(runDir, step));
   await replaceFolder(path, async (folder) => {
     const flags = flagsOf(work.base.quantized?.spec);
-    if (isAdapter) return writeAdapter(folder, trained, { ...base, ...flags });
-    // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
-    const mergedPath = join(folder, "merged.safetensors");
-    const merged = await folded(trained, mergedPath, ["lora"]);
-    const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
-    await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
-    await rm(mergedPath, { force: true });
+    if (isAdapter) await writeAdapter(folder, trained, { ...base, ...flags });
+    else {
+      // LoRA is merged, so that any program reads it; temperatures stay, of which constant ones could be as well.
+      const mergedPath = join(folder, "merged.safetensors");
+      const merged = await folded(trained, mergedPath, ["lora"]);
+      const isChanged = merged !== trained || changesBase(recipe) || hasTrainedBase;
+      await writeModelFolder(folder, merged, { base, hasTrainedBase: isChanged });
+      await rm(mergedPath, { force: true });
+    }
     if (work.chatTemplate)
       await writeFileAtomic(join(folder, modelFiles.chatTemplate), work.chatTemplate);
   });

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, test } from "node:test";
+import { UserError } from "../../src/core/errors.ts";
+import { evaluate } from "../../src/run/evaluate.ts";
 import { fineTune } from "../../src/run/fine-tune.ts";
 import { fixture, readJson, smallRecipe, writeTokens } from "../run/small-run.ts";
 import { allClose, sharedCase, sharedData, sharedFolder, skipWithout } from "../helpers.ts";
@@ -81,6 +83,21 @@ test("the gate: 0 within the allowed rise, 1 over it, 2 for what cannot be compa
     await ssa([...train, "--baseline", path], { cwd }),
     /dataSha256 is [0-9a-f]{12}, was/,
   );
+});
+
+test("a program's options are checked as flags are: all mistakes at once, before anything is opened", async () => {
+  const asked = { model: "none", data: "none", windowz: 2, windows: "x", device: "gpu0" };
+  const given = asked as unknown as Parameters<typeof evaluate>[0];
+  await assert.rejects(evaluate(given), (error) => {
+    assert.ok(error instanceof UserError && error.exitCode === 2);
+    const [first, ...lines] = error.message.split("\n").toSorted();
+    assert.match(first!, /^  device \(options\): expected .*found "gpu0"/);
+    assert.match(lines[0]!, /windows \(options\): expected all or a whole number.*found "x"$/);
+    assert.match(lines[1]!, /windowz \(options\): unknown key; did you mean windows\?$/);
+    return true;
+  });
+  const task = "perplexty" as "perplexity";
+  await assert.rejects(evaluate({ model: "none", data: "none", task }), /perplexty.*not supported/);
 });
 
 test("a model as the baseline: the paired interval of a run's report, or a refusal", async () => {

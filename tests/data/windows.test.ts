@@ -7,6 +7,7 @@ import {
   numScored,
   packWindows,
   type Window,
+  windowRule,
   type WindowRule,
 } from "../../src/data/windows.ts";
 import { Stretched, type TokenizedText } from "../../src/data/document.ts";
@@ -87,6 +88,10 @@ test("a stride over the context is refused", () => {
       message: `a stride of ${stride} does not fit a context of 4 tokens`,
     });
   }
+  // Nobody named it: the convention did.
+  const message = "hf-stride has a stride of 512, and the context is 256 tokens";
+  assert.throws(() => windowRule("hf-stride", 256), { name: "UserError", message });
+  assert.equal(windowRule("hf-stride", 256, 128).stride, 128);
 });
 
 test("every token but each text's first is scored once, side by side but each window's first", () => {

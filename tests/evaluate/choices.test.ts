@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { evaluate } from "../../src/evaluate/evaluation.ts";
+import { evaluatePlan } from "../../src/evaluate/evaluation.ts";
 import { compareAnswers } from "../../src/evaluate/results.ts";
 import { choiceRows } from "../../src/evaluate/tasks/choice-rows.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
@@ -67,7 +67,7 @@ for (const name of names) {
     const split = await splitOf(join(fixtures, `${name}.jsonl`));
     for (const mayPack of [true, false]) {
       const plan = await tasks[name].plan(opened, split, { mayPack });
-      const { result, losses } = await evaluate(engine, opened, plan, { batchSize: 2 });
+      const { result, losses } = await evaluatePlan(engine, opened, plan, { batchSize: 2 });
       const order = plan.groups.flatMap(({ windows }) => windows.map(({ text }) => text));
       const nats = order.map((text) => -expected[name].flat()[text]!);
       allClose(

@@ -8,7 +8,7 @@ import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { decode as decodeWith, encode as encodeWith } from "../data/tiny-tokenizers.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { evaluate } from "../../src/evaluate/evaluation.ts";
+import { evaluatePlan } from "../../src/evaluate/evaluation.ts";
 import { lambada } from "../../src/evaluate/tasks/lambada.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
@@ -56,7 +56,7 @@ async function agree(t: test.TestContext, model: string, documents: readonly str
   const expected = await reference(model, encoded);
   const opened = await openModel(model);
   const plan = await lambada.plan(opened, await splitOf(await temporaryFolder(t), documents), {});
-  const { result, losses } = await evaluate(engine, opened, plan, { batchSize: 3 });
+  const { result, losses } = await evaluatePlan(engine, opened, plan, { batchSize: 3 });
   const order = plan.groups.flatMap(({ windows }) => windows.map(({ text }) => text));
   const inOrder = order.map((document) => expected[document]!);
   allClose(

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { openEngine } from "../../src/engines/index.ts";
-import { evaluate, type EvaluationPlan } from "../../src/evaluate/evaluation.ts";
+import { evaluatePlan, type EvaluationPlan } from "../../src/evaluate/evaluation.ts";
 import { passkey, type PasskeyResult } from "../../src/evaluate/tasks/passkey.ts";
 import { boundWeights, buildForward, logitsOf } from "../../src/model/graph.ts";
 import { openModel } from "../../src/model/open.ts";
@@ -96,7 +96,7 @@ test("right is what greedy generation writes", async () => {
     const asked = [...texts[text]!.tokens].slice(scoreFrom);
     isRight.push(String(+(String(asked) === String(written))));
   }
-  const { result } = await evaluate(engine, opened, { ...plan, texts }, { batchSize: 2 });
+  const { result } = await evaluatePlan(engine, opened, { ...plan, texts }, { batchSize: 2 });
   assert.equal(result.outcomes, isRight.join(""));
   assert.equal(result.accuracy, isRight.filter((is) => is === "1").length / 8);
   assert.ok(result.accuracy >= 0.5);

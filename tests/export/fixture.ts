@@ -46,7 +46,8 @@ export async function writeRun(
   const { model, adapter } = fixture("llama");
   const base = join(folder, "base");
   await cp(model, base, { recursive: true });
-  await writeFile(join(base, "README.md"), `---\n${licence}\n---\n`);
+  // With the mark that editors of Windows put in front.
+  await writeFile(join(base, "README.md"), `\uFEFF---\n${licence}\n---\n`);
   const hasTrainedBase = tune.join() !== "temperatures";
   const opened = await openModel(base, { adapter });
   await writeModelFolder(final, opened, { ...(await provenanceOf(opened)), hasTrainedBase });

@@ -1,7 +1,7 @@
 // Conversations in the hands of @huggingface/transformers: the same texts and tokens as ours; prompts from everywhere.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
@@ -11,10 +11,16 @@ import { loadChatTemplate } from "../../src/data/chat.ts";
 import type { Message } from "../../src/data/chat-answers.ts";
 import { loadTokenizer } from "../../src/data/tokenizer/tokenizer.ts";
 import { openClientTokenizer } from "../../src/export/client.ts";
+import { convert } from "../../src/export/convert.ts";
+import { generate } from "../../src/generate/generate.ts";
+import { openModel } from "../../src/model/open.ts";
+import { opening, placesOf } from "../../src/model/places.ts";
+import { evaluate } from "../../src/run/evaluate.ts";
+import { fineTune } from "../../src/run/fine-tune.ts";
 import { jsonLines, onlyJson, ssa } from "../cli/program.ts";
 import { families } from "../data/chat-templates.ts";
 import { encode, kinds, withIds, writeTokenizer } from "../data/tiny-tokenizers.ts";
-import { sharedFolder } from "../helpers.ts";
+import { sharedFolder, temporaryFolder } from "../helpers.ts";
 
 const talk: readonly Message[] = [
   { role: "user", content: "The hen?" },
@@ -153,4 +159,34 @@ test("prompts from files and lines of JSON, by the same template as the data", a
   const nothing = await ssa([...greedy, "--chat"], options);
   assert.deepEqual([nothing.code, nothing.stdout], [2, ""]);
   assert.match(nothing.stderr, /there is nothing to continue\nhint: give --prompt TEXT/);
+});
+
+test("an adapter keeps the template that it was trained with, for all that opens it", async (t) => {
+  const home = await temporaryFolder(t);
+  const [data, out] = [join(home, "rows.jsonl"), join(home, "run")];
+  await writeFile(data, `${JSON.stringify({ messages: talk.slice(0, 2) })}\n`.repeat(16));
+  const where = { cacheDir: join(home, "cache"), device: "cpu" };
+  const small = { evalData: data, steps: 1, context: 64, reportWindows: 1, evalWindows: 1 };
+  const how = { ...where, ...small, out, chatTemplate: "plain", final: "adapter" } as const;
+  await fineTune({ base: "tiny-gpt2", data, ...how });
+  const final = join(out, "final");
+  const opened = await openModel(final, opening(placesOf(where)));
+  const source = await readFile(opened.chatTemplate!, "utf8");
+  assert.match(source, /Assistant:/);
+  await evaluate({ ...where, model: final, data });
+  for (const target of ["adapter", "safetensors"] as const) {
+    const converted = join(home, target);
+    await convert({ ...opening(placesOf(where)), model: final, target, out: converted });
+    assert.equal(await readFile(join(converted, "chat_template.jinja"), "utf8"), source);
+  }
+  const asked = { prompt: talk.slice(0, 1), cacheFolder: join(home, "exports"), maxNewTokens: 1 };
+  const { numPromptTokens } = await generate({
+    ...opening(placesOf(where)),
+    ...asked,
+    model: final,
+  });
+  const { ids } = (await loadTokenizer(opened.folder)).encode([
+    { text: "User: The hen?\n\nAssistant:", isTarget: true, isLast: true },
+  ]);
+  assert.equal(numPromptTokens, ids.length);
 });

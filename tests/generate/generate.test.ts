@@ -9,6 +9,7 @@ import { command as convertCommand } from "../../cli/commands/convert.ts";
 import { command as generateCommand } from "../../cli/commands/generate.ts";
 import { progress } from "../../cli/console.ts";
 import type { CommandIo } from "../../cli/io.ts";
+import { convert } from "../../src/export/convert.ts";
 import { generate, openGenerator, samplingOf } from "../../src/generate/generate.ts";
 import { maskTail } from "../../src/generate/streamer.ts";
 import { sharedData, skipWithout, temporaryFolder } from "../helpers.ts";
@@ -139,6 +140,17 @@ test("a long prompt is read up to an abort; no token follows", { skip }, async (
   const { numPromptTokens, ...stopped } = await generator.answer(prompt, { signal: stop.signal });
   assert.ok(numPromptTokens > 2500, `${numPromptTokens} tokens`);
   assert.deepEqual([stopped.text, stopped.tokens, stopped.stop], ["", [], "interrupted"]);
+});
+
+test("an ONNX export is not quantised any more, and nothing is put on it", async (t) => {
+  const out = join(await temporaryFolder(t), "export");
+  await convert({ model: "tiny-gpt2", target: "onnx", out });
+  const quantization = { bits: 4, block: 32, head: false } as const;
+  for (const more of [{ quantization }, { adapter: out }])
+    await assert.rejects(
+      openGenerator({ model: out, ...more }),
+      refused(/export is an ONNX export, which runs only as it is\n.*leave out/),
+    );
 });
 
 test("a model without a tokenizer is refused by the name that it was given, before it is exported", async (t) => {

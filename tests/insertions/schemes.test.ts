@@ -76,7 +76,14 @@ test("an export that is kept is of the parts that are stated now", async (t) => 
   assert.equal(await cachedExport(options), first);
   const path = join(model, "ssa_config.json");
   await writeFile(path, (await readFile(path, "utf8")).replace('"logn": 7', '"logn": 9'));
-  assert.notEqual(await cachedExport(options), first);
+  const stated = await cachedExport(options);
+  assert.notEqual(stated, first);
+  // Temperatures that are put in by the call alone are in none of the model's files.
+  const asked = async (temperatures?: object) =>
+    cachedExport({ ...options, model: fixture(), ...(temperatures && { temperatures }) });
+  const two = { ...none, query: { ...onlyParts(), logn: 2 } };
+  const others = [await asked(), await asked(logn), await asked(two)];
+  assert.equal(new Set(others).size, 3);
 });
 
 test("YaRN's factor becomes part of the weights, but not before a norm", async (t) => {

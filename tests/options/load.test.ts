@@ -337,6 +337,9 @@ test("a resumed run may have more steps, other devices of its kind, micro batche
   const devices = {
     device: "cpu,cpu",
     deviceMemory: 5,
+    maxMemory: 9,
+    threads: 2,
+    tensorboard: true,
     batchSize: 2,
     gradientAccumulationSteps: 2,
   };

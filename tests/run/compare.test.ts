@@ -77,7 +77,11 @@ test("runs of a comparison are ordinary runs; stopped again and again it gives t
   assert.ok(numStops >= 4, `${numStops} stops`);
   assert.deepEqual(await outcomeOf(join(parts, "norms-seed1")), await outcomeOf(norms));
 
-  // Of the folders alone, by the recipes in them.
+  // Of the folders alone, by the recipes in them; one ran where less memory was allowed.
+  const path = join(parts, "norms-seed1", "report.json");
+  const report = await readFile(path, "utf8");
+  await writeFile(path, report.replace('"maxMemory": "auto"', '"maxMemory": 64'));
+  assert.notEqual(await readFile(path, "utf8"), report);
   const folders = (await readdir(parts)).filter((name) => name.includes("-seed"));
   const again = await compareRuns(folders.sort().map((name) => join(parts, name)));
   assert.deepEqual(
@@ -220,6 +224,9 @@ test("a searched rate is the best of a sweep that sees neither the held-out text
   assert.ok(numStops >= 9);
   const collected = await compare(comparison, parted, { collect: true });
   assert.deepEqual(figures(collected.result!), figures(result!));
+  // What was found is so on less memory too.
+  const small = load(data, text, { steps: 2, saveEvery: 1, maxMemory: 64 });
+  assert.deepEqual(figures((await compare(small, parted)).result!), figures(result!));
   await assert.rejects(
     compare(comparison, join(folder, "none"), { collect: true }),
     /search.a.json: the search of a learning rate is missing/,

@@ -9,7 +9,7 @@ import { findDataFiles, selectSplit } from "../../src/data/readers/files.ts";
 import { openEngine } from "../../src/engines/index.ts";
 import { readLines } from "../../src/files/json.ts";
 import type { RunReport } from "../../src/evaluate/results.ts";
-import { evaluate } from "../../src/evaluate/evaluation.ts";
+import { evaluatePlan } from "../../src/evaluate/evaluation.ts";
 import { tasks } from "../../src/evaluate/tasks/index.ts";
 import { allClose, temporaryFolder } from "../helpers.ts";
 import {
@@ -38,7 +38,7 @@ async function evaluateFolder(folder: string, data: string) {
   const model = await openModel(folder, { resolve: (name) => Promise.resolve(name) });
   const split = selectSplit(await findDataFiles(data), "validation");
   const plan = await tasks.perplexity.plan(model, split, {});
-  return evaluate(engine, model, plan, { batchSize: 1 });
+  return evaluatePlan(engine, model, plan, { batchSize: 1 });
 }
 
 const names = (
