@@ -1,7 +1,8 @@
 // `ssa serve`: a page on which a browser of this machine fine-tunes by itself.
 
+import { quantizeOptions } from "../../src/options/common.ts";
 import { loadRecipe } from "../../src/options/load.ts";
-import { recipeOptions } from "../../src/options/schema.ts";
+import { recipeOptions, type RecipeKey } from "../../src/options/schema.ts";
 import { maybe, shared, text, texts } from "../../src/options/values.ts";
 import { serveHere } from "../../src/report/loopback.ts";
 import { exportSite, siteOf } from "../../src/web/site.ts";
@@ -15,8 +16,12 @@ const OFFERED = {
 };
 
 /** What only the command line does, or nothing on the page. */
-const ELSEWHERE =
-  /^(out|maxTokens|tune|init|quantize.*|l.*LearningRate|b.*LearningRate|tasks|earlyStopping|saveEvery|keepLast|tensorboard|final|device.*|precision|maxMemory|recompute|threads)$/;
+const ELSEWHERE: readonly RecipeKey[] = [
+  ...(Object.keys(quantizeOptions) as (keyof typeof quantizeOptions)[]),
+  ...(["out", "maxTokens", "tune", "init", "loraLearningRate", "baseLearningRate"] as const),
+  ...(["tasks", "earlyStopping", "saveEvery", "keepLast", "tensorboard", "final"] as const),
+  ...(["device", "deviceMemory", "threads", "precision", "maxMemory", "recompute"] as const),
+];
 
 export const command = defineCommand({
   options: {
@@ -25,7 +30,7 @@ export const command = defineCommand({
     export: maybe(text("folder"), "write the page as files for any web server, and serve nothing"),
     refresh: shared.refresh,
   },
-  recipe: recipeOptions.filter(({ key }) => !ELSEWHERE.test(key)),
+  recipe: recipeOptions.filter(({ key }) => !ELSEWHERE.includes(key)),
   stops: "now",
   examples: `Examples:
   $ ssa serve

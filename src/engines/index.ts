@@ -12,7 +12,7 @@ import { pooled } from "./pool.ts";
 
 export { DeviceError } from "./failure.ts";
 export type { Engine, Feeds, Program, Results, Weight } from "./engine.ts";
-export { inOrder, takingTurns } from "./pool.ts";
+export { takingTurns } from "./pool.ts";
 export type { Provider } from "./devices.ts";
 export { type CudaReport, surveyCuda } from "./onnxruntime/cuda-libraries.ts";
 

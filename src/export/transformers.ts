@@ -4,7 +4,7 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { invariant } from "../core/errors.ts";
-import type { JsonObject } from "../files/json.ts";
+import type { JsonObject } from "../core/json.ts";
 import type { OpenedModel } from "../model/opened.ts";
 import type { FamilyName } from "../models/index.ts";
 import { PROJECTIONS } from "../nn/attention.ts";

@@ -2,10 +2,8 @@
 
 import { appendFile, readFile } from "node:fs/promises";
 import { messageOf, UserError } from "../core/errors.ts";
-import { isRecord, type JsonObject, parseObject } from "../core/json.ts";
+import { type JsonObject, parseObject } from "../core/json.ts";
 import { checkFile, failing, readIfPresent, writeFileAtomic } from "./atomic.ts";
-
-export { isRecord, type JsonObject, parseObject };
 
 /** The object in a file; a UserError names the file where it is missing or broken. */
 export async function readJson(path: string, hint?: string): Promise<JsonObject> {

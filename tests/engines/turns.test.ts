@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { type Engine, inOrder, type Program, takingTurns } from "../../src/engines/index.ts";
+import { type Engine, type Program, takingTurns } from "../../src/engines/index.ts";
+import { inOrder } from "../../src/engines/pool.ts";
 import { pooled } from "../../src/engines/pool.ts";
 import { smallTiles } from "../../src/nn/tiling.ts";
 import { exp, input } from "../../src/graph/build.ts";
