@@ -12,8 +12,25 @@ import { below, happens, mutateBytes } from "../mutate.ts";
 import { lay, type Prepare, subject } from "../subject.ts";
 
 interface Case {
+  readonly of: keyof typeof tokenizers;
   readonly bytes: Uint8Array;
 }
+
+/** Of words and of SentencePiece's marks. */
+const tokenizers = {
+  words: {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "llama-bpe",
+    "tokenizer.ggml.tokens": ["<s>", "a", "b", "ab", "c"],
+    "tokenizer.ggml.merges": ["a b"],
+  },
+  marks: {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": ["<s>", "a", "b", "ab", "\u2581"],
+    "tokenizer.ggml.scores": { f32: [0, -1, -2, -3, -4] },
+  },
+};
+const names = Object.keys(tokenizers) as Case["of"][];
 
 const weights: Readonly<Record<string, readonly number[]>> = {
   token_embd: [5, 32],
@@ -30,7 +47,7 @@ const weights: Readonly<Record<string, readonly number[]>> = {
 };
 
 /** A Llama of one layer, its matrices in blocks of Q8_0. */
-function untouchedFile(): Buffer {
+function untouchedFile(of: Case["of"]): Buffer {
   const tensors = Object.entries(weights).map(([name, shape]): [string, GgufTensor] => {
     const [rows, columns] = shape;
     if (!columns) return [`${name}.weight`, { shape, data: new Uint8Array(4 * rows!) }];
@@ -49,11 +66,8 @@ function untouchedFile(): Buffer {
     "llama.attention.head_count": { u32: 4 },
     "llama.attention.layer_norm_rms_epsilon": { f32: 1e-5 },
     "llama.rope.freq_base": { f32: 1e4 },
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "llama-bpe",
-    "tokenizer.ggml.tokens": ["<s>", "a", "b", "ab", "c"],
+    ...tokenizers[of],
     "tokenizer.ggml.token_type": { i32: [3, 1, 1, 1, 1] },
-    "tokenizer.ggml.merges": ["a b"],
     "tokenizer.ggml.bos_token_id": { u32: 0 },
   };
   return gguf(metadata, new Map(tensors));
@@ -61,7 +75,7 @@ function untouchedFile(): Buffer {
 
 export const ggufFiles: Prepare = async ({ folder }) => {
   const [path, cache] = [join(folder, "model.gguf"), join(folder, "cache")];
-  const file = untouchedFile();
+  const files = names.map(untouchedFile);
   const read = async () => {
     const made = await folderOfGguf(path, cache);
     const { weights, configJson } = await openModel(made);
@@ -71,22 +85,26 @@ export const ggufFiles: Prepare = async ({ folder }) => {
     const bytes = values.map((each) => Buffer.from(each.buffer).toString("base64"));
     return JSON.stringify([configJson, [...ids], tokenizer.prefix, bytes]);
   };
-  await lay(folder, { "model.gguf": file });
-  const untouched = await read();
+  const untouched = new Map<string, string>();
+  for (const [i, of] of names.entries()) {
+    await lay(folder, { "model.gguf": files[i]! });
+    untouched.set(of, await read());
+  }
   return subject<Case>({
     mutate: (random) => {
-      if (happens(random, 0.3)) return { bytes: mutateBytes(file, random) };
+      const i = below(random, names.length);
+      const [of, file] = [names[i]!, files[i]!];
+      if (happens(random, 0.3)) return { of, bytes: mutateBytes(file, random) };
       const end = 1 + below(random, 1200); // most of what comes later are values
-      return {
-        bytes: Buffer.concat([mutateBytes(file.subarray(0, end), random), file.subarray(end)]),
-      };
+      const begun = mutateBytes(file.subarray(0, end), random);
+      return { of, bytes: Buffer.concat([begun, file.subarray(end)]) };
     },
-    check: async ({ bytes }) => {
+    check: async ({ of, bytes }) => {
       await rm(cache, { recursive: true, force: true });
       await lay(folder, { "model.gguf": bytes });
       const found = await reading([path, cache], read);
       if ("refusal" in found) return "refused";
-      return found.value === untouched ? "same" : "other";
+      return found.value === untouched.get(of) ? "same" : "other";
     },
   });
 };
