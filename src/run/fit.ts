@@ -111,11 +111,14 @@ export function fitRun(run: Prepared, machine: Machine, chosen: Chosen = {}): Fi
         return { ...fit, scoresOriginal: fits(original) };
       }
   const now = by(first);
-  const { weights, trained, training } = now.memoryBytes;
+  const { program, weights, trained, training, scoring } = now.memoryBytes;
+  const parts = { "the program": program, weights, "what trains": trained };
+  const shares = Object.entries({ ...parts, "a training step": training, scoring })
+    .map(([name, bytes]) => `${name} ${megabytes(bytes)}`)
+    .join(", ");
   const why = isRoomy(fit!)
     ? `${megabytes(now.deviceBytes)} of a device on which ${megabytes(deviceFree!)} are free`
-    : `${megabytes(now.totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ` +
-      `weights ${megabytes(weights)}, what trains ${megabytes(trained)}, activations ${megabytes(training)}`;
+    : `${megabytes(now.totalBytes)} and ${megabytes(programBytes + free)} are ${maxMemory === "auto" ? "there" : "allowed"}: ${shares}`;
   const size = isRoomy(fit!) ? "deviceBytes" : "totalBytes";
   const how = { batchSize: sizes.at(-1)!, precision, recompute: least };
   const ways = lessBy(run, machine, how, (fit) => fit[size] < now[size]).map(({ flags, fit }) => {

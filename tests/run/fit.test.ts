@@ -63,7 +63,10 @@ test("auto recomputes blocks only where it must; what cannot fit is refused by p
   assert.ok(least < most, `${least} of ${most}`);
   assert.equal(fit("auto", most).recompute, "cheap");
   assert.equal(fit("auto", most - 1).recompute, "blocks");
-  assert.throws(() => fit("auto", least - 1), /needs about .* weights .* activations/);
+  assert.throws(
+    () => fit("auto", least - 1),
+    /needs about .*: the program .* weights .* a training step/,
+  );
   assert.throws(
     () => fit(false, most - 1),
     (error: UserError) => {
