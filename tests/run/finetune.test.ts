@@ -196,7 +196,7 @@ test("the report has the fields that other programs read", async (t) => {
     "stride task windowTokens windows windowsTotal wordPerplexity";
   assert.equal(
     fields(report),
-    "after before chosen delta device elapsedSeconds finalStep parameters peakRssBytes recipe sources steps temperatures tokensPerSecond",
+    "after before chosen delta device elapsedSeconds finalStep heldOut parameters peakRssBytes recipe sources steps temperatures tokensPerSecond",
   );
   assert.equal(fields(report.before), perplexity);
   assert.equal(fields(report.after), perplexity);
