@@ -57,7 +57,7 @@ export async function convert(options: ConvertOptions) {
   const { bits, precision } = formatOf(dtype);
   const blocksNow = quantized && describeQuantization(quantized.spec);
   if (blocksNow && bits && bits !== quantized.spec.bits)
-    throw new UserError(`${options.model} is quantised already, otherwise: ${blocksNow}`, {
+    throw new UserError(`${options.model} has blocks of other bits already: ${blocksNow}`, {
       hint: `take --dtype ${bits === 4 ? "q8" : "q4f16"}, which keeps its blocks, or f16, which has them multiplied out`,
     });
   const opened = { ...plain, weights: quantized?.weights ?? plain.weights };

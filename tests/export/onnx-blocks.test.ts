@@ -146,7 +146,7 @@ for (const [name, dtype] of Object.entries(packed))
       convert({ ...options, out: join(folder, "other"), dtype: others }),
       refused(
         new RegExp(
-          `is quantised already, otherwise: .*\ntake --dtype ${dtype === "q8" ? "q8" : "q4f16"}`,
+          `has blocks of other bits already: .*\ntake --dtype ${dtype === "q8" ? "q8" : "q4f16"}`,
         ),
       ),
     );

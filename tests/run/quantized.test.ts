@@ -121,6 +121,11 @@ test("what others have quantised trains, is put on again, and is written multipl
       /^its blocks \(GPTQ, q4, blocks of 32\) are multiplied out, in (the|fp32)/,
     );
   }
+  // With blocks an export keeps them, but where LoRA is merged; convert compares its logits in the client.
+  const out = join(root, "blocks");
+  const kept = { model: base, adapter: put.adapter, cacheDir: where.cacheDir, out };
+  const { notes } = await convert({ ...kept, target: "onnx", dtype: "q4" });
+  assert.match(notes.join(), /stay what they are, where nothing .*LoRA .*these became blocks: q4/);
   const { weights, configJson } = await openModel(join(root, "safetensors"));
   assert.ok(!("quantization_config" in configJson));
   for (const [name, info] of plain.weights)
