@@ -128,7 +128,9 @@ export async function runsIn(folder: string, depth = 2): Promise<string[]> {
   if (isRun(folder)) return [folder];
   const entries = depth > 0 ? await readdir(folder, { withFileTypes: true }) : [];
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  const found = folders.sort().map((name) => runsIn(join(folder, name), depth - 1));
+  // One that may not be read hides no other.
+  const within = (name: string) => runsIn(join(folder, name), depth - 1).catch(() => []);
+  const found = folders.sort().map(within);
   return (await Promise.all(found)).flat();
 }
 

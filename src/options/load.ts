@@ -141,7 +141,12 @@ export function readYaml({ path, text }: RecipeFile) {
   }
   if (!isRecord(content)) {
     if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content, 60)}`);
-    const lines = flaws.map((flaw) => `${path}: ${flaw.split("\n", 1)[0]}`);
+    const lines = flaws.map((flaw) => {
+      const [what = "", , excerpt = ""] = flaw
+        .replace(/; please use[^]*/, ", expected one")
+        .split("\n");
+      return `${path}: ${what} ${excerpt.trim()}`.trimEnd();
+    });
     throw mistakes(lines, hint);
   }
   const originOf = (...keys: readonly string[]) => {

@@ -76,7 +76,7 @@ export function augment(base: OpenedModel, recipe: Recipe): OpenedModel {
   const share = isNew ? addedParameters(asked, "temperatures") / countParameters(base.model) : 0;
   if (share > recipe.maxAddedShare)
     throw new UserError(
-      `the temperatures would add ${(100 * share).toFixed(3)} % parameters, more than ${100 * recipe.maxAddedShare} %`,
+      `the temperatures would add ${(100 * share).toFixed(3)} % parameters, more than ${Number((100 * recipe.maxAddedShare).toPrecision(6))} %`,
       { hint: `leave parts out, or allow it: --max-added-share ${(share * 1.01).toPrecision(2)}` },
     );
   return { ...base, ...asked };

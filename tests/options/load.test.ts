@@ -244,7 +244,11 @@ test("a base and data are needed", () => {
 });
 
 test("YAML's own mistakes are the user's, with their place", () => {
-  assert.match(complaint("seed: 1\nseed: 2"), /r.yaml: Map keys must be unique at line 4/);
+  assert.match(complaint("seed: 1\nseed: 2"), /r.yaml: Map keys must be unique at line 4.*: seed/);
+  assert.match(
+    complaint("---\nseed: 2"),
+    /r.yaml: Source contains multiple documents, expected one$/m,
+  );
   assert.match(complaint("seed: *none"), /r.yaml: .*alias.*none/);
   assert.match(complaint("seed: ["), /r.yaml: .* line 3/);
   assert.match(complaint("seed: !!secret 1"), /r.yaml: Unresolved tag/);
