@@ -157,11 +157,7 @@ export async function companionsOf(folder: string): Promise<string[]> {
 }
 
 /** Copies the companions and writes the given config; a missing generation config is made from it. */
-export async function writeCompanions(
-  opened: OpenedModel,
-  to: string,
-  config: JsonObject,
-): Promise<void> {
+export async function writeCompanions(opened: OpenedModel, to: string, config: JsonObject) {
   const { folder: from, chatTemplate } = opened;
   for (const name of await companionsOf(from)) await copyFile(join(from, name), join(to, name));
   if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));

@@ -141,12 +141,8 @@ export function readYaml({ path, text }: RecipeFile) {
   }
   if (!isRecord(content)) {
     if (flaws.length === 0) flaws.push(`expected keys and values, found ${shown(content, 60)}`);
-    const lines = flaws.map((flaw) => {
-      const [what = "", , excerpt = ""] = flaw
-        .replace(/; please use[^]*/, ", expected one")
-        .split("\n");
-      return `${path}: ${what} ${excerpt.trim()}`.trimEnd();
-    });
+    const said = flaws.map((of) => of.replace(/; please use[^]*/, ", expected one").split("\n"));
+    const lines = said.map(([what, , line = ""]) => `${path}: ${what} ${line.trim()}`.trimEnd());
     throw mistakes(lines, hint);
   }
   const originOf = (...keys: readonly string[]) => {
