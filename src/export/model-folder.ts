@@ -163,7 +163,10 @@ export async function writeCompanions(opened: OpenedModel, to: string, config: J
   if (chatTemplate) await copyFile(chatTemplate, join(to, modelFiles.chatTemplate));
   await writeFileAtomic(join(to, modelFiles.config), await configText(from, config));
   const generation = join(to, modelFiles.generationConfig);
-  if (existsSync(generation)) return void (await readJson(join(from, modelFiles.generationConfig)));
+  if (existsSync(generation)) {
+    await readJson(join(from, modelFiles.generationConfig)); // a damaged one is named where it lies
+    return;
+  }
   const ids = ["bos_token_id", "eos_token_id", "pad_token_id"].filter((key) => key in config);
   const values = Object.fromEntries(ids.map((key) => [key, config[key]]));
   await writeJson(generation, { _from_model_config: true, ...values });
